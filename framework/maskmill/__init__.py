@@ -1,0 +1,99 @@
+"""maskmill: a YAML file turns a folder of images into masks.
+
+The names below are the public API. They are imported when first used, so that
+`import maskmill` and the command line's help cost nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        DatasetError,
+        ImageError,
+        ImageReadError,
+        MaskmillError,
+        OutputError,
+        PipelineError,
+        PluginError,
+        Problem,
+        PromptError,
+        StopRun,
+        Transient,
+        UsageError,
+    )
+    from .hookspecs import hookimpl
+    from .images import Image, ImageRef
+    from .masks import Mask
+    from .pipeline import Pipeline, segment
+    from .prompts import Box, Grid, Point, Prompt
+    from .results import Artifact, Failure, ImageResult, RunReport, read_run, save
+    from .stages import NO_EFFECT, Backend, Filter, PromptSource, Writer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "DatasetError ImageError ImageReadError MaskmillError OutputError PipelineError PluginError"
+        " Problem PromptError StopRun Transient UsageError"
+    ),
+    "hookspecs": "hookimpl",
+    "images": "Image ImageRef",
+    "masks": "Mask",
+    "pipeline": "Pipeline segment",
+    "prompts": "Box Grid Point Prompt",
+    "results": "Artifact Failure ImageResult RunReport read_run save",
+    "stages": "NO_EFFECT Backend Filter PromptSource Writer",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "NO_EFFECT",
+    "Artifact",
+    "Backend",
+    "Box",
+    "DatasetError",
+    "Failure",
+    "Filter",
+    "Grid",
+    "Image",
+    "ImageError",
+    "ImageReadError",
+    "ImageRef",
+    "ImageResult",
+    "Mask",
+    "MaskmillError",
+    "OutputError",
+    "Pipeline",
+    "PipelineError",
+    "PluginError",
+    "Point",
+    "Problem",
+    "Prompt",
+    "PromptError",
+    "PromptSource",
+    "RunReport",
+    "StopRun",
+    "Transient",
+    "UsageError",
+    "Writer",
+    "__version__",
+    "hookimpl",
+    "read_run",
+    "save",
+    "segment",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

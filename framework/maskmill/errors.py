@@ -1,0 +1,114 @@
+"""Every error maskmill raises on purpose, in one tree.
+
+::
+
+    MaskmillError
+    ├── UsageError            the run cannot start; exit code 2
+    │   ├── PipelineError     the pipeline file, an option or a prompts file is wrong
+    │   ├── PluginError       a plugin cannot be found, loaded or registered
+    │   ├── DatasetError      the images cannot be listed
+    │   └── OutputError       the output folder cannot be used
+    ├── ImageError            this image fails, alone
+    │   ├── ImageReadError    unreadable, truncated, too large, or not an image
+    │   └── PromptError       a prompt that cannot be right for this image
+    ├── Transient             worth another try: the image is retried after a pause
+    └── StopRun               no image can succeed now: stop, resumable
+
+A plugin raises `ImageError` for "this image, not the others", `Transient` for a
+passing fault and `StopRun` for a bad key or a spent budget. Any other exception
+fails the image it happened on and is recorded with its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MaskmillError(Exception):
+    """Base of every error raised on purpose; its text is written for the user."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, where it is, and what to do about it.
+
+    Attributes:
+        message: what is wrong and what was expected, one sentence.
+        file: the file it stands in, as the user wrote its name; "" if in none.
+        line: 1-based line, 0 when unknown.
+        column: 1-based column, 0 when unknown.
+        hint: what to do, or "".
+        warning: True if the run can go on all the same.
+    """
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    hint: str = ""
+    warning: bool = False
+
+    @property
+    def where(self) -> str:
+        """`file:line:column`, as far as it is known."""
+        numbers = [str(n) for n in (self.line, self.column) if n]
+        return ":".join([self.file, *numbers]) if self.file else ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.file else self.message
+        if self.warning:
+            text = f"warning: {text}"
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class UsageError(MaskmillError):
+    """The run cannot start as asked; the command line exits with code 2.
+
+    Raised with a text, or with all the problems found at once.
+    """
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems: Sequence[Problem] = tuple(
+            problem if isinstance(problem, Problem) else Problem(problem) for problem in problems
+        )
+        super().__init__(*self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class PipelineError(UsageError):
+    """The pipeline file, one of its options, or a file it names is wrong."""
+
+
+class PluginError(UsageError):
+    """A plugin cannot be found, loaded or registered."""
+
+
+class DatasetError(UsageError):
+    """The images of the dataset cannot be listed."""
+
+
+class OutputError(UsageError):
+    """The output folder cannot be used for this run."""
+
+
+class ImageError(MaskmillError):
+    """This image fails, the others go on."""
+
+
+class ImageReadError(ImageError):
+    """The file is unreadable, truncated, larger than allowed, or not an image."""
+
+
+class PromptError(ImageError):
+    """A prompt that cannot be right, for example a box outside the image."""
+
+
+class Transient(MaskmillError):  # noqa: N818 - a condition, not a mistake
+    """A passing fault: the image is retried after a pause."""
+
+
+class StopRun(MaskmillError):  # noqa: N818 - an order, not a mistake
+    """No image can succeed now (bad key, unpaid account, budget spent): stop, resumable."""

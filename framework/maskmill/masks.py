@@ -1,0 +1,151 @@
+"""Masks: where the object is, held as COCO run-length encoding.
+
+Mask arrays are bool (H, W), indexed [row, column], of the upright original image.
+The run-length encoding is COCO's (column-major, compressed counts), by pycocotools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from .prompts import Box, Prompt
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """One mask of one image.
+
+    Attributes:
+        size: (height, width) of the image in pixels.
+        counts: COCO compressed RLE counts, ASCII.
+        score: the model's predicted IoU (or the backend's stand-in for it), 0..1, or None.
+        stability: SAM's stability score, 0..1, or None.
+        prompt: the prompt it answers.
+        index: its number among the masks the backend made of this image; set by the
+            framework and kept by filters, also when they change the pixels.
+        dropped_by: the filter that took it out, None if it is kept.
+        reason: why it was taken out, in words, or None.
+    """
+
+    size: tuple[int, int]
+    counts: str
+    score: float | None = None
+    stability: float | None = None
+    prompt: Prompt | None = None
+    index: int = -1
+    dropped_by: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def from_array(
+        cls,
+        array: npt.NDArray[Any],
+        *,
+        score: float | None = None,
+        stability: float | None = None,
+        prompt: Prompt | None = None,
+    ) -> Mask:
+        """Encode a bool (or 0/1) array of shape (H, W).
+
+        Raises:
+            ValueError: the array does not have two dimensions.
+        """
+        if array.ndim != 2:
+            raise ValueError(f"a mask is an array of shape (H, W), not {array.shape}")
+        rle = coco_mask.encode(np.asfortranarray(array, dtype=np.uint8))
+        height, width = array.shape
+        counts = bytes(rle["counts"]).decode("ascii")
+        return cls((height, width), counts, score=score, stability=stability, prompt=prompt)
+
+    @property
+    def rle(self) -> dict[str, Any]:
+        """COCO's form of it: {"size": [height, width], "counts": text}."""
+        return {"size": list(self.size), "counts": self.counts}
+
+    @property
+    def array(self) -> BoolArray:
+        """The pixels, bool (H, W); decoded at every call, so keep it if you need it twice."""
+        return np.ascontiguousarray(coco_mask.decode(self.rle), dtype=np.bool_)
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return int(coco_mask.area(self.rle))
+
+    @property
+    def box(self) -> Box | None:
+        """The tight box xyxy around the pixels (right and bottom edge exclusive), None if empty."""
+        x, y, width, height = (float(v) for v in coco_mask.toBbox(self.rle))
+        return Box(x, y, x + width, y + height) if width and height else None
+
+    @property
+    def label(self) -> str | None:
+        """The class name of its prompt, if any."""
+        return self.prompt.label if self.prompt else None
+
+    @property
+    def kept(self) -> bool:
+        """False once a filter has dropped it."""
+        return self.dropped_by is None
+
+    def drop(self, reason: str) -> Mask:
+        """This mask, marked for dropping; a filter returns it and the framework fills in who."""
+        return replace(self, reason=reason)
+
+    def with_array(self, array: npt.NDArray[Any]) -> Mask:
+        """This mask with other pixels (bool (H, W)) and everything else kept."""
+        other = Mask.from_array(array)
+        return replace(self, size=other.size, counts=other.counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; fields that are None are left out."""
+        out: dict[str, Any] = {"index": self.index, "rle": self.rle}
+        for name in ("score", "stability", "dropped_by", "reason"):
+            if (value := getattr(self, name)) is not None:
+                out[name] = value
+        if self.prompt is not None:
+            out["prompt"] = self.prompt.to_json()
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Mask:
+        """The inverse of `to_json`."""
+        prompt = data.get("prompt")
+        height, width = data["rle"]["size"]
+        return cls(
+            size=(int(height), int(width)),
+            counts=str(data["rle"]["counts"]),
+            score=data.get("score"),
+            stability=data.get("stability"),
+            prompt=None if prompt is None else Prompt.from_json(prompt),
+            index=int(data.get("index", -1)),
+            dropped_by=data.get("dropped_by"),
+            reason=data.get("reason"),
+        )
+
+
+def iou(a: Sequence[Mask], b: Sequence[Mask]) -> npt.NDArray[np.float64]:
+    """Intersection over union of every mask of `a` with every mask of `b`, float64 (len(a), len(b))."""
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    crowd = [0] * len(b)
+    return np.asarray(coco_mask.iou([m.rle for m in a], [m.rle for m in b], crowd), dtype=np.float64)
+
+
+def stability_score(logits: npt.NDArray[Any], threshold: float = 0.0, offset: float = 1.0) -> float:
+    """SAM's stability score of one mask's logits (H, W): how little it changes with the threshold.
+
+    IoU of the mask cut at `threshold + offset` with the mask cut at `threshold - offset`;
+    0.0 where both are empty. Reference: Kirillov et al., arXiv:2304.02643, appendix B.
+    """
+    high = int(np.count_nonzero(logits > threshold + offset))
+    low = int(np.count_nonzero(logits > threshold - offset))
+    return high / low if low else 0.0

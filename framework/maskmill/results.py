@@ -1,0 +1,213 @@
+"""What a run leaves behind: results of images, the files written, the report of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .files import safe_path, write_atomic
+from .masks import Mask
+from .prompts import Prompt
+
+Status = Literal["done", "empty", "failed", "quarantined"]
+STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+RESULTS = "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a writer made.
+
+    Attributes:
+        path: POSIX path below the writer's folder (in an `ImageResult`: below the output folder).
+        sha256: of its bytes, hexadecimal.
+        bytes: its size.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
+    """Write a file below a writer's folder, atomically and under a name every system accepts.
+
+    Args:
+        folder: the writer's folder, as given to `Writer.write`.
+        name: POSIX path below it, usually the image's key.
+        data: the content.
+        suffix: what follows the name, for example ".png"; it survives the shortening of long names.
+    """
+    path = safe_path(name, suffix)
+    write_atomic(folder / path, data)
+    return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an image has no result.
+
+    Attributes:
+        stage: "read", "prompts", "backend", "filters", "writers" or "worker".
+        plugin: the registered name of the plugin, "" for the framework itself.
+        type: class name of the exception.
+        message: its text, for the user.
+        traceback: for the plugin's author; "" where it says nothing more.
+    """
+
+    stage: str
+    plugin: str
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """Everything known about one image after its chain.
+
+    Attributes:
+        key: the image's key in the dataset.
+        status: done, empty, failed or quarantined.
+        size: (height, width) in pixels, None if it could not be read.
+        sha256: of the image file's bytes, "" if it could not be read.
+        prompts: what was asked.
+        masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
+        raw: the masks as the backend made them, before filters, only where filters changed their pixels.
+        artifacts: the files written, paths below the output folder.
+        provenance: what made it: fingerprint, model, versions.
+        notes: what the stages noted, by plugin name.
+        reason: for an empty result, why.
+        failure: for a failed or quarantined one, why.
+    """
+
+    key: str
+    status: Status
+    size: tuple[int, int] | None = None
+    sha256: str = ""
+    prompts: tuple[Prompt, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    raw: tuple[Mask, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def kept(self) -> tuple[Mask, ...]:
+        """The masks that survived the filters."""
+        return tuple(mask for mask in self.masks if mask.kept)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the content of `results/<key>.json`; it holds no times."""
+        return {
+            "schema": 1,
+            "key": self.key,
+            "status": self.status,
+            "size": None if self.size is None else list(self.size),
+            "sha256": self.sha256,
+            "prompts": [prompt.to_json() for prompt in self.prompts],
+            "masks": [mask.to_json() for mask in self.masks],
+            "raw": [mask.to_json() for mask in self.raw],
+            "artifacts": [asdict(artifact) for artifact in self.artifacts],
+            "provenance": dict(self.provenance),
+            "notes": dict(self.notes),
+            "reason": self.reason,
+            "failure": None if self.failure is None else asdict(self.failure),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ImageResult:
+        """The inverse of `to_json`."""
+        size = data["size"]
+        failure = data["failure"]
+        return cls(
+            key=data["key"],
+            status=data["status"],
+            size=None if size is None else (size[0], size[1]),
+            sha256=data["sha256"],
+            prompts=tuple(Prompt.from_json(item) for item in data["prompts"]),
+            masks=tuple(Mask.from_json(item) for item in data["masks"]),
+            raw=tuple(Mask.from_json(item) for item in data["raw"]),
+            artifacts=tuple(Artifact(**item) for item in data["artifacts"]),
+            provenance=data["provenance"],
+            notes=data["notes"],
+            reason=data["reason"],
+            failure=None if failure is None else Failure(**failure),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One finished or stopped run, as `run.json` holds it.
+
+    Attributes:
+        output: the output folder.
+        outcome: "finished", "interrupted", "stopped" (a plugin or max_failures stopped it).
+        counts: images by status, over everything in the output folder that the dataset still lists.
+        ran: images that this run worked on (the others were already there).
+        seconds: wall time of this run.
+        stage_seconds: seconds spent by stage, summed over the images of this run.
+        images_per_second: over the images this run worked on.
+        artifacts: dataset-wide files written at the end.
+        message: why it stopped, or "".
+    """
+
+    output: Path
+    outcome: Literal["finished", "interrupted", "stopped"]
+    counts: Mapping[str, int]
+    ran: int
+    seconds: float
+    stage_seconds: Mapping[str, float]
+    images_per_second: float
+    artifacts: tuple[Artifact, ...] = ()
+    message: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is well, 1 images failed or the run was stopped, 130 interrupted."""
+        if self.outcome == "interrupted":
+            return 130
+        bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
+        return 1 if bad or self.outcome == "stopped" else 0
+
+
+def result_path(output: Path, key: str) -> Path:
+    """Where the result of an image is stored."""
+    return output / RESULTS / safe_path(key, ".json")
+
+
+def store_result(output: Path, result: ImageResult) -> None:
+    """Write `results/<key>.json`, atomically."""
+    text = json.dumps(result.to_json(), ensure_ascii=False, separators=(",", ":"))
+    write_atomic(result_path(output, result.key), text.encode())
+
+
+def load_result(output: Path, key: str) -> ImageResult | None:
+    """The stored result of an image, None if there is none that can be read."""
+    try:
+        return ImageResult.from_json(json.loads(result_path(output, key).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_run(output: Path | str) -> Iterator[ImageResult]:
+    """The results of a run, in key order, one at a time.
+
+    Args:
+        output: the output folder of a run, finished or not.
+
+    Raises:
+        OutputError: the folder holds no run, or a result that its ledger lists is gone.
+    """
+    from .run.ledger import Ledger
+
+    folder = Path(output)
+    with Ledger.open_existing(folder) as ledger:
+        for row in ledger.rows():
+            yield ledger.result(row)

@@ -1,0 +1,1 @@
+"""The built-in plugins: ordinary plugins, nothing the core treats specially."""

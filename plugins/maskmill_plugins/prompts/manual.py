@@ -1,0 +1,17 @@
+"""Manual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from maskmill import PromptSource, hookimpl
+
+
+class Manual(PromptSource):
+    """TODO."""
+
+
+@hookimpl
+def register_prompt_sources(register: Callable[[str, type[PromptSource]], None]) -> None:
+    """Offer `manual`."""
+    register("manual", Manual)

@@ -1,0 +1,17 @@
+"""Cutout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from maskmill import Writer, hookimpl
+
+
+class Cutout(Writer):
+    """TODO."""
+
+
+@hookimpl
+def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
+    """Offer `cutout`."""
+    register("cutout", Cutout)
