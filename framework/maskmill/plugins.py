@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +205,9 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        with warnings.catch_warnings():  # what pydantic warns of here, registration refuses
+            warnings.filterwarnings("ignore", message="Field name .* shadows", category=UserWarning)
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise _load_failure(error, path) from error

@@ -8,6 +8,7 @@ enter (YAML, files, a language model) and are converted there, once.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -16,7 +17,7 @@ from .errors import PromptError
 
 
 def _finite(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise PromptError(f"{what} must be a finite number, not {value!r}")
     return float(value)
 

@@ -14,10 +14,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic.config import JsonDict
 
 from .errors import Problem
 from .images import Image, ImageRef
@@ -27,7 +29,7 @@ from .results import Artifact, ImageResult
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result
 #: (a device, a retry count, a key): changing it redoes nothing.
-NO_EFFECT = {"affects_results": False}
+NO_EFFECT: JsonDict = {"affects_results": False}
 
 _notes: ContextVar[dict[str, Any] | None] = ContextVar("maskmill_notes", default=None)
 
@@ -161,11 +163,18 @@ class PromptSource(Stage):
         """
         raise NotImplementedError
 
+    def kinds(self) -> frozenset[str] | None:
+        """What its prompts can need of a backend ("points", "box", "text", "everything"), None if unknown.
+
+        Lets `maskmill check` find a backend that does not take them.
+        """
+        return None
+
     def fingerprint(self, ref: ImageRef) -> str:
         """What decides the prompts of this one image; by default the same for every image.
 
         A source that holds prompts by image overrides it, so that a change to one
-        image's prompts redoes that image alone.
+        image's prompts redoes that image alone. Called in the driver, without `open`.
         """
         return self.digest()
 
@@ -241,6 +250,24 @@ class Writer(Stage):
         return []
 
 
+@dataclass(frozen=True)
+class Stages:
+    """The plugins of a pipeline, named as in its file; writers by the name of their folder."""
+
+    prompts: Sequence[tuple[str, PromptSource]]
+    combine: str
+    backend: tuple[str, Backend]
+    filters: Sequence[tuple[str, Filter]] = ()
+    writers: Sequence[tuple[str, Writer]] = ()
+
+    def all(self) -> Iterator[tuple[str, str, Stage]]:
+        """(role, name, stage) of each, in the order of the work."""
+        yield from (("prompt source", name, stage) for name, stage in self.prompts)
+        yield ("backend", *self.backend)
+        yield from (("filter", name, stage) for name, stage in self.filters)
+        yield from (("writer", name, stage) for name, stage in self.writers)
+
+
 def digest(value: Any) -> str:
     """16 hexadecimal digits that stand for a JSON value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
@@ -251,4 +278,4 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-__all__ = ["NO_EFFECT", "Backend", "Filter", "PromptSource", "SecretStr", "Stage", "Writer"]
+__all__ = ["NO_EFFECT", "Backend", "Filter", "PromptSource", "Stage", "Stages", "Writer", "digest", "worker_threads"]

@@ -1,0 +1,49 @@
+"""The command line: `maskmill COMMAND`, and `run-pipeline`, which is `maskmill run`.
+
+Nothing but click is imported until a command runs, so that help is instant and works
+in a broken installation too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+#: command -> module with a function `command`
+COMMANDS = {"check": "check", "plugins": "plugins", "run": "run"}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used; plugins may add commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands that come with maskmill, and those that were added."""
+        return sorted({*COMMANDS, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name; an unknown one may be a plugin's."""
+        if name in COMMANDS:
+            command = importlib.import_module(f".{COMMANDS[name]}", __name__).command
+            assert isinstance(command, click.Command)
+            return command
+        if (known := super().get_command(ctx, name)) is None:
+            from ..plugins import Registry
+
+            Registry.load().manager.hook.register_commands(cli=self)
+            known = super().get_command(ctx, name)
+        return known
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="maskmill")
+def cli() -> None:
+    """Turn folders of images into masks: a YAML file says what to segment, with what, into what."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of `maskmill`."""
+    from .errors import guarded
+
+    return guarded(cli, arguments)

@@ -1,15 +1,47 @@
-"""Inline."""
+"""The `inline` engine: everything in the driver's own process, one image after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 from maskmill import hookimpl
-from maskmill.run.engine import Engine
+from maskmill.run.engine import Engine, Lost, NotOpened
 
 
 class Inline(Engine):
-    """TODO."""
+    """No worker processes: for small folders, for debuggers, and where processes cannot be started.
+
+    A crash takes the run along (a rerun goes on), and the time limit does not apply.
+    """
+
+    processes: ClassVar[bool] = False
+
+    def start(self, worker: dict[str, Any], slots: int, environment: dict[str, str]) -> None:
+        """Remember what to open; the first task opens it."""
+        os.environ.update(environment)
+        self._worker = worker
+        self._waiting: list[tuple[int, dict[str, Any]]] = []
+
+    def submit(self, token: int, task: dict[str, Any], timeout: float) -> None:
+        """Put the task where `wait` finds it."""
+        self._waiting.append((token, {**task, "timeout": 0}))
+
+    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | Lost | NotOpened]]:
+        """Run what was submitted."""
+        from maskmill.run import worker
+
+        while self._waiting:
+            token, task = self._waiting.pop()
+            error = worker.open_chain(self._worker)
+            yield token, NotOpened(*error.split("\n", 1)) if error else worker.work(task)
+
+    def stop(self, kill: bool) -> None:
+        """Close the chain."""
+        from maskmill.run import worker
+
+        worker.close_chain()
 
 
 @hookimpl

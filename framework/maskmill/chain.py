@@ -1,0 +1,319 @@
+"""One image through the opened plugins of a pipeline: read, prompts, backend, filters, writers.
+
+A chain lives in one worker and works on one image at a time. Whatever a plugin raises
+becomes a `Failure` of that image; only `StopRun` passes through.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .errors import ImageError, MaskmillError, PluginError, PromptError
+from .images import MAX_PIXELS, Image, ImageRef
+from .masks import Mask
+from .prompts import Prompt
+from .results import Artifact, Failure, ImageResult, load_result, store_result
+from .run.fingerprint import Fingerprint
+from .stages import Stage, Stages
+from .steps import StepError, Trace
+
+
+class Chain:
+    """The stages of one pipeline, open; a context manager.
+
+    Args:
+        stages: the plugins, not yet open.
+        output: the output folder, None if nothing is written.
+        max_pixels: larger images fail.
+        model_id: what computes, recorded with each result.
+    """
+
+    def __init__(
+        self, stages: Stages, output: Path | None = None, max_pixels: int = MAX_PIXELS, model_id: str = ""
+    ) -> None:
+        self.stages = stages
+        self.output = output
+        self.max_pixels = max_pixels
+        self.model_id = model_id
+        self._opened: list[Stage] = []
+
+    def open(self) -> None:
+        """Open every stage.
+
+        Raises:
+            PluginError: one of them fails to open; says which and why.
+        """
+        for role, name, stage in self.stages.all():
+            try:
+                stage.open()
+            except (MaskmillError, MemoryError) as error:
+                raise PluginError(f"the {role} {name!r} cannot be opened: {error or 'out of memory'}") from error
+            except Exception as error:
+                text = f"the {role} {name!r} cannot be opened: {type(error).__name__}: {error}"
+                raise PluginError(text) from error
+            self._opened.append(stage)
+
+    def close(self) -> None:
+        """Close what was opened, last first."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def __enter__(self) -> Chain:
+        self.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def process(self, ref: ImageRef, wanted: Fingerprint, trace: Trace | None = None) -> tuple[ImageResult, bool]:
+        """Bring one image's result and files up to date.
+
+        Stages whose part of the fingerprint is that of the stored result are not run again.
+
+        Returns:
+            The result, and whether anything had to be done.
+
+        Raises:
+            StopRun: no image can succeed now.
+        """
+        assert self.output is not None, "a chain that processes has an output folder"
+        trace = trace or Trace()
+        before = load_result(self.output, ref.key)
+        image: Image | None = None
+        try:
+            image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels), "")
+            trace.story(f"{ref.key}: read, {image.width}×{image.height}")
+            usable = before if before and before.status in ("done", "empty") and before.sha256 == image.sha256 else None
+            result, changed = self._update(image, wanted, usable, trace)
+        except StepError as error:
+            size, sha256 = (image.size, image.sha256) if image else (None, "")
+            provenance = self._provenance(str(wanted))
+            notes = _plain(trace.notes)
+            result = ImageResult(
+                ref.key, "failed", size, sha256, provenance=provenance, notes=notes, failure=error.failure
+            )
+            trace.story(f"{ref.key}: failed at {error.failure.stage}: {error.failure.message}")
+            changed = True
+        if changed:
+            replace_result(self.output, before, result)
+        return result, changed
+
+    def run(self, image: Image, prompts: Sequence[Prompt] | None = None, trace: Trace | None = None) -> ImageResult:
+        """Prompts, masks and filters for an image in memory; nothing is written.
+
+        Args:
+            image: the image.
+            prompts: what to segment; None asks the pipeline's own sources.
+            trace: receives seconds, notes and the story.
+
+        Raises:
+            StepError: a step failed.
+            StopRun: no image can succeed now.
+        """
+        trace = trace or Trace()
+        if prompts is None:
+            asked, reason = self._prompts(image, trace)
+        else:
+            asked, reason = self._fitted(image, prompts, trace), None
+        raw = self._masks(image, asked, trace) if asked else ()
+        return self._result(image, asked, raw, reason, trace, "")
+
+    def _update(
+        self, image: Image, wanted: Fingerprint, before: ImageResult | None, trace: Trace
+    ) -> tuple[ImageResult, bool]:
+        """The result of the image, from its first stage that changed."""
+        have = _fingerprint(before)
+        if before is not None and have is not None and (have.prompts, have.masks) == (wanted.prompts, wanted.masks):
+            asked, raw, reason = before.prompts, _raw_masks(before), before.reason
+            asked_of = {name for name, _ in self.stages.prompts} | {self.stages.backend[0]}
+            trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in asked_of})
+            trace.story(f"{image.ref.key}: {len(raw)} masks taken from the stored result")
+        else:
+            have = None
+            asked, reason = self._prompts(image, trace)
+            raw = self._masks(image, asked, trace) if asked else ()
+        if before is not None and have == wanted and all(self._exists(artifact) for artifact in before.artifacts):
+            return before, False
+        result = self._result(image, asked, raw, reason, trace, str(wanted))
+        untouched = have is not None and have.filters == wanted.filters
+        artifacts = self._write(image, result, trace, wanted, have if untouched else None, before)
+        return replace(result, artifacts=artifacts, notes=_plain(trace.notes)), True
+
+    def _exists(self, artifact: Artifact) -> bool:
+        assert self.output is not None
+        try:
+            return (self.output / artifact.path).stat().st_size == artifact.bytes
+        except OSError:
+            return False
+
+    def _prompts(self, image: Image, trace: Trace) -> tuple[tuple[Prompt, ...], str | None]:
+        """What the sources ask for, and why there is nothing where there is nothing."""
+        asked: list[Prompt] = []
+        known = False
+        for name, source in self.stages.prompts:
+            found = trace.step("prompts", name, lambda s=source: s.prompts(image), image.sha256)  # type: ignore[misc]
+            if found is None:
+                continue
+            known = True
+            asked += [prompt if prompt.source else replace(prompt, source=name) for prompt in found]
+            trace.story(f"{image.ref.key}: {len(found)} prompts from {name}")
+            if self.stages.combine == "first":
+                break
+        if not known:
+            names = ", ".join(name for name, _ in self.stages.prompts)
+            message = f"no prompt source knows this image (asked: {names}); give it a prompt, or [] for nothing there"
+            raise StepError(Failure("prompts", "", "NoPrompts", message))
+        return self._fitted(image, asked, trace), None if asked else "no prompts: nothing to segment"
+
+    def _fitted(self, image: Image, asked: Sequence[Prompt], trace: Trace) -> tuple[Prompt, ...]:
+        name, backend = self.stages.backend
+
+        def fit() -> tuple[Prompt, ...]:
+            accepted = backend.accepts()
+            for prompt in asked:
+                if unknown := prompt.needs - accepted:
+                    raise PromptError(
+                        f"the backend {name!r} takes {', '.join(sorted(accepted))}, not {', '.join(sorted(unknown))}"
+                    )
+            return tuple(prompt.fit(*image.size) for prompt in asked)
+
+        return trace.step("prompts", "", fit, "")
+
+    def _masks(self, image: Image, asked: Sequence[Prompt], trace: Trace) -> tuple[Mask, ...]:
+        """The backend's masks, numbered, checked against the contract."""
+        name, backend = self.stages.backend
+
+        def compute() -> tuple[Mask, ...]:
+            masks = backend.masks(image, asked)
+            for mask in masks:
+                if mask.size != image.size:
+                    raise ImageError(f"a mask of size {mask.size} came back for an image of size {image.size}")
+            answered = {mask.prompt for mask in masks}
+            for prompt in asked:
+                if prompt.needs <= {"points", "box"} and prompt not in answered:
+                    raise ImageError(f"no mask came back for the prompt {prompt.to_json()}")
+            return tuple(replace(mask, index=index) for index, mask in enumerate(masks))
+
+        masks = trace.step("backend", name, compute, image.sha256)
+        trace.story(f"{image.ref.key}: {len(masks)} masks by {name} in {trace.seconds['backend']:.1f} s")
+        return masks
+
+    def _result(
+        self,
+        image: Image,
+        asked: tuple[Prompt, ...],
+        raw: tuple[Mask, ...],
+        reason: str | None,
+        trace: Trace,
+        fingerprint: str,
+    ) -> ImageResult:
+        """Filter the masks and say how it went."""
+        masks = self._filter(image, raw, trace)
+        kept = sum(mask.kept for mask in masks)
+        if not kept and masks:
+            by = Counter(mask.dropped_by for mask in masks)
+            reason = "all masks dropped: " + ", ".join(f"{name} {count}" for name, count in sorted(by.items(), key=str))
+        elif not kept and reason is None:
+            reason = "the backend found nothing"
+        if masks:
+            trace.story(f"{image.ref.key}: {kept} of {len(masks)} masks kept")
+        pixels = {mask.index: mask.counts for mask in masks}
+        return ImageResult(
+            key=image.ref.key,
+            status="done" if kept else "empty",
+            size=image.size,
+            sha256=image.sha256,
+            prompts=asked,
+            masks=masks,
+            raw=tuple(mask for mask in raw if pixels[mask.index] != mask.counts),
+            provenance=self._provenance(fingerprint),
+            notes=_plain(trace.notes),
+            reason=None if kept else reason,
+        )
+
+    def _filter(self, image: Image, raw: Sequence[Mask], trace: Trace) -> tuple[Mask, ...]:
+        """All masks in the backend's order, the dropped ones saying by whom."""
+        gone: list[Mask] = []
+        kept: list[Mask] = []
+        backend = self.stages.backend[0]
+        for mask in raw:
+            kept.append(mask) if mask.area else gone.append(replace(mask, dropped_by=backend, reason="empty mask"))
+        for name, stage in self.stages.filters:
+            known = {mask.index: mask for mask in kept}
+            back = trace.step("filters", name, lambda s=stage, k=kept: s.apply(image, k), image.sha256)  # type: ignore[misc]
+            if strangers := [mask for mask in back if mask.index not in known]:
+                raise StepError(Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep"))
+            judged = {mask.index: mask for mask in back}
+            for index, mask in known.items():
+                if index not in judged or judged[index].reason is not None:
+                    gone.append(replace(judged.get(index, mask), dropped_by=name))
+            kept = [mask for mask in back if mask.reason is None]
+        return tuple(sorted([*kept, *gone], key=lambda mask: mask.index))
+
+    def _write(
+        self,
+        image: Image,
+        result: ImageResult,
+        trace: Trace,
+        wanted: Fingerprint,
+        have: Fingerprint | None,
+        before: ImageResult | None,
+    ) -> tuple[Artifact, ...]:
+        """Run the writers whose files are not there yet; returns the files of all."""
+        assert self.output is not None
+        artifacts: list[Artifact] = []
+        for (name, writer), print_ in zip(self.stages.writers, wanted.writers, strict=True):
+            if have is not None and before is not None and print_ in have.writers:
+                old = [artifact for artifact in before.artifacts if artifact.path.startswith(f"{name}/")]
+                if all(self._exists(artifact) for artifact in old):
+                    artifacts += old
+                    continue
+            folder = self.output / name
+            made = trace.step(
+                "writers", name, lambda w=writer, f=folder: w.write(image, result, f), image.sha256  # type: ignore[misc]
+            )
+            artifacts += [replace(artifact, path=f"{name}/{artifact.path}") for artifact in made]
+            if made:
+                trace.story(f"{image.ref.key}: {name} wrote {len(made)} file{'s' if len(made) > 1 else ''}")
+        return tuple(artifacts)
+
+    def _provenance(self, fingerprint: str) -> dict[str, Any]:
+        from . import __version__
+
+        return {
+            "fingerprint": fingerprint,
+            "backend": self.stages.backend[0],
+            "model": self.model_id,
+            "maskmill": __version__,
+        }
+
+
+def _fingerprint(result: ImageResult | None) -> Fingerprint | None:
+    try:
+        return None if result is None else Fingerprint.parse(result.provenance["fingerprint"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _raw_masks(result: ImageResult) -> tuple[Mask, ...]:
+    """The masks as the backend made them, out of a stored result."""
+    changed = {mask.index: mask for mask in result.raw}
+    return tuple(replace(changed.get(m.index, m), dropped_by=None, reason=None) for m in result.masks)
+
+
+def _plain(notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: dict(values) for name, values in notes.items() if values}
+
+
+def replace_result(output: Path, before: ImageResult | None, result: ImageResult) -> None:
+    """Store a result and remove the files of the one it replaces that it does not have itself."""
+    store_result(output, result)
+    if before is not None:
+        current = {artifact.path for artifact in result.artifacts}
+        for artifact in before.artifacts:
+            if artifact.path not in current:
+                (output / artifact.path).unlink(missing_ok=True)

@@ -1,0 +1,26 @@
+"""`maskmill check`: find what is wrong before the first image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import load, pipeline_options
+
+
+@click.command("check")
+@pipeline_options
+def command(**chosen: Any) -> int:
+    """Validate the pipeline FILE and what it names, and print it with all defaults filled in."""
+    import yaml
+
+    pipeline = load(**chosen)
+    problems = pipeline.check()
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if any(not problem.warning for problem in problems):
+        return 2
+    text = yaml.safe_dump(pipeline.config.resolved(), allow_unicode=True, sort_keys=False, default_flow_style=None)
+    click.echo(text, nl=False)
+    return 0

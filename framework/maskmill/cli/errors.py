@@ -1,0 +1,33 @@
+"""From exceptions to exit codes: 2 the user's mistake, 1 something failed, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+
+def guarded(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
+    """Run a command; errors that are meant for the user become text without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not end a run
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        sys.exit(command.main(args=arguments, standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    from ..errors import MaskmillError, UsageError
+
+    if not isinstance(error, MaskmillError):
+        raise error
+    click.echo(str(error), err=True)
+    return 2 if isinstance(error, UsageError) else 1

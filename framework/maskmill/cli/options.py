@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+def pipeline_options(function: F) -> F:
+    """FILE, PHOTOS, -o, --set, --jobs, --plugins, --no-drop-ins: what decides which pipeline it is."""
+    for decorate in reversed(
+        [
+            click.argument("file", type=FILE),
+            click.argument("photos", required=False),
+            click.option("-o", "--output", type=FILE, help="Output folder, instead of the file's."),
+            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one value, for example backend.model=vit_h."),
+            click.option("-j", "--jobs", help="Workers: a number, or auto."),
+            click.option("--plugins", multiple=True, type=FILE, metavar="PATH", help="Load drop-in plugins from this file or folder."),
+            click.option("--no-drop-ins", is_flag=True, help="Load no drop-in plugins that were not named."),
+        ]
+    ):
+        function = decorate(function)
+    return function
+
+
+def load(file: Path, photos: str | None, output: Path | None, sets: tuple[str, ...], jobs: str | None, plugins: tuple[Path, ...], no_drop_ins: bool) -> Any:
+    """The pipeline that these options describe.
+
+    Raises:
+        UsageError: it is wrong.
+    """
+    from ..pipeline import Pipeline
+
+    if jobs is not None:
+        sets = (*sets, f"run.jobs={jobs}")
+    return Pipeline.load(
+        file,
+        sets=sets,
+        dataset=None if photos is None else (photos,),
+        output=output,
+        plugins=plugins,
+        drop_ins=not no_drop_ins,
+    )

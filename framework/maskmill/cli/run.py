@@ -1,0 +1,58 @@
+"""`maskmill run`, and `run-pipeline`: run a pipeline over its dataset."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import load, pipeline_options
+
+
+@click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
+@pipeline_options
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+@click.option("--only", metavar="GLOB", help="Only images whose key matches, for example 'sub/*.jpg'.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--fresh", is_flag=True, help="Start over; an earlier run is moved aside, not deleted.")
+@click.option("--retry-failed", is_flag=True, help="Try failed and quarantined images again.")
+@click.option("--verify", is_flag=True, help="Compare files by content, and look for missing outputs.")
+@click.option("-v", "--verbose", is_flag=True, help="A line for each step.")
+@click.option("-q", "--quiet", is_flag=True, help="Errors only.")
+def command(limit: int | None, only: str | None, dry_run: bool, fresh: bool, retry_failed: bool, verify: bool, verbose: bool, quiet: bool, **chosen: Any) -> int:
+    """Segment a folder of images as the pipeline FILE says; PHOTOS replaces its dataset.
+
+    Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,
+    2 the pipeline is wrong, 130 interrupted.
+    """
+    from ..run.driver import RunOptions
+    from ..run.report import summary
+
+    pipeline = load(**chosen)
+    for problem in pipeline.check():
+        if problem.warning and not quiet:
+            click.echo(str(problem), err=True)
+    again = _command_to_go_on()
+    report = pipeline.run(RunOptions(limit, only, fresh, retry_failed, verify, verbose, quiet, again, dry_run))
+    if dry_run:
+        click.echo(report.message)
+    elif not quiet or report.exit_code:
+        click.echo(summary(report, again), err=bool(report.exit_code))
+    return report.exit_code
+
+
+def _command_to_go_on() -> str:
+    """What was typed, without what must not be repeated."""
+    name = "run-pipeline" if "run-pipeline" in Path(sys.argv[0]).name else "maskmill"
+    once = {"--fresh", "--retry-failed"}
+    return shlex.join([name, *(argument for argument in sys.argv[1:] if argument not in once)])
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of `run-pipeline`."""
+    from .errors import guarded
+
+    return guarded(command, arguments)

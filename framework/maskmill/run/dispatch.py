@@ -1,0 +1,149 @@
+"""The loop that keeps the slots of an engine busy: window, retry, quarantine, stop.
+
+A lost process counts against the image that was in it, and only that one: an engine's slot
+holds one image at a time. The third loss quarantines the image.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from .engine import Engine, Lost, NotOpened
+
+MAX_TRIES = 3
+
+
+@dataclass
+class Item:
+    """An image on its way through the engine.
+
+    Attributes:
+        task: plain data for the worker.
+        lost: how often it took its process down so far.
+    """
+
+    task: dict[str, Any]
+    lost: int = 0
+
+
+@dataclass
+class Stop:
+    """The order to stop: no new images; `now` also ends the workers at once.
+
+    Attributes:
+        message: why, for the user.
+    """
+
+    message: str = ""
+    now: bool = False
+    interrupted: bool = False
+    _asked: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, message: str) -> None:
+        """Stop after the images that are in work."""
+        if not self._asked.is_set():
+            self.message = message
+            self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._asked.is_set()
+
+
+def dispatch(
+    engine: Engine, items: Iterator[Item | None], slots: int, timeout: float, stop: Stop
+) -> Iterator[tuple[Item, dict[str, Any] | Lost | NotOpened] | None]:
+    """Run items through an engine that has been started.
+
+    Args:
+        engine: the engine.
+        items: drawn only when a slot is free; None means "nothing yet, come back".
+        slots: how many run at once.
+        timeout: seconds an image may take, 0 for no limit.
+        stop: asked from outside, or by the caller between two results.
+
+    Yields:
+        Each item with its outcome, as they end; `Lost` at every death, and `item.lost` counts
+        them: after MAX_TRIES the item is not tried again. None now and then, so that the
+        caller can look at the clock.
+    """
+    tokens = itertools.count()
+    running: dict[int, Item] = {}
+    again: deque[Item] = deque()
+    more = True
+    while not stop.now:
+        while len(running) < slots and not stop.asked and (again or more):
+            if again:
+                item: Item | None = again.popleft()
+            else:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    more = False
+                    break
+            if item is None:
+                break
+            token = next(tokens)
+            running[token] = item
+            engine.submit(token, item.task, timeout)
+        if not running:
+            if stop.asked or not (more or again):
+                return
+            yield None
+            continue
+        for token, outcome in engine.wait(0.2):
+            item = running.pop(token)
+            if isinstance(outcome, Lost):
+                item.lost += 1
+                if item.lost < MAX_TRIES:
+                    again.append(item)
+            yield item, outcome
+        yield None
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """While this is open, the first Ctrl-C or SIGTERM drains, the second ends the workers at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only; the program around us decides
+        return
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if stop.interrupted:
+            stop.now = True
+        stop.interrupted = True
+        stop.ask("interrupted")
+
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, asked) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def lost_reason(lost: Lost, trace: str, timeout: float) -> tuple[str, str]:
+    """(type, message) of a death, for the failure record.
+
+    Args:
+        lost: what the engine knows.
+        trace: the stack that the time limit wrote, "" if it was not the time limit.
+        timeout: the limit in seconds.
+    """
+    if trace:
+        return "Timeout", f"took longer than {timeout:g} s and was ended ({MAX_TRIES} tries)"
+    hint = " (killed by the system, usually for want of memory)" if "-9" in lost.reason or "SIGKILL" in lost.reason else ""
+    return "WorkerLost", f"its worker process died: {lost.reason}{hint} ({MAX_TRIES} tries)"
+
+
+__all__ = ["MAX_TRIES", "Item", "Stop", "dispatch", "lost_reason", "signals"]

@@ -1,0 +1,84 @@
+"""Fingerprints: what a result depends on, stage by stage, so that a rerun redoes only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..images import ImageRef
+from ..stages import PromptSource, Stage, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """One digest a stage; the image's own bytes (size, time, sha256) are compared beside it.
+
+    Attributes:
+        prompts: of the sources, for one image.
+        masks: of the backend and its model.
+        filters: of all filters in their order.
+        writers: of each writer.
+    """
+
+    prompts: str
+    masks: str
+    filters: str
+    writers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "/".join([self.prompts, self.masks, self.filters, "+".join(self.writers)])
+
+    @classmethod
+    def parse(cls, text: str) -> Fingerprint:
+        """The inverse of `str`.
+
+        Raises:
+            ValueError: the text is none.
+        """
+        prompts, masks, filters, writers = text.split("/")
+        return cls(prompts, masks, filters, tuple(writers.split("+")) if writers else ())
+
+
+class Fingerprints:
+    """The fingerprints of a pipeline: constant but for the prompts of each image.
+
+    Args:
+        sources: (code, source) of each prompt source; `code` is the sha256 of a drop-in's file or "".
+        combine: how the sources are combined.
+        backend: (code, backend) and `model_id` what computes.
+        filters: (code, filter) of each.
+        writers: (code, folder name, writer) of each.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, PromptSource]],
+        combine: str,
+        backend: tuple[str, Stage],
+        model_id: str,
+        filters: Sequence[tuple[str, Stage]],
+        writers: Sequence[tuple[str, str, Stage]],
+    ) -> None:
+        self._combine = combine
+        self._prompts = [_prompts_of(code, source) for code, source in sources]
+        self.masks = digest([backend[0], backend[1].digest(), model_id])
+        self._filters = digest([[code, stage.digest()] for code, stage in filters])
+        self._writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
+        self._fixed: dict[tuple[str, ...], str] = {}
+
+    def of(self, ref: ImageRef) -> Fingerprint:
+        """The fingerprint that a result of this image has to have."""
+        parts = tuple(prompts(ref) for prompts in self._prompts)
+        prompts = self._fixed.get(parts)
+        if prompts is None:
+            prompts = digest([self._combine, parts])
+            if len(self._fixed) < 10_000:  # most images share one; a file of prompts has one each
+                self._fixed[parts] = prompts
+        return Fingerprint(prompts, self.masks, self._filters, self._writers)
+
+
+def _prompts_of(code: str, source: PromptSource) -> Callable[[ImageRef], str]:
+    if type(source).fingerprint is PromptSource.fingerprint:
+        constant = code + source.digest()
+        return lambda ref: constant
+    return lambda ref: code + source.fingerprint(ref)

@@ -1,0 +1,109 @@
+"""The output folder: claimed by one run at a time, never anybody else's, never silently replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from ..errors import OutputError, Problem
+from ..files import leftovers
+from . import ledger as ledgers
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+LOCK = ".lock"
+
+
+def problems(output: Path) -> list[Problem]:
+    """Why a run could not write there; cheap, and creates nothing."""
+    if output.exists() and not output.is_dir():
+        return [Problem(f"the output {str(output)!r} is a file; a folder was expected")]
+    if output.is_dir() and not (output / ledgers.NAME).exists():
+        others = [path.name for path in output.iterdir() if path.name != LOCK]
+        if others:
+            text = f"the output folder {str(output)!r} holds files that are not from a run ({others[0]!r}, ...)"
+            return [Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")]
+    return []
+
+
+@contextmanager
+def claim(output: Path, fresh: bool = False) -> Iterator[str]:
+    """Hold the output folder against other runs; the lock falls with the process, however it ends.
+
+    Args:
+        output: the folder, made if it does not exist.
+        fresh: move an existing run aside first.
+
+    Yields:
+        What the user should know, or "".
+
+    Raises:
+        OutputError: another run holds it, or it cannot be written.
+    """
+    if found := problems(output):
+        raise OutputError(*found)
+    notice = ""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if fresh and (output / ledgers.NAME).exists():
+            notice = _move_aside(output)
+        lock = filelock.FileLock(output / LOCK)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        text = f"another run is working in {str(output)!r}"
+        raise OutputError(Problem(text, hint="wait for it to end, or give another output")) from None
+    except OSError as error:
+        raise OutputError(f"cannot write to {str(output)!r}: {error.strerror or error}") from error
+    try:
+        yield notice
+    finally:
+        lock.release()
+
+
+def _move_aside(output: Path) -> str:
+    with filelock.FileLock(output / LOCK).acquire(timeout=0):
+        pass
+    number = 1
+    while (aside := output.with_name(f"{output.name}.old-{number}")).exists():
+        number += 1
+    output.rename(aside)
+    output.mkdir()
+    return f"--fresh: the earlier run is kept in {aside}"
+
+
+def sweep(output: Path, ledger: ledgers.Ledger) -> None:
+    """Remove the temporary files of a run that was killed; the folder counts as unclean from here on."""
+    if ledger.meta("clean") is False:
+        for path in leftovers(output):
+            path.unlink(missing_ok=True)
+    ledger.set_meta("clean", False)
+
+
+def check_same_backend(ledger: ledgers.Ledger, masks: str, config: Config) -> None:
+    """Refuse to mix masks of two models in one output.
+
+    Args:
+        ledger: of the output folder.
+        masks: the fingerprint of this run's backend and model.
+        config: to say where the backend stands in the file.
+
+    Raises:
+        OutputError: masks of another backend, model or backend option are there.
+    """
+    before = ledger.meta("masks")
+    counts = ledger.counts()
+    if before not in (None, masks) and counts["done"] + counts["empty"]:
+        raise OutputError(
+            config.problem(
+                ("backend",),
+                f"{str(config.output)!r} holds masks of {counts['done'] + counts['empty']} images made with another"
+                " backend, model or backend option",
+                hint="give another output (-o), or --fresh to keep the old run aside and start over",
+            )
+        )
+    ledger.set_meta("masks", masks)

@@ -1,0 +1,91 @@
+"""Progress for a person: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts images and shows how it goes; a context manager.
+
+    Args:
+        listing: yields something for each image of the dataset; counted in the background,
+            so that the first image does not wait for the last folder.
+        quiet: show nothing.
+    """
+
+    def __init__(self, listing: Iterable[object], quiet: bool = False) -> None:
+        self.counts: Counter[str] = Counter()
+        self.skipped = 0
+        self.total: int | None = None
+        self._quiet = quiet
+        self._bar: tqdm[None] | None = None
+        self._started = time.monotonic()
+        self._line_at = self._started
+        if not quiet:
+            threading.Thread(target=self._count, args=(listing,), daemon=True).start()
+        if not quiet and sys.stderr.isatty():
+            self._bar = tqdm(unit=" images", dynamic_ncols=True, smoothing=0.05)
+
+    def _count(self, listing: Iterable[object]) -> None:
+        try:
+            self.total = sum(1 for _ in listing)
+        except Exception:  # the run itself meets the same error, and reports it
+            self.total = None
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def skip(self, images: int) -> None:
+        """So many images were there already."""
+        self.skipped += images
+
+    def step(self, status: str) -> None:
+        """One image has its status."""
+        self.counts[status] += 1
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_postfix(self.counts, refresh=False)
+
+    def tick(self) -> None:
+        """Called often: shows what is due."""
+        left = None if self.total is None else max(0, self.total - self.skipped)
+        if self._bar is not None:
+            if self._bar.total != left and left is not None:
+                self._bar.total = left
+                self._bar.refresh()
+        elif not self._quiet and time.monotonic() - self._line_at >= SECONDS_BETWEEN_LINES:
+            self._line_at = time.monotonic()
+            self.say(self._line(left))
+
+    def _line(self, left: int | None) -> str:
+        done = sum(self.counts.values())
+        rate = done / max(1e-9, time.monotonic() - self._started)
+        of = "" if left is None else f" of {left}"
+        eta = "" if left is None or not done else f", {_duration((left - done) / rate)} left"
+        counts = ", ".join(f"{status} {count}" for status, count in sorted(self.counts.items()))
+        return f"{done}{of} images, {rate:.2f} images/s{eta}: {counts or 'none finished yet'}"
+
+    def close(self) -> None:
+        """Take the bar down."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _duration(seconds: float) -> str:
+    return str(tqdm.format_interval(max(0, seconds)))
+
+

@@ -1,0 +1,78 @@
+"""How many workers, and how many threads each: cores and memory shared out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import joblib
+import psutil
+
+GIB = 1024**3
+#: Left to the system and the driver when `jobs: auto` divides the memory.
+RESERVE = 2 * GIB
+#: What a worker needs beside its backend: the interpreter, libraries, an image or two.
+BASE = GIB // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The choice, and why.
+
+    Attributes:
+        jobs: number of workers.
+        threads: threads of each.
+        why: one sentence for the user.
+        warning: what will probably go wrong, or "".
+    """
+
+    jobs: int
+    threads: int
+    why: str
+    warning: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Variables of the worker processes, read by the numeric libraries when they load."""
+        count = str(self.threads)
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+        return {
+            **dict.fromkeys((*names, "MASKMILL_THREADS"), count),
+            # loky replaces a worker that has grown; the model would be loaded again.
+            "LOKY_MAX_MEMORY_LEAK_SIZE": str(10**15),
+        }
+
+
+def share_out(
+    jobs: int | str, threads: int | str, need: int | None, kept_threads: int | None = None, images: int | None = None
+) -> Resources:
+    """Decide on workers and threads.
+
+    Args:
+        jobs: "auto", or a number with joblib's meaning of `n_jobs` (-1: all cores).
+        threads: "auto", or threads per worker.
+        need: bytes one worker's backend needs, None if little.
+        kept_threads: of the run that is being resumed; results depend on it in the last bits.
+        images: number of images where it is known to be small; more workers would idle.
+    """
+    cores = joblib.cpu_count()
+    available = psutil.virtual_memory().available
+    each = BASE + (need or 0)
+    fitting = max(1, (available - RESERVE) // each)
+    if jobs == "auto":
+        workers = min(cores, fitting)
+        if kept_threads and threads == "auto":
+            workers = min(workers, max(1, cores // kept_threads))
+        limit = "cores" if workers == cores else "memory" if workers == fitting else "threads of the run so far"
+        if images is not None and images < workers:
+            workers, limit = max(1, images), "images"
+        why = f"{cores} cores, {available / GIB:.1f} GiB free, {each / GIB:.1f} GiB a worker: limited by {limit}"
+    else:
+        workers = joblib.effective_n_jobs(int(jobs))
+        why = "as the pipeline says"
+    per_worker = int(threads) if threads != "auto" else kept_threads or max(1, cores // workers)
+    warning = ""
+    if workers > fitting:
+        warning = (
+            f"{workers} workers need about {workers * each / GIB:.1f} GiB and {available / GIB:.1f} GiB are free;"
+            f" jobs: {fitting} fits"
+        )
+    return Resources(workers, per_worker, why, warning)

@@ -1,0 +1,162 @@
+"""What several test modules need: a pipeline in a folder, with plugins that misbehave on demand."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+from maskmill import testing
+
+#: A drop-in with a source, a backend, a filter that does what an image's name says, and a writer.
+PLUGINS = '''
+import os, signal, time
+from maskmill import Backend, Box, Filter, Prompt, PromptSource, StopRun, Transient, Writer, hookimpl, save
+from maskmill.testing import FillPrompt
+
+
+class Middle(PromptSource):
+    """One box in the middle."""
+
+    def prompts(self, image):
+        return [Prompt(box=Box(image.width / 4, image.height / 4, image.width * 3 / 4, image.height * 3 / 4), label="thing")]
+
+
+class Slow(FillPrompt):
+    """Takes its time; cannot be opened if told so."""
+
+    seconds: float = 0.0
+    model: str = "a"
+    refuse: str = ""
+    memory: int = 0
+
+    def open(self):
+        if self.refuse == "raise":
+            raise ValueError("no such weights")
+        if self.refuse == "die":
+            os._exit(3)
+
+    def model_id(self):
+        return "slow-" + self.model
+
+    def masks(self, image, prompts, embedding=None):
+        time.sleep(self.seconds)
+        return super().masks(image, prompts, embedding)
+
+
+class Chaos(Filter):
+    """Does what the name of the image says, on as many tries as a file beside it counts."""
+
+    counter: str = ""
+
+    def apply(self, image, masks):
+        name = image.ref.key
+        if self.counter:
+            with open(os.path.join(self.counter, name.replace("/", "_")), "a") as file:
+                file.write("x")
+                file.flush()
+                tries = file.tell()
+        if "poison" in name or ("flaky" in name and tries < 3):
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        if "hang" in name:
+            while True:
+                time.sleep(60)
+        if "raise" in name:
+            raise RuntimeError("as told")
+        if "stop" in name:
+            raise StopRun("budget spent")
+        return [] if "empty" in name else list(masks)
+
+
+class Areas(Writer):
+    """The areas of the masks in a text file; at the end, all keys in one."""
+
+    def write(self, image, result, folder):
+        return [save(folder, result.key, repr([mask.area for mask in result.kept]).encode(), ".txt")]
+
+    def finish(self, results, folder):
+        return [save(folder, "all", "\\n".join(f"{result.key} {result.status}" for result in results).encode(), ".list")]
+
+
+@hookimpl
+def register_prompt_sources(register):
+    register("middle", Middle)
+
+
+@hookimpl
+def register_backends(register):
+    register("slow", Slow)
+
+
+@hookimpl
+def register_filters(register):
+    register("chaos", Chaos)
+
+
+@hookimpl
+def register_writers(register):
+    register("areas", Areas)
+'''
+
+
+class Project:
+    """A pipeline file with photos and plugins beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder / "out"
+        (folder / "plugins").mkdir(parents=True)
+        (folder / "plugins" / "fakes.py").write_text(PLUGINS, encoding="utf-8")
+        (folder / "count").mkdir()
+        self.file = folder / "p.yaml"
+        self.write()
+
+    def write(self, backend: str = "{use: slow}", run: str = "{engine: inline}", extra: str = "") -> Path:
+        text = f"""
+        dataset: photos
+        prompts: [{{use: middle}}]
+        backend: {backend}
+        filters: [{{use: chaos, counter: '{(self.folder / "count").as_posix()}'}}]
+        writers: [{{use: areas}}]
+        output: out
+        run: {run}
+        {extra}
+        """
+        self.file.write_text(textwrap.dedent(text), encoding="utf-8")
+        return self.file
+
+    def photos(self, *names: str) -> None:
+        for number, name in enumerate(names):
+            testing.write_picture(self.folder / "photos" / name, seed=number)
+
+    def many(self, count: int) -> list[str]:
+        names = [f"{number:03}.png" for number in range(count)]
+        self.photos(*names)
+        return names
+
+    def tries(self, name: str) -> int:
+        path = self.folder / "count" / name.replace("/", "_")
+        return path.stat().st_size if path.exists() else 0
+
+    def statuses(self) -> dict[str, str]:
+        from maskmill.run.ledger import Ledger
+
+        with Ledger.open_existing(self.output) as ledger:
+            return {row.key: row.status for row in ledger.rows()}
+
+    def failures(self) -> dict[str, dict]:
+        lines = (self.output / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+        return {line["key"]: line for line in map(json.loads, lines)}
+
+    def files(self) -> dict[str, bytes]:
+        """Every output that must not depend on how the run went."""
+        skip = {"ledger.sqlite", "run.json", ".lock"}
+        return {
+            path.relative_to(self.output).as_posix(): path.read_bytes()
+            for path in sorted(self.output.rglob("*"))
+            if path.is_file() and path.name not in skip
+        }
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "项目 one")

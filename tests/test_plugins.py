@@ -1,0 +1,150 @@
+"""Finding and registering plugins: drop-ins, clashes, mistakes, each with a message that helps."""
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+from maskmill import Backend, PluginError, PromptSource, hookimpl
+from maskmill.plugins import BUILT_IN, Registry, find_drop_ins
+
+CENTER = '''
+from maskmill import Point, Prompt, PromptSource, hookimpl
+from pydantic import Field
+
+class Center(PromptSource):
+    """One foreground point in the middle of the image."""
+
+    margin: float = Field(0.0, ge=0, lt=0.5)
+
+    def prompts(self, image):
+        return [Prompt(points=(Point(image.width / 2, image.height / 2),))]
+
+@hookimpl
+def register_prompt_sources(register):
+    register("center", Center)
+'''
+
+
+def load(tmp_path, source, name="mine.py"):
+    path = tmp_path / name
+    path.write_text(source, encoding="utf-8")
+    return Registry.load([path])
+
+
+def test_the_built_ins_are_found_as_plugins_of_a_package():
+    registry = Registry.load()
+    names = {(entry.role, entry.name) for entry in registry.entries.values() if entry.origin == BUILT_IN}
+    assert {("prompt source", "manual"), ("backend", "grabcut"), ("writer", "coco"), ("engine", "joblib")} <= names
+    assert registry.get("backend", "local").cls is registry.get("backend", "sam").cls
+
+
+def test_a_drop_in_file_is_a_plugin(tmp_path):
+    registry = load(tmp_path, CENTER)
+    stage = registry.build("prompt source", {"use": "center", "margin": 0.25})
+    assert stage.margin == 0.25
+    entry = registry.get("prompt source", "center")
+    assert entry.origin.endswith("mine.py")
+    assert len(entry.code) == 64
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import maskmill\n1/0\n", r"mine\.py:2: the plugin fails to load: ZeroDivisionError"),
+        ("def broken(:\n", r"mine\.py:1: the plugin fails to load: SyntaxError"),
+        ("import nothing_like_it\n", r"mine\.py:1: .*ModuleNotFoundError[\s\S]*pip install nothing_like_it"),
+        (CENTER.replace("register_prompt_sources", "register_prompt_source"), "unknown hook 'register_prompt_source'"),
+        (CENTER.replace("prompt_sources", "backends"), "must be a subclass of Backend"),
+        (CENTER.replace('"center"', '"manual"'), "two plugins register the prompt source 'manual': built-in and .*mine.py"),
+        (CENTER.replace("margin:", "check:"), "option 'check', which hides PromptSource.check"),
+        (CENTER.replace('register("center"', 'register(undefined, "center"'), "register_prompt_sources raised NameError"),
+    ],
+    ids=["raises", "syntax", "import", "unknown-hook", "wrong-base", "duplicate", "shadowing", "register-raises"],
+)
+def test_a_plugin_that_is_wrong_is_named_with_the_reason(tmp_path, source, says):
+    with pytest.raises(PluginError, match=says):
+        load(tmp_path, source)
+
+
+def test_an_unknown_name_gets_the_nearest_one():
+    registry = Registry.load()
+    with pytest.raises(PluginError, match=r"no backend 'grabcat'\n  did you mean 'grabcut'"):
+        registry.get("backend", "grabcat")
+    with pytest.raises(PluginError, match="'coco' is a writer; the backends are"):
+        registry.get("backend", "coco")
+
+
+def test_drop_ins_lie_beside_the_pipeline_file_or_beside_its_folder(tmp_path):
+    for folder in ("pipelines/plugins", "plugins", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "mine.py").write_text(CENTER, encoding="utf-8")
+    (tmp_path / "plugins" / "_private.py").write_text(CENTER, encoding="utf-8")
+    (tmp_path / "plugins" / "unrelated.py").write_text("raise SystemExit('not ours')", encoding="utf-8")
+    (tmp_path / "plugins" / "package").mkdir()
+    (tmp_path / "plugins" / "package" / "__init__.py").write_text(CENTER, encoding="utf-8")
+    file = tmp_path / "pipelines" / "x.yaml"
+    found = [str(path.relative_to(tmp_path.resolve())).replace("\\", "/") for path in find_drop_ins(file)]
+    assert found == ["pipelines/plugins/mine.py", "plugins/mine.py"]
+    assert find_drop_ins(file, search=False) == []
+    assert len(find_drop_ins(file, [tmp_path / "elsewhere"], search=False)) == 1
+
+
+def test_a_named_plugin_path_must_exist(tmp_path):
+    with pytest.raises(PluginError, match="does not exist"):
+        find_drop_ins(None, [tmp_path / "nothing"])
+
+
+def test_state_that_is_no_option_gets_advice():
+    class Mine(Backend):
+        size: int = 1
+
+        def open(self):
+            self.net = "loaded"
+
+    with pytest.raises(AttributeError, match=r"self\._net = "):
+        Mine().open()
+    stage = Mine()
+    stage._net = "loaded"
+    assert stage._net == "loaded"
+
+
+def test_a_missing_package_names_the_extra():
+    class Mine(PromptSource):
+        requires = ("surely_not_installed", "numpy")
+        extra = "qwen"
+
+    (problem,) = Mine().missing()
+    assert "surely_not_installed" in problem.message
+    assert problem.hint == 'pip install "maskmill[qwen]"'
+
+
+def test_an_object_can_be_a_plugin():
+    class Plugin:
+        @hookimpl
+        def run_finished(self, run, report):
+            pass
+
+    registry = Registry()
+    registry.add(Plugin(), "a test")
+    assert registry.manager.hook.run_finished.get_hookimpls()
+
+
+def test_every_module_of_the_built_ins_is_an_entry_point():
+    points = {point.value for point in metadata.entry_points(group="maskmill")}
+    for role in ("prompts", "backends", "filters", "writers", "engines"):
+        package = __import__(f"maskmill_plugins.{role}", fromlist=["_"])
+        import pkgutil
+
+        for module in pkgutil.iter_modules(package.__path__, f"maskmill_plugins.{role}."):
+            assert module.name in points, f"{module.name} is not in setup.cfg"
+
+
+def test_built_in_modules_import_no_heavy_library():
+    code = (
+        "import sys; from maskmill.plugins import Registry; Registry.load();"
+        "heavy = [m for m in ('torch', 'cv2', 'segment_anything', 'skimage', 'pandas') if m in sys.modules];"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

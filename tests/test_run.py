@@ -1,0 +1,301 @@
+"""Whole runs: statuses, resume, faults, interruption, over both engines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from maskmill import DatasetError, OutputError, Pipeline, PluginError, read_run, testing
+
+ENGINES = ["inline", "joblib"]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+
+
+def run(project, **options):
+    return Pipeline.load(project.file).run(quiet=True, **options)
+
+
+def command(project, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "maskmill", "run", str(project.file), *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_folder_becomes_results_files_and_a_report(project, engine):
+    project.write(run=f"{{engine: {engine}, jobs: 2}}")
+    project.photos("a.png", "a.jpg", "sub/a.png", "图 片/empty 猫.png")
+    report = run(project)
+    assert report.exit_code == 0
+    assert report.counts == {"done": 3, "empty": 1, "failed": 0, "quarantined": 0}
+    assert {"areas/a.png.txt", "areas/a.jpg.txt", "areas/sub/a.png.txt", "results/图 片/empty 猫.png.json"} <= set(project.files())
+    results = list(read_run(project.output))
+    assert [result.key for result in results] == sorted(project.statuses())
+    assert [result.status for result in results].count("empty") == 1
+    about = json.loads((project.output / "run.json").read_text(encoding="utf-8"))
+    assert about["outcome"] == "finished"
+    assert about["counts"]["done"] == 3
+    assert about["stage_seconds"].keys() >= {"read", "backend"}
+    assert (project.output / "failures.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_bad_image_costs_only_itself(project, engine):
+    project.write(run=f"{{engine: {engine}, jobs: 2}}")
+    project.photos("a.png", "raise.png", "z.png")
+    (project.folder / "photos" / "zero.jpg").write_bytes(b"")
+    (project.folder / "photos" / "text.jpg").write_text("hello", encoding="utf-8")
+    report = run(project)
+    assert report.exit_code == 1
+    assert project.statuses() == {
+        "a.png": "done", "raise.png": "failed", "text.jpg": "failed", "z.png": "done", "zero.jpg": "failed",
+    }  # fmt: skip
+    failures = project.failures()
+    assert (failures["raise.png"]["stage"], failures["raise.png"]["plugin"]) == ("filters", "chaos")
+    assert "as told" in failures["raise.png"]["message"]
+    assert "empty (0 bytes)" in failures["zero.jpg"]["message"]
+
+
+@POSIX
+def test_a_poison_image_is_quarantined_after_three_tries_and_a_flaky_one_survives(project):
+    project.write(run="{engine: joblib, jobs: 2}")
+    project.photos(*(f"{n}.png" for n in range(6)), "poison.png", "flaky.png")
+    report = run(project)
+    assert report.counts == {"done": 7, "empty": 0, "failed": 0, "quarantined": 1}
+    assert (project.tries("poison.png"), project.tries("flaky.png")) == (3, 3)
+    assert all(project.tries(f"{n}.png") == 1 for n in range(6)), "innocents run once"
+    assert "died" in project.failures()["poison.png"]["message"]
+
+
+@POSIX
+def test_a_hang_is_ended_by_the_time_limit(project):
+    project.write(run="{engine: joblib, jobs: 2, timeout: 0.5}")
+    project.photos("a.png", "hang.png", "z.png")
+    report = run(project)
+    assert project.statuses() == {"a.png": "done", "hang.png": "quarantined", "z.png": "done"}
+    failure = project.failures()["hang.png"]
+    assert failure["type"] == "Timeout"
+    assert "apply" in failure["traceback"], "the stack says where it hung"
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_rerun_does_nothing_twice(project, engine):
+    project.write(run=f"{{engine: {engine}, jobs: 2}}")
+    project.photos("a.png", "b.png", "raise.png")
+    run(project)
+    before = project.files()
+    report = run(project)
+    assert (report.ran, report.exit_code) == (0, 1)
+    assert project.files() == before
+    report = run(project, retry_failed=True)
+    assert (report.ran, project.tries("raise.png"), project.tries("a.png")) == (1, 2, 1)
+
+
+def test_new_changed_and_vanished_images(project):
+    project.photos("a.png", "b.png", "c.png")
+    run(project)
+    (project.folder / "photos" / "a.png").unlink()
+    testing.write_picture(project.folder / "photos" / "b.png", seed=77)
+    testing.write_picture(project.folder / "photos" / "d.png", seed=78)
+    report = run(project)
+    assert report.ran == 2
+    assert report.counts["done"] == 3
+    assert (project.output / "areas/all.list").read_text() == "b.png done\nc.png done\nd.png done"
+    os.utime(project.folder / "photos" / "c.png")
+    before = (project.output / "results/c.png.json").read_bytes()
+    run(project)
+    assert project.tries("c.png") == 1, "a touched file with the same bytes is not done again"
+    assert (project.output / "results/c.png.json").read_bytes() == before
+
+
+def test_limit_and_only(project):
+    project.photos("a.png", "b.png", "sub/c.png")
+    assert run(project, limit=1).counts["done"] == 1
+    assert run(project, only="sub/*").counts["done"] == 2
+    assert run(project).counts["done"] == 3
+
+
+def test_a_changed_backend_is_refused_until_told(project):
+    project.photos("a.png")
+    run(project)
+    project.write(backend="{use: slow, model: b}")
+    with pytest.raises(OutputError, match=r"p\.yaml:4:.*another backend.*\n.*--fresh"):
+        run(project)
+    report = run(project, fresh=True)
+    assert report.ran == 1
+    assert (project.folder / "out.old-1" / "ledger.sqlite").exists(), "nothing is deleted"
+
+
+def test_changed_filters_and_writers_leave_the_backend_alone(project):
+    project.photos("a.png")
+    run(project)
+    text = project.file.read_text(encoding="utf-8")
+    project.file.write_text(text.replace("writers: [", "writers: [{use: areas}, "), encoding="utf-8")
+    run(project)
+    assert project.tries("a.png") == 2, "filters are cheap and run again"
+    assert (project.output / "areas-2" / "a.png.txt").exists()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_backend_that_cannot_be_opened_is_the_runs_fault(project, engine):
+    project.photos("a.png")
+    project.write("{use: slow, refuse: raise}", run=f"{{engine: {engine}}}")
+    with pytest.raises(PluginError, match="backend 'slow' cannot be opened: ValueError: no such weights"):
+        run(project)
+    assert project.statuses() == {}
+
+
+def test_a_worker_that_dies_while_opening_is_the_runs_fault(project):
+    project.photos("a.png")
+    project.write("{use: slow, refuse: die}", run="{engine: joblib}")
+    with pytest.raises(PluginError, match="died while it was getting ready"):
+        run(project)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stop_run_stops_resumably(project, engine):
+    project.write(run=f"{{engine: {engine}, jobs: 1}}")
+    project.photos("a.png", "b-stop.png", "c.png")
+    report = run(project)
+    assert (report.outcome, report.exit_code, report.message) == ("stopped", 1, "budget spent")
+    assert project.statuses() == {"a.png": "done"}
+    assert not (project.output / "areas/all.list").exists()
+
+
+@pytest.mark.parametrize(("limit", "ran"), [("0", 1), ("1", 2), ("1%", 100)])
+def test_max_failures(project, limit, ran):
+    project.write(run=f"{{engine: inline, max_failures: {limit}}}")
+    project.photos(*(f"raise-{n:03}.png" for n in range(103)))
+    report = run(project)
+    assert (report.outcome, report.ran, report.exit_code) == ("stopped", ran, 1)
+
+
+def test_no_images_is_an_error(project):
+    (project.folder / "photos").mkdir()
+    with pytest.raises(DatasetError, match="no images"):
+        run(project)
+
+
+def test_an_output_with_foreign_files_or_another_run_is_refused(project):
+    project.photos("a.png")
+    project.output.mkdir()
+    (project.output / "thesis.txt").write_text("precious", encoding="utf-8")
+    done = command(project)
+    assert done.returncode == 2
+    assert "holds files that are not from a run ('thesis.txt', ...)" in done.stderr
+
+
+@POSIX
+def test_two_runs_into_one_output_are_refused(project):
+    project.many(6)
+    project.write("{use: slow, seconds: 1.0}")
+    first = subprocess.Popen([sys.executable, "-m", "maskmill", "run", str(project.file), "-q"])
+    try:
+        wait_until(lambda: (project.output / "results").exists())
+        with pytest.raises(OutputError, match="another run is working"):
+            run(project)
+    finally:
+        first.kill()
+        first.wait()
+    assert run(project, limit=1).exit_code == 0, "the lock falls with the process"
+
+
+def wait_until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def finished(project):
+    return len(list((project.output / "results").rglob("*.json")))
+
+
+@POSIX
+@pytest.mark.parametrize("engine", ENGINES)
+def test_killed_anywhere_and_rerun_the_output_is_identical(project, engine, tmp_path):
+    names = project.many(24)
+    project.photos("x-raise.png", "x-empty.png")
+    project.write("{use: slow, seconds: 0.05}", run=f"{{engine: {engine}, jobs: 2}}")
+    run(project)
+    undisturbed = project.files()
+    project.output.rename(tmp_path / "undisturbed")
+    for part in (0.2, 0.5, 0.8):
+        process = subprocess.Popen([sys.executable, "-m", "maskmill", "run", str(project.file), "-q"])
+        wait_until(lambda p=part: project.output.exists() and finished(project) >= p * len(names))
+        process.kill()
+        process.wait()
+        assert finished(project) < 26, "it was killed before the end"
+    report = run(project)
+    assert report.counts == {"done": 24, "empty": 1, "failed": 1, "quarantined": 0}
+    assert project.files() == undisturbed
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains_and_a_rerun_goes_on(project, number):
+    project.many(40)
+    project.write("{use: slow, seconds: 0.1}", run="{engine: joblib, jobs: 2}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskmill", "run", str(project.file)], stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    wait_until(lambda: project.output.exists() and finished(project) >= 4)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted. To go on: maskmill run" in errors
+    done = finished(project)
+    assert 4 <= done < 40
+    assert len(project.statuses()) == done, "what was in work is finished and recorded"
+    assert run(project).ran == 40 - done
+
+
+@POSIX
+def test_no_worker_outlives_a_killed_driver(project):
+    import psutil
+
+    project.many(8)
+    project.write("{use: slow, seconds: 2.0}", run="{engine: joblib, jobs: 2}")
+    process = psutil.Popen([sys.executable, "-m", "maskmill", "run", str(project.file), "-q"])
+    wait_until(lambda: finished(project) >= 1 if project.output.exists() else False)
+    children = process.children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_the_command_line_tells_what_to_do_next(project):
+    project.photos("a.png", "raise.png")
+    done = command(project)
+    assert done.returncode == 1
+    assert "2 images: 1 done, 1 failed" in done.stderr
+    assert "--retry-failed" in done.stderr
+    assert "raise.png: failed at filters: as told" in done.stderr
+
+
+def test_a_single_image_tells_its_story(project):
+    project.photos("a.png")
+    done = command(project)
+    assert done.returncode == 0
+    for line in ("a.png: read, 64×48", "1 prompts from middle", "1 masks by slow", "areas wrote 1 file"):
+        assert line in done.stderr
+
+
+def test_dry_run_counts_and_writes_nothing(project):
+    project.photos("a.png", "b.png")
+    done = command(project, "--dry-run")
+    assert "2 images to do" in done.stdout
+    assert not project.output.exists()
