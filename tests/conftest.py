@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from maskmill import testing
 
 #: A drop-in with a source, a backend, a filter that does what an image's name says, and a writer.
@@ -18,7 +19,8 @@ class Middle(PromptSource):
     """One box in the middle."""
 
     def prompts(self, image):
-        return [Prompt(box=Box(image.width / 4, image.height / 4, image.width * 3 / 4, image.height * 3 / 4), label="thing")]
+        x, y = image.width / 4, image.height / 4
+        return [Prompt(box=Box(x, y, 3 * x, 3 * y), label="thing")]
 
 
 class Slow(FillPrompt):
@@ -74,7 +76,8 @@ class Areas(Writer):
         return [save(folder, result.key, repr([mask.area for mask in result.kept]).encode(), ".txt")]
 
     def finish(self, results, folder):
-        return [save(folder, "all", "\\n".join(f"{result.key} {result.status}" for result in results).encode(), ".list")]
+        lines = [f"{result.key} {result.status}" for result in results]
+        return [save(folder, "all", "\\n".join(lines).encode(), ".list")]
 
 
 @hookimpl

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .errors import (
         DatasetError,
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from .prompts import Box, Grid, Point, Prompt
     from .results import Artifact, Failure, ImageResult, RunReport, read_run, save
     from .stages import NO_EFFECT, Backend, Filter, PromptSource, Writer
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "errors": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .results import Artifact, Failure, ImageResult, load_result, store_result
 from .run.fingerprint import Fingerprint
 from .stages import Stage, Stages
 from .steps import StepError, Trace
+from .version import __version__
 
 
 class Chain:
@@ -155,7 +157,7 @@ class Chain:
         asked: list[Prompt] = []
         known = False
         for name, source in self.stages.prompts:
-            found = trace.step("prompts", name, lambda s=source: s.prompts(image), image.sha256)  # type: ignore[misc]
+            found = trace.step("prompts", name, partial(source.prompts, image), image.sha256)
             if found is None:
                 continue
             known = True
@@ -244,9 +246,11 @@ class Chain:
             kept.append(mask) if mask.area else gone.append(replace(mask, dropped_by=backend, reason="empty mask"))
         for name, stage in self.stages.filters:
             known = {mask.index: mask for mask in kept}
-            back = trace.step("filters", name, lambda s=stage, k=kept: s.apply(image, k), image.sha256)  # type: ignore[misc]
+            back = trace.step("filters", name, partial(stage.apply, image, kept), image.sha256)
             if strangers := [mask for mask in back if mask.index not in known]:
-                raise StepError(Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep"))
+                raise StepError(
+                    Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep")
+                )
             judged = {mask.index: mask for mask in back}
             for index, mask in known.items():
                 if index not in judged or judged[index].reason is not None:
@@ -273,17 +277,13 @@ class Chain:
                     artifacts += old
                     continue
             folder = self.output / name
-            made = trace.step(
-                "writers", name, lambda w=writer, f=folder: w.write(image, result, f), image.sha256  # type: ignore[misc]
-            )
+            made = trace.step("writers", name, partial(writer.write, image, result, folder), image.sha256)
             artifacts += [replace(artifact, path=f"{name}/{artifact.path}") for artifact in made]
             if made:
                 trace.story(f"{image.ref.key}: {name} wrote {len(made)} file{'s' if len(made) > 1 else ''}")
         return tuple(artifacts)
 
     def _provenance(self, fingerprint: str) -> dict[str, Any]:
-        from . import __version__
-
         return {
             "fingerprint": fingerprint,
             "backend": self.stages.backend[0],

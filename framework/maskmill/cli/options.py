@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,9 +23,21 @@ def pipeline_options(function: F) -> F:
             click.argument("file", type=FILE),
             click.argument("photos", required=False),
             click.option("-o", "--output", type=FILE, help="Output folder, instead of the file's."),
-            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one value, for example backend.model=vit_h."),
+            click.option(
+                "--set",
+                "sets",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Override one value, for example backend.model=vit_h.",
+            ),
             click.option("-j", "--jobs", help="Workers: a number, or auto."),
-            click.option("--plugins", multiple=True, type=FILE, metavar="PATH", help="Load drop-in plugins from this file or folder."),
+            click.option(
+                "--plugins",
+                multiple=True,
+                type=FILE,
+                metavar="PATH",
+                help="Load drop-in plugins from this file or folder.",
+            ),
             click.option("--no-drop-ins", is_flag=True, help="Load no drop-in plugins that were not named."),
         ]
     ):
@@ -30,7 +45,15 @@ def pipeline_options(function: F) -> F:
     return function
 
 
-def load(file: Path, photos: str | None, output: Path | None, sets: tuple[str, ...], jobs: str | None, plugins: tuple[Path, ...], no_drop_ins: bool) -> Any:
+def load(
+    file: Path,
+    photos: str | None,
+    output: Path | None,
+    sets: tuple[str, ...],
+    jobs: str | None,
+    plugins: tuple[Path, ...],
+    no_drop_ins: bool,
+) -> Pipeline:
     """The pipeline that these options describe.
 
     Raises:

@@ -15,7 +15,9 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder.")
+@click.option(
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
+)
 @click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, where it comes from, and what it does."""

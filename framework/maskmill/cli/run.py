@@ -22,7 +22,17 @@ from .options import load, pipeline_options
 @click.option("--verify", is_flag=True, help="Compare files by content, and look for missing outputs.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
-def command(limit: int | None, only: str | None, dry_run: bool, fresh: bool, retry_failed: bool, verify: bool, verbose: bool, quiet: bool, **chosen: Any) -> int:
+def command(
+    limit: int | None,
+    only: str | None,
+    dry_run: bool,
+    fresh: bool,
+    retry_failed: bool,
+    verify: bool,
+    verbose: bool,
+    quiet: bool,
+    **chosen: Any,
+) -> int:
     """Segment a folder of images as the pipeline FILE says; PHOTOS replaces its dataset.
 
     Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,

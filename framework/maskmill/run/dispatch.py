@@ -142,7 +142,9 @@ def lost_reason(lost: Lost, trace: str, timeout: float) -> tuple[str, str]:
     """
     if trace:
         return "Timeout", f"took longer than {timeout:g} s and was ended ({MAX_TRIES} tries)"
-    hint = " (killed by the system, usually for want of memory)" if "-9" in lost.reason or "SIGKILL" in lost.reason else ""
+    hint = (
+        " (killed by the system, usually for want of memory)" if "-9" in lost.reason or "SIGKILL" in lost.reason else ""
+    )
     return "WorkerLost", f"its worker process died: {lost.reason}{hint} ({MAX_TRIES} tries)"
 
 

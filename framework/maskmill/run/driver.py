@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..chain import replace_result
 from ..datasets import Dataset
 from ..errors import DatasetError, ImageReadError, PluginError
 from ..images import ImageRef
 from ..results import Artifact, Failure, ImageResult, RunReport, Status, load_result
 from ..stages import digest
 from ..steps import without_addresses
-from ..chain import replace_result
 from . import report as reports
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, lost_reason, signals
 from .engine import Engine, Lost, NotOpened
@@ -411,5 +411,3 @@ def _stat(ref: ImageRef) -> tuple[int, int]:
 def _batches(refs: Iterator[ImageRef], size: int) -> Iterator[list[ImageRef]]:
     while batch := list(itertools.islice(refs, size)):
         yield batch
-
-

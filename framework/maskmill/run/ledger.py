@@ -122,7 +122,9 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -220,5 +222,7 @@ class Ledger:
         if result is not None:
             return result
         if row.status in ("done", "empty"):
-            raise OutputError(f"the stored result of {row.key} is gone or damaged; run the pipeline again with --verify")
+            raise OutputError(
+                f"the stored result of {row.key} is gone or damaged; run the pipeline again with --verify"
+            )
         return ImageResult(row.key, row.status, failure=Failure("worker", "", "Unknown", "no details are stored"))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from tqdm import tqdm
 
@@ -27,7 +28,7 @@ class Progress:
         self.skipped = 0
         self.total: int | None = None
         self._quiet = quiet
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._started = time.monotonic()
         self._line_at = self._started
         if not quiet:
@@ -87,5 +88,3 @@ class Progress:
 
 def _duration(seconds: float) -> str:
     return str(tqdm.format_interval(max(0, seconds)))
-
-

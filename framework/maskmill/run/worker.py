@@ -127,5 +127,3 @@ class _time_limit:  # noqa: N801 - used as a function
             faulthandler.cancel_dump_traceback_later()
             self._file.close()
             self._trace.unlink(missing_ok=True)
-
-
