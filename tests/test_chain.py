@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+
 from maskmill import Artifact, Box, Filter, ImageError, Prompt, PromptSource, StopRun, Transient, Writer, save, testing
 from maskmill.chain import Chain
 from maskmill.results import load_result

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .asking import Asked, ask
 from .errors import ImageError, MaskmillError, PluginError, PromptError
 from .images import MAX_PIXELS, Image, ImageRef
 from .masks import Mask
@@ -71,10 +72,18 @@ class Chain:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def process(self, ref: ImageRef, wanted: Fingerprint, trace: Trace | None = None) -> tuple[ImageResult, bool]:
+    def process(
+        self, ref: ImageRef, wanted: Fingerprint, trace: Trace | None = None, asked: Asked | None = None
+    ) -> tuple[ImageResult, bool]:
         """Bring one image's result and files up to date.
 
         Stages whose part of the fingerprint is that of the stored result are not run again.
+
+        Args:
+            ref: where the image is.
+            wanted: what the result has to be made with.
+            trace: receives seconds, notes and the story.
+            asked: what the prompt lane brought for it.
 
         Returns:
             The result, and whether anything had to be done.
@@ -89,8 +98,7 @@ class Chain:
         try:
             image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels), "")
             trace.story(f"{ref.key}: read, {image.width}×{image.height}")
-            usable = before if before and before.status in ("done", "empty") and before.sha256 == image.sha256 else None
-            result, changed = self._update(image, wanted, usable, trace)
+            result, changed = self._update(image, wanted, usable(before, image), trace, asked)
         except StepError as error:
             size, sha256 = (image.size, image.sha256) if image else (None, "")
             provenance = self._provenance(str(wanted))
@@ -118,29 +126,29 @@ class Chain:
         """
         trace = trace or Trace()
         if prompts is None:
-            asked, reason = self._prompts(image, trace)
+            prompts, reason = self._prompts(image, trace, None)
         else:
-            asked, reason = self._fitted(image, prompts, trace), None
-        raw = self._masks(image, asked, trace) if asked else ()
-        return self._result(image, asked, raw, reason, trace, "")
+            prompts, reason = self._fitted(image, prompts, trace), None
+        raw = self._masks(image, prompts, trace) if prompts else ()
+        return self._result(image, prompts, raw, reason, trace, "")
 
     def _update(
-        self, image: Image, wanted: Fingerprint, before: ImageResult | None, trace: Trace
+        self, image: Image, wanted: Fingerprint, before: ImageResult | None, trace: Trace, asked: Asked | None
     ) -> tuple[ImageResult, bool]:
         """The result of the image, from its first stage that changed."""
-        have = _fingerprint(before)
-        if before is not None and have is not None and (have.prompts, have.masks) == (wanted.prompts, wanted.masks):
-            asked, raw, reason = before.prompts, _raw_masks(before), before.reason
-            asked_of = {name for name, _ in self.stages.prompts} | {self.stages.backend[0]}
-            trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in asked_of})
+        have = fingerprint_of(before)
+        if before is not None and have is not None and have.same_masks(wanted):
+            prompts, raw, reason = before.prompts, _raw_masks(before), before.reason
+            kept = {name for name, _ in self.stages.prompts} | {self.stages.backend[0]}
+            trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in kept})
             trace.story(f"{image.ref.key}: {len(raw)} masks taken from the stored result")
         else:
             have = None
-            asked, reason = self._prompts(image, trace)
-            raw = self._masks(image, asked, trace) if asked else ()
+            prompts, reason = self._prompts(image, trace, asked)
+            raw = self._masks(image, prompts, trace) if prompts else ()
         if before is not None and have == wanted and all(self._exists(artifact) for artifact in before.artifacts):
             return before, False
-        result = self._result(image, asked, raw, reason, trace, str(wanted))
+        result = self._result(image, prompts, raw, reason, trace, str(wanted))
         untouched = have is not None and have.filters == wanted.filters
         artifacts = self._write(image, result, trace, wanted, have if untouched else None, before)
         return replace(result, artifacts=artifacts, notes=_plain(trace.notes)), True
@@ -152,50 +160,41 @@ class Chain:
         except OSError:
             return False
 
-    def _prompts(self, image: Image, trace: Trace) -> tuple[tuple[Prompt, ...], str | None]:
+    def _prompts(self, image: Image, trace: Trace, asked: Asked | None) -> tuple[tuple[Prompt, ...], str | None]:
         """What the sources ask for, and why there is nothing where there is nothing."""
-        asked: list[Prompt] = []
-        known = False
-        for name, source in self.stages.prompts:
-            found = trace.step("prompts", name, partial(source.prompts, image), image.sha256)
-            if found is None:
-                continue
-            known = True
-            asked += [prompt if prompt.source else replace(prompt, source=name) for prompt in found]
-            trace.story(f"{image.ref.key}: {len(found)} prompts from {name}")
-            if self.stages.combine == "first":
-                break
-        if not known:
+        found = ask(self.stages, image, trace, asked)
+        if found is None:
             names = ", ".join(name for name, _ in self.stages.prompts)
             message = f"no prompt source knows this image (asked: {names}); give it a prompt, or [] for nothing there"
             raise StepError(Failure("prompts", "", "NoPrompts", message))
-        return self._fitted(image, asked, trace), None if asked else "no prompts: nothing to segment"
+        return self._fitted(image, found, trace), None if found else "no prompts: nothing to segment"
 
-    def _fitted(self, image: Image, asked: Sequence[Prompt], trace: Trace) -> tuple[Prompt, ...]:
+    def _fitted(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Prompt, ...]:
+        """The prompts as the backend gets them: of kinds it takes, inside the image."""
         name, backend = self.stages.backend
 
         def fit() -> tuple[Prompt, ...]:
             accepted = backend.accepts()
-            for prompt in asked:
+            for prompt in prompts:
                 if unknown := prompt.needs - accepted:
                     raise PromptError(
                         f"the backend {name!r} takes {', '.join(sorted(accepted))}, not {', '.join(sorted(unknown))}"
                     )
-            return tuple(prompt.fit(*image.size) for prompt in asked)
+            return tuple(prompt.fit(*image.size) for prompt in prompts)
 
         return trace.step("prompts", "", fit, "")
 
-    def _masks(self, image: Image, asked: Sequence[Prompt], trace: Trace) -> tuple[Mask, ...]:
+    def _masks(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Mask, ...]:
         """The backend's masks, numbered, checked against the contract."""
         name, backend = self.stages.backend
 
         def compute() -> tuple[Mask, ...]:
-            masks = backend.masks(image, asked)
+            masks = backend.masks(image, prompts)
             for mask in masks:
                 if mask.size != image.size:
                     raise ImageError(f"a mask of size {mask.size} came back for an image of size {image.size}")
             answered = {mask.prompt for mask in masks}
-            for prompt in asked:
+            for prompt in prompts:
                 if prompt.needs <= {"points", "box"} and prompt not in answered:
                     raise ImageError(f"no mask came back for the prompt {prompt.to_json()}")
             return tuple(replace(mask, index=index) for index, mask in enumerate(masks))
@@ -207,7 +206,7 @@ class Chain:
     def _result(
         self,
         image: Image,
-        asked: tuple[Prompt, ...],
+        prompts: tuple[Prompt, ...],
         raw: tuple[Mask, ...],
         reason: str | None,
         trace: Trace,
@@ -229,7 +228,7 @@ class Chain:
             status="done" if kept else "empty",
             size=image.size,
             sha256=image.sha256,
-            prompts=asked,
+            prompts=prompts,
             masks=masks,
             raw=tuple(mask for mask in raw if pixels[mask.index] != mask.counts),
             provenance=self._provenance(fingerprint),
@@ -292,7 +291,15 @@ class Chain:
         }
 
 
-def _fingerprint(result: ImageResult | None) -> Fingerprint | None:
+def usable(before: ImageResult | None, image: Image) -> ImageResult | None:
+    """The stored result, if parts of it can serve for this image: it ran well, on the same bytes."""
+    if before is not None and before.status in ("done", "empty") and before.sha256 == image.sha256:
+        return before
+    return None
+
+
+def fingerprint_of(result: ImageResult | None) -> Fingerprint | None:
+    """What a stored result was made with, None if it does not say."""
     try:
         return None if result is None else Fingerprint.parse(result.provenance["fingerprint"])
     except (KeyError, ValueError):

@@ -17,29 +17,44 @@ from pathlib import Path
 
 MAX_NAME_BYTES = 255
 TEMPORARY_PREFIX = ".mm-"
-_FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')
-_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+_FORBIDDEN = re.compile(r'[<>:"/|?*\\\x00-\x1f\x7f\ud800-\udfff]')
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"
+}
+_MARK = re.compile(r"~[0-9a-f]{16}$")
 
 
 def safe_part(text: str, suffix: str = "") -> str:
     """One path component that every system accepts, at most 255 bytes with `suffix`.
 
     A text that has to be changed gets a hash of itself, so that two texts never
-    become the same name.
+    become the same name (64 bits: for all that is made by accident).
+
+    Raises:
+        ValueError: the suffix itself is no part of a safe name; it is the program's, not the user's.
     """
-    part = _FORBIDDEN.sub("_", text.replace("/", "_")).rstrip(". ")
+    if _FORBIDDEN.search(suffix) or len(_bytes(suffix)) > 64 or suffix.endswith((".", " ")):
+        raise ValueError(f"{suffix!r} cannot end a file name")
+    part = _FORBIDDEN.sub("_", text).rstrip(". ")
     if part.split(".")[0].strip().lower() in _DEVICES or part.startswith(TEMPORARY_PREFIX) or not part:
         part = "_" + part
-    room = MAX_NAME_BYTES - len(os.fsencode(suffix))
-    if part == text and len(os.fsencode(part)) <= room:
+    room = MAX_NAME_BYTES - len(_bytes(suffix))
+    if part == text and len(_bytes(part)) <= room and not _MARK.search(part):
         return part + suffix
-    mark = "~" + hashlib.sha256(os.fsencode(text)).hexdigest()[:10]
-    kept = os.fsencode(part)[: room - len(mark)].decode("utf-8", "ignore")
+    mark = "~" + hashlib.sha256(_bytes(text)).hexdigest()[:16]
+    kept = _bytes(part)[: room - len(mark)].decode("utf-8", "ignore")
     return kept + mark + suffix
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a label from JSON may hold lone surrogates
+
+
 def safe_path(name: str, suffix: str = "") -> str:
-    """A POSIX path below an output folder, each part of it made safe by `safe_part`."""
+    """A POSIX path below an output folder, each part of it made safe by `safe_part`.
+
+    Neither `..` nor a leading slash leads out of the folder: no part is left empty or all dots.
+    """
     *folders, last = name.split("/")
     return "/".join([*(safe_part(folder) for folder in folders), safe_part(last, suffix)])
 
@@ -62,13 +77,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def replace(source: Path, target: Path, tries: int = 8) -> None:
-    """`os.replace`, tried again while Windows says that another program holds the target.
+    """Rename over an existing file, tried again while Windows says that another program holds the target.
 
     Virus scanners and indexers open fresh files for some tens of milliseconds.
     """
     for attempt in range(tries):
         try:
-            os.replace(source, target)
+            source.replace(target)
             return
         except PermissionError:
             if sys.platform != "win32" or attempt == tries - 1:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import click
 
     from .results import ImageResult, RunReport
-    from .run.engine import Engine
     from .run.driver import RunInfo
+    from .run.engine import Engine
     from .stages import Backend, Filter, PromptSource, Writer
 
 hookspec = pluggy.HookspecMarker("maskmill")
@@ -67,5 +67,3 @@ def image_finished(run: RunInfo, result: ImageResult) -> None:
 @hookspec
 def run_finished(run: RunInfo, report: RunReport) -> None:
     """A run ended, finished or not: called once, after the dataset-wide files."""
-
-

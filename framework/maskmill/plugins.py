@@ -101,14 +101,18 @@ class Registry:
             known = ", ".join(hook for hook in vars(hookspecs) if hook.startswith(("register_", "run_", "image_")))
             raise PluginError(Problem(f"plugin {origin}: {_first_line(error)}", hint=f"known hooks: {known}")) from None
         for role, (base, hook) in ROLES.items():
-            implementation = next((i for i in getattr(self.manager.hook, hook).get_hookimpls() if i.plugin is plugin), None)
+            implementation = next(
+                (i for i in getattr(self.manager.hook, hook).get_hookimpls() if i.plugin is plugin), None
+            )
             if implementation is not None:
                 _call(implementation.function, self._register(role, base, origin, code), origin, hook)
 
     def _register(self, role: str, base: type[Stage], origin: str, code: str) -> Callable[[str, type[Stage]], None]:
         def register(name: str, cls: type[Stage]) -> None:
             if not (isinstance(cls, type) and issubclass(cls, base)):
-                raise PluginError(f"plugin {origin}: {role} {name!r} must be a subclass of {base.__name__}, not {cls!r}")
+                raise PluginError(
+                    f"plugin {origin}: {role} {name!r} must be a subclass of {base.__name__}, not {cls!r}"
+                )
             if shadowing := [option for option in cls.model_fields if hasattr(base, option)]:
                 raise PluginError(
                     f"plugin {origin}: {role} {name!r} has an option {shadowing[0]!r}, which hides"

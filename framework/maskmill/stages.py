@@ -118,7 +118,8 @@ class Stage(BaseModel):
         ignored = {
             name
             for name, field in cls.model_fields.items()
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("affects_results") is False
+            if (isinstance(field.json_schema_extra, dict)
+            and field.json_schema_extra.get("affects_results") is False)
             or "SecretStr" in str(field.annotation)
         }
         options = self.model_dump(mode="json", exclude=ignored)
@@ -149,7 +150,8 @@ class PromptSource(Stage):
     """Says what to segment in an image.
 
     Class attributes:
-        waits: True if it waits on a network; such sources run ahead of the others.
+        waits: True if it waits on a network; such sources run ahead of the backend, in the
+            prompt lane: `prompts` is then called from several threads of one process at once.
     """
 
     waits: ClassVar[bool] = False
@@ -162,6 +164,10 @@ class PromptSource(Stage):
             []: there is nothing to segment in it (the result is `empty`).
         """
         raise NotImplementedError
+
+    def at_once(self) -> int:
+        """About how many images a source that waits may be asked at the same time, in threads of one process."""
+        return 4
 
     def kinds(self) -> frozenset[str] | None:
         """What its prompts can need of a backend ("points", "box", "text", "everything"), None if unknown.

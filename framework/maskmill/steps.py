@@ -106,7 +106,7 @@ def _seeded(call: Callable[[], T], seed: str) -> T:
     """Call with every random generator set from the image, so that results do not depend on order."""
     number = zlib.crc32(seed.encode())
     random.seed(number)
-    np.random.seed(number)  # noqa: NPY002 - plugins may use the global generator
+    np.random.seed(number)
     if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "manual_seed"):
         torch.manual_seed(number)
     if (cv2 := sys.modules.get("cv2")) is not None and hasattr(cv2, "setRNGSeed"):

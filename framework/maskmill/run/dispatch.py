@@ -140,7 +140,7 @@ def lost_reason(lost: Lost, trace: str, timeout: float) -> tuple[str, str]:
         trace: the stack that the time limit wrote, "" if it was not the time limit.
         timeout: the limit in seconds.
     """
-    if trace:
+    if trace or lost.timed_out:
         return "Timeout", f"took longer than {timeout:g} s and was ended ({MAX_TRIES} tries)"
     hint = (
         " (killed by the system, usually for want of memory)" if "-9" in lost.reason or "SIGKILL" in lost.reason else ""

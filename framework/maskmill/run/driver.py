@@ -27,6 +27,7 @@ from ..steps import without_addresses
 from . import report as reports
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, lost_reason, signals
 from .engine import Engine, Lost, NotOpened
+from .lane import Lane
 from .ledger import Ledger, Row
 from .output import check_same_backend, claim, sweep
 from .progress import Progress
@@ -207,18 +208,33 @@ class _Run:
             "model_id": self.model_id,
         }
         slots = self.resources.jobs
-        engine.start(worker, slots, self.resources.environment())
+        lane = self._lane(worker, slots) if engine.processes else None
+        items = self._plan() if lane is None else lane.feed(self._plan())
         ended = False
         try:
-            for event in dispatch(engine, self._plan(), slots, self.config.run.timeout, self.stop):
+            engine.start(worker, slots, self.resources.environment())
+            for event in dispatch(engine, items, slots, self.config.run.timeout, self.stop):
                 if event is not None:
                     self._record(*event)
+                elif lane is not None:
+                    lane.pump()
                 self.ledger.commit(only_if_due=True)
                 self.progress.tick()
             ended = True
         finally:
             engine.stop(kill=not ended or self.stop.now)
+            if lane is not None:
+                lane.close(kill=not ended or self.stop.now)
+                self.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
             self.ledger.commit()
+
+    def _lane(self, worker: dict[str, Any], slots: int) -> Lane | None:
+        """The prompt lane, where a source waits on a network."""
+        waiting = [source for _, source in self.config.stages().prompts if source.waits]
+        if not waiting:
+            return None
+        setup = {**worker, "threads": max(source.at_once() for source in waiting)}
+        return Lane(setup, slots, self.config.run.timeout, self.stop, self._lost, self.progress.say)
 
     # ---- what has to be done
 

@@ -19,9 +19,11 @@ class Lost:
 
     Attributes:
         reason: what is known of it, for the user.
+        timed_out: True if it was ended for taking too long.
     """
 
     reason: str
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,10 @@ class Fingerprint:
     def __str__(self) -> str:
         return "/".join([self.prompts, self.masks, self.filters, "+".join(self.writers)])
 
+    def same_masks(self, other: Fingerprint) -> bool:
+        """Whether prompts and backend are the same, so that stored masks can serve."""
+        return (self.prompts, self.masks) == (other.prompts, other.masks)
+
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
         """The inverse of `str`.

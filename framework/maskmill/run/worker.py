@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..asking import Asked
 from ..chain import Chain
 from ..errors import ImageReadError, StopRun
 from ..images import ImageRef
@@ -77,7 +78,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         task: `ref` (uri, key), `fingerprint`, `timeout` in seconds (0: none), `trace` (the file
-            that receives the stack if the time limit ends this process), `story` (bool).
+            that receives the stack if the time limit ends this process), `story` (bool), and
+            `asked` if the prompt lane was there before.
 
     Returns:
         Plain data: status, changed, masks (number kept), bytes, mtime, seconds by stage, reason,
@@ -92,7 +94,8 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         except (OSError, ImageReadError):
             size, mtime = -1, -1
         try:
-            result, changed = _open["chain"].process(ref, Fingerprint.parse(task["fingerprint"]), trace)
+            asked = Asked.from_json(task["asked"]) if "asked" in task else None
+            result, changed = _open["chain"].process(ref, Fingerprint.parse(task["fingerprint"]), trace, asked)
         except StopRun as stop:
             return {"stop": str(stop) or type(stop).__name__, "lines": lines}
         except Exception as error:  # the framework's own: a full disk, a lost output folder
