@@ -1,14 +1,154 @@
-"""Coco."""
+"""coco: one file of COCO instance annotations about the whole dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, ClassVar, Literal
 
-from maskmill import Writer, hookimpl
+from pydantic import Field
+
+from maskmill import Artifact, ImageResult, Mask, Problem, Writer, hookimpl
+from maskmill.files import TEMPORARY_PREFIX, replace
+from maskmill_plugins._shared.opencv import load_cv2
+from maskmill_plugins._shared.polygons import polygons
+
+NAME = "instances.json"
+UNLABELLED = "object"
 
 
 class Coco(Writer):
-    """TODO."""
+    """`instances.json`: images, instance annotations and categories in COCO's format.
+
+    All images are listed, those without masks too; ids count from 1 in the order of the keys.
+    Masks without a label are of the category `object`. Beside COCO's own fields an annotation has
+    the mask's `score`, where there is one, and under `maskmill` where its prompt came from and its
+    stability; an image has the `sha256` of its file.
+
+    The file is ASCII and holds no dates: the same results always give the same bytes.
+    """
+
+    needs_pixels: ClassVar[bool] = False
+
+    format: Literal["rle", "polygons"] = Field(
+        "rle",
+        description="`rle` keeps every pixel; `polygons` is read by more tools, but fills holes and rounds borders",
+    )
+    tolerance: float = Field(
+        0.75, ge=0, le=100, description="how far a polygon may leave the mask's border, in pixels; 0 follows it exactly"
+    )
+    categories: tuple[str, ...] = Field(
+        (),
+        description="labels in the order of their ids, from 1; labels not in it follow in alphabetical order"
+        " (empty: all in alphabetical order)",
+    )
+
+    def check(self) -> list[Problem]:
+        """Each category is given once."""
+        twice = sorted({name for name in self.categories if self.categories.count(name) > 1})
+        return [Problem(f"categories: {name!r} is given more than once") for name in twice]
+
+    def open(self) -> None:
+        """Find out early whether OpenCV works, which draws the polygons at the end."""
+        if self.format == "polygons":
+            load_cv2()
+
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+        """Write the file; it grows on disk, so that memory does not grow with the dataset.
+
+        The numbers of the categories are known only when all labels have been seen. Until
+        then annotations wait in a second, temporary file.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{TEMPORARY_PREFIX}{NAME}"
+        try:
+            with (
+                tempfile.TemporaryFile("w+", encoding="ascii", prefix=TEMPORARY_PREFIX, dir=folder) as waiting,
+                unfinished.open("w", encoding="ascii", newline="\n") as out,
+            ):
+                self._write(results, out, waiting)
+            with unfinished.open("rb") as written:
+                sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+            size = unfinished.stat().st_size
+            replace(unfinished, folder / NAME)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return [Artifact(NAME, sha256, size)]
+
+    def _write(self, results: Iterator[ImageResult], out: IO[str], waiting: IO[str]) -> None:
+        labels: dict[str, int] = {}
+        out.write('{"info":{"description":"Instance masks made with maskmill"},"licenses":[],\n"images":')
+        _write_list(out, self._images(results, labels, waiting))
+        ids = {name: number for number, name in enumerate(self._names(labels), start=1)}
+        by_number = [ids[name] for name in labels]
+        waiting.seek(0)
+        out.write(',\n"annotations":')
+        _write_list(out, (_with_category(line, by_number) for line in waiting))
+        out.write(',\n"categories":')
+        _write_list(out, (_json({"id": number, "name": name, "supercategory": ""}) for name, number in ids.items()))
+        out.write("}\n")
+
+    def _names(self, labels: Iterable[str]) -> list[str]:
+        return [*self.categories, *sorted(set(labels) - set(self.categories))]
+
+    def _images(self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str]) -> Iterator[str]:
+        """The image entries; on the way annotations go to `waiting`, each after the number of its label."""
+        count = 0
+        for image_id, result in enumerate(results, start=1):
+            height, width = result.size or (0, 0)
+            yield _json(
+                {"id": image_id, "file_name": result.key, "width": width, "height": height, "sha256": result.sha256}
+            )
+            for mask in result.kept:
+                if (entry := self._annotation(mask)) is not None:
+                    count += 1
+                    number = labels.setdefault(mask.label or UNLABELLED, len(labels))
+                    waiting.write(f"{number} {_json({'id': count, 'image_id': image_id, **entry})}\n")
+
+    def _annotation(self, mask: Mask) -> dict[str, Any] | None:
+        """An annotation without its ids, None for a mask without pixels."""
+        box = mask.box
+        if box is None:
+            return None
+        entry: dict[str, Any] = {
+            "bbox": [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1],
+            "area": float(mask.area),
+            "iscrowd": 0,
+            "segmentation": mask.rle if self.format == "rle" else polygons(mask, self.tolerance),
+        }
+        if (score := _number(mask.score)) is not None:
+            entry["score"] = score
+        known = {"source": mask.prompt.source if mask.prompt else None, "stability": _number(mask.stability)}
+        if extras := {name: value for name, value in known.items() if value is not None}:
+            entry["maskmill"] = extras
+        return entry
+
+
+def _number(value: float | None) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _with_category(line: str, by_number: list[int]) -> str:
+    number, _, entry = line.rstrip("\n").partition(" ")
+    return f'{entry[:-1]},"category_id":{by_number[int(number)]}}}'
+
+
+def _write_list(out: IO[str], items: Iterable[str]) -> None:
+    """A JSON list with one item a line."""
+    out.write("[")
+    for number, item in enumerate(items):
+        out.write(f"{',' if number else ''}\n{item}")
+    out.write("]")
+
+
+def _json(value: Any) -> str:
+    """Compact and ASCII only: readers that open the file in the system's own encoding get it right."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 @hookimpl

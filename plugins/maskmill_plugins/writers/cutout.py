@@ -1,14 +1,75 @@
-"""Cutout."""
+"""cutout: the objects themselves, cut out of the picture, on a transparent ground."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
 
-from maskmill import Writer, hookimpl
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+from pydantic import Field
+
+from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
+from maskmill_plugins._shared import pictures
+from maskmill_plugins._shared.naming import image_file, object_file
 
 
 class Cutout(Writer):
-    """TODO."""
+    """RGBA PNG files: the object opaque, everything else transparent (and black, so that nothing shines through).
+
+    `per: object` writes `<key>/000_<label>.png` for each mask, `per: image` one `<key>.png` with all
+    of them. Images without masks get no file.
+    """
+
+    per: Literal["object", "image"] = Field(
+        "object", description="`object`: one file a mask; `image`: one file with all masks of the image"
+    )
+    crop: Literal["tight", "frame"] = Field(
+        "tight", description="`tight`: cropped to the object; `frame`: as large as the image, the object in its place"
+    )
+    margin: int = Field(0, ge=0, description="transparent pixels around a tight crop, as far as the image goes")
+
+    def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
+        """Write the cut-outs of this image."""
+        if self.per == "object":
+            return [
+                save(folder, object_file(result.key, number, mask.label, ".png"), data)
+                for number, mask, data in self._objects(image, result.kept)
+            ]
+        together = _union(result.kept) if result.kept else None
+        return [
+            save(folder, image_file(result.key), data, ".png")
+            for _, _, data in self._objects(image, [together] if together else [])
+        ]
+
+    def _objects(self, image: Image, masks: Sequence[Mask]) -> Iterator[tuple[int, Mask, bytes]]:
+        for number, mask in enumerate(masks):
+            if (crop := pictures.crop_of(mask)) is not None:
+                yield number, mask, pictures.png(self._cut(image.pixels, *crop))
+
+    def _cut(
+        self, image: npt.NDArray[np.uint8], pixels: npt.NDArray[np.bool_], x: int, y: int
+    ) -> npt.NDArray[np.uint8]:
+        """RGBA uint8 of the object whose mask crop `pixels` stands at (x, y)."""
+        height, width = image.shape[:2]
+        rows, columns = pixels.shape
+        left, top, right, bottom = 0, 0, width, height
+        if self.crop == "tight":
+            left, top = max(0, x - self.margin), max(0, y - self.margin)
+            right, bottom = min(width, x + columns + self.margin), min(height, y + rows + self.margin)
+        rgba = np.zeros((bottom - top, right - left, 4), np.uint8)
+        inside = rgba[y - top : y - top + rows, x - left : x - left + columns]
+        inside[:, :, :3] = image[y : y + rows, x : x + columns]
+        inside[:, :, 3] = 255
+        inside[~pixels] = 0
+        return rgba
+
+
+def _union(masks: Sequence[Mask]) -> Mask:
+    merged = coco_mask.merge([mask.rle for mask in masks])
+    return Mask(masks[0].size, bytes(merged["counts"]).decode("ascii"))
 
 
 @hookimpl

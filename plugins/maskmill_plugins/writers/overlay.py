@@ -1,14 +1,85 @@
-"""Overlay."""
+"""overlay: the picture with its masks, names and prompts drawn on it, for looking at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
 
-from maskmill import Writer, hookimpl
+from pydantic import Field
+
+from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
+from maskmill_plugins._shared import colors, pictures
+from maskmill_plugins._shared.drawing import Canvas
+from maskmill_plugins._shared.naming import image_file
+from maskmill_plugins._shared.opencv import load_cv2
+from maskmill_plugins._shared.tags import Tags
 
 
 class Overlay(Writer):
-    """TODO."""
+    """One picture an image, `<key>.jpg`: translucent masks with outlines, names and prompts.
+
+    Images without masks get a picture too, which says why there are none.
+    """
+
+    alpha: float = Field(0.4, ge=0, le=1, description="opacity of the masks; 0 leaves them unfilled")
+    outline: bool = Field(True, description="draw the outlines of the masks")
+    labels: bool = Field(True, description="write each object's label beside it")
+    scores: bool = Field(False, description="write each mask's score too, to find a threshold for the filter `score`")
+    prompts: bool = Field(True, description="draw boxes and points, also those whose masks were dropped")
+    color_by: Literal["object", "label"] = Field(
+        "object",
+        description="`object`: each its own colour; `label`: one colour a label, nearly always the same in every image",
+    )
+    format: Literal["jpg", "png"] = Field("jpg", description="`jpg` is smaller, `png` keeps every pixel")
+    quality: int = Field(90, ge=1, le=100, description="of the JPEG")
+    max_side: int = Field(1600, ge=64, le=65000, description="larger images are reduced to this longer side, in pixels")
+    min_side: int = Field(
+        640,
+        ge=1,
+        le=65000,
+        description="smaller images are enlarged to this longer side, in pixels, so that labels can be read",
+    )
+
+    def open(self) -> None:
+        """Find out early whether OpenCV works."""
+        load_cv2()
+
+    def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
+        """Write the picture."""
+        canvas = Canvas(image.pixels, min(self.min_side, self.max_side), self.max_side)
+        tones = self._tones(result.kept)
+        drawn = sorted(zip(result.kept, tones, strict=True), key=lambda pair: -pair[0].area)
+        for mask, tone in drawn:  # large ones first, so that small ones on top of them stay visible
+            canvas.mask(mask, tone, self.alpha, self.outline)
+        if self.prompts:
+            self._draw_prompts(canvas, result)
+        tags = Tags(canvas)
+        for mask, tone in zip(result.kept, tones, strict=True):
+            tags.add(self._text(mask), tone, mask)
+        if self.labels and not result.kept:
+            tags.add(f"empty: {result.reason or 'no masks'}", (70, 70, 70))
+        data = pictures.png(canvas.pixels) if self.format == "png" else pictures.jpeg(canvas.pixels, self.quality)
+        return [save(folder, image_file(result.key), data, f".{self.format}")]
+
+    def _tones(self, masks: Sequence[Mask]) -> list[colors.Rgb]:
+        if self.color_by == "object":
+            return [colors.nth(number) for number in range(len(masks))]
+        tones = colors.by_label(mask.label for mask in masks)
+        return [tones[mask.label] for mask in masks]
+
+    def _text(self, mask: Mask) -> str:
+        label = mask.label if self.labels and mask.label else ""
+        score = f"{mask.score:.2f}" if self.scores and mask.score is not None else ""
+        return f"{label} {score}"
+
+    def _draw_prompts(self, canvas: Canvas, result: ImageResult) -> None:
+        for prompt in result.prompts:
+            if prompt.box is not None:
+                canvas.box(prompt.box)
+        for prompt in result.prompts:
+            for point in prompt.points:
+                canvas.point(point)
 
 
 @hookimpl
