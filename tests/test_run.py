@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from maskmill import DatasetError, OutputError, Pipeline, PluginError, read_run, testing
+
+from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
 
 ENGINES = ["inline", "joblib"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -38,7 +39,9 @@ def test_a_folder_becomes_results_files_and_a_report(project, engine):
     report = run(project)
     assert report.exit_code == 0
     assert report.counts == {"done": 3, "empty": 1, "failed": 0, "quarantined": 0}
-    assert {"areas/a.png.txt", "areas/a.jpg.txt", "areas/sub/a.png.txt", "results/图 片/empty 猫.png.json"} <= set(project.files())
+    assert {"areas/a.png.txt", "areas/a.jpg.txt", "areas/sub/a.png.txt", "results/图 片/empty 猫.png.json"} <= set(
+        project.files()
+    )
     results = list(read_run(project.output))
     assert [result.key for result in results] == sorted(project.statuses())
     assert [result.status for result in results].count("empty") == 1
@@ -183,7 +186,7 @@ def test_max_failures(project, limit, ran):
 
 def test_no_images_is_an_error(project):
     (project.folder / "photos").mkdir()
-    with pytest.raises(DatasetError, match="no images"):
+    with pytest.raises(UsageError, match="no image"):
         run(project)
 
 
@@ -248,7 +251,10 @@ def test_a_signal_drains_and_a_rerun_goes_on(project, number):
     project.many(40)
     project.write("{use: slow, seconds: 0.1}", run="{engine: joblib, jobs: 2}")
     process = subprocess.Popen(
-        [sys.executable, "-m", "maskmill", "run", str(project.file)], stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        [sys.executable, "-m", "maskmill", "run", str(project.file)],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     wait_until(lambda: project.output.exists() and finished(project) >= 4)
     process.send_signal(number)

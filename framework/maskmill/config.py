@@ -32,8 +32,9 @@ __all__ = ["Config", "RunOptions", "Use", "load_config", "stages_from"]
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
 
-#: The backend of a file that names none.
+#: The plugins of a file that names none.
 DEFAULT_BACKEND: Mapping[str, Any] = {"use": "sam", "model": "vit_b"}
+DEFAULTS: Mapping[Loc, Mapping[str, Any]] = {("backend",): DEFAULT_BACKEND, ("run", "engine"): {"use": "joblib"}}
 #: Folders of the output that no writer may have.
 RESERVED = ("results",)
 
@@ -153,9 +154,7 @@ class _Loader:
             self._note((), f"expected `key: value` lines, found {found(tree)}", "for example: `dataset: photos`")
             self.finish()
         for assignment in sets:
-            if assignment.startswith("backend.") and not assignment.startswith("backend.use="):
-                tree["backend"] = dict(DEFAULT_BACKEND) if tree.get("backend") is None else tree["backend"]
-            self._problems += override(self._document, assignment)
+            self._problems += override(self._document, assignment, defaults=DEFAULTS)
         if jobs is not None:
             self._problems += override(self._document, f"run.jobs={jobs}", label="--jobs")
         self._empty = {key for key, value in tree.items() if value is None}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import click
 
     from .results import ImageResult, RunReport
-    from .run.driver import RunInfo
+    from .run.record import RunInfo
     from .run.engine import Engine
     from .stages import Backend, Filter, PromptSource, Writer
 

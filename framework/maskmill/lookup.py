@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from .errors import PipelineError, Problem
@@ -16,15 +17,19 @@ def read_file(file: Path) -> bytes:
     Raises:
         PipelineError: there is no such file, or it cannot be read; suggests the nearest name.
     """
-    if file.is_dir():
-        raise PipelineError(Problem(f"{str(file)!r} is a folder; expected a pipeline file", hint=_listing(file)))
     try:
         return file.read_bytes()
-    except FileNotFoundError:
-        raise PipelineError(_no_such_file(file)) from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise PipelineError(Problem(f"cannot read the pipeline file {str(file)!r}: {reason}")) from None
+        raise PipelineError(_why(file, error)) from None
+
+
+def _why(file: Path, error: OSError | ValueError) -> Problem:
+    if os.path.isdir(file):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        return Problem(f"{str(file)!r} is a folder; expected a pipeline file", hint=_listing(file))
+    if isinstance(error, FileNotFoundError):
+        return _no_such_file(file)
+    reason = error.strerror if isinstance(error, OSError) else error
+    return Problem(f"cannot read the pipeline file {str(file)!r}: {reason}")
 
 
 def _no_such_file(file: Path) -> Problem:

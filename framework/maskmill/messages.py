@@ -95,8 +95,9 @@ class _Writer:
     def of(self, place: Place) -> Iterator[Finding]:
         extra = [str(error["loc"][-1]) for error in place.errors if error["type"] == "extra_forbidden"]
         missing = [error["loc"][-1] for error in place.errors if error["type"] == "missing"]
-        free = [name for name in self._schema.keys(place.loc) if name not in place.value] if extra else []
-        meant = {key: close for key in extra if (close := nearest(key, free))}
+        known = self._schema.keys(place.loc)
+        free = [name for name in known if name not in place.value] if extra else []
+        meant = {key: close for key in extra if (close := nearest(key, free) or nearest(key, known))}
         for key in extra:
             yield self._unknown(place, key, meant.get(key))
         if missing := [name for name in missing if name not in meant.values()]:
@@ -195,7 +196,7 @@ class _Writer:
             return ", not the text of an environment variable"
         if self._schema.is_secret(place.loc):
             return ""
-        single = "the single value " if any(error["type"] in _LISTS for error in errors) else ""
+        single = "the single value " if all(error["type"] in _LISTS for error in errors) else ""
         return f", not {single}{found(value)}"
 
     def _hint(self, place: Place, errors: list[ErrorDetails]) -> str:
@@ -213,7 +214,7 @@ class _Writer:
             return _number_hint(value, bool(kinds & {"int_type", "int_from_float"}))
         if "string_type" in kinds and isinstance(value, (int, float)):
             return f'put quotes around it: "{found(value)}"'
-        if kinds & _LISTS:
+        if kinds <= _LISTS and value is not None:
             return (
                 "begin each entry with '- '" if isinstance(value, dict) else f"write it in brackets: [{found(value)}]"
             )
@@ -223,7 +224,7 @@ class _Writer:
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """The known word most like this one, None if none is, or several are alike."""
     folded = {_folded(name): name for name in known}
-    close = difflib.get_close_matches(_folded(word), folded, 2)
+    close = difflib.get_close_matches(_folded(word), folded, 2, cutoff=0.7)
     if len(close) == 2 and len({difflib.SequenceMatcher(None, _folded(word), name).ratio() for name in close}) == 1:
         return None
     return folded[close[0]] if close else None

@@ -21,7 +21,12 @@ class _Refused(Exception):  # noqa: N818 - carries one problem to `override`
 
 
 def override(
-    document: Document, assignment: str, environ: Mapping[str, str] | None = None, label: str = ""
+    document: Document,
+    assignment: str,
+    *,
+    defaults: Mapping[Loc, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] | None = None,
+    label: str = "",
 ) -> list[Problem]:
     """Put the value of one `--set KEY=VALUE` into the document's tree.
 
@@ -32,6 +37,8 @@ def override(
     Args:
         document: its tree is a mapping; changed in place.
         assignment: what follows `--set`.
+        defaults: what is there, by place, when an option of it is set and the file leaves it out;
+            setting its `use` starts from nothing.
         environ: the variables for `${NAME}`; None takes the process's own.
         label: names the origin in messages; "" stands for `--set KEY`.
 
@@ -50,7 +57,7 @@ def override(
     except PipelineError as error:
         return [_placeless(problem, label) for problem in error.problems]
     try:
-        loc, made = _assign(document.tree, path.split("."), value.tree)
+        loc, made = _assign(document.tree, path.split("."), value.tree, defaults or {})
     except _Refused as error:
         return [Problem(str(error), label, hint=error.hint)]
     document.put(loc, label, value, made)
@@ -61,7 +68,7 @@ def _placeless(problem: Problem, label: str) -> Problem:
     return dataclasses.replace(problem, file=label, line=0, column=0)
 
 
-def _assign(tree: Any, keys: list[str], value: Any) -> tuple[Loc, Loc]:
+def _assign(tree: Any, keys: list[str], value: Any, defaults: Mapping[Loc, Mapping[str, Any]]) -> tuple[Loc, Loc]:
     """Set a value in nested mappings and lists, making what is missing.
 
     Returns:
@@ -79,7 +86,8 @@ def _assign(tree: Any, keys: list[str], value: Any) -> tuple[Loc, Loc]:
         if following is None:
             holder[step] = value
         elif inner is None:
-            holder[step] = [] if following.isdigit() else {}
+            default = {} if following == "use" else dict(defaults.get(loc, {}))
+            holder[step] = [] if following.isdecimal() else default
             made = made or loc
         elif isinstance(inner, str) and (loc[0] in _PLUGINS or loc == ("run", "engine")):
             holder[step] = {"use": inner}
@@ -94,11 +102,12 @@ def _step(holder: Any, name: str, loc: Loc) -> str | int:
         return name
     if not isinstance(holder, list):
         raise _Refused(f"'{where}' is a single value; nothing can be set inside it")
-    if not name.isdigit():
+    if not name.isdecimal():
         example = f"{where}.0.{name}"
         raise _Refused(
             f"'{where}' is a list; expected a number after it, not '{name}'", f"for example: --set {example}=..."
         )
     if int(name) > len(holder):
-        raise _Refused(f"'{where}' has {len(holder)} entries, counted from 0; there is no number {name}")
+        entries = "1 entry" if len(holder) == 1 else f"{len(holder)} entries"
+        raise _Refused(f"'{where}' has {entries}, counted from 0; there is no number {name}")
     return int(name)

@@ -167,6 +167,20 @@ class Prompt:
             raise PromptError(f"the box {list(self.box.xyxy)} lies outside the image of {width}×{height} pixels")
         return self if clipped == self.box else replace(self, box=clipped)
 
+    def to_pixels(self, height: int, width: int) -> Prompt:
+        """This prompt in pixels, where its coordinates are parts (0..1) of the width and the height.
+
+        Raises:
+            PromptError: a coordinate is not in 0..1.
+        """
+        corners = () if self.box is None else self.box.xyxy
+        for number in (*corners, *(n for point in self.points for n in (point.x, point.y))):
+            if not 0 <= number <= 1:
+                raise PromptError(f"relative coordinates lie between 0 and 1, not {number:g} (are they pixels?)")
+        points = tuple(Point(point.x * width, point.y * height, point.label) for point in self.points)
+        box = self.box and Box(self.box.x1 * width, self.box.y1 * height, self.box.x2 * width, self.box.y2 * height)
+        return replace(self, points=points, box=box)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data with the fields that are set; points as [x, y, label], the box as [x1, y1, x2, y2]."""
         out: dict[str, Any] = {}

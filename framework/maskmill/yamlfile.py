@@ -20,7 +20,7 @@ import yaml
 
 from .document import Document, Loc
 from .errors import PipelineError, Problem
-from .yamlsyntax import decode, explain, suspicious
+from .yamlsyntax import decode, discreet, explain, suspicious
 
 __all__ = ["Document", "Loc", "load_yaml", "parse_yaml"]
 
@@ -135,7 +135,8 @@ class _Builder:
             self._document.problems.append(Problem("the file is empty", self._document.name))
 
     def _problem(self, mark: yaml.Mark, message: str, hint: str = "", loc: Loc | None = None) -> None:
-        self._document.refuse(Problem(message, self._document.name, *_place(mark), hint=hint), loc)
+        problem = Problem(message, self._document.name, *_place(mark), hint=hint)
+        self._document.refuse(discreet(problem, self._text), loc)
 
     def _build(self, node: yaml.Node, loc: Loc, in_flow: bool) -> Any:
         self._document.values[loc] = _place(node.start_mark)
@@ -201,7 +202,7 @@ class _Builder:
         except ValueError:  # Python reads no more than some thousand digits
             number = math.inf
         if not math.isfinite(number):
-            self._problem(node.start_mark, f"expected a finite number, not {text[:40]}", loc=loc)
+            self._problem(node.start_mark, f"expected a finite number, not '{text[:40]}'", loc=loc)
             return None
         return number
 

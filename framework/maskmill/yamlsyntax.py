@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from dataclasses import replace
 
 import yaml
 
@@ -21,6 +22,7 @@ _LINE_BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 _CURLY = {"“": "”", "‘": "’", "＂": "＂", "「": "」"}
 _BRACKETS = {"［": "[", "【": "[", "｛": "{"}
 _SIGNED = tuple(f"while scanning {what}" for what in ("an alias", "an anchor", "a tag", "a block scalar"))
+_SECRET = re.compile(r"(?i)(key|token|secret|password|passwd|pwd|credential)s?[\"']?([\s:：=]|$)")
 _SAME_COLUMN = "keys of one level, and the entries of one list, begin in the same column"
 
 
@@ -90,7 +92,31 @@ def explain(error: yaml.YAMLError | RecursionError, text: str, name: str) -> Pro
     assert isinstance(error, yaml.MarkedYAMLError), "PyYAML's parser raises nothing else"
     mark = error.problem_mark or error.context_mark
     assert mark is not None, "errors of the parser have a place"
-    return _Cause(error, mark, text, name).find()
+    return discreet(_Cause(error, mark, text, name).find(), text)
+
+
+def discreet(problem: Problem, text: str) -> Problem:
+    """The problem without what it repeats of a value that is a secret, by the name of its key.
+
+    Which options are secret is not known while the text is read. Names of environment variables stay.
+
+    Args:
+        problem: its file is a file, or `--set KEY`.
+        text: what was read.
+    """
+    line = _LINE_BREAK.split(text)[problem.line - 1] if problem.line else ""
+    named = _SECRET.search(problem.file) if problem.file.startswith("--") else None
+    if named is None and (named := _SECRET.search(line)) is not None:
+        line = line[named.end() :]
+    if named is None:
+        return problem
+    words = re.findall(r"\w{2,}", re.sub(r"\$\{\w*\}?", "", line))
+    message, hint = problem.message, problem.hint
+    if any(word in message for word in words):
+        message = re.sub(r"'[^']{2,}'", "'...'", message)
+    if any(word in hint for word in words):
+        hint = "the text is not repeated here, it may be a secret"
+    return replace(problem, message=message, hint=hint)
 
 
 class _Cause:

@@ -38,7 +38,7 @@ def command(
     Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
-    from ..run.driver import RunOptions
+    from ..run.driver import RunOptions, rehearse
     from ..run.report import summary
 
     pipeline = load(**chosen)
@@ -46,10 +46,12 @@ def command(
         if problem.warning and not quiet:
             click.echo(str(problem), err=True)
     again = _command_to_go_on()
-    report = pipeline.run(RunOptions(limit, only, fresh, retry_failed, verify, verbose, quiet, again, dry_run))
+    options = RunOptions(limit, only, fresh, retry_failed, verify, verbose, quiet, again)
     if dry_run:
-        click.echo(report.message)
-    elif not quiet or report.exit_code:
+        click.echo(rehearse(pipeline.config, options))
+        return 0
+    report = pipeline.run(options)
+    if not quiet or report.exit_code:
         click.echo(summary(report, again), err=bool(report.exit_code))
     return report.exit_code
 

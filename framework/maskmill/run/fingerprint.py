@@ -67,7 +67,7 @@ class Fingerprints:
         self._prompts = [_prompts_of(code, source) for code, source in sources]
         self.masks = digest([backend[0], backend[1].digest(), model_id])
         self._filters = digest([[code, stage.digest()] for code, stage in filters])
-        self._writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
+        self.writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
         self._fixed: dict[tuple[str, ...], str] = {}
 
     def of(self, ref: ImageRef) -> Fingerprint:
@@ -78,7 +78,7 @@ class Fingerprints:
             prompts = digest([self._combine, parts])
             if len(self._fixed) < 10_000:  # most images share one; a file of prompts has one each
                 self._fixed[parts] = prompts
-        return Fingerprint(prompts, self.masks, self._filters, self._writers)
+        return Fingerprint(prompts, self.masks, self._filters, self.writers)
 
 
 def _prompts_of(code: str, source: PromptSource) -> Callable[[ImageRef], str]:

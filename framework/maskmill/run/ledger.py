@@ -106,7 +106,7 @@ class Ledger:
         # No write-ahead log: it does not work on network drives, and commits are batched anyway.
         connection = sqlite3.connect(folder / NAME, timeout=30, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode=TRUNCATE")
+            connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.executescript(script)
             version = connection.execute("PRAGMA user_version").fetchone()[0]

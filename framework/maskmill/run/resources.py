@@ -30,6 +30,9 @@ class Resources:
     why: str
     warning: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.jobs} worker{'s' if self.jobs > 1 else ''} × {self.threads} threads ({self.why})"
+
     def environment(self) -> dict[str, str]:
         """Variables of the worker processes, read by the numeric libraries when they load."""
         count = str(self.threads)

@@ -1,0 +1,107 @@
+"""What a run has to do: the images of the dataset, less those whose results are up to date."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..datasets import Dataset
+from ..errors import ImageReadError
+from ..images import ImageRef
+from ..spec import Config
+from .fingerprint import Fingerprints
+from .ledger import Ledger, Row
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user asks of one run, beside the pipeline file.
+
+    Attributes:
+        limit: only the first so many images of the dataset; None for all.
+        only: only images whose key matches this pattern (`fnmatch`); None for all.
+        fresh: move an existing run aside and start over.
+        retry_failed: try failed and quarantined images again.
+        verify: compare the files' sha256, not only size and time, and look for missing outputs.
+        verbose: tell the story of each image.
+        quiet: show nothing but errors.
+        command: what to repeat to go on, for the summary.
+    """
+
+    limit: int | None = None
+    only: str | None = None
+    fresh: bool = False
+    retry_failed: bool = False
+    verify: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    command: str = "run-pipeline"
+
+
+def listing(config: Config, options: RunOptions, dataset: Dataset | None = None) -> Iterator[ImageRef]:
+    """The images that this run is about, lazily.
+
+    Args:
+        config: the pipeline.
+        options: `only` and `limit` narrow the dataset.
+        dataset: the pipeline's dataset, where the caller wants its warnings.
+    """
+    refs: Iterable[ImageRef] = dataset or Dataset(config.dataset, config.dataset_base)
+    if options.only is not None:
+        pattern = options.only
+        refs = (ref for ref in refs if fnmatch.fnmatchcase(ref.key, pattern))
+    return itertools.islice(refs, options.limit)
+
+
+class Plan:
+    """Which images are due, against the ledger of the output folder.
+
+    Attributes:
+        dataset: the images; its `warnings` fill while they are listed.
+    """
+
+    def __init__(self, config: Config, options: RunOptions, fingerprints: Fingerprints) -> None:
+        self.dataset = Dataset(config.dataset, config.dataset_base)
+        self._config = config
+        self._options = options
+        self._fingerprints = fingerprints
+
+    def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[tuple[ImageRef, Row | None, str]]]:
+        """Every image with its row and the fingerprint it needs, "" if its result is up to date.
+
+        Args:
+            ledger: None if there is none yet.
+            listed: mark the images as seen in this listing of the dataset.
+        """
+        refs = listing(self._config, self._options, self.dataset)
+        while batch := list(itertools.islice(refs, BATCH)):
+            known = ledger.known([ref.key for ref in batch], listed) if ledger else {}
+            yield [(ref, row, self._due(ref, row)) for ref in batch for row in [known.get(ref.key)]]
+
+    def _due(self, ref: ImageRef, row: Row | None) -> str:
+        wanted = str(self._fingerprints.of(ref))
+        if row is None or self._options.verify or wanted != row.fingerprint:
+            return wanted
+        if self._options.retry_failed and row.status in ("failed", "quarantined"):
+            return wanted
+        return "" if stat(ref) == (row.bytes, row.mtime) else wanted
+
+    def count(self, ledger: Ledger | None) -> Counter[str]:
+        """How many images are "to do", and how many "there already"; changes nothing."""
+        counts: Counter[str] = Counter()
+        for batch in self.batches(ledger, listed=False):
+            counts.update("to do" if due else "there already" for _, _, due in batch)
+        return counts
+
+
+def stat(ref: ImageRef) -> tuple[int, int]:
+    """Size and modification time of the image file, (-1, -1) if it is gone."""
+    try:
+        return ref.stat()
+    except (OSError, ImageReadError):
+        return -1, -1

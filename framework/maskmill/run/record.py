@@ -1,0 +1,155 @@
+"""What came of each image: into the ledger, the progress, the observers; and whether to stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..chain import replace_result
+from ..errors import PluginError
+from ..images import ImageRef
+from ..results import Failure, ImageResult, Status, load_result
+from ..spec import Config
+from ..steps import without_addresses
+from .dispatch import MAX_TRIES, Item, Stop, lost_reason
+from .engine import Lost, NotOpened
+from .ledger import Ledger, Row
+from .plan import RunOptions, stat
+from .progress import Progress
+
+#: `max_failures` in percent is judged from this many finished images on.
+ENOUGH_TO_JUDGE = 100
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What observers (hooks `run_started`, `image_finished`, `run_finished`) see of a run.
+
+    Attributes:
+        name: the pipeline's name.
+        output: the output folder.
+        options: the resolved pipeline, secrets masked.
+        jobs: number of workers.
+        threads: threads per worker.
+    """
+
+    name: str
+    output: Path
+    options: dict[str, Any] = field(repr=False)
+    jobs: int = 1
+    threads: int = 1
+
+
+class Recorder:
+    """Turns outcomes into records.
+
+    Args:
+        config: the pipeline.
+        options: of this run.
+        info: what observers see.
+        ledger: of the output folder.
+        progress: shows how it goes.
+        stop: asked when a plugin says so or too many images failed.
+
+    Attributes:
+        ran: images that this run finished.
+        stage_seconds: summed over them, by stage.
+    """
+
+    def __init__(
+        self, config: Config, options: RunOptions, info: RunInfo, ledger: Ledger, progress: Progress, stop: Stop
+    ) -> None:
+        self.config = config
+        self.options = options
+        self.info = info
+        self.ledger = ledger
+        self.progress = progress
+        self.stop = stop
+        self.ran = 0
+        self.failures = 0
+        self.stage_seconds: Counter[str] = Counter()
+
+    def outcome(self, item: Item, outcome: dict[str, Any] | Lost | NotOpened) -> None:
+        """An image ended, one way or another.
+
+        Raises:
+            PluginError: the chain could not be opened.
+        """
+        if isinstance(outcome, NotOpened):
+            if self.options.verbose and outcome.traceback:
+                self.progress.say(outcome.traceback)
+            raise PluginError(outcome.reason)
+        if isinstance(outcome, Lost):
+            self.lost(item, outcome)
+            return
+        for line in outcome["lines"]:
+            self.progress.say(line)
+        if "stop" in outcome:
+            self.stop.ask(outcome["stop"])
+            return
+        self.stage_seconds.update(outcome["seconds"])
+        seconds = sum(outcome["seconds"].values())
+        self._enter(item, outcome["status"], outcome["bytes"], outcome["mtime"], seconds)
+        failure = outcome["failure"]
+        if failure is not None and not item.task["story"] and not self.options.quiet:
+            self.progress.say(f"{item.task['ref'][1]}: failed at {failure['stage']}: {failure['message']}")
+
+    def lost(self, item: Item, lost: Lost) -> None:
+        """A process died with this image in it; the third time it is put aside."""
+        key = item.task["ref"][1]
+        self.ledger.set_lost(key, item.lost)
+        trace = Path(item.task["trace"])
+        stack = trace.read_text(encoding="utf-8", errors="replace") if trace.exists() else ""
+        trace.unlink(missing_ok=True)
+        kind, message = lost_reason(lost, stack, self.config.run.timeout)
+        if item.lost >= MAX_TRIES:
+            self.quarantine(item, kind, message, stack)
+        elif not self.options.quiet:
+            self.progress.say(f"{key}: try {item.lost} of {MAX_TRIES} ended: {lost.reason or kind}")
+
+    def quarantine(self, item: Item, kind: str, message: str, stack: str = "") -> None:
+        """Put an image aside that took its process down."""
+        ref = ImageRef(*item.task["ref"])
+        provenance = {"fingerprint": item.task["fingerprint"]}
+        failure = Failure("worker", "", kind, message, without_addresses(stack))
+        result = ImageResult(ref.key, "quarantined", provenance=provenance, failure=failure)
+        replace_result(self.config.output, load_result(self.config.output, ref.key), result)
+        self._enter(item, "quarantined", *stat(ref), 0.0)
+        if not self.options.quiet:
+            self.progress.say(f"{ref.key}: quarantined: {message}")
+
+    def _enter(self, item: Item, status: Status, size: int, mtime: int, seconds: float) -> None:
+        """Into the ledger, the progress, the observers; and stop if too many failed."""
+        key = item.task["ref"][1]
+        attempts = item.task["attempts"] + item.lost + (status != "quarantined")
+        if self.ran == 0:
+            self.ledger.set_meta("finished", None)
+        self.ledger.record(
+            Row(key, status, item.task["fingerprint"], size, mtime, attempts, round(seconds, 3), self.ledger.listing)
+        )
+        self.ran += 1
+        self.failures += status in ("failed", "quarantined")
+        self.progress.step(status)
+        if self.config.registry.manager.hook.image_finished.get_hookimpls():
+            self.observe("image_finished", result=load_result(self.config.output, key))
+        if self._too_many():
+            self.stop.ask(f"{self.failures} of {self.ran} images failed (max_failures: {self.config.run.max_failures})")
+
+    def _too_many(self) -> bool:
+        limit = self.config.run.max_failures
+        if limit is None or not self.failures:
+            return False
+        if isinstance(limit, int):
+            return self.failures > limit
+        return self.ran >= ENOUGH_TO_JUDGE and self.failures > self.ran * float(limit.rstrip("% ")) / 100
+
+    def observe(self, hook: str, **values: Any) -> None:
+        """Tell the observers; one that fails is named, and the run goes on."""
+        for implementation in getattr(self.config.registry.manager.hook, hook).get_hookimpls():
+            given = {"run": self.info, **values}
+            try:
+                implementation.function(**{name: given[name] for name in implementation.argnames})
+            except Exception as error:
+                self.progress.say(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
