@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+
 from maskmill.run.dispatch import MAX_TRIES, Item, Stop, dispatch
 from maskmill.run.engine import Engine, Lost, NotOpened
 

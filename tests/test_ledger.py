@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from maskmill import OutputError
 from maskmill.run.ledger import NAME, Ledger, Row
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from maskmill import Box, Mask, Prompt
 from maskmill.masks import iou, stability_score
 

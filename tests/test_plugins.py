@@ -5,6 +5,7 @@ import sys
 from importlib import metadata
 
 import pytest
+
 from maskmill import Backend, PluginError, PromptSource, hookimpl
 from maskmill.plugins import BUILT_IN, Registry, find_drop_ins
 
@@ -56,9 +57,15 @@ def test_a_drop_in_file_is_a_plugin(tmp_path):
         ("import nothing_like_it\n", r"mine\.py:1: .*ModuleNotFoundError[\s\S]*pip install nothing_like_it"),
         (CENTER.replace("register_prompt_sources", "register_prompt_source"), "unknown hook 'register_prompt_source'"),
         (CENTER.replace("prompt_sources", "backends"), "must be a subclass of Backend"),
-        (CENTER.replace('"center"', '"manual"'), "two plugins register the prompt source 'manual': built-in and .*mine.py"),
+        (
+            CENTER.replace('"center"', '"manual"'),
+            "two plugins register the prompt source 'manual': built-in and .*mine.py",
+        ),
         (CENTER.replace("margin:", "check:"), "option 'check', which hides PromptSource.check"),
-        (CENTER.replace('register("center"', 'register(undefined, "center"'), "register_prompt_sources raised NameError"),
+        (
+            CENTER.replace('register("center"', 'register(undefined, "center"'),
+            "register_prompt_sources raised NameError",
+        ),
     ],
     ids=["raises", "syntax", "import", "unknown-hook", "wrong-base", "duplicate", "shadowing", "register-raises"],
 )

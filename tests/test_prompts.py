@@ -1,6 +1,7 @@
 """Prompts: what is accepted, what is refused, and the way through JSON."""
 
 import pytest
+
 from maskmill import Box, Grid, Point, Prompt, PromptError
 
 
@@ -51,7 +52,9 @@ def test_a_box_is_clipped_to_the_image():
     assert inside.fit(100, 200) is inside
 
 
-@pytest.mark.parametrize("prompt", [Prompt(box=Box(300, 0, 400, 9)), Prompt(points=(Point(-1, 5),))], ids=["box", "point"])
+@pytest.mark.parametrize(
+    "prompt", [Prompt(box=Box(300, 0, 400, 9)), Prompt(points=(Point(-1, 5),))], ids=["box", "point"]
+)
 def test_a_prompt_outside_the_image_is_refused(prompt):
     with pytest.raises(PromptError, match="outside the image of 200×100"):
         prompt.fit(100, 200)

@@ -59,6 +59,11 @@ class PipelineFile(BaseModel):
     output: Text | None = Field(None, description="the output folder")
     run: dict[str, Any] = Field({}, description="how to run")
 
+    @property
+    def images(self) -> list[str]:
+        """`dataset` as a list."""
+        return [self.dataset] if isinstance(self.dataset, str) else self.dataset or []
+
 
 def load_config(
     file: Path,
@@ -95,20 +100,18 @@ def load_config(
     registry, paths = loader.load_plugins(plugins, drop_ins)
     sources = loader.uses("prompt source", "prompts", registry)
     backend = loader.use("backend", ("backend",), document.tree.get("backend", DEFAULT_BACKEND), registry)
-    filters = loader.uses("filter", "filters", registry)
-    writers = loader.uses("writer", "writers", registry)
+    filters, writers = loader.uses("filter", "filters", registry), loader.uses("writer", "writers", registry)
     run = loader.run_options()
     engine = loader.engine(registry)
     loader.finish()
     assert top and run and backend and engine, "what is missing has a problem, and problems are raised"
     name = top.name or file.stem
-    listed = (top.dataset if isinstance(top.dataset, list) else [top.dataset or ""]) if dataset is None else dataset
-    written = Path(top.output or f"outputs/{safe_part(name)}").expanduser()
+    written = loader.base / Path(top.output or f"outputs/{safe_part(name)}").expanduser()
     return Config(
         file=file,
         base=loader.base,
         name=name,
-        dataset=tuple(part for part in listed if part),
+        dataset=tuple(top.images if dataset is None else dataset),
         dataset_base=loader.base if dataset is None else Path.cwd(),
         prompts=tuple(sources),
         combine=top.combine,
@@ -116,7 +119,7 @@ def load_config(
         filters=tuple(filters),
         writers=_with_folders(writers),
         engine=engine,
-        output=_absolute(loader.base / written if output is None else output.expanduser()),
+        output=_absolute(written if output is None else output.expanduser()),
         run=run,
         drop_ins=tuple(paths),
         registry=registry,

@@ -120,13 +120,13 @@ class Dataset:
         package = place.removeprefix(PACKAGE).strip("/") if place.startswith(PACKAGE) else None
         if not _exists(path):
             what = f" (the folder of the pattern {text!r})" if pattern else ""
-            raise DatasetError(Problem(f"the dataset {str(path)!r}{what} does not exist"))
+            raise DatasetError(Problem(f"the dataset '{path}'{what} does not exist"))
         if path.is_dir():
             prefix = "" if package is None else f"{package}/"
             return _Entry(number, text, path, PACKAGE if package else str(path / "_")[:-1], prefix, pattern or ALL)
         if pattern or path.suffix.lower() not in SUFFIXES | READERS.keys():
             kinds = "an image nor a list (.txt, .csv, .jsonl)"
-            raise DatasetError(Problem(f"the dataset {str(path)!r} is neither a folder nor {kinds}"))
+            raise DatasetError(Problem(f"the dataset '{path}' is neither a folder nor {kinds}"))
         return _Entry(number, text, path, place if package else str(path), package or path.name, None)
 
     def _locate(self, text: str) -> Path:

@@ -25,17 +25,17 @@ def read_file(file: Path) -> bytes:
 
 def _why(file: Path, error: OSError | ValueError) -> Problem:
     if os.path.isdir(file):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        return Problem(f"{str(file)!r} is a folder; expected a pipeline file", hint=_listing(file))
+        return Problem(f"'{file}' is a folder; expected a pipeline file", hint=_listing(file))
     if isinstance(error, FileNotFoundError):
         return _no_such_file(file)
     reason = error.strerror if isinstance(error, OSError) else error
-    return Problem(f"cannot read the pipeline file {str(file)!r}: {reason}")
+    return Problem(f"cannot read the pipeline file '{file}': {reason}")
 
 
 def _no_such_file(file: Path) -> Problem:
-    message = f"there is no pipeline file {str(file)!r}"
+    message = f"there is no pipeline file '{file}'"
     if not file.parent.is_dir():
-        return Problem(message, hint=f"the folder {str(file.parent)!r} does not exist")
+        return Problem(message, hint=f"the folder '{file.parent}' does not exist")
     stems = {path.stem.lower(): path for path in _pipeline_files(file.parent)}
     wanted = (file.stem if file.suffix.lower() in SUFFIXES else file.name).lower()
     close = difflib.get_close_matches(wanted, stems, 1)
@@ -45,8 +45,8 @@ def _no_such_file(file: Path) -> Problem:
 def _listing(folder: Path) -> str:
     names = [path.name for path in _pipeline_files(folder)]
     if not names:
-        return f"there is no .yaml file in {str(folder)!r}"
-    return f"in {str(folder)!r} there are: {', '.join(names[:10])}" + (", ..." if len(names) > 10 else "")
+        return f"there is no .yaml file in '{folder}'"
+    return f"in '{folder}' there are: {', '.join(names[:10])}" + (", ..." if len(names) > 10 else "")
 
 
 def _pipeline_files(folder: Path) -> list[Path]:

@@ -108,6 +108,8 @@ class _Writer:
     def _unknown(self, place: Place, key: str, meant: str | None) -> Finding:
         known = self._schema.keys(place.loc)
         hint = f"did you mean {meant!r}?" if meant else f"there are: {', '.join(known)}" if known else ""
+        if not known and any(self._schema.at(place.loc)):
+            hint = "it has no options"
         who = self._who(place)
         text = f"{who} has no option {key!r}" if who else f"unknown key {key!r}"
         return Finding((*place.loc, key), text, hint, key=True)
@@ -242,7 +244,7 @@ def found(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a mapping"
-    text = repr(value)
+    text = f"'{value}'" if isinstance(value, str) and value.isprintable() else repr(value)
     return text if len(text) <= 60 else text[:56] + "...'"
 
 

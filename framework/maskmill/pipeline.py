@@ -73,7 +73,7 @@ class Pipeline:
         for entry in config.dataset:
             folder = (config.dataset_base / entry).resolve()
             if folder.is_dir() and config.output.resolve().is_relative_to(folder):
-                text = f"the output {str(config.output)!r} lies inside the dataset; the next run would segment it"
+                text = f"the output '{config.output}' lies inside the dataset; the next run would segment it"
                 return [config.problem(("output",), text, "give a folder beside the dataset")]
         return []
 
@@ -91,7 +91,7 @@ class Pipeline:
                 found.append(config.problem(use.loc, text))
         return found
 
-    def run(self, options: driver.RunOptions | None = None, **values: Any) -> RunReport:
+    def run(self, options: driver.RunRequest | None = None, **values: Any) -> RunReport:
         """Check, then run over the dataset.
 
         Args:
@@ -107,7 +107,7 @@ class Pipeline:
         errors = [problem for problem in self.check() if not problem.warning]
         if errors:
             raise PipelineError(*errors)
-        return driver.run(self.config, options or driver.RunOptions(**values))
+        return driver.run(self.config, options or driver.RunRequest(**values))
 
     @contextmanager
     def open_chain(self) -> Iterator[Chain]:

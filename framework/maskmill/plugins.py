@@ -184,7 +184,7 @@ def find_drop_ins(pipeline_file: Path | None, named: Sequence[Path] = (), search
         elif path.is_dir():
             found.update(dict.fromkeys(_candidates(path)))
         else:
-            raise PluginError(Problem(f"the plugin path {str(path)!r} does not exist"))
+            raise PluginError(Problem(f"the plugin path '{path}' does not exist"))
     if search and pipeline_file is not None:
         here = pipeline_file.resolve().parent
         for folder in (here / "plugins", here.parent / "plugins"):

@@ -38,7 +38,7 @@ def command(
     Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
-    from ..run.driver import RunOptions, rehearse
+    from ..run.driver import RunRequest, rehearse
     from ..run.report import summary
 
     pipeline = load(**chosen)
@@ -46,7 +46,7 @@ def command(
         if problem.warning and not quiet:
             click.echo(str(problem), err=True)
     again = _command_to_go_on()
-    options = RunOptions(limit, only, fresh, retry_failed, verify, verbose, quiet, again)
+    options = RunRequest(limit, only, fresh, retry_failed, verify, verbose, quiet, again)
     if dry_run:
         click.echo(rehearse(pipeline.config, options))
         return 0

@@ -24,18 +24,18 @@ from .engine import Engine
 from .lane import Lane
 from .ledger import NAME, Ledger, Row
 from .output import check_same_backend, claim, sweep
-from .plan import Plan, RunOptions, listing
+from .plan import Plan, RunRequest, listing
 from .progress import Progress
 from .record import Recorder, RunInfo
 from .resources import Resources, share_out
 
-__all__ = ["RunInfo", "RunOptions", "rehearse", "run"]
+__all__ = ["RunInfo", "RunRequest", "rehearse", "run"]
 
 #: So many images are looked at before the run starts: is there one, and are there fewer than cores?
 FIRST = 64
 
 
-def run(config: Config, options: RunOptions) -> RunReport:
+def run(config: Config, options: RunRequest) -> RunReport:
     """Run a checked pipeline over its dataset.
 
     Raises:
@@ -47,7 +47,7 @@ def run(config: Config, options: RunOptions) -> RunReport:
         return _Run(config, options, ledger, images).execute(notice)
 
 
-def rehearse(config: Config, options: RunOptions) -> str:
+def rehearse(config: Config, options: RunRequest) -> str:
     """What a run would do, in words; changes nothing.
 
     Raises:
@@ -63,7 +63,7 @@ def rehearse(config: Config, options: RunOptions) -> str:
     return f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
 
 
-def _first_images(config: Config, options: RunOptions) -> int:
+def _first_images(config: Config, options: RunRequest) -> int:
     images = len(list(itertools.islice(listing(config, options), FIRST)))
     if not images:
         where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
@@ -74,7 +74,7 @@ def _first_images(config: Config, options: RunOptions) -> int:
 class _Run:
     """One run; `execute` is its life."""
 
-    def __init__(self, config: Config, options: RunOptions, ledger: Ledger, images: int) -> None:
+    def __init__(self, config: Config, options: RunRequest, ledger: Ledger, images: int) -> None:
         self.config = config
         self.options = options
         self.ledger = ledger

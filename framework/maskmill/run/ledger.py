@@ -98,7 +98,7 @@ class Ledger:
             OutputError: the folder holds no run.
         """
         if not (folder / NAME).is_file():
-            raise OutputError(Problem(f"{str(folder)!r} is not the output folder of a run (it has no {NAME})"))
+            raise OutputError(Problem(f"'{folder}' is not the output folder of a run (it has no {NAME})"))
         return cls._open(folder)
 
     @classmethod

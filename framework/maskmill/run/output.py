@@ -22,11 +22,11 @@ LOCK = ".lock"
 def problems(output: Path) -> list[Problem]:
     """Why a run could not write there; cheap, and creates nothing."""
     if output.exists() and not output.is_dir():
-        return [Problem(f"the output {str(output)!r} is a file; a folder was expected")]
+        return [Problem(f"the output '{output}' is a file; a folder was expected")]
     if output.is_dir() and not (output / ledgers.NAME).exists():
         others = [path.name for path in output.iterdir() if path.name != LOCK]
         if others:
-            text = f"the output folder {str(output)!r} holds files that are not from a run ({others[0]!r}, ...)"
+            text = f"the output folder '{output}' holds files that are not from a run ({others[0]!r}, ...)"
             return [Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")]
     return []
 
@@ -55,10 +55,10 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
         lock = filelock.FileLock(output / LOCK)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        text = f"another run is working in {str(output)!r}"
+        text = f"another run is working in '{output}'"
         raise OutputError(Problem(text, hint="wait for it to end, or give another output")) from None
     except OSError as error:
-        raise OutputError(f"cannot write to {str(output)!r}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write to '{output}': {error.strerror or error}") from error
     try:
         yield notice
     finally:
@@ -101,7 +101,7 @@ def check_same_backend(ledger: ledgers.Ledger, masks: str, config: Config) -> No
         raise OutputError(
             config.problem(
                 ("backend",),
-                f"{str(config.output)!r} holds masks of {counts['done'] + counts['empty']} images made with another"
+                f"'{config.output}' holds masks of {counts['done'] + counts['empty']} images made with another"
                 " backend, model or backend option",
                 hint="give another output (-o), or --fresh to keep the old run aside and start over",
             )

@@ -19,7 +19,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunRequest:
     """What a user asks of one run, beside the pipeline file.
 
     Attributes:
@@ -43,7 +43,7 @@ class RunOptions:
     command: str = "run-pipeline"
 
 
-def listing(config: Config, options: RunOptions, dataset: Dataset | None = None) -> Iterator[ImageRef]:
+def listing(config: Config, options: RunRequest, dataset: Dataset | None = None) -> Iterator[ImageRef]:
     """The images that this run is about, lazily.
 
     Args:
@@ -65,7 +65,7 @@ class Plan:
         dataset: the images; its `warnings` fill while they are listed.
     """
 
-    def __init__(self, config: Config, options: RunOptions, fingerprints: Fingerprints) -> None:
+    def __init__(self, config: Config, options: RunRequest, fingerprints: Fingerprints) -> None:
         self.dataset = Dataset(config.dataset, config.dataset_base)
         self._config = config
         self._options = options

@@ -16,7 +16,7 @@ from ..steps import without_addresses
 from .dispatch import MAX_TRIES, Item, Stop, lost_reason
 from .engine import Lost, NotOpened
 from .ledger import Ledger, Row
-from .plan import RunOptions, stat
+from .plan import RunRequest, stat
 from .progress import Progress
 
 #: `max_failures` in percent is judged from this many finished images on.
@@ -59,7 +59,7 @@ class Recorder:
     """
 
     def __init__(
-        self, config: Config, options: RunOptions, info: RunInfo, ledger: Ledger, progress: Progress, stop: Stop
+        self, config: Config, options: RunRequest, info: RunInfo, ledger: Ledger, progress: Progress, stop: Stop
     ) -> None:
         self.config = config
         self.options = options

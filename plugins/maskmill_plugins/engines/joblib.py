@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loky import ProcessPoolExecutor
+
 from maskmill import hookimpl
 from maskmill.run import worker as in_worker
 from maskmill.run.engine import Engine, Lost, NotOpened

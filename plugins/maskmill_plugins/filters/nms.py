@@ -1,0 +1,70 @@
+"""nms: of masks that cover the same object, keeps the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from maskmill import Filter, Image, Mask, hookimpl
+from maskmill.masks import iou
+
+
+class Nms(Filter):
+    """Greedy non-maximum suppression on mask IoU (not on boxes), best score first.
+
+    A mask without a score comes after those that have one; equal scores go by the backend's order.
+    """
+
+    iou: float = Field(0.9, gt=0, le=1, description="masks that overlap a better one by more than this are dropped")
+    containment: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="also drop a mask that shares more than this part of the smaller of the two with a better one",
+    )
+    across_labels: bool = Field(False, description="compare masks of different labels too")
+
+    def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
+        """The masks in their order, the suppressed ones naming the better mask."""
+        if len(masks) < 2:
+            return list(masks)
+        overlap = iou(masks, masks)
+        scores = [-1.0 if mask.score is None else mask.score for mask in masks]
+        order = sorted(range(len(masks)), key=scores.__getitem__, reverse=True)
+        best: list[int] = []
+        reasons: dict[int, str] = {}
+        contained = _containment(overlap, masks)
+        for i in order:
+            for j in best:
+                if not self.across_labels and masks[i].label != masks[j].label:
+                    continue
+                if reason := self._reason(overlap[i, j], contained[i, j]):
+                    reasons[i] = f"{reason} with mask {masks[j].index}, which scores better"
+                    break
+            else:
+                best.append(i)
+        return [mask.drop(reasons[i]) if i in reasons else mask for i, mask in enumerate(masks)]
+
+    def _reason(self, overlap: float, contained: float) -> str:
+        if overlap > self.iou:
+            return f"IoU {overlap:.3f} > {self.iou:g}"
+        if self.containment is not None and contained > self.containment:
+            return f"containment {contained:.3f} > {self.containment:g}"
+        return ""
+
+
+def _containment(overlap: npt.NDArray[np.float64], masks: Sequence[Mask]) -> npt.NDArray[np.float64]:
+    """Intersection over the smaller area, (n, n), from IoU and areas: |A∩B| = IoU/(1+IoU) · (|A|+|B|)."""
+    area = np.array([mask.area for mask in masks], dtype=np.float64)
+    intersection = overlap / (1 + overlap) * (area[:, None] + area[None, :])
+    smaller = np.minimum(area[:, None], area[None, :])
+    return np.divide(intersection, smaller, out=np.zeros_like(intersection), where=smaller > 0)
+
+
+@hookimpl
+def register_filters(register: Callable[[str, type[Filter]], None]) -> None:
+    """Offer `nms`."""
+    register("nms", Nms)
