@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import click
 
     from .results import ImageResult, RunReport
-    from .run.record import RunInfo
     from .run.engine import Engine
+    from .run.record import RunInfo
     from .stages import Backend, Filter, PromptSource, Writer
 
 hookspec = pluggy.HookspecMarker("maskmill")

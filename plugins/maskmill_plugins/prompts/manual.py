@@ -1,14 +1,161 @@
-"""Manual."""
+"""manual: boxes and points written in the pipeline file, for all images or image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fnmatch
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, Self
 
-from maskmill import PromptSource, hookimpl
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from maskmill import Box, Image, ImageRef, Point, Problem, Prompt, PromptError, PromptSource, hookimpl
 
 
-class Manual(PromptSource):
-    """TODO."""
+def _box(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    try:
+        return Box(*corners).xyxy
+    except PromptError as error:
+        raise ValueError(str(error)) from None
+
+
+def _point(numbers: list[float]) -> list[float]:
+    try:
+        Point(*numbers)  # type: ignore[arg-type]  # the third is a label, and is checked
+    except PromptError as error:
+        raise ValueError(str(error)) from None
+    return numbers
+
+
+Corners = Annotated[tuple[float, float, float, float], AfterValidator(_box)]
+Numbers = Annotated[list[float], Field(min_length=2, max_length=3), AfterValidator(_point)]
+
+
+class _Single(BaseModel):
+    """One object: a box, points, or both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    box: Corners | None = Field(None, description="[x1, y1, x2, y2] around one object")
+    points: list[Numbers] = Field(
+        [], description="[x, y] or [x, y, 1] on one object, [x, y, 0] off it; with `box` if both are given"
+    )
+    labels: list[Literal[0, 1]] = Field([], description="one for each of `points`: 1 on the object, 0 off it")
+    label: str | None = Field(None, description="class name")
+
+    @model_validator(mode="after")
+    def _labels_belong_to_points(self) -> Self:
+        if self.labels and len(self.labels) != len(self.points):
+            raise ValueError(f"labels: {len(self.points)} points need as many labels, not {len(self.labels)}")
+        if self.labels and any(len(point) == 3 for point in self.points):
+            raise ValueError("labels: the points bring their own labels; give them once")
+        return self
+
+    def _prompt(self, label: str | None) -> Prompt:
+        labels: Sequence[int] = self.labels or [int(point[2]) if len(point) == 3 else 1 for point in self.points]
+        points = tuple(Point(point[0], point[1], mark) for point, mark in zip(self.points, labels, strict=True))
+        return Prompt(points=points, box=self.box and Box(*self.box), label=self.label or label)
+
+
+class Object(_Single):
+    """One of the `objects` of an image."""
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if self.box is None and not self.points:
+            raise ValueError("an object needs a `box` or `points`")
+        return self
+
+
+class Objects(_Single):
+    """What is in an image: one object (`box`, `points`), several `boxes`, or a list of `objects`."""
+
+    boxes: list[Corners] = Field([], description="[x1, y1, x2, y2] around one object each")
+    objects: list[Object] = Field([], description="objects, each with `box`, `points`, `labels` and `label`")
+
+    @model_validator(mode="after")
+    def _points_have_one_box(self) -> Self:
+        if self.points and self.boxes:
+            raise ValueError(
+                "points: they belong to one `box`; with several boxes write `objects`, each with its points"
+            )
+        return self
+
+    def _prompts(self, label: str | None) -> list[Prompt]:
+        label = self.label or label
+        single = [self._prompt(label)] if self.box or self.points else []
+        boxes = [Prompt(box=Box(*box), label=label) for box in self.boxes]
+        return [*single, *boxes, *(item._prompt(label) for item in self.objects)]
+
+
+class Manual(Objects, PromptSource):
+    """Prompts from the pipeline file.
+
+    What stands beside `use: manual` holds for every image; an entry of `images` replaces it for
+    the images it names. An entry without any object says that nothing is there.
+    """
+
+    units: Literal["pixels", "relative"] = Field(
+        "pixels", description="of all coordinates; relative: 0..1 of the width and the height"
+    )
+    images: dict[str, Objects] = Field(
+        {}, description="by image key, or pattern of keys (`*` also stands for `/`); the first that fits counts"
+    )
+
+    @model_validator(mode="after")
+    def _relative_is_0_to_1(self) -> Self:
+        if self.units == "relative":
+            try:
+                for prompt in self._all():
+                    prompt.to_pixels(1, 1)
+            except PromptError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    def check(self) -> list[Problem]:
+        """Something must be given; coordinates that all lie in 0..1 look like relative ones."""
+        if not self._for_every_image and not self.images:
+            return [Problem("has nothing to segment: give it `boxes`, `box`, `points`, `objects` or `images`")]
+        prompts = list(self._all())
+        if self.units == "pixels" and prompts and all(_within_a_pixel(prompt) for prompt in prompts):
+            return [Problem("all coordinates lie between 0 and 1", hint="write `units: relative`", warning=True)]
+        return []
+
+    def prompts(self, image: Image) -> list[Prompt] | None:
+        """The prompts written for this image, in pixels."""
+        found = self._of(image.ref.key)
+        if found is None or self.units == "pixels":
+            return found
+        return [prompt.to_pixels(image.height, image.width) for prompt in found]
+
+    def fingerprint(self, ref: ImageRef) -> str:
+        """A digest of what is written for this image."""
+        found = self._of(ref.key)
+        written = None if found is None else [self.units, [prompt.to_json() for prompt in found]]
+        return hashlib.sha256(json.dumps([self.version, written], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _of(self, key: str) -> list[Prompt] | None:
+        fitting = (objects for pattern, objects in self.images.items() if fnmatch.fnmatchcase(key, pattern))
+        own = self.images.get(key) or next(fitting, None)
+        if own is not None:
+            return own._prompts(self.label)
+        return self._prompts(None) if self._for_every_image else None
+
+    @property
+    def _for_every_image(self) -> bool:
+        return bool(self.model_fields_set & {"box", "boxes", "points", "objects"})
+
+    def _all(self) -> Sequence[Prompt]:
+        return [prompt for objects in (self, *self.images.values()) for prompt in objects._prompts(None)]
+
+
+def _within_a_pixel(prompt: Prompt) -> bool:
+    try:
+        prompt.to_pixels(1, 1)
+    except PromptError:
+        return False
+    return True
 
 
 @hookimpl
