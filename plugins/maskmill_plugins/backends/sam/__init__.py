@@ -1,0 +1,10 @@
+"""Segment Anything on this machine, with the weights and the architecture of Meta's `segment_anything`.
+
+Reference: Kirillov et al., Segment Anything, arXiv:2304.02643.
+"""
+
+from __future__ import annotations
+
+from .plugin import Sam, register_backends
+
+__all__ = ["Sam", "register_backends"]
