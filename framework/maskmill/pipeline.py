@@ -19,7 +19,7 @@ from .masks import Mask
 from .plugins import Registry
 from .prompts import Box, Point, Prompt
 from .results import RunReport
-from .run import driver, output
+from .run import driver, estimate, output
 
 
 class Pipeline:
@@ -46,8 +46,12 @@ class Pipeline:
         """
         return cls(load_config(Path(file), **overrides))
 
-    def check(self) -> list[Problem]:
-        """What is wrong that can be found without running: files, packages, options that do not fit."""
+    def check(self, offline: bool = False) -> list[Problem]:
+        """What is wrong that can be found without running: files, packages, options that do not fit.
+
+        Args:
+            offline: also refuse plugins that reach beyond this machine.
+        """
         config = self.config
         found = [
             config.problem(use.loc, f"{use.role} {use.name!r}: {problem.message}", problem.hint, problem.warning)
@@ -59,6 +63,14 @@ class Pipeline:
         found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
         found += [config.problem(("output",), p.message, p.hint) for p in output.problems(config.output)]
         found += self._output_inside_dataset()
+        if offline:
+            found += [
+                config.problem(
+                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.network})"
+                )
+                for use in config.uses()
+                if use.stage.network != "none"
+            ]
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
         return found
@@ -91,12 +103,13 @@ class Pipeline:
                 found.append(config.problem(use.loc, text))
         return found
 
-    def run(self, options: driver.RunRequest | None = None, **values: Any) -> RunReport:
+    def run(self, request: driver.RunRequest | None = None, **values: Any) -> RunReport:
         """Check, then run over the dataset.
 
         Args:
-            options: all options at once, or
-            values: single ones: `limit`, `only`, `fresh`, `retry_failed`, `verify`, `verbose`, `quiet`.
+            request: all that is asked of the run at once, or
+            values: single fields of `RunRequest`: `limit`, `only`, `fresh`, `retry_failed`, `verify`,
+                `verbose`, `quiet`, `offline`.
 
         Returns:
             The report; its `exit_code` is what the command line exits with.
@@ -104,10 +117,31 @@ class Pipeline:
         Raises:
             UsageError: the run cannot start.
         """
-        errors = [problem for problem in self.check() if not problem.warning]
-        if errors:
+        request = request or driver.RunRequest(**values)
+        return driver.run(self.config, request, self._checked(request))
+
+    def rehearse(self, request: driver.RunRequest | None = None, probe: int = 0) -> str:
+        """Check, then say what `run` would do, in words; writes nothing to the output folder.
+
+        Args:
+            request: what would be asked of the run.
+            probe: so many images are worked on and timed, in a temporary folder.
+
+        Raises:
+            UsageError: the run could not start.
+        """
+        request = request or driver.RunRequest()
+        warnings = self._checked(request)
+        said = driver.rehearse(self.config, request)
+        timed = [estimate.probe(self.config, request, probe)] if probe else []
+        return "\n".join([*warnings, said, *timed])
+
+    def _checked(self, request: driver.RunRequest) -> list[str]:
+        """The warnings; errors are raised."""
+        problems = self.check(request.offline)
+        if errors := [problem for problem in problems if not problem.warning]:
             raise PipelineError(*errors)
-        return driver.run(self.config, options or driver.RunRequest(**values))
+        return [str(problem) for problem in problems]
 
     @contextmanager
     def open_chain(self) -> Iterator[Chain]:

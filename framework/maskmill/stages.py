@@ -118,8 +118,7 @@ class Stage(BaseModel):
         ignored = {
             name
             for name, field in cls.model_fields.items()
-            if (isinstance(field.json_schema_extra, dict)
-            and field.json_schema_extra.get("affects_results") is False)
+            if (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("affects_results") is False)
             or "SecretStr" in str(field.annotation)
         }
         options = self.model_dump(mode="json", exclude=ignored)

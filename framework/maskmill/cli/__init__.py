@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 #: command -> module with a function `command`
-COMMANDS = {"check": "check", "plugins": "plugins", "run": "run"}
+COMMANDS = {"check": "check", "init": "init", "plugins": "plugins", "run": "run", "status": "status"}
 
 
 class LazyGroup(click.Group):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+#: The parameters of `load`, as click hands them over.
+LOAD = ("file", "photos", "output", "sets", "jobs", "plugins", "no_drop_ins")
 
 
 def pipeline_options(function: F) -> F:

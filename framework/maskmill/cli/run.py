@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import load, pipeline_options
+from .options import LOAD, load, pipeline_options
 
 
 @click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,42 +17,38 @@ from .options import load, pipeline_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @click.option("--only", metavar="GLOB", help="Only images whose key matches, for example 'sub/*.jpg'.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--probe",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --dry-run: time N images, and say how long all will take.",
+)
 @click.option("--fresh", is_flag=True, help="Start over; an earlier run is moved aside, not deleted.")
 @click.option("--retry-failed", is_flag=True, help="Try failed and quarantined images again.")
 @click.option("--verify", is_flag=True, help="Compare files by content, and look for missing outputs.")
+@click.option("--offline", is_flag=True, help="Refuse plugins that reach beyond this machine.")
+@click.option("--log-json", is_flag=True, help="Progress as JSON lines on the standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
-def command(
-    limit: int | None,
-    only: str | None,
-    dry_run: bool,
-    fresh: bool,
-    retry_failed: bool,
-    verify: bool,
-    verbose: bool,
-    quiet: bool,
-    **chosen: Any,
-) -> int:
+def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     """Segment a folder of images as the pipeline FILE says; PHOTOS replaces its dataset.
 
     Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
-    from ..run.driver import RunRequest, rehearse
+    from ..run.plan import RunRequest
     from ..run.report import summary
 
-    pipeline = load(**chosen)
-    for problem in pipeline.check():
-        if problem.warning and not quiet:
-            click.echo(str(problem), err=True)
-    again = _command_to_go_on()
-    options = RunRequest(limit, only, fresh, retry_failed, verify, verbose, quiet, again)
+    if probe and not dry_run:
+        raise click.UsageError("--probe goes with --dry-run")
+    pipeline = load(**{name: given.pop(name) for name in LOAD})
+    request = RunRequest(**given, command=_command_to_go_on())
     if dry_run:
-        click.echo(rehearse(pipeline.config, options))
+        click.echo(pipeline.rehearse(request, probe or 0))
         return 0
-    report = pipeline.run(options)
-    if not quiet or report.exit_code:
-        click.echo(summary(report, again), err=bool(report.exit_code))
+    report = pipeline.run(request)
+    if not request.quiet or report.exit_code:
+        click.echo(summary(report, request.command), err=bool(report.exit_code))
     return report.exit_code
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
@@ -25,18 +26,23 @@ from .lane import Lane
 from .ledger import NAME, Ledger, Row
 from .output import check_same_backend, claim, sweep
 from .plan import Plan, RunRequest, listing
-from .progress import Progress
+from .progress import JsonLog, Progress
 from .record import Recorder, RunInfo
 from .resources import Resources, share_out
 
-__all__ = ["RunInfo", "RunRequest", "rehearse", "run"]
+__all__ = ["RunInfo", "RunRequest", "planned", "rehearse", "resources_for", "run"]
 
 #: So many images are looked at before the run starts: is there one, and are there fewer than cores?
 FIRST = 64
 
 
-def run(config: Config, options: RunRequest) -> RunReport:
+def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> RunReport:
     """Run a checked pipeline over its dataset.
+
+    Args:
+        config: the pipeline.
+        options: what is asked of this run.
+        notices: lines to show at the start.
 
     Raises:
         UsageError: the run cannot start: no images, the output folder is in use or
@@ -44,7 +50,7 @@ def run(config: Config, options: RunRequest) -> RunReport:
     """
     images = _first_images(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
-        return _Run(config, options, ledger, images).execute(notice)
+        return _Run(config, options, ledger, images).execute([*notices, notice])
 
 
 def rehearse(config: Config, options: RunRequest) -> str:
@@ -54,13 +60,32 @@ def rehearse(config: Config, options: RunRequest) -> str:
         DatasetError: there are no images.
     """
     _first_images(config, options)
+    counts = planned(config, options)
+    return f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
+
+
+def planned(config: Config, options: RunRequest) -> Counter[str]:
+    """How many images a run would have "to do", and how many are "there already"."""
     plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()))
     if options.fresh or not (config.output / NAME).exists():
-        counts = plan.count(None)
-    else:
-        with Ledger.open_existing(config.output) as ledger:
-            counts = plan.count(ledger)
-    return f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
+        return plan.count(None)
+    with Ledger.open_existing(config.output) as ledger:
+        return plan.count(ledger)
+
+
+def resources_for(config: Config, images: int, kept_threads: int | None = None) -> Resources:
+    """Workers and threads of a run.
+
+    Args:
+        config: the pipeline.
+        images: how many there are; FIRST stands for that many or more.
+        kept_threads: of the run that is resumed.
+    """
+    wanted = config.run
+    need = config.stages().backend[1].memory_per_worker()
+    if not cast(Engine, config.engine.stage).processes:
+        return share_out(1, wanted.threads, need, kept_threads)
+    return share_out(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
 
 
 def _first_images(config: Config, options: RunRequest) -> int:
@@ -83,22 +108,15 @@ class _Run:
         self.model_id = self.stages.backend[1].model_id()
         self.fingerprints = config.fingerprints(self.model_id)
         self.plan = Plan(config, options, self.fingerprints)
-        self.resources = self._resources(images)
+        self.resources = resources_for(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.story = options.verbose or (images == 1 and not options.quiet)
         self.stop = Stop()
-        self.progress = Progress(listing(config, options), options.quiet)
+        progress = JsonLog if options.log_json else Progress
+        self.progress = progress(listing(config, options), options.quiet)
         self.records = Recorder(config, options, self.info, ledger, self.progress, self.stop)
 
-    def _resources(self, images: int) -> Resources:
-        wanted = self.config.run
-        need = self.stages.backend[1].memory_per_worker()
-        kept = self.ledger.meta("threads")
-        if not self.engine.processes:
-            return share_out(1, wanted.threads, need, kept)
-        return share_out(wanted.jobs, wanted.threads, need, kept, images if images < FIRST else None)
-
-    def execute(self, notice: str) -> RunReport:
+    def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
         sweep(self.config.output, self.ledger)
@@ -107,7 +125,7 @@ class _Run:
         if whole:
             self.ledger.begin_listing()
         self.ledger.commit()
-        self._announce(notice)
+        self._announce(notices)
         started = time.monotonic()
         reports.write_run(self.config.output, self._about(), None)
         self.records.observe("run_started")
@@ -129,9 +147,9 @@ class _Run:
         self.records.observe("run_finished", report=report)
         return report
 
-    def _announce(self, notice: str) -> None:
+    def _announce(self, notices: Sequence[str]) -> None:
         chosen = self.resources
-        lines = [notice, f"{self.config.name}: {chosen}", chosen.warning]
+        lines = [*notices, f"{self.config.name}: {chosen}", chosen.warning]
         lines += [f"plugin {path} (sha256 {sha[:12]})" for path, sha in self.config.registry.drop_ins.items()]
         for line in lines:
             if line and not self.options.quiet:
@@ -243,6 +261,7 @@ class _Run:
     def _about(self) -> dict[str, Any]:
         return {
             "name": self.config.name,
+            "command": self.options.command,
             "pipeline": self.config.resolved(),
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.model_id},
             "jobs": self.resources.jobs,

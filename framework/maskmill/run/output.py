@@ -65,6 +65,17 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
         lock.release()
 
 
+def is_claimed(output: Path) -> bool:
+    """Whether a run is working in this folder now."""
+    lock = filelock.FileLock(output / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _move_aside(output: Path) -> str:
     with filelock.FileLock(output / LOCK).acquire(timeout=0):
         pass

@@ -30,6 +30,8 @@ class RunRequest:
         verify: compare the files' sha256, not only size and time, and look for missing outputs.
         verbose: tell the story of each image.
         quiet: show nothing but errors.
+        log_json: tell it as JSON lines on the standard error.
+        offline: refuse plugins that reach beyond this machine.
         command: what to repeat to go on, for the summary.
     """
 
@@ -40,6 +42,8 @@ class RunRequest:
     verify: bool = False
     verbose: bool = False
     quiet: bool = False
+    log_json: bool = False
+    offline: bool = False
     command: str = "run-pipeline"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ class Progress:
         self._line_at = self._started
         if not quiet:
             threading.Thread(target=self._count, args=(listing,), daemon=True).start()
-        if not quiet and sys.stderr.isatty():
+        if not quiet and sys.stderr.isatty() and type(self) is Progress:
             self._bar = tqdm(unit=" images", dynamic_ncols=True, smoothing=0.05)
 
     def _count(self, listing: Iterable[object]) -> None:
@@ -53,8 +54,8 @@ class Progress:
         """So many images were there already."""
         self.skipped += images
 
-    def step(self, status: str) -> None:
-        """One image has its status."""
+    def step(self, status: str, key: str, seconds: float) -> None:
+        """One image has its status, after so many seconds of work."""
         self.counts[status] += 1
         if self._bar is not None:
             self._bar.update()
@@ -69,7 +70,10 @@ class Progress:
                 self._bar.refresh()
         elif not self._quiet and time.monotonic() - self._line_at >= SECONDS_BETWEEN_LINES:
             self._line_at = time.monotonic()
-            self.say(self._line(left))
+            self._show(left)
+
+    def _show(self, left: int | None) -> None:
+        self.say(self._line(left))
 
     def _line(self, left: int | None) -> str:
         done = sum(self.counts.values())
@@ -88,3 +92,27 @@ class Progress:
 
 def _duration(seconds: float) -> str:
     return str(tqdm.format_interval(max(0, seconds)))
+
+
+class JsonLog(Progress):
+    """The same as one JSON object a line on the standard error, for programs that watch a run.
+
+    Every object has `time` (seconds since 1970) and `event`: "message" (`text`), "image" (`key`,
+    `status`, `seconds`) or "progress" (`done`, `of`, `counts`).
+    """
+
+    def say(self, line: str) -> None:
+        """A message."""
+        self._write("message", text=line)
+
+    def step(self, status: str, key: str, seconds: float) -> None:
+        """An image."""
+        self.counts[status] += 1
+        self._write("image", key=key, status=status, seconds=round(seconds, 3))
+
+    def _show(self, left: int | None) -> None:
+        self._write("progress", done=sum(self.counts.values()), of=left, counts=dict(self.counts))
+
+    def _write(self, event: str, **values: Any) -> None:
+        content = {"time": round(time.time(), 3), "event": event, **values}
+        print(json.dumps(content, ensure_ascii=False), file=sys.stderr, flush=True)

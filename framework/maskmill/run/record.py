@@ -131,7 +131,7 @@ class Recorder:
         )
         self.ran += 1
         self.failures += status in ("failed", "quarantined")
-        self.progress.step(status)
+        self.progress.step(status, key, seconds)
         if self.config.registry.manager.hook.image_finished.get_hookimpls():
             self.observe("image_finished", result=load_result(self.config.output, key))
         if self._too_many():

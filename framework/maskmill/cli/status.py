@@ -1,0 +1,51 @@
+"""`maskmill status OUTPUT`: how a run stands, what failed and why, how to go on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from .options import FILE
+
+#: Keys shown for each reason.
+EXAMPLES = 3
+
+
+@click.command("status")
+@click.argument("output", type=FILE)
+def command(output: Path) -> int:
+    """Say how the run in the folder OUTPUT stands: done, failed and why, and how to go on."""
+    from ..run.ledger import Ledger
+    from ..run.output import is_claimed
+    from ..run.report import RUN
+
+    with Ledger.open_existing(output) as ledger:
+        counts = ledger.counts()
+        reasons: dict[str, list[str]] = {}
+        for row in ledger.rows(("failed", "quarantined")):
+            failure = ledger.result(row).failure
+            text = failure.message if failure else "unknown"
+            reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
+            reasons.setdefault(reason, []).append(row.key)
+    about = json.loads((output / RUN).read_bytes()) if (output / RUN).exists() else {}
+    running = is_claimed(output)
+    outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
+    click.echo(f"{about.get('name', output.name)}: {outcome}")
+    click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no image finished yet")
+    for reason, keys in sorted(reasons.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
+        click.echo(f"  {len(keys)} {reason}\n    {', '.join(keys[:EXAMPLES])}{more}")
+    _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
+    return 0
+
+
+def _advise(command: str, outcome: str, counts: Counter[str]) -> None:
+    if outcome == "running now":
+        return
+    if outcome != "finished":
+        click.echo(f"To go on: {command}")
+    if counts["failed"] + counts["quarantined"]:
+        click.echo(f"To try the failed ones again: {command} --retry-failed")

@@ -1,0 +1,1 @@
+"""The ready pipelines, as data: `maskmill init` copies them."""

@@ -1,0 +1,121 @@
+"""Before, beside and after a run: --probe, --offline, --log-json, init, status."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from maskmill import Pipeline, PipelineError
+from maskmill.cli import main as maskmill_main
+from maskmill.cli.run import main as run_main
+from maskmill.config import load_config
+
+
+def exit_code(main, *arguments):
+    with pytest.raises(SystemExit) as raised:
+        main([str(argument) for argument in arguments])
+    return raised.value.code or 0
+
+
+def test_a_probe_times_some_images_and_reckons(project, capsys):
+    project.write("{use: slow, seconds: 0.2}", run="{engine: joblib, jobs: 2}")
+    project.many(20)
+    assert exit_code(run_main, project.file, "--dry-run", "--probe", "3") == 0
+    said = capsys.readouterr().out
+    assert "20 images to do, 0 there already" in said
+    assert "3 images timed: 0.2" in said
+    assert "of it backend" in said
+    assert "20 images: about 2 seconds here, with 2 workers × 1 threads" in said
+    assert "What would help: a smaller model" in said
+    assert not project.output.exists()
+
+
+def test_a_probe_tells_of_images_that_fail(project, capsys):
+    project.photos("a.png", "raise.png", "z.png")
+    assert exit_code(run_main, project.file, "--dry-run", "--probe", "3") == 0
+    assert "failed: raise.png: as told" in capsys.readouterr().out
+
+
+def test_probe_goes_with_dry_run(project, capsys):
+    project.photos("a.png")
+    assert exit_code(run_main, project.file, "--probe", "3") == 2
+
+
+def test_offline_refuses_what_reaches_out(project):
+    project.photos("a.png")
+    path = project.folder / "plugins" / "fakes.py"
+    source = path.read_text(encoding="utf-8")
+    path.write_text(
+        source.replace("    seconds: float = 0.0", "    network = 'lan'\n    seconds: float = 0.0"), encoding="utf-8"
+    )
+    pipeline = Pipeline.load(project.file)
+    with pytest.raises(PipelineError, match=r"p\.yaml:4:\d+: --offline: the backend 'slow' needs the network \(lan\)"):
+        pipeline.run(offline=True, quiet=True)
+    assert pipeline.run(quiet=True).exit_code == 0
+
+
+def test_log_json_is_one_object_a_line(project):
+    project.photos("图.png", "raise.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "maskmill", "run", str(project.file), "--log-json"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    images = {event["key"]: event["status"] for event in events if event["event"] == "image"}
+    assert images == {"图.png": "done", "raise.png": "failed"}
+    assert all(event["time"] > 1e9 for event in events)
+    assert any(event["event"] == "message" for event in events)
+
+
+def test_status_tells_what_failed_and_how_to_go_on(project, capsys):
+    project.photos("a.png", "raise-1.png", "raise-2.png", "raise-3.png", "raise-4.png", "z.png")
+    assert exit_code(maskmill_main, "run", project.file, "-q") == 1
+    capsys.readouterr()
+    assert exit_code(maskmill_main, "status", project.output) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("p: finished\n2 done, 4 failed\n  4 failed at filters: as told\n")
+    assert "raise-1.png, raise-2.png, raise-3.png and 1 more" in said
+    assert "--retry-failed" in said
+
+
+def test_status_of_a_run_that_was_cut_short(project, capsys):
+    project.photos("a.png", "b-stop.png")
+    assert exit_code(maskmill_main, "run", project.file, "-q") == 1
+    capsys.readouterr()
+    assert exit_code(maskmill_main, "status", project.output) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("p: stopped\n1 done\n")
+    assert "To go on: " in said
+
+
+def test_status_of_a_folder_that_is_no_run(tmp_path, capsys):
+    assert exit_code(maskmill_main, "status", tmp_path) == 2
+    assert "is not the output folder of a run" in capsys.readouterr().err
+
+
+def test_init_copies_pipelines_that_load_and_overwrites_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(maskmill_main, "init") == 0
+    files = sorted((tmp_path / "pipelines").glob("*.yaml"))
+    assert {"quickstart", "box", "points"} <= {file.stem for file in files}
+    assert (tmp_path / "datasets/quickstart/prompts.jsonl").exists()
+    assert not list(tmp_path.rglob("*.py"))
+    for file in files:
+        load_config(file)
+    box = tmp_path / "pipelines/box.yaml"
+    box.write_text("mine", encoding="utf-8")
+    capsys.readouterr()
+    assert exit_code(maskmill_main, "init", "box") == 0
+    assert "yours differs" in capsys.readouterr().out
+    assert box.read_text(encoding="utf-8") == "mine"
+
+
+def test_init_names_what_there_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(maskmill_main, "init", "quickstrat") == 2
+    assert "there are: box" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
