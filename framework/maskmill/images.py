@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ class ImageRef:
             OSError: the file is gone.
             ImageReadError: the package of a `package:` uri is not installed.
         """
-        stat = self.path.stat()
+        stat = os.stat(self.path if self.uri.startswith(PACKAGE) else self.uri)  # noqa: PTH116 - once an image
         return stat.st_size, stat.st_mtime_ns
 
     def read(self) -> bytes:

@@ -68,17 +68,17 @@ class Fingerprints:
         self.masks = digest([backend[0], backend[1].digest(), model_id])
         self._filters = digest([[code, stage.digest()] for code, stage in filters])
         self.writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
-        self._fixed: dict[tuple[str, ...], str] = {}
+        self._known: dict[tuple[str, ...], Fingerprint] = {}
 
     def of(self, ref: ImageRef) -> Fingerprint:
         """The fingerprint that a result of this image has to have."""
         parts = tuple(prompts(ref) for prompts in self._prompts)
-        prompts = self._fixed.get(parts)
-        if prompts is None:
-            prompts = digest([self._combine, parts])
-            if len(self._fixed) < 10_000:  # most images share one; a file of prompts has one each
-                self._fixed[parts] = prompts
-        return Fingerprint(prompts, self.masks, self._filters, self.writers)
+        known = self._known.get(parts)
+        if known is None:
+            known = Fingerprint(digest([self._combine, parts]), self.masks, self._filters, self.writers)
+            if len(self._known) < 10_000:  # most images share one; a file of prompts has one each
+                self._known[parts] = known
+        return known
 
 
 def _prompts_of(code: str, source: PromptSource) -> Callable[[ImageRef], str]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from maskmill import Box, Image, ImageRef, Point, Problem, Prompt, PromptError, PromptSource, hookimpl
 
@@ -103,6 +103,8 @@ class Manual(Objects, PromptSource):
         {}, description="by image key, or pattern of keys (`*` also stands for `/`); the first that fits counts"
     )
 
+    _digests: dict[int, str] = PrivateAttr(default_factory=dict)
+
     @model_validator(mode="after")
     def _relative_is_0_to_1(self) -> Self:
         if self.units == "relative":
@@ -124,23 +126,29 @@ class Manual(Objects, PromptSource):
 
     def prompts(self, image: Image) -> list[Prompt] | None:
         """The prompts written for this image, in pixels."""
-        found = self._of(image.ref.key)
+        entry = self._entry(image.ref.key)
+        found = None if entry is None else self._prompts_of(entry)
         if found is None or self.units == "pixels":
             return found
         return [prompt.to_pixels(image.height, image.width) for prompt in found]
 
     def fingerprint(self, ref: ImageRef) -> str:
         """A digest of what is written for this image."""
-        found = self._of(ref.key)
-        written = None if found is None else [self.units, [prompt.to_json() for prompt in found]]
-        return hashlib.sha256(json.dumps([self.version, written], sort_keys=True).encode()).hexdigest()[:16]
+        entry = self._entry(ref.key)
+        if id(entry) not in self._digests:  # few entries, many images
+            written = None if entry is None else [self.units, [p.to_json() for p in self._prompts_of(entry)]]
+            text = json.dumps([self.version, written], sort_keys=True)
+            self._digests[id(entry)] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._digests[id(entry)]
 
-    def _of(self, key: str) -> list[Prompt] | None:
+    def _entry(self, key: str) -> Objects | None:
+        """What holds for this image: an entry of `images`, what stands beside `use: manual`, or nothing."""
         fitting = (objects for pattern, objects in self.images.items() if fnmatch.fnmatchcase(key, pattern))
         own = self.images.get(key) or next(fitting, None)
-        if own is not None:
-            return own._prompts(self.label)
-        return self._prompts(None) if self._for_every_image else None
+        return own if own is not None else (self if self._for_every_image else None)
+
+    def _prompts_of(self, entry: Objects) -> list[Prompt]:
+        return entry._prompts(None if entry is self else self.label)
 
     @property
     def _for_every_image(self) -> bool:
