@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -16,16 +15,16 @@ ROW = Row("a.jpg", "done", "p/m/f/w", 10, 20, 1, 0.5, 0)
 def test_rows_come_back_in_key_order(tmp_path):
     with Ledger.create(tmp_path) as ledger:
         for key in ("b.jpg", "a.jpg", "图/c.jpg", "B.jpg"):
-            ledger.record(replace(ROW, key=key))
+            ledger.record(ROW._replace(key=key))
     with Ledger.open_existing(tmp_path) as ledger:
         assert [row.key for row in ledger.rows()] == ["B.jpg", "a.jpg", "b.jpg", "图/c.jpg"]
-        assert ledger.known(["a.jpg", "nothing"])["a.jpg"] == replace(ROW, key="a.jpg")
+        assert ledger.known(["a.jpg", "nothing"])["a.jpg"] == ROW._replace(key="a.jpg")
 
 
 def test_counts_name_every_status(tmp_path):
     with Ledger.create(tmp_path) as ledger:
         ledger.record(ROW)
-        ledger.record(replace(ROW, key="b", status="failed"))
+        ledger.record(ROW._replace(key="b", status="failed"))
         assert ledger.counts() == {"done": 1, "empty": 0, "failed": 1, "quarantined": 0}
 
 
@@ -33,7 +32,7 @@ def test_images_gone_from_a_complete_listing_do_not_count(tmp_path):
     with Ledger.create(tmp_path) as ledger:
         ledger.begin_listing()
         for key in ("a", "b"):
-            ledger.record(replace(ROW, key=key, listing=ledger.listing))
+            ledger.record(ROW._replace(key=key, listing=ledger.listing))
         ledger.end_listing()
         ledger.begin_listing()
         ledger.known(["b"])

@@ -12,10 +12,9 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..errors import OutputError, Problem
 from ..results import STATUSES, Failure, ImageResult, Status, load_result
@@ -41,8 +40,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What the ledger knows of one image.
 
     Attributes:
@@ -173,15 +171,14 @@ class Ledger:
         """The rows of these images, by key, for those that have one; with `listed` they count as listed."""
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
-        rows = {values[0]: Row(*values) for values in found}
+        rows = {values[0]: Row._make(values) for values in found}
         if listed and any(row.listing != self.listing for row in rows.values()):
             self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
     def record(self, row: Row) -> None:
         """Record a finished image; durable at the next commit."""
-        values = (row.key, row.status, row.fingerprint, row.bytes, row.mtime, row.attempts, row.seconds, row.listing)
-        self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", values)
+        self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self._write("DELETE FROM attempts WHERE key=?", (row.key,))
         self.commit(only_if_due=True)
 
