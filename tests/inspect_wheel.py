@@ -1,0 +1,34 @@
+"""Look into a built wheel: every package is there with its types, and nothing that does not belong."""
+
+import configparser
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(wheel: str) -> None:
+    """Exit with a message if something is missing or too much."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    packages = parser["options"]["packages"].split()
+    expected = {f"{package.replace('.', '/')}/__init__.py" for package in packages}
+    for name, root in {"maskmill": "framework/maskmill", "maskmill_plugins": "plugins/maskmill_plugins"}.items():
+        folder = ROOT / root
+        expected |= {f"{name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
+        expected.add(f"{name}/py.typed")
+    expected |= {f"maskmill_pipelines/{path.name}" for path in (ROOT / "pipelines").glob("*.yaml")}
+    expected |= {"maskmill_quickstart/photos.txt", "maskmill_quickstart/prompts.jsonl"}
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name.split("/")[0]}
+    if missing := sorted(expected - names):
+        sys.exit(f"the wheel lacks {missing}")
+    if strange := sorted(tops - {package.split(".")[0] for package in packages}):
+        sys.exit(f"the wheel holds {strange}")
+    if tests := sorted(name for name in names if "test" in Path(name).name and not name.endswith("testing.py")):
+        sys.exit(f"the wheel holds tests: {tests}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
