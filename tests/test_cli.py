@@ -70,7 +70,7 @@ def test_a_wrong_pipeline_exits_with_2_and_one_clean_message(project, capsys, co
 def test_the_same_from_both_commands(project, capsys):
     project.photos("a.png")
     assert exit_code(run_main, project.file) == 0
-    assert "1 images: 1 done" in capsys.readouterr().out
+    assert "1 image: 1 done" in capsys.readouterr().out
     assert exit_code(maskmill_main, "run", project.file) == 0
     assert "1 were there already" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ def guarded(command: click.Command, arguments: list[str] | None = None) -> NoRet
         if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not end a run
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(command.main(args=arguments, standalone_mode=False) or 0)
+        sys.exit(command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

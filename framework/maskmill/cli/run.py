@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def _command_to_go_on() -> str:
     """What was typed, without what must not be repeated."""
     name = "run-pipeline" if "run-pipeline" in Path(sys.argv[0]).name else "maskmill"
     once = {"--fresh", "--retry-failed"}
-    return shlex.join([name, *(argument for argument in sys.argv[1:] if argument not in once)])
+    parts = [name, *(argument for argument in sys.argv[1:] if argument not in once)]
+    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
 def main(arguments: list[str] | None = None) -> Any:

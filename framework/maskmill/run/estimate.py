@@ -54,7 +54,7 @@ def probe(config: Config, request: RunRequest, count: int) -> str:
     lines = [
         f"{len(walls)} images timed: {seconds:.2f} s an image in one worker,"
         f" {share / sum(stages.values()):.0%} of it {largest}",
-        f"{to_do:,} images: {_about(to_do * seconds / resources.jobs)} here, with {resources}",
+        f"{to_do:,} images to do: {_about(to_do * seconds / resources.jobs)} here, with {resources}",
         f"What would help: {ADVICE.get(largest, ADVICE['backend'])}",
     ]
     return "\n".join([*lines, *(f"failed: {text}" for text in failed)])
@@ -92,4 +92,4 @@ def _about(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 1.5 * length:
             return f"about {seconds / length:.0f} {unit}"
-    return f"about {max(1, seconds):.0f} seconds"
+    return f"about {seconds:.0f} seconds"

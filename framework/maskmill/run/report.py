@@ -88,7 +88,10 @@ def summary(report: RunReport, command: str) -> str:
     total = sum(report.counts.values())
     parts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
     already = total - report.ran
-    lines = [f"{total} images: {parts or 'none'}" + (f" ({already} were there already)" if already > 0 else "")]
+    lines = [
+        f"{total} image{'s' if total != 1 else ''}: {parts or 'none'}"
+        + (f" ({already} were there already)" if already > 0 else "")
+    ]
     if report.ran:
         lines[0] += f", {report.seconds:.1f} s, {report.images_per_second:.2f} images/s"
     if report.outcome == "interrupted":
