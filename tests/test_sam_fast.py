@@ -16,8 +16,9 @@ torch = pytest.importorskip("torch")
 from maskmill.masks import stability_score  # noqa: E402
 from maskmill_plugins.backends.sam.decoder import MOST_TOKENS, FastDecoder, choose  # noqa: E402
 from maskmill_plugins.backends.sam.encoder import FastEncoder  # noqa: E402
+from maskmill_plugins.backends.sam.fast import FastSegmenter  # noqa: E402
 from maskmill_plugins.backends.sam.loading import load_model  # noqa: E402
-from maskmill_plugins.backends.sam.segmenters import FastSegmenter, StockSegmenter  # noqa: E402
+from maskmill_plugins.backends.sam.stock import StockSegmenter  # noqa: E402
 from maskmill_plugins.backends.sam.upsample import Upsampler, encode  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -119,7 +119,6 @@ class _Buffers:
     @classmethod
     def for_encoder(cls, blocks: list[_Block], grid: int, channels: int, like: Tensor) -> _Buffers:
         count = grid * grid
-
         slots = max((block.windows.members.numel() for block in blocks if block.windows), default=0)
         gathered = max((WINDOWS * block.windows.tokens for block in blocks if block.windows), default=0)
 

@@ -26,7 +26,7 @@ from .decoder import FastDecoder, ImageSide
 from .upsample import Crop, Upsampler, encode
 
 if TYPE_CHECKING:
-    from .segmenters import FloatArray, PixelArray
+    from .segmenter import FloatArray, PixelArray
 
 IntBox = tuple[int, int, int, int]
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Weights = dict[str, "torch.Tensor"]
 
+#: Under which names training scripts keep the model beside an optimizer and the like.
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+#: What torch's parallel wrappers put before each name.
+PARALLEL = "module."
+
 
 def pick_device(wanted: str) -> torch.device:
     """The device to compute on.
@@ -59,7 +64,7 @@ def load_model(model: str, checkpoint: Path) -> SamModel:
             )
         raise PipelineError(Problem(f"{checkpoint} holds no weights of SAM {model}: {misfit}"))
     sam.load_state_dict(weights, assign=True)
-    return sam.eval()
+    return sam.eval().requires_grad_(False)
 
 
 def _skeleton(model: str) -> SamModel:
@@ -96,14 +101,28 @@ def read_weights(path: Path) -> Weights:
     except pickle.UnpicklingError as error:
         # torch's own text goes on to recommend unsafe loading, so only the offending name is taken from it.
         name = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"loading it would run {name[1]}" if name else "it was not written by torch.save"
+        why = f"it holds {name[1]}, and only weights are loaded" if name else "it was not written by torch.save"
         raise PipelineError(Problem(f"the checkpoint {path} is refused: {why}")) from None
     except Exception as error:  # damaged files raise nearly anything
         what = str(error).strip().split(". ")[0] or type(error).__name__
         raise PipelineError(Problem(f"the checkpoint {path} cannot be read: {what}")) from None
-    if not isinstance(weights, dict) or not all(hasattr(value, "shape") for value in weights.values()):
+    found = _named_tensors(weights)
+    if not found:
         raise PipelineError(Problem(f"{path} is no checkpoint of SAM: it does not hold tensors by name"))
-    return weights
+    return found
+
+
+def _named_tensors(data: Any) -> Weights:
+    """The model's weights in what a training script has saved: as such, or beside other things; {} if none."""
+    import torch
+
+    if not isinstance(data, dict):
+        return {}
+    inner = next((data[name] for name in WRAPPERS if isinstance(data.get(name), dict)), data)
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in inner.items()):
+        return {}
+    # Single precision and contiguous, as published weights are; those stay mapped.
+    return {name.removeprefix(PARALLEL): tensor.float().contiguous() for name, tensor in inner.items()}
 
 
 def _read_torch(path: Path) -> Any:

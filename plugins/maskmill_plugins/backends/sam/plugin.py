@@ -15,7 +15,7 @@ from maskmill.stages import worker_threads
 
 from .checkpoints import MODELS, file_sha256, find_checkpoint
 from .loading import load_model, pick_device
-from .segmenters import FastSegmenter, FloatArray, Multimask, Segmenter, StockSegmenter
+from .segmenter import FloatArray, Multimask, Segmenter
 
 
 class Sam(Backend):
@@ -43,11 +43,10 @@ class Sam(Backend):
         description="auto: of a single point's three candidate masks the one with the best predicted IoU, and one mask"
         " for every other prompt; all: the three candidates of every prompt; off: one mask a prompt",
     )
-
     fast: bool = Field(
         True,
         description="the same sums in a faster order: equal to segment_anything but for pixels whose logit is within"
-        " rounding of the threshold; false: segment_anything itself, bit for bit",
+        " rounding of the threshold; false, and always on mps: segment_anything itself, bit for bit",
     )
 
     _folder: Path | None = PrivateAttr(None)
@@ -62,7 +61,7 @@ class Sam(Backend):
         return frozenset({"points", "box", "everything"})
 
     def check(self) -> list[Problem]:
-        """The checkpoint must exist and be of a known kind."""
+        """The checkpoint must exist, and what reads it be installed."""
         try:
             path = self.checkpoint_path()
         except PipelineError as error:
@@ -112,7 +111,14 @@ class Sam(Backend):
         torch.set_num_threads(worker_threads())
         device = pick_device(self.device)
         sam = load_model(self.model, self.checkpoint_path()).to(device)
-        self._segmenter = FastSegmenter(sam) if self.fast else StockSegmenter(sam)
+        if self.fast and device.type != "mps":  # never tried there
+            from .fast import FastSegmenter
+
+            self._segmenter = FastSegmenter(sam)
+        else:
+            from .stock import StockSegmenter
+
+            self._segmenter = StockSegmenter(sam)
 
     def close(self) -> None:
         """Release the model."""
@@ -132,13 +138,14 @@ class Sam(Backend):
         Everything mode: the masks that `SamAutomaticMaskGenerator` finds. `score` is SAM's predicted IoU.
         """
         segmenter = self._opened()
-        features = self.embed(image) if embedding is None else embedding
         found: list[Mask] = []
         for is_grid, group in itertools.groupby(prompts, key=lambda prompt: prompt.grid is not None):
+            if embedding is None and (not is_grid or segmenter.grids_use_embedding):
+                embedding = self.embed(image)
             if is_grid:
-                found += [mask for prompt in group for mask in segmenter.everything(features, image.pixels, prompt)]
+                found += [mask for prompt in group for mask in segmenter.everything(embedding, image.pixels, prompt)]
             else:
-                found += segmenter.masks(features, image.size, list(group), self.multimask)
+                found += segmenter.masks(embedding, image.size, list(group), self.multimask)
         return found
 
     def _opened(self) -> Segmenter:
