@@ -53,7 +53,7 @@ class Chaos(Filter):
     def apply(self, image, masks):
         name = image.ref.key
         if self.counter:
-            with open(os.path.join(self.counter, name.replace("/", "_")), "a") as file:
+            with open(os.path.join(self.counter, name.replace("/", "_")), "a", encoding="utf-8") as file:
                 file.write("x")
                 file.flush()
                 tries = file.tell()

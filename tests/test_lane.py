@@ -37,11 +37,11 @@ class Asks(PromptSource):
         name = image.ref.key
         with self._lock:
             self._now += 1
-            with open(self.log, "a") as file:
+            with open(self.log, "a", encoding="utf-8") as file:
                 file.write(f"{name} {self._now} {os.getpid()}\\n")
         print("a plugin that prints does no harm")
         time.sleep(self.seconds)
-        tries = Path(self.log).read_text().count(name + " ")
+        tries = Path(self.log).read_text(encoding="utf-8").count(name + " ")
         if "kill" in name or ("once" in name and tries < 2):
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         if "sleep" in name:
