@@ -5,6 +5,6 @@ Reference: Kirillov et al., Segment Anything, arXiv:2304.02643.
 
 from __future__ import annotations
 
-from .plugin import Sam, register_backends
+from .plugin import Sam, register_backends, register_commands
 
-__all__ = ["Sam", "register_backends"]
+__all__ = ["Sam", "register_backends", "register_commands"]

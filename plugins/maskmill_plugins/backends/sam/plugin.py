@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import click
+import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt, hookimpl
 from maskmill.stages import worker_threads
 
+from .cache import EmbeddingCache, embeddings_folder, entry_name
 from .checkpoints import MODELS, file_sha256, find_checkpoint
 from .loading import load_model, pick_device
 from .segmenter import FloatArray, Multimask, Segmenter
@@ -49,8 +52,36 @@ class Sam(Backend):
         " rounding of the threshold; false, and always on mps: segment_anything itself, bit for bit",
     )
 
+    half: bool = Field(
+        False,
+        description="the encoder in half precision (float16), on cuda only: less memory and time;"
+        " masks may differ along their border",
+    )
+    compile: bool = Field(
+        False, description="the encoder by torch.compile, on cuda only: the first image of each worker takes minutes"
+    )
+    cache: bool | Path = Field(
+        False,
+        description="keep each image's embedding on disk, so that a later run with other prompts does not encode it"
+        " again: true: in this user's cache folder, or a folder; false: no",
+        json_schema_extra=NO_EFFECT,
+    )
+    cache_size: float = Field(
+        10.0,
+        gt=0,
+        description="GB that the cache may take (an embedding takes 4 MB); those unused for longest make room",
+        json_schema_extra=NO_EFFECT,
+    )
+    cache_precision: Literal["fp32", "fp16"] = Field(
+        "fp32",
+        description="fp16 rounds the embeddings, cached or not, and halves the room they take;"
+        " masks may differ along their border",
+    )
+
     _folder: Path | None = PrivateAttr(None)
     _segmenter: Segmenter | None = PrivateAttr(None)
+    _cache: EmbeddingCache | None = PrivateAttr(None)
+    _cached_as: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, context: Any, /) -> None:
         """Keep the pipeline file's folder: `checkpoint: auto` looks there first."""
@@ -61,7 +92,13 @@ class Sam(Backend):
         return frozenset({"points", "box", "everything"})
 
     def check(self) -> list[Problem]:
-        """The checkpoint must exist, and what reads it be installed."""
+        """The checkpoint must exist, and what reads it be installed; some options need a GPU."""
+        if self._for_gpu and not self.fast:
+            return [Problem(f"{self._for_gpu}: true is part of the fast way", hint="remove `fast: false`")]
+        if self._for_gpu and self.device not in ("auto", "cuda"):
+            return [self._needs_cuda(self.device)]
+        if self.compile and importlib.util.find_spec("triton") is None:
+            return [Problem("compile: true needs the package 'triton', which PyTorch brings along on Linux")]
         try:
             path = self.checkpoint_path()
         except PipelineError as error:
@@ -110,27 +147,48 @@ class Sam(Backend):
 
         torch.set_num_threads(worker_threads())
         device = pick_device(self.device)
+        if self._for_gpu and device.type != "cuda":
+            raise PipelineError(self._needs_cuda(device.type))
         sam = load_model(self.model, self.checkpoint_path()).to(device)
         if self.fast and device.type != "mps":  # never tried there
             from .fast import FastSegmenter
 
-            self._segmenter = FastSegmenter(sam)
+            self._segmenter = fast = FastSegmenter(sam)
+            if self._for_gpu:
+                from .gpu import TunedEncoder
+
+                fast.encoder = TunedEncoder(sam.image_encoder, self.half, self.compile)
         else:
             from .stock import StockSegmenter
 
             self._segmenter = StockSegmenter(sam)
+        if self.cache is not False:
+            way = f"{type(self._segmenter).__name__} {self._for_gpu}".strip()
+            self._cached_as = {"model": self.model_id(), "way": way, "precision": self.cache_precision}
+            folder = embeddings_folder(None if self.cache is True else self.cache)
+            self._cache = EmbeddingCache(folder, int(self.cache_size * 1e9))
 
     def close(self) -> None:
         """Release the model."""
-        self._segmenter = None
+        self._segmenter = self._cache = None
 
     def embed(self, image: Image) -> FloatArray:
-        """The image encoder's output, float32 (1, 256, 64, 64).
+        """The image encoder's output, float32 (1, 256, 64, 64); from the cache if it is there.
 
         Raises:
             ImageError: the image is so long and thin that SAM's input would have no pixel across.
         """
-        return self._opened().embed(image.pixels)
+        segmenter, cache = self._opened(), self._cache
+        name = entry_name(image.sha256, image.size, **self._cached_as)
+        embedding = cache.get(name) if cache else None
+        if embedding is None:
+            embedding = segmenter.embed(image.pixels)
+            short = embedding.astype(np.float16) if self.cache_precision == "fp16" else None
+            if cache:
+                cache.put(name, embedding if short is None else short)
+            if short is not None:  # also without a cache: results must not depend on what it holds
+                embedding = short.astype(np.float32)
+        return embedding
 
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """Points and boxes: one mask a prompt, in order; three a prompt, in SAM's order, with `multimask: all`.
@@ -148,6 +206,17 @@ class Sam(Backend):
                 found += segmenter.masks(embedding, image.size, list(group), self.multimask)
         return found
 
+    @property
+    def _for_gpu(self) -> str:
+        """Which of the options are set that need a GPU, "" if none."""
+        return "/".join(name for name in ("half", "compile") if getattr(self, name))
+
+    def _needs_cuda(self, device: str) -> Problem:
+        return Problem(
+            f"{self._for_gpu}: true computes on a CUDA device only, and this is {device}",
+            hint="remove it",
+        )
+
     def _opened(self) -> Segmenter:
         if self._segmenter is None:
             raise RuntimeError("open() must come before the first image")
@@ -159,3 +228,13 @@ def register_backends(register: Callable[[str, type[Backend]], None]) -> None:
     """Offer `sam`, also under the name `local`."""
     register("sam", Sam)
     register("local", Sam)
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `maskmill cache` and `maskmill selftest`."""
+    from .cache_command import cache
+    from .selftest import selftest
+
+    cli.add_command(cache)
+    cli.add_command(selftest)
