@@ -11,7 +11,8 @@ from maskmill import testing
 #: A drop-in with a source, a backend, a filter that does what an image's name says, and a writer.
 PLUGINS = '''
 import os, signal, time
-from maskmill import Backend, Box, Filter, Prompt, PromptSource, StopRun, Transient, Writer, hookimpl, save
+from pydantic import Field
+from maskmill import NO_EFFECT, Backend, Box, Filter, Prompt, PromptSource, StopRun, Transient, Writer, hookimpl, save
 from maskmill.testing import FillPrompt
 
 
@@ -72,11 +73,16 @@ class Chaos(Filter):
 class Areas(Writer):
     """The areas of the masks in a text file; at the end, all keys in one."""
 
+    finish_seconds: float = Field(0.0, json_schema_extra=NO_EFFECT)
+
     def write(self, image, result, folder):
         return [save(folder, result.key, repr([mask.area for mask in result.kept]).encode(), ".txt")]
 
     def finish(self, results, folder):
-        lines = [f"{result.key} {result.status}" for result in results]
+        lines = []
+        for result in results:
+            time.sleep(self.finish_seconds)
+            lines.append(f"{result.key} {result.status}")
         return [save(folder, "all", "\\n".join(lines).encode(), ".list")]
 
 

@@ -268,6 +268,46 @@ def test_a_signal_drains_and_a_rerun_goes_on(project, number):
 
 
 @POSIX
+@pytest.mark.parametrize("ending", ["once", "twice", "kill"])
+def test_an_interruption_while_finishing_leaves_a_run_that_goes_on(project, ending):
+    project.many(8)
+    run(project)
+    undisturbed = project.files()
+    (project.output / "areas" / "all.list").unlink()
+    text = project.file.read_text(encoding="utf-8").replace("{use: areas}", "{use: areas, finish_seconds: 0.5}")
+    project.file.write_text(text, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskmill", "run", str(project.file), "--verify"],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    time.sleep(3.0)  # long past the start, within the four seconds of finishing
+    if ending == "kill":
+        process.kill()
+    else:
+        process.send_signal(signal.SIGINT)
+        if ending == "twice":
+            time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+    assert process.returncode == (-9 if ending == "kill" else 130), errors
+    assert not (project.output / "areas" / "all.list").exists()
+    run(project, verify=True)
+    assert project.files() == undisturbed
+
+
+def test_a_run_that_could_not_start_says_so_in_its_record(project):
+    project.photos("a.png")
+    project.write("{use: slow, refuse: raise}")
+    with pytest.raises(PluginError):
+        run(project)
+    about = json.loads((project.output / "run.json").read_text(encoding="utf-8"))
+    assert (about["outcome"], "no such weights" in about["message"]) == ("not started", True)
+
+
+@POSIX
 def test_no_worker_outlives_a_killed_driver(project):
     import psutil
 

@@ -40,11 +40,15 @@ class Stop:
 
     Attributes:
         message: why, for the user.
+        now: end the workers at once.
+        interrupted: a person or the system asked, not a plugin.
+        alone: no worker is running any more; a second signal ends the driver's own work at once.
     """
 
     message: str = ""
     now: bool = False
     interrupted: bool = False
+    alone: bool = False
     _asked: threading.Event = field(default_factory=threading.Event)
 
     def ask(self, message: str) -> None:
@@ -120,6 +124,8 @@ def signals(stop: Stop) -> Iterator[None]:
     def asked(number: int, frame: FrameType | None) -> None:
         if stop.interrupted:
             stop.now = True
+            if stop.alone:
+                raise KeyboardInterrupt
         stop.interrupted = True
         stop.ask("interrupted")
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from ..errors import DatasetError
+from ..errors import DatasetError, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
-from ..results import Artifact, RunReport
+from ..results import Artifact, ImageResult, RunReport
 from ..spec import Config
 from ..stages import digest
 from . import report as reports
@@ -132,16 +132,19 @@ class _Run:
         try:
             with signals(self.stop):
                 self._work()
-            if whole and not self.stop.asked:
-                self.ledger.end_listing()
-            artifacts = self._finish()
+                if whole and not self.stop.asked:
+                    self.ledger.end_listing()
+                artifacts = self._finish()
+        except UsageError as error:
+            reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
+            raise
         finally:
             self.progress.close()
         for warning in self.plan.dataset.warnings:
             self.progress.say(f"warning: {warning}")
         report = self._report(time.monotonic() - started, artifacts)
         reports.write_failures(self.config.output, self.ledger)
-        self.ledger.set_meta("clean", not self.stop.now)
+        self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
         reports.write_run(self.config.output, self._about(), report)
         self.records.observe("run_finished", report=report)
@@ -228,12 +231,14 @@ class _Run:
         if finished is not None and finished["state"] == state and not self.options.verify:
             return tuple(Artifact(**values) for values in finished["artifacts"])
         artifacts: list[Artifact] = []
+        self.stop.alone = True
         for folder, writer in self.stages.writers:
-            results = (self.ledger.result(row) for row in self.ledger.rows(("done", "empty")))
             try:
                 writer.open()
-                made = writer.finish(results, self.config.output / folder)
+                made = writer.finish(self._results(), self.config.output / folder)
                 writer.close()
+            except KeyboardInterrupt:
+                return ()
             except Exception as error:
                 self.stop.ask(f"the writer {folder!r} could not finish: {type(error).__name__}: {error}")
                 return tuple(artifacts)
@@ -241,6 +246,13 @@ class _Run:
         self.ledger.set_meta("finished", {"state": state, "artifacts": [asdict(item) for item in artifacts]})
         self.ledger.commit()
         return tuple(artifacts)
+
+    def _results(self) -> Iterator[ImageResult]:
+        """The results for the writers' files, in key order; an interruption ends them."""
+        for row in self.ledger.rows(("done", "empty")):
+            if self.stop.asked:
+                raise KeyboardInterrupt
+            yield self.ledger.result(row)
 
     def _report(self, seconds: float, artifacts: tuple[Artifact, ...]) -> RunReport:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"

@@ -55,9 +55,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None) -> None:
-    """Write `run.json`: what the run is, and how it went once it has ended."""
-    content = {"schema": 1, **values, "outcome": "running"}
+def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None, outcome: str = "running") -> None:
+    """Write `run.json`: what the run is, and how it went once it has ended (`outcome` while there is no report)."""
+    content = {"schema": 1, **values, "outcome": outcome}
     if report is not None:
         ended = asdict(report)
         del ended["output"]
