@@ -27,7 +27,7 @@ def exit_code(main, *arguments):
     return raised.value.code or 0
 
 
-@pytest.mark.parametrize("arguments", [["run", "--help"], ["--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["check", "--help"], ["--version"]], ids=" ".join)
 def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys; sys.argv = ['maskmill', *sys.argv[1:]]\n"
@@ -40,6 +40,13 @@ def test_help_imports_nothing_heavy(arguments):
     done = python(code, *arguments)
     assert done.returncode == 0, done.stderr
     assert "maskmill" in done.stdout.lower() or "pipeline" in done.stdout
+
+
+def test_help_shows_the_commands_of_plugins(capsys):
+    assert exit_code(maskmill_main, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "selftest" in shown
+    assert "status" in shown
 
 
 def test_run_pipeline_is_its_own_command():

@@ -1,11 +1,11 @@
 """The command line: `maskmill COMMAND`, and `run-pipeline`, which is `maskmill run`.
 
-Nothing but click is imported until a command runs, so that help is instant and works
-in a broken installation too.
+Nothing but click is imported until a command runs, so that a command's help is instant.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import Any
 
@@ -18,8 +18,12 @@ COMMANDS = {"check": "check", "init": "init", "plugins": "plugins", "run": "run"
 class LazyGroup(click.Group):
     """Imports a command's module when the command is used; plugins may add commands."""
 
+    _loaded = False
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands that come with maskmill, and those that were added."""
+        """The commands that come with maskmill, and those that plugins add."""
+        with contextlib.suppress(Exception):  # help works in a broken installation too
+            self._load_plugins()
         return sorted({*COMMANDS, *super().list_commands(ctx)})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -28,12 +32,16 @@ class LazyGroup(click.Group):
             command = importlib.import_module(f".{COMMANDS[name]}", __name__).command
             assert isinstance(command, click.Command)
             return command
-        if (known := super().get_command(ctx, name)) is None:
+        if super().get_command(ctx, name) is None:
+            self._load_plugins()
+        return super().get_command(ctx, name)
+
+    def _load_plugins(self) -> None:
+        if not self._loaded:
             from ..plugins import Registry
 
             Registry.load().manager.hook.register_commands(cli=self)
-            known = super().get_command(ctx, name)
-        return known
+            self._loaded = True
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
