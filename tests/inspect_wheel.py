@@ -26,7 +26,7 @@ def main(wheel: str) -> None:
         sys.exit(f"the wheel lacks {missing}")
     if strange := sorted(tops - {package.split(".")[0] for package in packages}):
         sys.exit(f"the wheel holds {strange}")
-    if tests := sorted(name for name in names if "test" in Path(name).name and not name.endswith("testing.py")):
+    if tests := sorted(name for name in names if Path(name).name.startswith(("test_", "conftest"))):
         sys.exit(f"the wheel holds tests: {tests}")
 
 
