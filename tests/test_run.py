@@ -52,6 +52,12 @@ def test_a_folder_becomes_results_files_and_a_report(project, engine):
     assert (project.output / "failures.jsonl").read_text() == ""
 
 
+def test_a_folder_named_like_a_result_file_stands_in_nobodys_way(project):
+    project.photos("a.png", "a.png.json/b.png", "a.png.txt/b.png")
+    assert run(project).counts["done"] == 3
+    assert sorted(result.key for result in read_run(project.output)) == ["a.png", "a.png.json/b.png", "a.png.txt/b.png"]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_bad_image_costs_only_itself(project, engine):
     project.write(run=f"{{engine: {engine}, jobs: 2}}")

@@ -54,9 +54,13 @@ def safe_path(name: str, suffix: str = "") -> str:
     """A POSIX path below an output folder, each part of it made safe by `safe_part`.
 
     Neither `..` nor a leading slash leads out of the folder: no part is left empty or all dots.
+    Among files of one suffix, none stands where another needs a folder: a folder that ends with
+    the suffix is marked with a hash (no real name holds the NUL that makes `safe_part` do so).
     """
     *folders, last = name.split("/")
-    return "/".join([*(safe_part(folder) for folder in folders), safe_part(last, suffix)])
+    ends = suffix.lower() or "\0"
+    parts = [safe_part(f"{folder}\0" if folder.lower().endswith(ends) else folder) for folder in folders]
+    return "/".join([*parts, safe_part(last, suffix)])
 
 
 def write_atomic(path: Path, data: bytes) -> None:
