@@ -10,6 +10,8 @@ import click
 
 #: Packages of data, and the folder that each becomes; a pipeline's paths lead from one to the other.
 SAMPLES = {"maskmill_pipelines": "pipelines", "maskmill_quickstart": "datasets/quickstart"}
+#: Needs pictures that only a clone of the repository has.
+NOT_COPIED = "scenes.yaml"
 
 
 @click.command("init")
@@ -28,10 +30,9 @@ def command(name: str | None) -> int:
 
 
 def _files(package: str) -> list[Traversable]:
-    files = importlib.resources.files(package).iterdir()
-    return sorted(
-        (file for file in files if file.is_file() and not file.name.endswith(".py")), key=lambda file: file.name
-    )
+    files = [file for file in importlib.resources.files(package).iterdir() if file.is_file()]
+    wanted = [file for file in files if not file.name.endswith(".py") and file.name != NOT_COPIED]
+    return sorted(wanted, key=lambda file: file.name)
 
 
 def _copy(source: Traversable, target: Path) -> None:

@@ -7,13 +7,14 @@ in `dispatch`; the work itself happens in `chain.py`, inside the engine.
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from ..errors import DatasetError, UsageError
+from ..errors import DatasetError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..results import Artifact, ImageResult, RunReport
@@ -47,10 +48,15 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
     Raises:
         UsageError: the run cannot start: no images, the output folder is in use or
             belongs to another model, a plugin cannot be opened.
+        StopRun: the output cannot be written any more; a rerun goes on.
     """
     images = _first_images(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
-        return _Run(config, options, ledger, images).execute([*notices, notice])
+        try:
+            return _Run(config, options, ledger, images).execute([*notices, notice])
+        except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
+            text = f"the output '{config.output}' cannot be written any more: {error}"
+            raise StopRun(f"{text}\n  When that is mended, go on with: {options.command}") from error
 
 
 def rehearse(config: Config, options: RunRequest) -> str:

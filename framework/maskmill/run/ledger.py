@@ -7,11 +7,11 @@ kill loses is done again, with the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -126,8 +126,9 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Commit and close; idempotent."""
-        self.commit()
+        """Commit and close; idempotent. What cannot be written any more is lost, and done again by a rerun."""
+        with contextlib.suppress(sqlite3.Error):
+            self.commit()
         self._connection.close()
 
     def commit(self, only_if_due: bool = False) -> None:
@@ -202,7 +203,7 @@ class Ledger:
         """Rows of these statuses in key order, lazily; those gone from the dataset left out."""
         wanted = tuple(statuses)
         sql = f"SELECT * FROM images WHERE listing >= ? AND status IN ({','.join('?' * len(wanted))}) ORDER BY key"  # noqa: S608
-        with closing(self._connection.cursor()) as cursor:
+        with contextlib.closing(self._connection.cursor()) as cursor:
             for values in cursor.execute(sql, (self._complete(), *wanted)):
                 yield Row(*values)
 
