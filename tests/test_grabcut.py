@@ -1,5 +1,7 @@
 """The grabcut backend: quality on plain objects, odd prompts, same result whatever is around."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,14 @@ def test_the_score_is_low_where_colours_are_the_same(grabcut):
     image, _ = scene()
     good, bad = grabcut.masks(image, [Prompt(box=Box(95, 45, 205, 155)), Prompt(box=Box(10, 10, 60, 60))])
     assert good.score > bad.score + 0.2
+
+
+def test_a_missing_system_library_is_found_before_the_run(grabcut, tmp_path, monkeypatch):
+    assert grabcut.check() == []
+    text = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({text!r})\n", encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (problem,) = grabcut.check()
+    assert "libGL.so.1" in problem.message
+    assert "apt install libgl1" in problem.hint
