@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 from filelock import FileLock
 
 from maskmill.files import TEMPORARY_PREFIX, write_atomic
+from maskmill_plugins._shared.caches import cache_folder
 
 from .segmenter import FloatArray
 
@@ -178,14 +178,4 @@ def embeddings_folder(chosen: Path | None = None) -> Path:
 
     The variable `MASKMILL_CACHE` names another folder than the system's.
     """
-    return (chosen or _caches()) / "embeddings"
-
-
-def _caches() -> Path:
-    if own := os.environ.get("MASKMILL_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser() / "maskmill" / "Cache"
-    if sys.platform == "darwin":
-        return Path("~/Library/Caches/maskmill").expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskmill"
+    return (chosen or cache_folder()) / "embeddings"
