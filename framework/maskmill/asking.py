@@ -15,8 +15,8 @@ from .errors import ImageError
 from .images import Image
 from .prompts import Prompt
 from .results import Failure
-from .stages import Stages
-from .steps import StepError, Trace
+from .stages import PromptSource, Stages
+from .steps import StepError, Trace, several
 
 Answers = dict[int, list[Prompt] | None]
 
@@ -113,7 +113,12 @@ def answers_of(stages: Stages, image: Image, trace: Trace, known: Answers, ahead
         if ahead and (index > waiting[-1] if stages.combine == "first" else index not in waiting):
             continue
         if index not in answers:
-            answers[index] = trace.step("prompts", name, partial(source.prompts, image), image.sha256)
+            answers[index] = trace.step("prompts", name, partial(_answer, source, image), image.sha256)
         if stages.combine == "first" and answers[index] is not None:
             break
     return answers
+
+
+def _answer(source: PromptSource, image: Image) -> list[Prompt] | None:
+    answer = source.prompts(image)
+    return None if answer is None else several(Prompt, lambda: answer)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from .asking import Asked, ask
-from .errors import ImageError, MaskmillError, PluginError, PromptError
+from .errors import ImageError, MaskmillError, PluginError, PromptError, StopRun
 from .images import MAX_PIXELS, Image, ImageRef
 from .masks import Mask
 from .prompts import Prompt
 from .results import Artifact, Failure, ImageResult, load_result, store_result
 from .run.fingerprint import Fingerprint
 from .stages import Stage, Stages
-from .steps import StepError, Trace
+from .steps import StepError, Trace, failure_of, several
 from .version import __version__
 
 
@@ -55,7 +55,7 @@ class Chain:
                 stage.open()
             except (MaskmillError, MemoryError) as error:
                 raise PluginError(f"the {role} {name!r} cannot be opened: {error or 'out of memory'}") from error
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 text = f"the {role} {name!r} cannot be opened: {type(error).__name__}: {error}"
                 raise PluginError(text) from error
             self._opened.append(stage)
@@ -99,18 +99,27 @@ class Chain:
             image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels), "")
             trace.story(f"{ref.key}: read, {image.width}×{image.height}")
             result, changed = self._update(image, wanted, usable(before, image), trace, asked)
+            if changed:
+                replace_result(self.output, before, result)
+            return result, changed
         except StepError as error:
-            size, sha256 = (image.size, image.sha256) if image else (None, "")
-            provenance = self._provenance(str(wanted))
-            notes = _plain(trace.notes)
-            result = ImageResult(
-                ref.key, "failed", size, sha256, provenance=provenance, notes=notes, failure=error.failure
-            )
-            trace.story(f"{ref.key}: failed at {error.failure.stage}: {error.failure.message}")
-            changed = True
-        if changed:
-            replace_result(self.output, before, result)
-        return result, changed
+            failure = error.failure
+        except (StopRun, OSError):
+            raise
+        except Exception as error:  # a result that cannot be stored, such as half a character in a label
+            failure = failure_of("worker", "", error)
+        trace.story(f"{ref.key}: failed at {failure.stage}: {failure.message}")
+        result = ImageResult(
+            ref.key,
+            "failed",
+            size=image.size if image else None,
+            sha256=image.sha256 if image else "",
+            provenance=self._provenance(str(wanted)),
+            notes=_plain(trace.notes),
+            failure=failure,
+        )
+        replace_result(self.output, before, result)
+        return result, True
 
     def run(self, image: Image, prompts: Sequence[Prompt] | None = None, trace: Trace | None = None) -> ImageResult:
         """Prompts, masks and filters for an image in memory; nothing is written.
@@ -189,7 +198,7 @@ class Chain:
         name, backend = self.stages.backend
 
         def compute() -> tuple[Mask, ...]:
-            masks = backend.masks(image, prompts)
+            masks = several(Mask, backend.masks, image, prompts)
             for mask in masks:
                 if mask.size != image.size:
                     raise ImageError(f"a mask of size {mask.size} came back for an image of size {image.size}")
@@ -245,7 +254,7 @@ class Chain:
             kept.append(mask) if mask.area else gone.append(replace(mask, dropped_by=backend, reason="empty mask"))
         for name, stage in self.stages.filters:
             known = {mask.index: mask for mask in kept}
-            back = trace.step("filters", name, partial(stage.apply, image, kept), image.sha256)
+            back = trace.step("filters", name, partial(several, Mask, stage.apply, image, kept), image.sha256)
             if strangers := [mask for mask in back if mask.index not in known]:
                 raise StepError(
                     Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep")
@@ -276,7 +285,9 @@ class Chain:
                     artifacts += old
                     continue
             folder = self.output / name
-            made = trace.step("writers", name, partial(writer.write, image, result, folder), image.sha256)
+            made = trace.step(
+                "writers", name, partial(several, Artifact, writer.write, image, result, folder), image.sha256
+            )
             artifacts += [replace(artifact, path=f"{name}/{artifact.path}") for artifact in made]
             if made:
                 trace.story(f"{image.ref.key}: {name} wrote {len(made)} file{'s' if len(made) > 1 else ''}")

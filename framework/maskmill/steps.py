@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import random
 import re
+import reprlib
 import sys
 import time
 import traceback
@@ -12,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +26,8 @@ from .stages import collecting
 T = TypeVar("T")
 #: Seconds before the second and the third try of a call that raised `Transient`.
 PAUSES = (1.0, 4.0)
+#: Characters of a message or a traceback that are recorded.
+LONGEST = 10_000
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
 
 
@@ -63,16 +68,43 @@ class Trace:
         """
         started = time.perf_counter()
         try:
-            with _recorded(stage, plugin), collecting(self.notes.setdefault(plugin, {})):
-                for pause in PAUSES:
-                    try:
-                        return _seeded(call, stage + seed)
-                    except Transient as error:
-                        self.story(f"{plugin}: {error}; trying again in {pause:g} s")
-                        time.sleep(pause)
-                return _seeded(call, stage + seed)
+            notes = self.notes.setdefault(plugin, {})
+            with _recorded(stage, plugin), collecting(notes):
+                answer = self._tried(plugin, partial(_seeded, call, stage + seed))
+                _check_notes(notes)
+                return answer
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def _tried(self, plugin: str, call: Callable[[], T]) -> T:
+        for pause in PAUSES:
+            try:
+                return call()
+            except Transient as error:
+                self.story(f"{plugin}: {error}; trying again in {pause:g} s")
+                time.sleep(pause)
+        return call()
+
+
+def several(kind: type[T], call: Callable[..., object], *given: Any) -> list[T]:
+    """What a plugin's method returns that has to give a list of these.
+
+    Raises:
+        TypeError: it gave something else.
+    """
+    answer = call(*given)
+    if isinstance(answer, (list, tuple)) and all(isinstance(item, kind) for item in answer):
+        return list(answer)
+    raise TypeError(f"expected a list of {kind.__name__}, not {reprlib.repr(answer)}")
+
+
+def _check_notes(notes: dict[str, Any]) -> None:
+    """A note that cannot be stored is the fault of the plugin that made it, here and now."""
+    try:
+        json.dumps(notes, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        notes.clear()
+        raise
 
 
 @contextmanager
@@ -84,17 +116,30 @@ def _recorded(stage: str, plugin: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:  # every further image would fail the same way
             raise StopRun(f"{plugin or stage}: {error}") from error
-        raise StepError(_failure(stage, plugin, error)) from error
+        raise StepError(failure_of(stage, plugin, error)) from error
     except MaskmillError as error:  # raised on purpose: its text says all
-        raise StepError(Failure(stage, plugin, type(error).__name__, str(error))) from error
-    except Exception as error:
-        raise StepError(_failure(stage, plugin, error)) from error
+        raise StepError(Failure(stage, plugin, type(error).__name__, _recordable(str(error)))) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() and a cancelled coroutine are no way to end a run
+        raise StepError(failure_of(stage, plugin, error)) from error
 
 
-def _failure(stage: str, plugin: str, error: Exception) -> Failure:
+def failure_of(stage: str, plugin: str, error: BaseException) -> Failure:
+    """The record of an exception that nobody raised on purpose."""
     trace = "".join(traceback.format_exception(error))
-    text = str(error) or "no message"
-    return Failure(stage, plugin, type(error).__name__, without_addresses(text), without_addresses(trace))
+    try:
+        text = str(error) or "no message"
+    except Exception:
+        text = "no readable message"
+    return Failure(stage, plugin, type(error).__name__, _recordable(text), _recordable(trace))
+
+
+def _recordable(text: str) -> str:
+    """Fit for every record: no addresses, no half characters, no novel."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return without_addresses(text).encode("utf-8", "backslashreplace").decode()
 
 
 def without_addresses(text: str) -> str:

@@ -6,7 +6,6 @@ holds one image at a time. The third loss quarantines the image.
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 from collections import deque
@@ -19,6 +18,9 @@ from typing import Any
 from .engine import Engine, Lost, NotOpened
 
 MAX_TRIES = 3
+#: So many other images come before one that lost its process is tried again: what killed it
+#: may have been something else, such as another program's hunger for memory, and may pass.
+APART = 16
 
 
 @dataclass
@@ -80,25 +82,25 @@ def dispatch(
         them: after MAX_TRIES the item is not tried again. None now and then, so that the
         caller can look at the clock.
     """
-    tokens = itertools.count()
     running: dict[int, Item] = {}
-    again: deque[Item] = deque()
+    again: deque[tuple[int, Item]] = deque()  # with the token from which on it is due
+    started = 0
     more = True
     while not stop.now:
         while len(running) < slots and not stop.asked and (again or more):
-            if again:
-                item: Item | None = again.popleft()
-            else:
+            item: Item | None = None
+            if more and not (again and again[0][0] <= started):
                 try:
                     item = next(items)
                 except StopIteration:
                     more = False
-                    break
+            if item is None and again:
+                _, item = again.popleft()
             if item is None:
                 break
-            token = next(tokens)
-            running[token] = item
-            engine.submit(token, item.task, timeout)
+            started += 1
+            running[started] = item
+            engine.submit(started, item.task, timeout)
         if not running:
             if stop.asked or not (more or again):
                 return
@@ -109,7 +111,7 @@ def dispatch(
             if isinstance(outcome, Lost):
                 item.lost += 1
                 if item.lost < MAX_TRIES:
-                    again.append(item)
+                    again.append((started + APART, item))
             yield item, outcome
         yield None
 

@@ -6,7 +6,9 @@ in `dispatch`; the work itself happens in `chain.py`, inside the engine.
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -25,7 +27,7 @@ from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
 from .lane import Lane
 from .ledger import NAME, Ledger, Row
-from .output import check_same_backend, claim, sweep
+from .output import check_same_backend, claim, remove_leftovers, sweep
 from .plan import Plan, RunRequest, listing
 from .progress import JsonLog, Progress
 from .record import Recorder, RunInfo
@@ -56,6 +58,8 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             return _Run(config, options, ledger, images).execute([*notices, notice])
         except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
             text = f"the output '{config.output}' cannot be written any more: {error}"
+            if not (config.output / NAME).exists():
+                text = f"the output '{config.output}' is gone: it was deleted or moved while the run was going"
             raise StopRun(f"{text}\n  When that is mended, go on with: {options.command}") from error
 
 
@@ -123,7 +127,11 @@ class _Run:
         self.records = Recorder(config, options, self.info, ledger, self.progress, self.stop)
 
     def execute(self, notices: Sequence[str]) -> RunReport:
-        """Do the work and report."""
+        """Do the work and report; signals are answered from here on."""
+        with signals(self.stop):
+            return self._executed(notices)
+
+    def _executed(self, notices: Sequence[str]) -> RunReport:
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
         sweep(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
@@ -136,11 +144,11 @@ class _Run:
         reports.write_run(self.config.output, self._about(), None)
         self.records.observe("run_started")
         try:
-            with signals(self.stop):
-                self._work()
-                if whole and not self.stop.asked:
-                    self.ledger.end_listing()
-                artifacts = self._finish()
+            self._work()
+            self._check_output()
+            if whole and not self.stop.asked:
+                self.ledger.end_listing()
+            artifacts = self._finish()
         except UsageError as error:
             reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -155,6 +163,20 @@ class _Run:
         reports.write_run(self.config.output, self._about(), report)
         self.records.observe("run_finished", report=report)
         return report
+
+    def _check_output(self) -> None:
+        """Look at what deaths and deletions left.
+
+        Raises:
+            FileNotFoundError: the folder was deleted or moved away under the run.
+        """
+        output = self.config.output
+        if not (output / NAME).exists():
+            if output.exists():  # a worker was just writing: what it left has to be known as a run's
+                reports.write_run(output, self._about(), None, "cut short")
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
+        if self.records.losses or self.stop.now:
+            remove_leftovers(output)
 
     def _announce(self, notices: Sequence[str]) -> None:
         chosen = self.resources
@@ -186,12 +208,24 @@ class _Run:
                 self.progress.tick()
             ended = True
         finally:
-            kill = not ended or self.stop.now
-            self.engine.stop(kill)
-            if lane is not None:
-                lane.close(kill)
-                self.records.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
+            self._end_workers(lane, kill=not ended or self.stop.now)
             self.ledger.commit()
+
+    def _end_workers(self, lane: Lane | None, kill: bool) -> None:
+        """Let them close; a second signal ends them at once."""
+        self.stop.alone = True
+        try:
+            self._end_each(lane, kill)
+        except KeyboardInterrupt:
+            self.stop.alone = False
+            self._end_each(lane, kill=True)
+        self.stop.alone = False
+
+    def _end_each(self, lane: Lane | None, kill: bool) -> None:
+        self.engine.stop(kill)
+        if lane is not None:
+            lane.close(kill)
+            self.records.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
 
     def _lane(self, worker: dict[str, Any], slots: int) -> Lane | None:
         """The prompt lane, where a source waits on a network and there are processes at all."""
@@ -232,12 +266,12 @@ class _Run:
         """The files about the whole dataset, unless the run was cut short or nothing changed."""
         if self.stop.asked:
             return ()
-        state = digest([self.fingerprints.writers, self.ledger.counts()])
+        state = digest([self.fingerprints.writers, self.ledger.digest()])
         finished = self.ledger.meta("finished")
         if finished is not None and finished["state"] == state and not self.options.verify:
             return tuple(Artifact(**values) for values in finished["artifacts"])
         artifacts: list[Artifact] = []
-        self.stop.alone = True
+        self.stop.alone = True  # nothing but this is under way: a second signal ends it at once
         for folder, writer in self.stages.writers:
             try:
                 writer.open()

@@ -11,6 +11,7 @@ that were in flight are asked again one at a time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -25,6 +26,7 @@ from typing import IO, Any
 from ..errors import PluginError
 from .dispatch import MAX_TRIES, Item, Stop
 from .engine import Lost
+from .worker import signals_held
 
 #: Seconds that images in flight get to end when the run is stopped: their answers were paid for.
 GRACE = 60.0
@@ -44,7 +46,8 @@ class _Process:
         stdout: IO[str] | None = self.popen.stdout
         assert stdout is not None
         for line in stdout:
-            self.lines.put(line)
+            if line.endswith("\n"):  # else it was killed while it wrote
+                self.lines.put(line)
         self.lines.put(None)
 
     def write(self, message: dict[str, Any]) -> None:
@@ -93,13 +96,15 @@ class Lane:
         say: Callable[[str], None],
     ) -> None:
         self._setup = setup
-        self._window = 2 * int(setup["threads"]) + slots
+        self._threads = int(setup["threads"])
+        self._window = 2 * self._threads + slots
         self._timeout = timeout
         self._stop = stop
         self._lost = lost
         self._say = say
         self._process: _Process | None = None
-        self._in_flight: dict[int, tuple[Item, float]] = {}
+        self._in_flight: dict[int, Item] = {}  # in the order of asking
+        self._since: dict[int, float] = {}  # when those of them began that a thread is at
         self._suspects: deque[Item] = deque()
         self._ready: deque[Item] = deque()
         self._tokens = 0
@@ -135,9 +140,9 @@ class Lane:
 
     def close(self, kill: bool) -> None:
         """End the process: at once, or when the images in flight have their answers. Idempotent."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.end(kill)
+        if self._process is not None:
+            self._process.end(kill)
+            self._process = None
 
     def _room(self) -> bool:
         if self._suspects:
@@ -146,27 +151,39 @@ class Lane:
 
     def _start(self) -> None:
         path = os.pathsep.join(part for part in sys.path if part)
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "maskmill.run.lane_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"},
-        )
+        with signals_held():
+            popen = subprocess.Popen(
+                [sys.executable, "-m", "maskmill.run.lane_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"},
+            )
         self._process = process = _Process(popen)
         self._hung = False
         process.write({**self._setup, "driver": os.getpid()})
-        first = process.lines.get()
+        first = self._first_line(process)
+        if self._stop.asked:
+            return
         if first is None:
             raise PluginError(f"the prompt sources' process died while it was getting ready (exit code {popen.wait()})")
         if error := json.loads(first)["error"]:
             raise PluginError(error.split("\n", 1)[0])
 
+    def _first_line(self, process: _Process) -> str | None:
+        """Its word that it is ready; None if it died, or was ended because the run is to stop."""
+        while True:
+            try:
+                return process.lines.get(timeout=0.1)
+            except queue.Empty:
+                if self._stop.asked:  # nothing is in flight there that is worth waiting for
+                    process.popen.kill()
+
     def _submit(self, item: Item) -> None:
         assert self._process is not None
         self._tokens += 1
-        self._in_flight[self._tokens] = (item, time.monotonic())
+        self._in_flight[self._tokens] = item
         keys = ("ref", "fingerprint", "story")
         self._process.write({"token": self._tokens, **{key: item.task[key] for key in keys}})
 
@@ -184,7 +201,8 @@ class Lane:
             return
 
     def _answered(self, reply: dict[str, Any]) -> None:
-        item, _ = self._in_flight.pop(reply["token"])
+        item = self._in_flight.pop(reply["token"])
+        self._since.pop(reply["token"], None)
         self.seconds.update(reply["seconds"])
         for line in reply["lines"]:
             self._say(line)
@@ -198,8 +216,9 @@ class Lane:
         """Begin again with a new process; the images in flight are asked again, one at a time."""
         assert self._process is not None
         code = self._process.end(kill=True)
-        items = [item for item, _ in self._in_flight.values()]
+        items = list(self._in_flight.values())
         self._in_flight.clear()
+        self._since.clear()
         if len(items) == 1:
             (item,) = items
             item.lost += 1
@@ -211,6 +230,9 @@ class Lane:
     def _end_hang(self) -> None:
         """End the process if an image in it takes too long; if it is not alone, it will be next time."""
         assert self._process is not None
-        if not self._hung and any(time.monotonic() - since > self._timeout for _, since in self._in_flight.values()):
+        now = time.monotonic()
+        for token in itertools.islice(self._in_flight, self._threads):  # the others wait for a thread
+            self._since.setdefault(token, now)
+        if self._timeout and not self._hung and any(now - since > self._timeout for since in self._since.values()):
             self._hung = True
             self._process.popen.kill()

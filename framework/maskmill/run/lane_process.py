@@ -51,8 +51,8 @@ class _Asking:
             reply["asked"] = Asked(failure=error.failure).to_json()
         except StopRun as stop:
             reply["stop"] = str(stop) or type(stop).__name__
-        except Exception:
-            reply["stop"] = traceback.format_exc()
+        except BaseException as error:  # no reply at all would be waited for
+            reply["stop"] = f"{task['ref'][1]}: {type(error).__name__}: {error}"
         self.reply({**reply, "seconds": trace.seconds})
 
     def _asked(self, ref: ImageRef, wanted: Fingerprint, trace: Trace) -> Asked:

@@ -8,6 +8,7 @@ kill loses is done again, with the same bits.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import sqlite3
 import time
@@ -112,10 +113,16 @@ class Ledger:
                 connection.execute(f"PRAGMA user_version={SCHEMA}")
             elif version != SCHEMA:
                 raise OutputError(f"{folder / NAME} has format {version}, this maskmill reads format {SCHEMA}")
+            if (damage := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(damage.replace("\n", " "))
             return cls(folder, connection)
-        except sqlite3.DatabaseError as error:
+        except sqlite3.OperationalError as error:
             connection.close()
             raise OutputError(f"{folder / NAME} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            hint = "delete that file and run again: the results are looked at again, and kept where they are right"
+            raise OutputError(Problem(f"{folder / NAME} cannot be used: {error}", hint=hint)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -206,6 +213,13 @@ class Ledger:
         with contextlib.closing(self._connection.cursor()) as cursor:
             for values in cursor.execute(sql, (self._complete(), *wanted)):
                 yield Row(*values)
+
+    def digest(self) -> str:
+        """Stands for the images that count, their status and what they were made with."""
+        marks = hashlib.sha256()
+        for row in self.rows():
+            marks.update(f"{row.key}\0{row.status}\0{row.fingerprint}\n".encode())
+        return marks.hexdigest()[:16]
 
     def _complete(self) -> int:
         return int(self.meta("complete_listing", 0))

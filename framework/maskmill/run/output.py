@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import filelock
 from ..errors import OutputError, Problem
 from ..files import leftovers
 from . import ledger as ledgers
+from .report import RUN
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -23,12 +25,22 @@ def problems(output: Path) -> list[Problem]:
     """Why a run could not write there; cheap, and creates nothing."""
     if output.exists() and not output.is_dir():
         return [Problem(f"the output '{output}' is a file; a folder was expected")]
-    if output.is_dir() and not (output / ledgers.NAME).exists():
+    if output.is_dir() and not _is_run(output):
         others = [path.name for path in output.iterdir() if path.name != LOCK]
         if others:
             text = f"the output folder '{output}' holds files that are not from a run ({others[0]!r}, ...)"
             return [Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")]
     return []
+
+
+def _is_run(output: Path) -> bool:
+    """Whether a run made this folder: it has a ledger or, where that was deleted, the run's description."""
+    if (output / ledgers.NAME).exists():
+        return True
+    try:
+        return bool({"schema", "pipeline", "fingerprint"} <= json.loads((output / RUN).read_bytes()).keys())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 @contextmanager
@@ -50,7 +62,7 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
     notice = ""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if fresh and (output / ledgers.NAME).exists():
+        if fresh and _is_run(output):
             notice = _move_aside(output)
         lock = filelock.FileLock(output / LOCK)
         lock.acquire(timeout=0)
@@ -90,9 +102,14 @@ def _move_aside(output: Path) -> str:
 def sweep(output: Path, ledger: ledgers.Ledger) -> None:
     """Remove the temporary files of a run that was killed; the folder counts as unclean from here on."""
     if ledger.meta("clean") is False:
-        for path in leftovers(output):
-            path.unlink(missing_ok=True)
+        remove_leftovers(output)
     ledger.set_meta("clean", False)
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove the temporary files of processes that were killed; only while none is at work."""
+    for path in leftovers(output):
+        path.unlink(missing_ok=True)
 
 
 def check_same_backend(ledger: ledgers.Ledger, masks: str, config: Config) -> None:

@@ -16,6 +16,8 @@ from .fingerprint import Fingerprints
 from .ledger import Ledger, Row
 
 BATCH = 256
+#: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
+LATEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Plan:
 def stat(ref: ImageRef) -> tuple[int, int]:
     """Size and modification time of the image file, (-1, -1) if it is gone."""
     try:
-        return ref.stat()
+        size, mtime = ref.stat()
     except (OSError, ImageReadError):
         return -1, -1
+    return size, min(mtime, LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -45,10 +46,11 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a terminal that was closed must not end the run
+            if self._bar is not None:
+                self._bar.write(line, file=sys.stderr)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
     def skip(self, images: int) -> None:
         """So many images were there already."""
@@ -58,8 +60,9 @@ class Progress:
         """One image has its status, after so many seconds of work."""
         self.counts[status] += 1
         if self._bar is not None:
-            self._bar.update()
-            self._bar.set_postfix(self.counts, refresh=False)
+            with contextlib.suppress(OSError):
+                self._bar.update()
+                self._bar.set_postfix(self.counts, refresh=False)
 
     def tick(self) -> None:
         """Called often: shows what is due."""
@@ -67,7 +70,8 @@ class Progress:
         if self._bar is not None:
             if self._bar.total != left and left is not None:
                 self._bar.total = left
-                self._bar.refresh()
+                with contextlib.suppress(OSError):
+                    self._bar.refresh()
         elif not self._quiet and time.monotonic() - self._line_at >= SECONDS_BETWEEN_LINES:
             self._line_at = time.monotonic()
             self._show(left)
@@ -115,4 +119,5 @@ class JsonLog(Progress):
 
     def _write(self, event: str, **values: Any) -> None:
         content = {"time": round(time.time(), 3), "event": event, **values}
-        print(json.dumps(content, ensure_ascii=False), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(json.dumps(content, ensure_ascii=False), file=sys.stderr, flush=True)

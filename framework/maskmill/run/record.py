@@ -55,6 +55,7 @@ class Recorder:
 
     Attributes:
         ran: images that this run finished.
+        losses: processes that died.
         stage_seconds: summed over them, by stage.
     """
 
@@ -69,6 +70,7 @@ class Recorder:
         self.stop = stop
         self.ran = 0
         self.failures = 0
+        self.losses = 0
         self.stage_seconds: Counter[str] = Counter()
 
     def outcome(self, item: Item, outcome: dict[str, Any] | Lost | NotOpened) -> None:
@@ -78,6 +80,9 @@ class Recorder:
             PluginError: the chain could not be opened.
         """
         if isinstance(outcome, NotOpened):
+            self._unblame(item)
+            if self.stop.asked:
+                return
             if self.options.verbose and outcome.traceback:
                 self.progress.say(outcome.traceback)
             raise PluginError(outcome.reason)
@@ -87,6 +92,7 @@ class Recorder:
         for line in outcome["lines"]:
             self.progress.say(line)
         if "stop" in outcome:
+            self._unblame(item)
             self.stop.ask(outcome["stop"])
             return
         self.stage_seconds.update(outcome["seconds"])
@@ -96,8 +102,13 @@ class Recorder:
         if failure is not None and not item.task["story"] and not self.options.quiet:
             self.progress.say(f"{item.task['ref'][1]}: failed at {failure['stage']}: {failure['message']}")
 
+    def _unblame(self, item: Item) -> None:
+        """Without worker processes an image counts as lost while it is in work; this one is not to blame."""
+        self.ledger.set_lost(item.task["ref"][1], item.lost)
+
     def lost(self, item: Item, lost: Lost) -> None:
         """A process died with this image in it; the third time it is put aside."""
+        self.losses += 1
         key = item.task["ref"][1]
         self.ledger.set_lost(key, item.lost)
         trace = Path(item.task["trace"])

@@ -6,30 +6,71 @@ drop-in file would break the channel.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ..asking import Asked
 from ..chain import Chain
-from ..errors import ImageReadError, StopRun
+from ..errors import StopRun
 from ..images import ImageRef
-from ..steps import Trace
+from ..steps import Trace, failure_of
 from .fingerprint import Fingerprint
+from .ledger import NAME as LEDGER
+from .plan import stat
+
+#: Signals that are for the driver to answer, not for its workers.
+DRIVERS = frozenset({signal.SIGINT, signal.SIGTERM})
+_PR_SET_PDEATHSIG, _SIGKILL = 1, 9  # of Linux
 
 _open: dict[str, Chain] = {}
 
 
 def prepare(driver: int) -> None:
-    """First thing in a worker process: leave Ctrl-C to the driver, and end when the driver is gone."""
+    """First thing in a worker process: leave signals to the driver, and end when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave_to_the_driver)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DRIVERS)
+    if sys.platform == "linux":
+        _end_with_parent()
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """While this is open: a process started here finds signals waiting, until `prepare` leaves them to the driver."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DRIVERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_to_the_driver(number: int, frame: FrameType | None) -> None:
+    """A signal to the whole group reached the driver too, which lets this image end. Not inherited, as SIG_IGN is."""
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the driver dies, be it hung in C code or not."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def _end_with(driver: int) -> None:
@@ -88,18 +129,30 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     lines: list[str] = []
     trace = Trace(story=lines.append if task["story"] else lambda line: None)
     ref = ImageRef(*task["ref"])
-    with _time_limit(task["timeout"], Path(task["trace"])):
-        try:
-            size, mtime = ref.stat()
-        except (OSError, ImageReadError):
-            size, mtime = -1, -1
-        try:
-            asked = Asked.from_json(task["asked"]) if "asked" in task else None
-            result, changed = _open["chain"].process(ref, Fingerprint.parse(task["fingerprint"]), trace, asked)
-        except StopRun as stop:
-            return {"stop": str(stop) or type(stop).__name__, "lines": lines}
-        except Exception as error:  # the framework's own: a full disk, a lost output folder
+    try:
+        _check_output(_open["chain"].output)
+        with _time_limit(task["timeout"], Path(task["trace"])):
+            reply = _processed(ref, task, trace)
+    except StopRun as stop:
+        return {"stop": str(stop) or type(stop).__name__, "lines": lines}
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # a full disk, a lost output folder: so would all others
             return {"stop": f"{ref.key}: {type(error).__name__}: {error}", "lines": lines}
+        reply = {"status": "failed", "changed": True, "masks": 0, "reason": None, "seconds": trace.seconds}
+        reply |= {"bytes": -1, "mtime": -1, "failure": asdict(failure_of("worker", "", error))}
+    return {**reply, "lines": lines}
+
+
+def _check_output(output: Path | None) -> None:
+    """Refuse to write where the run's folder was: it would come back as a folder that is no run's."""
+    if output is not None and not (output / LEDGER).exists():
+        raise StopRun(f"the output folder '{output}' is gone")
+
+
+def _processed(ref: ImageRef, task: dict[str, Any], trace: Trace) -> dict[str, Any]:
+    size, mtime = stat(ref)
+    asked = Asked.from_json(task["asked"]) if "asked" in task else None
+    result, changed = _open["chain"].process(ref, Fingerprint.parse(task["fingerprint"]), trace, asked)
     return {
         "status": result.status,
         "changed": changed,
@@ -109,7 +162,6 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         "seconds": trace.seconds,
         "reason": result.reason,
         "failure": None if result.failure is None else asdict(result.failure),
-        "lines": lines,
     }
 
 

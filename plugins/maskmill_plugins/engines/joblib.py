@@ -7,23 +7,42 @@ only that slot starts again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
 from typing import Any
 
 from loky import ProcessPoolExecutor
+from loky.process_executor import BrokenProcessPool
 
 from maskmill import hookimpl
 from maskmill.run import worker as in_worker
 from maskmill.run.engine import Engine, Lost, NotOpened
 
+#: So often in a row may processes die while they get ready: something else may have killed one.
+MAX_OPENINGS = 3
+#: Seconds that plugins get to close at the end.
+GRACE = 60.0
+
+
+@dataclass
+class _Slot:
+    """A single-worker executor; `deaths` counts those while the chain was opened, in a row."""
+
+    executor: ProcessPoolExecutor
+    used: bool = False
+    open: bool = False
+    deaths: int = 0
+
 
 @dataclass
 class _Running:
-    executor: ProcessPoolExecutor
+    slot: _Slot
+    task: dict[str, Any] = field(repr=False)
     opening: Future[str | None]
     working: Future[dict[str, Any]]
 
@@ -37,21 +56,27 @@ class Joblib(Engine):
         self._environment = environment
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._running: dict[int, _Running] = {}
-        self._idle = [self._slot() for _ in range(slots)]
-        self._used: set[int] = set()  # those whose process was started
+        self._idle = [_Slot(self._executor()) for _ in range(slots)]
 
-    def _slot(self) -> ProcessPoolExecutor:
+    def _executor(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
             1, timeout=None, initializer=in_worker.prepare, initargs=(os.getpid(),), env=self._environment
         )
 
     def submit(self, token: int, task: dict[str, Any], timeout: float) -> None:
         """Open the chain in a slot, where that is not done yet, then run the task; loading is not timed."""
-        executor = self._idle.pop()
-        self._used.add(id(executor))
-        opening = executor.submit(in_worker.open_chain, self._worker)
-        working = executor.submit(in_worker.work, {**task, "timeout": timeout})
-        self._running[token] = _Running(executor, opening, working)
+        self._submit(token, {**task, "timeout": timeout}, self._idle.pop())
+
+    def _submit(self, token: int, task: dict[str, Any], slot: _Slot) -> None:
+        slot.used = True
+        try:
+            with in_worker.signals_held():
+                opening = slot.executor.submit(in_worker.open_chain, self._worker)
+                working = slot.executor.submit(in_worker.work, task)
+        except BrokenProcessPool:  # its process died while it had nothing to do
+            self._submit(token, task, self._renewed(slot))
+            return
+        self._running[token] = _Running(slot, task, opening, working)
         working.add_done_callback(lambda _: self._ended.put(token))
 
     def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | Lost | NotOpened]]:
@@ -61,43 +86,58 @@ class Joblib(Engine):
         except queue.Empty:
             return
         while True:
-            yield token, self._outcome(self._running.pop(token))
+            outcome = self._outcome(token, self._running.pop(token))
+            if outcome is not None:
+                yield token, outcome
             try:
                 token = self._ended.get_nowait()
             except queue.Empty:
                 return
 
-    def _outcome(self, run: _Running) -> dict[str, Any] | Lost | NotOpened:
+    def _outcome(self, token: int, run: _Running) -> dict[str, Any] | Lost | NotOpened | None:
+        """What came of a task; None if its process died before the task began: it was given to a new one."""
+        slot = run.slot
         if (death := run.opening.exception()) is not None:
-            self._replace(run.executor)
+            fresh = self._renewed(slot)
+            fresh.deaths = 0 if slot.open else slot.deaths + 1
+            if fresh.deaths < MAX_OPENINGS:
+                self._submit(token, run.task, fresh)
+                return None
+            self._idle.append(fresh)
             return NotOpened(f"a worker died while it was getting ready: {_reason(death)}")
         if (error := run.opening.result()) is not None:
-            self._replace(run.executor)
+            self._idle.append(self._renewed(slot))
             return NotOpened(*error.split("\n", 1))
+        slot.open, slot.deaths = True, 0
         if (death := run.working.exception()) is not None:
-            self._replace(run.executor)
+            self._idle.append(self._renewed(slot))
             return Lost(_reason(death))
-        self._idle.append(run.executor)
+        self._idle.append(slot)
         return run.working.result()
 
-    def _replace(self, executor: ProcessPoolExecutor) -> None:
-        executor.shutdown(wait=False, kill_workers=True)
-        self._idle.append(self._slot())
+    def _renewed(self, slot: _Slot) -> _Slot:
+        slot.executor.shutdown(wait=False, kill_workers=True)
+        return _Slot(self._executor())
 
     def stop(self, kill: bool) -> None:
-        """End the worker processes."""
-        for executor in [*self._idle, *(run.executor for run in self._running.values())]:
-            if id(executor) in self._used and not kill:
-                executor.submit(in_worker.close_chain)
-            executor.shutdown(wait=True, kill_workers=kill)
+        """End the worker processes; those that do not close in time are ended all the same."""
+        slots = [*self._idle, *(run.slot for run in self._running.values())]
+        closing = []
+        for slot in slots:
+            if slot.used and not kill:
+                with contextlib.suppress(BrokenProcessPool):
+                    closing.append(slot.executor.submit(in_worker.close_chain))
+        late = wait_for(closing, GRACE).not_done
+        for slot in slots:
+            slot.executor.shutdown(wait=True, kill_workers=kill or bool(late))
         self._idle, self._running = [], {}
 
 
 def _reason(death: BaseException) -> str:
     """What loky knows of a death: the exit code or signal."""
     text = " ".join(str(death).split())
-    _, found, codes = text.partition("The exit codes of the workers are ")
-    return f"exit code {codes.strip('{}. ')}" if found else text[:200]
+    _, found, codes = text.partition("The exit codes of the workers are {")
+    return f"exit code {codes.partition('}')[0]}" if found else text[:200]
 
 
 @hookimpl

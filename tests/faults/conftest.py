@@ -1,0 +1,40 @@
+"""A pipeline whose plugins misbehave by the name of the image, and what must hold after every run."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from mill import Mill
+
+from maskmill import steps
+
+
+@pytest.fixture
+def mill(project, monkeypatch):
+    monkeypatch.setattr(steps, "PAUSES", (0.05, 0.05))  # the drop-in does the same in the workers
+    made = Mill(project)
+    yield made
+    made.end_all()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Makes a small disk at a path; skips where this user may not mount one."""
+    mounted = []
+
+    def make(path, options):
+        path.mkdir(parents=True, exist_ok=True)
+        if shutil.which("mount") is None or os.name != "posix":
+            pytest.skip("needs mount")
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
+        mounted.append(path)
+        return path
+
+    yield make
+    for path in mounted:
+        subprocess.run(["umount", "-l", path], check=False, capture_output=True)

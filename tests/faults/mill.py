@@ -1,0 +1,212 @@
+"""A project under test: started as users start it, watched, killed, and looked at afterwards."""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+
+#: How a run is done: `lane` is joblib with a source that waits on a network.
+MODES = ("inline", "joblib", "lane")
+DROP_IN = Path(__file__).with_name("trouble.py")
+
+
+class Mill:
+    """A pipeline in a folder, and the processes that this test started."""
+
+    def __init__(self, project):
+        self.project = project
+        self.folder = project.folder
+        self.output = project.output
+        self.photos = project.photos
+        self.mark = uuid.uuid4().hex
+        self.counts = self.folder / "counts"
+        self.counts.mkdir()
+        (self.folder / "plugins" / "trouble.py").write_bytes(DROP_IN.read_bytes())
+        self.started = []
+        self.write()
+
+    def write(self, mode="joblib", backend="", source="", writer="", run=""):
+        """The pipeline file; each text is put into the options of its plugin."""
+        prompts = f"ahead{source and ', '}{source}" if mode == "lane" else "centre"
+        engine = "inline" if mode == "inline" else "joblib"
+        lines = [
+            "dataset: photos",
+            f"prompts: [{{use: {prompts}}}]",
+            f"backend: {{use: work{backend and ', '}{backend}}}",
+            f"writers: [{{use: notes{writer and ', '}{writer}}}]",
+            f"output: '{self.output.as_posix()}'",
+            f"run: {{engine: {engine}, jobs: 2{run and ', '}{run}}}",
+        ]
+        self.project.file.write_text("\n".join(lines), encoding="utf-8")
+
+    def many(self, count, folder=""):
+        self.photos(*(f"{folder}{number:03}.png" for number in range(count)))
+
+    def start(self, *arguments, **environment):
+        """Start `maskmill run` in a session of its own."""
+        environ = {**os.environ, "PYTHONUTF8": "1", "MILL": self.mark, "MILL_COUNTS": str(self.counts), **environment}
+        process = psutil.Popen(
+            [sys.executable, "-m", "maskmill", "run", str(self.project.file), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            env=environ,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def end(self, process, seconds=40):
+        """Wait; the exit code and all that it said. No traceback and no orphan are allowed."""
+        said, _ = process.communicate(timeout=seconds)
+        assert "Traceback" not in said, said
+        self.assert_no_orphans()
+        return process.returncode, said
+
+    def run(self, *arguments, **environment):
+        """Run to the end: the exit code and all that it said."""
+        return self.end(self.start(*arguments, **environment))
+
+    def reference(self):
+        """The files of an undisturbed run of the same pipeline, made elsewhere, without processes."""
+        elsewhere = self.folder / "reference"
+        arguments = ["-q", "-o", str(elsewhere), "--set", "run.engine=inline"]
+        environ = {**os.environ, "PYTHONUTF8": "1", "MILL_COUNTS": ""}
+        subprocess.run(
+            [sys.executable, "-m", "maskmill", "run", str(self.project.file), *arguments],
+            env=environ,
+            check=False,
+            capture_output=True,
+        )
+        return files(elsewhere)
+
+    def files(self):
+        return files(self.output)
+
+    def statuses(self):
+        return self.project.statuses()
+
+    def failures(self):
+        return self.project.failures()
+
+    def tries(self, key, role="backend"):
+        path = self.counts / f"{role}~{key.replace('/', '_')}"
+        return path.stat().st_size if path.exists() else 0
+
+    def finished(self):
+        """How many images have a stored result."""
+        return sum(1 for path in (self.output / "results").rglob("*.json")) if self.output.exists() else 0
+
+    def about(self):
+        return json.loads((self.output / "run.json").read_text(encoding="utf-8"))
+
+    def processes(self):
+        """Every process that descends from one that this test started."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("MILL") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def workers(self, process):
+        """The processes below a driver."""
+        with contextlib.suppress(psutil.Error):
+            return process.children(recursive=True)
+        return []
+
+    def victims(self, process):
+        """Workers and the lane; not the trackers of semaphores, which the libraries start again themselves."""
+        return [child for child in self.workers(process) if "resource_tracker" not in command(child)]
+
+    def lane(self, process):
+        return [child for child in self.workers(process) if "maskmill.run.lane_process" in command(child)]
+
+    def kill_at(self, done, *arguments):
+        """Start, and SIGKILL the driver once so many images have their result."""
+        process = self.start("-q", *arguments)
+        wait_until(lambda: self.finished() >= done or process.poll() is not None)
+        process.kill()
+        said, _ = process.communicate(timeout=30)
+        assert "Traceback" not in said, said
+        self.assert_no_orphans()
+
+    def assert_no_orphans(self, seconds=5.0):
+        deadline = time.monotonic() + seconds
+        while left := self.processes():
+            assert time.monotonic() < deadline, [command(process) for process in left]
+            time.sleep(0.05)
+
+    def assert_tidy(self):
+        """One status an image, no temporary file, nothing that belongs to no image."""
+        assert [str(path) for path in self.output.rglob(".mm-*")] == []
+        assert not list(self.output.glob("ledger.sqlite-*"))
+        keys = sorted(path.relative_to(self.folder / "photos").as_posix() for path in self.pictures())
+        assert sorted(self.statuses()) == keys
+        results = {path.relative_to(self.output / "results").as_posix()[:-5] for path in self.results()}
+        assert results == set(keys)
+
+    def pictures(self):
+        return [path for path in (self.folder / "photos").rglob("*") if path.is_file()]
+
+    def results(self):
+        return list((self.output / "results").rglob("*.json"))
+
+    def assert_resumes(self, reference=None):
+        """A rerun finds nothing to do and changes nothing."""
+        before = self.files()
+        assert reference is None or differences(before, reference) == []
+        code, said = self.run()
+        assert self.about()["ran"] == 0, said
+        assert differences(self.files(), before) == []
+        bad = [status for status in self.statuses().values() if status in ("failed", "quarantined")]
+        assert code == (1 if bad else 0)
+
+    def end_all(self):
+        for process in [*self.started, *self.processes()]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for process in self.started:
+            process.wait(10)
+            process.stdout.close()
+
+
+def files(folder):
+    """Every file that must not depend on how the run went."""
+    skip = {"ledger.sqlite", "run.json", ".lock"}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in skip
+    }
+
+
+def differences(one, other):
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def command(process):
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def wait_until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def points(seed, count, total):
+    """Seeded numbers of finished images to kill at, rising, with room on both sides."""
+    chosen = random.Random(seed).sample(range(int(0.1 * total), int(0.85 * total)), count)
+    return sorted(chosen)

@@ -1,0 +1,153 @@
+"""SIGKILL: of the driver, of workers, of the prompt lane, wherever they are."""
+
+import contextlib
+import random
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+from mill import MODES, points, wait_until
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL"),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_driver_killed_three_times_in_a_row(mill, mode):
+    total = 40
+    mill.many(total - 2)
+    mill.photos("raise.png", "sub/raise-图.png")
+    mill.write(mode, backend="seconds: 0.04", source="seconds: 0.01")
+    reference = mill.reference()
+    for done in points(mode, 3, total):
+        stored = {path: path.stat().st_mtime_ns for path in mill.results()}
+        tried = {path.name: mill.tries(path.name[:-5]) for path in stored}
+        mill.kill_at(done)
+        assert 0.05 * total <= mill.finished() <= 0.95 * total
+        assert {name: mill.tries(name[:-5]) for name in tried if "raise" not in name} == {
+            name: tries for name, tries in tried.items() if "raise" not in name
+        }, "what is stored is not computed again"
+    code, said = mill.run()
+    assert code == 1, said
+    assert list(mill.statuses().values()).count("done") == total - 2
+    mill.assert_tidy()
+    mill.assert_resumes(reference)
+
+
+@pytest.mark.parametrize("mode", ["joblib", "lane"])
+def test_processes_killed_at_random(mill, mode):
+    total = 40
+    mill.many(total)
+    mill.write(mode, backend="seconds: 0.06", source="seconds: 0.02")
+    reference = mill.reference()
+    chance = random.Random(mode)
+    process = mill.start()
+    wait_until(lambda: mill.finished() >= 0.05 * total)
+    killed = 0
+    while mill.finished() < 0.9 * total and process.poll() is None:
+        if victims := mill.victims(process):
+            with contextlib.suppress(psutil.Error):
+                chance.choice(victims).kill()
+                killed += 1
+        done = mill.finished()  # a run gets on between two disasters, be the machine as slow as it likes
+        wait_until(lambda done=done: mill.finished() >= done + 2 or process.poll() is not None)
+        time.sleep(chance.uniform(0, 0.2))
+    code, said = mill.end(process)
+    assert killed >= 2
+    assert code == 0, said
+    mill.assert_tidy()
+    mill.assert_resumes(reference)
+
+
+def test_idle_workers_killed_while_the_lane_is_slow(mill):
+    mill.many(8)
+    mill.write("lane", source="seconds: 0.5, threads: 1")
+    process = mill.start()
+    for done in (2, 4, 6):
+        wait_until(lambda done=done: mill.finished() >= done)
+        for worker in mill.victims(process):
+            if worker not in mill.lane(process):
+                worker.kill()
+    code, said = mill.end(process)
+    assert code == 0, said
+    assert all(mill.tries(f"{number:03}.png") == 1 for number in range(8)), "nobody was at work when they were killed"
+    mill.assert_tidy()
+
+
+def test_a_worker_killed_while_it_opens_is_tried_again(mill):
+    mill.many(6)
+    mill.write(backend="opening: once")
+    code, said = mill.run()
+    assert code == 0, said
+    mill.assert_tidy()
+
+
+def test_a_killed_lane_asks_again_only_for_what_was_in_flight(mill):
+    total = 24
+    mill.many(total)
+    mill.write("lane", source="seconds: 0.1, threads: 4, many: 60")
+    reference = mill.reference()
+    process = mill.start()
+    for done in (4, 10, 16):
+        wait_until(lambda done=done: mill.finished() >= done)
+        for lane in mill.lane(process):
+            lane.kill()
+    code, said = mill.end(process)
+    assert code == 0, said
+    asked = [mill.tries(f"{number:03}.png", "lane") for number in range(total)]
+    assert sum(asked) <= total + 3 * 4, "four were under way at each kill"
+    assert all(mill.tries(f"{number:03}.png") == 1 for number in range(total))
+    mill.assert_tidy()
+    mill.assert_resumes(reference)
+
+
+@pytest.mark.parametrize("mode", ["joblib", "lane"])
+def test_a_driver_killed_beside_a_hang_in_c_leaves_no_process(mill, mode):
+    folder = "lane/" if mode == "lane" else ""
+    mill.photos("a.png", f"{folder}hangc.png")
+    mill.write(mode)
+    process = mill.start()
+    wait_until(lambda: mill.tries(f"{folder}hangc.png", "lane" if folder else "backend"))
+    time.sleep(0.2)
+    process.kill()
+    process.communicate(timeout=30)
+    mill.assert_no_orphans(3.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_driver_killed_while_it_finishes(mill, mode):
+    mill.many(8)
+    mill.write(mode, writer="finish_seconds: 0.1")
+    reference = mill.reference()
+    process = mill.start("-q")
+    wait_until(lambda: mill.finished() == 8)
+    time.sleep(0.3)
+    process.kill()
+    process.communicate(timeout=30)
+    assert not (mill.output / "notes" / "all.list").exists(), "it was killed before the end"
+    code, said = mill.run()
+    assert code == 0, said
+    assert all(mill.tries(f"{number:03}.png") == 1 for number in range(8))
+    mill.assert_tidy()
+    mill.assert_resumes(reference)
+
+
+def test_a_rerun_right_after_a_kill_meets_no_worker_of_the_old_run(mill):
+    mill.many(30)
+    mill.write(backend="seconds: 0.05")
+    reference = mill.reference()
+    for _ in range(2):
+        process = mill.start("-q")
+        done = mill.finished()
+        wait_until(lambda done=done: mill.finished() >= done + 6)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    code, said = mill.run("-q")
+    assert code == 0, said
+    mill.assert_tidy()
+    mill.assert_resumes(reference)
