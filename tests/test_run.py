@@ -232,26 +232,6 @@ def finished(project):
 
 
 @POSIX
-@pytest.mark.parametrize("engine", ENGINES)
-def test_killed_anywhere_and_rerun_the_output_is_identical(project, engine, tmp_path):
-    names = project.many(24)
-    project.photos("x-raise.png", "x-empty.png")
-    project.write("{use: slow, seconds: 0.05}", run=f"{{engine: {engine}, jobs: 2}}")
-    run(project)
-    undisturbed = project.files()
-    project.output.rename(tmp_path / "undisturbed")
-    for part in (0.2, 0.5, 0.8):
-        process = subprocess.Popen([sys.executable, "-m", "maskmill", "run", str(project.file), "-q"])
-        wait_until(lambda p=part: project.output.exists() and finished(project) >= p * len(names))
-        process.kill()
-        process.wait()
-        assert finished(project) < 26, "it was killed before the end"
-    report = run(project)
-    assert report.counts == {"done": 24, "empty": 1, "failed": 1, "quarantined": 0}
-    assert project.files() == undisturbed
-
-
-@POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_drains_and_a_rerun_goes_on(project, number):
     project.many(40)
@@ -311,22 +291,6 @@ def test_a_run_that_could_not_start_says_so_in_its_record(project):
         run(project)
     about = json.loads((project.output / "run.json").read_text(encoding="utf-8"))
     assert (about["outcome"], "no such weights" in about["message"]) == ("not started", True)
-
-
-@POSIX
-def test_no_worker_outlives_a_killed_driver(project):
-    import psutil
-
-    project.many(8)
-    project.write("{use: slow, seconds: 2.0}", run="{engine: joblib, jobs: 2}")
-    process = psutil.Popen([sys.executable, "-m", "maskmill", "run", str(project.file), "-q"])
-    wait_until(lambda: finished(project) >= 1 if project.output.exists() else False)
-    children = process.children(recursive=True)
-    assert len(children) >= 2
-    process.kill()
-    process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
 
 
 def test_the_command_line_tells_what_to_do_next(project):

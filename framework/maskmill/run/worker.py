@@ -54,6 +54,9 @@ def signals_held() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # starting one would end the holding: Python 3.11 unblocks, whatever was before
     before = signal.pthread_sigmask(signal.SIG_BLOCK, DRIVERS)
     try:
         yield
