@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -134,12 +135,20 @@ class Manual(Objects, PromptSource):
 
     def fingerprint(self, ref: ImageRef) -> str:
         """A digest of what is written for this image."""
+        if not self.images:
+            return self._digest_for_all
         entry = self._entry(ref.key)
         if id(entry) not in self._digests:  # few entries, many images
-            written = None if entry is None else [self.units, [p.to_json() for p in self._prompts_of(entry)]]
-            text = json.dumps([self.version, written], sort_keys=True)
-            self._digests[id(entry)] = hashlib.sha256(text.encode()).hexdigest()[:16]
+            self._digests[id(entry)] = self._digest(entry)
         return self._digests[id(entry)]
+
+    @cached_property
+    def _digest_for_all(self) -> str:
+        return self._digest(self._entry(""))
+
+    def _digest(self, entry: Objects | None) -> str:
+        written = None if entry is None else [self.units, [p.to_json() for p in self._prompts_of(entry)]]
+        return hashlib.sha256(json.dumps([self.version, written], sort_keys=True).encode()).hexdigest()[:16]
 
     def _entry(self, key: str) -> Objects | None:
         """What holds for this image: an entry of `images`, what stands beside `use: manual`, or nothing."""
