@@ -201,12 +201,40 @@ class OpenVino(Contender):
         self.compiled(self.input)
 
 
+class OnnxRuntime(Contender):
+    """`segment_anything`'s encoder exported to ONNX, run by ONNX Runtime in fp32; the encoder only."""
+
+    requires: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxscript", "segment_anything")
+    environment: ClassVar[dict[str, str]] = StockKeepingMemory.environment
+
+    def __init__(self, model: str, checkpoint: Path) -> None:
+        super().__init__(model, checkpoint)
+        import onnxruntime
+        import torch
+        from segment_anything import sam_model_registry
+
+        example = torch.randn(1, 3, 1024, 1024)
+        graph = checkpoint.with_name(f"{model}.onnx")
+        if not graph.exists():
+            encoder = sam_model_registry[model](checkpoint).image_encoder.eval()
+            torch.onnx.export(encoder, (example,), graph, input_names=["pixels"], dynamo=True, verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+        self.input = {"pixels": example.numpy()}
+
+    def encode(self) -> None:
+        """See `Contender.encode`; without resizing the photo."""
+        self.session.run(None, self.input)
+
+
 CONTENDERS: dict[str, type[Contender]] = {
     "ours": Ours,
     "stock": Stock,
     "stock+malloc": StockKeepingMemory,
     "transformers": Transformers,
     "openvino": OpenVino,
+    "onnxruntime": OnnxRuntime,
 }
 
 
