@@ -188,7 +188,12 @@ def machine() -> str:
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True)
 @click.option("--boxes", default="1,10,100", show_default=True, help="Boxes an image, end to end.")
 @click.option("--everything", default=0, help="Points a side of everything mode; 0 leaves it out.")
-@click.option("--only", default=",".join(CONTENDERS), show_default=True, help="Contenders; ours is always in. All live at once: ViT-B's hold 24 GB.")
+@click.option(
+    "--only",
+    default=",".join(CONTENDERS),
+    show_default=True,
+    help="Contenders; ours is always in. All live at once: ViT-B's hold 24 GB.",
+)
 @click.option("--processes", is_flag=True, help="Also one process against several.")
 def main(model: str, rounds: int, threads: int, boxes: str, everything: int, only: str, processes: bool) -> None:
     """Measure, and print a report in Markdown."""

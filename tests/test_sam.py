@@ -354,12 +354,14 @@ def test_auto_finds_the_published_name_beside_the_pipeline_file_first(tmp_path, 
 
 def test_missing_weights_say_which_file_from_where_and_to_where(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     [problem] = Sam(model="vit_h").check()
-    assert "sam_vit_h_4b8939.pth" in problem.message
-    assert "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth" in problem.hint
+    assert "sam_vit_h_4b8939.pth (2565 MB) will be downloaded" in problem.message
+    assert "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth" in problem.message
+    assert str(tmp_path / "cache" / "weights") in problem.message
     assert str(tmp_path / "weights") in problem.hint
-    assert not problem.warning
+    assert problem.warning
 
 
 def test_a_named_checkpoint_that_does_not_exist_is_a_problem(tmp_path):

@@ -11,6 +11,7 @@ import small_sam
 
 from maskmill import Image, testing
 from maskmill.cli import main
+from maskmill_plugins.backends.sam import download
 from maskmill_plugins.backends.sam.selftest import Comparison, Difference, compare, prompts_for, report
 
 
@@ -98,10 +99,14 @@ def test_the_prompts_lie_in_the_image(size):
 
 
 @pytest.mark.torch
-def test_what_is_missing_is_said(weights, tmp_path, capsys):
+def test_what_is_missing_is_said(weights, tmp_path, capsys, monkeypatch):
     testing.write_picture(tmp_path / "a.png")
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("MASKMILL_WEIGHTS_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(download, "PAUSES", ())
     assert run("a.png") == 2
-    assert "no weights for vit_b" in capsys.readouterr().err
+    assert "cannot download http://127.0.0.1:9/sam_vit_b_01ec64.pth" in capsys.readouterr().err
     assert run("a.png", "--checkpoint", "gone.pth") == 2
     assert "gone.pth" in capsys.readouterr().err
     assert run("gone.png", "--checkpoint", weights) == 1

@@ -77,12 +77,12 @@ def ask(stages: Stages, image: Image, trace: Trace, asked: Asked | None = None) 
         StepError: a source failed, here or in the lane.
     """
     if asked is not None:
+        for name, notes in asked.notes.items():
+            trace.notes.setdefault(name, {}).update(notes)
         if asked.failure is not None:
             raise StepError(asked.failure)
         if asked.sha256 and asked.sha256 != image.sha256:
             raise StepError(Failure("read", "", ImageError.__name__, "the image file changed while it was in work"))
-        for name, notes in asked.notes.items():
-            trace.notes.setdefault(name, {}).update(notes)
     answers = answers_of(stages, image, trace, {} if asked is None else asked.answers)
     found: list[Prompt] | None = None
     for index in sorted(answers):

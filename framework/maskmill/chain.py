@@ -20,7 +20,7 @@ from .masks import Mask
 from .prompts import Prompt
 from .results import Artifact, Failure, ImageResult, load_result, store_result
 from .run.fingerprint import Fingerprint
-from .stages import Stage, Stages
+from .stages import Stage, Stages, working_in
 from .steps import StepError, Trace, failure_of, several
 from .version import __version__
 
@@ -52,7 +52,8 @@ class Chain:
         """
         for role, name, stage in self.stages.all():
             try:
-                stage.open()
+                with working_in(self.output):
+                    stage.open()
             except (MaskmillError, MemoryError) as error:
                 raise PluginError(f"the {role} {name!r} cannot be opened: {error or 'out of memory'}") from error
             except (Exception, SystemExit) as error:
@@ -97,7 +98,8 @@ class Chain:
         image: Image | None = None
         try:
             image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels), "")
-            trace.story(f"{ref.key}: read, {image.width}×{image.height}")
+            if asked is None:  # else the lane said so
+                trace.story(f"{ref.key}: read, {image.width}×{image.height}")
             result, changed = self._update(image, wanted, usable(before, image), trace, asked)
             if changed:
                 replace_result(self.output, before, result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,10 +67,10 @@ class Pipeline:
         if offline:
             found += [
                 config.problem(
-                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.network})"
+                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.reaches()})"
                 )
                 for use in config.uses()
-                if use.stage.network != "none"
+                if use.stage.reaches() != "none"
             ]
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
@@ -147,6 +148,7 @@ class Pipeline:
     def open_chain(self) -> Iterator[Chain]:
         """The pipeline's plugins, opened in this process, to be used on single images."""
         stages = self.config.stages()
+        stages.prepare(_say)
         model_id = stages.backend[1].model_id()
         with Chain(stages, max_pixels=self.config.run.max_pixels, model_id=model_id) as chain:
             yield chain
@@ -186,13 +188,18 @@ def segment(
         picture = Image.load(ImageRef(str(image), Path(image).name))
     fitted = [prompt.fit(*picture.size) for prompt in prompts]
     stage = Registry.load().backend(backend)
-    if problems := stage.missing() or stage.check():
+    if problems := [one for one in stage.missing() or stage.check() if not one.warning]:
         raise PipelineError(*problems)
+    stage.prepare(_say)
     stage.open()
     try:
         return stage.masks(picture, fitted)
     finally:
         stage.close()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _point(numbers: Sequence[float]) -> Point:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,17 +31,40 @@ from .results import Artifact, ImageResult
 #: (a device, a retry count, a key): changing it redoes nothing.
 NO_EFFECT: JsonDict = {"affects_results": False}
 
+Network = Literal["none", "lan", "internet"]
+
 _notes: ContextVar[dict[str, Any] | None] = ContextVar("maskmill_notes", default=None)
+_story: ContextVar[Callable[[str], None] | None] = ContextVar("maskmill_story", default=None)
+_folder: ContextVar[Path | None] = ContextVar("maskmill_folder", default=None)
 
 
 @contextmanager
-def collecting(into: dict[str, Any]) -> Iterator[None]:
-    """While this is open, `Stage.note` of this thread writes into the given dictionary."""
-    token = _notes.set(into)
+def collecting(into: dict[str, Any], story: Callable[[str], None] | None = None) -> Iterator[None]:
+    """While this is open, `Stage.note` and `Stage.tell` of this thread write into the dictionary and the story."""
+    tokens = _notes.set(into), _story.set(story)
     try:
         yield
     finally:
-        _notes.reset(token)
+        _notes.reset(tokens[0])
+        _story.reset(tokens[1])
+
+
+@contextmanager
+def working_in(folder: Path | None) -> Iterator[None]:
+    """While this is open, `run_folder` gives this folder."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def run_folder() -> Path | None:
+    """The output folder of the run, None outside a run; known while `Stage.open` runs.
+
+    For what a stage has to keep from one start of a run to the next, such as what it has spent.
+    """
+    return _folder.get()
 
 
 def worker_threads() -> int:
@@ -64,7 +87,7 @@ class Stage(BaseModel):
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    network: ClassVar[Literal["none", "lan", "internet"]] = "none"
+    network: ClassVar[Network] = "none"
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], base: Path | None = None) -> Self:
@@ -89,6 +112,17 @@ class Stage(BaseModel):
         """
         return []
 
+    def reaches(self) -> Network:
+        """How far it reaches with these options, for `--offline`; `network`, unless the stage knows better."""
+        return self.network
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Get what is missing on this machine, such as a download; once in the driver, before any worker opens it.
+
+        Args:
+            say: takes a line for the user.
+        """
+
     def open(self) -> None:
         """Get ready (load a model, read a file); once in each worker, before its first image."""
 
@@ -100,6 +134,28 @@ class Stage(BaseModel):
         notes = _notes.get()
         if notes is not None:
             notes[name] = value
+
+    def tell(self, line: str) -> None:
+        """Add a line to the current image's story, which `-v` shows."""
+        story = _story.get()
+        if story is not None:
+            story(line)
+
+    def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
+        """What this stage will take that has a price, in lines for `--dry-run`. Called without `open`.
+
+        Args:
+            refs: the images that it will be given.
+            output: the run's output folder, which may not exist yet.
+        """
+        return []
+
+    def objection(self, refs: Sequence[ImageRef], output: Path) -> str:
+        """Why a run over these images should not start before the user said `--yes`, "" if it may.
+
+        Called in the driver, without `open`, before anything is done; arguments as of `forecast`.
+        """
+        return ""
 
     def missing(self) -> list[Problem]:
         """A problem for each package of `requires` that is not installed."""
@@ -173,6 +229,10 @@ class PromptSource(Stage):
 
         Lets `maskmill check` find a backend that does not take them.
         """
+        return None
+
+    def has_answer(self, ref: ImageRef) -> bool | None:
+        """Whether it has an answer for this image; None if that shows only when it is asked. Called without `open`."""
         return None
 
     def fingerprint(self, ref: ImageRef) -> str:
@@ -272,6 +332,11 @@ class Stages:
         yield from (("filter", name, stage) for name, stage in self.filters)
         yield from (("writer", name, stage) for name, stage in self.writers)
 
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """`Stage.prepare` of each."""
+        for _, _, stage in self.all():
+            stage.prepare(say)
+
 
 def digest(value: Any) -> str:
     """16 hexadecimal digits that stand for a JSON value."""
@@ -283,4 +348,15 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-__all__ = ["NO_EFFECT", "Backend", "Filter", "PromptSource", "Stage", "Stages", "Writer", "digest", "worker_threads"]
+__all__ = [
+    "NO_EFFECT",
+    "Backend",
+    "Filter",
+    "PromptSource",
+    "Stage",
+    "Stages",
+    "Writer",
+    "digest",
+    "run_folder",
+    "worker_threads",
+]

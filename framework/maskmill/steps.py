@@ -69,7 +69,7 @@ class Trace:
         started = time.perf_counter()
         try:
             notes = self.notes.setdefault(plugin, {})
-            with _recorded(stage, plugin), collecting(notes):
+            with _recorded(stage, plugin), collecting(notes, self.story):
                 answer = self._tried(plugin, partial(_seeded, call, stage + seed))
                 _check_notes(notes)
                 return answer

@@ -28,6 +28,7 @@ from .options import LOAD, load, pipeline_options
 @click.option("--retry-failed", is_flag=True, help="Try failed and quarantined images again.")
 @click.option("--verify", is_flag=True, help="Compare files by content, and look for missing outputs.")
 @click.option("--offline", is_flag=True, help="Refuse plugins that reach beyond this machine.")
+@click.option("--yes", is_flag=True, help="Start also where a plugin objects, because of what it would cost.")
 @click.option("--log-json", is_flag=True, help="Progress as JSON lines on the standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")

@@ -25,6 +25,7 @@ from ..stages import digest
 from . import report as reports
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
+from .forecast import ask_first, forecasts
 from .lane import Lane
 from .ledger import NAME, Ledger, Row
 from .output import check_same_backend, claim, remove_leftovers, sweep
@@ -49,10 +50,11 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
 
     Raises:
         UsageError: the run cannot start: no images, the output folder is in use or
-            belongs to another model, a plugin cannot be opened.
+            belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
     images = _first_images(config, options)
+    ask_first(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
         try:
             return _Run(config, options, ledger, images).execute([*notices, notice])
@@ -71,7 +73,8 @@ def rehearse(config: Config, options: RunRequest) -> str:
     """
     _first_images(config, options)
     counts = planned(config, options)
-    return f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
+    said = f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
+    return "\n".join([said, *forecasts(config, options)])
 
 
 def planned(config: Config, options: RunRequest) -> Counter[str]:
@@ -133,6 +136,7 @@ class _Run:
 
     def _executed(self, notices: Sequence[str]) -> RunReport:
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
+        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.say)
         sweep(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -65,11 +66,12 @@ def _timed(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float], Count
     walls: list[float] = []
     stages: Counter[str] = Counter()
     failed: list[str] = []
-    backend = config.stages().backend[1]
-    prints = config.fingerprints(backend.model_id())
+    opened = config.stages()
+    opened.prepare(lambda line: print(line, file=sys.stderr, flush=True))
+    prints = config.fingerprints(opened.backend[1].model_id())
     with (
         tempfile.TemporaryDirectory(prefix="maskmill-probe-") as folder,
-        Chain(config.stages(), max_pixels=config.run.max_pixels) as chain,
+        Chain(opened, max_pixels=config.run.max_pixels) as chain,
     ):
         for number, ref in enumerate([*refs[:1], *refs]):  # the first one twice: it also warms up
             chain.output = Path(folder, str(number))

@@ -18,7 +18,7 @@ from ..config import stages_from
 from ..errors import StopRun
 from ..images import Image, ImageRef
 from ..results import load_result
-from ..stages import Stages
+from ..stages import Stages, working_in
 from ..steps import StepError, Trace
 from .fingerprint import Fingerprint
 from .worker import prepare
@@ -48,7 +48,7 @@ class _Asking:
             asked = self._asked(ImageRef(*task["ref"]), Fingerprint.parse(task["fingerprint"]), trace)
             reply["asked"] = asked.to_json()
         except StepError as error:
-            reply["asked"] = Asked(failure=error.failure).to_json()
+            reply["asked"] = Asked(failure=error.failure, notes=_noted(trace)).to_json()
         except StopRun as stop:
             reply["stop"] = str(stop) or type(stop).__name__
         except BaseException as error:  # no reply at all would be waited for
@@ -57,12 +57,17 @@ class _Asking:
 
     def _asked(self, ref: ImageRef, wanted: Fingerprint, trace: Trace) -> Asked:
         image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels))
+        trace.story(f"{ref.key}: read, {image.width}×{image.height}")
         before = usable(load_result(self.output, ref.key), image)
         have = fingerprint_of(before)
         if have is not None and have.same_masks(wanted):
             return Asked(image.sha256)  # the stored masks serve: nobody has to be asked, or paid
         answers = answers_of(self.stages, image, trace, {}, ahead=True)
-        return Asked(image.sha256, answers, {name: notes for name, notes in trace.notes.items() if notes})
+        return Asked(image.sha256, answers, _noted(trace))
+
+
+def _noted(trace: Trace) -> dict[str, Any]:
+    return {name: notes for name, notes in trace.notes.items() if notes}
 
 
 def main() -> None:
@@ -73,7 +78,8 @@ def main() -> None:
     prepare(setup["driver"])
     try:
         stages = stages_from(setup["stages"])
-        opened = _open_sources(stages)
+        with working_in(Path(setup["output"])):
+            opened = _open_sources(stages)
     except Exception as error:
         out.write(json.dumps({"error": f"{error}\n{traceback.format_exc()}"}) + "\n")
         out.flush()

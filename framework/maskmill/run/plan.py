@@ -34,6 +34,7 @@ class RunRequest:
         quiet: show nothing but errors.
         log_json: tell it as JSON lines on the standard error.
         offline: refuse plugins that reach beyond this machine.
+        yes: start also where a stage objects, because of what it would cost.
         command: what to repeat to go on, for the summary.
     """
 
@@ -46,6 +47,7 @@ class RunRequest:
     quiet: bool = False
     log_json: bool = False
     offline: bool = False
+    yes: bool = False
     command: str = "run-pipeline"
 
 

@@ -73,6 +73,13 @@ class File(PromptSource):
             return list(entry.prompts)
         return [prompt.to_pixels(image.height, image.width) for prompt in entry.prompts]
 
+    def has_answer(self, ref: ImageRef) -> bool:
+        """Whether the file names this image."""
+        try:
+            return self._read().find(ref.key) is not None
+        except PromptError:
+            return True
+
     def fingerprint(self, ref: ImageRef) -> str:
         """A digest of this image's prompts: a change to another line, or of the file's place, redoes nothing."""
         said: Any

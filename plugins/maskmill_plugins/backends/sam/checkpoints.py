@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.caches import cache_folder
 
 DOWNLOADS = "https://dl.fbaipublicfiles.com/segment_anything/"
 #: Folders, below the pipeline file's and below the working directory, where weights usually lie.
@@ -23,52 +23,89 @@ class Model:
     Attributes:
         file: name of the checkpoint as Meta publishes it.
         bytes: its size.
+        sha256: of its content.
         memory: bytes that a process needs at its peak on a CPU, weights included.
         stock_memory: the same without the fast way.
     """
 
     file: str
     bytes: int
+    sha256: str
     memory: int
     stock_memory: int
 
     @property
     def url(self) -> str:
-        """Where Meta publishes the checkpoint."""
-        return DOWNLOADS + self.file
+        """Where the checkpoint comes from: Meta, or the mirror that `MASKMILL_WEIGHTS_URL` names."""
+        return (os.environ.get("MASKMILL_WEIGHTS_URL") or DOWNLOADS).rstrip("/") + "/" + self.file
 
 
 MODELS: Mapping[str, Model] = {
-    "vit_b": Model("sam_vit_b_01ec64.pth", 375042383, 1_500_000_000, 4_000_000_000),
-    "vit_l": Model("sam_vit_l_0b3195.pth", 1249524607, 2_400_000_000, 5_700_000_000),
-    "vit_h": Model("sam_vit_h_4b8939.pth", 2564550879, 3_900_000_000, 7_000_000_000),
+    "vit_b": Model(
+        "sam_vit_b_01ec64.pth",
+        375042383,
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        1_500_000_000,
+        4_000_000_000,
+    ),
+    "vit_l": Model(
+        "sam_vit_l_0b3195.pth",
+        1249524607,
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        2_400_000_000,
+        5_700_000_000,
+    ),
+    "vit_h": Model(
+        "sam_vit_h_4b8939.pth",
+        2564550879,
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        3_900_000_000,
+        7_000_000_000,
+    ),
 }
 
 
-def find_checkpoint(model: str, folder: Path | None = None) -> Path:
-    """Look for Meta's checkpoint of this model, by its published name.
+def find_checkpoint(model: str, folder: Path | None = None) -> Path | None:
+    """Meta's checkpoint of this model, by its published name, if it lies in a usual place.
 
     Args:
         model: a key of `MODELS`.
         folder: the pipeline file's, looked into first.
+    """
+    places = (place / MODELS[model].file for place in usual_places(folder))
+    return next((path for path in places if path.is_file()), None)
+
+
+def usual_places(folder: Path | None = None) -> Iterator[Path]:
+    """Where weights are looked for, in this order: beside the pipeline file, here, torch hub's cache, ours."""
+    for root in [Path()] if folder is None else [folder, Path()]:
+        yield from (root / name for name in USUAL_FOLDERS)
+    yield torch_hub_folder()
+    yield weights_folder()
+
+
+def weights_folder() -> Path:
+    """Where downloaded and added weights lie."""
+    return cache_folder() / "weights"
+
+
+def obtain(model: str, folder: Path | None, say: Callable[[str], None]) -> Path:
+    """Download Meta's checkpoint of this model, verified.
+
+    Args:
+        model: a key of `MODELS`.
+        folder: where to; None: `weights_folder`.
+        say: told what goes on.
 
     Raises:
-        PipelineError: it is nowhere; says where to get it and where to put it.
+        PipelineError: it cannot be had, or cannot be written.
     """
+    from .download import download
+
     published = MODELS[model]
-    roots = [Path()] if folder is None else [folder, Path()]
-    folders = [root / name for root in roots for name in USUAL_FOLDERS]
-    for place in [*folders, torch_hub_folder()]:
-        if (path := place / published.file).is_file():
-            return path
-    raise PipelineError(
-        Problem(
-            f"no weights for {model}: {published.file} is not beside the pipeline file, nor in"
-            f" {', '.join(str(place) for place in [*folders, torch_hub_folder()])}",
-            hint=f"download {published.url} ({published.bytes / 1e6:.0f} MB) into {Path('weights').absolute()},"
-            " or name a file with `checkpoint:`",
-        )
-    )
+    path = (folder or weights_folder()) / published.file
+    download(published.url, path, published.bytes, published.sha256, say)
+    return path
 
 
 def torch_hub_folder() -> Path:

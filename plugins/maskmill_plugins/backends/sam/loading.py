@@ -67,6 +67,20 @@ def load_model(model: str, checkpoint: Path) -> SamModel:
     return sam.eval().requires_grad_(False)
 
 
+def architecture(checkpoint: Path) -> str:
+    """The key of `MODELS` whose weights a file holds.
+
+    Raises:
+        PipelineError: as of `load_model`, and if it fits none of them.
+    """
+    weights = read_weights(checkpoint)
+    misfits = {model: _misfit(_skeleton(model), weights) for model in MODELS}
+    for model, misfit in misfits.items():
+        if not misfit:
+            return model
+    raise PipelineError(Problem(f"{checkpoint} holds no weights of SAM: {misfits['vit_b']}"))
+
+
 def _skeleton(model: str) -> SamModel:
     """The architecture without memory for its weights."""
     import segment_anything

@@ -13,10 +13,10 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt, hookimpl
-from maskmill.stages import worker_threads
+from maskmill.stages import Network, worker_threads
 
 from .cache import EmbeddingCache, embeddings_folder, entry_name
-from .checkpoints import MODELS, file_sha256, find_checkpoint
+from .checkpoints import MODELS, file_sha256, find_checkpoint, obtain, weights_folder
 from .loading import load_model, pick_device
 from .segmenter import FloatArray, Multimask, Segmenter
 
@@ -32,8 +32,9 @@ class Sam(Backend):
     )
     checkpoint: Literal["auto"] | Path = Field(
         "auto",
-        description="the weights, a .pth or .safetensors file; auto looks for the published file beside the pipeline"
-        " file, in the working directory, in weights/ and checkpoints/ there, and in torch hub's cache",
+        description="the weights: a .pth or .safetensors file, or the name of one added by `maskmill weights add`; auto"
+        " looks for the published file beside the pipeline file, in the working directory, in weights/ and checkpoints/"
+        " there, in torch hub's cache and in ours, and downloads it if it is nowhere",
         json_schema_extra=NO_EFFECT,  # the file's content counts, by model_id, not where it lies
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -99,6 +100,8 @@ class Sam(Backend):
             return [self._needs_cuda(self.device)]
         if self.compile and importlib.util.find_spec("triton") is None:
             return [Problem("compile: true needs the package 'triton', which PyTorch brings along on Linux")]
+        if self._to_download():
+            return self._download_announced()
         try:
             path = self.checkpoint_path()
         except PipelineError as error:
@@ -107,13 +110,26 @@ class Sam(Backend):
             return [Problem(f"{path} needs the package 'safetensors'", hint="pip install safetensors")]
         return []
 
+    def reaches(self) -> Network:
+        """The internet, if weights have to be downloaded."""
+        return "internet" if self._to_download() else "none"
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Download the weights that `auto` did not find.
+
+        Raises:
+            PipelineError: they cannot be had.
+        """
+        if self._to_download():
+            obtain(self.model, None, say)
+
     def model_id(self) -> str:
-        """SHA-256 of the checkpoint file.
+        """SHA-256 of the checkpoint file, also of one that is still to be downloaded.
 
         Raises:
             PipelineError: there is no such file.
         """
-        return file_sha256(self.checkpoint_path())
+        return MODELS[self.model].sha256 if self._to_download() else file_sha256(self.checkpoint_path())
 
     def memory_per_worker(self) -> int:
         """Peak of a process that works on one image with this model, measured on a CPU."""
@@ -124,18 +140,33 @@ class Sam(Backend):
         """The weights' file.
 
         Raises:
-            PipelineError: it does not exist; says where it was looked for and where to get it.
+            PipelineError: it does not exist.
         """
         if self.checkpoint == "auto":
-            return find_checkpoint(self.model, self._folder)
-        if not self.checkpoint.is_file():
-            raise PipelineError(
-                Problem(
-                    f"the checkpoint '{self.checkpoint}' does not exist",
-                    hint=f"Meta's {self.model} is published at {MODELS[self.model].url}",
-                )
-            )
-        return self.checkpoint
+            found = find_checkpoint(self.model, self._folder)
+            if found is None:
+                raise PipelineError(Problem(f"there are no weights for {self.model}", hint=self._by_hand()))
+            return found
+        if self.checkpoint.is_file():
+            return self.checkpoint
+        added = weights_folder() / self.checkpoint.name
+        if self.checkpoint.parent == (self._folder or Path()) and added.is_file():
+            return added
+        raise PipelineError(Problem(f"the checkpoint '{self.checkpoint}' does not exist", hint=self._by_hand()))
+
+    def _to_download(self) -> bool:
+        return self.checkpoint == "auto" and find_checkpoint(self.model, self._folder) is None
+
+    def _download_announced(self) -> list[Problem]:
+        published = MODELS[self.model]
+        if importlib.util.find_spec("httpx") is None:
+            text = f"{published.file} is nowhere, and without the package 'httpx' it cannot be downloaded"
+            return [Problem(text, hint=f"pip install httpx, or {self._by_hand()}")]
+        text = f"{published.file} ({published.bytes / 1e6:.0f} MB) will be downloaded from {published.url}"
+        return [Problem(f"{text} into {weights_folder()}", hint=self._by_hand(), warning=True)]
+
+    def _by_hand(self) -> str:
+        return f"{MODELS[self.model].file} may also be put into {Path('weights').absolute()}"
 
     def open(self) -> None:
         """Load the model.
@@ -232,9 +263,11 @@ def register_backends(register: Callable[[str, type[Backend]], None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add `maskmill cache` and `maskmill selftest`."""
+    """Add `maskmill cache`, `maskmill selftest` and `maskmill weights`."""
     from .cache_command import cache
     from .selftest import selftest
+    from .weights_command import weights
 
     cli.add_command(cache)
     cli.add_command(selftest)
+    cli.add_command(weights)

@@ -1,0 +1,64 @@
+"""What the stages of a run will cost, where one of them says so, and whether the user has to agree first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from ..errors import PipelineError
+from ..images import ImageRef
+from ..spec import Config, Use
+from ..stages import PromptSource, Stage
+from .ledger import NAME, Ledger
+from .plan import Plan, RunRequest
+
+
+def forecasts(config: Config, request: RunRequest) -> list[str]:
+    """The lines that the stages have to say about the images that are to do."""
+    return [
+        f"{use.name}: {line}"
+        for use, refs in _asked_for(config, request, "forecast")
+        for line in use.stage.forecast(refs, config.output)
+    ]
+
+
+def ask_first(config: Config, request: RunRequest) -> None:
+    """Do nothing, unless a stage objects and the user did not say `--yes`.
+
+    Raises:
+        PipelineError: what the stages object to.
+    """
+    if request.yes:
+        return
+    problems = [
+        config.problem(use.loc, f"{use.role} {use.name!r}: {text}", "to start it all the same: --yes")
+        for use, refs in _asked_for(config, request, "objection")
+        if (text := use.stage.objection(refs, config.output))
+    ]
+    if problems:
+        raise PipelineError(*problems)
+
+
+def _asked_for(
+    config: Config, request: RunRequest, method: Literal["forecast", "objection"]
+) -> Iterator[tuple[Use, list[ImageRef]]]:
+    """Each stage that has this method of its own, with the images that it will be given."""
+    uses = [use for use in config.uses() if getattr(type(use.stage), method) is not getattr(Stage, method)]
+    if not uses:
+        return
+    refs = list(_due(config, request))
+    for use in uses:
+        before: list[PromptSource] = []
+        if use in config.prompts and config.combine == "first":
+            earlier = config.prompts[: config.prompts.index(use)]
+            before = [other.stage for other in earlier if isinstance(other.stage, PromptSource)]
+        yield use, [ref for ref in refs if not any(source.has_answer(ref) for source in before)]
+
+
+def _due(config: Config, request: RunRequest) -> Iterator[ImageRef]:
+    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()))
+    if request.fresh or not (config.output / NAME).exists():
+        yield from (ref for batch in plan.batches(None) for ref, _, due in batch if due)
+        return
+    with Ledger.open_existing(config.output) as ledger:
+        yield from (ref for batch in plan.batches(ledger, listed=False) for ref, _, due in batch if due)

@@ -1,0 +1,94 @@
+"""A web server on this machine that serves one file, and misbehaves as it is told."""
+
+import contextlib
+import http.server
+import threading
+import time
+
+
+class Breaking(http.server.ThreadingHTTPServer):
+    """Serves `content` at every path.
+
+    Attributes:
+        script: what each next request meets; the last one for ever. An int: the connection breaks after
+            so many bytes; "ok", "stall", "no range", "wrong range", "longer", "lies longer", "lies shorter",
+            "html", "wrong bytes", or a status such as "503".
+        requests: the Range header of each request, "" without one.
+        sent: bytes of content that were sent.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = content
+        self.script = ["ok"]
+        self.requests = []
+        self.sent = 0
+        self.pace = 0.0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/weights"
+
+    def handle_error(self, request, client_address):
+        """A client that went away is no news."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append(self.headers.get("Range", ""))
+        act = server.script.pop(0) if len(server.script) > 1 else server.script[0]
+        if isinstance(act, str) and act.isdigit():
+            self.send_error(int(act))
+            return
+        content = server.content
+        if act == "html":
+            content = b"<html>log in first</html>"
+        if act == "wrong bytes":
+            content = bytes(len(content))
+        start = 0
+        if (wanted := self.headers.get("Range")) and act not in ("no range", "html"):
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        self.answer(act, content, start, bool(wanted) and act not in ("no range", "html"))
+
+    def answer(self, act, content, start, partial):
+        body = content[start:]
+        self.send_response(206 if partial else 200)
+        shown = 7 if act == "wrong range" else start
+        if partial:
+            self.send_header("Content-Range", f"bytes {shown}-{len(content) - 1}/{len(content)}")
+        length = len(body) + {"lies longer": 1000, "lies shorter": -1000}.get(act, 0)
+        if act == "longer":
+            body += b"more"
+        else:
+            self.send_header("Content-Length", str(length))
+        self.send_header("Content-Type", "text/html" if act == "html" else "application/octet-stream")
+        self.end_headers()
+        stop = act if isinstance(act, int) else len(body) // 2 if act == "stall" else len(body)
+        for at in range(0, stop, 4096):
+            piece = body[at : min(at + 4096, stop)]
+            self.wfile.write(piece)
+            self.server.sent += len(piece)
+            time.sleep(self.server.pace)
+        self.wfile.flush()
+        if act == "stall":
+            time.sleep(3)
+
+
+@contextlib.contextmanager
+def serving(content):
+    """A `Breaking` server, running."""
+    server = Breaking(content)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,78 @@
+"""Everything mode with the real architecture of ViT-B and 8×8 points, against `SamAutomaticMaskGenerator`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import small_sam
+
+from maskmill import Grid, Mask, Prompt
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+#: Random weights predict IoUs around 0 and logits far below 1.
+GRID = Grid(
+    points_per_side=8,
+    pred_iou_thresh=0.05,
+    stability_score_thresh=0.05,
+    stability_score_offset=0.02,
+    box_nms_thresh=0.97,
+)
+THRESHOLD = 0.2
+
+
+@pytest.fixture
+def sam():
+    """Random weights whose masks follow their point: sharp attention, and a threshold that few pixels pass."""
+    import torch
+    from segment_anything import sam_model_registry
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sam = small_sam.randomise(sam_model_registry["vit_b"](), logits=1)
+    with torch.no_grad():
+        for name, parameter in sam.mask_decoder.transformer.named_parameters():
+            if ("cross_attn" in name or "final_attn" in name) and name.endswith("q_proj.weight"):
+                parameter.mul_(20)
+    sam.mask_threshold = THRESHOLD
+    yield sam
+    torch.set_num_threads(before)
+
+
+def near(value: float, threshold: float) -> bool:
+    return abs(value - threshold) < 1e-4
+
+
+def test_the_fast_way_finds_what_the_generator_finds(sam):
+    from segment_anything import SamAutomaticMaskGenerator
+
+    from maskmill_plugins.backends.sam.fast import FastSegmenter
+
+    pixels = small_sam.photo(400, 600, seed=1)
+    records = SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **asdict(GRID)).generate(pixels)
+    segmenter = FastSegmenter(sam)
+    found = segmenter.everything(segmenter.embed(pixels), pixels, Prompt(grid=GRID))
+    expected = [
+        (Mask((400, 600), one["segmentation"]["counts"]).array, one["predicted_iou"], one["stability_score"])
+        for one in records
+    ]
+    assert len(expected) > 3
+    missing = [
+        (score, stability)
+        for array, score, stability in expected
+        if not any((array != mask.array).sum() <= 5 and abs(mask.score - score) < 1e-4 for mask in found)
+    ]
+    unjustified = [
+        (score, stability)
+        for score, stability in missing
+        if not (near(score, GRID.pred_iou_thresh) or near(stability, GRID.stability_score_thresh))
+    ]
+    assert unjustified == []
+    assert len(missing) <= 1, "the threshold is met by chance only"
+    assert abs(len(found) - len(expected)) <= len(missing) + 1
+    assert np.mean([array.sum() for array, *_ in expected]) > 50
