@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,11 +152,81 @@ def test_a_link_to_nothing_is_an_image_that_fails(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_a_pipe_is_left_out_with_a_warning(tmp_path: Path) -> None:
+def test_pipes_sockets_and_devices_are_left_out_with_a_warning_each(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(tmp_path / "socket.jpg"))  # the whole path may be too long for a socket
+        dataset = Dataset((".",), tmp_path)
+        assert [ref.key for ref in dataset] == ["a.jpg"]
+    for name in ("pipe.jpg", "endless.jpg", "socket.jpg"):
+        assert sum(f"{name} is no file" in text for text in dataset.warnings) == 1
+    assert len(dataset.warnings) == 3
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["pipe.jpg", "pipe.txt", "pipe.csv"])
+def test_a_pipe_is_no_entry_of_a_dataset(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert f"{name}' is neither a folder nor" in refused(tmp_path, name)
+    assert "neither" in str(Dataset((name,), tmp_path).check()[0])
+
+
+@POSIX
+def test_a_pipe_in_a_list_fails_as_an_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    write(tmp_path / "l.txt", "pipe.jpg")
+    (ref,) = Dataset(("l.txt",), tmp_path)
+    with pytest.raises(ImageReadError, match=r"pipe\.jpg is no file"):
+        ref.read()
+
+
+@POSIX
+def test_a_folder_that_vanishes_during_the_listing_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b/1.jpg", "c/d/2.jpg", "z/3.jpg")
     dataset = Dataset((".",), tmp_path)
-    assert list(dataset) == []
-    assert "pipe.jpg is no file" in dataset.warnings[0]
+    images = iter(dataset)
+    assert next(images).key == "a.jpg"
+    shutil.rmtree(tmp_path / "b")
+    shutil.rmtree(tmp_path / "c")
+    (tmp_path / "c").write_bytes(b"a file by now")
+    assert [ref.key for ref in images] == ["z/3.jpg"]
+    assert ["b: No such file" in dataset.warnings[0], "c: Not a directory" in dataset.warnings[1]] == [True, True]
+
+
+@POSIX
+def test_all_that_is_below_may_vanish_during_the_listing(tmp_path: Path) -> None:
+    fill(tmp_path, "p/a.jpg", "p/b/1.jpg")
+    images = iter(Dataset(("p",), tmp_path))
+    next(images)
+    shutil.rmtree(tmp_path / "p")
+    assert list(images) == []
+
+
+@POSIX
+def test_folders_deeper_than_a_path_can_be_are_left_out(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=place)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    dataset = Dataset((".",), tmp_path)
+    assert [ref.key for ref in dataset] == ["a.jpg"]
+    assert len(dataset.warnings) == 1 and "File name too long" in dataset.warnings[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+@pytest.mark.parametrize(
+    "name", ["a\nb.jpg", "\x1b[31m.jpg", "\t.jpg", " .jpg", "a\\b.jpg", "\u202egpj.jpg"], ids=ascii
+)
+def test_names_with_control_characters_are_names(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "p", name)
+    (ref,) = Dataset(("p",), tmp_path)
+    assert ref.read() == b"x" and ref.uri == str(tmp_path / "p" / ref.key)
 
 
 def test_an_unreadable_folder_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

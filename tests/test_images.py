@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -13,8 +16,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import Image, ImageReadError, ImageRef
-from maskmill.images import SUFFIXES, decode, package_path
+from maskmill import Image, ImageReadError, ImageRef, decoder
+from maskmill.decoder import decode
+from maskmill.images import SUFFIXES, package_path
 
 
 def encoded(picture: PIL.Image.Image, kind: str, **options: Any) -> bytes:
@@ -253,6 +257,89 @@ def test_damaged_files_raise_nothing_but_image_read_error(kind: str) -> None:
             assert pixels.ndim == 3 and pixels.shape[2] == 3
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_strips_join_without_a_seam(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = NOISE.resize((31, 23))
+    noise.putalpha(noise.convert("L"))
+    made = PIL.Image.fromarray(RAMP[:23, :31]) if mode == "I;16" else noise.convert(mode)
+    try:
+        data = encoded(made, kind, transparency=3) if mode == "P" else encoded(made, kind)
+    except (OSError, ValueError):
+        pytest.skip(f"{kind} has no {mode}")
+    whole = decode(data)
+    monkeypatch.setattr(decoder, "STRIP", 31 * 5)
+    np.testing.assert_array_equal(decode(data), whole)
+    monkeypatch.setattr(decoder, "STRIP", 1)
+    np.testing.assert_array_equal(decode(data), whole)
+
+
+LONG = zlib.compress(bytes(3_000_000))
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [(b"zTXt", b"a\0\0" + LONG), (b"iTXt", b"a\0\1\0\0\0" + LONG), (b"iCCP", b"a\0\0" + LONG)],
+    ids=["text", "international text", "profile"],
+)
+def test_metadata_that_inflate_to_megabytes_leave_the_pixels_alone(name: bytes, content: bytes) -> None:
+    bare = png(1, 1, 8, 2, b"\0\1\2\3")
+    chunk = png_chunk(name, content)
+    for place in (33, -12):  # behind the header, and before the end
+        assert decode(bare[:place] + chunk + bare[place:]).tolist() == [[[1, 2, 3]]]
+
+
+def progressive(scans: int) -> bytes:
+    """A JPEG whose last scan comes so often that there are this many."""
+    data = encoded(NOISE, "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    more = scans - data.count(b"\xff\xda")
+    return data[:-2] + data[last:-2] * more + data[-2:]
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    assert decode(progressive(decoder.MAX_SCANS)).shape == (64, 64, 3)
+    with pytest.raises(ImageReadError, match="a JPEG file of 101 scans; no more than 100 are decoded"):
+        decode(progressive(decoder.MAX_SCANS + 1))
+
+
+def test_what_only_looks_like_scans_of_a_jpeg_does_no_harm() -> None:
+    data = encoded(NOISE, "JPEG", progressive=True, restart_marker_blocks=1)
+    looks = b"\xff\xda" * 200
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(looks)) + looks
+    for odd in (data[:2] + comment + data[2:], data + looks, data[:2] + b"\xff" * 9 + comment + data[2:]):
+        np.testing.assert_array_equal(decode(odd), decode(data))
+
+
+def test_a_damaged_png_with_texts_fails_for_its_pixels() -> None:
+    data = png(8, 8, 8, 2, b"\0" * 10, (b"tEXt", b"a\0b"))
+    with pytest.raises(ImageReadError, match="damaged or truncated PNG file: image file is truncated"):
+        decode(data)
+
+
+def test_libtiff_gives_its_reason_in_the_failure_and_not_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encoded(NOISE, "TIFF", compression="tiff_lzw"))
+    data[3000:6000] = bytes(3000)
+    with pytest.raises(ImageReadError, match=r"damaged or truncated TIFF file: .*(LZW|code|Not enough)"):
+        decode(bytes(data))
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
+
+
+def test_tiff_is_read_by_a_process_without_a_standard_error() -> None:
+    code = "import os, sys; os.close(2); from maskmill.decoder import decode; decode(sys.stdin.buffer.read())"
+    data = encoded(NOISE, "TIFF", compression="tiff_lzw")
+    assert subprocess.run([sys.executable, "-c", code], input=data, check=False).returncode == 0
+
+
+def test_pillows_remarks_on_damaged_files_do_not_reach_the_terminal() -> None:
+    code = "import sys; from maskmill.decoder import decode; decode(sys.stdin.buffer.read())"
+    data = tiff({256: 1, 257: 1, 258: 8, 262: 1, 277: 65535, 278: 1}, b"\0\0")
+    ended = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
+    assert b"ImageReadError" in ended.stderr
+    assert b"More samples per pixel" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     "data, reason",
     [
@@ -352,6 +439,23 @@ def test_a_folder_or_a_null_byte_for_a_path_fails_that_image(tmp_path: Path) -> 
     for uri in (str(tmp_path), f"{tmp_path}/a\0.jpg"):
         with pytest.raises(ImageReadError, match="cannot read"):
             ImageRef(uri, "a").read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "endless.jpg"):
+        with pytest.raises(ImageReadError, match=f"{name} is no file but a pipe, socket or device"):
+            ImageRef(str(tmp_path / name), name).read()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs sparse files")
+def test_a_file_beyond_the_memory_fails_alone(tmp_path: Path) -> None:
+    with (tmp_path / "vast.jpg").open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(ImageReadError, match="not enough memory to read its 8796093022208 bytes"):
+        ImageRef(str(tmp_path / "vast.jpg"), "vast.jpg").read()
 
 
 def test_a_package_uri_reads_the_file_inside() -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .asking import Asked, ask
+from .decoder import MAX_PIXELS
 from .errors import ImageError, MaskmillError, PluginError, PromptError, StopRun
-from .images import MAX_PIXELS, Image, ImageRef
+from .images import Image, ImageRef
 from .masks import Mask
 from .prompts import Prompt
 from .results import Artifact, Failure, ImageResult, load_result, store_result

@@ -124,7 +124,7 @@ class Dataset:
         if path.is_dir():
             prefix = "" if package is None else f"{package}/"
             return _Entry(number, text, path, PACKAGE if package else str(path / "_")[:-1], prefix, pattern or ALL)
-        if pattern or path.suffix.lower() not in SUFFIXES | READERS.keys():
+        if pattern or path.suffix.lower() not in SUFFIXES | READERS.keys() or not path.is_file():
             kinds = "an image nor a list (.txt, .csv, .jsonl)"
             raise DatasetError(Problem(f"the dataset '{path}' is neither a folder nor {kinds}"))
         return _Entry(number, text, path, place if package else str(path), package or path.name, None)

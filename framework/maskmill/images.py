@@ -1,49 +1,23 @@
-"""Images: where one is (`ImageRef`), its pixels (`Image`), and the one decoder.
-
-Every part of maskmill decodes through `decode`, so that a file which opens in one place
-opens in all of them, with the same pixels. Pillow does the work.
-"""
+"""Images: where one is (`ImageRef`), and its pixels (`Image`)."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import os
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
+from .decoder import MAX_PIXELS, decode
 from .errors import ImageReadError
 
 #: What a dataset takes for an image, lower case.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-#: Images of more pixels are refused before they are decoded (3 bytes each in memory).
-MAX_PIXELS = 250_000_000
 PACKAGE = "package:"
-
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
-_pillow = threading.Lock()
-
-#: EXIF orientation -> what brings the picture upright.
-_UPRIGHT = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
-}
-_ORIENTATION, _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 274, 258, 259, 262, 284  # TIFF and EXIF tags
 
 #: Where a package is not installed by its import name.
 _INSTALLED_BY = {"skimage": "maskmill[samples]"}
@@ -78,8 +52,8 @@ class ImageRef:
             OSError: the file is gone.
             ImageReadError: the package of a `package:` uri is not installed.
         """
-        stat = os.stat(self.path if self.uri.startswith(PACKAGE) else self.uri)  # noqa: PTH116 - once an image
-        return stat.st_size, stat.st_mtime_ns
+        about = os.stat(self.path if self.uri.startswith(PACKAGE) else self.uri)  # noqa: PTH116 - once an image
+        return about.st_size, about.st_mtime_ns
 
     def read(self) -> bytes:
         """The file's bytes.
@@ -87,10 +61,18 @@ class ImageRef:
         Raises:
             ImageReadError: the file cannot be read, or is empty.
         """
+        size = 0
         try:
-            data = self.path.read_bytes()
+            path = self.path
+            about = path.stat()
+            if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # reading might never end
+                raise ImageReadError(f"{self.uri} is no file but a pipe, socket or device")
+            size = about.st_size
+            data = path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             raise ImageReadError(f"cannot read {self.uri}: {getattr(error, 'strerror', None) or error}") from None
+        except MemoryError:
+            raise ImageReadError(f"{self.uri}: not enough memory to read its {size} bytes") from None
         if not data:
             raise ImageReadError(f"{self.uri} is empty (0 bytes)")
         return data
@@ -186,110 +168,3 @@ def package_path(uri: str) -> Path:
         raise ImageReadError(f"{uri}: a path inside a package is relative and has no '..'")
     places = [Path(folder, inside) for folder in spec.submodule_search_locations]
     return next((place for place in places if place.exists()), places[0])
-
-
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """Decode an image file's bytes to uint8 (H, W, 3) RGB, upright.
-
-    EXIF orientation is applied; transparency is laid on white; of an animation, or a file of
-    several pages, the first is taken. 16-bit gray is divided by 257 and rounded, without
-    stretching; of 16-bit colours Pillow keeps the high byte, at most one level apart from
-    that. Colour profiles are not applied.
-
-    Args:
-        data: the bytes of a JPEG, PNG, BMP, TIFF, WebP or GIF file.
-        max_pixels: larger images are refused, by their header, before decoding.
-
-    Raises:
-        ImageReadError: not such an image, truncated, too large, or of a kind without
-            a fixed range of values (floating point, 32-bit, signed).
-    """
-    if not data:
-        raise ImageReadError("the file is empty (0 bytes)")
-    with _alone_in_pillow():
-        picture = _open(data)
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise ImageReadError(
-                f"{width}×{height} is {width * height / 1e6:.0f} million pixels; at most"
-                f" {max_pixels / 1e6:.0f} million are decoded (run: {{max_pixels: ...}} raises the limit)"
-            )
-        try:
-            _refuse_garbled(picture)
-            PIL.Image.MAX_IMAGE_PIXELS = max_pixels  # tiles and frames may be larger than the header said
-            picture.load()
-            return np.ascontiguousarray(_rgb(_upright(picture)), dtype=np.uint8)
-        except ImageReadError:
-            raise
-        except MemoryError:
-            raise ImageReadError(f"not enough memory to decode {width}×{height} pixels") from None
-        except Exception as error:  # damaged files raise nearly anything
-            raise ImageReadError(f"damaged or truncated {picture.format} file: {error}") from None
-
-
-@contextmanager
-def _alone_in_pillow() -> Iterator[None]:
-    """One decoding at a time in a process: Pillow's limit and Python's warning filters are global."""
-    with _pillow, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata is no news; the pixels decide
-        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
-
-
-def _open(data: bytes) -> PIL.Image.Image:
-    try:
-        return PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
-    except PIL.UnidentifiedImageError:
-        for name in _FORMATS:  # the signature may be right and the rest unknown to Pillow
-            accept = PIL.Image.OPEN[name][1]
-            if accept is not None and accept(data[:16]):
-                raise ImageReadError(f"a {name} file whose header is damaged or of an unsupported kind") from None
-        raise ImageReadError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from None
-    except Exception as error:
-        raise ImageReadError(f"not a readable image: {error}") from None
-
-
-def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
-    # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails where they are odd.
-    try:
-        method = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # unreadable EXIF says nothing about orientation
-        return picture
-    return picture if method is None else picture.transpose(method)
-
-
-def _rgb(picture: PIL.Image.Image) -> npt.NDArray[Any]:
-    if picture.mode.startswith("I;16"):
-        return _from_gray_16(picture)
-    if picture.mode in ("I", "F"):
-        raise ImageReadError(
-            "pixels of floating-point, signed or 32-bit type have no fixed range; convert the image to 8 or 16 bits"
-        )
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        ground = PIL.Image.new("RGBA", picture.size, "white")
-        picture = PIL.Image.alpha_composite(ground, picture)
-    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
-
-
-def _from_gray_16(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-    """16-bit gray divided by 257 (12-bit by 4095/255), rounded."""
-    tags = getattr(picture, "tag_v2", {})
-    top = (1 << tags.get(_BITS, (16,))[0]) - 1
-    values = np.asarray(picture).astype(np.uint32)
-    gray = ((values * 255 + top // 2) // top).astype(np.uint8)
-    if tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow turns only 8-bit gray round
-        gray = 255 - gray
-    if (clear := picture.info.get("transparency")) is not None:  # PNG: one gray value is transparent
-        gray[values == clear] = 255
-    return np.repeat(gray[:, :, None], 3, axis=2)
-
-
-def _refuse_garbled(picture: PIL.Image.Image) -> None:
-    """Pillow misreads 16-bit TIFF planes that are not compressed: noise instead of an error."""
-    tags = getattr(picture, "tag_v2", {})
-    if tags.get(_PLANES) == 2 and tags.get(_BITS, (8,))[0] > 8 and tags.get(_COMPRESSION, 1) == 1:
-        raise ImageReadError("an uncompressed 16-bit TIFF in planes is not supported; save it interleaved")

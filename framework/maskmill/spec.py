@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from .decoder import MAX_PIXELS
 from .document import Document, Loc
 from .errors import PluginError, Problem
-from .images import MAX_PIXELS, PACKAGE
+from .images import PACKAGE
 from .plugins import Entry, Registry
 from .run.fingerprint import Fingerprints
 from .stages import Backend, Filter, PromptSource, Stage, Stages, Writer

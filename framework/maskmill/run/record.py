@@ -118,7 +118,8 @@ class Recorder:
         if item.lost >= MAX_TRIES:
             self.quarantine(item, kind, message, stack)
         elif not self.options.quiet:
-            self.progress.say(f"{key}: try {item.lost} of {MAX_TRIES} ended: {lost.reason or kind}")
+            why = f"took longer than {self.config.run.timeout:g} s" if kind == "Timeout" else lost.reason or kind
+            self.progress.say(f"{key}: try {item.lost} of {MAX_TRIES} ended: {why}")
 
     def quarantine(self, item: Item, kind: str, message: str, stack: str = "") -> None:
         """Put an image aside that took its process down."""
