@@ -70,8 +70,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/html" if act == "html" else "application/octet-stream")
         self.end_headers()
         stop = act if isinstance(act, int) else len(body) // 2 if act == "stall" else len(body)
-        for at in range(0, stop, 4096):
-            piece = body[at : min(at + 4096, stop)]
+        size = 4096 if self.server.pace else 1 << 20
+        for at in range(0, stop, size):
+            piece = body[at : min(at + size, stop)]
             self.wfile.write(piece)
             self.server.sent += len(piece)
             time.sleep(self.server.pace)

@@ -78,7 +78,10 @@ class Mill:
     def reference(self):
         """The files of an undisturbed run of the same pipeline, made elsewhere, without processes."""
         elsewhere = self.folder / "reference"
-        arguments = ["-q", "-o", str(elsewhere), "--set", "run.engine=inline"]
+        arguments = ["-q", "-o", str(elsewhere), "--set", "run.engine=inline", "--set", "backend.seconds=0"]
+        if "use: ahead" in self.project.file.read_text(encoding="utf-8"):
+            arguments += ["--set", "prompts.0.seconds=0"]
+        arguments += ["--set", "writers.0.finish_seconds=0"]
         environ = {**os.environ, "PYTHONUTF8": "1", "MILL_COUNTS": ""}
         subprocess.run(
             [sys.executable, "-m", "maskmill", "run", str(self.project.file), *arguments],

@@ -81,7 +81,9 @@ def test_whatever_takes_a_process_down_is_tried_three_times(mill, place):
     for name, (status, tries, kind) in DEADLY.items():
         key = f"{folder}{name}.png"
         assert statuses[key] == status, said
-        assert mill.tries(key, place) == tries
+        assert tries <= mill.tries(key, place) <= tries + (place == "lane"), (
+            "beside others, nobody knows whose fault it is"
+        )
         assert kind is None or failures[key]["type"] == kind
     assert "in act" in failures[f"{folder}hang.png"]["traceback"] or place == "lane", "it shows where it hung"
     assert all(statuses[key] == "done" and mill.tries(key) == 1 for key in INNOCENT)
@@ -140,19 +142,20 @@ def test_what_cannot_be_opened_is_the_runs_fault(mill, mode, opening, text):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_to_the_whole_group_drains(mill, mode, number):
-    mill.many(30)
-    mill.write(mode, backend="seconds: 0.15", source="seconds: 0.05")
+    total = 16
+    mill.many(total)
+    mill.write(mode, backend="seconds: 0.2", source="seconds: 0.05")
     reference = mill.reference()
     process = mill.start()
-    wait_until(lambda: mill.finished() >= 4)
+    wait_until(lambda: mill.finished() >= 3)
     os.killpg(process.pid, number)
     code, said = mill.end(process)
     assert code == 130, said
     assert "To go on:" in said
-    assert 4 <= len(mill.statuses()) < 30
+    assert 3 <= len(mill.statuses()) < total
     assert set(mill.statuses().values()) == {"done"}
     assert mill.run()[0] == 0
-    assert all(mill.tries(f"{n:03}.png") == 1 for n in range(30)), "what was in work ended first"
+    assert all(mill.tries(f"{n:03}.png") == 1 for n in range(total)), "what was in work ended first"
     mill.assert_tidy()
     mill.assert_resumes(reference)
 

@@ -46,7 +46,7 @@ def pull(models: tuple[str, ...], folder: Path | None) -> None:
 
 
 @weights.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="What it is called from now on; left out: as FILE.")
 def add(file: Path, name: str | None) -> None:
     """Take a checkpoint into the cache, such as a fine-tuned one: use it as `checkpoint: NAME`."""
