@@ -1,0 +1,83 @@
+"""A thousand pictures through `qwen` against a server on this machine that throttles, fails and talks nonsense.
+
+    python benchmarks/qwen_storm.py [IMAGES] [SECONDS]
+
+The server answers after SECONDS (0.5), and to 5 % of the calls with 429, to 2 % with 500, to 1 % with garbage.
+Says what was measured at the server: calls, the most at once, the most in a minute, what the backend waited,
+and whether the budget counted what the server did.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from qwen_wire import ERRORS, KEY, OK, Act, Call, Wire  # noqa: E402 - of the tests
+
+from maskmill import Pipeline, testing  # noqa: E402 - as above
+from maskmill_plugins.prompts.qwen.budget import spent_in  # noqa: E402 - as above
+
+CONCURRENCY = 16
+RPM = 1500
+
+PIPELINE = """
+dataset: photos
+prompts:
+  - use: qwen
+    provider: openai
+    base_url: {url}
+    api_key: ${{STORM_KEY}}
+    find: [vehicle]
+    concurrency: {concurrency}
+    rpm: {rpm}
+    budget: {{calls: {calls}}}
+backend: grabcut
+output: out
+run: {{jobs: 1}}
+"""
+
+
+def storm(seconds: float) -> object:
+    """The server's moods."""
+    chance = random.Random(0)
+
+    def answer(call: Call) -> Act:
+        kind = chance.random()
+        if kind < 0.05:
+            return ERRORS["throttled for 1 s"] if kind < 0.025 else ERRORS["throttled"]
+        if kind < 0.07:
+            return ERRORS["internal"]
+        return Act("I see a vehicle." if kind < 0.08 else OK.text, seconds=seconds)
+
+    return answer
+
+
+def main(images: int = 1000, seconds: float = 0.5) -> None:
+    """Run it and say how it went."""
+    with tempfile.TemporaryDirectory() as folder, Wire() as wire:
+        base = Path(folder)
+        os.environ |= {"MASKMILL_CACHE": str(base / "cache"), "STORM_KEY": KEY}
+        wire.answer = storm(seconds)
+        for number in range(images):
+            testing.write_picture(base / f"photos/{number:05}.png", seed=number)
+        values = {"url": wire.openai, "concurrency": CONCURRENCY, "rpm": RPM, "calls": 10 * images}
+        (base / "storm.yaml").write_text(PIPELINE.format(**values), encoding="utf-8")
+        started = time.monotonic()
+        report = Pipeline.load(base / "storm.yaml").run(quiet=True)
+        wall = time.monotonic() - started
+        print(f"{report.counts} in {wall:.1f} s")
+        print(f"{len(wire.calls)} calls at the server, {spent_in(report.output).calls} in the budget")
+        print(f"{wire.most_at_once} at once (of {CONCURRENCY}), {wire.most_in(60)} a minute (of {RPM})")
+        least = max(len(wire.calls) * seconds / CONCURRENCY, (len(wire.calls) - 1) * 60 / RPM)
+        print(f"the server alone would have taken {least:.1f} s")
+
+
+if __name__ == "__main__":
+    main(*(kind(text) for kind, text in zip((int, float), sys.argv[1:], strict=False)))

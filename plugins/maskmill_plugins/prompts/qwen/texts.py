@@ -1,0 +1,125 @@
+"""The questions, in one place, with a version: another wording is another question.
+
+The wordings are those that Qwen's makers advise: "locate every ..., output ... in JSON format".
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from typing import Literal
+
+from maskmill import PipelineError, Problem
+
+#: Raise it when a wording changes: answers to the old one no longer count as answers.
+VERSION = 1
+
+Kind = Literal["boxes", "points", "blind boxes", "blind points"]
+Language = Literal["en", "zh"]
+
+_ONE: Mapping[tuple[Language, Kind], str] = {
+    ("en", "boxes"): "Locate every {classes} in the image and output the bbox coordinates in JSON format.",
+    ("en", "points"): "Locate every {classes} in the image and output the point coordinates in JSON format.",
+    ("en", "blind boxes"): (
+        "There is an image of {width} × {height} pixels (width × height), x to the right, y down. It shows {classes}."
+        " Guess the most likely bounding box and output only JSON:"
+        ' {{"bbox_2d": [x1, y1, x2, y2], "label": "..."}} in pixels.'
+    ),
+    ("en", "blind points"): (
+        "There is an image of {width} × {height} pixels (width × height), x to the right, y down. It shows {classes}."
+        " Guess likely points on it (foreground) and beside it (background) and output only JSON:"
+        ' {{"foreground": [[x, y], ...], "background": [[x, y], ...]}} in pixels.'
+    ),
+    ("zh", "boxes"): "定位图中每一个{classes}，以JSON格式输出边界框坐标（bbox_2d）。",
+    ("zh", "points"): "定位图中每一个{classes}，以JSON格式输出点坐标（point_2d）。",
+    ("zh", "blind boxes"): (
+        "有一张图像，宽{width}像素，高{height}像素，x向右，y向下，图中有{classes}。"
+        '请推测最可能的边界框，只输出JSON：{{"bbox_2d": [x1, y1, x2, y2], "label": "..."}}，单位为像素。'
+    ),
+    ("zh", "blind points"): (
+        "有一张图像，宽{width}像素，高{height}像素，x向右，y向下，图中有{classes}。"
+        "请推测位于其上的前景点和位于其外的背景点，只输出JSON："
+        '{{"foreground": [[x, y], ...], "background": [[x, y], ...]}}，单位为像素。'
+    ),
+}
+_SEVERAL: Mapping[tuple[Language, Kind], str] = {
+    ("en", "boxes"): (
+        "Locate every instance of these categories in the image: {classes}. Output the bbox coordinates in JSON"
+        " format, with the category as label."
+    ),
+    ("en", "points"): (
+        "Locate every instance of these categories in the image: {classes}. Output the point coordinates in JSON"
+        " format, with the category as label."
+    ),
+    (
+        "zh",
+        "boxes",
+    ): "定位图中属于以下类别的每一个目标：{classes}。以JSON格式输出边界框坐标（bbox_2d），label为类别名。",
+    ("zh", "points"): "定位图中属于以下类别的每一个目标：{classes}。以JSON格式输出点坐标（point_2d），label为类别名。",
+}
+_SENTENCE: Mapping[tuple[Language, Kind], str] = {
+    ("en", "boxes"): "Locate {classes} and output the bbox coordinates in JSON format.",
+    ("en", "points"): "Locate {classes} and output the point coordinates in JSON format.",
+    ("zh", "boxes"): "定位{classes}，以JSON格式输出边界框坐标（bbox_2d）。",
+    ("zh", "points"): "定位{classes}，以JSON格式输出点坐标（point_2d）。",
+}
+#: Put behind a question whose first answer could not be read.
+AGAIN: Mapping[Language, str] = {
+    "en": " Output only a JSON list, nothing else; if there is none, output [].",
+    "zh": "只输出JSON列表，不要输出其他内容；如果没有，输出[]。",
+}
+PLACEHOLDERS = ("classes", "width", "height")
+
+
+def language_of(text: str) -> Language:
+    """Chinese if it holds Chinese characters, else English."""
+    return "zh" if any("\u3400" <= sign <= "\u9fff" for sign in text) else "en"
+
+
+def described(classes: Mapping[str, str], language: Language) -> str:
+    """Class names as they stand in a question, each with its description, if it has one."""
+    before, after = ("（", "）") if language == "zh" else (" (", ")")
+    parts = [f"{name}{before}{text}{after}" if text else name for name, text in classes.items()]
+    return ("、" if language == "zh" else ", ").join(parts)
+
+
+def question(
+    kind: Kind,
+    classes: Mapping[str, str],
+    size: tuple[int, int],
+    *,
+    sentence: bool = False,
+    template: str | None = None,
+) -> str:
+    """The text that asks for things.
+
+    Args:
+        kind: what the answer should be.
+        classes: names with their descriptions, "" without; a free sentence is the only name.
+        size: (height, width) that the model is told.
+        sentence: the user wrote a sentence, not class names.
+        template: the user's own wording.
+    """
+    language = language_of("".join(classes))
+    if template is None:
+        table = _SENTENCE if sentence else _SEVERAL if len(classes) > 1 else _ONE
+        template = table.get((language, kind)) or _ONE[language, kind]
+    return template.format(classes=described(classes, language), width=size[1], height=size[0])
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that cannot be filled in.
+
+    Raises:
+        PipelineError: says which placeholders there are.
+    """
+    hint = "placeholders are " + ", ".join(f"{{{name}}}" for name in PLACEHOLDERS) + "; write {{ and }} for braces"
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        if unknown := [name for name in names if name not in PLACEHOLDERS]:
+            raise PipelineError(Problem(f"prompt_template: there is no placeholder {{{unknown[0]}}}", hint=hint))
+        template.format(classes="", width=1, height=1)
+    except (ValueError, LookupError) as error:
+        raise PipelineError(Problem(f"prompt_template: {error}", hint=hint)) from None
+    if "classes" not in names:
+        raise PipelineError(Problem("prompt_template: {classes} is missing", hint=hint))

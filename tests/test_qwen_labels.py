@@ -1,0 +1,110 @@
+"""What a model calls a thing becomes the user's own class name, by rules."""
+
+import pytest
+
+from maskmill_plugins.prompts.qwen.labels import match
+
+PLAIN = {"vehicle": "", "person": "", "traffic light": "", "汽车": ""}
+DESCRIBED = {
+    "vehicle": "cars, trucks and buses, not bicycles",
+    "person": "anybody on foot, riders too",
+    "车辆": "轿车、卡车，不包括自行车",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vehicle", "vehicle"),
+        ("Vehicle", "vehicle"),
+        (" the vehicles ", "vehicle"),
+        ("ｖｅｈｉｃｌｅ", "vehicle"),
+        ("people", "person"),
+        ("person 2", "person"),
+        ("Person_1", "person"),
+        ("traffic-lights", "traffic light"),
+        ("Traffic_Light", "traffic light"),
+        ("red traffic light", "traffic light"),
+        ("person (partly hidden)", "person"),
+        ("person in a red vehicle", "person"),
+        ("young person wearing a hat", "person"),
+        ("vehicle door", None),
+        ("light", None),
+        ("car", None),
+        ("", None),
+        ("汽车", "汽车"),
+        ("红色汽车", "汽车"),
+        ("汽车（红色）", "汽车"),
+        ("汽车2", "汽车"),
+        ("汽车门", None),
+    ],
+)
+def test_names_become_classes(name, expected):
+    assert match([name], PLAIN) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("truck", "vehicle"),
+        ("bus", "vehicle"),
+        ("red cars", "vehicle"),
+        ("bicycle", None),
+        ("rider", "person"),
+        ("卡车", "车辆"),
+        ("自行车", None),
+        ("too", "person"),
+    ],
+)
+def test_descriptions_name_what_belongs_to_a_class(name, expected):
+    assert match([name], DESCRIBED) == expected
+
+
+def test_the_class_asked_for_takes_every_name_but_those_of_other_classes():
+    assert match(["car"], PLAIN, "vehicle") == "vehicle"
+    assert match([], PLAIN, "vehicle") == "vehicle"
+    assert match(["car door"], PLAIN, "vehicle") == "vehicle"
+    assert match(["Persons"], PLAIN, "vehicle") is None
+    assert match(["point_1"], PLAIN, "person") == "person"
+
+
+def test_a_class_that_stands_alone_takes_every_name():
+    assert match(["anything"], {"vehicle": ""}) == "vehicle"
+    assert match([], {"vehicle": ""}) == "vehicle"
+
+
+def test_the_longest_class_wins():
+    classes = {"car": "", "sports car": "", "cap": "", "cape": ""}
+    assert match(["red sports car"], classes) == "sports car"
+    assert match(["cape"], classes) == "cape"
+    assert match(["capes"], classes) == "cape"
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("buses", "bus"),
+        ("houses", "house"),
+        ("boxes", "box"),
+        ("cities", "city"),
+        ("knives", "knife"),
+        ("gloves", "glove"),
+        ("wolves", "wolf"),
+        ("glasses", "glass"),
+        ("geese", "goose"),
+        ("vases", "vase"),
+        ("potatoes", "potato"),
+    ],
+)
+def test_plurals_are_the_same_class(plural, singular):
+    others = {"other": ""}
+    assert match([plural], {singular: "", **others}) == singular
+    assert match([singular], {plural: "", **others}) == plural
+
+
+def test_every_name_of_an_object_counts():
+    assert match(["Rice", "米饭"], {"米饭": "", "汤": ""}) == "米饭"
+
+
+def test_what_fits_two_descriptions_fits_none():
+    assert match(["car"], {"moving": "cars that drive", "parked": "cars that stand"}) is None

@@ -1,0 +1,392 @@
+"""The source qwen by itself: coordinates of every family and shape, options, labels, the key, the network."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qwen_wire import KEY, TEXT, VISION, Act, Wire, boxes
+
+from maskmill import Image, ImageError, ImageRef, PipelineError
+from maskmill.cli import main as maskmill_main
+from maskmill.config import load_config
+from maskmill.stages import collecting
+from maskmill.testing import image
+from maskmill_plugins.prompts.qwen import Qwen
+from maskmill_plugins.prompts.qwen.answers import Reply
+from maskmill_plugins.prompts.qwen.calibrate import SIZE
+
+pytest.importorskip("openai")
+PAGE = (Path(__file__).parent.parent / "docs/qwen.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+#: Where the rectangle of `drawn` lies, in parts of the width and the height.
+PLACE = (0.2, 0.25, 0.6, 0.75)
+SHAPES = [(4000, 300), (300, 4000), (1024, 1024), (37, 53)]
+FAMILIES = [
+    ("qwen3.7-plus", "rel1000"),
+    ("qwen3-vl-8b-instruct", "rel1000"),
+    ("qwen2-vl-7b-instruct", "rel1000"),
+    ("qwen2.5-vl-7b-instruct", "abs_sent"),
+    ("qwen-vl-max-2025-08-13", "abs_sent"),
+]
+
+
+@pytest.fixture
+def wire(monkeypatch, tmp_path):
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
+    with Wire() as wire:
+        yield wire
+
+
+@pytest.fixture
+def qwen(wire):
+    """Makes the stage, open; closed at the end."""
+    made = []
+
+    def make(**options):
+        given = {"provider": "openai", "base_url": wire.openai, "api_key": KEY, "find": ["thing"], **options}
+        made.append(Qwen.from_options(given))
+        assert made[-1].check() == []
+        made[-1].open()
+        return made[-1]
+
+    yield make
+    for stage in made:
+        stage.close()
+
+
+def drawn(size, orientation=1):
+    """A picture file with a red rectangle at `PLACE`, upright; stored turned where the orientation says so."""
+    width, height = size
+    pixels = np.full((height, width, 3), 30, np.uint8)
+    x1, y1, x2, y2 = (round(part * side) for part, side in zip(PLACE, (width, height) * 2, strict=True))
+    pixels[y1:y2, x1:x2] = (220, 20, 20)
+    stored = PIL.Image.fromarray(pixels)
+    exif = PIL.Image.Exif()
+    if orientation == 6:  # to be turned right by 90° to stand upright
+        stored = stored.transpose(PIL.Image.Transpose.ROTATE_90)
+        exif[274] = 6
+    buffer = io.BytesIO()
+    stored.save(buffer, "PNG", exif=exif)
+    return Image.from_bytes(buffer.getvalue(), ImageRef("drawn.png", "drawn.png"))
+
+
+def seen(picture):
+    """Where the red rectangle lies in a picture that was received, in parts of its sides."""
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    rows, columns = np.nonzero(pixels[..., 0] - pixels[..., 1] > 100)
+    width, height = picture.size
+    return columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height
+
+
+def answering(convention, size):
+    """A server that counts as a family does."""
+
+    def answer(call):
+        sides = {"rel1000": (1000, 1000), "abs_sent": call.picture.size, "abs_original": size}[convention]
+        place = [round(part * side, 2) for part, side in zip(PLACE, sides * 2, strict=True)]
+        return Act(boxes(("thing", tuple(place))))
+
+    return answer
+
+
+@pytest.mark.parametrize("orientation", [1, 6], ids=["upright", "turned"])
+@pytest.mark.parametrize("size", SHAPES, ids=lambda size: "{}×{}".format(*size))
+@pytest.mark.parametrize(("model", "convention"), FAMILIES)
+def test_boxes_are_within_a_pixel(wire, qwen, model, convention, size, orientation):
+    picture = drawn(size, orientation)
+    assert (picture.width, picture.height) == size
+    wire.answer = answering(convention, size)
+    (prompt,) = qwen(model=model).prompts(picture)
+    truth = [part * side for part, side in zip(PLACE, size * 2, strict=True)]
+    assert prompt.box.xyxy == pytest.approx(truth, abs=1.0)
+    received = wire.calls[0].picture
+    least = 1.5 / min(received.size)
+    assert seen(received) == pytest.approx(PLACE, abs=max(least, 0.02)), "what was sent is upright and whole"
+
+
+@pytest.mark.parametrize("convention", ["rel1000", "abs_sent", "abs_original"])
+def test_an_unknown_model_is_refused_until_its_coordinates_are_named(wire, qwen, convention):
+    options = {"provider": "openai", "base_url": wire.openai, "find": ["thing"], "model": "llava-7b"}
+    (problem,) = Qwen.from_options(options).check()
+    assert "llava-7b" in problem.message
+    assert "maskmill qwen calibrate" in str(problem)
+    wire.answer = answering(convention, (640, 480))
+    (prompt,) = qwen(model="llava-7b", coords=convention).prompts(drawn((640, 480)))
+    assert prompt.box.xyxy == pytest.approx([128, 120, 384, 360], abs=1.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (37, 53), (2, 4000), (9000, 9000)], ids=lambda s: "{}×{}".format(*s))
+def test_no_server_has_a_reason_to_resize(wire, qwen, size):
+    """Qwen2.5-VL rounds sides to 28, and wants 4 to 1280 tokens."""
+    height, width = qwen(model="qwen2.5-vl-7b-instruct").terms().view(size).sent
+    assert height % 28 == width % 28 == 0
+    assert 4 * 28**2 <= height * width <= 1280 * 28**2
+    assert max(height, width) / min(height, width) <= 200
+
+
+@pytest.mark.parametrize(("model", "path"), [("qwen-turbo", TEXT), ("qwen3.7-plus", VISION), ("qwen9", VISION)])
+def test_blind_models_are_asked_at_their_own_endpoint(wire, qwen, model, path):
+    pytest.importorskip("dashscope")
+    wire.script([], Act("[[10, 20], [30, 40]]"))
+    stage = qwen(model=model, blind=True, provider="dashscope", base_url=wire.dashscope, **{"as": "points"})
+    (prompt,) = stage.prompts(image(48, 64))
+    assert [(point.x, point.y) for point in prompt.points] == [(10, 20), (30, 40)]
+    (call,) = wire.calls
+    assert (call.path, call.picture) == (path, None)
+    assert not wire.refused
+
+
+@pytest.mark.parametrize("provider", ["dashscope", "openai"])
+def test_an_sdk_that_is_missing_or_too_old_is_named(monkeypatch, provider):
+    import importlib.metadata
+    import importlib.util
+
+    stage = Qwen.from_options({"find": ["a"], "provider": provider})
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.28.1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    (problem,) = stage.missing()
+    assert problem.message == f"needs a newer package {provider!r} than 0.28.1"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == provider else object())
+    (problem,) = stage.missing()
+    assert problem.hint == 'pip install "maskmill[qwen]"'
+
+
+def test_a_model_that_does_not_see_is_not_sent_pictures():
+    (problem,) = Qwen.from_options({"find": ["a"], "model": "qwen-turbo", "api_key": "k"}).check()
+    assert "does not see" in problem.message
+    assert "blind: true" in problem.hint
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text() | st.text('[]{}()<>",:0123456789.-bxo_2d|/ \n', max_size=200))
+def test_no_reply_whatsoever_fails_in_any_other_way_than_unreadable(text):
+    stage = Qwen.from_options({"find": ["a", "b"], "one_class_per_call": False, "api_key": "k"})
+    terms = stage.terms()
+    view, (ask,) = terms.view((480, 640)), terms.asks
+    reading = terms.read(Reply(text))
+    if reading is not None:
+        for prompt in terms.prompts(ask, view, reading)[0]:
+            assert prompt.fit(480, 640) == prompt
+            assert prompt.label in ("a", "b")
+
+
+def test_half_a_character_in_a_reply_does_no_harm(wire, qwen):
+    wire.script([], Act(boxes(("\ud83d", (0, 0, 500, 500)))))
+    (prompt,) = qwen(find="a thing").prompts(image())
+    json.dumps(prompt.to_json(), ensure_ascii=False).encode()
+    notes = {}
+    wire.script([], Act("\ud83d"))
+    with collecting(notes), pytest.raises(ImageError):
+        qwen(find="another thing").prompts(image())
+    json.dumps(notes, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("key", ["sk 1", "sk-钥匙", "a\nb"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key):
+    (problem,) = Qwen.from_options({"find": ["a"], "api_key": key}).check()
+    assert "copy it again" in problem.message
+    assert key not in str(problem)
+
+
+def test_each_class_is_asked_for_by_itself_or_all_at_once(wire, qwen):
+    qwen(find=["vehicle", "person"]).prompts(image())
+    assert len(wire.calls) == 2
+    assert "vehicle" in wire.calls[0].text
+    assert "person" not in wire.calls[0].text
+    wire.script([], Act(boxes(("person", (0, 0, 500, 500)), ("vehicle", (500, 500, 900, 900)))))
+    found = qwen(find=["vehicle", "person"], one_class_per_call=False).prompts(image())
+    assert len(wire.calls) == 3
+    assert sorted(prompt.label for prompt in found) == ["person", "vehicle"]
+
+
+def test_labels_are_the_users_own(wire, qwen):
+    wire.script([], Act(boxes(("car", (0, 0, 500, 500)))))
+    (prompt,) = qwen(find=["vehicle"]).prompts(image())
+    assert prompt.label == "vehicle"
+
+
+def test_one_sentence_leaves_the_labels_to_the_model(wire, qwen):
+    wire.script([], Act(boxes(("red car", (0, 0, 500, 500)))))
+    (prompt,) = qwen(find="all vehicles in the picture").prompts(image())
+    assert prompt.label == "red car"
+    assert "all vehicles in the picture" in wire.calls[0].text
+
+
+def test_descriptions_are_for_the_model_and_names_for_the_result(wire, qwen):
+    (prompt,) = qwen(find={"车辆": "cars, trucks and buses"}).prompts(image())
+    assert "cars, trucks and buses" in wire.calls[0].text
+    assert prompt.label == "车辆"
+
+
+def test_points(wire, qwen):
+    wire.script([], Act('```json\n[{"point_2d": [500, 250], "label": "thing"}]\n```'))
+    stage = qwen(**{"as": "points"})
+    (prompt,) = stage.prompts(image(48, 64))
+    assert (prompt.points[0].x, prompt.points[0].y) == pytest.approx((32, 12), abs=1)
+    assert stage.kinds() == {"points"}
+
+
+def test_a_truncated_reply_keeps_what_is_complete_and_says_so(wire, qwen):
+    text = '```json\n[{"bbox_2d": [0, 0, 500, 500], "label": "thing"}, {"bbox_2d": [500, 500, 9'
+    wire.script([], Act(text, finish="length"))
+    notes = {}
+    with collecting(notes):
+        found = qwen().prompts(image())
+    assert len(found) == 1
+    assert "truncated" in json.dumps(notes)
+
+
+def test_an_answer_is_asked_for_once_more_in_other_words(wire, qwen):
+    wire.script([Act("I cannot say.")])
+    assert len(qwen().prompts(image())) == 1
+    first, second = wire.calls
+    assert first.text != second.text
+    assert first.encoded == second.encoded
+    wire.script([], Act("I cannot say."))
+    with pytest.raises(ImageError, match=r"cannot be read.*I cannot say"):
+        qwen(find=["other"]).prompts(image())
+
+
+def test_the_same_picture_is_sent_in_the_same_bytes(wire, qwen):
+    qwen(cache=False).prompts(image())
+    qwen(cache=False).prompts(image())
+    first, second = wire.calls
+    assert first.encoded == second.encoded
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"find": []}, "at least 1 item"),
+        ({"find": ["a", ""]}, "at least 1 character"),
+        ({"find": ["a"], "as_": "points"}, "Extra inputs are not permitted"),
+        ({"find": ["a"], "budget": {"cost": 5}}, "needs `input_price` and `output_price`"),
+        ({"find": ["a"], "budget": {"calls": 5, "input_price": 1}}, "give both prices"),
+        ({"find": ["a"], "concurrency": 0}, "greater than or equal to 1"),
+    ],
+    ids=["nothing", "empty name", "as_", "cost", "one price", "concurrency"],
+)
+def test_options_that_cannot_be_right(options, words):
+    with pytest.raises(pydantic.ValidationError, match=words):
+        Qwen.from_options(options)
+
+
+@pytest.mark.parametrize(
+    ("url", "reach"),
+    [
+        ("http://127.0.0.1:11434/v1", "none"),
+        ("http://localhost:8000/v1", "none"),
+        ("http://192.168.1.5:8000/v1", "lan"),
+        ("http://workstation:8000/v1", "lan"),
+        ("https://qwen.example.com/v1", "internet"),
+        (None, "internet"),
+    ],
+)
+def test_how_far_it_reaches_is_the_servers_affair(monkeypatch, url, reach):
+    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
+    options = {"provider": "openai", "base_url": url} if url else {}
+    assert Qwen.from_options({"find": ["a"], **options}).reaches() == reach
+
+
+def test_the_key_is_no_part_of_any_text_or_fingerprint(monkeypatch):
+    stages = [Qwen.from_options({"find": ["a"], "api_key": key, "model": "qwen3-vl"}) for key in (KEY, "another")]
+    assert KEY not in repr(stages[0])
+    assert KEY not in json.dumps(stages[0].model_dump(mode="json"))
+    assert stages[0].fingerprint(ImageRef("a", "a")) == stages[1].fingerprint(ImageRef("a", "a"))
+
+
+def test_a_drop_in_sdk_is_imported_only_when_a_question_is_put():
+    import subprocess
+
+    code = (
+        "import sys; from maskmill_plugins.prompts.qwen import Qwen;"
+        "stage = Qwen.from_options({'find': ['a'], 'api_key': 'k'}); stage.check(); stage.open(); stage.close();"
+        "sys.exit(str([m for m in ('dashscope', 'openai', 'requests', 'tenacity', 'httpx') if m in sys.modules] or 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() in ("", "0"), done.stderr
+
+
+@pytest.mark.parametrize("convention", ["rel1000", "abs_sent", "abs_original"])
+def test_calibrate_finds_the_convention(wire, capsys, monkeypatch, convention):
+    def answer(call):
+        height, width = SIZE
+        sides = {"rel1000": (1000, 1000), "abs_sent": call.picture.size, "abs_original": (width, height)}[convention]
+        assert call.picture.size != (width, height), "sent smaller, so that the two can be told apart"
+        place = [round(part * side) for part, side in zip(seen(call.picture), sides * 2, strict=True)]
+        return Act(boxes(("red rectangle", tuple(place))))
+
+    wire.answer = answer
+    monkeypatch.setenv("WIRE_KEY", KEY)
+    options = ["--provider", "openai", "--base-url", wire.openai, "--key-variable", "WIRE_KEY"]
+    with pytest.raises(SystemExit) as ended:
+        maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
+    said = capsys.readouterr().out
+    assert f"Write: coords: {convention}" in said
+    assert "red rectangle" in said
+    assert ended.value.code == 0
+    assert len(wire.calls) == 1
+
+
+def test_calibrate_says_when_nothing_fits(wire, capsys, monkeypatch):
+    monkeypatch.setenv("WIRE_KEY", KEY)
+    wire.script([], Act("I see a red rectangle."))
+    options = ["--provider", "openai", "--base-url", wire.openai, "--key-variable", "WIRE_KEY"]
+    with pytest.raises(SystemExit) as ended:
+        maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
+    assert ended.value.code == 1
+    assert "None fits" in capsys.readouterr().out
+
+
+def test_the_cache_is_listed_measured_and_cleared(wire, qwen, capsys):
+    qwen().prompts(image())
+    for arguments, words in (
+        (["list"], "qwen3.7-plus"),
+        (["size"], "1 answers of qwen3.7-plus"),
+        (["clear"], "1 answers removed"),
+        (["size"], "MB"),
+    ):
+        with pytest.raises(SystemExit):
+            maskmill_main(["qwen", "cache", *arguments])
+        assert words in capsys.readouterr().out
+    assert "bbox_2d" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["qwen_auto", "qwen_blind", "qwen_local"])
+def test_the_ready_pipelines_are_right(monkeypatch, name):
+    from maskmill import Pipeline
+
+    monkeypatch.setenv("DASHSCOPE_API_KEY", KEY)
+    file = Path(__file__).parent.parent / f"pipelines/{name}.yaml"
+    config = Pipeline.load(file).config
+    (use,) = config.prompts
+    assert use.stage.check() == []
+    monkeypatch.delenv("DASHSCOPE_API_KEY")
+    problems = use.stage.check()
+    assert [problem.hint.split(" (")[0] for problem in problems] == (
+        ["get one at https://www.alibabacloud.com/help/en/model-studio/get-api-key"] if name == "qwen_auto" else []
+    )
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_of_the_page_load(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("DASHSCOPE_API_KEY", KEY)
+    (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
+    (use,) = load_config(tmp_path / "p.yaml").prompts
+    assert use.stage.check() == []
+
+
+def test_no_such_region(monkeypatch):
+    (problem,) = Qwen.from_options({"find": ["a"], "region": "cn-moon"}).check()
+    assert "there is no region 'cn-moon'" in problem.message
+    with pytest.raises(PipelineError):
+        Qwen.from_options({"find": ["a"], "region": "cn-moon"}).server()

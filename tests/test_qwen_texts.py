@@ -1,0 +1,65 @@
+"""The questions: what they name, in which language, and the user's own wording."""
+
+import pytest
+
+from maskmill import PipelineError
+from maskmill_plugins.prompts.qwen import texts
+
+KINDS = ["boxes", "points", "blind boxes", "blind points"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        ({"vehicle": ""}, False),
+        ({"vehicle": "cars, trucks", "person": ""}, False),
+        ({"all vehicles in the picture": ""}, True),
+        ({"车辆": "轿车、卡车"}, False),
+        ({"车辆": "", "行人": ""}, False),
+        ({"图中所有车辆": ""}, True),
+        ({"{odd} {0} }{": ""}, False),
+    ],
+    ids=["one", "several", "sentence", "one in Chinese", "several in Chinese", "sentence in Chinese", "braces"],
+)
+def test_a_question_names_what_is_wanted(kind, classes, sentence):
+    text = texts.question(kind, classes, (480, 640), sentence=sentence)
+    for name, description in classes.items():
+        assert name in text
+        assert description in text
+    assert "JSON" in text
+    chinese = any("\u4e00" <= sign <= "\u9fff" for name in classes for sign in name)
+    assert ("图" in text) == chinese
+    assert ("640" in text and "480" in text) == kind.startswith("blind")
+
+
+def test_the_questions_differ():
+    asked = {texts.question(kind, {name: ""}, (1, 1)) for kind in KINDS for name in ("car", "车")}
+    assert len(asked) == 8
+
+
+def test_a_template_replaces_the_wording():
+    template = 'Find {classes} in {width}x{height}: {{"bbox_2d": [..]}}'
+    texts.check_template(template)
+    text = texts.question("boxes", {"car": "any", "dog": ""}, (480, 640), template=template)
+    assert text == 'Find car (any), dog in 640x480: {"bbox_2d": [..]}'
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("Find {things}", "{things}"),
+        ("Find {}", "{}"),
+        ("Find {classes", "}"),
+        ("Find {classes} as {'box': 1}", "'box'"),
+        ("Find {classes.x}", "{classes.x}"),
+        ("Find {classes:d}", "format"),
+        ("Find {width:{height}x}{classes}", "{"),
+        ("Find cars", "{classes} is missing"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_in_is_refused(template, complaint):
+    with pytest.raises(PipelineError) as caught:
+        texts.check_template(template)
+    assert complaint in str(caught.value)
+    assert "{width}" in str(caught.value)
