@@ -12,7 +12,8 @@ class Breaking(http.server.ThreadingHTTPServer):
     Attributes:
         script: what each next request meets; the last one for ever. An int: the connection breaks after
             so many bytes; "ok", "stall", "no range", "wrong range", "longer", "lies longer", "lies shorter",
-            "html", "wrong bytes", or a status such as "503".
+            "html", "wrong bytes", "wrong bytes 90000" (and breaks after so many), "redirect URL", or a
+            status such as "503".
         requests: the Range header of each request, "" without one.
         sent: bytes of content that were sent.
     """
@@ -49,8 +50,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = server.content
         if act == "html":
             content = b"<html>log in first</html>"
-        if act == "wrong bytes":
+        if isinstance(act, str) and act.startswith("redirect "):
+            self.send_response(302)
+            self.send_header("Location", act.removeprefix("redirect "))
+            self.end_headers()
+            return
+        if isinstance(act, str) and act.startswith("wrong bytes"):
             content = bytes(len(content))
+            act = int(act.removeprefix("wrong bytes") or len(content))
         start = 0
         if (wanted := self.headers.get("Range")) and act not in ("no range", "html"):
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
@@ -82,9 +89,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(content):
-    """A `Breaking` server, running."""
+def serving(content, tls=None):
+    """A `Breaking` server, running; `tls` is an `ssl.SSLContext`."""
     server = Breaking(content)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

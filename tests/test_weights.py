@@ -1,9 +1,14 @@
 """Weights: found, downloaded once before the workers start, added, verified; never run as code."""
 
+import contextlib
 import hashlib
 import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,7 +16,7 @@ from breaking_server import serving
 from click.testing import CliRunner
 
 from maskmill import Pipeline, PipelineError
-from maskmill_plugins.backends.sam import Sam, checkpoints, weights_command
+from maskmill_plugins.backends.sam import Sam, checkpoints, loading, plugin, weights, weights_command
 from maskmill_plugins.backends.sam.checkpoints import MODELS, weights_folder
 
 CONTENT = random.Random(2).randbytes(50_000)
@@ -34,14 +39,14 @@ def mirror(monkeypatch):
     """A mirror of `vit_b`, as if Meta had published these bytes."""
     table = {**MODELS, "vit_b": replace(MODELS["vit_b"], bytes=len(CONTENT), sha256=SHA256)}
     monkeypatch.setattr(checkpoints, "MODELS", table)
-    monkeypatch.setattr(weights_command, "MODELS", table)
-    monkeypatch.setattr("maskmill_plugins.backends.sam.plugin.MODELS", table)
+    for module in (weights, weights_command, loading, plugin):
+        monkeypatch.setattr(module, "MODELS", table)
     with serving(CONTENT) as server:
         monkeypatch.setenv("MASKMILL_WEIGHTS_URL", server.url)
         yield server
 
 
-def weights(*arguments):
+def command(*arguments):
     return CliRunner().invoke(weights_command.weights, arguments)
 
 
@@ -62,52 +67,131 @@ def test_pull_downloads_to_where_auto_looks(mirror):
     assert "will be downloaded" in warning.message
     assert stage.reaches() == "internet"
     before = stage.model_id()
-    result = weights("pull", "vit_b")
+    result = command("pull", "vit_b")
     assert result.exit_code == 0, result.output
     assert (weights_folder() / "sam_vit_b_01ec64.pth").read_bytes() == CONTENT
     assert stage.check() == []
     assert stage.reaches() == "none"
     assert stage.model_id() == before == SHA256
-    assert weights("path", "vit_b").output.strip() == str(stage.checkpoint_path())
+    assert command("path", "vit_b").output.strip() == str(stage.checkpoint_path())
 
 
 def test_pull_into_a_folder(mirror, place):
-    assert weights("pull", "vit_b", "--to", "weights").exit_code == 0
+    assert command("pull", "vit_b", "--to", "weights").exit_code == 0
     assert (place / "here" / "weights" / "sam_vit_b_01ec64.pth").exists()
-    assert not (place / "cache").exists()
+    assert not (weights_folder() / "sam_vit_b_01ec64.pth").exists()
 
 
-def test_list_verify_and_path(mirror):
-    assert "not here; maskmill weights pull vit_b" in weights("list").output
-    absent = weights("path", "vit_b")
-    assert absent.exit_code == 1
-    assert "maskmill weights pull vit_b" in absent.output
-    assert weights("verify").output == "there are no weights\n"
+def test_pull_takes_what_is_here_already(mirror, place):
+    path = place / "here" / "sam_vit_b_01ec64.pth"
+    path.write_bytes(CONTENT)
+    result = command("pull", "vit_b")
+    assert result.exit_code == 0
+    assert "is here already" in result.output
+    assert mirror.requests == []
+    path.write_bytes(b"half")
+    assert "takes it before others: rename it" in command("pull", "vit_b").output
+    assert (weights_folder() / "sam_vit_b_01ec64.pth").read_bytes() == CONTENT
+
+
+def test_the_same_file_gives_the_same_fingerprint_wherever_it_lies(mirror, place):
+    absent = Sam()
+    before = absent.model_id(), absent.digest()
+    assert command("pull", "vit_b").exit_code == 0
+    beside = place / "beside"
+    beside.mkdir()
+    (beside / "sam_vit_b_01ec64.pth").write_bytes(CONTENT)
+    in_cache, by_yaml = Sam(), Sam.from_options({}, base=beside)
+    by_path = Sam.from_options({"checkpoint": "sam_vit_b_01ec64.pth"}, base=beside)
+    paths = {stage.checkpoint_path() for stage in (in_cache, by_yaml)}
+    assert len(paths) == 2
+    assert {(stage.model_id(), stage.digest()) for stage in (in_cache, by_yaml, by_path)} == {before}
+
+
+def test_list_says_what_is_verified(mirror, place):
     path = weights_folder() / "sam_vit_b_01ec64.pth"
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
-    assert str(path) in weights("list").output
-    good = weights("verify")
+    assert f"not verified  {path}" in command("list").output
+    assert command("verify").exit_code == 0
+    assert f" verified  {path}" in command("list").output
+    assert f"not verified  {path}" not in command("list").output
+    os.utime(path, ns=(1, 1))
+    assert f"not verified  {path}" in command("list").output
+    path.write_bytes(b"half")
+    assert f"DAMAGED (0 MB)  {path}" in command("list").output
+    path.unlink()
+    assert command("pull", "vit_b").exit_code == 0
+    assert f"not verified  {path}" not in command("list").output
+
+
+def test_list_verify_and_path(mirror):
+    assert "not here; maskmill weights pull vit_b" in command("list").output
+    absent = command("path", "vit_b")
+    assert absent.exit_code == 1
+    assert "maskmill weights pull vit_b" in absent.output
+    assert command("verify").output == "there are no weights\n"
+    path = weights_folder() / "sam_vit_b_01ec64.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert str(path) in command("list").output
+    good = command("verify")
     assert (good.exit_code, good.output) == (0, f"{path}: sha256 {SHA256}: ok\n")
     path.write_bytes(CONTENT + b"x")
-    bad = weights("verify", "vit_b")
+    bad = command("verify", "vit_b")
     assert bad.exit_code == 1
-    assert f"DAMAGED, expected {SHA256}" in bad.output
+    assert f"DAMAGED, expected {SHA256} and 50000 bytes, not 50001" in bad.output
 
 
-@pytest.mark.parametrize("command", ["check", "dry run", "offline"])
-def test_only_a_run_downloads(mirror, project, command):
+@pytest.mark.parametrize("what", ["check", "dry run", "offline"])
+def test_only_a_run_downloads(mirror, project, what):
     project.photos("a.png")
     project.write(backend="{use: sam}")
     pipeline = Pipeline.load(project.file)
-    if command == "check":
+    if what == "check":
         assert [problem.warning for problem in pipeline.check()] == [True]
-    elif command == "dry run":
+    elif what == "dry run":
         assert "1 images to do" in pipeline.rehearse()
     else:
-        with pytest.raises(PipelineError, match="the backend 'sam' needs the network"):
+        with pytest.raises(PipelineError) as caught:
             pipeline.run(offline=True)
+        assert "--offline: the backend 'sam' needs the network (internet)" in str(caught.value)
+        assert "sam_vit_b_01ec64.pth may also be put into" in str(caught.value)
+        (project.folder / "sam_vit_b_01ec64.pth").write_bytes(CONTENT)
+        assert pipeline.check(offline=True) == []
     assert mirror.requests == []
+
+
+RUN = """
+import sys
+from dataclasses import replace
+from maskmill.cli import main
+from maskmill_plugins.backends.sam.checkpoints import MODELS
+MODELS["vit_b"] = replace(MODELS["vit_b"], bytes=int(sys.argv[1]), sha256=sys.argv[2])
+main(["run", sys.argv[3]])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_an_interruption_ends_a_download_at_once_and_keeps_what_arrived(mirror, project):
+    project.photos("a.png")
+    project.write(backend="{use: sam}")
+    mirror.pace = 0.5
+    arguments = [sys.executable, "-c", RUN, str(len(CONTENT)), SHA256, str(project.file)]
+    running = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    part = weights_folder() / "sam_vit_b_01ec64.pth.part"
+    deadline = time.monotonic() + 30
+    while not mirror.sent > 10_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=3)
+    assert running.returncode == 130
+    assert "Traceback" not in errors
+    assert 0 < part.stat().st_size < len(CONTENT)
+    mirror.pace = 0
+    assert command("pull", "vit_b").exit_code == 0
+    assert mirror.requests[-1].startswith("bytes=")
 
 
 @pytest.mark.torch
@@ -134,38 +218,65 @@ def test_a_run_downloads_once_for_all_its_workers(project, monkeypatch, tmp_path
     assert {failure["type"] for failure in project.failures().values()} == {"ImageReadError"}
 
 
-@pytest.fixture
-def tuned(tmp_path):
-    """A fine-tuned ViT-B's weights, as a skeleton of the right shapes."""
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A fine-tuned ViT-B's weights: the right names and shapes, in half precision."""
     torch = pytest.importorskip("torch")
     from segment_anything import sam_model_registry
 
-    path = tmp_path / "微调.pth"
-    torch.save(sam_model_registry["vit_b"]().state_dict(), path)
+    with torch.device("meta"):
+        shapes = sam_model_registry["vit_b"]().state_dict()
+    path = tmp_path_factory.mktemp("tuned") / "微调.pth"
+    torch.save({name: torch.zeros(tensor.shape, dtype=torch.half) for name, tensor in shapes.items()}, path)
     return path
 
 
 @pytest.mark.torch
 def test_added_weights_are_found_by_their_name(tuned, tmp_path):
-    added = weights("add", str(tuned))
+    added = command("add", str(tuned))
     assert added.exit_code == 0, added.output
     assert "{use: sam, model: vit_b, checkpoint: 微调.pth}" in added.output
     stage = Sam.from_options({"checkpoint": "微调.pth"}, base=tmp_path / "here")
     assert stage.check() == []
     assert stage.model_id() == hashlib.sha256(tuned.read_bytes()).hexdigest()
-    assert "微调.pth" in weights("list").output
-    assert weights("verify").output.rstrip().endswith(": ok")
-    assert weights("add", str(tuned)).exit_code == 0, "the same file again"
+    assert "微调.pth" in command("list").output
+    assert command("verify").output.rstrip().endswith(": ok")
+    assert command("add", str(tuned)).exit_code == 0, "the same file again"
     (weights_folder() / "微调.pth").write_bytes(b"damaged")
-    assert weights("verify", "微调.pth").exit_code == 1
-    clash = weights("add", str(tuned))
+    assert command("verify", "微调.pth").exit_code == 1
+    clash = command("add", str(tuned))
     assert isinstance(clash.exception, PipelineError)
     assert "exists and is another file" in str(clash.exception)
-    posing = weights("add", str(tuned), "--name", "sam_vit_b_01ec64.pth")
+    posing = command("add", str(tuned), "--name", "sam_vit_b_01ec64.pth")
     assert "is not Meta's" in str(posing.exception)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["../tuned.pth", "tuned.txt", "con.pth", ".mm-tuned.pth"])
+def test_a_name_that_cannot_be_is_refused(tuned, name):
+    assert f"{name!r} cannot be the name" in str(command("add", str(tuned), "--name", name).exception)
+    assert not weights_folder().exists()
+
+
+@pytest.mark.torch
+def test_a_cache_that_cannot_be_written_is_said(tuned, place, monkeypatch):
+    monkeypatch.setenv("MASKMILL_CACHE", str(tuned))
+    error = command("add", str(tuned)).exception
+    assert isinstance(error, PipelineError)
+    assert "MASKMILL_CACHE names another folder" in str(error)
+
+
+@pytest.mark.torch
+def test_half_a_file_under_a_published_name_is_explained(place):
+    path = place / "here" / "sam_vit_b_01ec64.pth"
+    path.write_bytes(b"PK\x03\x04" + bytes(1000))
+    with pytest.raises(PipelineError, match=r"it has 1004 bytes, the published file 375042383: delete it.*pull"):
+        Sam(device="cpu").open()
+
+
 class Evil:
+    """Makes a folder when it is unpickled."""
+
     def __init__(self, path):
         self.path = path
 
@@ -174,14 +285,29 @@ class Evil:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("way", ["add", "open"])
-def test_a_checkpoint_that_would_run_code_is_refused_unexecuted(tmp_path, way):
+@pytest.mark.parametrize("way", ["add", "open", "verify"])
+@pytest.mark.parametrize("form", ["bare", "zip", "old", "beside weights", "safetensors"])
+def test_a_checkpoint_that_would_run_code_is_refused_unexecuted(tmp_path, way, form):
+    import torch
+
     proof = tmp_path / "it ran"
-    path = tmp_path / "evil.pth"
-    path.write_bytes(pickle.dumps(Evil(proof)))
-    with pytest.raises(PipelineError, match="refused"):
-        if way == "add":
-            raise weights("add", str(path)).exception
-        Sam(checkpoint=path, device="cpu").open()
+    evil = Evil(proof)
+    path = tmp_path / f"evil.{'safetensors' if form == 'safetensors' else 'pth'}"
+    if form in ("bare", "safetensors"):
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        data = {"model": {"a": torch.zeros(2)}, "optimizer": evil} if form == "beside weights" else evil
+        torch.save(data, path, _use_new_zipfile_serialization=form != "old")
+    if way == "verify":
+        assert command("verify", str(path)).exit_code == 0
+    else:
+        with pytest.raises(PipelineError, match="cannot be read" if form == "safetensors" else "refused: it "):
+            if way == "add":
+                raise command("add", str(path)).exception
+            Sam(checkpoint=path, device="cpu").open()
     assert not proof.exists()
     assert not weights_folder().exists()
+    if form != "safetensors":
+        with contextlib.suppress(RuntimeError):  # of what follows the pickle
+            torch.load(path, weights_only=False)
+        assert proof.exists(), "the file is no test"

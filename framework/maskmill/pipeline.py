@@ -138,10 +138,10 @@ class Pipeline:
         return "\n".join([*warnings, said, *timed])
 
     def _checked(self, request: driver.RunRequest) -> list[str]:
-        """The warnings; errors are raised."""
+        """The warnings; errors are raised, and the warnings with them, which may explain them."""
         problems = self.check(request.offline)
-        if errors := [problem for problem in problems if not problem.warning]:
-            raise PipelineError(*errors)
+        if any(not problem.warning for problem in problems):
+            raise PipelineError(*problems)
         return [str(problem) for problem in problems]
 
     @contextmanager

@@ -130,13 +130,13 @@ class _Run:
         self.records = Recorder(config, options, self.info, ledger, self.progress, self.stop)
 
     def execute(self, notices: Sequence[str]) -> RunReport:
-        """Do the work and report; signals are answered from here on."""
+        """Do the work and report; a signal ends the preparations at once, and drains the work."""
+        check_same_backend(self.ledger, self.fingerprints.masks, self.config)
+        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.say)
         with signals(self.stop):
             return self._executed(notices)
 
     def _executed(self, notices: Sequence[str]) -> RunReport:
-        check_same_backend(self.ledger, self.fingerprints.masks, self.config)
-        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.say)
         sweep(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None

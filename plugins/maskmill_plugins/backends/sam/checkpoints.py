@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskmill.files import write_atomic
+from maskmill.stages import digest
 from maskmill_plugins._shared.caches import cache_folder
 
 DOWNLOADS = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -89,13 +92,14 @@ def weights_folder() -> Path:
     return cache_folder() / "weights"
 
 
-def obtain(model: str, folder: Path | None, say: Callable[[str], None]) -> Path:
+def obtain(model: str, folder: Path | None, say: Callable[[str], None], bar: bool = False) -> Path:
     """Download Meta's checkpoint of this model, verified.
 
     Args:
         model: a key of `MODELS`.
         folder: where to; None: `weights_folder`.
         say: told what goes on.
+        bar: show a bar on the standard error.
 
     Raises:
         PipelineError: it cannot be had, or cannot be written.
@@ -104,7 +108,8 @@ def obtain(model: str, folder: Path | None, say: Callable[[str], None]) -> Path:
 
     published = MODELS[model]
     path = (folder or weights_folder()) / published.file
-    download(published.url, path, published.bytes, published.sha256, say)
+    download(published.url, path, published.bytes, published.sha256, say, bar)
+    mark_verified(path, published.sha256)
     return path
 
 
@@ -123,5 +128,26 @@ def file_sha256(path: Path) -> str:
 
 @functools.lru_cache
 def _file_sha256(path: Path, size: int, modified: int) -> str:
+    return content_sha256(path)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal, read anew."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mark_verified(path: Path, sha256: str) -> None:
+    """Remember that this file has been read and had this content, for `is_verified`."""
+    with contextlib.suppress(OSError):  # a cache that cannot be written: it is verified again next time
+        write_atomic(_mark(path, sha256), f"{sha256}  {path}\n".encode("utf-8", "backslashreplace"))
+
+
+def is_verified(path: Path, sha256: str) -> bool:
+    """Whether the file had this content when it was last read, and has not been touched since."""
+    return _mark(path, sha256).is_file()
+
+
+def _mark(path: Path, sha256: str) -> Path:
+    stat = path.stat()
+    return weights_folder() / "verified" / digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, sha256])

@@ -117,13 +117,25 @@ def read_weights(path: Path) -> Weights:
         name = re.search(r"GLOBAL (\S+)", str(error))
         why = f"it holds {name[1]}, and only weights are loaded" if name else "it was not written by torch.save"
         raise PipelineError(Problem(f"the checkpoint {path} is refused: {why}")) from None
+    except ImportError as error:
+        text = f"the checkpoint {path} cannot be read without the package {error.name!r}"
+        raise PipelineError(Problem(text, hint='pip install "maskmill[sam]"')) from None
     except Exception as error:  # damaged files raise nearly anything
         what = str(error).strip().split(". ")[0] or type(error).__name__
-        raise PipelineError(Problem(f"the checkpoint {path} cannot be read: {what}")) from None
+        raise PipelineError(Problem(f"the checkpoint {path} cannot be read: {what}", hint=_cut_short(path))) from None
     found = _named_tensors(weights)
     if not found:
         raise PipelineError(Problem(f"{path} is no checkpoint of SAM: it does not hold tensors by name"))
     return found
+
+
+def _cut_short(path: Path) -> str:
+    """What to do about a file with a published name and another size, "" if it is none."""
+    name, published = next(((name, one) for name, one in MODELS.items() if one.file == path.name), ("", None))
+    if published is None or not path.is_file() or path.stat().st_size == published.bytes:
+        return ""
+    size = f"it has {path.stat().st_size} bytes, the published file {published.bytes}"
+    return f"{size}: delete it, then: maskmill weights pull {name}"
 
 
 def _named_tensors(data: Any) -> Weights:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
-import shutil
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import click
 
-from maskmill import PipelineError, Problem
-from maskmill.files import TEMPORARY_PREFIX, replace, safe_part, write_atomic
+from maskmill import PipelineError
 
-from .checkpoints import MODELS, file_sha256, find_checkpoint, obtain, usual_places, weights_folder
+from . import weights as store
+from .checkpoints import (
+    MODELS,
+    Model,
+    content_sha256,
+    find_checkpoint,
+    is_verified,
+    mark_verified,
+    obtain,
+    weights_folder,
+)
 
 _say = functools.partial(click.echo, err=True)
-#: Of a file that was added: its sha256 when it was, as the program sha256sum writes it.
-RECORD = ".sha256"
 
 
 @click.group("weights")
@@ -26,13 +32,20 @@ def weights() -> None:
 
 @weights.command("list")
 def list_() -> None:
-    """Say which weights there are, and where."""
+    """Say which weights there are, where, and whether they have been verified."""
     for name, model in MODELS.items():
         path = find_checkpoint(name)
-        place = str(path) if path else f"not here; maskmill weights pull {name}"
+        place = f"{_state(path, model)}  {path.absolute()}" if path else f"not here; maskmill weights pull {name}"
         click.echo(f"{name}  {model.file}  {model.bytes / 1e6:7,.0f} MB  {place}")
-    for path in _added():
-        click.echo(f"{'own':5s}  {path.name}  {path.stat().st_size / 1e6:7,.0f} MB  {path}")
+    for path in store.added():
+        click.echo(f"{'own':5s}  {path.name}  {path.stat().st_size / 1e6:7,.0f} MB  {_state(path)}  {path}")
+
+
+def _state(path: Path, published: Model | None = None) -> str:
+    size = path.stat().st_size
+    if published and size != published.bytes:
+        return f"DAMAGED ({size / 1e6:,.0f} MB)"
+    return "verified" if is_verified(path, store.expected(path)) else "not verified"
 
 
 @weights.command()
@@ -40,8 +53,17 @@ def list_() -> None:
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Into this folder, not into the cache.")
 def pull(models: tuple[str, ...], folder: Path | None) -> None:
     """Download Meta's weights, verified; goes on where it broke off."""
+    bar = sys.stderr.isatty()
     for name in dict.fromkeys(models):
-        path = obtain(name, folder, _say)
+        path = find_checkpoint(name)
+        if folder or path is None or path.parent == weights_folder():
+            path = obtain(name, folder, _say, bar)
+        elif content_sha256(path) == MODELS[name].sha256:
+            mark_verified(path, MODELS[name].sha256)
+            _say(f"{name} is here already")
+        else:
+            _say(f"{path} is not Meta's {name}, and `checkpoint: auto` takes it before others: rename it")
+            path = obtain(name, folder, _say, bar)
         click.echo(str(path))
 
 
@@ -50,26 +72,8 @@ def pull(models: tuple[str, ...], folder: Path | None) -> None:
 @click.option("--name", help="What it is called from now on; left out: as FILE.")
 def add(file: Path, name: str | None) -> None:
     """Take a checkpoint into the cache, such as a fine-tuned one: use it as `checkpoint: NAME`."""
-    from .loading import architecture
-
-    model = architecture(file)
-    name = name or file.name
-    if name != safe_part(name) or Path(name).suffix not in (".pth", ".safetensors"):
-        raise PipelineError(Problem(f"{name!r} cannot be the name of a checkpoint", hint="--name my-model.pth"))
-    target = weights_folder() / name
-    sha256 = file_sha256(file)
-    published = next((one for one in MODELS.values() if one.file == name), None)
-    if published and sha256 != published.sha256:
-        text = f"{file} is not Meta's {name}: its sha256 is {sha256}, not {published.sha256}"
-        raise PipelineError(Problem(text, hint="give it another name: --name my-model.pth"))
-    if target.exists() and file_sha256(target) != sha256:
-        raise PipelineError(Problem(f"{target} exists and is another file", hint="--name another.pth"))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{name}")
-    shutil.copyfile(file, temporary)
-    replace(temporary, target)
-    write_atomic(target.with_name(name + RECORD), f"{sha256}  {name}\n".encode())
-    click.echo(f"{target}\nsha256 {sha256}\nbackend: {{use: sam, model: {model}, checkpoint: {name}}}")
+    path, sha256, model = store.take(file, name or file.name)
+    click.echo(f"{path}\nsha256 {sha256}\nbackend: {{use: sam, model: {model}, checkpoint: {path.name}}}")
 
 
 @weights.command()
@@ -80,17 +84,28 @@ def verify(context: click.Context, names: tuple[str, ...]) -> None:
 
     Exits with 1 if one differs.
     """
-    paths = [_named(name) for name in names] if names else list(_all())
-    bad = 0
-    for path in paths:
-        wanted = _wanted(path)
-        found = file_sha256(path)
-        bad += wanted not in ("", found)
-        said = "nothing to compare with" if not wanted else "ok" if wanted == found else f"DAMAGED, expected {wanted}"
-        click.echo(f"{path}: sha256 {found}: {said}")
+    paths = [store.find(name) for name in names] if names else list(store.everything())
+    good = [_verify(path) for path in paths]
     if not paths:
         click.echo("there are no weights")
-    context.exit(1 if bad else 0)
+    context.exit(0 if all(good) else 1)
+
+
+def _verify(path: Path) -> bool:
+    wanted = store.expected(path)
+    try:
+        found = content_sha256(path)
+    except OSError as error:
+        click.echo(f"{path}: DAMAGED, cannot be read: {error.strerror}")
+        return False
+    if wanted == found:
+        mark_verified(path, found)
+    said = "nothing to compare with" if not wanted else "ok" if wanted == found else f"DAMAGED, expected {wanted}"
+    size = next((one.bytes for one in MODELS.values() if one.file == path.name), path.stat().st_size)
+    if path.stat().st_size != size:
+        said += f" and {size} bytes, not {path.stat().st_size}"
+    click.echo(f"{path}: sha256 {found}: {said}")
+    return wanted in ("", found)
 
 
 @weights.command("path")
@@ -99,45 +114,7 @@ def verify(context: click.Context, names: tuple[str, ...]) -> None:
 def path_(context: click.Context, name: str) -> None:
     """Print where weights lie, for scripts. Exits with 1 if they are not here."""
     try:
-        click.echo(str(_named(name).absolute()))
+        click.echo(str(store.find(name).absolute()))
     except PipelineError as error:
         click.echo(str(error), err=True)
         context.exit(1)
-
-
-def _named(name: str) -> Path:
-    """The file of a model, of an added checkpoint, or at a path."""
-    found = find_checkpoint(name) if name in MODELS else None
-    candidates = [found] if found else [weights_folder() / name, Path(name)]
-    for path in candidates:
-        if path.is_file():
-            return path
-    hint = f"maskmill weights pull {name}" if name in MODELS else "maskmill weights list"
-    raise PipelineError(Problem(f"there are no weights {name!r} here", hint=hint))
-
-
-def _added() -> Iterator[Path]:
-    published = {model.file for model in MODELS.values()}
-    for path in sorted(weights_folder().glob("*")):
-        if path.suffix in (".pth", ".safetensors") and path.name not in published:
-            yield path
-
-
-def _all() -> Iterator[Path]:
-    """Everything that `auto` or a name could find, each file once."""
-    seen = set()
-    for place in usual_places():
-        for model in MODELS.values():
-            path = place / model.file
-            if path.is_file() and path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield path
-    yield from _added()
-
-
-def _wanted(path: Path) -> str:
-    """The sha256 that a file should have, "" if nobody knows."""
-    record = path.with_name(path.name + RECORD)
-    if record.is_file():
-        return record.read_text(encoding="utf-8").split()[0]
-    return next((model.sha256 for model in MODELS.values() if model.file == path.name), "")
