@@ -33,7 +33,7 @@ def test_the_shape_is_where_the_truth_says():
 def test_the_convention_is_found_though_the_model_is_not_exact(convention, off, grid):
     sent = size_to_send(SIZE, "abs_sent", grid)
     fits = fit([Found(("red rectangle",), seen(convention, off, sent))], sent)
-    assert [name for name, _ in fits][0] == convention
+    assert fits[0][0] == convention
     assert {name for name, _ in fits} == set(CONVENTIONS)
     assert fits[0][1] == pytest.approx(abs(off), abs=1e-9)
     assert fits[0][1] <= TOLERANCE < fits[1][1] / 2, "and no other fits half as well"

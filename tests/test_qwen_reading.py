@@ -63,6 +63,8 @@ BOXES = {
     "numbers in quotes": ('[{"label": "car", "bbox_2d": ["10", "20", "30", "40"]}]', ONE),
     "a box in quotes": ('[{"label": "car", "bbox_2d": "(10,20),(30,40)"}]', ONE),
     "tags in JSON": ('[{"label": "car", "bbox_2d": "<box>(10,20),(30,40)</box>"}]', ONE),
+    "a description beside the label": (f'[{CAR[:-1]}, "description": "person", "type": "object"}}]', ONE),
+    "a description alone": ('{"bbox_2d": [10, 20, 30, 40], "description": "car"}', ONE),
     "a Chinese label": ('[{"bbox_2d": [10, 20, 30, 40], "name_zh": "汽车"}]', [("汽车", A)]),
     "Chinese keys": ('[{"标签": "汽车", "边界框": [10, 20, 30, 40]}]', [("汽车", A)]),
     "full-width punctuation": ("[{“bbox_2d”：[10，20，30，40]，“label”：“汽车”}]", [("汽车", A)]),
@@ -84,6 +86,10 @@ BOXES = {
     "no bracket after the numbers": ('[{"bbox_2d": [10, 20, 30, 40, "label": "car"}]', ONE),
     "no brace between": (f"[{CAR[:-1]}, {DOG}]", TWO),
     "no braces between": (f"[{CAR[:-1]}, {DOG[1:]}]", TWO),
+    "no bracket before the numbers": ('[{"bbox_2d": 10, 20, 30, 40], "label": "car"}]', ONE),
+    "no colon": ('[{"bbox_2d" [10, 20, 30, 40], "label" "car"}]', ONE),
+    "doubled quotes": ('[{""bbox_2d"": [10, 20, 30, 40], ""label"": ""car""}]', ONE),
+    "a brace too many": (f'[{CAR}, {DOG}, {{"bbox_2d": [1, 2, 3}}, 4], "label": "car"}}]', TWO),
     "no opening brace": (f"[{CAR[1:]}, {DOG}]", TWO),
     "no quote after a label": (f"[{CAR[:-2]}}}, {DOG}]", TWO),
     "no quote after a key": (f'[{{"bbox_2d: [10, 20, 30, 40], "label": "car"}}, {DOG}]', TWO),
@@ -351,6 +357,7 @@ def test_a_mutated_reply_loses_nothing_and_gains_nothing(mutation, seed):
 # --- any text ----------------------------------------------------------------------------------
 
 NUMBERS = re.compile(r"[0-9]+\.[0-9]*|\.?[0-9]+")
+EXPONENTS = re.compile(r"(?:[0-9]+\.[0-9]*|\.?[0-9]+)[eE][-+]?[0-9]+")
 PIECES = [
     "[",
     "]",
@@ -412,13 +419,29 @@ TEXTS = st.one_of(
 @given(TEXTS, st.sampled_from(["boxes", "points"]), st.booleans())
 def test_no_text_fails_or_yields_a_number_that_is_not_in_it(text, wanted, blind):
     reading = read(text, wanted, blind)
-    written = {float(number) for number in NUMBERS.findall(text)}
-    written |= {float(number) for number in re.findall(r"[0-9.]+[eE][-+]?[0-9]+", text) if number.count(".") < 2}
+    written = {float(number) for number in [*NUMBERS.findall(text), *EXPONENTS.findall(text)]}
     for one in reading.found:
         numbers = [*(one.box or ()), *(number for point in one.points for number in point[:2])]
         assert {abs(number) for number in numbers} <= written
         assert one.box or one.points
     assert reading.readable or not reading.found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(0, 1000),
+    st.lists(st.tuples(st.integers(0, 1000), st.sampled_from([*"[]{}\",:'\n `\\", ""])), max_size=5),
+)
+def test_no_edit_of_a_replys_punctuation_makes_a_box(seed, edits):
+    text, truth = reply_of(random.Random(seed))
+    for place, sign in edits:
+        at = place % len(text)
+        before, here, after = text[max(0, at - 1) : at], text[at], text[at + 1 : at + 2]
+        if here.isalnum() or (before.isalnum() and after.isalnum()):
+            here = ""  # without it, other numbers would stand there
+        if not (before.isdigit() and text[at].isdigit()):
+            text = text[:at] + sign + text[at + len(here) :]
+    assert {one.box for one in read(text).found} <= set(truth)
 
 
 MILLION = 1_000_000  # characters

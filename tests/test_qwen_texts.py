@@ -54,7 +54,6 @@ def test_a_template_replaces_the_wording():
         ("Find {classes} as {'box': 1}", "'box'"),
         ("Find {classes.x}", "{classes.x}"),
         ("Find {classes:d}", "format"),
-        ("Find {width:{height}x}{classes}", "{"),
         ("Find cars", "{classes} is missing"),
     ],
 )

@@ -19,8 +19,8 @@ from .reading import Found
 
 #: Pixels that are sent at most: about 1,280 tokens a picture at a grid of 32.
 MOST_PIXELS = 1280 * 32 * 32
-#: Proportions beyond which Qwen refuses a picture; a longer one is sent squeezed.
-LONGEST = 150
+#: Longer pictures are sent squeezed: Qwen refuses 200 : 1, and rounding to a grid can nearly double it.
+LONGEST = 100
 #: Boxes narrower than so many of the model's own units, or than a pixel, are slivers: rounding, not objects.
 SLIVER = 2
 #: IoU from which on two boxes of one name are one object, told twice.

@@ -6,7 +6,7 @@ Keys are compared folded: in lower case, without `_`, `-` and spaces.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from .found import is_number
@@ -17,20 +17,11 @@ POINT_KEYS = frozenset({"point2d", "point", "points", "points2d", "keypoint", "k
 #: Of either.
 PLACE_KEYS = frozenset({"coordinate", "coordinates", "coords", "position", "location", "坐标", "位置"})
 #: The best first.
-LABEL_KEYS: tuple[str, ...] = ("label", "nameen", "name", "namezh", "category", "class", "classname", "labelname")
-LABEL_KEYS += (
-    "objectname",
-    "object",
-    "type",
-    "action",
-    "alt",
-    "标签",
-    "类别",
-    "名称",
-    "物体",
-    "description",
-    "textcontent",
-)
+NAME_KEYS: tuple[str, ...] = ("label", "nameen", "name", "namezh", "category", "class", "classname", "labelname")
+NAME_KEYS += ("objectname", "object", "标签", "类别", "名称", "物体")
+#: Where there is no name.
+OTHER_NAME_KEYS = ("alt", "action", "type", "description", "textcontent")
+LABEL_KEYS = frozenset(NAME_KEYS + OTHER_NAME_KEYS)
 #: Whatever stands there is no coordinates; thoughts are among them.
 OTHER_KEYS = frozenset({"bbox3d", "size", "imagesize", "resolution", "dimensions", "shape", "color", "colour", "rgb"})
 OTHER_KEYS |= {"rgba", "score", "scores", "confidence", "id", "ids", "index", "indices", "count", "counts"}
@@ -46,7 +37,7 @@ CONTAINER_KEYS |= {"output", "response", "predictions", "arguments", "image", "i
 _SIZES = frozenset({"width", "height", "w", "h"})
 _FOUR = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _TWO = ("topleft", "bottomright")
-_DROPPED = re.compile(r"[\s_-]+")
+_DROPPED = re.compile(r"[\s_\"'-]+")
 
 
 def folded(key: str) -> str:
@@ -56,9 +47,13 @@ def folded(key: str) -> str:
 
 def names_of(keyed: Mapping[str, Any]) -> list[str]:
     """What an object is called, the best name first."""
-    values = (keyed.get(key) for key in LABEL_KEYS)
+    return _texts(keyed, NAME_KEYS) or _texts(keyed, OTHER_NAME_KEYS)
+
+
+def _texts(keyed: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    values = (keyed.get(key) for key in keys)
     lists = (value if isinstance(value, list) else [value] for value in values)
-    return [name for names in lists for name in names if isinstance(name, str)]
+    return [text for texts in lists for text in texts if isinstance(text, str)]
 
 
 def corners_of(keyed: Mapping[str, Any]) -> list[Any] | None:

@@ -54,7 +54,7 @@ class Objects:
                 self._bare(value, since, text, found.prose)
             elif not value.data:
                 self._empty |= not found.prose
-            elif not (found.prose and isinstance(value.data, list) and any(map(is_number, value.data))):
+            elif not (found.prose and _is_flat(value.data)):
                 self._inside(value.data, [])
             since = value.end
         if not self._reading.found:  # lists of numbers under keys of the model's own, where no known key is
@@ -133,7 +133,10 @@ class Objects:
             if not self._points(pairs(keyed[key]), keyed.get("labels"), names):
                 self._boxes(keyed[key], names)
         for key in (key for key in keyed if key in PLACE_KEYS):
-            self._listed(keyed[key], names)
+            if len(spots := pairs(keyed[key])) == 1:
+                self._points(spots, None, names)
+            else:
+                self._listed(keyed[key], names)
         corners = corners_of(keyed)
         if corners is not None:
             self._reading.add_box(corners, names)
@@ -151,7 +154,7 @@ class Objects:
     def _listed(self, value: Any, names: Sequence[str], off: bool = False) -> None:
         """What no key says: points or boxes, as they were wanted, if the numbers allow it."""
         spots = pairs(value)
-        if spots and (self._wanted == "points" or len(spots) == 1):
+        if spots and self._wanted == "points":
             self._points([(x, y, 0 if off else label) for x, y, label in spots], None, names)
         else:
             self._boxes(value, names)
@@ -180,7 +183,7 @@ class Objects:
                     self._boxes(one, names)
 
     def _quadruples(self, numbers: list[float], names: Sequence[str]) -> None:
-        if len(numbers) == 5 and 0 <= numbers[4] <= 1:
+        if len(numbers) == 5 and 0 < numbers[4] < 1:
             numbers = numbers[:4]  # the fifth is a score
         if len(numbers) % 4:
             self._reading.counts["no box"] += 1
@@ -194,3 +197,12 @@ class Objects:
         if points:
             names = next((one.names for one in found if one.names), ())
             found[:] = [*(one for one in found if one.box is not None), Found(names, points=points)]
+
+
+def _is_flat(data: Any) -> bool:
+    """Whether it is a list of words and numbers: brackets in prose."""
+    return isinstance(data, list) and not all(isinstance(one, list) for one in data) and not _holds_objects(data)
+
+
+def _holds_objects(data: list[Any]) -> bool:
+    return any(isinstance(one, dict) for one in data)

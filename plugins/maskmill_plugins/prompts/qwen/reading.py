@@ -58,8 +58,10 @@ def _values(text: str, reading: Reading, objects: Objects) -> bool:
 
 
 def _unquoted(text: str) -> str:
-    """What a text says whose quotes all are escaped: JSON in a JSON text."""
+    """What a text says whose quotes all are escaped or doubled: JSON in a text of JSON, or of a table."""
     inner = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if '""' in inner and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
     if '\\"' not in inner or _PLAIN_QUOTE.search(inner):
         return text
     return inner.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')

@@ -67,6 +67,8 @@ class _Open:
         data: what it holds so far.
         key: of an object: the name whose value comes next, or None.
         name: of an object: a text that becomes a name if a colon follows.
+        last: of an object: the name of the value before.
+        loose: of an object: numbers since then, the value before among them: a list without an opening bracket.
         others: objects that stood in its place: doubled braces, or braces missing between two.
     """
 
@@ -75,19 +77,26 @@ class _Open:
     data: Any
     key: str | None = None
     name: str | None = None
+    last: str | None = None
+    loose: list[Any] = field(default_factory=list)
     others: list[Any] = field(default_factory=list)
 
     def add(self, value: Any) -> None:
-        """Take a value; in an object, one without a name is a name in waiting."""
+        """Take a value; in an object, a text without a name is a name in waiting."""
         if isinstance(self.data, list):
             self.data.append(value)
-        elif self.key is not None:
+            return
+        self.key = self.key or self.name  # without a colon between them
+        if self.key is not None:
             self.data[self.key] = value
-            self.key = None
+            self.last, self.loose = self.key, [value]
+            self.key = self.name = None
         elif isinstance(value, str):
             self.name = value
         elif isinstance(value, dict | list):
             self.others.append(value)
+        else:
+            self.loose.append(value)
 
     def named(self) -> bool:
         """A colon: the text before it is a name; whether there is one. A name that is there begins another object."""
@@ -97,6 +106,14 @@ class _Open:
             self.others.append(self.data)
             self.data = {}
         self.key, self.name = self.name, None
+        return True
+
+    def listed(self) -> bool:
+        """A bracket closes a list that was never opened: its numbers are a value; whether there are any."""
+        if self.last is None or len(self.loose) < 2:
+            return False
+        self.data[self.last] = self.loose
+        self.last, self.loose = None, []
         return True
 
     def ended(self) -> Any:
@@ -171,6 +188,8 @@ class _Scanner:
             self._stack[-1].named()
 
     def _closed(self, bracket: str) -> None:
+        if bracket == "[" and self._stack[-1].bracket == "{" and self._stack[-1].listed():
+            return
         if not any(one.bracket == bracket for one in self._stack):
             return  # one too many
         while True:

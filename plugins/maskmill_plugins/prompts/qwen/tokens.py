@@ -23,7 +23,7 @@ def _quoted(quote: str) -> str:
     inner = rf"(?<![\[{{,:])(?<![\[{{,:]\s){quote}(?!{_END})"
     return (
         rf"(?<!\w){quote}(?:{sign}|\\.)*+{quote}(?={_END})"
-        rf"|(?<!\w){quote}(?:{sign}|\\.|{inner}){{0,300}}+{quote}(?={_END})"
+        rf"|(?<!\w){quote}(?:{sign}|\\.|{inner}){{0,150}}+{quote}(?={_END})"
         rf"|(?<!\w){quote}(?:[^{quote}\\\n\[\]{{}}:]|\\.)*+{quote}"
     )
 
@@ -33,7 +33,7 @@ _FENCE = r"(?P<fence> ```[ \t]*[a-zA-Z0-9]* )"
 INSIDE = re.compile(
     rf"""
     (?P<space>   \s++ )
-  | (?P<comment> (?<!:)//[^\n]* | /\*.{{0,500}}?\*/ | (?<=[\s,\[{{])\#[^\n]* )
+  | (?P<comment> (?<!:)//[^\n]* | /\*.{{0,200}}?\*/ | (?<=[\s,\[{{])\#[^\n]* )
   | {_FENCE}
   | (?P<string>  {_quoted('"')} | {_quoted("'")} | “[^“”\n]{{0,300}}+” )
   | (?P<number>  (?<![\w.])(?!-?0[0-9]){NUMBER}(?![\w.]) )
