@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline, segment
     from .prompts import Box, Grid, Point, Prompt
     from .results import Artifact, Failure, ImageResult, RunReport, read_run, save
+    from .run.record import RunInfo
     from .stages import NO_EFFECT, Backend, Filter, PromptSource, Writer
 
 _HOMES = {
@@ -45,6 +46,7 @@ _HOMES = {
     "pipeline": "Pipeline segment",
     "prompts": "Box Grid Point Prompt",
     "results": "Artifact Failure ImageResult RunReport read_run save",
+    "run.record": "RunInfo",
     "stages": "NO_EFFECT Backend Filter PromptSource Writer",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -74,6 +76,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "PromptSource",
+    "RunInfo",
     "RunReport",
     "StopRun",
     "Transient",

@@ -160,7 +160,7 @@ class _Loader:
             self._problems += override(self._document, assignment, defaults=DEFAULTS)
         if jobs is not None:
             self._problems += override(self._document, f"run.jobs={jobs}", label="--jobs")
-        self._empty = {key for key, value in tree.items() if value is None}
+        self._empty = {key for key, value in tree.items() if value is None and key in PipelineFile.model_fields}
         for key in self._empty:
             del tree[key]
 
@@ -216,9 +216,9 @@ class _Loader:
     def uses(self, role: str, key: str, registry: Registry) -> list[Use]:
         """The plugins listed under a key."""
         items = self._document.tree.get(key, [])
-        uses = [
-            self.use(role, (key, index), item, registry) for index, item in enumerate(items) if isinstance(items, list)
-        ]
+        if not isinstance(items, list):  # `top` says so
+            return []
+        uses = [self.use(role, (key, index), item, registry) for index, item in enumerate(items)]
         return [use for use in uses if use is not None]
 
     def use(self, role: str, loc: Loc, item: Any, registry: Registry) -> Use | None:

@@ -116,7 +116,8 @@ class Registry:
             if shadowing := [option for option in cls.model_fields if hasattr(base, option)]:
                 raise PluginError(
                     f"plugin {origin}: {role} {name!r} has an option {shadowing[0]!r}, which hides"
-                    f" {base.__name__}.{shadowing[0]}; give it another name"
+                    f" {base.__name__}.{shadowing[0]}; give it another name, or, if that is the one you mean,"
+                    f" write it without a type: {shadowing[0]} = ..."
                 )
             if (taken := self.entries.get((role, name))) is not None:
                 raise PluginError(f"two plugins register the {role} {name!r}: {taken.origin} and {origin}")
@@ -205,14 +206,15 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     sha256 = hashlib.sha256(source).hexdigest()
     name = f"maskmill_drop_in_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, "a path that ends in .py always has a loader"
+    if spec is None or spec.loader is None:
+        raise PluginError(Problem("a plugin is a Python file, whose name ends in .py", str(path)))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses look their module up there
     try:
         with warnings.catch_warnings():  # what pydantic warns of here, registration refuses
             warnings.filterwarnings("ignore", message="Field name .* shadows", category=UserWarning)
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that calls sys.exit is no plugin
         del sys.modules[name]
         raise _load_failure(error, path) from error
     return module, sha256
@@ -240,11 +242,14 @@ def _imports_maskmill(path: Path) -> bool:
 def _entry_points() -> list[tuple[str, importlib.metadata.EntryPoint]]:
     """(distribution name and version, entry point), maskmill's own first; "maskmill" stands for itself."""
     points = []
+    labels: dict[int, str] = {}  # a distribution parses its metadata at each question
     for point in importlib.metadata.entry_points(group=GROUP):
         distribution = point.dist
-        name = distribution.name if distribution else "?"
-        label = GROUP if name == GROUP else f"{name} {distribution.version if distribution else ''}".strip()
-        points.append((label, point))
+        if id(distribution) not in labels:
+            name = distribution.name if distribution else "?"
+            version = distribution.version if distribution else ""
+            labels[id(distribution)] = GROUP if name == GROUP else f"{name} {version}".strip()
+        points.append((labels[id(distribution)], point))
     return sorted(set(points), key=lambda item: (item[0] != GROUP, item[0], item[1].name))
 
 
@@ -255,7 +260,7 @@ def _load_entry_point(point: importlib.metadata.EntryPoint, origin: str) -> Modu
         raise _load_failure(error, None, f"{origin} ({point.value})") from error
 
 
-def _load_failure(error: Exception, path: Path | None, origin: str = "") -> PluginError:
+def _load_failure(error: BaseException, path: Path | None, origin: str = "") -> PluginError:
     """A clear error for a plugin that fails while it is imported: its file and line, and what it raised."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if path is None or frame.filename == str(path)]

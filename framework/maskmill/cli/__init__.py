@@ -12,7 +12,14 @@ from typing import Any
 import click
 
 #: command -> module with a function `command`
-COMMANDS = {"check": "check", "init": "init", "plugins": "plugins", "run": "run", "status": "status"}
+COMMANDS = {
+    "check": "check",
+    "init": "init",
+    "plugins": "plugins",
+    "run": "run",
+    "schema": "schema",
+    "status": "status",
+}
 
 
 class LazyGroup(click.Group):

@@ -1,36 +1,103 @@
-"""`maskmill plugins`: what was found, and where."""
+"""`maskmill plugins`: what was found and where, and what a plugin's author needs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import FILE
+from .plugins_check import check
+from .plugins_new import new
+
+if TYPE_CHECKING:
+    from ..plugins import Entry
+
+PLUGINS = click.option(
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
+)
+BESIDE = click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
 
 
 @click.group("plugins")
 def command() -> None:
-    """What plugins there are."""
+    """What plugins there are, and help for those who write one."""
+
+
+command.add_command(new)
+command.add_command(check)
 
 
 @command.command("list")
-@click.option(
-    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
-)
-@click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
+@PLUGINS
+@BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, where it comes from, and what it does."""
-    from ..plugins import ROLES, Registry, find_drop_ins
-
-    registry = Registry.load(find_drop_ins(file, plugins))
-    roles = list(ROLES)
-    entries = sorted(registry.entries.values(), key=lambda entry: (roles.index(entry.role), entry.name))
-    for entry in entries:
+    for entry in _entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
         missing = "; ".join(package for package in entry.cls.requires if not _installed(package))
         note = f" [not installed: {missing}]" if missing else ""
         click.echo(f"{entry.name:12} {entry.role:14} {entry.origin:12} {lines[0] if lines else ''}{note}")
+
+
+@command.command("show")
+@click.argument("name")
+@PLUGINS
+@BESIDE
+def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
+    """Tell all about the plugin NAME: what it does, its options, what it needs."""
+    import difflib
+
+    from ..errors import PluginError, Problem
+
+    entries = _entries(plugins, file)
+    chosen = [entry for entry in entries if entry.name == name]
+    if not chosen:
+        names = sorted({entry.name for entry in entries})
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+        raise PluginError(Problem(f"there is no plugin {name!r}", hint=hint))
+    click.echo("\n\n".join(_described(entry) for entry in chosen))
+
+
+def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[Entry]:
+    from ..plugins import ROLES, Registry, find_drop_ins
+
+    roles = list(ROLES)
+    entries = Registry.load(find_drop_ins(file, plugins)).entries.values()
+    return sorted(entries, key=lambda entry: (roles.index(entry.role), entry.name))
+
+
+def _described(entry: Entry) -> str:
+    import inspect
+
+    from ..optiontable import Option, option_table
+
+    cls = entry.cls
+    needs = [f"{package}{'' if _installed(package) else ' (not installed)'}" for package in cls.requires]
+    install = f'  pip install "maskmill[{cls.extra}]"' if cls.extra else ""
+    facts = [
+        f"{entry.name}: {entry.role}",
+        "",
+        inspect.cleandoc(cls.__doc__ or "(it has no docstring)"),
+        "",
+        f"from     {entry.origin}",
+        f"version  {cls.version}",
+        f"network  {cls.network}",
+        f"needs    {', '.join(needs) or 'nothing'}{install}",
+        "",
+    ]
+    rows = [Option(*(cell.replace("`", "").replace("*needed*", "needed") for cell in row)) for row in option_table(cls)]
+    if not rows:
+        return "\n".join([*facts, "It has no options."])
+    rows.insert(0, Option("option", "value", "default", "meaning"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row.meaning]).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*facts, *lines])
 
 
 def _installed(package: str) -> bool:

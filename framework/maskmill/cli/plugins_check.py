@@ -1,0 +1,46 @@
+"""`maskmill plugins check FILE`: does a drop-in file keep its contract?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import FILE
+
+
+@click.command("check")
+@click.argument("file", type=FILE)
+@click.option("--set", "sets", multiple=True, metavar="OPTION=VALUE", help="Give an option of the plugin a value.")
+@click.option("--inline", is_flag=True, help="Run it in this process only, not through joblib as well.")
+def check(file: Path, sets: Sequence[str], inline: bool) -> int:
+    """Try the plugins of a drop-in FILE on generated images, and run them for real beside fakes."""
+    from ..trial import try_out
+
+    problems = 0
+    for verdict in try_out(file, _settings(sets), ("inline",) if inline else ("inline", "joblib")):
+        click.echo(str(verdict))
+        problems += bool(verdict.problem)
+    click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
+    return 1 if problems else 0
+
+
+def _settings(sets: Sequence[str]) -> dict[str, Any]:
+    """The options of `--set`, whose values are YAML.
+
+    Raises:
+        PipelineError: one is not of the form OPTION=VALUE, or its value is no YAML.
+    """
+    from ..document import Document
+    from ..errors import PipelineError
+    from ..overrides import override
+
+    document = Document("--set")
+    document.tree = {}
+    found = [problem for each in sets for problem in override(document, each)]
+    if found or document.problems:
+        raise PipelineError(*found, *document.problems)
+    settings: dict[str, Any] = document.tree
+    return settings

@@ -1,0 +1,43 @@
+"""`maskmill schema`: what editors need to complete and check pipeline files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from .options import FILE
+
+
+@click.command("schema")
+@click.option("-o", "--output", type=FILE, help="Write it to this file instead of the console.")
+@click.option(
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
+)
+@click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
+def command(output: Path | None, plugins: tuple[Path, ...], file: Path | None) -> int:
+    """Print the JSON Schema of pipeline files, with the options of every plugin found."""
+    from ..pipelineschema import pipeline_schema
+    from ..plugins import Registry, find_drop_ins
+    from .writing import write_text
+
+    schema = pipeline_schema(Registry.load(find_drop_ins(file, plugins)))
+    text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+        return 0
+    write_text(output, text)
+    click.echo(f"Make this the first line of {file or 'a pipeline file beside it'}:")
+    click.echo(f"# yaml-language-server: $schema={_seen_from(file, output)}")
+    return 0
+
+
+def _seen_from(file: Path | None, schema: Path) -> str:
+    """The schema's path relative to the pipeline file's folder, as editors take it; None: one that lies beside it."""
+    folder = schema.parent if file is None else file.parent
+    try:
+        return Path(os.path.relpath(schema, folder)).as_posix()
+    except ValueError:  # on another drive
+        return schema.resolve().as_posix()
