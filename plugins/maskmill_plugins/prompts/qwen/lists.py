@@ -7,7 +7,7 @@ A list is an answer if one of these holds:
   what was said last before it is a word for a size or an example;
 - it stands on a line of its own, a bullet or a code block's marks aside;
 - it ends a line that says before it that it is a box or a point ("The bounding box is [..]"), or
-  that has only a name and a colon before it ("car: [..]"), and the same exception holds;
+  that has only a name before it, with a colon or bold ("car: [..]"), and the same exception holds;
 - it is four numbers, and the model was asked for a box without being shown a picture.
 
 Numbers outside brackets are never an answer.
@@ -22,13 +22,13 @@ from .keys import is_bare
 from .scanning import Value
 
 _WORD = re.compile(
-    r"(?P<says>\b(?:bb?ox(?:es)?(?:_?2d)?|bounding|rectangles?|coordinates?|points?)\b|坐标|框|位置|点)"
+    r"(?P<says>\b(?:bb?ox(?:es)?(?:_?2d)?|bounding|rectangles?|coordinates?|points?|located)\b|坐标|框|位置|位于|点)"
     r"|(?P<other>\bsizes?\b|resolution|dimension|\bimage is\b|reference|source|example|尺寸|大小|分辨率|例如)"
 )
 _OFF = re.compile(r"background|negative|背景|负")
 _ON = re.compile(r"foreground|positive|前景|正")
 _BULLET = re.compile(r"(?:[\s\-*•#>`]|[0-9]{1,3}[.)]\s)*(?:json)?\s*")
-_NAMED = re.compile(r"([^:：\[\]{}]{1,40}?)[\s*\"]*[:：][\s*]*")
+_NAMED = re.compile(r"([^:：\[\]{}]{1,40}?)(?:[\s*\"]*[:：][\s*]*|\*\*\s*)")
 #: May follow it on its line.
 _END = " \t\r.,;，。；`*)"
 #: Characters of a line that are looked at, before a list and after it.
