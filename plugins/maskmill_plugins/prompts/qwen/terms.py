@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from maskmill import Box, PipelineError, Point, Problem, Prompt
@@ -135,15 +135,16 @@ class Terms:
 
     def prompts(self, ask: Ask, view: View, reading: Reading) -> tuple[list[Prompt], Counter[str]]:
         """The prompts of an answer, in pixels of the image, and how much was put right or left out, by kind."""
-        found, counts = to_image(reading.found, self.coords, view.size, view.sent)
-        prompts: list[Prompt] = []
-        for one in found:
+        named, foreign = [], 0
+        for one in reading.found:
             label = one.label if ask.sentence else self._class_of(one, ask)
             if label is None and not ask.sentence:
-                counts["of no class asked for"] += 1
-                continue
-            prompts.append(_prompt(one, label))
-        return prompts, +(counts + reading.counts)
+                foreign += 1
+            else:  # before duplicates are looked for: "car" and "truck" on one place are one "vehicle"
+                named.append(replace(one, names=() if label is None else (label,)))
+        found, counts = to_image(named, self.coords, view.size, view.sent)
+        counts["of no class asked for"] += foreign
+        return [_prompt(one, one.label) for one in found], +(counts + reading.counts)
 
     def _class_of(self, one: Found, ask: Ask) -> str | None:
         alone = next(iter(ask.classes)) if len(ask.classes) == 1 else None
