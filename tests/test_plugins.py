@@ -6,7 +6,8 @@ from importlib import metadata
 
 import pytest
 
-from maskmill import Backend, PluginError, PromptSource, hookimpl
+from maskmill import Backend, PipelineError, PluginError, PromptSource, hookimpl
+from maskmill.config import load_config
 from maskmill.plugins import BUILT_IN, Registry, find_drop_ins
 
 CENTER = '''
@@ -155,3 +156,10 @@ def test_built_in_modules_import_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_path_loads_nothing_that_lies_there(tmp_path):
+    (tmp_path / "script.py").write_text("raise SystemExit('it ran')\n", encoding="utf-8")
+    (tmp_path / "p.yaml").write_text("prompts: [everything]\nplugins: ''\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match="plugins: expected a text that is not empty"):
+        load_config(tmp_path / "p.yaml", complete=False)

@@ -202,6 +202,7 @@ BROKEN = {
     "number for a file": "prompts: [everything]\nfilters: [{use: kinds, file: 3}]",
     "secret as a number": "prompts: [everything]\nfilters: [{use: kinds, key: 123}]",
     "empty name": "prompts: [everything]\nname: ''",
+    "empty plugins": "prompts: [everything]\nplugins: ''",
     "empty dataset": "prompts: [everything]\ndataset: []",
     "dataset as a mapping": "prompts: [everything]\ndataset: {folder: photos}",
     "unknown combine": "prompts: [everything]\ncombine: any",

@@ -200,7 +200,7 @@ class _Loader:
         paths: dict[Path, None] = {}
         for index, text in enumerate(texts):
             loc: Loc = ("plugins",) if isinstance(written, str) else ("plugins", index)
-            if not isinstance(text, str) or self._document.is_refused(loc):
+            if not isinstance(text, str) or not text or self._document.is_refused(loc):
                 continue
             try:
                 paths.update(dict.fromkeys(find_drop_ins(None, [self.base / Path(text).expanduser()])))

@@ -21,6 +21,7 @@ from .plugins import Registry
 from .prompts import Box, Point, Prompt
 from .results import RunReport
 from .run import driver, estimate, output
+from .stages import Stage
 
 
 class Pipeline:
@@ -59,7 +60,7 @@ class Pipeline:
             if not problem.file
             else problem
             for use in config.uses()
-            for problem in use.stage.missing() or use.stage.check()
+            for problem in use.stage.missing() or ([] if offline and _asks_around(use.stage) else use.stage.check())
         ]
         found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
         found += [config.problem(("output",), p.message, p.hint) for p in output.problems(config.output)]
@@ -196,6 +197,11 @@ def segment(
         return stage.masks(picture, fitted)
     finally:
         stage.close()
+
+
+def _asks_around(stage: Stage) -> bool:
+    """Whether its check may already reach out, as that of a backend on another machine does."""
+    return stage.network != "none" and stage.reaches() != "none"
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,7 @@
+"""Masks from a SAM server, `maskmill serve`, on this machine or another."""
+
+from __future__ import annotations
+
+from .plugin import Remote, register_backends
+
+__all__ = ["Remote", "register_backends"]

@@ -1,0 +1,7 @@
+"""`maskmill serve`: any backend over HTTP, for the backend `remote`, for other programs, for the annotation page."""
+
+from __future__ import annotations
+
+from .plugin import register_commands
+
+__all__ = ["register_commands"]

@@ -1,0 +1,56 @@
+"""What Prometheus reads at `/metrics`, by its official client library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The numbers of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each, of no use here
+        self._registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+        self.requests = Counter(
+            "maskmill_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "maskmill_request_seconds", "From request to answer.", ("route",), buckets=buckets, registry=registry
+        )
+        self.job_seconds = Histogram(
+            "maskmill_job_seconds", "Computing, by part of a job.", ("part",), buckets=buckets, registry=registry
+        )
+        self.prompts = Counter("maskmill_prompts", "Prompts answered.", registry=registry)
+        self.encoder_passes = Counter(
+            "maskmill_encoder_passes",
+            "Embeddings asked of the backend, which may have them in a cache on disk.",
+            registry=registry,
+        )
+        self.embedding_hits = Counter(
+            "maskmill_embedding_hits", "Jobs that found their image's embedding in memory.", registry=registry
+        )
+
+    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Show a number that is looked up when it is asked for."""
+        Gauge(f"maskmill_{name}", text, registry=self._registry).set_function(value)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,88 @@
+"""`/upload`, as its old clients use it: requests, a file and a JSON text in a form."""
+
+import io
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+from serve_kit import Fake, Running, picture
+
+from maskmill import Prompt, testing
+from maskmill_plugins._shared.wire import PROBLEMS
+
+requests = pytest.importorskip("requests")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Running() as running:
+        yield running
+
+
+def post(server, coords, data=None):
+    files = {"file": ("photo.png", picture(3) if data is None else data, "image/png")}
+    return requests.post(f"{server.url}/upload", files=files, data={"coords": coords}, timeout=20)
+
+
+PROMPTS = {
+    "points": ({"points": [[20, 20], [40, 30]], "labels": [1, 0]}, {"points": [[20, 20, 1], [40, 30, 0]]}),
+    "points without labels": ({"points": [[20, 20], [40, 30]]}, {"points": [[20, 20, 1], [40, 30, 1]]}),
+    "a box": ({"box": [5, 6, 30, 40]}, {"box": [5, 6, 30, 40]}),
+    "both": (
+        {"points": [[20, 20]], "labels": [1], "box": [5, 6, 30, 40]},
+        {"points": [[20, 20, 1]], "box": [5, 6, 30, 40]},
+    ),
+    "a bare list": ([[20, 20], [40, 30]], {"points": [[20, 20, 1], [40, 30, 1]]}),
+    "an empty list beside": ({"points": [], "labels": [], "box": [5, 6, 30, 40]}, {"box": [5, 6, 30, 40]}),
+}
+
+
+@pytest.mark.parametrize(("coords", "prompt"), PROMPTS.values(), ids=PROMPTS.keys())
+def test_the_object_comes_back_on_a_transparent_ground(server, coords, prompt):
+    answer = post(server, json.dumps(coords))
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
+    rgba = np.asarray(PIL.Image.open(io.BytesIO(answer.content)))
+    image = testing.image(seed=3)
+    mask = Fake().masks(image, [Prompt.from_json(prompt)])[0].array
+    assert mask.any() and rgba.shape == (*image.size, 4)
+    assert np.array_equal(rgba[..., 3] == 255, mask) and set(np.unique(rgba[..., 3])) == {0, 255}
+    assert np.array_equal(rgba[mask][:, :3], image.pixels[mask]) and not rgba[~mask].any()
+
+
+WRONG = {
+    "no JSON": ("box", "invalid-request"),
+    "a number": ("7", "invalid-request"),
+    "nothing": ("{}", "unsuitable-prompt"),
+    "an unknown key": ('{"boxes": []}', "invalid-request"),
+    "a label too few": ('{"points": [[1, 1], [2, 2]], "labels": [1]}', "unsuitable-prompt"),
+    "a flat list": ("[1, 2]", "invalid-request"),
+    "points of three": ("[[1, 2, 3]]", "invalid-request"),
+    "a label of 5": ('{"points": [[1, 1]], "labels": [5]}', "invalid-request"),
+    "a text for a number": ('{"box": [1, 2, 3, "4"]}', "invalid-request"),
+    "a box outside": ('{"box": [1000, 1000, 2000, 2000]}', "unsuitable-prompt"),
+    "nan": ('{"box": [NaN, 1, 2, 3]}', "invalid-request"),
+    "a deep one": ("[" * 50_000, "invalid-request"),
+}
+
+
+@pytest.mark.parametrize(("coords", "kind"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_coords_are_refused_never_answered_with_an_empty_picture(server, coords, kind):
+    answer = post(server, coords)
+    assert answer.status_code == PROBLEMS[kind] and answer.json()["type"] == f"urn:maskmill:problem:{kind}"
+
+
+def test_an_image_or_coords_that_are_missing_are_named(server):
+    url = f"{server.url}/upload"
+    no_coords = requests.post(url, files={"file": picture()}, timeout=20)
+    no_file = requests.post(url, files={"other": b"x"}, data={"coords": "[[1, 1]]"}, timeout=20)
+    assert (no_coords.status_code, no_file.status_code) == (422, 422)
+    assert "coords" in no_coords.json()["detail"] and "file" in no_file.json()["detail"]
+    assert post(server, "[[1, 1]]", b"no image").json()["type"].endswith("unreadable-image")
+
+
+def test_an_image_that_comes_again_is_not_encoded_again(server):
+    passes = len(server.backend._passes)
+    for _ in range(3):
+        assert post(server, "[[20, 20]]", picture(77)).status_code == 200
+    assert len(server.backend._passes) == passes + 1
