@@ -555,6 +555,6 @@ def test_options_with_paths_and_variables_reach_the_real_run(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text("${HOME}\\n", encoding="utf-8")
     fields = "    file: Path = Field(description='words')\n    text: str = Field(description='the same')\n"
-    body = KEPT.replace("self.pixels", "(0 if self.file.read_text() == self.text else 1 // 0)")
+    body = KEPT.replace("self.pixels", "(0 if self.file.read_text('utf-8') == self.text else 1 // 0)")
     file = written(tmp_path, FILTER.replace("    pixels: int", fields + "    pixels: int").replace(KEPT, body))
     assert testing.problems(file, {"file": "words.txt", "text": "${HOME}\\n"}) == []

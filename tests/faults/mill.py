@@ -52,6 +52,8 @@ class Mill:
     def start(self, *arguments, **environment):
         """Start `maskmill run` in a session of its own."""
         environ = {**os.environ, "PYTHONUTF8": "1", "MILL": self.mark, "MILL_COUNTS": str(self.counts), **environment}
+        # A flag of developers, under which libraries warn on the terminal; users do not have it.
+        environ.pop("PYTHONWARNDEFAULTENCODING", None)
         process = psutil.Popen(
             [sys.executable, "-m", "maskmill", "run", str(self.project.file), *arguments],
             stdout=subprocess.PIPE,
