@@ -23,6 +23,8 @@ from torch.nn import functional
 
 #: Columns of the photo that are computed as one product.
 COLUMNS = 256
+#: Share of the photo above which a mask is encoded as a whole: pycocotools passes over all pixels, but in C.
+LARGE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ def encode(part: npt.NDArray[np.bool_], left: int, top: int, size: tuple[int, in
         size: (height, width) of the photo.
     """
     height, width = size
+    if part.size > LARGE * height * width:
+        whole = np.zeros((width, height), dtype=np.uint8)
+        whole[left : left + part.shape[0], top : top + part.shape[1]] = part
+        return bytes(coco_mask.encode(whole.T)["counts"]).decode("ascii")
     rows = part.shape[1] + 1
     padded = np.zeros((part.shape[0], rows), dtype=np.bool_)  # every run ends in the column it begins in
     padded[:, :-1] = part
