@@ -47,7 +47,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         "listening on",
         "ready",
         "received POST /v1/images from",
-        "processing 1 prompts",
+        "processing 1 prompt ",
         "sending",
         "complete",
     ):

@@ -140,7 +140,10 @@ class Computing:
 
     def _done(self, job: Job, image: Image) -> Done:
         started = time.monotonic()
-        _log.info("processing %d prompts on %.19s", len(job.prompts), job.stored.id, extra={"request": job.name})
+        count = len(job.prompts)
+        _log.info(
+            "processing %d prompt%s on %.19s", count, "s" * (count > 1), job.stored.id, extra={"request": job.name}
+        )
         embedding = self._embedding(image, job.stored.id)
         embedded = time.monotonic()
         backend = with_multimask(self._backend, job.multimask)

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from maskmill_plugins._shared.wire import ProblemModel
 
 from .host import Host
+from .security import OPEN
 
 #: Requests for masks, as the document shows them.
 EXAMPLES: dict[str, Any] = {
@@ -89,6 +90,8 @@ def document(app: FastAPI, host: Host) -> dict[str, Any]:
     if host.settings.token is not None:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]
+        for path in OPEN:
+            found["paths"][path]["get"]["security"] = []
     return found
 
 

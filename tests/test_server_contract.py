@@ -1,0 +1,46 @@
+"""The server held to its own OpenAPI document, by Schemathesis."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from serve_kit import picture
+from served import Served
+
+SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or "schemathesis"
+#: What no schema says: which bytes are an image, and that an image that was sent twice is one, gone when it is deleted.
+SETTINGS = """
+seed = 7
+checks.ensure_resource_availability.enabled = false
+
+[[operations]]
+include-path = ["/v1/images", "/upload"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "422"]
+
+[[operations]]
+include-path = "/v1/images/{{id}}/masks"
+parameters = {{ "path.id" = "{id}" }}
+# it asks for answers within 5e-324 s, too
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "504"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", [None, "correct-horse"], ids=["open", "token"])
+def test_all_answers_are_as_the_document_says(tmp_path, token):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with Served("--backend", "grabcut", environment={"MASKMILL_TOKEN": token or ""}) as server:
+        answer = httpx.post(f"{server.url}/v1/images", content=picture(1, 400, 500), headers=headers).raise_for_status()
+        settings = tmp_path / "schemathesis.toml"
+        settings.write_text(SETTINGS.format(id=answer.json()["id"]), encoding="utf-8")
+        command = [SCHEMATHESIS, "--config-file", settings, "run", f"{server.url}/openapi.json", "--max-examples", "25"]
+        command += [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+        metrics = httpx.get(f"{server.url}/metrics", headers=headers).text
+    assert done.returncode == 0, done.stdout
+    answered = [line for line in metrics.splitlines() if "requests_total{" in line and "/readyz" not in line]
+    assert not [line for line in answered if 'status="50' in line and "504" not in line]
+    assert 'route="/v1/images/{id}/masks",status="200"' in metrics, [line for line in answered if "masks" in line]
