@@ -16,6 +16,7 @@ from typing import Any
 from .asking import Asked, ask
 from .decoder import MAX_PIXELS
 from .errors import ImageError, MaskmillError, PluginError, PromptError, StopRun
+from .filtering import filtered, unfiltered
 from .images import Image, ImageRef
 from .masks import Mask
 from .prompts import Prompt
@@ -150,7 +151,7 @@ class Chain:
         """The result of the image, from its first stage that changed."""
         have = fingerprint_of(before)
         if before is not None and have is not None and have.same_masks(wanted):
-            prompts, raw, reason = before.prompts, _raw_masks(before), before.reason
+            prompts, raw, reason = before.prompts, unfiltered(before), before.reason
             kept = {name for name, _ in self.stages.prompts} | {self.stages.backend[0]}
             trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in kept})
             trace.story(f"{image.ref.key}: {len(raw)} masks taken from the stored result")
@@ -225,7 +226,7 @@ class Chain:
         fingerprint: str,
     ) -> ImageResult:
         """Filter the masks and say how it went."""
-        masks = self._filter(image, raw, trace)
+        masks = filtered(self.stages.filters, self.stages.backend[0], image, raw, trace)
         kept = sum(mask.kept for mask in masks)
         if not kept and masks:
             by = Counter(mask.dropped_by for mask in masks)
@@ -234,7 +235,7 @@ class Chain:
             reason = "the backend found nothing"
         if masks:
             trace.story(f"{image.ref.key}: {kept} of {len(masks)} masks kept")
-        pixels = {mask.index: mask.counts for mask in masks}
+        changed = {mask.index for mask in masks if mask.changed_by}
         return ImageResult(
             key=image.ref.key,
             status="done" if kept else "empty",
@@ -242,32 +243,11 @@ class Chain:
             sha256=image.sha256,
             prompts=prompts,
             masks=masks,
-            raw=tuple(mask for mask in raw if pixels[mask.index] != mask.counts),
+            raw=tuple(mask for mask in raw if mask.index in changed),
             provenance=self._provenance(fingerprint),
             notes=_plain(trace.notes),
             reason=None if kept else reason,
         )
-
-    def _filter(self, image: Image, raw: Sequence[Mask], trace: Trace) -> tuple[Mask, ...]:
-        """All masks in the backend's order, the dropped ones saying by whom."""
-        gone: list[Mask] = []
-        kept: list[Mask] = []
-        backend = self.stages.backend[0]
-        for mask in raw:
-            kept.append(mask) if mask.area else gone.append(replace(mask, dropped_by=backend, reason="empty mask"))
-        for name, stage in self.stages.filters:
-            known = {mask.index: mask for mask in kept}
-            back = trace.step("filters", name, partial(several, Mask, stage.apply, image, kept), image.sha256)
-            if strangers := [mask for mask in back if mask.index not in known]:
-                raise StepError(
-                    Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep")
-                )
-            judged = {mask.index: mask for mask in back}
-            for index, mask in known.items():
-                if index not in judged or judged[index].reason is not None:
-                    gone.append(replace(judged.get(index, mask), dropped_by=name))
-            kept = [mask for mask in back if mask.reason is None]
-        return tuple(sorted([*kept, *gone], key=lambda mask: mask.index))
 
     def _write(
         self,
@@ -318,12 +298,6 @@ def fingerprint_of(result: ImageResult | None) -> Fingerprint | None:
         return None if result is None else Fingerprint.parse(result.provenance["fingerprint"])
     except (KeyError, ValueError):
         return None
-
-
-def _raw_masks(result: ImageResult) -> tuple[Mask, ...]:
-    """The masks as the backend made them, out of a stored result."""
-    changed = {mask.index: mask for mask in result.raw}
-    return tuple(replace(changed.get(m.index, m), dropped_by=None, reason=None) for m in result.masks)
 
 
 def _plain(notes: dict[str, dict[str, Any]]) -> dict[str, Any]:

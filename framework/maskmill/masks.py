@@ -33,6 +33,7 @@ class Mask:
             framework and kept by filters, also when they change the pixels.
         dropped_by: the filter that took it out, None if it is kept.
         reason: why it was taken out, in words, or None.
+        changed_by: the filters that gave it other pixels or another label, in their order.
     """
 
     size: tuple[int, int]
@@ -43,6 +44,7 @@ class Mask:
     index: int = -1
     dropped_by: str | None = None
     reason: str | None = None
+    changed_by: tuple[str, ...] = ()
 
     @classmethod
     def from_array(
@@ -111,6 +113,8 @@ class Mask:
         for name in ("score", "stability", "dropped_by", "reason"):
             if (value := getattr(self, name)) is not None:
                 out[name] = value
+        if self.changed_by:
+            out["changed_by"] = list(self.changed_by)
         if self.prompt is not None:
             out["prompt"] = self.prompt.to_json()
         return out
@@ -129,6 +133,7 @@ class Mask:
             index=int(data.get("index", -1)),
             dropped_by=data.get("dropped_by"),
             reason=data.get("reason"),
+            changed_by=tuple(data.get("changed_by", ())),
         )
 
 

@@ -77,7 +77,7 @@ class ImageResult:
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: what was asked.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
-        raw: the masks as the backend made them, before filters, only where filters changed their pixels.
+        raw: the masks as the backend made them, before filters, only those that filters changed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
         notes: what the stages noted, by plugin name.

@@ -1,0 +1,44 @@
+"""max_per_image: keeps the best masks of an image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from maskmill import Filter, Image, Mask, hookimpl
+
+
+class MaxPerImage(Filter):
+    """Keeps so many masks, the best first; a mask without a score comes last, equals go by the backend's order."""
+
+    count: int = Field(ge=1, description="masks to keep")
+    by: Literal["score", "area"] = Field("score", description="what makes a mask better: its score, or its size")
+    per_label: bool = Field(False, description="keep so many of each label")
+
+    def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
+        """The masks in their order, those beyond the number marked."""
+        result = list(masks)
+        seen: Counter[str | None] = Counter()
+        for number in sorted(range(len(masks)), key=lambda number: self._rank(masks[number])):
+            mask = masks[number]
+            group = mask.label if self.per_label else None
+            seen[group] += 1
+            if seen[group] > self.count:
+                of = f" of {group!r}" if group is not None else ""
+                result[number] = mask.drop(f"number {seen[group]}{of} by {self.by}, {self.count} are kept")
+        return result
+
+    def _rank(self, mask: Mask) -> float:
+        """Smaller is better."""
+        if self.by == "area":
+            return -mask.area
+        return 1.0 if mask.score is None else -mask.score
+
+
+@hookimpl
+def register_filters(register: Callable[[str, type[Filter]], None]) -> None:
+    """Offer `max_per_image`."""
+    register("max_per_image", MaxPerImage)
