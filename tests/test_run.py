@@ -315,3 +315,43 @@ def test_dry_run_counts_and_writes_nothing(project):
     done = command(project, "--dry-run")
     assert "2 images to do" in done.stdout
     assert not project.output.exists()
+
+
+MOVING = """
+import os
+from pathlib import Path
+from maskmill import hookimpl
+from maskmill.testing import FillPrompt
+
+
+class Moving(FillPrompt):
+    model: Path
+
+    def model_id(self):
+        return self.model.read_text(encoding="utf-8")
+
+    def masks(self, image, prompts, embedding=None):
+        if "moves" in image.ref.key:
+            self.model.write_text("another", encoding="utf-8")
+            os._exit(9)
+        return super().masks(image, prompts, embedding)
+
+
+@hookimpl
+def register_backends(register):
+    register("moving", Moving)
+"""
+
+
+def test_a_worker_that_finds_another_model_than_the_run_began_with_stops_it(project):
+    (project.folder / "plugins" / "moving.py").write_text(MOVING, encoding="utf-8")
+    model = project.folder / "model.txt"
+    model.write_text("first", encoding="utf-8")
+    project.write("{use: moving, model: model.txt}", "{engine: joblib, jobs: 1}")
+    project.photos("a.png", "moves.png", "z.png")
+    with pytest.raises(PluginError, match="computes with 'another' now, and this run began with 'first'"):
+        run(project)
+    assert project.statuses() == {"a.png": "done"}
+    (project.folder / "photos" / "moves.png").unlink()
+    model.write_text("first", encoding="utf-8")
+    assert run(project).counts["done"] == 2

@@ -196,6 +196,7 @@ class _Run:
             "output": str(self.config.output),
             "max_pixels": self.config.run.max_pixels,
             "model_id": self.model_id,
+            "backend_digest": self.stages.backend[1].digest(),
         }
         slots = self.resources.jobs
         lane = self._lane(worker, slots)

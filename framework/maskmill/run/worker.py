@@ -23,7 +23,7 @@ from typing import Any
 
 from ..asking import Asked
 from ..chain import Chain
-from ..errors import StopRun
+from ..errors import PluginError, StopRun
 from ..images import ImageRef
 from ..steps import Trace, failure_of
 from .fingerprint import Fingerprint
@@ -92,7 +92,8 @@ def open_chain(worker: dict[str, Any]) -> str | None:
     """Build and open the chain of this process, once.
 
     Args:
-        worker: `stages` (of `Config.worker_data`), `output`, `max_pixels`, `model_id`.
+        worker: `stages` (of `Config.worker_data`), `output`, `max_pixels`, and what the run's masks are made
+            with: `model_id` and `backend_digest`.
 
     Returns:
         None, or the error with its traceback.
@@ -105,10 +106,24 @@ def open_chain(worker: dict[str, Any]) -> str | None:
         stages = stages_from(worker["stages"])
         chain = Chain(stages, Path(worker["output"]), worker["max_pixels"], worker["model_id"])
         chain.open()
+        _check_backend(chain, worker)
     except Exception as error:
         return f"{error}\n{traceback.format_exc()}"
     _open["chain"] = chain
     return None
+
+
+def _check_backend(chain: Chain, worker: dict[str, Any]) -> None:
+    """A worker may be started long after the run: a server may have another model by then, a file other weights."""
+    name, backend = chain.stages.backend
+    model = backend.model_id()
+    if (model, backend.digest()) == (worker["model_id"], worker["backend_digest"]):
+        return
+    chain.close()
+    what = f"with {model!r} now, and this run began with {worker['model_id']!r}"
+    if model == worker["model_id"]:
+        what = "with other options now"
+    raise PluginError(f"the backend {name!r} computes {what}; the masks would be of two kinds")
 
 
 def close_chain() -> None:
