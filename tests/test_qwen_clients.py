@@ -10,6 +10,7 @@ from qwen_wire import CHAT, ERRORS, KEY, OK, TEXT, VISION, Act, Wire
 
 from maskmill import ImageError, PipelineError, StopRun
 from maskmill.testing import pixels
+from maskmill_plugins._shared.waiting import retry_after
 from maskmill_plugins.prompts.qwen import client as clients
 from maskmill_plugins.prompts.qwen.answers import Answers, Reply
 from maskmill_plugins.prompts.qwen.budget import Budget, Purse, Spent, spent_in
@@ -18,7 +19,6 @@ from maskmill_plugins.prompts.qwen.dashscope_client import DashScope, as_text
 from maskmill_plugins.prompts.qwen.limits import Limits
 from maskmill_plugins.prompts.qwen.openai_client import OpenAI
 from maskmill_plugins.prompts.qwen.servers import Server, server_for
-from maskmill_plugins.prompts.qwen.troubles import retry_after
 
 DIALECTS = ["dashscope", "openai"]
 OPENED = []

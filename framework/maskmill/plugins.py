@@ -134,8 +134,7 @@ class Registry:
         if (entry := self.entries.get((role, name))) is not None:
             return entry
         names = self.names(role)
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+        hint = suggestion(name, names)
         elsewhere = [other for other, taken in self.entries if taken == name]
         if elsewhere:
             hint = f"{name!r} is a {elsewhere[0]}; the {role}s are: {', '.join(names)}"
@@ -165,6 +164,12 @@ class Registry:
         options = {"use": spec} if isinstance(spec, str) else dict(spec)
         entry = self.get(role, options.pop("use"))
         return entry.cls.from_options(options, base)
+
+
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """What to take for a name that is none: the nearest of the known ones, or all of them."""
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
 
 
 def find_drop_ins(pipeline_file: Path | None, named: Sequence[Path] = (), search: bool = True) -> list[Path]:

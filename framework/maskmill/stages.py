@@ -159,7 +159,7 @@ class Stage(BaseModel):
 
     def missing(self) -> list[Problem]:
         """A problem for each package of `requires` that is not installed."""
-        return [self._missing(name) for name in self.requires if not _installed(name)]
+        return [self._missing(name) for name in self.requires if not installed(name)]
 
     def _missing(self, package: str) -> Problem:
         what = f"maskmill[{self.extra}]" if self.extra else package
@@ -344,7 +344,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Whether a package could be imported; does not import it."""
     return importlib.util.find_spec(package) is not None
 
 

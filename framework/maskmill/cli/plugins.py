@@ -34,9 +34,11 @@ command.add_command(check)
 @BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, where it comes from, and what it does."""
+    from ..stages import installed
+
     for entry in _entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
-        missing = "; ".join(package for package in entry.cls.requires if not _installed(package))
+        missing = "; ".join(package for package in entry.cls.requires if not installed(package))
         note = f" [not installed: {missing}]" if missing else ""
         click.echo(f"{entry.name:12} {entry.role:14} {entry.origin:12} {lines[0] if lines else ''}{note}")
 
@@ -47,17 +49,14 @@ def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
 @BESIDE
 def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
     """Tell all about the plugin NAME: what it does, its options, what it needs."""
-    import difflib
-
     from ..errors import PluginError, Problem
+    from ..plugins import suggestion
 
     entries = _entries(plugins, file)
     chosen = [entry for entry in entries if entry.name == name]
     if not chosen:
         names = sorted({entry.name for entry in entries})
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
-        raise PluginError(Problem(f"there is no plugin {name!r}", hint=hint))
+        raise PluginError(Problem(f"there is no plugin {name!r}", hint=suggestion(name, names)))
     click.echo("\n\n".join(_described(entry) for entry in chosen))
 
 
@@ -73,9 +72,10 @@ def _described(entry: Entry) -> str:
     import inspect
 
     from ..optiontable import Option, option_table
+    from ..stages import installed
 
     cls = entry.cls
-    needs = [f"{package}{'' if _installed(package) else ' (not installed)'}" for package in cls.requires]
+    needs = [f"{package}{'' if installed(package) else ' (not installed)'}" for package in cls.requires]
     install = f'  pip install "maskmill[{cls.extra}]"' if cls.extra else ""
     facts = [
         f"{entry.name}: {entry.role}",
@@ -98,9 +98,3 @@ def _described(entry: Entry) -> str:
         for row in rows
     ]
     return "\n".join([*facts, *lines])
-
-
-def _installed(package: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(package) is not None

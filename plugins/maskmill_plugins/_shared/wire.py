@@ -66,6 +66,13 @@ def image_id(sha256: str) -> str:
     return f"sha256-{sha256}"
 
 
+def token_fault(token: str) -> str:
+    """What is wrong with a bearer token, which travels in a header; "" if nothing is."""
+    if not token.isascii() or any(letter.isspace() or not letter.isprintable() for letter in token):
+        return "made of ASCII letters, digits and signs, without spaces"
+    return ""
+
+
 class Wire(BaseModel):
     """Base of all that travels; unknown fields are refused where a request has them."""
 

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
+from maskmill_plugins._shared.ranking import best_first
 
 
 class MaxPerImage(Filter):
@@ -22,7 +23,8 @@ class MaxPerImage(Filter):
         """The masks in their order, those beyond the number marked."""
         result = list(masks)
         seen: Counter[str | None] = Counter()
-        for number in sorted(range(len(masks)), key=lambda number: self._rank(masks[number])):
+        order = best_first(masks) if self.by == "score" else best_first(masks, lambda mask: mask.area)
+        for number in order:
             mask = masks[number]
             group = mask.label if self.per_label else None
             seen[group] += 1
@@ -30,12 +32,6 @@ class MaxPerImage(Filter):
                 of = f" of {group!r}" if group is not None else ""
                 result[number] = mask.drop(f"number {seen[group]}{of} by {self.by}, {self.count} are kept")
         return result
-
-    def _rank(self, mask: Mask) -> float:
-        """Smaller is better."""
-        if self.by == "area":
-            return -mask.area
-        return 1.0 if mask.score is None else -mask.score
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
 from maskmill.masks import iou
+from maskmill_plugins._shared.ranking import best_first
 
 
 class Nms(Filter):
@@ -32,12 +33,10 @@ class Nms(Filter):
         if len(masks) < 2:
             return list(masks)
         overlap = iou(masks, masks)
-        scores = [-1.0 if mask.score is None else mask.score for mask in masks]
-        order = sorted(range(len(masks)), key=scores.__getitem__, reverse=True)
         best: list[int] = []
         reasons: dict[int, str] = {}
         contained = _containment(overlap, masks)
-        for i in order:
+        for i in best_first(masks):
             for j in best:
                 if not self.across_labels and masks[i].label != masks[j].label:
                     continue

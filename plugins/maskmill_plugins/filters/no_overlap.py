@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
+from maskmill_plugins._shared.ranking import best_first
 
 
 class NoOverlap(Filter):
@@ -30,7 +31,8 @@ class NoOverlap(Filter):
         """The masks in their order, no two of those that are kept with a pixel in common."""
         taken = np.zeros(image.size, dtype=bool)
         result = list(masks)
-        for number in sorted(range(len(masks)), key=lambda number: self._rank(masks[number])):
+        order = best_first(masks) if self.by == "score" else best_first(masks, lambda mask: -mask.area)
+        for number in order:
             mask = masks[number]
             pixels = mask.array
             left = pixels & ~taken
@@ -42,12 +44,6 @@ class NoOverlap(Filter):
             if count < area:
                 result[number] = mask.with_array(left)
         return result
-
-    def _rank(self, mask: Mask) -> float:
-        """Smaller is better."""
-        if self.by == "smallest":
-            return mask.area
-        return 1.0 if mask.score is None else -mask.score
 
 
 @hookimpl

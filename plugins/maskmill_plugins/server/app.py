@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
-from starlette.datastructures import UploadFile
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
@@ -24,12 +22,12 @@ from maskmill_plugins._shared.wire import (
 from . import legacy, watching
 from .docs import EXAMPLES, UPLOAD_BODY, described
 from .host import Host
-from .images import Stored
 from .observing import Observing
 from .problems import ApiError, install, responses
 from .receiving import Receiving
 from .replies import reply
 from .security import Access
+from .uploads import add_image
 
 #: The form is documented, not enforced: what has another form is an image that is not here.
 ImageId = Annotated[
@@ -130,32 +128,3 @@ def _masks(app: FastAPI, host: Host) -> None:
             raise ApiError("unsuitable-prompt", str(error)) from None
         done = await host.masks(request, stored, prompts, body.multimask, body.timeout)
         return Response(await run_in_threadpool(reply, done, body.format), media_type=JSON)
-
-
-async def add_image(host: Host, request: Request) -> tuple[Stored, bool]:
-    """Take in the image of a request, hashing it as it comes; returns it, and whether it is new.
-
-    Raises:
-        ApiError: it is too large, or no image.
-    """
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        async with request.form(max_files=1, max_fields=10) as form:
-            part = form.get("file")
-            if not isinstance(part, UploadFile):
-                raise ApiError("invalid-request", "the multipart body has no file part named `file`")
-            return await add_part(host, part)
-    digest, data = hashlib.sha256(), bytearray()
-    async for chunk in request.stream():
-        digest.update(chunk)
-        data += chunk
-    return await host.images.add(bytes(data), digest.hexdigest())
-
-
-async def add_part(host: Host, part: UploadFile) -> tuple[Stored, bool]:
-    """Take in the image of a multipart part; returns it, and whether it is new.
-
-    Raises:
-        ApiError: it is too large, or no image.
-    """
-    data = await part.read()
-    return await host.images.add(data, hashlib.sha256(data).hexdigest())

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import Field, ValidationError
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from maskmill import Mask, Prompt, PromptError
@@ -20,6 +19,7 @@ from .host import Host
 from .images import Stored
 from .problems import ApiError, responses
 from .replies import cut_out
+from .uploads import MOST_FIELDS, MOST_FILES, add_part, file_part
 
 
 class Coords(Wire):
@@ -85,12 +85,8 @@ def install(app: FastAPI, host: Host) -> None:
 
 
 async def _taken(host: Host, request: Request) -> tuple[Stored, Prompt]:
-    from .app import add_part
-
-    async with request.form(max_files=1, max_fields=10) as form:
-        part, coords = form.get("file"), form.get("coords")
-        if not isinstance(part, UploadFile):
-            raise ApiError("invalid-request", "the multipart body has no file part named `file`")
+    async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
+        part, coords = file_part(form), form.get("coords")
         if not isinstance(coords, str):
             raise ApiError("invalid-request", "the multipart body has no form field named `coords`")
         prompt = parse(coords)

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maskmill import Problem, UsageError
-from maskmill_plugins._shared.wire import TOKEN_VARIABLE
+from maskmill_plugins._shared.wire import TOKEN_VARIABLE, token_fault
 
 from .problems import ApiError
 from .settings import Network, Settings
@@ -140,6 +140,6 @@ def checked_token(token: str | None, loopback: bool) -> str | None:
             ' `python -c "import secrets; print(secrets.token_urlsafe())"`; or say --token none'
         )
         raise UsageError(Problem("without a token the server listens on this machine only", hint=hint))
-    if not token.isascii() or any(letter.isspace() or not letter.isprintable() for letter in token):
-        raise UsageError("a token is made of ASCII letters, digits and signs, without spaces")
+    if fault := token_fault(token):
+        raise UsageError(f"a token is {fault}")
     return token

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pydantic
 
 from maskmill import ImageError, StopRun, __version__
+from maskmill_plugins._shared.waiting import retry_after
 from maskmill_plugins._shared.wire import (
     TOKEN_VARIABLE,
     URN,
@@ -19,7 +20,7 @@ from maskmill_plugins._shared.wire import (
     ProblemModel,
 )
 
-from .troubles import LONGEST, Away, Faulty, UnknownImage, retry_after
+from .troubles import LONGEST, Away, Faulty, UnknownImage
 
 if TYPE_CHECKING:
     import httpx

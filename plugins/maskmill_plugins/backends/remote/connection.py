@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from maskmill import Problem
 from maskmill_plugins._shared.reach import reach
+from maskmill_plugins._shared.wire import token_fault
 
 if TYPE_CHECKING:
     import httpx
@@ -54,8 +55,8 @@ def token_problems(token: str | None, urls: Sequence[str]) -> list[Problem]:
     """What is wrong with the token, or with where it would go."""
     if token is None:
         return []
-    if not token.isascii() or any(letter.isspace() or not letter.isprintable() for letter in token):
-        return [Problem("`token` is made of ASCII letters, digits and signs, without spaces")]
+    if fault := token_fault(token):
+        return [Problem(f"`token` is {fault}")]
     bare = [url for url in urls if url.startswith("http:") and reach(url) == "internet"]
     text = "the token and the images go to {} unencrypted"
     return [Problem(text.format(url), hint="https, by --tls-cert of the server", warning=True) for url in bare]

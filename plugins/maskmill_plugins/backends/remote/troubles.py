@@ -6,9 +6,6 @@ are settled between the client and its servers.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 #: Characters of a server's own words that are passed on.
 LONGEST = 1000
 
@@ -37,12 +34,3 @@ class Faulty(Exception):  # noqa: N818 - a condition, not a mistake
 
 class UnknownImage(Exception):  # noqa: N818 - a condition, not a mistake
     """The server does not hold the image, or no longer."""
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header, None if there is none that gives seconds."""
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from maskmill_plugins._shared.reach import reach
+from maskmill_plugins._shared.waiting import retry_after
 
 from .answers import Reply
 from .client import Question
 from .servers import Server
-from .troubles import Trouble, retry_after
+from .troubles import Trouble
 
 #: What the SDK takes for something to upload, or to write in another way.
 _SPECIAL = ("~", "file://", "oss://")

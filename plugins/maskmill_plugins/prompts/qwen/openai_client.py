@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from maskmill_plugins._shared.reach import reach
+from maskmill_plugins._shared.waiting import retry_after
 
 from .answers import Reply
 from .client import Question
 from .dashscope_client import data_uri
 from .servers import Server
-from .troubles import Trouble, retry_after
+from .troubles import Trouble
 
 #: Sent as a key to servers that want none; the SDK wants one.
 NO_KEY = "none"

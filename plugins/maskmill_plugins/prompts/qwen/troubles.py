@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
-import re
-import time
-from typing import Any
-
 from maskmill import ImageError, StopRun, Transient
 
 from .servers import KEY_VARIABLE, Server
@@ -108,18 +103,3 @@ def _stop(status: int, code: str, words: str, model: str, pictured: bool, server
     if code.startswith("invalidparameter") and not of_picture:
         return f"{where} refuses the question as such, for every image alike"
     return ""
-
-
-def retry_after(headers: Any) -> float | None:
-    """Seconds that the header Retry-After names, as a number or a date; None without it.
-
-    Args:
-        headers: a mapping, of any case.
-    """
-    text = next((str(value) for name, value in dict(headers or {}).items() if name.lower() == "retry-after"), "")
-    if re.fullmatch(r"-?\d+(\.\d*)?", text):
-        return max(0.0, float(text))
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
