@@ -288,6 +288,7 @@ def test_a_cache_stays_within_its_bytes_and_drops_what_was_unused_for_longest():
     for name in "abc":
         cache.put(name, name.upper(), 30)
     assert cache.get("a") == "A"
+    assert "b" in cache and "x" not in cache, "and asking so is no use"
     cache.put("d", "D", 40)
     assert (cache.keys(), cache.bytes) == (["c", "a", "d"], 100)
     cache.put("e", "E", 1)

@@ -49,6 +49,7 @@ class Computing:
         self.state: State = "loading"
         self.error: BaseException | None = None
         self.model_id = ""
+        self._digest = ""
         self.costs = Costs()
         self.embeddings: ByteCache[tuple[str, ...], Any] = ByteCache(settings.embeddings)
         self.jobs = Jobs(settings, self.costs, self._embedded)
@@ -82,14 +83,14 @@ class Computing:
 
     def key(self, image: str) -> tuple[str, ...]:
         """What decides an embedding: the file, the model, and how it is computed, by the options' digest."""
-        return image, self.model_id, self._backend.digest()
+        return image, self.model_id, self._digest
 
     def _embedded(self, image: str) -> bool:
-        return not self._embeds or self.embeddings.get(self.key(image)) is not None
+        return not self._embeds or self.key(image) in self.embeddings
 
     def _compute(self, changed: Callable[[], None]) -> None:
         try:
-            self.model_id = self._backend.model_id()
+            self.model_id, self._digest = self._backend.model_id(), self._backend.digest()
             self._backend.open()
             self._warm_up()
         except BaseException as error:

@@ -34,6 +34,11 @@ class ByteCache(Generic[K, V]):
             self._entries.move_to_end(key)
             return self._entries[key][0]
 
+    def __contains__(self, key: K) -> bool:
+        """Whether the value is there; that does not count as use."""
+        with self._lock:
+            return key in self._entries
+
     def put(self, key: K, value: V, size: int) -> None:
         """Keep a value of so many bytes, as far as it fits."""
         with self._lock:
