@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+#: Of commands that are about all plugins found.
+PLUGINS = click.option(
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
+)
+BESIDE = click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
 #: The parameters of `load`, as click hands them over.
 LOAD = ("file", "photos", "output", "sets", "jobs", "plugins", "no_drop_ins")
 

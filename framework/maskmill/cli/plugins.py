@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import FILE
+from .options import BESIDE, PLUGINS
 from .plugins_check import check
 from .plugins_new import new
 
 if TYPE_CHECKING:
     from ..plugins import Entry
-
-PLUGINS = click.option(
-    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
-)
-BESIDE = click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
 
 
 @click.group("plugins")

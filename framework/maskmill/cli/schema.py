@@ -8,15 +8,13 @@ from pathlib import Path
 
 import click
 
-from .options import FILE
+from .options import BESIDE, FILE, PLUGINS
 
 
 @click.command("schema")
 @click.option("-o", "--output", type=FILE, help="Write it to this file instead of the console.")
-@click.option(
-    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
-)
-@click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
+@PLUGINS
+@BESIDE
 def command(output: Path | None, plugins: tuple[Path, ...], file: Path | None) -> int:
     """Print the JSON Schema of pipeline files, with the options of every plugin found."""
     from ..pipelineschema import pipeline_schema
