@@ -10,11 +10,13 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import small_sam
 
+import maskmill.testing
 from maskmill import Box, Image, ImageError, PipelineError, Point, Prompt
 from maskmill_plugins.backends import sam as sam_plugin
 from maskmill_plugins.backends.sam import Sam
@@ -30,6 +32,8 @@ PROMPTS = {
     "only negative": Prompt(points=(Point(100, 80, 0),)),
     "box and points": Prompt(points=(Point(100, 80), Point(90, 50, 0)), box=Box(40, 30, 200, 150), label="车辆"),
 }
+BOX_INSIDE = Prompt(box=Box(20, 30, 100.5, 90))
+POINT_INSIDE = Prompt(points=(Point(60, 50),))
 SHAPES = {"wide": (200, 320), "tall": (301, 77), "small": (40, 40), "thin": (5, 400)}
 
 
@@ -404,3 +408,13 @@ def test_it_is_registered_as_sam_and_as_local():
     names = {}
     sam_plugin.register_backends(register=names.__setitem__)
     assert names == {"sam": Sam, "local": Sam}
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "stock"])
+def test_a_prompt_can_pick_one_of_the_three_candidates(small, opened, fast):
+    image = maskmill.testing.image(120, 160)
+    asked = [BOX_INSIDE, replace(BOX_INSIDE, pick=2), replace(BOX_INSIDE, pick=0), POINT_INSIDE]
+    candidates = opened(checkpoint=small, fast=fast, multimask="all").masks(image, [BOX_INSIDE])
+    masks = opened(checkpoint=small, fast=fast).masks(image, asked)
+    assert [mask.prompt for mask in masks] == asked
+    assert [mask.rle for mask in masks[1:3]] == [candidates[2].rle, candidates[0].rle]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .prompts import Box, Grid, Point, Prompt
     from .results import Artifact, Failure, ImageResult, RunReport, read_run, save
     from .run.record import RunInfo
+    from .runs import Run
     from .stages import NO_EFFECT, Backend, Filter, PromptSource, Writer
 
 _HOMES = {
@@ -47,6 +48,7 @@ _HOMES = {
     "prompts": "Box Grid Point Prompt",
     "results": "Artifact Failure ImageResult RunReport read_run save",
     "run.record": "RunInfo",
+    "runs": "Run",
     "stages": "NO_EFFECT Backend Filter PromptSource Writer",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -76,6 +78,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "PromptSource",
+    "Run",
     "RunInfo",
     "RunReport",
     "StopRun",

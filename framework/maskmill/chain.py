@@ -22,6 +22,7 @@ from .masks import Mask
 from .prompts import Prompt
 from .results import Artifact, Failure, ImageResult, load_result, store_result
 from .run.fingerprint import Fingerprint
+from .run.report import versions
 from .stages import Stage, Stages, working_in
 from .steps import StepError, Trace, failure_of, several
 from .version import __version__
@@ -45,6 +46,7 @@ class Chain:
         self.max_pixels = max_pixels
         self.model_id = model_id
         self._opened: list[Stage] = []
+        self._versions = versions()
 
     def open(self) -> None:
         """Open every stage.
@@ -162,6 +164,8 @@ class Chain:
         if before is not None and have == wanted and all(self._exists(artifact) for artifact in before.artifacts):
             return before, False
         result = self._result(image, prompts, raw, reason, trace, str(wanted))
+        if have is not None and before is not None and "versions" in before.provenance:  # those that made the masks
+            result = replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})
         untouched = have is not None and have.filters == wanted.filters
         artifacts = self._write(image, result, trace, wanted, have if untouched else None, before)
         return replace(result, artifacts=artifacts, notes=_plain(trace.notes)), True
@@ -282,6 +286,7 @@ class Chain:
             "backend": self.stages.backend[0],
             "model": self.model_id,
             "maskmill": __version__,
+            "versions": self._versions,
         }
 
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from .errors import PromptError
 
+#: Masks that Segment Anything proposes for one prompt (arXiv:2304.02643, section 3).
+CANDIDATES = 3
+
 
 def _finite(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
@@ -117,6 +120,9 @@ class Prompt:
         label: the class name that the masks carry, or None.
         source: the prompt source it came from; filled in by the framework.
         score: the source's confidence in 0..1, or None.
+        ref: which annotation of the source it is (an id in its file), or None; outputs carry it on.
+        pick: which of a backend's several candidate masks answers it, from 0; None leaves that to the
+            backend. Backends that have one candidate a prompt pass over it.
 
     Raises:
         PromptError: not exactly one of (points and/or box), text, grid is given.
@@ -129,6 +135,8 @@ class Prompt:
     label: str | None = None
     source: str | None = None
     score: float | None = None
+    ref: str | None = None
+    pick: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(self.points))
@@ -137,6 +145,8 @@ class Prompt:
             raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid")
         if self.score is not None:
             object.__setattr__(self, "score", _finite(self.score, "a prompt's score"))
+        if self.pick is not None and (isinstance(self.pick, bool) or self.pick not in range(CANDIDATES)):
+            raise PromptError(f"a prompt's pick is 0 to {CANDIDATES - 1}, not {self.pick!r}")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -190,7 +200,7 @@ class Prompt:
             out["box"] = list(self.box.xyxy)
         if self.grid is not None:
             out["grid"] = asdict(self.grid)
-        for name in ("text", "label", "source", "score"):
+        for name in ("text", "label", "source", "score", "ref", "pick"):
             if (value := getattr(self, name)) is not None:
                 out[name] = value
         return out
@@ -215,7 +225,7 @@ class Prompt:
             values["box"] = Box(*corners)
         if "grid" in values:
             values["grid"] = _grid(values["grid"])
-        for name in ("text", "label", "source"):
+        for name in ("text", "label", "source", "ref"):
             if name in values and not isinstance(values[name], str):
                 raise PromptError(f"a prompt's {name} is a text, not {values[name]!r}")
         return cls(**values)

@@ -25,7 +25,7 @@ from .errors import Problem
 from .images import Image, ImageRef
 from .masks import Mask
 from .prompts import Prompt
-from .results import Artifact, ImageResult
+from .results import Artifact, ImageResult, Status
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result
 #: (a device, a retry count, a key): changing it redoes nothing.
@@ -60,7 +60,7 @@ def working_in(folder: Path | None) -> Iterator[None]:
 
 
 def run_folder() -> Path | None:
-    """The output folder of the run, None outside a run; known while `Stage.open` runs.
+    """The output folder of the run, None outside a run; known while `Stage.open` and `Writer.finish` run.
 
     For what a stage has to keep from one start of a run to the next, such as what it has spent.
     """
@@ -297,9 +297,11 @@ class Writer(Stage):
 
     Class attributes:
         needs_pixels: False if `write` works from the result alone.
+        takes: the statuses of the images that `finish` is given.
     """
 
     needs_pixels: ClassVar[bool] = True
+    takes: ClassVar[tuple[Status, ...]] = ("done", "empty")
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write this image's files below `folder`, with `maskmill.save`; runs in the worker."""
@@ -309,7 +311,7 @@ class Writer(Stage):
         """Write the files about the whole dataset; once, in the driver, after the last image.
 
         Args:
-            results: of status done or empty, in key order, read one at a time: do not collect them.
+            results: of the statuses of `takes`, in key order, read one at a time: do not collect them.
             folder: this writer's folder.
         """
         return []

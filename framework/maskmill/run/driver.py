@@ -19,9 +19,9 @@ from typing import Any, Literal, cast
 from ..errors import DatasetError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
-from ..results import Artifact, ImageResult, RunReport
+from ..results import Artifact, ImageResult, RunReport, Status
 from ..spec import Config
-from ..stages import digest
+from ..stages import digest, working_in
 from . import report as reports
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
@@ -150,6 +150,7 @@ class _Run:
         try:
             self._work()
             self._check_output()
+            self._add_up()
             if whole and not self.stop.asked:
                 self.ledger.end_listing()
             artifacts = self._finish()
@@ -267,6 +268,13 @@ class _Run:
             self.ledger.set_lost(ref.key, lost + 1)  # its death would be ours: count it before
         return item
 
+    def _add_up(self) -> None:
+        """Keep what the stages took, over all runs into this folder."""
+        total = Counter(self.ledger.meta("stage_seconds", {}))
+        total.update(self.records.stage_seconds)
+        self.ledger.set_meta("stage_seconds", {stage: round(seconds, 3) for stage, seconds in total.items()})
+        self.ledger.commit()
+
     def _finish(self) -> tuple[Artifact, ...]:
         """The files about the whole dataset, unless the run was cut short or nothing changed."""
         if self.stop.asked:
@@ -279,9 +287,10 @@ class _Run:
         self.stop.alone = True  # nothing but this is under way: a second signal ends it at once
         for folder, writer in self.stages.writers:
             try:
-                writer.open()
-                made = writer.finish(self._results(), self.config.output / folder)
-                writer.close()
+                with working_in(self.config.output):
+                    writer.open()
+                    made = writer.finish(self._results(writer.takes), self.config.output / folder)
+                    writer.close()
             except KeyboardInterrupt:
                 return ()
             except Exception as error:
@@ -292,9 +301,9 @@ class _Run:
         self.ledger.commit()
         return tuple(artifacts)
 
-    def _results(self) -> Iterator[ImageResult]:
+    def _results(self, statuses: Sequence[Status]) -> Iterator[ImageResult]:
         """The results for the writers' files, in key order; an interruption ends them."""
-        for row in self.ledger.rows(("done", "empty")):
+        for row in self.ledger.rows(statuses):
             if self.stop.asked:
                 raise KeyboardInterrupt
             yield self.ledger.result(row)

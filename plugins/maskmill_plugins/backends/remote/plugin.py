@@ -40,7 +40,7 @@ Text = Annotated[str, Field(min_length=1)]
 #: Times that a server may lose one image between its upload and the question.
 LOSSES = 3
 #: Fields of a prompt that a server needs; labels and scores stay here.
-DECIDING = ("points", "box", "text", "grid")
+DECIDING = ("points", "box", "text", "grid", "pick")
 
 
 class Remote(Backend):

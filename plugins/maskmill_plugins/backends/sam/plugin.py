@@ -18,7 +18,7 @@ from maskmill.stages import Network, worker_threads
 from .cache import EmbeddingCache, embeddings_folder, entry_name
 from .checkpoints import MODELS, file_sha256, find_checkpoint, obtain, weights_folder
 from .loading import load_model, pick_device
-from .segmenter import FloatArray, Multimask, Segmenter
+from .segmenter import FloatArray, Multimask, Segmenter, picked
 
 
 class Sam(Backend):
@@ -224,7 +224,8 @@ class Sam(Backend):
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """Points and boxes: one mask a prompt, in order; three a prompt, in SAM's order, with `multimask: all`.
 
-        Everything mode: the masks that `SamAutomaticMaskGenerator` finds. `score` is SAM's predicted IoU.
+        Everything mode: the masks that `SamAutomaticMaskGenerator` finds. A prompt's `pick` takes one of
+        its three candidates. `score` is SAM's predicted IoU.
         """
         segmenter = self._opened()
         found: list[Mask] = []
@@ -234,7 +235,7 @@ class Sam(Backend):
             if is_grid:
                 found += [mask for prompt in group for mask in segmenter.everything(embedding, image.pixels, prompt)]
             else:
-                found += segmenter.masks(embedding, image.size, list(group), self.multimask)
+                found += picked(segmenter.masks(embedding, image.size, list(group), self.multimask), self.multimask)
         return found
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import ImageError, Mask, Prompt
+from maskmill.prompts import CANDIDATES
 
 if TYPE_CHECKING:
     from .decoder import Wanted
@@ -77,7 +78,7 @@ def input_size(transform: Any, size: Sequence[int]) -> tuple[int, int]:
 
 def masks_wanted(prompt: Prompt, multimask: Multimask) -> Wanted:
     """Which of SAM's masks answer a prompt: three candidates, the best of them, or the one for clear prompts."""
-    if multimask == "all":
+    if multimask == "all" or prompt.pick is not None:
         return "three"
     ambiguous = len(prompt.points) == 1 and prompt.box is None
     return "best" if multimask == "auto" and ambiguous else "one"
@@ -104,3 +105,16 @@ def as_arrays(
     labels = np.array([[point.label for point in prompt.points] for prompt in prompts], dtype=np.int64)
     boxes = np.array([prompt.box.xyxy for prompt in prompts if prompt.box], dtype=np.float64)
     return (points, labels, boxes if boxes.size else None) if labels.size else (None, None, boxes)
+
+
+def picked(masks: Sequence[Mask], multimask: Multimask) -> list[Mask]:
+    """Of three candidates the one that its prompt picks, unless all are wanted."""
+    if multimask == "all":
+        return list(masks)
+    kept, number, before = [], 0, None
+    for mask in masks:
+        number = number + 1 if mask.prompt is before else 0
+        before = mask.prompt
+        if mask.prompt is None or mask.prompt.pick in (None, number % CANDIDATES):
+            kept.append(mask)
+    return kept
