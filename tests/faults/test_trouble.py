@@ -107,11 +107,12 @@ def test_without_worker_processes_a_poison_is_put_aside_after_three_runs(mill):
     mill.assert_resumes()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("folder", ["", "lane/", "writer/"], ids=["backend", "lane", "writer"])
+@pytest.mark.parametrize(
+    ("mode", "folder"),
+    [("inline", ""), ("joblib", ""), ("joblib", "writer/"), ("lane", "lane/")],
+    ids=["inline-backend", "joblib-backend", "joblib-writer", "lane-lane"],
+)
 def test_a_plugin_that_stops_the_run_blames_nobody(mill, mode, folder):
-    if folder == "lane/" and mode != "lane":
-        pytest.skip("nothing runs ahead")
     mill.photos("a.png", f"{folder}stop.png", "x.png", "y.png")
     mill.write(mode)
     code, said = mill.run()
@@ -125,8 +126,10 @@ def test_a_plugin_that_stops_the_run_blames_nobody(mill, mode, folder):
     mill.assert_resumes()
 
 
-@pytest.mark.parametrize(("opening", "text"), [("raise", "no such weights"), ("exit", "SystemExit")])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "opening", "text"),
+    [*((mode, "raise", "no such weights") for mode in MODES), ("joblib", "exit", "SystemExit")],
+)
 def test_what_cannot_be_opened_is_the_runs_fault(mill, mode, opening, text):
     mill.many(3)
     mill.write(mode, backend=f"opening: {opening}")
@@ -139,8 +142,11 @@ def test_what_cannot_be_opened_is_the_runs_fault(mill, mode, opening, text):
     mill.assert_tidy()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    [("inline", signal.SIGINT), ("joblib", signal.SIGTERM), ("lane", signal.SIGINT)],
+    ids=["inline-SIGINT", "joblib-SIGTERM", "lane-SIGINT"],
+)
 def test_a_signal_to_the_whole_group_drains(mill, mode, number):
     total = 16
     mill.many(total)
