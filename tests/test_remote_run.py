@@ -142,17 +142,16 @@ def test_masks_from_a_server_are_those_of_this_machine(project, plugin):
 
 @pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.parametrize("fast", ["true", "false"])
-def test_sams_masks_from_a_server_are_those_of_this_machine(project, plugin, fast):
+def test_sams_masks_from_a_server_are_those_of_this_machine(project, plugin):
     import small_sam
 
     weights = small_sam.save(small_sam.seeded(), project.folder / "small.pth")
     of_any_kind(project)
-    options = f"fast: {fast}, device: cpu, multimask: all"
+    options = "device: cpu, multimask: all"
     (project.folder / "plugins" / "both.py").write_text(PLUGIN, encoding="utf-8")
     run(project, f"{{use: small, checkpoint: '{weights.as_posix()}', {options}}}", "local", prompts=ALL_KINDS)
     expected = found(project)
-    sets = [f"checkpoint={weights}", f"fast={fast}", "device=cpu"]
+    sets = [f"checkpoint={weights}", "device=cpu"]
     with served(plugin, "small", *sets) as server:
         report = run(project, remote(server, multimask="all"), "remote", WORKERS, ALL_KINDS)
     assert report.exit_code == 0
@@ -214,14 +213,13 @@ class Killer(threading.Thread):
 
 @POSIX
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [ALONE, WORKERS], ids=["inline", "joblib"])
-def test_a_server_killed_and_restarted_in_a_batch_loses_nothing(project, plugin, workers):
+def test_a_server_killed_and_restarted_in_a_batch_loses_nothing(project, plugin):
     names = project.many(40)
     run(project, "{use: slow}", "local")
     expected = found(project)
     server = served(plugin, "lazy", "seconds=0.05")
     killer = Killer(server, 10, plugin, after=1)
-    report = run(project, remote(server, patience=60), "remote", workers)
+    report = run(project, remote(server, patience=60), "remote", WORKERS)
     killer.join()
     with killer.again as again:
         assert again.metric(UPLOADS) > 10

@@ -29,10 +29,9 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "504"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("token", [None, "correct-horse"], ids=["open", "token"])
-def test_all_answers_are_as_the_document_says(tmp_path, token):
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with Served("--backend", "grabcut", environment={"MASKMILL_TOKEN": token or ""}) as server:
+def test_all_answers_are_as_the_document_says(tmp_path):
+    headers = {"Authorization": "Bearer correct-horse"}
+    with Served("--backend", "grabcut", environment={"MASKMILL_TOKEN": "correct-horse"}) as server:
         answer = httpx.post(f"{server.url}/v1/images", content=picture(1, 400, 500), headers=headers).raise_for_status()
         settings = tmp_path / "schemathesis.toml"
         settings.write_text(SETTINGS.format(id=answer.json()["id"]), encoding="utf-8")

@@ -102,11 +102,11 @@ def test_a_read_only_output_is_refused_in_words(project, small_disk):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_output_deleted_under_the_run_ends_it_in_words(project, engine):
-    project.many(40)
+    project.many(20)
     project.write("{use: slow, seconds: 0.1}", run=f"{{engine: {engine}, jobs: 2}}")
     expected = undisturbed(project)
     process = start(project)
-    wait_until(lambda: finished(project) >= 5)
+    wait_until(lambda: finished(project) >= 4)
     shutil.rmtree(project.output, ignore_errors=True)
     code, errors = ended(process)
     assert code in (1, 2), errors

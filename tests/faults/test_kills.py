@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["joblib", "lane"])
 def test_a_driver_killed_three_times_in_a_row(mill, mode):
     total = 40
     mill.many(total - 2)
