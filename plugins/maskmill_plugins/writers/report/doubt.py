@@ -13,7 +13,7 @@ class Doubt(NamedTuple):
     """How doubtful an image is, and why.
 
     Attributes:
-        value: 0 (nothing speaks against it) to 1 (it failed).
+        value: 0 (nothing speaks against it) to 1.
         why: what weighs most: "failed", "no_pixels", "nothing", "dropped_all", "score", "stability", "format",
             "prompt", "dropped"; "" if nothing does.
         figure: the number behind it, such as the lowest score, or None.
@@ -27,9 +27,10 @@ class Doubt(NamedTuple):
 def doubt(result: ImageResult) -> Doubt:
     """The weightiest of the reasons to doubt.
 
-    A failure weighs 1; a kept mask without a pixel 0.95; prompts without any kept mask 0.9; the lowest score,
-    stability and IoU of an output format what they lack of 1; the lowest confidence of a prompt half of
-    what it lacks; the part of the masks that filters dropped a quarter of itself.
+    A kept mask without a pixel weighs 0.95; prompts without any kept mask 0.9; the lowest score, stability
+    and IoU of an output format what they lack of 1; the lowest confidence of a prompt half of what it
+    lacks; the part of the masks that filters dropped a quarter of itself. A failed image has no masks to
+    doubt: it is listed among the failures.
     """
     return max(_reasons(result), key=lambda reason: reason.value, default=Doubt(0.0))
 
@@ -37,7 +38,7 @@ def doubt(result: ImageResult) -> Doubt:
 def _reasons(result: ImageResult) -> Iterator[Doubt]:
     kept = result.kept
     if result.status in ("failed", "quarantined"):
-        yield Doubt(1.0, "failed")
+        yield Doubt(0.0, "failed")
         return
     if not kept and result.masks:
         yield Doubt(0.9, "dropped_all", len(result.masks))

@@ -15,7 +15,7 @@ function roundStep(top, count) {
  * Kept masks with dropped ones stacked on them. `ticks`: [place 0..1, text]; `range(n)`: the text of bin n.
  */
 function histogram(name, counts, ticks, range) {
-  const width = 440, height = 190, left = 44, right = 8, top = 8, bottom = 26;
+  const width = 440, height = 190, left = 44, right = 20, top = 8, bottom = 26;
   const plotWidth = width - left - right, plotHeight = height - top - bottom, bins = counts.kept.length;
   const highest = Math.max(1, ...counts.kept.map((kept, n) => kept + counts.dropped[n]));
   const step = roundStep(highest, 4), ceiling = Math.ceil(highest / step) * step;
@@ -30,7 +30,7 @@ function histogram(name, counts, ticks, range) {
   for (const [place, text] of ticks) {
     const x = left + place * plotWidth;
     chart.append(svg("line", {class: "axis", x1: x, x2: x, y1: top + plotHeight, y2: top + plotHeight + 4}),
-      svg("text", {x, y: height - 8, "text-anchor": place > 0.97 ? "end" : "middle"}, text));
+      svg("text", {x, y: height - 8, "text-anchor": "middle"}, text));
   }
   const slot = plotWidth / bins;
   for (let n = 0; n < bins; n++) {

@@ -6,7 +6,6 @@ const GAP = 12, PRINTED = 24;
 const state = {search: "", status: "", label: "", sort: "doubt"};
 const cards = new Map();  // place in `order` → its element
 let order = rows.map((_, n) => n);
-let opened = -1;
 
 const numberOf = new Map(rows.map((row, n) => [row[KEY], n]));
 const blocks = new Map();  // the last few used, decoded
@@ -28,11 +27,18 @@ function thumbnail(number) {
 function picture(number) {
   const row = rows[number], found = thumbnail(number);
   if (found) return el("img", {src: `data:image/webp;base64,${found}`, alt: "", decoding: "async", draggable: "false"});
-  const text = row[STATUS] > 1 ? row[TEXT] : t(found === null ? "loading" : "no_thumbnail");
+  const text = row[STATUS] > 1 ? withoutPath(row) : t(found === null ? "loading" : "no_thumbnail");
   return el("span", {class: "placeholder"}, plain(text.slice(0, 160)));
 }
 
+/** The reason of a failure without the path before it, which the card names anyway. */
+function withoutPath(row) {
+  const after = row[TEXT].split(`${row[KEY]}: `)[1];
+  return after || row[TEXT];
+}
+
 function why(row) {
+  if (row[WHY] === "failed") return "";
   if (!row[WHY] && row[STATUS] === 1) return t("why_empty");
   const number = row[FIGURE];
   return t(`why_${row[WHY]}`, number === null ? "" : Number.isInteger(number) && row[WHY].startsWith("dropped") ? whole(number) : figure(number));
@@ -41,17 +47,17 @@ function why(row) {
 const level = (value) => value >= 0.5 ? "high" : value >= 0.2 ? "middle" : "low";
 
 function badge(row) {
+  if (row[STATUS] > 1) return "";
   return el("span", {class: `doubt ${level(row[DOUBT])}`, title: t("doubt")}, whole(Math.round(100 * row[DOUBT])));
 }
 
 function makeCard(place) {
   const number = order[place], row = rows[number], key = plain(row[KEY]), status = STATUSES[row[STATUS]];
-  const masks = row[KEPT] ? many(row[KEPT], "masks_n", "mask_1") : status === "done" || status === "empty" ? t("no_masks") : "";
+  const masks = row[KEPT] ? many(row[KEPT], "masks_n", "mask_1") : "";
   const lines = [el("span", {class: "name", title: key}, key.slice(key.lastIndexOf("/") + 1)),
-    el("span", {class: "line"}, el("span", {}, [status === "done" ? "" : t(status), masks, why(row)].filter(Boolean)
-      .filter((text, n, all) => all.indexOf(text) === n).join(" · ")))];
+    el("span", {class: "line"}, el("span", {}, [status === "done" ? "" : t(status), masks, why(row)].filter(Boolean).join(" · ")))];
   const button = el("button", {type: "button", "data-place": place, class: status,
-    "aria-label": `${key}: ${t(status)}, ${masks} ${why(row)}, ${t("doubt")} ${Math.round(100 * row[DOUBT])}`},
+    "aria-label": `${key}: ${[t(status), masks, why(row), row[STATUS] > 1 ? "" : `${t("doubt")} ${Math.round(100 * row[DOUBT])}`].filter(Boolean).join(", ")}`},
   el("span", {class: "thumb"}, picture(number)), badge(row), lines);
   return el("div", {role: "listitem", class: "item", "aria-setsize": order.length, "aria-posinset": place + 1}, button);
 }
@@ -107,7 +113,7 @@ function fits(row, words) {
 }
 
 const SORTS = {
-  doubt: (a, b) => rows[b][DOUBT] - rows[a][DOUBT],
+  doubt: (a, b) => rows[b][DOUBT] - rows[a][DOUBT] || rows[a][STATUS] - rows[b][STATUS],
   key: () => 0,
   score: (a, b) => (rows[a][SCORE] ?? 2) - (rows[b][SCORE] ?? 2),
   masks: (a, b) => rows[b][KEPT] - rows[a][KEPT],
@@ -118,7 +124,8 @@ function choose() {
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
   order = rows.map((_, n) => n).filter((n) => fits(rows[n], words)).sort((a, b) => SORTS[state.sort](a, b) || a - b);
   const {shown, total} = data.gallery;
-  const text = order.length ? t("n_of_m", whole(order.length), whole(rows.length)) : t("nothing");
+  const text = !order.length ? t("nothing")
+    : order.length === rows.length ? many(order.length, "images_n", "image_1") : t("n_of_m", whole(order.length), whole(rows.length));
   $("shown").textContent = shown < total ? `${text} ${t("limited", whole(shown), whole(total))}` : text;
   draw(true);
 }
@@ -166,11 +173,11 @@ function showDetail(number) {
   const fact = (name, value) => value ? [el("dt", {}, t(name)), el("dd", {}, value)] : [];
   const step = (by, name) => el("button", {type: "button", id: `go-${name}`, disabled: where < 0 || !(where + by in order),
     on: {click: () => showDetail(order[where + by])}}, t(name));
-  opened = number;
+  const focused = dialog.contains(document.activeElement) ? document.activeElement.id : "";
   dialog.setAttribute("aria-label", row[KEY]);
   dialog.replaceChildren(
     el("div", {class: "head"}, el("h2", {}, plain(row[KEY])), step(-1, "previous"), step(1, "next"),
-      el("button", {type: "button", class: "close", on: {click: () => dialog.close()}}, t("close"))),
+      el("button", {type: "button", id: "go-close", on: {click: () => dialog.close()}}, t("close"))),
     el("div", {class: "body"},
       el("div", {class: "large"}, picture(number), row[OVERLAY] ? el("a", {href: row[OVERLAY], target: "_blank", rel: "noopener"}, t("open_overlay")) : ""),
       el("div", {},
@@ -179,6 +186,8 @@ function showDetail(number) {
           fact("seconds", row[SECONDS] !== null && digits(row[SECONDS], 3)), fact("attempts", row[ATTEMPTS] > 1 && whole(row[ATTEMPTS]))),
         row[MASKS].length ? maskTable(row) : "")));
   if (!dialog.open) dialog.showModal();
+  const target = focused && $(focused) && !$(focused).disabled ? $(focused) : $("go-close");
+  target.focus();  // the buttons are new ones: without this the keys would go nowhere
 }
 
 function openKey(key) {

@@ -39,7 +39,8 @@ function showOverview() {
     shown: whole(count), kind: "dropped"}));
   const empties = data.empty.map(([reason, count]) => ({text: plain(reason || t("no_reason")), value: count, shown: whole(count), kind: "empty"}));
   const stages = data.about.stages.map(([name, seconds]) => ({text: name, value: seconds, shown: duration(seconds)}));
-  const slowest = data.slowest.map(([key, seconds]) => ({text: plain(key), value: seconds, shown: duration(seconds), action: () => openKey(key)}));
+  const slowest = data.slowest.map(([key, seconds]) => ({text: plain(key), value: seconds, shown: duration(seconds),
+    action: numberOf.has(key) ? () => openKey(key) : null}));
   $("overview").replaceChildren(el("h2", {class: "quiet"}, t("overview")), tiles(), el("div", {class: "cards"},
     data.score ? card("scores", "scores_sub", unitHistogram("scores", data.score)) : "",
     data.area ? card("areas", "areas_sub", areaHistogram(data.area)) : "",
@@ -53,6 +54,7 @@ function showOverview() {
 }
 
 function keyButton(key) {
+  if (!numberOf.has(key)) return plain(key);  // not among the images shown
   return el("button", {type: "button", class: "link", title: key, on: {click: () => openKey(key)}}, plain(key));
 }
 
