@@ -126,6 +126,7 @@ def test_nothing_is_wider_than_the_window(opened):
     for _ in range(2):
         for width in (1280, 700, 400, 320):
             page.set_viewport_size({"width": width, "height": 800})
+            page.evaluate("new Promise(requestAnimationFrame)")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.click("#language")
 
