@@ -128,6 +128,12 @@ def test_what_formats_lose_is_shown(page):
     assert masks == page.summary["masks"]["kept"]
 
 
+def test_a_report_added_later_knows_what_formats_lost_before(tmp_path):
+    make_run(tmp_path, KEYS[:2], writers=("lossy",))
+    output = make_run(tmp_path, KEYS[:2], writers=("lossy", "report")).output
+    assert Page(output / "report" / "report.html").summary["formats"][0][:3] == ["lossy", 0.98, 0.95]
+
+
 def test_a_changed_result_changes_the_page_and_an_unchanged_one_does_not(tmp_path):
     first = make_run(tmp_path, KEYS[:5]).output / "report" / "report.html"
     before = first.stat().st_mtime_ns
