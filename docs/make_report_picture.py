@@ -86,14 +86,14 @@ def picture(page_file: Path) -> PIL.Image.Image:
     sheet = PIL.Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
     sheet.paste(parts[0], (0, 0))
     sheet.paste(parts[1], (0, parts[0].height))
-    return sheet
+    return sheet.resize((1000, round(1000 * sheet.height / sheet.width)), PIL.Image.Resampling.LANCZOS)
 
 
 def main() -> None:
     """Run, look, save."""
     with tempfile.TemporaryDirectory() as name:
         report = Pipeline.load(make_project(Path(name)), drop_ins=False).run()
-        picture(report.output / "report" / "report.html").save(TARGET, quality=80, optimize=True)
+        picture(report.output / "report" / "report.html").save(TARGET, quality=78, optimize=True)
 
 
 if __name__ == "__main__":
