@@ -131,6 +131,23 @@ def test_nothing_is_wider_than_the_window(opened):
         page.click("#language")
 
 
+def test_on_paper_the_first_images_stand_side_by_side(opened):
+    page = opened(viewport={"width": 760, "height": 1000})
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.evaluate("scrollTo(0, 1)")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.item')].map((item) => item.getBoundingClientRect().toJSON())"
+    )
+    assert len(boxes) == min(24, len(KEYS))
+    assert [box["top"] == boxes[0]["top"] for box in boxes] == [number < 4 for number in range(len(boxes))]
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    page.evaluate("document.querySelector('#gallery').scrollIntoView()")
+    page.wait_for_selector("#grid [style*=translate] img")
+
+
 def test_the_language_is_the_browsers_and_can_be_changed(opened):
     page = opened(locale="zh-CN")
     assert page.locator("#failures h2").inner_text() == "失败"

@@ -76,6 +76,7 @@ function place(item, index, {columns, cardWidth, cardHeight}) {
 }
 
 function draw(fresh) {
+  if ($("grid").classList.contains("printed")) return;
   const grid = $("grid"), sizes = layout(), pitch = sizes.cardHeight + GAP;
   if (fresh) {
     cards.clear();
