@@ -1,0 +1,79 @@
+"""Which images a person should look at first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from maskmill import ImageResult
+
+
+class Doubt(NamedTuple):
+    """How doubtful an image is, and why.
+
+    Attributes:
+        value: 0 (nothing speaks against it) to 1.
+        why: what weighs most: "failed", "no_pixels", "nothing", "dropped_all", "score", "stability", "format",
+            "prompt", "dropped"; "" if nothing does.
+        figure: the number behind it, such as the lowest score, or None.
+    """
+
+    value: float
+    why: str = ""
+    figure: float | None = None
+
+
+def doubt(result: ImageResult) -> Doubt:
+    """The weightiest of the reasons to doubt.
+
+    A kept mask without a pixel weighs 0.95; prompts without any kept mask 0.9; the lowest score, stability
+    and IoU of an output format what they lack of 1; the lowest confidence of a prompt half of what it
+    lacks; the part of the masks that filters dropped a quarter of itself. A failed image has no masks to
+    doubt: it is listed among the failures.
+    """
+    return max(_reasons(result), key=lambda reason: reason.value, default=Doubt(0.0))
+
+
+def _reasons(result: ImageResult) -> Iterator[Doubt]:
+    kept = result.kept
+    if result.status in ("failed", "quarantined"):
+        yield Doubt(0.0, "failed")
+        return
+    if not kept and result.masks:
+        yield Doubt(0.9, "dropped_all", len(result.masks))
+    elif not kept and result.prompts:
+        yield Doubt(0.9, "nothing")
+    if any(mask.box is None for mask in kept):
+        yield Doubt(0.95, "no_pixels")
+    yield from _lacking("score", (mask.score for mask in kept))
+    yield from _lacking("stability", (mask.stability for mask in kept))
+    yield from _lacking("format", (values.get("min") for values in format_iou(result).values()))
+    yield from _lacking("prompt", (prompt.score for prompt in result.prompts), weight=0.5)
+    if kept and len(kept) < len(result.masks):
+        part = 1 - len(kept) / len(result.masks)
+        yield Doubt(part / 4, "dropped", len(result.masks) - len(kept))
+
+
+def _lacking(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[Doubt]:
+    known = [figure for figure in figures if number(figure) is not None]
+    lowest = min((figure for figure in known if figure is not None), default=None)
+    if lowest is not None and lowest < 1:
+        yield Doubt(weight * (1 - max(0.0, lowest)), why, lowest)
+
+
+def format_iou(result: ImageResult) -> dict[str, Mapping[str, Any]]:
+    """What each writer noted of its own format, by writer: "mean" and "min" IoU, and of how many "masks"."""
+    found = {}
+    for name, notes in result.notes.items():
+        iou = notes.get("iou") if isinstance(notes, Mapping) else None
+        if isinstance(iou, Mapping) and all(number(iou.get(part)) is not None for part in ("mean", "min", "masks")):
+            found[name] = iou
+    return found
+
+
+def number(value: Any) -> float | None:
+    """A finite number, None for anything else: JSON knows neither NaN nor infinity."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,193 @@
+"""What is counted over all images, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskmill import ImageResult, Mask
+from maskmill.results import STATUSES, Failure
+
+from .doubt import format_iou, number
+
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
+_BINS = 50
+_PER_DECADE = 4
+_DECADES = 6
+_SLOWEST = 20
+_KEYS_A_FAILURE = 500
+_MOST_GROUPS = 500
+_OTHER = "…"
+
+
+def without_numbers(text: str) -> str:
+    """A reason without its figures, so that equal ones can be counted: "score 0.41 < 0.5" is "score # < #"."""
+    return _NUMBER.sub("#", text)
+
+
+class Histogram:
+    """Counts of kept and dropped masks in bins of equal width.
+
+    Attributes:
+        kept: of kept masks, by bin.
+        dropped: of dropped ones.
+    """
+
+    def __init__(self, bins: int) -> None:
+        self.kept, self.dropped = [0] * bins, [0] * bins
+
+    def add(self, part: float, kept: bool) -> None:
+        """Count a value, given as its place from the first bin's start (0) to the last one's end (1)."""
+        counts = self.kept if kept else self.dropped
+        counts[min(max(int(part * len(counts)), 0), len(counts) - 1)] += 1
+
+    def to_json(self) -> dict[str, Any] | None:
+        """The counts, None if there are none."""
+        return {"kept": self.kept, "dropped": self.dropped} if any(self.kept) or any(self.dropped) else None
+
+
+@dataclass
+class FailureGroup:
+    """Failures for one reason.
+
+    Attributes:
+        failure: the first of them.
+        count: of images.
+        keys: of the first ones.
+    """
+
+    failure: Failure
+    count: int = 0
+    keys: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        of = self.failure
+        values = {"stage": of.stage, "plugin": of.plugin, "type": of.type, "message": of.message[:2000]}
+        return {**values, "count": self.count, "keys": self.keys}
+
+
+@dataclass
+class FormatLoss:
+    """What an output format loses of the masks.
+
+    Attributes:
+        masks: how many were measured.
+        total: sum of their IoU.
+        lowest: the lowest IoU.
+        key: the image that it is in.
+    """
+
+    masks: int = 0
+    total: float = 0.0
+    lowest: float = math.inf
+    key: str = ""
+
+
+class Summary:
+    """The counts of a run.
+
+    Attributes:
+        statuses: images by status.
+        labels: number of each label, in the order they were first seen; None stands for no label.
+        provenance: of the first image that has a result.
+    """
+
+    def __init__(self) -> None:
+        self.statuses = dict.fromkeys(STATUSES, 0)
+        self.labels: dict[str | None, int] = {}
+        self.provenance: dict[str, Any] = {}
+        self._by_label: Counter[tuple[str | None, bool]] = Counter()
+        self._drops: Counter[tuple[str, str]] = Counter()
+        self._scores, self._stabilities = Histogram(_BINS), Histogram(_BINS)
+        self._areas = Histogram(_PER_DECADE * _DECADES)
+        self._formats: dict[str, FormatLoss] = {}
+        self._failures: dict[tuple[str, str, str, str], FailureGroup] = {}
+        self._slowest: list[tuple[float, str]] = []
+        self._empty: Counter[str] = Counter()
+
+    def add(self, result: ImageResult, seconds: float | None) -> None:
+        """Count an image.
+
+        Args:
+            result: what came of it.
+            seconds: what it took, if that is known.
+        """
+        self.statuses[result.status] += 1
+        if not self.provenance:
+            self.provenance = dict(result.provenance)
+        if seconds is not None:
+            push = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
+            push(self._slowest, (seconds, result.key))
+        if result.failure is not None:
+            self._fail(result.key, result.failure)
+        if result.status == "empty":
+            self._count(self._empty, without_numbers(result.reason or ""))
+        for mask in result.masks:
+            self._mask(mask)
+        for name, iou in format_iou(result).items():
+            self._format(name, result.key, iou["mean"], iou["min"], int(iou["masks"]))
+
+    def _mask(self, mask: Mask) -> None:
+        self.labels.setdefault(mask.label, len(self.labels))
+        self._by_label[mask.label, mask.kept] += 1
+        if mask.dropped_by is not None:
+            self._count(self._drops, (mask.dropped_by, without_numbers(mask.reason or "")), (mask.dropped_by, _OTHER))
+        for histogram, value in ((self._scores, mask.score), (self._stabilities, mask.stability)):
+            if (known := number(value)) is not None:
+                histogram.add(known, mask.kept)
+        part = mask.area / max(1, mask.size[0] * mask.size[1])
+        self._areas.add(1 + math.log10(max(part, 10.0**-_DECADES)) / _DECADES, mask.kept)
+
+    @staticmethod
+    def _count(counts: Counter[Any], what: Any, otherwise: Any = _OTHER) -> None:
+        """Count it, among the others if there are too many kinds already."""
+        counts[what if what in counts or len(counts) < _MOST_GROUPS else otherwise] += 1
+
+    def _fail(self, key: str, failure: Failure) -> None:
+        message = failure.message.replace(key, _OTHER).replace(key.rpartition("/")[2], _OTHER)
+        group = (failure.stage, failure.plugin, failure.type, without_numbers(message))
+        if group not in self._failures and len(self._failures) >= _MOST_GROUPS:
+            group = (failure.stage, failure.plugin, failure.type, _OTHER)
+        found = self._failures.setdefault(group, FailureGroup(failure))
+        found.count += 1
+        if len(found.keys) < _KEYS_A_FAILURE:
+            found.keys.append(key)
+
+    def _format(self, name: str, key: str, mean: float, lowest: float, masks: int) -> None:
+        loss = self._formats.setdefault(name, FormatLoss())
+        loss.masks += masks
+        loss.total += mean * masks
+        if lowest < loss.lowest:
+            loss.lowest, loss.key = lowest, key
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the page; all lists in a fixed order, the largest counts first."""
+        by_label = [(self._by_label[name, True], self._by_label[name, False], name) for name in self.labels]
+        by_label.sort(key=lambda item: (-item[0], -item[1], item[2] or ""))
+        failures = sorted(self._failures.values(), key=lambda group: (-group.count, group.keys))
+        return {
+            "statuses": self.statuses,
+            "masks": {"kept": sum(item[0] for item in by_label), "dropped": sum(item[1] for item in by_label)},
+            "label_names": list(self.labels),
+            "labels": [[self.labels[name], kept, dropped] for kept, dropped, name in by_label],
+            "drops": [[*what, count] for what, count in _largest_first(self._drops)],
+            "empty": [[what, count] for what, count in _largest_first(self._empty)],
+            "score": self._scores.to_json(),
+            "stability": self._stabilities.to_json(),
+            "area": self._areas.to_json(),
+            "formats": [
+                [name, loss.total / max(1, loss.masks), loss.lowest, loss.masks, loss.key]
+                for name, loss in sorted(self._formats.items())
+            ],
+            "failures": [group.to_json() for group in failures],
+            "slowest": [[key, round(seconds, 3)] for seconds, key in sorted(self._slowest, reverse=True)],
+        }
+
+
+def _largest_first(counts: Counter[Any]) -> list[tuple[Any, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

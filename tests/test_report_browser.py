@@ -1,0 +1,164 @@
+"""The report in Chromium, from disk: what people see of it, and that it asks nobody for anything."""
+
+import shutil
+
+import pytest
+from report_kit import KEYS, make_run
+
+pytestmark = pytest.mark.browser
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (extra dev)")
+    with api.sync_playwright() as playwright:
+        path = next(filter(None, map(shutil.which, NAMES)), None)
+        try:
+            found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except api.Error as error:
+            if path is not None:
+                raise
+            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}; playwright install chromium")
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("browser")).output / "report" / "report.html"
+
+
+@pytest.fixture
+def opened(browser, file):
+    """Opens the page with these settings; at the end nothing was asked for, and nothing complained."""
+    contexts, noise, requests = [], [], []
+
+    def open_page(**settings):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **settings})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        page.on("dialog", lambda dialog: (noise.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        page.wait_for_selector("#shown:not(:empty)", state="attached")
+        page.evaluate("document.querySelector('#gallery').scrollIntoView()")
+        page.wait_for_selector("#grid img")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert noise == []
+    assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
+
+
+def badges(page):
+    return [int(text) for text in page.locator("#grid .doubt").all_inner_texts()]
+
+
+def names(page):
+    return page.locator("#grid .name").all_inner_texts()
+
+
+def test_the_gallery_is_sorted_by_doubt_and_can_be_sorted_otherwise(opened):
+    page = opened()
+    assert badges(page) == sorted(badges(page), reverse=True)
+    assert len(set(badges(page))) > 3
+    page.select_option("#by-sort", "key")
+    assert page.locator("#grid button").first.get_attribute("aria-label").startswith("a&b.png")
+
+
+def test_only_cards_near_the_view_exist(opened):
+    page = opened(viewport={"width": 500, "height": 300})
+    assert 0 < page.locator("#grid button").count() < len(KEYS)
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait_for_selector(f"#grid [aria-posinset='{len(KEYS)}']")
+    assert page.locator("#grid [aria-posinset='1']").count() == 0
+
+
+def test_search_status_and_label_filter_the_gallery(opened):
+    page = opened()
+    page.fill("#by-search", "猫 '1'")
+    assert names(page) == ["猫 '1'.png"]
+    page.fill("#by-search", "")
+    page.select_option("#by-status", "failed")
+    assert names(page) == ["fails 1.png", "fails 2.png"]
+    assert "gave up </script>" in page.locator("#grid .placeholder").first.inner_text()
+    page.get_by_role("button", name="Clear").click()
+    page.select_option(
+        "#by-label", label=next(t for t in page.locator("#by-label option").all_inner_texts() if "猫" in t)
+    )
+    assert page.locator("#grid button").count() == page.evaluate("order.length") < len(KEYS)
+
+
+def test_pictures_are_shown(opened):
+    page = opened()
+    page.wait_for_function("[...document.querySelectorAll('#grid img')].every((image) => image.naturalWidth > 0)")
+
+
+def test_an_image_opens_by_key_and_the_next_one_follows(opened):
+    page = opened()
+    page.locator("#grid button").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    first = page.locator("dialog h2").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("dialog h2").inner_text() != first
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("dialog h2").inner_text() == first
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.evaluate("document.activeElement.dataset.place") == "1"
+
+
+def test_a_failure_leads_to_its_image(opened):
+    page = opened()
+    page.locator("#failures .keys button").first.click()
+    assert page.locator("dialog h2").inner_text() == "fails 1.png"
+    assert "gave up" in page.locator("dialog .facts").inner_text()
+
+
+def test_nothing_is_wider_than_the_window(opened):
+    page = opened(locale="zh-CN")
+    for _ in range(2):
+        for width in (1280, 700, 400, 320):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.evaluate("new Promise(requestAnimationFrame)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("#language")
+
+
+def test_on_paper_the_first_images_stand_side_by_side(opened):
+    page = opened(viewport={"width": 760, "height": 1000})
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.evaluate("scrollTo(0, 1)")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.item')].map((item) => item.getBoundingClientRect().toJSON())"
+    )
+    assert len(boxes) == min(24, len(KEYS))
+    assert [box["top"] == boxes[0]["top"] for box in boxes] == [number < 4 for number in range(len(boxes))]
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    page.evaluate("document.querySelector('#gallery').scrollIntoView()")
+    page.wait_for_selector("#grid [style*=translate] img")
+
+
+def test_the_language_is_the_browsers_and_can_be_changed(opened):
+    page = opened(locale="zh-CN")
+    assert page.locator("#failures h2").inner_text() == "失败"
+    page.click("#language")
+    assert page.locator("#failures h2").inner_text() == "Failures"
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_dark_and_light_follow_the_system(opened):
+    shades = []
+    for scheme in ("light", "dark"):
+        page = opened(color_scheme=scheme)
+        shades.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert shades == ["rgb(244, 246, 248)", "rgb(15, 20, 25)"]

@@ -1,0 +1,308 @@
+"""report: its figures are the run's, its page holds everything itself, and nothing in the data breaks out of it."""
+
+import io
+import itertools
+import json
+import re
+import tracemalloc
+from collections import Counter
+from dataclasses import replace
+from importlib.resources import files
+
+import PIL.Image
+import pytest
+from report_kit import KEYS, Page, make_run
+
+from maskmill import Box, ImageResult, Prompt, Run, read_run, testing
+from maskmill.results import STATUSES, Failure
+from maskmill_plugins.writers.report import Report
+from maskmill_plugins.writers.report.document import BLOCK
+from maskmill_plugins.writers.report.doubt import doubt
+from maskmill_plugins.writers.report.summary import Summary, without_numbers
+
+KEY, STATUS, DOUBT, WHY = range(4)
+TIMES = ("seconds", "stages", "slowest", "machine")
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    report = make_run(tmp_path_factory.mktemp("report"))
+    assert report.outcome == "finished", report.message
+    return report.output
+
+
+@pytest.fixture(scope="module")
+def page(output):
+    return Page(output / "report" / "report.html")
+
+
+def finish(folder, results, **options):
+    """The page of these results, without a run."""
+    (artifact,) = Report(**options).finish(iter(results), folder)
+    return Page(folder / artifact.path)
+
+
+def test_counts_are_those_of_the_run(output, page):
+    with Run(output) as run:
+        assert page.summary["statuses"] == run.counts()
+    masks = [mask for result in read_run(output) for mask in result.masks]
+    assert page.summary["masks"] == {"kept": sum(m.kept for m in masks), "dropped": sum(not m.kept for m in masks)}
+    assert page.summary["masks"]["dropped"] > 0
+    for name in ("score", "stability", "area"):
+        assert sum(page.summary[name]["kept"]) == page.summary["masks"]["kept"]
+        assert sum(page.summary[name]["dropped"]) == page.summary["masks"]["dropped"]
+    assert sum(count for _, _, count in page.summary["drops"]) == page.summary["masks"]["dropped"]
+    kept = Counter(mask.label for mask in masks if mask.kept)
+    assert {page.summary["label_names"][n]: count for n, count, _ in page.summary["labels"]} == kept
+
+
+def test_every_image_has_its_row_and_its_thumbnail(output, page):
+    results = {result.key: result for result in read_run(output)}
+    assert [row[KEY] for row in page.rows] == sorted(KEYS) == list(results)
+    assert len(page.thumbnails) == len(page.rows)
+    for row, data in zip(page.rows, page.thumbnails, strict=True):
+        status = results[row[KEY]].status
+        assert STATUSES[row[STATUS]] == status
+        assert bool(data) == (status != "failed")
+        if data:
+            assert PIL.Image.open(io.BytesIO(data)).format == "WEBP"
+
+
+def test_failures_are_listed_by_their_reason(page):
+    (group,) = page.summary["failures"]
+    assert (group["stage"], group["plugin"], group["type"], group["count"]) == ("backend", "scores", "ImageError", 2)
+    assert group["keys"] == ["fails 1.png", "fails 2.png"]
+    assert "gave up" in group["message"]
+
+
+def test_nothing_in_the_data_ends_its_element(page):
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert [a.get("type") for a in scripts[:4]] == ["application/json"] * 3 + [None]
+    assert {a.get("type") for a in scripts[4:]} == {"text/plain"}
+    assert not [tag for tag, _ in page.tags if tag in ("img", "b", "iframe")]
+    assert "猫</script><img src=x>" in page.summary["label_names"]
+    assert page.summary["about"]["name"] == "<b>试验</b> & co"
+    assert "alert(1)" in page.summary["failures"][0]["message"]
+    assert "\u2028" not in page.text
+
+
+def test_half_characters_and_odd_numbers_come_through(tmp_path):
+    image = testing.image(key='\udce9"<!--.png')
+    masks = [
+        replace(mask, score=score)
+        for mask, score in zip(testing.masks(image), (float("nan"), 7.0, -1, None), strict=True)
+    ]
+    odd = replace(masks[0], prompt=replace(masks[0].prompt, label="\ud83d</SCRIPT>"))
+    page = finish(tmp_path, [testing.result(image, [odd, *masks[1:]])])
+    assert page.rows[0][KEY] == image.ref.key
+    assert "\ud83d</SCRIPT>" in page.summary["label_names"]
+    assert sum(page.summary["score"]["kept"]) == 2, "what is no number is not counted, what is out of range is"
+
+
+def test_the_page_loads_nothing(page):
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    links = [value for _, a in page.tags for name, value in a.items() if name in ("src", "href", "action")]
+    assert links == ["data:,"]
+    shown = page.text.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(
+        r"https?://|url\(|@import|fetch\(|XMLHttp|innerHTML|insertAdjacent|document\.write|eval\(", shown
+    )
+
+
+def test_provenance_says_what_ran(output, page):
+    about = page.summary["about"]
+    assert "min_score: 0.3" in about["pipeline"]
+    assert about["model"] == "fill-1"
+    assert about["versions"]["numpy"]
+    assert about["jobs"] == 1
+    assert list(about["drop_ins"]) == [str(output.parent / "drop.py")]
+    assert {name for name, _ in about["stages"]} >= {"read", "backend", "writers"}
+
+
+def test_what_formats_lose_is_shown(page):
+    ((name, mean, lowest, masks, _),) = page.summary["formats"]
+    assert (name, round(mean, 9), lowest) == ("lossy", 0.98, 0.95)
+    assert masks == page.summary["masks"]["kept"]
+
+
+def test_a_report_added_later_knows_what_formats_lost_before(tmp_path):
+    make_run(tmp_path, KEYS[:2], writers=("lossy",))
+    output = make_run(tmp_path, KEYS[:2], writers=("lossy", "report")).output
+    assert Page(output / "report" / "report.html").summary["formats"][0][:3] == ["lossy", 0.98, 0.95]
+
+
+def test_a_changed_result_changes_the_page_and_an_unchanged_one_does_not(tmp_path):
+    first = make_run(tmp_path, KEYS[:5]).output / "report" / "report.html"
+    before = first.stat().st_mtime_ns
+    make_run(tmp_path, KEYS[:5])
+    assert first.stat().st_mtime_ns == before
+    make_run(tmp_path, KEYS[:6])
+    assert [row[KEY] for row in Page(first).rows] == sorted(KEYS[:6])
+
+
+def test_only_times_differ_between_two_reports(tmp_path):
+    pages = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        page = Page(make_run(tmp_path / name).output / "report" / "report.html")
+        summary = page.summary
+        del summary["slowest"], summary["about"]["stages"], summary["about"]["pipeline"], summary["about"]["drop_ins"]
+        rows = [[*row[:9], *row[10:]] for row in page.rows]
+        pages.append((summary, json.dumps(rows).replace(f"/{name}/", "/"), page.thumbnails))
+    assert pages[0] == pages[1]
+
+
+def test_a_page_without_times_is_the_same_to_the_byte(tmp_path):
+    results = [testing.result(image, testing.masks(image)) for image in map(named, range(3))]
+    pages = [finish(tmp_path / name, results).text for name in ("one", "two")]
+    assert pages[0] == pages[1]
+
+
+def named(number):
+    return testing.image(seed=number, key=f"{number:06d}.png")
+
+
+def many(count):
+    """Results that cost no time to make: the first one's masks, with scores that differ."""
+    one = testing.result(named(0), testing.masks(named(0))[:2])
+    for number in range(count):
+        masks = tuple(replace(mask, score=1 - number / (2 * count)) for mask in one.masks)
+        yield replace(one, key=f"{number:06d}.png", masks=masks)
+
+
+def test_the_gallery_holds_the_most_doubtful_ones_where_there_are_too_many(tmp_path):
+    page = finish(tmp_path, many(50), gallery=5)
+    assert [row[KEY] for row in page.rows] == [f"{number:06d}.png" for number in range(45, 50)]
+    assert page.summary["gallery"] == {"shown": 5, "total": 50}
+    assert page.summary["statuses"]["done"] == 50
+    assert finish(tmp_path, many(50), gallery=0).rows == []
+
+
+def test_memory_does_not_grow_with_the_dataset(tmp_path):
+    peaks = []
+    for count in (300, 3000):
+        tracemalloc.start()
+        Report(gallery=100).finish(many(count), tmp_path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0] + 100_000
+
+
+def test_thumbnails_stand_in_blocks_and_missing_ones_leave_a_gap(tmp_path):
+    results = []
+    for number in range(BLOCK + 3):
+        result = testing.result(named(number), testing.masks(named(number)))
+        results.append(result)
+        if number % 10:
+            Report().write(named(number), result, tmp_path)
+    page = finish(tmp_path, results)
+    assert {name for name in page.data if name.startswith("t")} == {"t0", "t1"}
+    assert [bool(data) for data in page.thumbnails] == [bool(number % 10) for number in range(BLOCK + 3)]
+
+
+def test_a_failed_image_does_not_keep_the_thumbnail_of_an_earlier_run(tmp_path):
+    image = named(1)
+    Report().write(image, testing.result(image, testing.masks(image)), tmp_path)
+    failed = ImageResult(image.ref.key, "failed", failure=Failure("read", "", "ImageReadError", "gone"))
+    assert finish(tmp_path, [failed]).thumbnails == [b""]
+
+
+def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    finish(tmp_path, many(2))
+    before = (tmp_path / "report.html").read_bytes()
+
+    def broken():
+        yield from many(1)
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        Report().finish(broken(), tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("side", [64, 192])
+def test_thumbnails_are_small_and_show_the_masks(side, tmp_path):
+    image = testing.image(480, 640)
+    with_masks = testing.result(image, testing.masks(image))
+    pictures = []
+    for result in (with_masks, replace(with_masks, masks=(), prompts=())):
+        (artifact,) = Report(thumbnail=side).write(image, result, tmp_path)
+        pictures.append(PIL.Image.open(tmp_path / artifact.path).convert("RGB"))
+        assert pictures[-1].size == (side, side * 3 // 4)
+        assert artifact.bytes < 12_000
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+
+
+IMAGE = testing.image()
+MASKS = testing.masks(IMAGE)[:2]
+SURE = [replace(mask, score=1.0, stability=1.0) for mask in MASKS]
+
+
+@pytest.mark.parametrize(
+    ("masks", "notes", "expected"),
+    [
+        (SURE, {}, (0.0, "", None)),
+        ([replace(SURE[0], score=0.6), SURE[1]], {}, (0.4, "score", 0.6)),
+        ([replace(SURE[0], stability=0.7), replace(SURE[1], score=0.8)], {}, (0.3, "stability", 0.7)),
+        ([SURE[0], replace(SURE[1], score=0.1, dropped_by="score")], {}, (0.125, "dropped", 1)),
+        ([replace(mask, dropped_by="score") for mask in SURE], {}, (0.9, "dropped_all", 2)),
+        (SURE, {"yolo": {"iou": {"mean": 0.9, "min": 0.5, "masks": 2}}}, (0.5, "format", 0.5)),
+        (SURE, {"yolo": {"iou": "odd"}, "other": 3}, (0.0, "", None)),
+        ([replace(SURE[0], prompt=Prompt(box=Box(0, 0, 2, 2), score=0.2))], {}, (0.4, "prompt", 0.2)),
+        ([replace(SURE[0].with_array(SURE[0].array & False), score=0.9)], {}, (0.95, "no_pixels", None)),
+    ],
+    ids=["sure", "score", "stability", "dropped", "all dropped", "format", "odd notes", "prompt", "no pixels"],
+)
+def test_doubt_is_the_weightiest_reason(masks, notes, expected):
+    found = doubt(replace(testing.result(IMAGE, masks), notes=notes))
+    assert (round(found.value, 6), found.why, found.figure) == expected
+
+
+def test_an_image_without_prompts_is_beyond_doubt_and_one_without_answers_is_not():
+    empty = testing.result(IMAGE, [])
+    assert doubt(empty).value == 0
+    assert doubt(replace(empty, prompts=(Prompt(text="cat"),))).why == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        ("score 0.412 < 0.5", "score # < #"),
+        ("IoU 1e-05 > 0.9 with mask 12, which", "IoU # > # with mask #, which"),
+        ("vit_b of sha256 3f1c: 2 parts", "vit_b of sha256 3f1c: # parts"),
+        ("", ""),
+    ],
+)
+def test_reasons_are_counted_without_their_figures(text, without):
+    assert without_numbers(text) == without
+
+
+def test_kinds_of_reasons_are_bounded():
+    summary = Summary()
+    one = testing.result(IMAGE, testing.masks(IMAGE)[:1])
+    letters = ["".join(each) for each in itertools.product("abcdefghij", repeat=3)]
+    for reason in letters:
+        summary.add(replace(one, masks=(replace(one.masks[0], dropped_by="odd", reason=reason),)), None)
+        summary.add(ImageResult(reason, "failed", failure=Failure("read", "", "Odd", f"because {reason}!")), None)
+    told = summary.to_json()
+    assert sum(count for _, _, count in told["drops"]) == sum(group["count"] for group in told["failures"]) == 1000
+    assert len(told["drops"]) <= 501
+    assert len(told["failures"]) <= 501
+
+
+def test_both_languages_have_all_texts_and_the_program_asks_for_no_other():
+    folder = files("maskmill_plugins.writers.report") / "page"
+    strings = json.loads((folder / "strings.json").read_text(encoding="utf-8"))
+    assert set(strings) == {"en", "zh"}
+    assert list(strings["en"]) == list(strings["zh"])
+    for name, text in strings["en"].items():
+        assert sorted(re.findall(r"\{\d\}", text)) == sorted(re.findall(r"\{\d\}", strings["zh"][name])), name
+    program = "".join(part.read_text(encoding="utf-8") for part in folder.iterdir() if part.name.endswith(".js"))
+    asked = set(re.findall(r'\bt\("(\w+)"', program))
+    assert asked <= set(strings["en"])
+    unused = [name for name in strings["en"] if f'"{name}"' not in program and not name.startswith(("why_", "sort_"))]
+    assert unused == []
