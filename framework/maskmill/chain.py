@@ -270,6 +270,8 @@ class Chain:
                 old = [artifact for artifact in before.artifacts if artifact.path.startswith(f"{name}/")]
                 if all(self._exists(artifact) for artifact in old):
                     artifacts += old
+                    if name in before.notes:  # what it noted is about these files
+                        trace.notes[name] = dict(before.notes[name])
                     continue
             folder = self.output / name
             made = trace.step(
