@@ -32,6 +32,7 @@ from maskmill import Image, ImageResult, Mask, Point, Prompt, Writer
 from maskmill.stages import collecting
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
+from maskmill_plugins.writers.labelstudio import LabelStudio
 from maskmill_plugins.writers.png import Png
 from maskmill_plugins.writers.voc import Voc
 from maskmill_plugins.writers.yolo import Yolo
@@ -45,6 +46,7 @@ WRITERS: dict[str, Writer] = {
     "yolo, classes given": Yolo(images="none", classes=LABELS),
     "labelme": Labelme(),
     "labelme, mask": Labelme(shapes="mask"),
+    "labelstudio": LabelStudio(),
     "voc": Voc(),
     "png, indexed": Png(layout="indexed"),
 }
