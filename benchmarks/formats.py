@@ -33,6 +33,7 @@ from maskmill.stages import collecting
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.labelstudio import LabelStudio
+from maskmill_plugins.writers.parquet import Parquet
 from maskmill_plugins.writers.png import Png
 from maskmill_plugins.writers.voc import Voc
 from maskmill_plugins.writers.yolo import Yolo
@@ -47,6 +48,7 @@ WRITERS: dict[str, Writer] = {
     "labelme": Labelme(),
     "labelme, mask": Labelme(shapes="mask"),
     "labelstudio": LabelStudio(),
+    "parquet": Parquet(),
     "voc": Voc(),
     "png, indexed": Png(layout="indexed"),
 }
