@@ -40,7 +40,6 @@ COLUMNS = {
     "changed_by": _TEXT,
     "model": _TEXT,
     "backend": _TEXT,
-    "fingerprint": _TEXT,
     "maskmill": _TEXT,
 }
 
@@ -91,7 +90,7 @@ def _table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:
 def _rows(result: ImageResult) -> Iterator[dict[str, Any]]:
     height, width = result.size or (None, None)
     image = {"key": result.key, "image_sha256": result.sha256, "height": height, "width": width}
-    made_by = {name: str(result.provenance.get(name, "")) for name in ("model", "backend", "fingerprint", "maskmill")}
+    made_by = {name: str(result.provenance.get(name, "")) for name in ("model", "backend", "maskmill")}
     for row in map(_row, result.kept) if result.kept else ({},):
         yield {name: _sound(value) for name, value in {**image, **row, **made_by}.items()}
 
