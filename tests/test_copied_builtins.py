@@ -21,6 +21,9 @@ OPTIONS = {
     "nms": {"iou": 0.2, "across_labels": True},
     "score": {"min_area": 100, "max_fraction": 0.447},
     "png": {"layout": "indexed"},
+    "labelme": {"names": "full"},
+    "voc": {"names": "full"},
+    "yolo": {"names": "full"},
 }
 #: Files that tell times.
 TIMED = {"ledger.sqlite", "run.json", ".lock"}
@@ -121,8 +124,9 @@ def test_a_copy_gives_what_the_original_gives(photos, name):
 
 
 def test_copies_work_together_in_processes(photos):
-    # grabcut drops all masks of some images, and overlay would write its name into the picture
-    names = [name for name in BUILT_INS if name not in {"inline", "everything", "grabcut"}]
+    # grabcut drops all masks of some images, and overlay would write its name into the picture;
+    # the names of copies are compressed in parquet's table, where they cannot be taken back
+    names = [name for name in BUILT_INS if name not in {"inline", "everything", "grabcut", "parquet"}]
     before = found(run(photos, "originals", [name for name in names if name != "joblib"], []))
     uses = [f"my-{name}" for name in names]
     after = found(run(photos, "copies", uses, [copied(photos, name) for name in names]), names)

@@ -6,6 +6,7 @@ the pixel in row r and column c covers the square (c, r) to (c + 1, r + 1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ Points = npt.NDArray[np.float32]
 
 #: A simplified part must overlap the exact one this well; thin parts are simplified less.
 _MIN_IOU = 0.95
+_MAX_PAIRS = 1_000_000
 
 
 def outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]:
@@ -78,6 +80,43 @@ def polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
     pixels, x, y = crop
     parts = [_simplified(outline, tolerance, pixels.shape) for outline in outlines(pixels)]
     return [(part + np.array((x, y), np.float32)).reshape(-1).astype(float).tolist() for part in parts]
+
+
+def rings(mask: Mask, tolerance: float = 0.5) -> list[Points]:
+    """The outlines of all parts and of all holes, simplified, as float32 arrays (n, 2) of x, y, n >= 3.
+
+    Filled by the even-odd rule they give the mask, exactly with `tolerance` 0.
+    """
+    crop = crop_of(mask)
+    if crop is None:
+        return []
+    pixels, x, y = crop
+    found = (_simplified(outline, tolerance, pixels.shape) for outline in outlines(pixels, holes=True))
+    return [(ring + np.array((x, y), np.float32)).astype(np.float32) for ring in found]
+
+
+def bridged(parts: Sequence[Points]) -> Points:
+    """One closed line through all outlines, float32 (n, 2): each is tied to the others by a bridge without width.
+
+    A bridge runs there and back along the same line, so that it encloses nothing. It joins the
+    nearest corners, as Ultralytics' `merge_multi_segment` does for parts, here for holes too.
+    """
+    first, *others = sorted(parts, key=lambda part: -len(part))
+    line = first
+    for part in others:
+        here, there = _nearest(line, part)
+        around = np.concatenate([part[there:], part[: there + 1]])
+        line = np.concatenate([line[: here + 1], around, line[here:]])
+    return line
+
+
+def _nearest(a: Points, b: Points) -> tuple[int, int]:
+    """Numbers of the points of `a` and `b` that are nearest to each other."""
+    if len(a) * len(b) > _MAX_PAIRS:  # a ragged mask: near enough is good enough
+        b = b[:1]
+    distances = np.square(a[:, None] - b[None]).sum(axis=2)
+    here, there = np.unravel_index(int(distances.argmin()), distances.shape)
+    return int(here), int(there)
 
 
 def _simplified(outline: Points, tolerance: float, size: tuple[int, ...]) -> Points:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
@@ -12,10 +11,12 @@ from typing import IO, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from maskmill import Artifact, ImageResult, Mask, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX, replace
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
+from maskmill.files import TEMPORARY_PREFIX
+from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import polygons
+from maskmill_plugins._shared.stems import adopt
 
 NAME = "instances.json"
 UNLABELLED = "object"
@@ -28,6 +29,9 @@ class Coco(Writer):
     Masks without a label are of the category `object`. Beside COCO's own fields an annotation has
     the mask's `score`, where there is one, and under `maskmill` where its prompt came from and its
     stability; an image has the `sha256` of its file.
+
+    With `rle` every mask comes back exactly, holes, parts and overlaps too. With `polygons` each part
+    is a polygon and holes are filled; what that loses is noted as `iou`, image by image.
 
     The file is ASCII and holds no dates: the same results always give the same bytes.
     """
@@ -57,6 +61,14 @@ class Coco(Writer):
         if self.format == "polygons":
             load_cv2()
 
+    def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
+        """Measure what the polygons of this image lose; the file itself is written by `finish`."""
+        if self.format == "polygons":
+            ious = [polygon_iou(mask, polygons(mask, self.tolerance)) for mask in result.kept if mask.area]
+            if measured := summary(ious):
+                self.note("iou", measured)
+        return []
+
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
         """Write the file; it grows on disk, so that memory does not grow with the dataset.
 
@@ -71,13 +83,9 @@ class Coco(Writer):
                 unfinished.open("w", encoding="ascii", newline="\n") as out,
             ):
                 self._write(results, out, waiting)
-            with unfinished.open("rb") as written:
-                sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-            size = unfinished.stat().st_size
-            replace(unfinished, folder / NAME)
+            return [adopt(folder, unfinished, NAME)]
         finally:
             unfinished.unlink(missing_ok=True)
-        return [Artifact(NAME, sha256, size)]
 
     def _write(self, results: Iterator[ImageResult], out: IO[str], waiting: IO[str]) -> None:
         labels: dict[str, int] = {}

@@ -1,0 +1,107 @@
+"""Names for formats that tie an image to its annotations by the name without suffix, and what stands under them.
+
+`sub/a.jpg` and `sub/a.png` would then share one annotation file. The worker that writes one of
+them cannot know of the other, so this shows at the end, when all keys go by: `Listing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Literal, Self
+
+from maskmill import Artifact, OutputError, Problem
+from maskmill.files import replace, safe_part, write_atomic
+
+Names = Literal["stem", "full"]
+NAMES_MEANING = (
+    "`stem`: `a.jpg` becomes `a`, as readers of the format expect; `full`: it becomes `a_jpg`, for datasets in which"
+    " images differ in their suffix alone"
+)
+
+_ROOM = ".-----"  # as long as the longest suffix that follows a stem
+_RESERVED = (".txt", ".xml", ".json", ".png")
+
+
+def stem_path(key: str, names: Names = "stem") -> str:
+    """An image's POSIX path without its suffix, under names that every system accepts.
+
+    A folder called `images` is marked with a hash: Ultralytics looks for the labels by replacing the
+    last `/images/` of the path. So are folders that end as the files beside them do.
+    """
+    *folders, last = key.split("/")
+    path = PurePosixPath(last)
+    stem = f"{path.stem}_{path.suffix[1:]}" if names == "full" and path.suffix else path.stem
+    marked = (
+        f"{folder}\0" if folder == "images" or folder.lower().endswith(_RESERVED) else folder for folder in folders
+    )
+    return "/".join([*map(safe_part, marked), safe_part(stem, _ROOM)[: -len(_ROOM)]])
+
+
+def save_as(folder: Path, path: str, data: bytes) -> Artifact:
+    """Write a file atomically under exactly this path, which `stem_path` has made safe."""
+    write_atomic(folder / path, data)
+    return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def adopt(folder: Path, written: Path, path: str) -> Artifact:
+    """Give a file that was written piece by piece, in the folder itself, its name there."""
+    with written.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    size = written.stat().st_size
+    replace(written, folder / path)
+    return Artifact(path, sha256, size)
+
+
+class Listing:
+    """The stems of a dataset, in a temporary file, so that memory does not grow with them; a context manager."""
+
+    def __enter__(self) -> Self:
+        self._database = sqlite3.connect("")  # SQLite's own temporary file
+        self._database.execute("CREATE TABLE stems (stem TEXT PRIMARY KEY, key TEXT) WITHOUT ROWID")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, stem: str, key: str) -> None:
+        """Take one in.
+
+        Raises:
+            OutputError: another image has the same stem, but for upper and lower case.
+        """
+        row = (stem.casefold(), key.encode("utf-8", "surrogateescape"))
+        try:
+            self._database.execute("INSERT INTO stems VALUES (?, ?)", row)
+        except sqlite3.IntegrityError:
+            ((other,),) = self._database.execute("SELECT key FROM stems WHERE stem = ?", row[:1])
+            text = f"{other.decode('utf-8', 'surrogateescape')!r} and {key!r} would share the annotations {stem!r}"
+            raise OutputError(Problem(text, hint="give this writer names: full")) from None
+
+    def gone(self, before: Iterable[str]) -> Iterator[str]:
+        """Those of an earlier listing that this one lacks."""
+        for stem in before:
+            if not self._database.execute("SELECT 1 FROM stems WHERE stem = ?", (stem.casefold(),)).fetchone():
+                yield stem
+
+
+def remove(folder: Path, path: str) -> None:
+    """Remove a file that an earlier run made, and the folders below `folder` that it leaves empty.
+
+    A path that leads out of the folder is passed over: the listing it comes from may have been edited.
+    """
+    target = folder / path
+    if not path or ".." in PurePosixPath(path).parts or not target.resolve().is_relative_to(folder.resolve()):
+        return
+    target.unlink(missing_ok=True)
+    with suppress(OSError):  # not empty
+        for parent in target.parents:
+            if parent == folder:
+                break
+            parent.rmdir()

@@ -1,0 +1,126 @@
+"""labelme: one JSON file an image, to look at and correct in LabelMe."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
+from maskmill.files import TEMPORARY_PREFIX
+from maskmill_plugins._shared import pictures
+from maskmill_plugins._shared.classes import UNLABELLED
+from maskmill_plugins._shared.fidelity import polygon_iou, summary
+from maskmill_plugins._shared.opencv import load_cv2
+from maskmill_plugins._shared.polygons import polygons
+from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, adopt, remove, save_as, stem_path
+
+VERSION = "5.5.0"  # of the format, whose mask shapes came with 5.3
+LIST = "images.txt"
+
+
+class Labelme(Writer):
+    """`<name>.json`, which LabelMe opens with its image: `imagePath` leads from the file to the original.
+
+    `shapes: polygons` can be edited corner by corner. Several parts are several polygons of one
+    `group_id`; holes are filled. What that loses is noted as `iou`. `shapes: mask` keeps every
+    pixel, holes and parts too. Masks that overlap stay apart. Images without masks get a file without shapes.
+
+    `images.txt` lists the files; by it, those of images that left the dataset are removed.
+    """
+
+    needs_pixels: ClassVar[bool] = False
+
+    shapes: Literal["polygons", "mask"] = Field(
+        "polygons", description="`polygons` can be edited, but fill holes; `mask` keeps every pixel (LabelMe 5.3 on)"
+    )
+    tolerance: float = Field(
+        0.75, ge=0, le=100, description="how far a polygon may leave the mask's border, in pixels; 0 follows it exactly"
+    )
+    names: Names = Field("stem", description=NAMES_MEANING)
+
+    def open(self) -> None:
+        """Find out early whether OpenCV works, which draws the polygons."""
+        if self.shapes == "polygons":
+            load_cv2()
+
+    def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
+        """Write the file of this image."""
+        path = f"{stem_path(result.key, self.names)}.json"
+        height, width = result.size or image.size
+        ious: list[float] = []
+        content: dict[str, Any] = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": [shape for group, mask in enumerate(result.kept) for shape in self._shapes(mask, group, ious)],
+            "imagePath": _way(image, folder / path),
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+        }
+        if measured := summary(ious):
+            self.note("iou", measured)
+        text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+        # half a character, as a damaged label may hold, becomes an escape that JSON knows
+        return [save_as(folder, path, text.encode("utf-8", "backslashreplace"))]
+
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+        """List the files, and remove those of images that are gone.
+
+        Raises:
+            OutputError: two images share a file.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        before, unfinished = folder / LIST, folder / f"{TEMPORARY_PREFIX}{LIST}"
+        try:
+            with Listing() as listing:
+                with unfinished.open("w", encoding="utf-8", newline="\n") as out:
+                    for result in results:
+                        stem = stem_path(result.key, self.names)
+                        listing.add(stem, result.key)
+                        out.write(f"{stem}.json\n")
+                if before.is_file():
+                    with before.open(encoding="utf-8") as lines:
+                        for stem in listing.gone(line.rstrip("\n").removesuffix(".json") for line in lines):
+                            remove(folder, f"{stem}.json")
+            return [adopt(folder, unfinished, LIST)]
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _shapes(self, mask: Mask, group: int, ious: list[float]) -> Iterator[dict[str, Any]]:
+        crop = pictures.crop_of(mask)
+        if crop is None:
+            return
+        common = {"label": mask.label or UNLABELLED, "group_id": group, "description": "", "flags": {}}
+        if self.shapes == "mask":
+            pixels, x, y = crop
+            rows, columns = pixels.shape
+            data = base64.b64encode(pictures.png(pixels.astype("uint8") * 255, flat=True)).decode("ascii")
+            corners = [[x, y], [x + columns - 1, y + rows - 1]]
+            yield {**common, "shape_type": "mask", "points": corners, "mask": data}
+            return
+        parts = polygons(mask, self.tolerance)
+        ious.append(polygon_iou(mask, parts))
+        for part in parts:
+            points = [[x, y] for x, y in zip(part[::2], part[1::2], strict=True)]
+            yield {**common, "shape_type": "polygon", "points": points, "mask": None}
+
+
+def _way(image: Image, file: Path) -> str:
+    """The path from a file's folder to the image, POSIX; the absolute one if they are on different drives."""
+    source = image.ref.path
+    try:
+        return Path(os.path.relpath(source, file.parent)).as_posix()
+    except ValueError:
+        return source.absolute().as_posix()
+
+
+@hookimpl
+def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
+    """Offer `labelme`."""
+    register("labelme", Labelme)

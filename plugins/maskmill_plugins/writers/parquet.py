@@ -1,0 +1,124 @@
+"""parquet: one table of all masks with where they came from, for DuckDB, Polars, Spark and pandas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
+from maskmill.files import TEMPORARY_PREFIX
+from maskmill_plugins._shared.stems import adopt
+
+if TYPE_CHECKING:
+    import pyarrow
+
+NAME = "masks.parquet"
+_TEXT, _WHOLE, _NUMBER = "string", "int64", "double"
+#: Columns and their Arrow types, in the order of the file.
+COLUMNS = {
+    "key": _TEXT,
+    "image_sha256": _TEXT,
+    "height": _WHOLE,
+    "width": _WHOLE,
+    "mask": _WHOLE,
+    "label": _TEXT,
+    "score": _NUMBER,
+    "stability": _NUMBER,
+    "area": _WHOLE,
+    "x1": _NUMBER,
+    "y1": _NUMBER,
+    "x2": _NUMBER,
+    "y2": _NUMBER,
+    "rle_counts": _TEXT,
+    "source": _TEXT,
+    "ref": _TEXT,
+    "prompt": _TEXT,
+    "changed_by": _TEXT,
+    "model": _TEXT,
+    "backend": _TEXT,
+    "maskmill": _TEXT,
+}
+
+
+class Parquet(Writer):
+    """`masks.parquet`: a row for each kept mask, in the order of the keys; images without masks have a row without one.
+
+    `rle_counts` is COCO's compressed run-length encoding for an image of `height` and `width`: holes,
+    parts and overlaps are kept exactly. `mask` is the number among the backend's masks, the box is xyxy
+    in pixels, `prompt` is JSON, `changed_by` names filters, with commas between them.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
+    extra: ClassVar[str] = "parquet"
+    needs_pixels: ClassVar[bool] = False
+
+    row_group: int = Field(10_000, ge=1, le=1_000_000, description="rows that are held in memory and written together")
+
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+        """Write the file, one group of rows after the other."""
+        import pyarrow
+        from pyarrow import parquet
+
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{TEMPORARY_PREFIX}{NAME}"
+        schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+        try:
+            with parquet.ParquetWriter(unfinished, schema, compression="zstd") as out:
+                rows: list[dict[str, Any]] = []
+                for result in results:
+                    rows += _rows(result)
+                    while len(rows) >= self.row_group:
+                        out.write_table(_table(rows[: self.row_group], schema))
+                        del rows[: self.row_group]
+                if rows:
+                    out.write_table(_table(rows, schema))
+            return [adopt(folder, unfinished, NAME)]
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow
+
+    return pyarrow.Table.from_pylist(rows, schema=schema)
+
+
+def _rows(result: ImageResult) -> Iterator[dict[str, Any]]:
+    height, width = result.size or (None, None)
+    image = {"key": result.key, "image_sha256": result.sha256, "height": height, "width": width}
+    made_by = {name: str(result.provenance.get(name, "")) for name in ("model", "backend", "maskmill")}
+    for row in map(_row, result.kept) if result.kept else ({},):
+        yield {name: _sound(value) for name, value in {**image, **row, **made_by}.items()}
+
+
+def _row(mask: Mask) -> dict[str, Any]:
+    prompt, box = mask.prompt, mask.box
+    corners = dict(zip(("x1", "y1", "x2", "y2"), box.xyxy, strict=True)) if box else {}
+    return {
+        "mask": mask.index,
+        "label": mask.label,
+        "score": mask.score,
+        "stability": mask.stability,
+        "area": mask.area,
+        **corners,
+        "rle_counts": mask.counts,
+        "source": prompt.source if prompt else None,
+        "ref": prompt.ref if prompt else None,
+        "prompt": json.dumps(prompt.to_json()) if prompt else None,
+        "changed_by": ",".join(mask.changed_by),
+    }
+
+
+def _sound(value: Any) -> Any:
+    """Arrow's texts are UTF-8: what is no character, in a file's name or a label, becomes a question mark."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+@hookimpl
+def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
+    """Offer `parquet`."""
+    register("parquet", Parquet)

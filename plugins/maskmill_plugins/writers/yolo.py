@@ -1,0 +1,243 @@
+"""yolo: a dataset for Ultralytics: text files with normalised polygons, data.yaml, images by train and val."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, ClassVar, Literal
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
+from maskmill.files import TEMPORARY_PREFIX, replace
+from maskmill.images import SUFFIXES
+from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
+from maskmill_plugins._shared.fidelity import polygon_iou, summary
+from maskmill_plugins._shared.opencv import load_cv2
+from maskmill_plugins._shared.polygons import bridged, rings
+from maskmill_plugins._shared.splits import Split, split_of
+from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, adopt, remove, save_as, stem_path
+
+LIST = "images.csv"
+_DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
+_Entry = tuple[str, list[list[Any]]]
+
+
+class Yolo(Writer):
+    """`data.yaml`, `images/{train,val,test}/` and `labels/{train,val,test}/<name>.txt`, as Ultralytics lays them out.
+
+    A line is an instance: its class, then one polygon in parts of the image's width and height. The
+    format has one polygon an instance: several parts and holes are tied together by bridges without
+    width, so nothing is filled and no part is lost. What rounding and `tolerance` lose is noted as
+    `iou`. Masks that overlap stay apart. Images without masks get an empty file: background.
+
+    `images.csv` says which file belongs to which key; by it, files of images that left the dataset are removed.
+    """
+
+    needs_pixels: ClassVar[bool] = False
+
+    classes: tuple[str, ...] = Field(
+        (),
+        description="all labels, in the order of their numbers, from 0; an image with another label fails. Workers"
+        " then write the labels. Empty: all labels there are, in alphabetical order, written at the end",
+    )
+    val: float = Field(0.2, ge=0, lt=1, description="share of the images for validation, chosen by a hash of the key")
+    test: float = Field(0.0, ge=0, lt=1, description="share of the images for the test")
+    images: Literal["copy", "link", "none"] = Field(
+        "copy",
+        description="`copy`: the image files are copied; `link`: hard links, or copies where that is impossible"
+        " (Ultralytics repairs damaged JPEGs in place, which would reach your originals); `none`: labels only",
+    )
+    tolerance: float = Field(
+        0.75, ge=0, le=100, description="how far a polygon may leave the mask's border, in pixels; 0 follows it exactly"
+    )
+    detect: bool = Field(False, description="boxes instead of polygons, for training a detector")
+    names: Names = Field("stem", description=NAMES_MEANING)
+
+    def check(self) -> list[Problem]:
+        """Each class is given once, and something is left to train on."""
+        problems = twice("classes", self.classes)
+        if self.val + self.test >= 1:
+            problems.append(Problem(f"val: {self.val:g} and test: {self.test:g} leave no image to train on"))
+        return problems
+
+    def open(self) -> None:
+        """Find out early whether OpenCV works, which draws the polygons."""
+        load_cv2()
+
+    def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
+        """Bring the image, measure the polygons, and write the labels if their numbers are known already.
+
+        Raises:
+            ImageError: a label is not in `classes`, or the image file changed under the run.
+            ImageReadError: the image file cannot be read.
+        """
+        shapes = [shape for mask in result.kept if (shape := self._shape(mask)) is not None]
+        if not self.detect and (measured := summary([iou for _, _, iou in shapes])):
+            self.note("iou", measured)
+        place = self._place(result.key)
+        artifacts = []
+        if self.classes:
+            numbers = {name: number for number, name in enumerate(self.classes)}
+            if unknown := sorted({label for label, _, _ in shapes} - set(numbers)):
+                raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
+            lines = _text([numbers[label], line] for label, line, _ in shapes)
+            artifacts.append(save_as(folder, f"labels/{place}.txt", lines))
+        if self.images != "none":
+            artifacts.append(self._bring(image, folder, f"images/{place}{_suffix(result.key)}"))
+        return artifacts
+
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+        """Write the labels, unless workers did, then `data.yaml` and `images.csv`; remove what is out of date.
+
+        Raises:
+            OutputError: two images would share a file.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{TEMPORARY_PREFIX}{LIST}"
+        labels: dict[str, int] = {}
+        counts = dict.fromkeys(("train", "val", "test"), 0)
+        try:
+            with ExitStack() as stack:
+                listing = stack.enter_context(Listing())
+                waiting = stack.enter_context(_temporary(folder))
+                with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+                    table = csv.writer(out, lineterminator="\n")
+                    table.writerow(("key", "split", "image", "labels"))
+                    for result in results:
+                        place, split = self._place(result.key), self._split(result.key)
+                        listing.add(place, result.key)
+                        counts[split] += 1
+                        image = f"images/{place}{_suffix(result.key)}" if self.images != "none" else ""
+                        table.writerow((result.key, split, image, f"labels/{place}.txt"))
+                        if not self.classes:
+                            waiting.write(json.dumps(self._entry(result, place, labels)) + "\n")
+                classes = list(self.classes) or ordered((), labels)
+                artifacts = _write_labels(folder, waiting, labels, classes)
+                _remove_gone(folder, listing)
+            artifacts.append(adopt(folder, unfinished, LIST))
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return [*artifacts, save_as(folder, "data.yaml", _data_yaml(classes, counts))]
+
+    def _split(self, key: str) -> Split:
+        return split_of(key, self.val, self.test)
+
+    def _place(self, key: str) -> str:
+        """Path of an image's files below `images/` and `labels/`, without suffix."""
+        return f"{self._split(key)}/{stem_path(key, self.names)}"
+
+    def _entry(self, result: ImageResult, place: str, labels: dict[str, int]) -> _Entry:
+        """What waits for the numbers of the classes: [number in `labels`, rest of the line] of each mask."""
+        shapes = [shape for mask in result.kept if (shape := self._shape(mask)) is not None]
+        return place, [[labels.setdefault(label, len(labels)), line] for label, line, _ in shapes]
+
+    def _shape(self, mask: Mask) -> tuple[str, str, float] | None:
+        """(label, the line without its class, IoU with the mask), None for a mask without pixels."""
+        box = mask.box
+        if box is None:
+            return None
+        height, width = mask.size
+        label = mask.label or UNLABELLED
+        if self.detect:
+            middle = (box.x1 + box.x2) / 2 / width, (box.y1 + box.y2) / 2 / height
+            return label, _numbers([*middle, (box.x2 - box.x1) / width, (box.y2 - box.y1) / height]), 1.0
+        frame = np.array((width, height), np.float64)
+        line = np.round(np.clip(bridged(rings(mask, self.tolerance)) / frame, 0, 1), _DIGITS)
+        iou = polygon_iou(mask, [(line * frame).ravel().tolist()])
+        return label, _numbers(line.ravel().tolist()), iou
+
+    def _bring(self, image: Image, folder: Path, path: str) -> Artifact:
+        """The image file under this path."""
+        data = image.ref.read()
+        target = folder / path
+        if self.images == "link" and _linked(image.ref.path, target):
+            return Artifact(path, image.sha256, len(data))
+        return save_as(folder, path, data)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether `target` is now a hard link to `source`; a file system that has none, or another disk, says no."""
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}link-{target.name}"[:200])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if target.exists() and target.samefile(source):  # renaming a link onto its twin does nothing
+            return True
+        temporary.unlink(missing_ok=True)
+        os.link(source.resolve(), temporary)
+        replace(temporary, target)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _suffix(key: str) -> str:
+    suffix = PurePosixPath(key).suffix
+    return suffix if suffix.lower() in SUFFIXES else ""
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".") for value in values)
+
+
+def _text(lines: Iterable[list[Any]]) -> bytes:
+    return "".join(f"{number} {line}\n" for number, line in lines).encode("ascii")
+
+
+def _temporary(folder: Path) -> IO[str]:
+    return tempfile.TemporaryFile("w+", encoding="ascii", prefix=TEMPORARY_PREFIX, dir=folder)
+
+
+def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
+    """The label files of the entries that waited."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    by_number = [numbers[name] for name in labels]
+    waiting.seek(0)
+    artifacts = []
+    for entry in waiting:
+        place, lines = json.loads(entry)
+        text = _text([by_number[number], line] for number, line in lines)
+        artifacts.append(save_as(folder, f"labels/{place}.txt", text))
+    return artifacts
+
+
+def _remove_gone(folder: Path, listing: Listing) -> None:
+    """Remove the files of images that the earlier `images.csv` lists and this dataset does not."""
+    before = folder / LIST
+    if not before.is_file():
+        return
+    with before.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        for row in csv.DictReader(lines):
+            labels = row.get("labels") or ""
+            place = labels.removeprefix("labels/").removesuffix(".txt")
+            if labels.startswith("labels/") and next(listing.gone([place]), None) is not None:
+                remove(folder, labels)
+                if (image := row.get("image") or "").startswith("images/"):
+                    remove(folder, image)
+
+
+def _data_yaml(classes: list[str], counts: dict[str, int]) -> bytes:
+    """Without `path`, so that Ultralytics takes the folder of the file, wherever that is moved."""
+    about: dict[str, Any] = {"train": "images/train", "val": "images/val" if counts["val"] else "images/train"}
+    if counts["test"]:
+        about["test"] = "images/test"
+    about |= {"nc": len(classes), "names": dict(enumerate(classes))}
+    text = "# Instance masks made with maskmill, for Ultralytics YOLO.\n"
+    if counts["train"] and not counts["val"]:
+        text += "# No image fell to val: these figures are those of training itself.\n"
+    return (text + yaml.safe_dump(about, allow_unicode=True, sort_keys=False)).encode("utf-8", "backslashreplace")
+
+
+@hookimpl
+def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
+    """Offer `yolo`."""
+    register("yolo", Yolo)
