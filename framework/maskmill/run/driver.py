@@ -23,6 +23,7 @@ from ..results import Artifact, ImageResult, RunReport, Status
 from ..spec import Config
 from ..stages import digest, working_in
 from . import report as reports
+from .accounts import Surveys, account
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
 from .forecast import ask_first, forecasts
@@ -54,10 +55,11 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
         StopRun: the output cannot be written any more; a rerun goes on.
     """
     images = _first_images(config, options)
+    surveys = Surveys(config)
     ask_first(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
         try:
-            return _Run(config, options, ledger, images).execute([*notices, notice])
+            return _Run(config, options, ledger, images, surveys).execute([*notices, *surveys.warnings(), notice])
         except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
             text = f"the output '{config.output}' cannot be written any more: {error}"
             if not (config.output / NAME).exists():
@@ -72,9 +74,10 @@ def rehearse(config: Config, options: RunRequest) -> str:
         DatasetError: there are no images.
     """
     _first_images(config, options)
+    surveys = Surveys(config)
     counts = planned(config, options)
     said = f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
-    return "\n".join([said, *forecasts(config, options)])
+    return "\n".join([*surveys.warnings(), said, *forecasts(config, options)])
 
 
 def planned(config: Config, options: RunRequest) -> Counter[str]:
@@ -112,8 +115,9 @@ def _first_images(config: Config, options: RunRequest) -> int:
 class _Run:
     """One run; `execute` is its life."""
 
-    def __init__(self, config: Config, options: RunRequest, ledger: Ledger, images: int) -> None:
+    def __init__(self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys) -> None:
         self.config = config
+        self.surveys = surveys
         self.options = options
         self.ledger = ledger
         self.stages = config.stages()
@@ -154,6 +158,7 @@ class _Run:
             if whole and not self.stop.asked:
                 self.ledger.end_listing()
             artifacts = self._finish()
+            accounted = "" if self.stop.asked else account(self.config, self.surveys, self.ledger, self.records.ran)
         except UsageError as error:
             reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -161,6 +166,8 @@ class _Run:
             self.progress.close()
         for warning in self.plan.dataset.warnings:
             self.progress.say(f"warning: {warning}")
+        if accounted and not self.options.quiet:
+            self.progress.say(accounted)
         report = self._report(time.monotonic() - started, artifacts)
         reports.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
@@ -193,7 +200,7 @@ class _Run:
 
     def _work(self) -> None:
         worker = {
-            "stages": self.config.worker_data(),
+            "stages": self.config.worker_data(self.surveys.memories),
             "output": str(self.config.output),
             "max_pixels": self.config.run.max_pixels,
             "model_id": self.model_id,
@@ -332,6 +339,7 @@ class _Run:
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.model_id},
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
+            "prompts": self.surveys.about(),
             "versions": reports.versions(),
             "machine": reports.machine(self.resources.threads),
         }
