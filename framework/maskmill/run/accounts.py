@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..datasets import Dataset
-from ..errors import OutputError, PromptError
+from ..errors import PromptError
 from ..files import TEMPORARY_PREFIX
 from ..files import replace as rename
 from ..inventory import Item, Survey
@@ -23,7 +23,7 @@ from ..prompts import Prompt
 from ..results import ImageResult
 from ..spec import Config
 from ..stages import PromptSource, digest
-from .ledger import Ledger, Row
+from .ledger import Ledger
 
 NAME = "prompts.csv"
 COLUMNS = "source file place ref image label x1 y1 x2 y2 outcome mask reason".split()
@@ -140,7 +140,7 @@ def _write(target: Path, inventories: Sequence[tuple[str, Iterator[Item]]], outc
 def _row(source: str, item: Item, prompt: Prompt | None) -> list[Any]:
     """The first columns; the box in pixels where the image is known, else as the file has it."""
     box = prompt.box if prompt else None
-    corners = ["" if box is None else f"{value:.10g}" for value in (box.xyxy if box else [0] * 4)]
+    corners = [""] * 4 if box is None else [f"{value:.10g}" for value in box.xyxy]
     label = (prompt and prompt.label) or ""
     image = item.key if item.key is not None else item.image
     written = [source, item.file, item.place, item.ref, image, label]
@@ -152,7 +152,7 @@ class _Outcomes:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: OrderedDict[str, tuple[Row | None, ImageResult | None]] = OrderedDict()
+        self._held: OrderedDict[str, _Answers | None] = OrderedDict()
 
     def of(self, source: str, item: Item) -> tuple[str, str, str, Prompt | None]:
         """Outcome, number of the mask, reason, and the prompt as it was asked."""
@@ -161,50 +161,60 @@ class _Outcomes:
             return outcome, "", item.problem, item.prompt
         if item.key is None:
             return NO_IMAGE, "", "no image of the dataset fits", item.prompt
-        row, result = self._image(item.key)
-        if row is None or result is None:
+        answers = self._answers(item.key)
+        if answers is None:
             return NOT_ASKED, "", "its image was not run yet", item.prompt
-        if row.status in (FAILED, QUARANTINED):
-            reason = result.failure.message if result.failure else ""
-            return row.status, "", reason, item.prompt
-        return _among(result, source, item)
+        if answers.status in (FAILED, QUARANTINED):
+            return answers.status, "", answers.failure, item.prompt
+        return answers.to(source, item, item.prompt)
 
-    def _image(self, key: str) -> tuple[Row | None, ImageResult | None]:
+    def _answers(self, key: str) -> _Answers | None:
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
         row = self._ledger.known([key], listed=False).get(key)
-        found = (row, None if row is None else self._ledger.result(row))
-        self._held[key] = found
+        self._held[key] = answers = None if row is None else _Answers(self._ledger.result(row))
         if len(self._held) > HELD:
             self._held.popitem(last=False)
-        return found
+        return answers
 
 
-def _among(result: ImageResult, source: str, item: Item) -> tuple[str, str, str, Prompt | None]:
-    """What became of a prompt of an image that ran well."""
-    assert item.prompt is not None and result.size is not None, "such images have a size"
-    try:
-        asked = item.prompt.to_pixels(*result.size) if item.relative else item.prompt
-        asked = asked.fit(*result.size)
-    except PromptError as error:
-        return SKIPPED, "", str(error), item.prompt
-    asked = asked if asked.source else replace(asked, source=source)
-    masks = [mask for mask in result.masks if mask.prompt == asked]
-    if kept := [mask for mask in masks if mask.kept]:
-        return MASK, str(kept[0].index), "", asked
-    if masks:
-        return DROPPED, str(masks[0].index), _dropped(masks[0]), asked
-    same_ref = [prompt for prompt in result.prompts if (prompt.source, prompt.ref) == (asked.source, asked.ref)]
-    if same_ref:
-        return NOT_ASKED, "", "it was changed after its image was run", asked
-    others = sorted({prompt.source or "?" for prompt in result.prompts} - {source})
-    why = f"its image was run with the prompts of {', '.join(others)}" if others else "its image was run without it"
-    return NOT_ASKED, "", why, asked
+class _Answers:
+    """The masks of one image by their prompts."""
+
+    def __init__(self, result: ImageResult) -> None:
+        self.status: str = result.status
+        self.failure = result.failure.message if result.failure else ""
+        self._size = result.size or (0, 0)
+        self._asked = set(result.prompts)
+        self._masks: dict[Prompt, list[Mask]] = {}
+        for mask in result.masks:
+            if mask.prompt is not None:  # a filter may have given it another label
+                self._masks.setdefault(replace(mask.prompt, label=None), []).append(mask)
+
+    def to(self, source: str, item: Item, prompt: Prompt) -> tuple[str, str, str, Prompt | None]:
+        """What became of a prompt of an image that ran well."""
+        try:
+            asked = prompt.to_pixels(*self._size) if item.relative else prompt
+            asked = asked.fit(*self._size)
+        except PromptError as error:
+            return SKIPPED, "", str(error), prompt
+        asked = asked if asked.source else replace(asked, source=source)
+        if asked not in self._asked:
+            return NOT_ASKED, "", self._why(asked), asked
+        masks = self._masks.get(replace(asked, label=None), [])
+        if kept := [mask for mask in masks if mask.kept]:
+            return MASK, str(kept[0].index), "", asked
+        if masks:
+            return DROPPED, str(masks[0].index), _dropped(masks[0]), asked
+        return DROPPED, "", "the backend found nothing", asked
+
+    def _why(self, asked: Prompt) -> str:
+        if any((prompt.source, prompt.ref) == (asked.source, asked.ref) for prompt in self._asked):
+            return "it was changed after its image was run"
+        others = sorted({str(prompt.source) for prompt in self._asked} - {str(asked.source)})
+        return f"its image was run with the prompts of {', '.join(others)}" if others else "its image was run without it"
 
 
 def _dropped(mask: Mask) -> str:
     return f"{mask.dropped_by}: {mask.reason}" if mask.reason else str(mask.dropped_by)
-
-
-__all__ = ["NAME", "OutputError", "Surveys", "account"]

@@ -19,7 +19,7 @@ from .model import CROWD, Corners, Element, FaultError, Head, Picture, Piece, ar
 LISTS = ("images", "annotations", "categories")
 HEADS = ("info", "licenses")
 #: Fields that an output makes anew; what else an annotation or image has is carried on.
-KNOWN = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd"})
+KNOWN = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "score"})
 
 
 def read_coco(path: Path) -> Iterator[Piece]:
@@ -112,7 +112,8 @@ def _element(at: int, item: Any) -> Element:
             category = _id(item, "category_id")
         crowd = item.get("iscrowd") in (1, True)
         score = item.get("score")
-        more = {key: value for key, value in item.items() if crowd or key not in KNOWN} or None
+        # numbers as ids are told by `ref`; a text is kept as one
+        more = {key: item[key] for key in item if crowd or key not in KNOWN or (key == "id" and isinstance(item[key], str))}
         return Element(
             image,
             ref,
@@ -121,7 +122,7 @@ def _element(at: int, item: Any) -> Element:
             category=category,
             score=None if score is None else number(score, "score"),
             skipped=CROWD if crowd else "",
-            more=more,
+            more=more or None,
         )
     except FaultError as fault:
         return Element(image, ref, place, category=category, fault=str(fault))
