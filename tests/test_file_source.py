@@ -215,7 +215,9 @@ def test_a_file_that_cannot_be_used_is_found_before_the_run(
 
 def test_a_folder_without_prompts_says_so(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").mkdir()
-    assert "p.jsonl: holds no file of prompts or annotations" in told(File.from_options({"path": str(tmp_path / "p.jsonl")}))
+    assert "p.jsonl: holds no file of prompts or annotations" in told(
+        File.from_options({"path": str(tmp_path / "p.jsonl")})
+    )
 
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from ..stages import PromptSource, digest
 from .ledger import Ledger
 
 NAME = "prompts.csv"
-COLUMNS = "source file place ref image label x1 y1 x2 y2 outcome mask reason".split()
+COLUMNS = ("source", "file", "place", "ref", "image", "label", "x1", "y1", "x2", "y2", "outcome", "mask", "reason")
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> how the summary says it.
@@ -130,7 +130,7 @@ def _write(target: Path, inventories: Sequence[tuple[str, Iterator[Item]]], outc
                 for item in items:
                     outcome, mask, reason, prompt = outcomes.of(source, item)
                     counts[outcome] += 1
-                    table.writerow(_row(source, item, prompt) + [outcome, mask, reason])
+                    table.writerow([*_row(source, item, prompt), outcome, mask, _plain(reason)])
         rename(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -143,8 +143,12 @@ def _row(source: str, item: Item, prompt: Prompt | None) -> list[Any]:
     corners = [""] * 4 if box is None else [f"{value:.10g}" for value in box.xyxy]
     label = (prompt and prompt.label) or ""
     image = item.key if item.key is not None else item.image
-    written = [source, item.file, item.place, item.ref, image, label]
-    return [text.encode("utf-8", "replace").decode() for text in written] + corners
+    return [*map(_plain, (source, item.file, item.place, item.ref, image, label)), *corners]
+
+
+def _plain(text: str) -> str:
+    """Without halves of characters, which no file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class _Outcomes:
@@ -213,7 +217,9 @@ class _Answers:
         if any((prompt.source, prompt.ref) == (asked.source, asked.ref) for prompt in self._asked):
             return "it was changed after its image was run"
         others = sorted({str(prompt.source) for prompt in self._asked} - {str(asked.source)})
-        return f"its image was run with the prompts of {', '.join(others)}" if others else "its image was run without it"
+        return (
+            f"its image was run with the prompts of {', '.join(others)}" if others else "its image was run without it"
+        )
 
 
 def _dropped(mask: Mask) -> str:

@@ -65,7 +65,7 @@ class Matcher:
     (`val/a.jpg` and `images/val/a.jpg`).
 
     Args:
-        names: paths as a file of annotations has them, with or without ending; `\\` is taken for `/`.
+        names: paths as a file of annotations has them, with or without ending; a backslash is taken for `/`.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -240,7 +240,7 @@ class JsonLines(Lines):
 
 
 class CsvRows(Lines):
-    """Columns `image`, `x1`, `y1`, `x2`, `y2` and perhaps `label`; a box a row, none where nothing is there."""
+    """Columns `image`, `x1`, `y1`, `x2`, `y2`, perhaps `label` and `id`; a box a row, none where nothing is there."""
 
     head = 1
 
@@ -291,7 +291,7 @@ READERS: Mapping[str, Callable[[Path], Reader]] = {"jsonl": JsonLines, "csv": Cs
 
 
 def _box_of_row(row: Mapping[str, str], rank: int) -> Prompt | None:
-    """The prompt of a row of CSV, None where nothing is there; its ref is the row's number in its image."""
+    """The prompt of a row of CSV, None where nothing is there; its ref is its `id`, or its number in its image."""
     corners = [row[name] for name in ("x1", "y1", "x2", "y2")]
     if not any(corners):
         return None
@@ -299,7 +299,7 @@ def _box_of_row(row: Mapping[str, str], rank: int) -> Prompt | None:
         numbers = [float(corner) for corner in corners]
     except ValueError:
         raise PromptError(f"x1,y1,x2,y2 must be numbers, not {','.join(corners)}") from None
-    return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=f"prompt {rank}")
+    return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=row.get("id") or f"prompt {rank}")
 
 
 def _text(raw: bytes) -> str:

@@ -27,7 +27,7 @@ class ClipToBox(Filter):
         return [self._clipped(mask) for mask in masks]
 
     def _clipped(self, mask: Mask) -> Mask:
-        asked, tight = mask.prompt and mask.prompt.box, mask.box
+        asked, tight = None if mask.prompt is None else mask.prompt.box, mask.box
         if asked is None or tight is None:
             return mask
         x1, y1, x2, y2 = self._pixels(asked)

@@ -129,7 +129,12 @@ class File(PromptSource):
             _, key, why = last if said.name else ("", None, "")
             place = ": ".join(part for part in (f"line {said.line}" if said.line else "", said.place) if part)
             problem = said.fault or said.skipped or why
-            yield Item(said.file, place, said.ref, said.name, key, said.prompt, said.relative, problem)
+            yield Item(self._shown(said.file), place, said.ref, said.name, key, said.prompt, said.relative, problem)
+
+    def _shown(self, file: str) -> str:
+        """A file's name below the path."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
 
     def prompts(self, image: Image) -> list[Prompt] | None:
         """The prompts of this image.
@@ -171,16 +176,16 @@ class File(PromptSource):
     def _usable(self, entry: Entry, image: Image) -> tuple[list[Prompt], list[str]]:
         """The prompts in pixels, and what is wrong with the others."""
         prompts, faults = [], list(entry.faults)
+        relative = entry.relative or self.units == "relative"
         for prompt in entry.prompts:
             try:
-                if entry.relative or self.units == "relative":
-                    prompt = prompt.to_pixels(image.height, image.width)
+                asked = prompt.to_pixels(image.height, image.width) if relative else prompt
                 if self.broken == "skip":
-                    prompt.fit(image.height, image.width)
+                    asked.fit(image.height, image.width)
             except PromptError as error:
                 faults.append(f"{prompt.ref}: {error}")
             else:
-                prompts.append(prompt)
+                prompts.append(asked)
         return prompts, faults
 
     def has_answer(self, ref: ImageRef) -> bool:
@@ -232,13 +237,17 @@ class File(PromptSource):
     def _everything(self) -> Iterator[Said]:
         """All that the file says; pixels where parts of the image are meant are wrong."""
         for said in self._read().everything():
-            if self.units == "relative" and said.prompt is not None:
-                try:
-                    said.prompt.to_pixels(1, 1)
-                except PromptError as error:
-                    said = replace(said, prompt=None, fault=str(error))
-                said = replace(said, relative=True)
-            yield said
+            yield _as_relative(said) if self.units == "relative" else said
+
+
+def _as_relative(said: Said) -> Said:
+    """What jsonl and csv say with `units: relative`."""
+    try:
+        if said.prompt is not None:
+            said.prompt.to_pixels(1, 1)
+    except PromptError as error:
+        return replace(said, prompt=None, relative=True, fault=str(error))
+    return replace(said, relative=True)
 
 
 @hookimpl

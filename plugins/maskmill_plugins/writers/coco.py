@@ -109,9 +109,11 @@ class Coco(Writer):
         out.write(f'{{"info":{_json(info)},"licenses":{_json(like.licenses if like else [])},\n"images":')
         _write_list(out, self._images(results, labels, waiting, like))
         names = self._names(labels)
-        categories = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)]
+        categories: list[dict[str, Any]] = [
+            {"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)
+        ]
         categories = categories if like is None else like.categories(names)
-        ids = {category["name"]: category["id"] for category in reversed(categories)}
+        ids: dict[str, int] = {category["name"]: category["id"] for category in reversed(categories)}
         by_number = [ids[name] for name in labels]
         waiting.seek(0)
         out.write(',\n"annotations":')

@@ -113,7 +113,9 @@ def _element(at: int, item: Any) -> Element:
         crowd = item.get("iscrowd") in (1, True)
         score = item.get("score")
         # numbers as ids are told by `ref`; a text is kept as one
-        more = {key: item[key] for key in item if crowd or key not in KNOWN or (key == "id" and isinstance(item[key], str))}
+        more = {
+            key: item[key] for key in item if crowd or key not in KNOWN or (key == "id" and isinstance(item[key], str))
+        }
         return Element(
             image,
             ref,

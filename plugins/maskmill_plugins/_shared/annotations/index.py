@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from maskmill_plugins._shared.caches import cache_folder
 from .formats import FORMATS
 from .indexwriting import SCHEMA, fill
 from .model import CROWD, Element, Picture
+from .voc import files_below
+from .yolo import yolo_files
 
 #: Files up to this size are known by their content; larger ones by size and time.
 SMALL = 1 << 24
@@ -39,7 +41,7 @@ def state_of(path: Path, name: str) -> str:
     """
     marks = hashlib.sha256(f"{SCHEMA} {name} {os.path.abspath(path)}\n".encode("utf-8", "surrogatepass"))  # noqa: PTH100
     try:
-        for file in _files(path):
+        for file in _files(path, name):
             about = file.stat()
             marks.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
             if path.is_file() and about.st_size <= SMALL:
@@ -49,18 +51,12 @@ def state_of(path: Path, name: str) -> str:
     return marks.hexdigest()[:32]
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """The files that annotations lie in; of a `data.yaml` all text files of its folder."""
-    if path.is_file():
-        yield path
-        if path.suffix.lower() not in (".yaml", ".yml"):
-            return
-        path = path.parent
-    for folder, folders, files in os.walk(path):
-        folders.sort()
-        for name in sorted(files):
-            if Path(name).suffix.lower() in (".txt", ".xml", ".json", ".yaml", ".yml"):
-                yield Path(folder, name)
+def _files(path: Path, name: str) -> Iterator[Path]:
+    """The files that are read."""
+    if name == "yolo":
+        yield from yolo_files(path)
+    else:
+        yield from (file for file, _ in files_below(path, ".xml" if name == "voc" else ".json"))
 
 
 class Index:
@@ -135,43 +131,46 @@ class Index:
 
     def picture(self, name: str) -> Picture | None:
         """The picture of this name."""
-        rows = self._rows(f"SELECT {_PICTURE} FROM images WHERE name=?", name)
+        rows = self._rows(_PICTURE_BY_NAME, name)
         return _picture(rows[0]) if rows else None
 
     def elements_of(self, picture: Picture) -> list[Element]:
         """The annotations of a picture, in the file's order, right or wrong."""
-        rows = self._rows(f"SELECT {_ELEMENT} FROM elements WHERE image=? ORDER BY number", picture.id)
+        rows = self._rows(_ELEMENTS_OF, picture.id)
         return [_element(row) for row in rows]
 
     def elements(self) -> Iterator[tuple[str, bool, Element]]:
-        """(name of the picture or "", whether its coordinates are relative, annotation), picture by picture."""
-        yield from (
-            ("", False, _element(row))
-            for row in self._stream(
-                f"SELECT {_ELEMENT} FROM elements WHERE image NOT IN (SELECT id FROM images) ORDER BY number"
-            )
-        )
-        columns = ", ".join(f"elements.{name}" for name in _ELEMENT.split(", "))
-        sql = (
-            f"SELECT images.name, images.relative, {columns} FROM images JOIN elements ON elements.image = images.id"
-            " ORDER BY images.number, elements.number"
-        )
-        yield from ((row[0], bool(row[1]), _element(row[2:])) for row in self._stream(sql))
+        """(name of the picture, whether its coordinates are relative, annotation), picture by picture.
+
+        Those of no picture come first, with the name "".
+        """
+        yield from (("", False, _element(row)) for row in self._stream(_ORPHANS))
+        yield from ((row[0], bool(row[1]), _element(row[2:])) for row in self._stream(_ALL))
 
     def faults(self) -> Iterator[Element]:
         """The annotations that are wrong, in the file's order."""
-        sql = f"SELECT {_ELEMENT} FROM elements WHERE fault != '' ORDER BY number"
-        return (_element(row) for row in self._stream(sql))
+        return (_element(row) for row in self._stream(_FAULTS))
 
     def largest(self, table: str) -> int:
         """The largest id of "images", "elements" or "categories" that is a number, 0 if there is none."""
-        column = "ref" if table == "elements" else "id"
-        rows = self._rows(f"SELECT MAX(CAST({column} AS INTEGER)) FROM {table} WHERE {column} NOT GLOB '*[^0-9]*'")
+        rows = self._rows(_LARGEST[table])
         return int(rows[0][0] or 0)
 
 
 _PICTURE = "id, name, height, width, place, file, line, relative, more"
 _ELEMENT = "image, ref, place, file, line, x1, y1, x2, y2, points, label, category, score, fault, skipped, more"
+_PICTURE_BY_NAME = f"SELECT {_PICTURE} FROM images WHERE name=?"  # noqa: S608 - here and below: constants only
+_ELEMENTS_OF = f"SELECT {_ELEMENT} FROM elements WHERE image=? ORDER BY number"  # noqa: S608
+_FAULTS = f"SELECT {_ELEMENT} FROM elements WHERE fault != '' ORDER BY number"  # noqa: S608
+_ORPHANS = f"SELECT {_ELEMENT} FROM elements WHERE image NOT IN (SELECT id FROM images) ORDER BY number"  # noqa: S608
+_ALL = (
+    f"SELECT images.name, images.relative, {', '.join(f'elements.{name}' for name in _ELEMENT.split(', '))}"  # noqa: S608
+    " FROM images JOIN elements ON elements.image = images.id ORDER BY images.number, elements.number"
+)
+_LARGEST = {
+    table: f"SELECT MAX(CAST({column} AS INTEGER)) FROM {table} WHERE {column} NOT GLOB '*[^0-9]*'"  # noqa: S608
+    for table, column in (("images", "id"), ("elements", "ref"), ("categories", "id"))
+}
 
 
 def _picture(row: Any) -> Picture:
@@ -231,9 +230,3 @@ def _remove_others(target: Path, prefix: str) -> None:
         if other != target:
             with contextlib.suppress(OSError):
                 other.unlink()
-
-
-def about(index: Index) -> Mapping[str, int]:
-    """How many pictures and annotations there are."""
-    (pictures,), (elements,) = (index._rows(f"SELECT COUNT(*) FROM {table}")[0] for table in ("images", "elements"))
-    return {"images": pictures, "annotations": elements}

@@ -105,7 +105,7 @@ class Extent:
 
     @property
     def corners(self) -> Corners:
-        """xyxy."""
+        """The box xyxy."""
         return min(self.xs), min(self.ys), max(self.xs), max(self.ys)
 
 

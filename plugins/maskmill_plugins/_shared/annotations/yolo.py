@@ -9,18 +9,17 @@ Reference: https://docs.ultralytics.com/datasets/detect, img2label_paths and ver
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskmill import PipelineError, Problem
-from maskmill.images import SUFFIXES
 
 from .model import Corners, Element, FaultError, Picture, Piece, around, parsed, proper, shown
 
 YAML = (".yaml", ".yml")
+CLASSES = "classes.txt"
 #: Text files that lie beside labels and are none.
 OTHERS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "notes.txt", "obj.names"})
 SPLITS = ("train", "val", "test")
@@ -34,13 +33,34 @@ def read_yolo(path: Path) -> Iterator[Piece]:
         PipelineError: `data.yaml` is wrong, or names folders that do not exist.
     """
     about = settings_file(path)
-    if about is not None:
-        yield from _described(about)
-        return
-    folder = path if path.is_dir() else path.parent
-    names = _classes_beside(folder)
-    for file in label_files(path):
-        yield from _labels(file, _image_of(file, folder), names, None)
+    data = {} if about is None else _load(about)
+    names = _classes_beside(_folder(path)) if about is None else _names(data.get("names"), about)
+    for file, image in _labelled(path, about, data):
+        yield from _labels(file, image, names, data.get("kpt_shape"))
+
+
+def yolo_files(path: Path) -> Iterator[Path]:
+    """Every file that `read_yolo` reads.
+
+    Raises:
+        PipelineError: as `read_yolo`.
+    """
+    about = settings_file(path)
+    beside = [place / CLASSES for place in (_folder(path), _folder(path).parent)]
+    yield from (file for file in [about, *beside] if file is not None and file.is_file())
+    yield from (file for file, _ in _labelled(path, about, {} if about is None else _load(about)))
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _labelled(path: Path, about: Path | None, data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """(label file, its image) of all."""
+    if about is None:
+        yield from ((file, _image_of(file, _folder(path))) for file in label_files(path))
+    else:
+        yield from _described(about, data)
 
 
 def settings_file(path: Path) -> Path | None:
@@ -78,17 +98,15 @@ def _classes_beside(folder: Path) -> dict[int, str] | None:
     """Class names from `classes.txt`, as labelImg writes it, in the folder or the one above; None if there is none."""
     for place in (folder, folder.parent):
         try:
-            text = (place / "classes.txt").read_text(encoding="utf-8-sig")
+            text = (place / CLASSES).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError):
             continue
         return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
     return None
 
 
-def _described(about: Path) -> Iterator[Piece]:
-    """What the `data.yaml` of a dataset names."""
-    data = _load(about)
-    names = _names(data.get("names"), about)
+def _described(about: Path, data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What the `data.yaml` of a dataset names, each label file once."""
     root = about.parent / Path(str(data.get("path") or "."))
     if not root.is_dir():
         root = about.parent  # made on another machine, as a rule
@@ -101,7 +119,7 @@ def _described(about: Path) -> Iterator[Piece]:
             for file, image in _of_split(root, about, split, str(entry)):
                 if file not in done:
                     done.add(file)
-                    yield from _labels(file, image, names, data.get("kpt_shape"))
+                    yield file, image
     if not listed:
         raise PipelineError(Problem("names no images: expected `train`, `val` or `test`", str(about)))
 
@@ -209,8 +227,3 @@ def _read(columns: list[str], keypoints: Any) -> tuple[Corners, float | None]:
         box = around(list(zip(values[::2], values[1::2], strict=True)))
     x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
     return proper((x1, y1, x2, y2)), score
-
-
-def has_images_beside(folder: Path) -> bool:
-    """Whether pictures lie in this folder, too."""
-    return any(file.suffix.lower() in SUFFIXES for file in itertools.islice(folder.iterdir(), 100))
