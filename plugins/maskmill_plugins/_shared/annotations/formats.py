@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -85,16 +84,9 @@ def _of_json(path: Path, head: bytes, found: str | None) -> str:
             if key in KEYS:
                 return KEYS[key]
     except PipelineError:
-        if found is None or (found != "jsonl" and not _is_object(head.partition(b"\n")[0])):
+        if found != "jsonl":
             raise
-    return found or ("jsonl" if _is_object(head.partition(b"\n")[0]) else _unknown(path))
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+    return "jsonl" if found == "jsonl" else _unknown(path)
 
 
 def _of_lines(head: bytes) -> str | None:

@@ -155,5 +155,6 @@ class JsonStream:
 
     def _fault(self, message: str, at: int) -> PipelineError:
         line, column = self._place(at)
-        ends = " (the file ends here: is it complete?)" if at >= len(self._text.rstrip()) else ""
+        cut = at >= len(self._text.rstrip()) or message.startswith(("Unterminated", "Invalid \\u"))
+        ends = " (the file ends here: is it complete?)" if cut and not self._more() else ""
         return PipelineError(Problem(f"not JSON: {message}{ends}", str(self._path), line, column))
