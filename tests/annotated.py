@@ -38,6 +38,11 @@ def coco(**more: Any) -> dict[str, Any]:
     return {**document, **more}
 
 
+def region(**of: Any) -> dict[str, Any]:
+    """COCO with one annotation."""
+    return coco(annotations=[{"id": 1, "image_id": 7, "category_id": 3, **of}])
+
+
 def yolo(width: int = WIDTH, height: int = HEIGHT) -> str:
     lines = []
     for number, (x1, y1, x2, y2) in enumerate(BOXES.values()):
@@ -88,13 +93,21 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "yolo of one image": ("猫 1.txt", {"猫 1.txt": yolo(), "classes.txt": "车辆\nperson\n"}),
     "yolo data.yaml": (
         "data.yaml",
-        {"data.yaml": DATA_YAML, "labels/train/猫 1.txt": yolo(), "images/train/猫 1.jpg": "", "images/val/b.jpg": "",
-         "labels/val/b.txt": ""},
+        {
+            "data.yaml": DATA_YAML,
+            "labels/train/猫 1.txt": yolo(),
+            "images/train/猫 1.jpg": "",
+            "images/val/b.jpg": "",
+            "labels/val/b.txt": "",
+        },
     ),
     "yolo list": (
         "data.yaml",
-        {"data.yaml": "train: train.txt\nnames: [车辆, person]\n", "train.txt": "./images/猫 1.jpg\n",
-         "labels/猫 1.txt": yolo()},
+        {
+            "data.yaml": "train: train.txt\nnames: [车辆, person]\n",
+            "train.txt": "./images/猫 1.jpg\n",
+            "labels/猫 1.txt": yolo(),
+        },
     ),
     "voc": ("Annotations", {"Annotations/sub/猫 1.xml": voc()}),
     "voc of one image": ("a.xml", {"a.xml": voc()}),
@@ -102,7 +115,7 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "labelme of one image": ("猫 1.json", {"猫 1.json": labelme()}),
     "csv": ("boxes.csv", {"boxes.csv": csv_rows()}),
     "jsonl": ("boxes.jsonl", {"boxes.jsonl": jsonl()}),
-}  # fmt: skip
+}
 
 
 def source(folder: Path, path: str, files: dict[str, Any], **options: Any) -> File:

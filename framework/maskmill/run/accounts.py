@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -79,7 +79,7 @@ class Surveys:
         return [survey.state if survey else "" for survey in self.found]
 
 
-def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int) -> str:
+def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped: Callable[[], bool]) -> str:
     """Bring `prompts.csv` up to date.
 
     Args:
@@ -87,12 +87,14 @@ def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int) -> str:
         surveys: of its sources.
         ledger: of its output.
         ran: how many images this run worked on.
+        stopped: asked at every row whether to end at once.
 
     Returns:
         A line for the user, "" if no source has an inventory.
 
     Raises:
         OutputError: the result of a finished image is gone.
+        KeyboardInterrupt: `stopped` said so; the file of before is left.
     """
     inventories = [
         (use.name, items)
@@ -105,7 +107,7 @@ def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int) -> str:
     known = ledger.meta("accounts")
     target = config.output / NAME
     if ran or known is None or known["state"] != state or not target.exists():
-        counts = _write(target, inventories, _Outcomes(ledger))
+        counts = _write(target, inventories, _Outcomes(ledger), stopped)
         ledger.set_meta("accounts", {"state": state, "counts": dict(counts)})
         ledger.commit()
     else:
@@ -118,7 +120,12 @@ def _summary(counts: Counter[str]) -> str:
     return f"{counts.total():,} prompts in files: {', '.join(parts) or 'none'} ({NAME})"
 
 
-def _write(target: Path, inventories: Sequence[tuple[str, Iterator[Item]]], outcomes: _Outcomes) -> Counter[str]:
+def _write(
+    target: Path,
+    inventories: Sequence[tuple[str, Iterator[Item]]],
+    outcomes: _Outcomes,
+    stopped: Callable[[], bool],
+) -> Counter[str]:
     """Write the file, row by row, under another name, then rename it."""
     counts: Counter[str] = Counter()
     unfinished = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
@@ -128,6 +135,8 @@ def _write(target: Path, inventories: Sequence[tuple[str, Iterator[Item]]], outc
             table.writerow(COLUMNS)
             for source, items in inventories:
                 for item in items:
+                    if stopped():
+                        raise KeyboardInterrupt
                     outcome, mask, reason, prompt = outcomes.of(source, item)
                     counts[outcome] += 1
                     table.writerow([*_row(source, item, prompt), outcome, mask, _plain(reason)])

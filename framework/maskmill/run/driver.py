@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from ..errors import DatasetError, StopRun, UsageError
+from ..errors import DatasetError, OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..results import Artifact, ImageResult, RunReport, Status
 from ..spec import Config
 from ..stages import digest, working_in
 from . import report as reports
+from .accounts import NAME as ACCOUNTS
 from .accounts import Surveys, account
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
@@ -158,7 +159,7 @@ class _Run:
             if whole and not self.stop.asked:
                 self.ledger.end_listing()
             artifacts = self._finish()
-            accounted = "" if self.stop.asked else account(self.config, self.surveys, self.ledger, self.records.ran)
+            accounted = self._account()
         except UsageError as error:
             reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -307,6 +308,18 @@ class _Run:
         self.ledger.set_meta("finished", {"state": state, "artifacts": [asdict(item) for item in artifacts]})
         self.ledger.commit()
         return tuple(artifacts)
+
+    def _account(self) -> str:
+        """Write `prompts.csv`, unless the run was cut short; a line about it, or ""."""
+        if self.stop.asked:
+            return ""
+        try:
+            return account(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.asked)
+        except KeyboardInterrupt:
+            return ""
+        except OutputError as error:
+            self.stop.ask(f"{ACCOUNTS} could not be written: {error}")
+            return ""
 
     def _results(self, statuses: Sequence[Status]) -> Iterator[ImageResult]:
         """The results for the writers' files, in key order; an interruption ends them."""
