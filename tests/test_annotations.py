@@ -12,7 +12,7 @@ import pytest
 from annotated import BOXES, HEIGHT, KEY, WIDTH, coco, labelme, region, source, told, voc, yolo
 from pycocotools import mask as coco_mask
 
-from maskmill import Image, ImageRef, Point, PromptError, testing
+from maskmill import Image, ImageRef, PipelineError, Point, PromptError, testing
 from maskmill_plugins._shared.annotations.formats import detect
 from maskmill_plugins._shared.annotations.jsonstream import JsonStream
 
@@ -150,6 +150,15 @@ def test_the_index_of_an_earlier_state_is_removed(tmp_path, cache):
         annotations = coco()["annotations"][:size]
         assert len(boxes(source(tmp_path, "c.json", {"c.json": coco(annotations=annotations)}))) == size
     assert len(list(cache.glob("*.sqlite"))) == 1
+
+
+def test_annotations_that_another_run_read_anew_are_not_mixed_with_those_of_before(tmp_path):
+    memory = source(tmp_path, "c.json", {"c.json": coco()}).survey([ImageRef(KEY, KEY)]).memory
+    source(tmp_path, "c.json", {"c.json": coco(annotations=[])}).open()
+    late = source(tmp_path, "c.json", {})
+    late.recall(memory)
+    with pytest.raises(PipelineError, match="changed while it was in use; run again"):
+        late.open()
 
 
 def test_a_label_file_that_changes_is_noticed(tmp_path):

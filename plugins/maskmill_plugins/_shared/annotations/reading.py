@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskmill import PipelineError
+from maskmill import PipelineError, Problem
 from maskmill_plugins._shared.promptfiles import READERS, Entry, Reader, Said
 
 from .formats import FORMATS, detect, one_file
@@ -82,7 +82,9 @@ def open_reader(path: Path, name: str, crowd: str, database: str | None = None) 
     Raises:
         PipelineError: it does not exist, cannot be read, or its format cannot be told.
     """
-    if database is not None and Path(database).is_file():
+    if database is not None:
+        if not Path(database).is_file():  # another run read a changed file since
+            raise PipelineError(Problem("was changed while it was in use; run again", str(path)))
         return IndexReader(Index(Path(database), path), crowd)
     if not path.exists():
         raise PipelineError(f"the prompts file '{path}' does not exist")

@@ -132,7 +132,7 @@ def _of_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tuple
     if place is None:
         raise PipelineError(Problem(f"{split}: '{root / entry}' does not exist", str(about)))
     if place.suffix.lower() == ".txt":
-        for line in place.read_text(encoding="utf-8-sig").splitlines():
+        for line in _text(place).splitlines():
             if line.strip():
                 image = Path(os.path.normpath(place.parent / line.strip()))
                 file = Path(*_swapped(image.parts, "images", "labels")).with_suffix(".txt")
@@ -181,13 +181,7 @@ def _names(names: Any, about: Path) -> dict[int, str] | None:
 
 def _labels(file: Path, image: str, names: Mapping[int, str] | None, keypoints: Any) -> Iterator[Piece]:
     yield Picture(str(file), image, file=str(file), relative=True)
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(file))) from None
-    except UnicodeDecodeError:
-        raise PipelineError(Problem("not UTF-8 text, so no YOLO labels", str(file))) from None
-    for line, text in enumerate(lines, 1):
+    for line, text in enumerate(_text(file).split("\n"), 1):
         if columns := text.split():
             try:
                 box, score = _read(columns, keypoints)
@@ -196,6 +190,20 @@ def _labels(file: Path, image: str, names: Mapping[int, str] | None, keypoints: 
                 yield Element(str(file), f"line {line}", "", str(file), line, fault=str(fault))
             else:
                 yield Element(str(file), f"line {line}", "", str(file), line, box, label=label, score=score)
+
+
+def _text(file: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        PipelineError: it cannot be read, or is no text.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(file))) from None
+    except UnicodeDecodeError:
+        raise PipelineError(Problem("not UTF-8 text", str(file))) from None
 
 
 def _label(text: str, names: Mapping[int, str] | None) -> str:
