@@ -67,7 +67,7 @@ BROKEN_ELEMENTS = {
     "coco image of no width": (
         "c.json",
         coco(images=[*coco()["images"], {"id": 8, "file_name": "b", "height": 3}]),
-        "width must be a whole number",
+        "width must be a finite number, not None",
     ),
     "coco category without name": (
         "c.json",
@@ -89,6 +89,17 @@ BROKEN_ELEMENTS = {
     "yolo class": ("a.txt", "-1 0.1 0.2 0.1 0.1\n", "the class must be a whole number from 0 on, not -1"),
     "yolo no size": ("a.txt", "0 0.1 0.2 0 0.1\n", "x1 < x2"),
     "yolo line of polygon": ("a.txt", "0 0.1 0.2 0.3 0.2 0.4 0.2\n", "its 3 points enclose nothing"),
+    "coco huge number": ("c.json", region(bbox=[1, 2, 10**400, 4]), "bbox must be a finite number"),
+    "coco image of huge width": (
+        "c.json",
+        coco(images=[*coco()["images"], {"id": 8, "file_name": "b", "height": 3, "width": 1e30}]),
+        "width must be a whole number",
+    ),
+    "jsonl huge number": (
+        "b.jsonl",
+        '{"image": "b", "prompts": [{"box": [0, 0, %s, 9]}]}\n' % ("9" * 400),
+        "b.jsonl:1: prompt 1: a box's x2 must be a finite number",
+    ),
     "voc no box": ("a.xml", voc("<object><name>x</name></object>"), "a.xml:3: object 1 (x): has no <bndbox>"),
     "voc no corner": (
         "a.xml",
@@ -149,7 +160,7 @@ BROKEN_FILES = {
     ),
     "labelme cut short": ("a.json", json.dumps(labelme())[:-9], "not JSON"),
     "labelme shapes": ("a.json", labelme({}), '"shapes" must be a list'),
-    "labelme size": ("a.json", labelme(imageHeight="x"), "imageHeight and imageWidth must be whole numbers"),
+    "labelme size": ("a.json", labelme(imageHeight="x"), "imageHeight must be a finite number"),
     "yolo settings": ("data.yaml", "names: [a\ntrain: x", r"data.yaml:2:\d+: not YAML"),
     "yolo settings of a list": ("data.yaml", "- a", "expected `train:`"),
     "yolo no split": ("data.yaml", "names: [a]", "names no images"),

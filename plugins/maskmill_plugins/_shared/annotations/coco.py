@@ -13,7 +13,7 @@ from typing import Any
 from maskmill import PipelineError, Problem
 
 from .jsonstream import JsonStream
-from .model import CROWD, Corners, Element, FaultError, Head, Picture, Piece, around, number, shown
+from .model import CROWD, Corners, Element, FaultError, Head, Picture, Piece, around, number, shown, side
 
 #: Lists whose items are read one by one; every other member of the file is read as a whole.
 LISTS = ("images", "annotations", "categories")
@@ -71,12 +71,9 @@ def _picture(at: int, item: Any) -> Picture | Element:
 
 def _size(item: Mapping[str, Any]) -> tuple[int, int] | None:
     sides = [item.get(name) for name in ("height", "width")]
-    if all(side in (None, 0) for side in sides):
+    if all(value in (None, 0) for value in sides):
         return None
-    for name, side in zip(("height", "width"), sides, strict=True):
-        if isinstance(side, bool) or not isinstance(side, (int, float)) or side <= 0 or side != int(side):
-            raise FaultError(f"{name} must be a whole number above 0, not {shown(side)}")
-    return int(sides[0] or 0), int(sides[1] or 0)
+    return side(sides[0], "height"), side(sides[1], "width")
 
 
 def _id(item: Mapping[str, Any], name: str) -> str:
@@ -139,9 +136,9 @@ def _box(item: Mapping[str, Any]) -> Corners:
     if not isinstance(box, list) or len(box) != 4:
         raise FaultError(f"bbox is [x, y, width, height], not {shown(box)}")
     x, y, width, height = (number(value, "bbox") for value in box)
-    for name, side in (("width", width), ("height", height)):
-        if side <= 0:
-            raise FaultError(f"bbox has {name} {side:g}")
+    for name, value in (("width", width), ("height", height)):
+        if value <= 0:
+            raise FaultError(f"bbox has {name} {value:g}")
     return x, y, x + width, y + height
 
 
@@ -164,7 +161,7 @@ def _box_of_rle(region: Mapping[str, Any]) -> Corners:
     from pycocotools import mask as coco_mask
 
     size, counts = region.get("size"), region.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+    if not isinstance(size, list) or len(size) != 2 or not all(type(value) is int and value > 0 for value in size):
         raise FaultError(f"the size of an RLE is [height, width], not {shown(size)}")
     try:
         if isinstance(counts, list):

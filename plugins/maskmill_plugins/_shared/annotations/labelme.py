@@ -14,7 +14,7 @@ from typing import Any
 from maskmill import PipelineError, Problem
 
 from .jsonstream import JsonStream
-from .model import Corners, Element, FaultError, Picture, Piece, around, number, shown
+from .model import Corners, Element, FaultError, Picture, Piece, around, number, shown, side
 from .voc import files_below
 
 #: Kinds of shape -> the least number of points.
@@ -62,12 +62,12 @@ def _name(head: Mapping[str, Any], file: Path, folder: str) -> str:
 
 def _size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
     sides = [head.get(name) for name in ("imageHeight", "imageWidth")]
-    if any(side is None for side in sides):
+    if any(value is None for value in sides):
         return None
-    if not all(type(side) is int and side > 0 for side in sides):
-        text = f"imageHeight and imageWidth must be whole numbers above 0, not {shown(sides[0])} and {shown(sides[1])}"
-        raise PipelineError(Problem(text, str(file)))
-    return sides[0] or 0, sides[1] or 0
+    try:
+        return side(sides[0], "imageHeight"), side(sides[1], "imageWidth")
+    except FaultError as fault:
+        raise PipelineError(Problem(str(fault), str(file))) from None
 
 
 def _element(file: str, at: int, shape: Any) -> Element:

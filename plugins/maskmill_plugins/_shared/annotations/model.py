@@ -12,6 +12,8 @@ from maskmill import Box, PromptError
 Corners: TypeAlias = tuple[float, float, float, float]
 #: Why an element that is right is no prompt: it is a crowd region (COCO's `iscrowd: 1`).
 CROWD = "crowd"
+#: No image has a side of so many pixels.
+LARGEST = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,25 @@ def number(value: object, what: str) -> float:
     Raises:
         FaultError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:  # a whole number of some hundred digits
+        found = math.inf
+    if not math.isfinite(found):
         raise FaultError(f"{what} must be a finite number, not {shown(value)}")
-    return float(value)
+    return found
+
+
+def side(value: object, what: str) -> int:
+    """A height or width in pixels.
+
+    Raises:
+        FaultError: it is none.
+    """
+    found = number(value, what)
+    if not 0 < found < LARGEST or found != int(found):
+        raise FaultError(f"{what} must be a whole number above 0, not {shown(value)}")
+    return int(found)
 
 
 def parsed(text: str, what: str) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from maskmill import PipelineError, Problem
 
-from .model import Corners, Element, FaultError, Picture, Piece, parsed
+from .model import Corners, Element, FaultError, Picture, Piece, parsed, side
 from .xmltree import Node, read_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -75,9 +75,7 @@ def _size(root: Node) -> tuple[int, int] | None:
     sides = [parsed(text, f"the {name} in <size>") for name, text in zip(("height", "width"), texts, strict=True)]
     if sides == [0, 0]:
         return None
-    if any(side <= 0 or side != int(side) for side in sides):
-        raise FaultError(f"<size> must be whole numbers above 0, not height {sides[0]:g} and width {sides[1]:g}")
-    return int(sides[0]), int(sides[1])
+    return side(sides[0], "the height in <size>"), side(sides[1], "the width in <size>")
 
 
 def _box(node: Node) -> Corners:
