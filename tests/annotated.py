@@ -109,6 +109,7 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
             "labels/猫 1.txt": yolo(),
         },
     ),
+    "yolo names alone": (".", {"data.yaml": "names: [车辆, person]\n", "labels/sub/猫 1.txt": yolo()}),
     "voc": ("Annotations", {"Annotations/sub/猫 1.xml": voc()}),
     "voc of one image": ("a.xml", {"a.xml": voc()}),
     "labelme": ("json", {"json/sub/猫 1.json": labelme()}),

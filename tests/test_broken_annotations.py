@@ -241,3 +241,13 @@ def test_the_command_line_says_it_and_exits_with_2(tmp_path, name, capsys):
         assert file in said
         assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_two_files_about_one_image_are_told_with_both(tmp_path):
+    stage = source(tmp_path, "voc", {"voc/a.xml": voc(), "voc/b.xml": voc()})
+    *others, problem = stage.check()
+    assert problem.file.endswith("b.xml")
+    assert re.search(r"is the second with the name 猫 1.jpg; the first is .*a.xml", problem.message)
+    assert [other.message.partition(": ")[2] for other in others] == [
+        "its image is left out, because another one has the same name"
+    ] * 2

@@ -35,6 +35,9 @@ INSERT INTO elements (image, ref, place, file, line, fault, skipped, category)
   FROM images second JOIN images first ON first.{column} = second.{column}
   WHERE first.number = (SELECT MIN(number) FROM images same WHERE same.{column} = second.{column})
     AND second.number != first.number;
+UPDATE elements SET fault = 'its image is left out, because another one has the same name'
+  WHERE fault = '' AND '{column}' = 'name' AND image IN
+    (SELECT id FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY name));
 DELETE FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY {column});
 """
 _JOINS = """

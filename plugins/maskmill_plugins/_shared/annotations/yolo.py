@@ -120,7 +120,12 @@ def _described(about: Path, data: Mapping[str, Any]) -> Iterator[tuple[Path, str
                 if file not in done:
                     done.add(file)
                     yield file, image
-    if not listed:
+    if listed:
+        return
+    for file in label_files(about.parent):  # as some tools write it: names of classes, and labels somewhere below
+        done.add(file)
+        yield file, _image_of(file, about.parent)
+    if not done:
         raise PipelineError(Problem("names no images: expected `train`, `val` or `test`", str(about)))
 
 
