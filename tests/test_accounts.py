@@ -269,3 +269,27 @@ def test_a_result_that_is_gone_stops_the_run_with_advice(place):
     report = place.run(only="b.png")
     assert report.outcome == "stopped"
     assert "prompts.csv could not be written: the stored result of a.png is gone or damaged" in report.message
+
+
+def test_a_file_that_another_program_holds_open_is_named(place, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(13, "Permission denied", str(target))
+
+    place.photos("a.png")
+    place.image("a.png", [1, 2, 30, 40])
+    monkeypatch.setattr("maskmill.run.accounts.rename", refuse)
+    report = place.run()
+    assert (report.outcome, report.counts["done"]) == ("stopped", 1)
+    assert "prompts.csv could not be written: [Errno 13]" in report.message
+
+
+def test_a_run_in_parts_accounts_for_the_same_as_a_whole_one(place):
+    place.photos("a.png", "b.png", "c.png")
+    for name in ("a.png", "b.png", "c.png"):
+        place.image(name, [1, 2, 30, 40], [3, 3, 9, 9])
+    place.run()
+    whole = (place.folder / "out" / "prompts.csv").read_bytes()
+    for number in range(2):
+        place.run(fresh=True, limit=number + 1)
+        place.run()
+        assert (place.folder / "out" / "prompts.csv").read_bytes() == whole

@@ -317,7 +317,7 @@ class _Run:
             return account(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.asked)
         except KeyboardInterrupt:
             return ""
-        except OutputError as error:
+        except (OutputError, PermissionError) as error:  # on Windows: a table program has it open
             self.stop.ask(f"{ACCOUNTS} could not be written: {error}")
             return ""
 
