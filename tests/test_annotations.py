@@ -207,6 +207,22 @@ def test_without_categories_the_number_is_the_label(tmp_path):
     assert [prompt.label for prompt in found] == ["3", "4"]
 
 
+def test_results_of_a_detector_are_read_if_they_name_their_images(tmp_path):
+    results = [
+        {"image_id": 1, "file_name": KEY, "category_id": 3, "bbox": [10, 20, 20, 20], "score": 0.5},
+        {"image_id": "other", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.25},
+        {"image_id": 1, "file_name": KEY, "category_id": 1, "bbox": [50, 60, 20, 20], "score": 1},
+    ]
+    stage = source(tmp_path, "results.json", {"results.json": results})
+    assert told(stage) == ""
+    assert boxes(stage) == list(BOXES.values())
+    assert [(prompt.label, prompt.score, prompt.ref) for prompt in stage.prompts(picture())] == [
+        ("3", 0.5, "result 1"),
+        ("1", 1.0, "result 3"),
+    ]
+    assert boxes(stage, picture("sub/other.png")) == [(1, 2, 4, 6)]
+
+
 def test_a_large_file_is_read_in_pieces(tmp_path):
     items = [{"id": n, "note": "é" * (n % 700), "nested": [[n, {"a": "]}"}]]} for n in range(5000)]
     text = json.dumps({"info": {"x": 1}, "annotations": items, "end": 12345}, ensure_ascii=False, indent=1)

@@ -142,7 +142,11 @@ BROKEN_FILES = {
     "coco not utf-8": ("c.json", json.dumps(coco(), ensure_ascii=False).encode("gbk"), "not UTF-8 text"),
     "coco without annotations": ("c.json", {"images": [], "categories": []}, 'no list "annotations"'),
     "coco images of an object": ("c.json", coco(images={}), '"images" must be a list, not {}'),
-    "coco results": ("c.json", [{"image_id": 1, "bbox": [1, 2, 3, 4]}], "is a list of results"),
+    "coco results": (
+        "c.json",
+        [{"image_id": 1, "bbox": [1, 2, 3, 4]}],
+        "is a list of results that does not name its images: item 0",
+    ),
     "coco deep": ("c.json", '{"images": ' + "[" * 100_000, "not JSON"),
     "json of something else": ("c.json", {"a": 1}, "does not tell its format"),
     "empty json": ("c.json", "", "does not tell its format"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ def read_coco(path: Path) -> Iterator[Piece]:
         PipelineError: it is no JSON, or has no lists `images` and `annotations`.
     """
     seen = set()
+    named: set[str] = set()
     for key, at, item in JsonStream(path).members():
         if key == "":
-            hint = "maskmill reads the form with `images`, `annotations` and `categories`"
-            raise PipelineError(Problem("is a list of results: it does not name the images", str(path), hint=hint))
+            yield from _result(path, at, item, named)
+            continue
         seen.add(key)
         if key in LISTS and at < 0:
             raise PipelineError(Problem(f'"{key}" must be a list, not {shown(item)}', str(path)))
@@ -44,6 +46,8 @@ def read_coco(path: Path) -> Iterator[Piece]:
             yield _category(at, item)
         elif key in HEADS:
             yield Head(key if at < 0 else f"{key}[]", item)
+    if named:
+        return
     if missing := [key for key in LISTS[:2] if key not in seen and not _is_empty_list(path, key)]:
         raise PipelineError(Problem(f'no COCO file: it has no list "{missing[0]}"', str(path)))
 
@@ -51,6 +55,29 @@ def read_coco(path: Path) -> Iterator[Piece]:
 def _is_empty_list(path: Path, wanted: str) -> bool:
     """An empty list has no items to be seen."""
     return wanted in JsonStream(path).keys()  # noqa: SIM118 - a generator, no mapping
+
+
+def _result(path: Path, at: int, item: Any, named: set[str]) -> Iterator[Piece]:
+    """An item of a list of results, as detectors write it, if it names its image: by `file_name`, or a text as id.
+
+    Args:
+        path: the file, for messages.
+        at: the number of the item.
+        item: the item.
+        named: the images seen so far.
+    """
+    about = item if isinstance(item, Mapping) else {}
+    name = about.get("file_name") or about.get("image_id")
+    if not isinstance(name, str):
+        lacks = f"item {at} has neither file_name nor a text as image_id"
+        text = f"is a list of results that does not name its images: {lacks}"
+        hint = "maskmill reads the form with `images`, `annotations` and `categories`, and results with `file_name`"
+        raise PipelineError(Problem(text, str(path), hint=hint))
+    if name not in named:
+        named.add(name)
+        yield Picture(json.dumps(name), name, place=f"item {at}")
+    element = _element(at, {**about, "image_id": name})
+    yield replace(element, ref=f"result {at + 1}", place=f"item {at}", more=None)
 
 
 def _picture(at: int, item: Any) -> Picture | Element:
