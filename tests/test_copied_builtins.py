@@ -16,6 +16,7 @@ OPTIONS = {
     "manual": {"boxes": [[0.1, 0.1, 0.5, 0.9]], "units": "relative", "label": "猫"},
     "everything": {"points_per_side": 3, "label": "thing"},
     "class_map": {"map": {"猫": "cat", "thing": None}},
+    "clip_to_box": {"margin": 1},
     "cleanup": {"islands": 9, "holes": 9, "keep_largest": True},
     "max_per_image": {"count": 1},
     "nms": {"iou": 0.2, "across_labels": True},

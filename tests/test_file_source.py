@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt, PromptError, testing
-from maskmill_plugins._shared.promptfiles import READERS
+from maskmill_plugins._shared.annotations.reading import NAMES
 from maskmill_plugins.prompts.file import File
 
 A, B = [10.0, 20.0, 30.0, 40.0], [50.0, 60.0, 70.0, 80.0]
@@ -26,6 +27,13 @@ def picture(key: str = "a.jpg") -> Image:
     return testing.image(100, 200, key=key)
 
 
+def bare(prompts: list[Prompt] | None) -> list[Prompt]:
+    """Without what tells them apart in their file."""
+    assert prompts is not None
+    assert all(prompt.ref for prompt in prompts)
+    return [replace(prompt, ref=None) for prompt in prompts]
+
+
 def told(source: File) -> str:
     return "\n".join(str(problem) for problem in source.check())
 
@@ -41,7 +49,7 @@ def test_json_lines_give_the_prompts_of_their_image(tmp_path: Path) -> None:
     ]
     source = write(tmp_path / "提示.jsonl", line("b.jpg"), line("图/a b.jpg", prompts))
     assert source.check() == []
-    assert source.prompts(picture("图/a b.jpg")) == [
+    assert bare(source.prompts(picture("图/a b.jpg"))) == [
         Prompt(box=Box(*A), label="车辆", score=0.5, source="qwen"),
         Prompt(points=(Point(1, 2), Point(3, 4, 0))),
         Prompt(text="x"),
@@ -56,12 +64,12 @@ def test_an_empty_list_says_nothing_is_there_and_no_line_says_nothing(tmp_path: 
 
 def test_the_last_line_of_an_image_counts(tmp_path: Path) -> None:
     lines = [line("a.jpg", [{"box": A}]), line("b.jpg"), line("a.jpg", [{"box": B}]), ""]
-    assert write(tmp_path / "p.jsonl", *lines).prompts(picture()) == [Prompt(box=Box(*B))]
+    assert bare(write(tmp_path / "p.jsonl", *lines).prompts(picture())) == [Prompt(box=Box(*B))]
 
 
 def test_many_images_are_all_found(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", *(line(f"{n}.jpg", [{"box": [n, 0, n + 1, 1]}]) for n in range(2000)))
-    assert all(source.prompts(picture(f"{n}.jpg")) == [Prompt(box=Box(n, 0, n + 1, 1))] for n in range(2000))
+    assert all(bare(source.prompts(picture(f"{n}.jpg"))) == [Prompt(box=Box(n, 0, n + 1, 1))] for n in range(2000))
     assert source.prompts(picture("2000.jpg")) is None
 
 
@@ -70,7 +78,7 @@ def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path: Path, name: str) ->
     lines = [line(), line("b.jpg")] if name == "p.jsonl" else ["image,label,x1,y1,x2,y2", "a.jpg,,10,20,30,40"]
     source = write(tmp_path / name, *lines, encoding="utf-8-sig", end="\r\n")
     assert source.check() == []
-    assert source.prompts(picture()) == [Prompt(box=Box(*A))]
+    assert bare(source.prompts(picture())) == [Prompt(box=Box(*A))]
 
 
 BROKEN_JSON = {
@@ -97,7 +105,7 @@ def test_a_broken_json_line_is_told_with_its_number(tmp_path: Path, broken: str,
     problems = source.check()
     assert [(Path(problem.file).name, problem.line) for problem in problems] == [("p.jsonl", 2)]
     assert message in problems[0].message
-    assert source.prompts(picture("y.jpg")) == [Prompt(box=Box(*A))]
+    assert bare(source.prompts(picture("y.jpg"))) == [Prompt(box=Box(*A))]
 
 
 def test_a_line_that_is_wrong_fails_its_image_rather_than_passing_it_on(tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_a_torn_last_line_is_told_with_what_to_do(tmp_path: Path) -> None:
 def test_a_whole_last_line_needs_no_line_end(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(line(), encoding="utf-8")
     source = File.from_options({"path": str(tmp_path / "p.jsonl")})
-    assert source.check() == [] and source.prompts(picture()) == [Prompt(box=Box(*A))]
+    assert source.check() == [] and bare(source.prompts(picture())) == [Prompt(box=Box(*A))]
 
 
 def test_many_broken_lines_are_counted_not_all_told(tmp_path: Path) -> None:
@@ -130,13 +138,13 @@ def test_csv_has_a_box_a_row(tmp_path: Path) -> None:
     rows = ["image,label,x1,y1,x2,y2", '"a,1.jpg",车辆,10,20,30,40', "b.jpg,x,1,2,3,4", '"a,1.jpg",,5e1,60,70.0,80', ""]
     source = write(tmp_path / "p.csv", *rows)
     assert source.check() == []
-    assert source.prompts(picture("a,1.jpg")) == [Prompt(box=Box(*A), label="车辆"), Prompt(box=Box(*B))]
+    assert bare(source.prompts(picture("a,1.jpg"))) == [Prompt(box=Box(*A), label="车辆"), Prompt(box=Box(*B))]
     assert source.prompts(picture("c.jpg")) is None
 
 
 def test_csv_columns_may_stand_in_any_order_and_among_others(tmp_path: Path) -> None:
     source = write(tmp_path / "p.csv", "id, X1 ,y1,x2,y2,Image", "7,10,20,30,40,a.jpg")
-    assert source.prompts(picture()) == [Prompt(box=Box(*A))]
+    assert bare(source.prompts(picture())) == [Prompt(box=Box(*A))]
 
 
 def test_a_csv_row_without_a_box_says_nothing_is_there(tmp_path: Path) -> None:
@@ -193,7 +201,7 @@ def test_a_csv_file_that_is_not_utf_8_says_so(tmp_path: Path, encoding: str) -> 
     "name, content, message",
     [
         ("gone.jsonl", None, "gone.jsonl' does not exist"),
-        ("p.dat", "", "write `format:` jsonl or csv"),
+        ("p.dat", "", "does not tell its format"),
         ("p.jsonl", "", "warning: holds no prompts"),
     ],
 )
@@ -205,31 +213,33 @@ def test_a_file_that_cannot_be_used_is_found_before_the_run(
     assert message in told(File.from_options({"path": name}, base=tmp_path)).replace(f"{tmp_path / name}: ", "")
 
 
-def test_a_folder_is_no_prompts_file(tmp_path: Path) -> None:
+def test_a_folder_without_prompts_says_so(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").mkdir()
-    assert "cannot be read" in told(File.from_options({"path": str(tmp_path / "p.jsonl")}))
+    assert "p.jsonl: holds no file of prompts or annotations" in told(
+        File.from_options({"path": str(tmp_path / "p.jsonl")})
+    )
 
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(line(), encoding="utf-8")
     source = File.from_options({"path": "p.txt", "format": "jsonl"}, base=tmp_path)
-    assert source.check() == [] and source.prompts(picture()) == [Prompt(box=Box(*A))]
+    assert source.check() == [] and bare(source.prompts(picture())) == [Prompt(box=Box(*A))]
 
 
 def test_every_reader_can_be_named() -> None:
-    assert set(get_args(File.model_fields["format"].annotation)) == {"auto", *READERS}
+    assert set(get_args(File.model_fields["format"].annotation)) == {"auto", *NAMES}
 
 
 def test_relative_units_are_turned_into_pixels_once(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(line(prompts=[{"box": [0.1, 0.2, 0.5, 1]}]), encoding="utf-8")
     source = File.from_options({"path": "p.jsonl", "units": "relative"}, base=tmp_path)
-    assert source.check() == [] and source.prompts(picture()) == [Prompt(box=Box(20, 20, 100, 100))]
+    assert source.check() == [] and bare(source.prompts(picture())) == [Prompt(box=Box(20, 20, 100, 100))]
 
 
 def test_pixels_taken_for_relative_units_are_told_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(line(), encoding="utf-8")
     source = File.from_options({"path": "p.jsonl", "units": "relative"}, base=tmp_path)
-    assert "p.jsonl:1: relative coordinates lie between 0 and 1, not 10" in told(source)
+    assert "p.jsonl:1: prompt 1: relative coordinates lie between 0 and 1, not 10" in told(source)
 
 
 # --- another version of the picture
@@ -237,7 +247,7 @@ def test_pixels_taken_for_relative_units_are_told_with_their_line(tmp_path: Path
 
 def test_prompts_for_this_very_picture_are_taken(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", line(size=[100, 200], sha256=picture().sha256))
-    assert source.prompts(picture()) == [Prompt(box=Box(*A))]
+    assert bare(source.prompts(picture())) == [Prompt(box=Box(*A))]
 
 
 def test_prompts_made_on_a_picture_of_another_size_fail_the_image(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from .hookspecs import hookimpl
     from .images import Image, ImageRef
+    from .inventory import Item, Survey
     from .masks import Mask
     from .pipeline import Pipeline, segment
     from .prompts import Box, Grid, Point, Prompt
@@ -43,6 +44,7 @@ _HOMES = {
     ),
     "hookspecs": "hookimpl",
     "images": "Image ImageRef",
+    "inventory": "Item Survey",
     "masks": "Mask",
     "pipeline": "Pipeline segment",
     "prompts": "Box Grid Point Prompt",
@@ -67,6 +69,7 @@ __all__ = [
     "ImageReadError",
     "ImageRef",
     "ImageResult",
+    "Item",
     "Mask",
     "MaskmillError",
     "OutputError",
@@ -82,6 +85,7 @@ __all__ = [
     "RunInfo",
     "RunReport",
     "StopRun",
+    "Survey",
     "Transient",
     "UsageError",
     "Writer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from .plugins import Registry
 from .prompts import Box, Point, Prompt
 from .results import RunReport
 from .run import driver, estimate, output
+from .run.accounts import Surveys
 from .stages import Stage
 
 
@@ -76,6 +78,19 @@ class Pipeline:
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
         return found
+
+    def unmatched(self, most: int = 20_000) -> list[str]:
+        """What the prompt sources have to say of the dataset, such as images that are only on one side.
+
+        Args:
+            most: nothing is looked at if there are more images.
+
+        Raises:
+            DatasetError: the images cannot be listed.
+        """
+        if len(list(itertools.islice(self.dataset, most + 1))) > most:
+            return []
+        return Surveys(self.config).warnings()
 
     @property
     def dataset(self) -> Dataset:

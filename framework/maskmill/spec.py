@@ -152,13 +152,18 @@ class Config:
             [(use.entry.code, use.folder, use.stage) for use in self.writers],
         )
 
-    def worker_data(self) -> dict[str, Any]:
-        """What another process needs for `stages_from`: JSON data; may hold secrets, never store it."""
+    def worker_data(self, memories: Sequence[Any] = ()) -> dict[str, Any]:
+        """What another process needs for `stages_from`: JSON data; may hold secrets, never store it.
+
+        Args:
+            memories: what each prompt source has to recall there, () if none was shown the dataset.
+        """
         return {
             "base": str(self.base),
             "drop_ins": {str(path): self.registry.drop_ins[path] for path in self.drop_ins},
             "combine": self.combine,
             "prompts": [_plain(use) for use in self.prompts],
+            "memories": list(memories),
             "backend": _plain(self.backend),
             "filters": [_plain(use) for use in self.filters],
             "writers": [_plain(use) for use in self.writers],
@@ -204,8 +209,12 @@ def stages_from(data: Mapping[str, Any]) -> Stages:
     def build(role: str, plain: Mapping[str, Any]) -> Stage:
         return registry.build(role, {**plain["options"], "use": plain["use"]}, Path(data["base"]))
 
+    sources = [(plain["use"], cast(PromptSource, build("prompt source", plain))) for plain in data["prompts"]]
+    for (_, source), memory in zip(sources, data["memories"], strict=False):
+        if memory is not None:
+            source.recall(memory)
     return Stages(
-        [(plain["use"], cast(PromptSource, build("prompt source", plain))) for plain in data["prompts"]],
+        sources,
         data["combine"],
         (data["backend"]["use"], cast(Backend, build("backend", data["backend"]))),
         [(plain["use"], cast(Filter, build("filter", plain))) for plain in data["filters"]],

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from pydantic.config import JsonDict
 
 from .errors import Problem
 from .images import Image, ImageRef
+from .inventory import Item, Survey
 from .masks import Mask
 from .prompts import Prompt
 from .results import Artifact, ImageResult, Status
@@ -242,6 +243,24 @@ class PromptSource(Stage):
         image's prompts redoes that image alone. Called in the driver, without `open`.
         """
         return self.digest()
+
+    def survey(self, refs: Iterable[ImageRef]) -> Survey | None:
+        """Look at all images of the dataset, once before a run; in the driver, without `open`.
+
+        Args:
+            refs: all of them, also where the run is about some; listed as they are taken, once.
+        """
+        return None
+
+    def recall(self, memory: Any) -> None:
+        """Take what `survey` gave as `memory` in the driver; in each worker, before `open`."""
+
+    def inventory(self) -> Iterator[Item] | None:
+        """All that this source holds, one by one, for `prompts.csv`; None if it holds nothing.
+
+        Called in the driver after the run, on the stage whose `survey` was called.
+        """
+        return None
 
 
 class Backend(Stage):

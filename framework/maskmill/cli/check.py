@@ -21,6 +21,8 @@ def command(**chosen: Any) -> int:
         click.echo(str(problem), err=True)
     if any(not problem.warning for problem in problems):
         return 2
+    for warning in pipeline.unmatched():
+        click.echo(warning, err=True)
     text = yaml.safe_dump(pipeline.config.resolved(), allow_unicode=True, sort_keys=False, default_flow_style=None)
     click.echo(text, nl=False)
     return 0

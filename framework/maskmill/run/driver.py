@@ -16,13 +16,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from ..errors import DatasetError, StopRun, UsageError
+from ..errors import DatasetError, OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..results import Artifact, ImageResult, RunReport, Status
 from ..spec import Config
 from ..stages import digest, working_in
 from . import report as reports
+from .accounts import NAME as ACCOUNTS
+from .accounts import Surveys, account
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
 from .forecast import ask_first, forecasts
@@ -54,10 +56,11 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
         StopRun: the output cannot be written any more; a rerun goes on.
     """
     images = _first_images(config, options)
+    surveys = Surveys(config)
     ask_first(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
         try:
-            return _Run(config, options, ledger, images).execute([*notices, notice])
+            return _Run(config, options, ledger, images, surveys).execute([*notices, *surveys.warnings(), notice])
         except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
             text = f"the output '{config.output}' cannot be written any more: {error}"
             if not (config.output / NAME).exists():
@@ -72,9 +75,10 @@ def rehearse(config: Config, options: RunRequest) -> str:
         DatasetError: there are no images.
     """
     _first_images(config, options)
+    surveys = Surveys(config)
     counts = planned(config, options)
     said = f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
-    return "\n".join([said, *forecasts(config, options)])
+    return "\n".join([*surveys.warnings(), said, *forecasts(config, options)])
 
 
 def planned(config: Config, options: RunRequest) -> Counter[str]:
@@ -112,8 +116,9 @@ def _first_images(config: Config, options: RunRequest) -> int:
 class _Run:
     """One run; `execute` is its life."""
 
-    def __init__(self, config: Config, options: RunRequest, ledger: Ledger, images: int) -> None:
+    def __init__(self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys) -> None:
         self.config = config
+        self.surveys = surveys
         self.options = options
         self.ledger = ledger
         self.stages = config.stages()
@@ -154,6 +159,7 @@ class _Run:
             if whole and not self.stop.asked:
                 self.ledger.end_listing()
             artifacts = self._finish()
+            accounted = self._account()
         except UsageError as error:
             reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -161,6 +167,8 @@ class _Run:
             self.progress.close()
         for warning in self.plan.dataset.warnings:
             self.progress.say(f"warning: {warning}")
+        if accounted and not self.options.quiet:
+            self.progress.say(accounted)
         report = self._report(time.monotonic() - started, artifacts)
         reports.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
@@ -193,7 +201,7 @@ class _Run:
 
     def _work(self) -> None:
         worker = {
-            "stages": self.config.worker_data(),
+            "stages": self.config.worker_data(self.surveys.memories),
             "output": str(self.config.output),
             "max_pixels": self.config.run.max_pixels,
             "model_id": self.model_id,
@@ -301,6 +309,18 @@ class _Run:
         self.ledger.commit()
         return tuple(artifacts)
 
+    def _account(self) -> str:
+        """Write `prompts.csv`, unless the run was cut short; a line about it, or ""."""
+        if self.stop.asked:
+            return ""
+        try:
+            return account(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.asked)
+        except KeyboardInterrupt:
+            return ""
+        except (OutputError, PermissionError) as error:  # on Windows: a table program has it open
+            self.stop.ask(f"{ACCOUNTS} could not be written: {error}")
+            return ""
+
     def _results(self, statuses: Sequence[Status]) -> Iterator[ImageResult]:
         """The results for the writers' files, in key order; an interruption ends them."""
         for row in self.ledger.rows(statuses):
@@ -332,6 +352,7 @@ class _Run:
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.model_id},
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
+            "prompts": self.surveys.about(),
             "versions": reports.versions(),
             "machine": reports.machine(self.resources.threads),
         }

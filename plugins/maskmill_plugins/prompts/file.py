@@ -1,54 +1,140 @@
-"""file: prompts from a file that people, other tools or an earlier run made."""
+"""file: prompts from a file or folder that people, other tools or an earlier run made."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from maskmill import Image, ImageRef, PipelineError, Problem, Prompt, PromptError, PromptSource, hookimpl
-from maskmill_plugins._shared.promptfiles import READERS, Entry, Reader
+from maskmill import (
+    Image,
+    ImageRef,
+    Item,
+    PipelineError,
+    Problem,
+    Prompt,
+    PromptError,
+    PromptSource,
+    Survey,
+    hookimpl,
+)
+from maskmill_plugins._shared.annotations.reading import IndexReader, open_reader
+from maskmill_plugins._shared.matching import Matcher, Matching, found
+from maskmill_plugins._shared.promptfiles import Entry, Reader, Said
 
 #: How many problems `check` tells one by one.
 TOLD = 20
 
 
 class File(PromptSource):
-    """Prompts from a file; an image that it does not name is left to the next source."""
+    """Prompts from a file or folder; an image that it does not name is left to the next source.
 
-    path: Path = Field(description="the prompts file, relative to the pipeline file")
-    format: Literal["auto", "jsonl", "csv"] = Field("auto", description="auto: by the ending of the name")
+    Images are found by their path, else by a file name that only one of them has.
+    """
+
+    path: Path = Field(description="the file, or the folder of files, relative to the pipeline file")
+    format: Literal["auto", "coco", "csv", "jsonl", "labelme", "voc", "yolo"] = Field(
+        "auto", description="auto: told by the content"
+    )
     units: Literal["pixels", "relative"] = Field(
-        "pixels", description="of all coordinates; relative: 0..1 of the width and the height"
+        "pixels", description="of jsonl and csv: of all coordinates; relative: 0..1 of the width and the height"
+    )
+    broken: Literal["stop", "skip"] = Field(
+        "stop", description="what to do about annotations that are wrong: refuse to start, or leave them out"
+    )
+    crowd: Literal["skip", "prompt"] = Field(
+        "skip", description="COCO's crowd regions (`iscrowd: 1`): left out, or asked for as if they were one object"
     )
 
     _reader: Reader | None = PrivateAttr(None)
+    _matcher: Matcher | None = PrivateAttr(None)
+    _matching: Matching | None = PrivateAttr(None)
+    _blocked: Mapping[str, Sequence[str]] = PrivateAttr(default_factory=dict)
+    _database: str | None = PrivateAttr(None)
 
     def check(self) -> list[Problem]:
         """The file must exist and be right in every line."""
-        problems: list[Problem] = []
-        empty = True
         try:
-            for file, line, entry in self._read().entries():
-                empty = False
-                wrong = entry if isinstance(entry, PromptError) else self._fault(entry)
-                if wrong is not None:
-                    problems.append(Problem(str(wrong), file, line))
+            if self.units == "relative" and isinstance(self._read(), IndexReader):
+                text = "`units: relative` is for jsonl and csv; this format says itself how its numbers are meant"
+                return [Problem(text, str(self.path))]
+            first, count = self._faults()
+            if not count and next(iter(self._read().names()), None) is None:
+                return [Problem("holds no prompts", str(self.path), warning=True)]
         except PipelineError as error:
             return list(error.problems)
-        if empty:
-            return [Problem("holds no prompts", str(self.path), warning=True)]
-        if len(problems) > TOLD:
-            problems[TOLD:] = [Problem(f"and {len(problems) - TOLD} more lines", str(self.path))]
-        return problems
+        if count and self.broken == "skip":
+            told = "; ".join(f"{problem.where}: {problem.message}" for problem in first[:3])
+            return [Problem(f"{count:,} broken annotations are left out: {told}", str(self.path), warning=True)]
+        if count > TOLD:
+            first.append(Problem(f"and {count - TOLD} more lines", str(self.path)))
+        if first:
+            first[-1] = replace(first[-1], hint="to leave out what is broken, and go on: `broken: skip`")
+        return first
+
+    def _faults(self) -> tuple[list[Problem], int]:
+        """The first problems, and how many there are."""
+        first: list[Problem] = []
+        count = 0
+        reader = self._read()
+        for said in reader.faults() if isinstance(reader, IndexReader) else self._everything():
+            if said.fault:
+                count += 1
+                if count <= TOLD:
+                    text = f"{said.place}: {said.fault}" if said.place else said.fault
+                    first.append(Problem(text, said.file, said.line))
+        return first, count
 
     def open(self) -> None:
         """Read where each image's prompts stand."""
         self._read()
+
+    def survey(self, refs: Iterable[ImageRef]) -> Survey:
+        """Match the images of the dataset with those of the file."""
+        self._matching = matching = Matching(self._names(), (ref.key for ref in refs))
+        self._blocked = matching.blocked
+        reader = self._read()
+        self._database = str(reader.index.file) if isinstance(reader, IndexReader) else None
+        return Survey(
+            warnings=tuple(matching.warnings(self.path.name)),
+            about={"path": str(self.path), **matching.to_json()},
+            memory={"database": self._database, "blocked": {name: list(keys) for name, keys in self._blocked.items()}},
+            state=self._state(),
+        )
+
+    def _state(self) -> str:
+        if self._database is not None:
+            return f"{self._database} {self.broken} {self.crowd}"
+        about = self.path.stat()
+        return f"{about.st_size} {about.st_mtime_ns} {self.broken}"
+
+    def recall(self, memory: Any) -> None:
+        """What `survey` found: the annotations as they were then, and which names fit several images."""
+        self._database, self._blocked = memory["database"], memory["blocked"]
+
+    def inventory(self) -> Iterator[Item]:
+        """Every annotation of the file, with the image of the dataset that it belongs to."""
+        matching = self._matching
+        assert matching is not None, "the run shows the dataset first"
+        last: tuple[str, str | None, str] = ("", None, "names no image")
+        for said in self._everything():
+            if said.name and said.name != last[0]:
+                key = matching.key_of(said.name)
+                last = (said.name, key, "" if key else matching.why(said.name))
+            _, key, why = last if said.name else ("", None, "")
+            place = ": ".join(part for part in (f"line {said.line}" if said.line else "", said.place) if part)
+            problem = said.fault or said.skipped or why
+            yield Item(self._shown(said.file), place, said.ref, said.name, key, said.prompt, said.relative, problem)
+
+    def _shown(self, file: str) -> str:
+        """A file's name below the path."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
 
     def prompts(self, image: Image) -> list[Prompt] | None:
         """The prompts of this image.
@@ -56,59 +142,112 @@ class File(PromptSource):
         Raises:
             PromptError: they are wrong, or were made on another version of the picture.
         """
-        entry = self._read().find(image.ref.key)
+        name = self._name(image.ref.key)
+        entry = None if name is None else self._read().find(name)
         if entry is None:
             return None
+        self._check_picture(entry, image)
+        prompts, faults = self._usable(entry, image)
+        if faults and self.broken == "stop":
+            raise PromptError(f"{self.path.name}: {faults[0]}")
+        if faults and not prompts:
+            raise PromptError(f"{self.path.name}: all {len(faults)} of its annotations are broken: {faults[0]}")
+        if faults:
+            self.note("left out", faults)
+        if entry.crowd:
+            self.note("crowd regions left out", entry.crowd)
+        return prompts
+
+    def _check_picture(self, entry: Entry, image: Image) -> None:
         if entry.size not in (None, image.size):
+            turned = ""
+            if entry.size == image.size[::-1]:
+                turned = " (height and width exchanged: they may be of the picture before its EXIF rotation)"
             raise PromptError(
                 f"its prompts in {self.path.name} were made on a picture of height and width {entry.size}, this one"
-                f" has {image.size}; make them anew"
+                f" has {image.size}{turned}; make them anew"
             )
         if entry.sha256 not in ("", image.sha256):
             raise PromptError(
                 f"its prompts in {self.path.name} were made on another version of the picture (sha256"
                 f" {entry.sha256[:12]}…, this one has {image.sha256[:12]}…); make them anew, or remove the sha256"
             )
-        if self.units == "pixels":
-            return list(entry.prompts)
-        return [prompt.to_pixels(image.height, image.width) for prompt in entry.prompts]
+
+    def _usable(self, entry: Entry, image: Image) -> tuple[list[Prompt], list[str]]:
+        """The prompts in pixels, and what is wrong with the others."""
+        prompts, faults = [], list(entry.faults)
+        relative = entry.relative or self.units == "relative"
+        for prompt in entry.prompts:
+            try:
+                asked = prompt.to_pixels(image.height, image.width) if relative else prompt
+                if self.broken == "skip":
+                    asked.fit(image.height, image.width)
+            except PromptError as error:
+                faults.append(f"{prompt.ref}: {error}")
+            else:
+                prompts.append(asked)
+        return prompts, faults
 
     def has_answer(self, ref: ImageRef) -> bool:
         """Whether the file names this image."""
         try:
-            return self._read().find(ref.key) is not None
+            name = self._name(ref.key)
+            return name is not None and self._read().find(name) is not None
         except PromptError:
             return True
 
     def fingerprint(self, ref: ImageRef) -> str:
         """A digest of this image's prompts: a change to another line, or of the file's place, redoes nothing."""
-        said: Any
+        said: Any = None
         try:
-            entry = self._read().find(ref.key)
-            said = None if entry is None else [prompt.to_json() for prompt in entry.prompts]
+            name = self._name(ref.key)
+            entry = None if name is None else self._read().find(name)
+            if entry is not None:
+                asked = [prompt.to_json() for prompt in entry.prompts]
+                units = "relative" if entry.relative else self.units
+                said = [units, asked, entry.size, entry.sha256, [self.broken, *entry.faults] if entry.faults else []]
         except PromptError as error:
             said = str(error)
-        return hashlib.sha256(json.dumps([self.version, self.units, said], sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([self.version, said], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _name(self, key: str) -> str | None:
+        """The name that the file has for an image, None if it has none.
+
+        Raises:
+            PromptError: several fit equally well.
+        """
+        reader = self._read()
+        if not isinstance(reader, IndexReader) and reader.find(key) is not None:
+            return key  # the rule for these; the names are then not needed in every worker
+        name, why = found(self._names(), key, self._blocked)
+        if why:
+            raise PromptError(f"{self.path.name}: {why}")
+        return name
+
+    def _names(self) -> Matcher:
+        if self._matcher is None:
+            self._matcher = Matcher(self._read().names())
+        return self._matcher
 
     def _read(self) -> Reader:
         if self._reader is None:
-            name = self.path.suffix.lower().lstrip(".") if self.format == "auto" else self.format
-            if not self.path.exists():
-                raise PipelineError(f"the prompts file '{self.path}' does not exist")
-            if name not in READERS:
-                formats = " or ".join(READERS)
-                raise PipelineError(f"the name {self.path.name!r} does not tell the format; write `format:` {formats}")
-            self._reader = READERS[name](self.path)
+            self._reader = open_reader(self.path, self.format, self.crowd, self._database)
         return self._reader
 
-    def _fault(self, entry: Entry) -> PromptError | None:
-        try:
-            if self.units == "relative":
-                for prompt in entry.prompts:
-                    prompt.to_pixels(1, 1)
-        except PromptError as error:
-            return error
-        return None
+    def _everything(self) -> Iterator[Said]:
+        """All that the file says; pixels where parts of the image are meant are wrong."""
+        for said in self._read().everything():
+            yield _as_relative(said) if self.units == "relative" else said
+
+
+def _as_relative(said: Said) -> Said:
+    """What jsonl and csv say with `units: relative`."""
+    try:
+        if said.prompt is not None:
+            said.prompt.to_pixels(1, 1)
+    except PromptError as error:
+        return replace(said, prompt=None, relative=True, fault=str(error))
+    return replace(said, relative=True)
 
 
 @hookimpl

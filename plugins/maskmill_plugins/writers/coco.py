@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -11,8 +12,10 @@ from typing import IO, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
+from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
 from maskmill.files import TEMPORARY_PREFIX
+from maskmill.stages import digest
+from maskmill_plugins._shared.annotations.like import Like
 from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import polygons
@@ -33,6 +36,10 @@ class Coco(Writer):
     With `rle` every mask comes back exactly, holes, parts and overlaps too. With `polygons` each part
     is a polygon and holes are filled; what that loses is noted as `iou`, image by image.
 
+    With `like`, images, annotations and categories that are in that COCO file keep their ids and what
+    else it says of them, and so do info and licences; what is new gets ids after the largest. Crowd
+    regions that were not asked for are kept as they are. Images without a result are left out.
+
     The file is ASCII and holds no dates: the same results always give the same bytes.
     """
 
@@ -51,10 +58,27 @@ class Coco(Writer):
         " (empty: all in alphabetical order)",
     )
 
+    like: Path | None = Field(
+        None, description="a COCO file, mostly that of the prompts: its ids, info, licences and further fields are kept"
+    )
+
     def check(self) -> list[Problem]:
-        """Each category is given once."""
+        """Each category is given once; the file to be like can be read."""
         twice = sorted({name for name in self.categories if self.categories.count(name) > 1})
-        return [Problem(f"categories: {name!r} is given more than once") for name in twice]
+        problems = [Problem(f"categories: {name!r} is given more than once") for name in twice]
+        if self.like is not None:
+            try:
+                Like(self.like)
+            except PipelineError as error:
+                problems += error.problems
+        return problems
+
+    def digest(self) -> str:
+        """The content of `like` counts, too."""
+        if self.like is None or not self.like.is_file():
+            return super().digest()
+        with self.like.open("rb") as file:
+            return digest([super().digest(), hashlib.file_digest(file, "sha256").hexdigest()])
 
     def open(self) -> None:
         """Find out early whether OpenCV works, which draws the polygons at the end."""
@@ -89,33 +113,48 @@ class Coco(Writer):
 
     def _write(self, results: Iterator[ImageResult], out: IO[str], waiting: IO[str]) -> None:
         labels: dict[str, int] = {}
-        out.write('{"info":{"description":"Instance masks made with maskmill"},"licenses":[],\n"images":')
-        _write_list(out, self._images(results, labels, waiting))
-        ids = {name: number for number, name in enumerate(self._names(labels), start=1)}
+        like = None if self.like is None else Like(self.like)
+        info = {"description": "Instance masks made with maskmill"} if like is None else like.info
+        out.write(f'{{"info":{_json(info)},"licenses":{_json(like.licenses if like else [])},\n"images":')
+        _write_list(out, self._images(results, labels, waiting, like))
+        names = self._names(labels)
+        categories: list[dict[str, Any]] = [
+            {"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)
+        ]
+        categories = categories if like is None else like.categories(names)
+        ids: dict[str, int] = {category["name"]: category["id"] for category in reversed(categories)}
         by_number = [ids[name] for name in labels]
         waiting.seek(0)
         out.write(',\n"annotations":')
         _write_list(out, (_with_category(line, by_number) for line in waiting))
         out.write(',\n"categories":')
-        _write_list(out, (_json({"id": number, "name": name, "supercategory": ""}) for name, number in ids.items()))
+        _write_list(out, map(_json, categories))
         out.write("}\n")
 
     def _names(self, labels: Iterable[str]) -> list[str]:
         return [*self.categories, *sorted(set(labels) - set(self.categories))]
 
-    def _images(self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str]) -> Iterator[str]:
+    def _images(
+        self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str], like: Like | None
+    ) -> Iterator[str]:
         """The image entries; on the way annotations go to `waiting`, each after the number of its label."""
         count = 0
         for image_id, result in enumerate(results, start=1):
             height, width = result.size or (0, 0)
-            yield _json(
-                {"id": image_id, "file_name": result.key, "width": width, "height": height, "sha256": result.sha256}
-            )
+            known = None if like is None else like.image(result)
+            entry: dict[str, Any] = {"id": image_id, "file_name": result.key} if known is None else known.entry
+            yield _json({**entry, "width": width, "height": height, "sha256": result.sha256})
             for mask in result.kept:
-                if (entry := self._annotation(mask)) is not None:
-                    count += 1
-                    number = labels.setdefault(mask.label or UNLABELLED, len(labels))
-                    waiting.write(f"{number} {_json({'id': count, 'image_id': image_id, **entry})}\n")
+                if (found := self._annotation(mask)) is None:
+                    continue
+                count += 1
+                ids = {"id": count, "image_id": image_id} if known is None else known.annotation(mask)
+                if ids.get("iscrowd"):
+                    found["segmentation"] = mask.rle  # as COCO has crowd regions, whatever `format` says
+                number = -1 if "category_id" in ids else labels.setdefault(mask.label or UNLABELLED, len(labels))
+                waiting.write(f"{number} {_json({**found, **ids} if known else {**ids, **found})}\n")
+            for crowd in known.crowds() if known else ():
+                waiting.write(f"-1 {_json(crowd)}\n")
 
     def _annotation(self, mask: Mask) -> dict[str, Any] | None:
         """An annotation without its ids, None for a mask without pixels."""
@@ -143,6 +182,8 @@ def _number(value: float | None) -> float | None:
 
 def _with_category(line: str, by_number: list[int]) -> str:
     number, _, entry = line.rstrip("\n").partition(" ")
+    if number == "-1":  # it has one already
+        return entry
     return f'{entry[:-1]},"category_id":{by_number[int(number)]}}}'
 
 

@@ -1,0 +1,122 @@
+"""LabelMe JSON: a file an image, `shapes` on the upright picture in pixels.
+
+Reference: https://github.com/wkentaro/labelme, labelme/_label_file.py (EXIF orientation is applied).
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from maskmill import PipelineError, Problem
+
+from .jsonstream import JsonStream
+from .model import Corners, Element, FaultError, Picture, Piece, around, number, shown, side
+from .voc import files_below
+
+#: Kinds of shape -> the least number of points.
+AREAS = {"rectangle": 2, "polygon": 3, "rotation": 3, "mask": 2}
+
+
+def read_labelme(path: Path) -> Iterator[Piece]:
+    """The pieces of a JSON file, or of all in a folder.
+
+    Raises:
+        PipelineError: a file is no JSON, or not LabelMe's.
+    """
+    for file, folder in files_below(path, ".json"):
+        yield from _file(file, folder)
+
+
+def _file(file: Path, folder: str) -> Iterator[Piece]:
+    head: dict[str, Any] = {}
+    shapes: list[Any] = []
+    known = False
+    for key, at, value in JsonStream(file).members():
+        if key == "shapes" and at >= 0:
+            shapes.append(value)
+        elif key == "shapes":
+            raise PipelineError(Problem(f'"shapes" must be a list, not {shown(value)}', str(file)))
+        elif key != "imageData" and at < 0:
+            head[key] = value
+    known = bool(shapes) or "shapes" in JsonStream(file).keys()  # noqa: SIM118 - a generator, no mapping
+    if not known:
+        raise PipelineError(Problem('no LabelMe file: it has no list "shapes"', str(file)))
+    yield Picture(str(file), _name(head, file, folder), _size(head, file), "", str(file))
+    for number_, shape in enumerate(shapes):
+        yield _element(str(file), number_, shape)
+
+
+def _name(head: Mapping[str, Any], file: Path, folder: str) -> str:
+    written = head.get("imagePath")
+    if not isinstance(written, str) or not written.strip():
+        return f"{folder}{file.stem}"
+    path = posixpath.normpath(posixpath.join(folder, written.replace("\\", "/")))
+    while path.startswith("../"):  # beside the folder of the JSON files: the name is what counts
+        path = path[3:]
+    return path
+
+
+def _size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
+    sides = [head.get(name) for name in ("imageHeight", "imageWidth")]
+    if any(value is None for value in sides):
+        return None
+    try:
+        return side(sides[0], "imageHeight"), side(sides[1], "imageWidth")
+    except FaultError as fault:
+        raise PipelineError(Problem(str(fault), str(file))) from None
+
+
+def _element(file: str, at: int, shape: Any) -> Element:
+    ref, place = f"shape {at + 1}", f"shapes[{at}]"
+    label = None
+    try:
+        if not isinstance(shape, Mapping):
+            raise FaultError(f"expected an object, not {shown(shape)}")
+        label = shape.get("label")
+        if label is not None and not isinstance(label, str):
+            raise FaultError(f"label must be a text, not {shown(label)}")
+        place += f" ({label})" if label else ""
+        score = shape.get("score")
+        score = None if score is None else number(score, "score")
+        box, point = _shape(shape)
+    except FaultError as fault:
+        wrong_label = label if isinstance(label, str) else None
+        return Element(file, ref, place, file, label=wrong_label, fault=str(fault))
+    points = () if point is None else ((*point, 1),)
+    return Element(file, ref, place, file, 0, box, points, label or None, score=score)
+
+
+def _shape(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float] | None]:
+    """The box of a shape, or its one point."""
+    kind = shape.get("shape_type") or "polygon"
+    points = _points(shape.get("points"))
+    if kind == "point":
+        if len(points) != 1:
+            raise FaultError(f"a point has 1 point, not {len(points)}")
+        return None, points[0]
+    if kind == "circle":
+        if len(points) != 2:
+            raise FaultError(f"a circle has 2 points, its centre and one on it, not {len(points)}")
+        (x, y), edge = points
+        radius = math.dist((x, y), edge)
+        return around([(x - radius, y - radius), (x + radius, y + radius)]), None
+    if kind not in AREAS:
+        raise FaultError(f"a shape of type {shown(kind)} is no area and no point")
+    if len(points) < AREAS[kind]:
+        raise FaultError(f"a {kind} has at least {AREAS[kind]} points, not {len(points)}")
+    return around(points), None
+
+
+def _points(written: Any) -> list[tuple[float, float]]:
+    if not isinstance(written, list):
+        raise FaultError(f"points must be a list, not {shown(written)}")
+    points = []
+    for item in written:
+        if not isinstance(item, list) or len(item) != 2:
+            raise FaultError(f"a point is [x, y], not {shown(item)}")
+        points.append((number(item[0], "a coordinate"), number(item[1], "a coordinate")))
+    return points

@@ -1,0 +1,181 @@
+"""What a file of annotations says, whatever its format: pictures, and elements that stand on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from maskmill import Box, PromptError
+
+Corners: TypeAlias = tuple[float, float, float, float]
+#: Why an element that is right is no prompt: it is a crowd region (COCO's `iscrowd: 1`).
+CROWD = "crowd"
+#: No image has a side of so many pixels.
+LARGEST = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a file of annotations knows it.
+
+    Attributes:
+        id: what its elements refer to, unique in the file.
+        name: its path as the file has it, perhaps without ending.
+        size: (height, width), None if the file does not say.
+        place: where it stands, such as `images[3]`.
+        file: the file it stands in, where there are several.
+        line: 1-based, 0 if unknown.
+        relative: whether the coordinates on it are parts of the width and the height.
+        more: what else the file says of it, for writers that give it back.
+    """
+
+    id: str
+    name: str
+    size: tuple[int, int] | None = None
+    place: str = ""
+    file: str = ""
+    line: int = 0
+    relative: bool = False
+    more: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One annotation, right or wrong.
+
+    Attributes:
+        image: the `id` of its picture, "" if that is unknown.
+        ref: what tells it from the others of its image.
+        place: where it stands, such as `annotations[17] (id 93)`.
+        file: the file it stands in, where there are several.
+        line: 1-based, 0 if unknown.
+        box: xyxy, None if it has none.
+        points: (x, y, label) each.
+        label: class name.
+        category: COCO's category id as JSON; the label is found when all categories are known.
+        score: 0..1 or None.
+        fault: what is wrong with it, "" if nothing.
+        skipped: `CROWD`, or "".
+        more: what else the file says of it.
+    """
+
+    image: str
+    ref: str
+    place: str = ""
+    file: str = ""
+    line: int = 0
+    box: Corners | None = None
+    points: tuple[tuple[float, float, int], ...] = ()
+    label: str | None = None
+    category: str = ""
+    score: float | None = None
+    fault: str = ""
+    skipped: str = ""
+    more: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Something about the whole file, such as its licences."""
+
+    name: str
+    value: Any
+
+
+Piece: TypeAlias = Picture | Element | Head
+
+
+class Format(Protocol):
+    """One format: the pieces of a file or folder, in any order; PipelineError if it cannot be read at all."""
+
+    def __call__(self, path: Any) -> Iterator[Piece]:
+        """Read it."""
+
+
+class FaultError(Exception):
+    """An element is wrong; its text says how."""
+
+
+@dataclass
+class Extent:
+    """The box around points."""
+
+    xs: list[float] = field(default_factory=list)
+    ys: list[float] = field(default_factory=list)
+
+    @property
+    def corners(self) -> Corners:
+        """The box xyxy."""
+        return min(self.xs), min(self.ys), max(self.xs), max(self.ys)
+
+
+def number(value: object, what: str) -> float:
+    """A finite number out of JSON.
+
+    Raises:
+        FaultError: it is none.
+    """
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:  # a whole number of some hundred digits
+        found = math.inf
+    if not math.isfinite(found):
+        raise FaultError(f"{what} must be a finite number, not {shown(value)}")
+    return found
+
+
+def side(value: object, what: str) -> int:
+    """A height or width in pixels.
+
+    Raises:
+        FaultError: it is none.
+    """
+    found = number(value, what)
+    if not 0 < found < LARGEST or found != int(found):
+        raise FaultError(f"{what} must be a whole number above 0, not {shown(value)}")
+    return int(found)
+
+
+def parsed(text: str, what: str) -> float:
+    """A finite number out of a text.
+
+    Raises:
+        FaultError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise FaultError(f"{what} must be a number, not {shown(text)}") from None
+    return number(value, what)
+
+
+def proper(corners: Corners) -> Corners:
+    """A box that has an area.
+
+    Raises:
+        FaultError: it has none.
+    """
+    try:
+        return Box(*corners).xyxy
+    except PromptError as error:
+        raise FaultError(str(error)) from None
+
+
+def around(points: list[tuple[float, float]]) -> Corners:
+    """The box around points.
+
+    Raises:
+        FaultError: it has no area.
+    """
+    box = Extent([x for x, _ in points], [y for _, y in points]).corners
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise FaultError(f"its {len(points)} points enclose nothing")
+    return box
+
+
+def shown(value: object) -> str:
+    """A value in a message, short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,74 @@
+"""XML with the line of each element, through the standard library's expat; declarations of entities are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+from maskmill import PipelineError, Problem
+
+
+@dataclass
+class Node:
+    """An element: its name, its line in the file, its own text, what is in it."""
+
+    tag: str
+    line: int
+    text: str = ""
+    inside: list[Node] = field(default_factory=list)
+
+    def all(self, tag: str) -> Iterator[Node]:
+        """Its own elements of this name."""
+        return (node for node in self.inside if node.tag == tag)
+
+    def first(self, tag: str) -> Node | None:
+        """The first of its own elements of this name."""
+        return next(self.all(tag), None)
+
+    def value(self, tag: str) -> str:
+        """The text of its first element of this name, "" if there is none."""
+        node = self.first(tag)
+        return "" if node is None else node.text.strip()
+
+
+def read_xml(path: Path) -> Node:
+    """The root of an XML file.
+
+    Raises:
+        PipelineError: the file cannot be read, or is no XML, or declares entities (which can be
+            made to fill the memory, or to read other files); with line and column.
+    """
+    top = Node("", 0)
+    stack = [top]
+    parser = expat.ParserCreate()
+
+    def start(tag: str, _: object) -> None:
+        node = Node(tag, parser.CurrentLineNumber)
+        stack[-1].inside.append(node)
+        stack.append(node)
+
+    def end(_: str) -> None:
+        stack.pop()
+
+    def text(data: str) -> None:
+        stack[-1].text += data
+
+    def entity(*_: object) -> None:
+        where = parser.CurrentLineNumber, parser.CurrentColumnNumber + 1
+        raise PipelineError(Problem("declares entities, which are not read: remove the DOCTYPE", str(path), *where))
+
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
+    parser.EntityDeclHandler = entity
+    try:
+        with path.open("rb") as file:
+            parser.ParseFile(file)
+    except OSError as error:
+        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        said = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else str(error)
+        column = parser.ErrorColumnNumber + 1
+        raise PipelineError(Problem(f"not XML: {said}", str(path), parser.ErrorLineNumber, column)) from None
+    return top.inside[0]

@@ -1,0 +1,242 @@
+"""YOLO txt: `class x y width height` (0..1, the centre) or `class x1 y1 x2 y2 ...` (a polygon) a line.
+
+Where the labels of an image lie is Ultralytics' rule: in its path the last folder `images` becomes
+`labels`, its ending `.txt`; without such a folder they lie beside it. Numbers are checked as there,
+too: up to 1 % beyond the image is rounding, and cut off.
+
+Reference: https://docs.ultralytics.com/datasets/detect, img2label_paths and verify_image_label.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskmill import PipelineError, Problem
+
+from .model import Corners, Element, FaultError, Picture, Piece, around, parsed, proper, shown
+
+YAML = (".yaml", ".yml")
+CLASSES = "classes.txt"
+#: Text files that lie beside labels and are none.
+OTHERS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "notes.txt", "obj.names"})
+SPLITS = ("train", "val", "test")
+ROUNDING = 0.01
+
+
+def read_yolo(path: Path) -> Iterator[Piece]:
+    """The pieces of a label file, a folder of them, or what a `data.yaml` names.
+
+    Raises:
+        PipelineError: `data.yaml` is wrong, or names folders that do not exist.
+    """
+    about = settings_file(path)
+    data = {} if about is None else _load(about)
+    names = _classes_beside(_folder(path)) if about is None else _names(data.get("names"), about)
+    for file, image in _labelled(path, about, data):
+        yield from _labels(file, image, names, data.get("kpt_shape"))
+
+
+def yolo_files(path: Path) -> Iterator[Path]:
+    """Every file that `read_yolo` reads.
+
+    Raises:
+        PipelineError: as `read_yolo`.
+    """
+    about = settings_file(path)
+    beside = [place / CLASSES for place in (_folder(path), _folder(path).parent)]
+    yield from (file for file in [about, *beside] if file is not None and file.is_file())
+    yield from (file for file, _ in _labelled(path, about, {} if about is None else _load(about)))
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _labelled(path: Path, about: Path | None, data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """(label file, its image) of all."""
+    if about is None:
+        yield from ((file, _image_of(file, _folder(path))) for file in label_files(path))
+    else:
+        yield from _described(about, data)
+
+
+def settings_file(path: Path) -> Path | None:
+    """The `data.yaml` that a path means, None if there is none."""
+    if path.suffix.lower() in YAML:
+        return path
+    return next((path / name for name in ("data.yaml", "data.yml", "dataset.yaml") if (path / name).is_file()), None)
+
+
+def label_files(path: Path) -> Iterator[Path]:
+    """The label files below a folder, or the one that the path is; sorted folder by folder."""
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith(".txt") and name.lower() not in OTHERS and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _image_of(file: Path, folder: Path) -> str:
+    """The path of a label file's image below the folder, without ending."""
+    parts = list(file.relative_to(folder).with_suffix("").parts)
+    return "/".join(_swapped(parts, "labels", "images"))
+
+
+def _swapped(parts: Sequence[str], one: str, other: str) -> list[str]:
+    """The path with the last folder called `one` called `other`."""
+    last = next((at for at in range(len(parts) - 2, -1, -1) if parts[at] == one), None)
+    return [other if at == last else part for at, part in enumerate(parts)]
+
+
+def _classes_beside(folder: Path) -> dict[int, str] | None:
+    """Class names from `classes.txt`, as labelImg writes it, in the folder or the one above; None if there is none."""
+    for place in (folder, folder.parent):
+        try:
+            text = (place / CLASSES).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            continue
+        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+    return None
+
+
+def _described(about: Path, data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What the `data.yaml` of a dataset names, each label file once."""
+    root = about.parent / Path(str(data.get("path") or "."))
+    if not root.is_dir():
+        root = about.parent  # made on another machine, as a rule
+    done: set[Path] = set()
+    listed = False
+    for split in SPLITS:
+        entries = data.get(split)
+        for entry in [entries] if isinstance(entries, str) else entries or []:
+            listed = True
+            for file, image in _of_split(root, about, split, str(entry)):
+                if file not in done:
+                    done.add(file)
+                    yield file, image
+    if listed:
+        return
+    for file in label_files(about.parent):  # as some tools write it: names of classes, and labels somewhere below
+        done.add(file)
+        yield file, _image_of(file, about.parent)
+    if not done:
+        raise PipelineError(Problem("names no images: expected `train`, `val` or `test`", str(about)))
+
+
+def _of_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tuple[Path, str]]:
+    """(label file, image) of one entry: a folder of images, or a list of them in a text file."""
+    place = next((base / entry for base in (root, about.parent) if (base / entry).exists()), None)
+    if place is None and entry.startswith("../"):  # as Roboflow writes it, meant from one folder below
+        place = next((base / entry[3:] for base in (root, about.parent) if (base / entry[3:]).exists()), None)
+    if place is None:
+        raise PipelineError(Problem(f"{split}: '{root / entry}' does not exist", str(about)))
+    if place.suffix.lower() == ".txt":
+        for line in _text(place).splitlines():
+            if line.strip():
+                image = Path(os.path.normpath(place.parent / line.strip()))
+                file = Path(*_swapped(image.parts, "images", "labels")).with_suffix(".txt")
+                if file.is_file():
+                    yield file, _below(image.with_suffix(""), root)
+        return
+    place = Path(os.path.normpath(place))
+    folder = Path(*_swapped([*place.parts, ""], "images", "labels")[:-1])
+    if not folder.is_dir():
+        raise PipelineError(Problem(f"{split}: the folder of its labels '{folder}' does not exist", str(about)))
+    for file in label_files(folder):
+        yield file, _below(place / file.relative_to(folder).with_suffix(""), root)
+
+
+def _below(path: Path, root: Path) -> str:
+    root = Path(os.path.normpath(root))
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _load(about: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(about.read_bytes())
+    except OSError as error:
+        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(about))) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        said = getattr(error, "problem", None) or str(error)
+        raise PipelineError(Problem(f"not YAML: {said}", str(about), line, column)) from None
+    if not isinstance(data, Mapping):
+        raise PipelineError(Problem("expected `train:`, `val:` and `names:`", str(about)))
+    return data
+
+
+def _names(names: Any, about: Path) -> dict[int, str] | None:
+    if names is None:
+        return None
+    items = names.items() if isinstance(names, Mapping) else enumerate(names) if isinstance(names, list) else [("", "")]
+    found = dict(items)
+    if not all(type(number) is int for number in found):
+        raise PipelineError(Problem(f"`names` is a list of texts, or number: text, not {shown(names)}", str(about)))
+    return {number: str(name) for number, name in found.items()}
+
+
+def _labels(file: Path, image: str, names: Mapping[int, str] | None, keypoints: Any) -> Iterator[Piece]:
+    yield Picture(str(file), image, file=str(file), relative=True)
+    for line, text in enumerate(_text(file).split("\n"), 1):
+        if columns := text.split():
+            try:
+                box, score = _read(columns, keypoints)
+                label = _label(columns[0], names)
+            except FaultError as fault:
+                yield Element(str(file), f"line {line}", "", str(file), line, fault=str(fault))
+            else:
+                yield Element(str(file), f"line {line}", "", str(file), line, box, label=label, score=score)
+
+
+def _text(file: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        PipelineError: it cannot be read, or is no text.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(file))) from None
+    except UnicodeDecodeError:
+        raise PipelineError(Problem("not UTF-8 text", str(file))) from None
+
+
+def _label(text: str, names: Mapping[int, str] | None) -> str:
+    value = parsed(text, "the class")
+    if value < 0 or value != int(value):
+        raise FaultError(f"the class must be a whole number from 0 on, not {text}")
+    if names is None:
+        return str(int(value))
+    if int(value) not in names:
+        raise FaultError(f"class {int(value)} has no name: there are {len(names)}")
+    return names[int(value)]
+
+
+def _read(columns: list[str], keypoints: Any) -> tuple[Corners, float | None]:
+    """The box (0..1) and the score of a line: 5 columns, or 6 with a score; more are a polygon."""
+    if keypoints:
+        columns = columns[:5]
+    if len(columns) < 5:
+        raise FaultError(f"expected `class x y width height`, found {len(columns)} columns")
+    values = [parsed(text, "a coordinate") for text in columns[1:]]
+    score = values.pop() if len(values) % 2 else None  # what was predicted ends with how sure the model was
+    for value in values:
+        if not -ROUNDING <= value <= 1 + ROUNDING:
+            raise FaultError(f"coordinates are parts of the image, 0 to 1, not {value:g} (are they pixels?)")
+    if len(values) == 4:
+        x, y, width, height = values
+        box = proper((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    else:
+        box = around(list(zip(values[::2], values[1::2], strict=True)))
+    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
+    return proper((x1, y1, x2, y2)), score

@@ -1,0 +1,312 @@
+"""Other tools' annotation files: their boxes in the right place, whatever the format."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import annotated
+import numpy as np
+import PIL.Image
+import pytest
+from annotated import BOXES, HEIGHT, KEY, WIDTH, coco, labelme, region, source, told, voc, yolo
+from pycocotools import mask as coco_mask
+
+from maskmill import Image, ImageRef, PipelineError, Point, PromptError, testing
+from maskmill_plugins._shared.annotations.formats import detect
+from maskmill_plugins._shared.annotations.jsonstream import JsonStream
+
+CAT, PERSON = BOXES.values()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "annotations"
+
+
+def picture(key=KEY, height=HEIGHT, width=WIDTH):
+    return testing.image(height, width, key=key)
+
+
+def boxes(stage, image=None):
+    found = stage.prompts(image or picture())
+    return None if found is None else [pytest.approx(prompt.box.xyxy) for prompt in found]
+
+
+# --- every format
+
+
+@pytest.mark.parametrize("name", annotated.WRITTEN)
+def test_boxes_and_labels_are_those_that_were_written(tmp_path, name):
+    path, files = annotated.WRITTEN[name]
+    stage = source(tmp_path, path, files)
+    assert stage.check() == []
+    found = stage.prompts(picture())
+    assert [prompt.label for prompt in found] == list(BOXES)
+    assert [prompt.box.xyxy for prompt in found] == [pytest.approx(box) for box in BOXES.values()]
+    assert len({prompt.ref for prompt in found}) == 2
+    assert stage.prompts(picture("other.jpg")) is None
+
+
+@pytest.mark.parametrize("name", annotated.WRITTEN)
+def test_the_format_is_told_by_the_content_and_can_be_named(tmp_path, name):
+    path, files = annotated.WRITTEN[name]
+    annotated.save(tmp_path, files)
+    found = detect(tmp_path / path)
+    assert found == name.split()[0]
+    assert boxes(source(tmp_path, path, {}, format=found)) == list(BOXES.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["coco", "jsonl", "csv", "voc of one image", "yolo of one image", "labelme of one image"]
+)
+def test_a_wrong_ending_does_not_matter(tmp_path, name):
+    path, files = annotated.WRITTEN[name]
+    annotated.save(tmp_path, files)
+    (tmp_path / path).rename(tmp_path / "annotations.data")
+    assert detect(tmp_path / "annotations.data") == name.split()[0]
+
+
+def test_a_folder_of_two_kinds_is_refused(tmp_path):
+    stage = source(tmp_path, "mixed", {"mixed/a.xml": voc(), "mixed/a.txt": yolo()})
+    assert "holds .txt and .xml files" in told(stage)
+    assert boxes(source(tmp_path, "mixed", {}, format="voc")) == list(BOXES.values())
+
+
+def test_a_named_format_that_is_not_the_files_is_refused(tmp_path):
+    assert "no COCO file" in told(source(tmp_path, "a.json", {"a.json": labelme()}, format="coco"))
+    assert "no LabelMe file" in told(source(tmp_path, "b.json", {"b.json": coco()}, format="labelme"))
+
+
+def test_images_without_objects_are_empty_and_not_unknown(tmp_path):
+    files = {"c.json": coco(annotations=[]), "v/a.xml": voc(""), "l/a.json": labelme([]), "y/猫 1.txt": ""}
+    for path in ("c.json", "v", "l", "y"):
+        stage = source(tmp_path, path, files)
+        assert stage.check() == []
+        assert stage.prompts(picture()) == []
+        assert stage.prompts(picture("b.png")) is None
+
+
+@pytest.mark.parametrize("name", ["coco", "voc", "labelme"])
+def test_an_image_of_another_size_fails_with_both_sizes(tmp_path, name):
+    stage = source(tmp_path, *annotated.WRITTEN[name])
+    with pytest.raises(PromptError, match=r"height and width \(100, 200\), this one has \(50, 100\); make them anew"):
+        stage.prompts(picture(height=50, width=100))
+
+
+def rotated(orientation=6):
+    """A JPEG stored as 200×100, shown as 100×200."""
+    stored = PIL.Image.fromarray(testing.pixels(HEIGHT, WIDTH))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    data = io.BytesIO()
+    stored.save(data, "JPEG", exif=exif)
+    return Image.from_bytes(data.getvalue(), ImageRef(KEY, KEY))
+
+
+def test_coordinates_are_those_of_the_upright_picture(tmp_path):
+    image = rotated()
+    assert image.size == (WIDTH, HEIGHT)
+    upright = [{"id": 7, "file_name": KEY, "width": HEIGHT, "height": WIDTH}]
+    assert boxes(source(tmp_path, "c.json", {"c.json": coco(images=upright)}), image) == list(BOXES.values())
+    assert boxes(source(tmp_path, "y", {"y/猫 1.txt": yolo(HEIGHT, WIDTH)}), image) == list(BOXES.values())
+
+
+@pytest.mark.parametrize("name", ["coco", "voc", "labelme"])
+def test_sizes_of_the_picture_as_it_is_stored_are_told_apart(tmp_path, name):
+    with pytest.raises(PromptError, match="exchanged: they may be of the picture before its EXIF rotation"):
+        source(tmp_path, *annotated.WRITTEN[name]).prompts(rotated())
+
+
+def test_a_changed_annotation_changes_the_fingerprint_of_its_image_alone(tmp_path):
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 200, "height": 100} for n in range(3)]
+    annotations = [{"id": n, "image_id": n, "category_id": 3, "bbox": [1, 2, 30, 40]} for n in range(3)]
+
+    def prints():
+        files = {"c.json": coco(images=images, annotations=annotations)}
+        stage = source(tmp_path, "c.json", files)
+        return [stage.fingerprint(ImageRef(f"{n}.jpg", f"{n}.jpg")) for n in range(3)]
+
+    before = prints()
+    annotations[1]["bbox"] = [1, 2, 31, 40]
+    after = prints()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+    assert len(set(before)) == 3
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path, cache, monkeypatch):
+    path, files = annotated.WRITTEN["coco"]
+    memory = source(tmp_path, path, files).survey([ImageRef(KEY, KEY)]).memory
+    monkeypatch.setattr("maskmill_plugins._shared.annotations.index._make", None)
+    assert boxes(source(tmp_path, path, {})) == list(BOXES.values())
+    worker = source(tmp_path, path, {"instances.json": "{gone"})
+    worker.recall(memory)
+    assert boxes(worker) == list(BOXES.values())
+
+
+def test_the_index_of_an_earlier_state_is_removed(tmp_path, cache):
+    for size in range(3):
+        annotations = coco()["annotations"][:size]
+        assert len(boxes(source(tmp_path, "c.json", {"c.json": coco(annotations=annotations)}))) == size
+    assert len(list(cache.glob("*.sqlite"))) == 1
+
+
+def test_annotations_that_another_run_read_anew_are_not_mixed_with_those_of_before(tmp_path):
+    memory = source(tmp_path, "c.json", {"c.json": coco()}).survey([ImageRef(KEY, KEY)]).memory
+    source(tmp_path, "c.json", {"c.json": coco(annotations=[])}).open()
+    late = source(tmp_path, "c.json", {})
+    late.recall(memory)
+    with pytest.raises(PipelineError, match="changed while it was in use; run again"):
+        late.open()
+
+
+def test_a_label_file_that_changes_is_noticed(tmp_path):
+    path, files = annotated.WRITTEN["yolo data.yaml"]
+    assert len(boxes(source(tmp_path, path, files))) == 2
+    (tmp_path / "labels/train/猫 1.txt").write_text("0 0.5 0.5 0.1 0.1", encoding="utf-8")
+    assert len(boxes(source(tmp_path, path, {}))) == 1
+
+
+def test_units_are_those_of_the_format(tmp_path):
+    assert "is for jsonl and csv" in told(source(tmp_path, *annotated.WRITTEN["coco"], units="relative"))
+
+
+# --- COCO
+
+
+def test_an_annotation_without_a_usable_box_has_that_of_its_region(tmp_path):
+    array = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    array[20:40, 10:30] = 1
+    rle = coco_mask.encode(array)
+    packed = {"size": rle["size"], "counts": rle["counts"].decode()}
+    plain = {"size": [HEIGHT, WIDTH], "counts": [10 * HEIGHT + 20, *[20, 80] * 19, 20, 40 + 80 + 169 * HEIGHT - 60]}
+    plain["counts"][-1] = HEIGHT * WIDTH - sum(plain["counts"][:-1])
+    polygons = [[10, 20, 30, 20, 30, 30], [10, 30, 20, 40, 15, 40]]
+    for number, found in enumerate((packed, plain, polygons)):
+        for box in ({}, {"bbox": []}, {"bbox": None}, {"bbox": [0, 0, 0, 0]}):
+            stage = source(tmp_path, "c.json", {"c.json": region(segmentation=found, **box)})
+            assert (number, told(stage)) == (number, "")
+            assert boxes(stage) == [CAT]
+
+
+def test_crowd_regions_are_asked_for_only_if_so_wanted(tmp_path):
+    document = region(bbox=[10, 20, 20, 20], iscrowd=1)
+    assert source(tmp_path, "c.json", {"c.json": document}).prompts(picture()) == []
+    assert boxes(source(tmp_path, "c.json", {"c.json": document}, crowd="prompt")) == [CAT]
+
+
+def test_annotations_may_come_before_images_and_categories(tmp_path):
+    document = coco()
+    turned = {key: document[key] for key in reversed(document)}
+    assert boxes(source(tmp_path, "c.json", {"c.json": turned})) == list(BOXES.values())
+
+
+def test_without_categories_the_number_is_the_label(tmp_path):
+    found = source(tmp_path, "c.json", {"c.json": coco(categories=[])}).prompts(picture())
+    assert [prompt.label for prompt in found] == ["3", "4"]
+
+
+def test_results_of_a_detector_are_read_if_they_name_their_images(tmp_path):
+    results = [
+        {"image_id": 1, "file_name": KEY, "category_id": 3, "bbox": [10, 20, 20, 20], "score": 0.5},
+        {"image_id": "other", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.25},
+        {"image_id": 1, "file_name": KEY, "category_id": 1, "bbox": [50, 60, 20, 20], "score": 1},
+    ]
+    stage = source(tmp_path, "results.json", {"results.json": results})
+    assert told(stage) == ""
+    assert boxes(stage) == list(BOXES.values())
+    assert [(prompt.label, prompt.score, prompt.ref) for prompt in stage.prompts(picture())] == [
+        ("3", 0.5, "result 1"),
+        ("1", 1.0, "result 3"),
+    ]
+    assert boxes(stage, picture("sub/other.png")) == [(1, 2, 4, 6)]
+
+
+def test_a_large_file_is_read_in_pieces(tmp_path):
+    items = [{"id": n, "note": "é" * (n % 700), "nested": [[n, {"a": "]}"}]]} for n in range(5000)]
+    text = json.dumps({"info": {"x": 1}, "annotations": items, "end": 12345}, ensure_ascii=False, indent=1)
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    members = list(JsonStream(tmp_path / "a.json").members())
+    assert members[0] == ("info", -1, {"x": 1})
+    assert [item for key, _, item in members if key == "annotations"] == items
+    assert members[-1] == ("end", -1, 12345)
+
+
+# --- YOLO
+
+
+@pytest.mark.parametrize(
+    ("line", "box", "score"),
+    [
+        ("0 0.1 0.3 0.1 0.2 0.87", CAT, 0.87),
+        ("0 0.05 0.2 0.15 0.2 0.15 0.4 0.05 0.4", CAT, None),
+        ("0 0.05 0.2 0.15 0.2 0.15 0.4", CAT, None),
+        ("0 0.05 0.2 0.15 0.2 0.15 0.4 0.5", CAT, 0.5),
+        ("0.0\t0.1  0.3 0.1 0.2\r", CAT, None),
+        ("0 0.0 0.5 0.2 1.0", (0, 0, 20, 100), None),
+        ("0 0.9 0.5 0.205 1.005", (159.5, 0, 200, 100), None),
+    ],
+    ids=["score", "oriented", "polygon", "polygon with score", "spaces", "over the edge", "rounding"],
+)
+def test_lines_of_yolo(tmp_path, line, box, score):
+    stage = source(tmp_path, "y", {"y/猫 1.txt": line + "\n\n"})
+    assert told(stage) == ""
+    (prompt,) = stage.prompts(picture())
+    assert prompt.box.xyxy == pytest.approx(box)
+    assert (prompt.score, prompt.label, prompt.ref) == (score, "0", "line 1")
+
+
+def test_pose_lines_are_boxes_where_the_settings_say_so(tmp_path):
+    files = dict(annotated.WRITTEN["yolo data.yaml"][1])
+    files["data.yaml"] += "kpt_shape: [2, 3]\n"
+    files["labels/train/猫 1.txt"] = "0 0.1 0.3 0.1 0.2 0.9 0.9 2 0.8 0.8 1\n"
+    assert boxes(source(tmp_path, "data.yaml", files)) == [CAT]
+
+
+def test_labels_of_several_splits_are_told_apart(tmp_path):
+    files = {"labels/train/a.txt": "0 0.1 0.3 0.1 0.2", "labels/val/a.txt": "0 0.3 0.7 0.1 0.2"}
+    stage = source(tmp_path, ".", files, format="yolo")
+    assert boxes(stage, picture("train/a.png")) == [CAT]
+    assert boxes(stage, picture("images/val/a.jpg")) == [PERSON]
+    with pytest.raises(PromptError, match="several of its images fit equally well: images/train/a, images/val/a"):
+        stage.prompts(picture("a.jpg"))
+
+
+# --- VOC, LabelMe
+
+
+def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path):
+    box = "<object><name>x</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>200</xmax><ymax>1</ymax></bndbox></object>"
+    stage = source(tmp_path, "a.xml", {"a.xml": voc(box)})
+    assert boxes(stage) == [(0, 0, 200, 1)]
+
+
+def test_parts_of_voc_objects_are_no_objects(tmp_path):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    stage = source(tmp_path, "a.xml", {"a.xml": voc().replace("</name><diff", f"</name>{part}<diff", 1)})
+    assert boxes(stage) == list(BOXES.values())
+
+
+def test_a_size_of_zero_is_no_size(tmp_path):
+    stage = source(tmp_path, "a.xml", {"a.xml": voc(size="<size><width>0</width><height>0</height></size>")})
+    assert boxes(stage, picture(height=300, width=400)) == list(BOXES.values())
+
+
+def test_shapes_of_labelme(tmp_path):
+    shapes = [
+        {"label": "dot", "points": [[15.5, 25]], "shape_type": "point"},
+        {"label": "ring", "points": [[20, 30], [23, 34]], "shape_type": "circle"},
+        {"label": "cut", "points": [[10, 20], [30, 40]], "shape_type": "mask", "mask": "iVBORw0KGgo"},
+    ]
+    dot, ring, cut = source(tmp_path, "a.json", {"a.json": labelme(shapes, imageData="A" * 3_000_000)}).prompts(
+        picture()
+    )
+    assert (dot.points, dot.box) == ((Point(15.5, 25),), None)
+    assert ring.box.xyxy == (15, 25, 25, 35)
+    assert cut.box.xyxy == CAT
+
+
+def test_paths_of_labelme_may_lead_out_of_its_folder(tmp_path):
+    stage = source(tmp_path, "json", {"json/a.json": labelme(imagePath="..\\images\\猫 1.jpg")})
+    assert boxes(stage, picture("images/猫 1.jpg")) == list(BOXES.values())
