@@ -116,11 +116,12 @@ def kind_of(prompt: Prompt | None) -> str:
 
 def _mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
     box = mask.box
+    asked = next((raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt)  # filters may relabel it
     return {
         "number": mask.index,
         "label": mask.label,
         "kept": mask.kept,
-        "prompt": result.prompts.index(mask.prompt) if mask.prompt in result.prompts else None,
+        "prompt": result.prompts.index(asked) if asked in result.prompts else None,
         "score": mask.score,
         "stability": mask.stability,
         "area": mask.area,
@@ -195,7 +196,7 @@ def _prompt_lines(prompts: list[Mapping[str, Any]]) -> Iterator[str]:
     for number, prompt in enumerate(prompts):
         given = {name: prompt[name] for name in ("box", "points", "text", "score", "pick") if name in prompt}
         origin = f" from {prompt['source']}" if "source" in prompt else ""
-        ref = f", {prompt['ref']} there" if "ref" in prompt else ""
+        ref = f", there {prompt['ref']}" if "ref" in prompt else ""
         label = f" {prompt['label']!r}" if "label" in prompt else ""
         yield f"prompt {number}{label}: {prompt['kind']}{origin}{ref}" + (f" ({_shown(given)})" if given else "")
 

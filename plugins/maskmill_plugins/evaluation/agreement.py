@@ -70,8 +70,8 @@ def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[Pair]:
 
 
 def _asked(mask: Mask) -> Any:
-    """What was asked, whoever asked it and however sure they were."""
-    return None if mask.prompt is None else replace(mask.prompt, source=None, score=None)
+    """What was asked, whoever asked it, however sure they were, and whatever a filter called it."""
+    return None if mask.prompt is None else replace(mask.prompt, label=None, source=None, score=None)
 
 
 def _single(keys: Sequence[Any], number: int) -> Any:

@@ -155,7 +155,7 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
                 continue
             masks = visible(result.kept, image)
             scored = score(row.key, masks, image, truth.kind, found.by_class)
-            if scored.iou is not None:
+            if scored.iou is not None and scored.iou < 1:
                 worst.add(scored.iou, row.key)
         found.images += 1
         found.tallies.add(scored)

@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from maskmill import Mask
+from maskmill import Mask, Prompt
 from maskmill.explaining import kind_of
 
 from .boundary import boundary_f
 from .pairing import How, by_key, greedy
 from .truth import Kind, TrueImage, TrueObject
+
+#: IoU of a prompt's box with the object's from which on the prompt may be about it.
+SAME_BOX = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ def visible(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
 def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
     """Score one image.
 
-    First each mask answers the object whose id its prompt's `ref` is; then, among the rest, the pair that
+    First each mask answers the object whose id its prompt's `ref` is, if the prompt lies on it (ids of two
+    files may be equal by chance); then, among the rest, the pair that
     overlaps most, and so on (greedily), of the same class if classes count.
 
     Args:
@@ -85,7 +89,8 @@ def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_clas
     overlap = overlaps(masks, objects, image, kind)
     pairs: dict[int, tuple[int, How]] = {}
     for n, m in by_key(objects, masks, lambda true: true.ref, lambda mask: mask.prompt.ref if mask.prompt else None):
-        pairs[n] = (m, "id")
+        if _lies_on(masks[m].prompt, objects[n]):
+            pairs[n] = (m, "id")
     allowed = np.ones(overlap.shape, np.bool_)
     if by_class:
         allowed = np.array([[mask.label == true.label for true in objects] for mask in masks], np.bool_).reshape(
@@ -99,6 +104,19 @@ def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_clas
     taken = {m for m, _ in pairs.values()}
     extra = [mask for number, mask in enumerate(masks) if number not in taken]
     return ImageScore(key, image.name, scores, len(extra) - _in_crowds(extra, image, kind))
+
+
+def _lies_on(prompt: Prompt | None, true: TrueObject) -> bool:
+    """Whether a prompt may be about this object: its box is about the object's, its points lie inside that."""
+    if prompt is None:
+        return False
+    x, y, width, height = true.box
+    if prompt.box is not None:
+        box = prompt.box
+        mine = [[box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1]]
+        return bool(coco_mask.iou(np.array(mine), np.array([true.box], np.float64), [0])[0, 0] >= SAME_BOX)
+    ons = [point for point in prompt.points if point.label]
+    return all(x - 1 <= point.x <= x + width + 1 and y - 1 <= point.y <= y + height + 1 for point in ons)
 
 
 def missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from maskmill import Mask, PipelineError, Problem
+from maskmill import Mask, PipelineError, Problem, Prompt
 from maskmill.runs import nearest
 
 #: COCO's limits of small and medium objects, in pixels (https://cocodataset.org/#detection-eval).
@@ -20,7 +20,7 @@ class TrueObject:
     """One object of the truth.
 
     Attributes:
-        ref: its id in the file, as text.
+        ref: its id in the file, as text; None where objects have no ids of their own.
         label: its class.
         counts: COCO's compressed run-length counts of its pixels; of its box if only boxes are known.
         box: x, y, width, height in pixels.
@@ -28,7 +28,7 @@ class TrueObject:
         crowd: a region of many objects, which counts neither as found nor as missed.
     """
 
-    ref: str
+    ref: str | None
     label: str
     counts: str
     box: tuple[float, float, float, float]
@@ -58,8 +58,8 @@ class TrueImage:
     void: str | None = None
 
     def mask(self, true: TrueObject) -> Mask:
-        """The pixels of one of its objects."""
-        return Mask(self.size, true.counts)
+        """The pixels of one of its objects, with its label."""
+        return Mask(self.size, true.counts, prompt=Prompt(text=true.label or "object", label=true.label or None))
 
 
 @dataclass(frozen=True)

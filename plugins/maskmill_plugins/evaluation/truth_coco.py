@@ -39,9 +39,9 @@ def read_coco_truth(path: Path) -> Truth:
             boxes_only += 1
             continue
         true = _object(path, place, entry, images[entry["image_id"]], labels, with_pixels)
-        if true.ref in seen:
-            raise wrong(path, place, f"the id {true.ref} is given twice")
-        seen.add(true.ref)
+        if (ref := str(entry["id"])) in seen:
+            raise wrong(path, place, f"the id {ref} is given twice")
+        seen.add(ref)
         objects[entry["image_id"]].append(true)
     by_name = {image.name: replace(image, objects=tuple(objects[key])) for key, image in images.items()}
     warnings = [f"{boxes_only} annotations without a segmentation are passed over"] if boxes_only else []

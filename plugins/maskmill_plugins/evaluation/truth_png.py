@@ -38,14 +38,15 @@ VOC = (
     "train",
     "tvmonitor",
 )
-OBJECTS, CLASSES, NAMES = "SegmentationObject", "SegmentationClass", "labels.txt"
+OBJECTS, CLASSES = "SegmentationObject", "SegmentationClass"
+NAMES = ("labels.txt", "class_names.txt")
 
 
 def read_png_truth(folder: Path) -> Truth:
     """Read `SegmentationObject` and, where there is one, `SegmentationClass`; or a folder of object maps alone.
 
-    A value of a class map is a number from 1 on: of the names in `labels.txt`, one a line (a first line
-    `background` or `__ignore__` does not count), else of VOC's. Without class maps every object is an
+    A value of a class map is a number from 1 on: of the names in `labels.txt` or `class_names.txt`, one a
+    line (`_background_` and `__ignore__` do not count), else of VOC's. Without class maps every object is an
     `object`.
 
     Raises:
@@ -53,7 +54,7 @@ def read_png_truth(folder: Path) -> Truth:
     """
     objects = folder / OBJECTS if (folder / OBJECTS).is_dir() else folder
     classes = folder / CLASSES if objects != folder and (folder / CLASSES).is_dir() else None
-    names = _names(folder / NAMES)
+    names = next((_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
     images: dict[str, TrueImage] = {}
     for path in sorted(objects.rglob("*.png")):
         name = path.relative_to(objects).as_posix()
@@ -66,8 +67,6 @@ def read_png_truth(folder: Path) -> Truth:
 
 
 def _names(path: Path) -> list[str]:
-    if not path.is_file():
-        return list(VOC)
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     return [line for line in lines if line not in ("background", "_background_", "__ignore__")]
 
@@ -98,7 +97,7 @@ def _object(
     mask = Mask.from_array(pixels)
     box = mask.box
     assert box is not None, "it has pixels"
-    return TrueObject(str(number), label, mask.counts, (box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1), mask.area)
+    return TrueObject(None, label, mask.counts, (box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1), mask.area)
 
 
 def _pixels(path: Path) -> npt.NDArray[Any]:
