@@ -26,12 +26,16 @@ class Precision:
     Args:
         truth: what they are held against.
         by_class: False takes all classes for one.
+
+    Attributes:
+        unknown: labels of masks that are no class of the truth, with how often; such masks count for none.
     """
 
     def __init__(self, truth: Truth, by_class: bool) -> None:
         self._truth = truth
         self._by_class = by_class
         self._categories = {label: number for number, label in enumerate(truth.labels, start=1)}
+        self._numbers = {name: number for number, name in enumerate(truth.images, start=1)}
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
@@ -39,7 +43,7 @@ class Precision:
 
     def add(self, image: TrueImage, masks: Sequence[Mask]) -> None:
         """One image with the masks found in it; none, if it failed."""
-        number = len(self._images) + 1
+        number = self._numbers[image.name]
         height, width = image.size
         self._images.append({"id": number, "height": height, "width": width})
         for true in image.objects:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from .truth import TrueImage, TrueObject, Truth, number, wrong
@@ -43,7 +44,9 @@ def read_coco_truth(path: Path) -> Truth:
             raise wrong(path, place, f"the id {ref} is given twice")
         seen.add(ref)
         objects[entry["image_id"]].append(true)
-    by_name = {image.name: replace(image, objects=tuple(objects[key])) for key, image in images.items()}
+    # By their ids: among masks of one score that is the order in which pycocotools takes images.
+    order = sorted(images, key=lambda key: (isinstance(key, str), key))
+    by_name = {images[key].name: replace(images[key], objects=tuple(objects[key])) for key in order}
     warnings = [f"{boxes_only} annotations without a segmentation are passed over"] if boxes_only else []
     return Truth(path, "mask" if with_pixels else "box", by_name, list(labels.values()), warnings)
 
@@ -152,7 +155,7 @@ def _counts(path: Path, place: str, shape: Any, height: int, width: int) -> str:
 
 
 def _box_counts(box: list[float], height: int, width: int) -> str:
-    rle = coco_mask.frPyObjects([[float(value) for value in box]], height, width)[0]
+    rle = coco_mask.frPyObjects(np.array([box], np.float64), height, width)[0]
     return bytes(rle["counts"]).decode("ascii")
 
 
