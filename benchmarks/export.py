@@ -56,7 +56,9 @@ def make(folder: Path, first: int, last: int) -> None:
             key, masks = f"{number // 1000:03}/{number:06}.jpg", sets[number % KINDS]
             prompts = tuple(mask.prompt for mask in masks if mask.prompt)
             provenance = {"fingerprint": FINGERPRINT, "backend": "none", "versions": {}}
-            store_result(folder, ImageResult(key, "done", SIZE, f"{number:064x}", prompts, masks, provenance=provenance))
+            store_result(
+                folder, ImageResult(key, "done", SIZE, f"{number:064x}", prompts, masks, provenance=provenance)
+            )
             ledger.record(Row(key, "done", FINGERPRINT, 1, 1, 1, 0.1, 0))
         ledger.set_meta("masks", "0")
     (folder / "run.json").write_text(json.dumps({**about, "outcome": "finished"}), encoding="utf-8")

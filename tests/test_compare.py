@@ -162,7 +162,7 @@ def test_real_photos_and_a_real_backend(tmp_path, capsys):
         "backend: grabcut\noutput: out\nrun: {engine: inline}\n",
         encoding="utf-8",
     )
-    code, out, _ = told(capsys, "compare", tmp_path / "p.yaml", "--vary", "backend.max_side=128,256")
+    code, _, _ = told(capsys, "compare", tmp_path / "p.yaml", "--vary", "backend.max_side=128,256")
     assert code == 0
     found = numbers(tmp_path / "out-compared" / "comparison")
     assert sorted(path.name for path in (tmp_path / "out-compared").iterdir()) == ["128", "256", "comparison"]
@@ -210,7 +210,10 @@ def box(x, **more):
 
 
 def test_equal_prompts_pair_masks_even_if_they_lie_apart():
-    a, b = [mask(0, box(0, source="file")), mask(30, box(30))], [mask(31, box(30, score=0.5)), mask(45, box(0, label="x"))]
+    a, b = (
+        [mask(0, box(0, source="file")), mask(30, box(30))],
+        [mask(31, box(30, score=0.5)), mask(45, box(0, label="x"))],
+    )
     pairs = {(pair.a, pair.b): pair for pair in pair_masks(a, b)}
     assert set(pairs) == {(0, 1), (1, 0)}
     assert pairs[0, 1].iou == 0
@@ -227,7 +230,10 @@ def test_several_masks_of_one_prompt_are_paired_by_overlap():
 def test_without_prompts_what_overlaps_most_is_a_pair():
     a, b = [mask(0), mask(20)], [mask(5), mask(20), mask(19)]
     pairs = pair_masks(a, b)
-    assert [(pair.a, pair.b, pair.identical, pair.by_prompt) for pair in pairs] == [(0, 0, False, False), (1, 1, True, False)]
+    assert [(pair.a, pair.b, pair.identical, pair.by_prompt) for pair in pairs] == [
+        (0, 0, False, False),
+        (1, 1, True, False),
+    ]
     assert pair_masks([], b) == pair_masks(a, []) == []
 
 

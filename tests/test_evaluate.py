@@ -182,7 +182,11 @@ def test_ids_pair_a_mask_with_its_object_and_kinds_of_prompt_are_told_apart(kind
     objects = [annotation(7, 0, [2, 0, 36, 30]), annotation(8, 0, [40, 12, 18, 18]), annotation(9, 0, CAT, 2)]
     found, _ = evaluated(capsys, kinds, coco(tmp_path / "t.json", objects), tmp_path / "e")
     assert found["all"]["matched_by"] == {"id": 2, "overlap": 1, "missed": 0}
-    assert {name: row["objects"] for name, row in found["by_prompt"].items()} == {"box": 1, "points": 1, "box+points": 1}
+    assert {name: row["objects"] for name, row in found["by_prompt"].items()} == {
+        "box": 1,
+        "points": 1,
+        "box+points": 1,
+    }
     assert found["by_prompt"]["box"]["mean_iou"] == pytest.approx(34 / 38)
     disc = sum((x + 0.5 - 50) ** 2 + (y + 0.5 - 20) ** 2 <= 9 for x in range(60) for y in range(40))
     assert found["by_prompt"]["points"]["mean_iou"] == pytest.approx(disc / 18**2)
@@ -258,8 +262,12 @@ def test_indexed_png_files_are_a_truth_and_nothing_is_known_of_the_void(output, 
     assert found["all"]["matched_by"]["id"] == 0
     assert found["only_in_run"]["count"] == 4
     voc(tmp_path / "alone", "a.png", objects)
-    found, _ = evaluated(capsys, output, tmp_path / "alone" / "SegmentationObject", tmp_path / "f", "--one-class")
+    found, out = evaluated(capsys, output, tmp_path / "alone" / "SegmentationObject", tmp_path / "f")
     assert found["all"]["mean_iou"] == 1
+    assert "classes do not count" in out
+    found, out = evaluated(capsys, output, tmp_path / "alone", tmp_path / "f", "--by-class")
+    assert found["all"]["mean_iou"] == 0
+    assert found["unknown_labels"] == {"thing": 1, "猫": 1}
 
 
 def test_the_worst_images_are_shown_side_by_side(output, tmp_path, capsys):

@@ -104,11 +104,13 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         raise OutputError(f"another export is writing into '{folder}'") from None
     except OSError as error:
         raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
+    failed = True
     try:
         yield
+        failed = False
     finally:
         lock.release()
-        if all(path.name in (LOCK, JOURNAL) for path in folder.iterdir()):  # it failed before the first file
+        if failed and all(path.name in (LOCK, JOURNAL) for path in folder.iterdir()):  # before its first file
             shutil.rmtree(folder)
 
 

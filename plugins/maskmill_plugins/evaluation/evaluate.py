@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,11 +120,9 @@ def pair_up(run: Run, truth: Truth, found: Evaluation | None = None) -> dict[str
     return pairs
 
 
-def has_labels(run: Run, keys: Mapping[str, TrueImage]) -> bool:
-    """Whether any mask of these images has a label; most often the first image says so."""
-    return any(
-        mask.label is not None for row in run.rows(("done",)) if row.key in keys for mask in run.result(row).kept
-    )
+def has_labels(run: Run, keys: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+    """Whether any mask of these images has one of these labels; most often the first image says so."""
+    return any(mask.label in labels for row in run.rows(("done",)) if row.key in keys for mask in run.result(row).kept)
 
 
 def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation:
@@ -133,12 +131,12 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     Args:
         run: the run.
         truth: the truth.
-        by_class: whether a mask has to be of its object's class; None: if any mask has a label.
+        by_class: whether a mask has to be of its object's class; None: if any mask has a class of the truth.
     """
     found = Evaluation(truth, True if by_class is None else by_class)
     pairs = pair_up(run, truth, found)
     if by_class is None:
-        found.by_class = _labelled(run, pairs)
+        found.by_class = _labelled(run, pairs, set(truth.labels))
     precision, worst = Precision(truth, found.by_class), Worst()
     for row in run.rows():
         if (image := pairs.get(row.key)) is None:
@@ -164,9 +162,9 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     return found
 
 
-def _labelled(run: Run, pairs: Mapping[str, TrueImage]) -> bool:
+def _labelled(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
     try:
-        return has_labels(run, pairs)
+        return has_labels(run, pairs, labels)
     except OutputError:  # a damaged result; the evaluation itself says which
         return True
 

@@ -27,7 +27,7 @@ MOST_ROWS = 30
 @click.option(
     "--by-class/--one-class",
     default=None,
-    help="Whether a mask must have its object's class; left out: if any mask has a label.",
+    help="Whether a mask must have its object's class; left out: if any mask has a class of the truth.",
 )
 @IMAGES
 def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | None, images: Path | None) -> int:
