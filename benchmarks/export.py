@@ -3,8 +3,9 @@
     python benchmarks/export.py --images 1000 --images 10000
 
 Makes a run of so many images, each of 480 × 640 pixels with ten ragged masks, without images or a model:
-results and ledger alone, as a run leaves them. Then exports it, merges its two halves and evaluates it
-against its own COCO file, each in a process of its own, and prints seconds and peak memory.
+results and ledger alone, as a run leaves them. Then merges its two halves, exports that, evaluates it
+against its own masks as polygons, and compares it with itself; each in a process of its own. Prints seconds
+and the peak memory of the largest process. `--skip png` leaves out the steps that have it in their names.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def measured(*arguments: object) -> tuple[float, float]:
 @click.command()
 @click.option("--images", "counts", type=int, multiple=True, default=(1000, 10_000), show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to make them, instead of the temporary folder.")
-def main(counts: tuple[int, ...], folder: Path | None) -> None:
+@click.option("--skip", "skipped", multiple=True, metavar="TEXT", help="Leave out steps with this in their names.")
+def main(counts: tuple[int, ...], folder: Path | None, skipped: tuple[str, ...]) -> None:
     """Measure."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     click.echo(f"{platform.platform()}, {os.cpu_count()} cores, load {load:.1f}")
@@ -95,19 +97,23 @@ def main(counts: tuple[int, ...], folder: Path | None) -> None:
             make(root / "one", 0, count // 2)
             make(root / "two", count // 2, count)
             whole = root / "whole"
+            polygons = ("export", whole, "--to", "coco", "-q")
             steps = {
                 "merge": ("merge", root / "one", root / "two", "-o", whole),
                 "export --to coco": ("export", whole, "--to", "coco", "-q"),
+                "export --to coco, polygons": (*polygons, "--set", "format=polygons", "-o", root / "truth"),
                 "export --to png, 1 job": ("export", whole, "--to", "png", "-q", "-j", 1, "-o", root / "png1"),
                 "export --to png, 2 jobs": ("export", whole, "--to", "png", "-q", "-j", 2, "-o", root / "png2"),
                 "explain": ("explain", whole, "000/000007.jpg"),
                 "compare": ("compare", whole, whole),
-                "evaluate": ("evaluate", whole, "--truth", whole / "exports" / "coco" / "instances.json"),
+                "evaluate": ("evaluate", whole, "--truth", root / "truth" / "instances.json"),
             }
             click.echo(f"{count:,} images, {count * MASKS:,} masks")
             for name, arguments in steps.items():
+                if any(part in name for part in skipped):
+                    continue
                 seconds, peak = measured(*arguments)
-                click.echo(f"  {name:24} {seconds:7.1f} s {peak:6.0f} MiB")
+                click.echo(f"  {name:27} {seconds:7.1f} s {peak:6.0f} MiB")
 
 
 if __name__ == "__main__":
