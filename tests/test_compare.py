@@ -112,7 +112,7 @@ def test_other_statuses_and_images_that_only_one_has_are_counted(file, runs, tmp
     found = numbers(tmp_path / "c")
     assert found["statuses"] == [{"a": "done", "b": "done", "images": 3}, {"a": "done", "b": "failed", "images": 1}]
     assert found["only_in_a"] == {"count": 1, "names": ["a.png"]}
-    assert "1 images are done in one and failed in failing" in out
+    assert "done in one and failed in failing: 1" in out
 
 
 def test_masks_without_a_partner_count_against_the_agreement(file, runs, tmp_path, capsys):
@@ -127,7 +127,7 @@ def test_masks_without_a_partner_count_against_the_agreement(file, runs, tmp_pat
 def test_more_than_two_are_each_compared_with_the_first(runs, tmp_path, capsys):
     out = compared(capsys, *runs, runs[0].parent / "one", "-o", tmp_path / "c")
     assert (numbers(tmp_path / "c" / "01")["images"], numbers(tmp_path / "c" / "02")["mean_agreement"]) == (5, 1)
-    assert out.count("images that both finished") == 2
+    assert out.count("images that both finished: 5") == 2
 
 
 def test_runs_over_other_images_are_refused(runs, tmp_path, capsys):
@@ -174,7 +174,7 @@ def test_failed_images_of_a_varied_run_decide_the_exit_code(file, tmp_path, caps
     given = ["--vary", "backend.fail=false,true", "--set", "backend.use=moved", "--limit", "5", "-o", tmp_path / "v"]
     code, out, _ = told(capsys, "compare", file, *given)
     assert code == 1
-    assert "1 images are done in false and failed in true" in out
+    assert "done in false and failed in true: 1" in out
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_failed_images_count_as_missed_and_are_named(tmp_path, capsys):
     assert found["images"] == 5
     assert found["all"]["matched_by"] == {"id": 0, "overlap": 4, "missed": 3}
     assert found["coco"]["AR100"] < 0.6
-    assert "1 images failed in the run; their objects count as missed: a.png" in out
+    assert "images that failed in the run, whose objects count as missed: 1 (a.png)" in out
 
 
 def test_images_without_a_partner_are_named_on_both_sides_and_do_not_count(output, tmp_path, capsys):

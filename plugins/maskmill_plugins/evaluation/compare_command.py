@@ -141,18 +141,18 @@ def said(found: Comparison) -> list[str]:
     """What was compared and what was not, in sentences."""
     identical = found.identical_images
     told = [
-        f"{found.images} images that both finished; in {identical} of them all masks are the same bit for bit",
-        f"{len(found.ious)} pairs of masks, {found.by_prompt} by equal prompts, the others by overlap;"
-        f" {found.identical} are the same bit for bit",
+        f"images that both finished: {found.images}, in {identical} of them all masks are the same bit for bit",
+        f"pairs of masks: {len(found.ious)} ({found.by_prompt} by equal prompts,"
+        f" {len(found.ious) - found.by_prompt} by overlap), {found.identical} of them the same bit for bit",
     ]
     for (a, b), count in sorted(found.statuses.items()):
         if a != b:
-            told.append(f"{count} images are {a} in {found.a.name} and {b} in {found.b.name}")
+            told.append(f"{a} in {found.a.name} and {b} in {found.b.name}: {count}")
     for names, side in zip(found.only, (found.a, found.b), strict=True):
         if names.count:
-            told.append(f"{names.count} images only in {side.name}: {', '.join(names.first[:SHOWN])}")
+            told.append(f"only in {side.name}: {names.count} ({', '.join(names.first[:SHOWN])})")
     if found.troubles.count:
-        told.append(f"{found.troubles.count} images could not be compared: {'; '.join(found.troubles.first[:SHOWN])}")
+        told.append(f"could not be compared: {found.troubles.count} ({'; '.join(found.troubles.first[:SHOWN])})")
     return told
 
 

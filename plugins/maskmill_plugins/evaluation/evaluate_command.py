@@ -86,10 +86,10 @@ def said(found: Evaluation) -> list[str]:
     if found.truth.kind == "box":
         lines.append("the truth has boxes only: the boxes of the masks were compared, and there is no boundary F")
     lines += list(found.truth.warnings)
-    lines += _told("images failed in the run; their objects count as missed", found.failed)
-    lines += _told("images could not be evaluated, and do not count", found.troubles)
-    lines += _told("images of the run are not in the truth, and do not count", found.only_in_run)
-    lines += _told("images of the truth are not in the run, and do not count", found.only_in_truth)
+    lines += _told("images that failed in the run, whose objects count as missed", found.failed)
+    lines += _told("images that could not be evaluated, and do not count", found.troubles)
+    lines += _told("images of the run that the truth does not name, and that do not count", found.only_in_run)
+    lines += _told("images of the truth that the run does not have, and that do not count", found.only_in_truth)
     if unknown := found.unknown_labels:
         listed = ", ".join(f"{label or '(none)'} ({count})" for label, count in sorted(unknown.items()))
         lines.append(f"masks with labels that the truth does not know count for no class: {listed}")
@@ -100,7 +100,7 @@ def _told(what: str, names: Names) -> list[str]:
     if not names.count:
         return []
     more = f" and {names.count - SHOWN} more" if names.count > SHOWN else ""
-    return [f"{names.count} {what}: {', '.join(names.first[:SHOWN])}{more}"]
+    return [f"{what}: {names.count} ({', '.join(names.first[:SHOWN])}{more})"]
 
 
 def tables_of(found: Evaluation) -> Sequence[Table]:
