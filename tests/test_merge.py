@@ -54,6 +54,22 @@ def test_status_and_explain_read_it(shards, tmp_path, capsys):
     assert "fill-1" in out
 
 
+def test_it_is_evaluated_and_compared_as_the_undivided_run(shards, tmp_path, capsys):
+    _, whole, one, two = shards
+    merge([one, two], tmp_path / "m")
+    found = []
+    for output, folder in ((whole, tmp_path / "e"), (tmp_path / "m", tmp_path / "f")):
+        truth = whole / "coco" / "instances.json"
+        assert told(capsys, "evaluate", output, "--truth", truth, "-o", folder)[0] == 0
+        found.append(json.loads((folder / "evaluation.json").read_bytes()))
+    assert found[0]["coco"] == found[1]["coco"]
+    assert found[0]["all"] == found[1]["all"]
+    assert found[1]["all"]["mean_iou"] == 1
+    code, out, _ = told(capsys, "compare", whole, tmp_path / "m")
+    assert code == 0
+    assert "images that both finished: 5, in 5 of them all masks are the same" in out
+
+
 def test_a_run_does_not_go_on_in_it(shards, tmp_path, capsys):
     file, _, one, two = shards
     merge([one, two], tmp_path / "m")
