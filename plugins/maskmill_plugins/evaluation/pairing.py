@@ -22,14 +22,16 @@ def greedy(
         overlap: float64 (rows, columns).
         allowed: which pairs may be, bool of the same shape; None: all.
     """
-    free = overlap.copy()
-    if allowed is not None:
-        free[~allowed] = 0
+    rows, columns = np.nonzero(overlap if allowed is None else np.where(allowed, overlap, 0))
+    values = overlap[rows, columns]
+    taken: tuple[set[int], set[int]] = (set(), set())
     pairs = []
-    while free.size and (best := float(free.max())) > 0:
-        row, column = (int(index) for index in np.unravel_index(np.argmax(free), free.shape))
-        pairs.append((row, column, best))
-        free[row] = free[:, column] = 0
+    for index in np.argsort(-values, kind="stable"):
+        row, column = int(rows[index]), int(columns[index])
+        if row not in taken[0] and column not in taken[1]:
+            taken[0].add(row)
+            taken[1].add(column)
+            pairs.append((row, column, float(values[index])))
     return pairs
 
 
