@@ -1,5 +1,6 @@
 """The source qwen by itself: coordinates of every family and shape, options, labels, the key, the network."""
 
+import hashlib
 import io
 import json
 import re
@@ -243,6 +244,20 @@ def test_a_truncated_reply_keeps_what_is_complete_and_says_so(wire, qwen):
         found = qwen().prompts(image())
     assert len(found) == 1
     assert "truncated" in json.dumps(notes)
+
+
+def test_the_raw_reply_is_noted_by_its_hash_also_when_it_comes_from_disk(wire, qwen):
+    text = '```json\n[{"bbox_2d": [0, 0, 500, 500], "label": "车辆"}]\n```'
+    wire.script([], Act(text))
+    seen = []
+    for _ in range(2):
+        notes = {}
+        with collecting(notes):
+            qwen(find=["车辆"]).prompts(image())
+        seen.append(notes["answers"])
+    assert len(wire.calls) == 1
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert seen[0] == seen[1] == [{"asked": "车辆", "found": 1, "reply_sha256": digest}]
 
 
 def test_an_answer_is_asked_for_once_more_in_other_words(wire, qwen):

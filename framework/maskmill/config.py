@@ -23,6 +23,7 @@ from .lookup import read_file
 from .messages import findings, found, nearest
 from .overrides import override
 from .plugins import Registry, find_drop_ins
+from .run.output import OTHERS
 from .spec import Config, RunOptions, Use, stages_from
 from .stages import Stage
 from .yamlfile import parse_yaml
@@ -36,7 +37,7 @@ Text = Annotated[str, Field(min_length=1)]
 DEFAULT_BACKEND: Mapping[str, Any] = {"use": "sam", "model": "vit_b"}
 DEFAULTS: Mapping[Loc, Mapping[str, Any]] = {("backend",): DEFAULT_BACKEND, ("run", "engine"): {"use": "joblib"}}
 #: Folders of the output that no writer may have.
-RESERVED = ("results",)
+RESERVED = ("results", *OTHERS)
 
 
 class PipelineFile(BaseModel):

@@ -14,7 +14,10 @@ import click
 #: command -> module with a function `command`
 COMMANDS = {
     "check": "check",
+    "explain": "explain",
+    "export": "export",
     "init": "init",
+    "merge": "merge",
     "plugins": "plugins",
     "run": "run",
     "schema": "schema",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,10 @@ PLUGINS = click.option(
     "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
 )
 BESIDE = click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
+#: Of commands that look at the images of a run again.
+IMAGES = click.option(
+    "--images", type=FILE, metavar="FOLDER", help="Where the images are now, if no longer where the run found them."
+)
 #: The parameters of `load`, as click hands them over.
 LOAD = ("file", "photos", "output", "sets", "jobs", "plugins", "no_drop_ins")
 
@@ -78,3 +82,22 @@ def load(
         plugins=plugins,
         drop_ins=not no_drop_ins,
     )
+
+
+def settings(sets: Sequence[str]) -> dict[str, Any]:
+    """The options of `--set`, whose values are YAML.
+
+    Raises:
+        PipelineError: one is not of the form OPTION=VALUE, or its value is no YAML.
+    """
+    from ..document import Document
+    from ..errors import PipelineError
+    from ..overrides import override
+
+    document = Document("--set")
+    document.tree = {}
+    found = [problem for each in sets for problem in override(document, each)]
+    if found or document.problems:
+        raise PipelineError(*found, *document.problems)
+    settings: dict[str, Any] = document.tree
+    return settings

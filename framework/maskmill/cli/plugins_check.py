@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .options import FILE
+from .options import FILE, settings
 
 
 @click.command("check")
@@ -20,27 +19,8 @@ def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     from ..trial import try_out
 
     problems = 0
-    for verdict in try_out(file, _settings(sets), ("inline",) if inline else ("inline", "joblib")):
+    for verdict in try_out(file, settings(sets), ("inline",) if inline else ("inline", "joblib")):
         click.echo(str(verdict))
         problems += bool(verdict.problem)
     click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
     return 1 if problems else 0
-
-
-def _settings(sets: Sequence[str]) -> dict[str, Any]:
-    """The options of `--set`, whose values are YAML.
-
-    Raises:
-        PipelineError: one is not of the form OPTION=VALUE, or its value is no YAML.
-    """
-    from ..document import Document
-    from ..errors import PipelineError
-    from ..overrides import override
-
-    document = Document("--set")
-    document.tree = {}
-    found = [problem for each in sets for problem in override(document, each)]
-    if found or document.problems:
-        raise PipelineError(*found, *document.problems)
-    settings: dict[str, Any] = document.tree
-    return settings

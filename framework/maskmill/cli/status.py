@@ -38,7 +38,10 @@ def command(output: Path) -> int:
     for reason, keys in sorted(reasons.items(), key=lambda item: -len(item[1])):
         more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
         click.echo(f"  {len(keys)} {reason}\n    {', '.join(keys[:EXAMPLES])}{more}")
-    _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
+    if merged := about.get("merged"):
+        click.echo(f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to go on, go on with those")
+    else:
+        _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
     return 0
 
 

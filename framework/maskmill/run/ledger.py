@@ -23,6 +23,7 @@ from ..results import STATUSES, Failure, ImageResult, Status, load_result
 NAME = "ledger.sqlite"
 SCHEMA = 1
 BATCH = 64
+PAGE = 512
 SECONDS_BETWEEN_COMMITS = 1.0
 
 _TABLES = """
@@ -207,12 +208,17 @@ class Ledger:
         return {status: int(found.get(status, 0)) for status in STATUSES}
 
     def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[Row]:
-        """Rows of these statuses in key order, lazily; those gone from the dataset left out."""
+        """Rows of these statuses in key order, lazily; those gone from the dataset left out.
+
+        Read by the page: who takes hours over them must not keep a run from writing meanwhile.
+        """
         wanted = tuple(statuses)
-        sql = f"SELECT * FROM images WHERE listing >= ? AND status IN ({','.join('?' * len(wanted))}) ORDER BY key"  # noqa: S608
-        with contextlib.closing(self._connection.cursor()) as cursor:
-            for values in cursor.execute(sql, (self._complete(), *wanted)):
-                yield Row(*values)
+        marks = ",".join("?" * len(wanted))
+        page = f"key > ? AND listing >= ? AND status IN ({marks}) ORDER BY key LIMIT {PAGE}"
+        sql, last = f"SELECT * FROM images WHERE {page}", ""  # noqa: S608 - marks only
+        while found := self._connection.execute(sql, (last, self._complete(), *wanted)).fetchall():
+            yield from map(Row._make, found)
+            last = found[-1][0]
 
     def digest(self) -> str:
         """Stands for the images that count, their status and what they were made with."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..config import Config
 
 LOCK = ".lock"
+#: Folders in a run's output that are no part of the run: made of it by commands, never touched by a rerun.
+EXPORTS, EVALUATION = "exports", "evaluation"
+OTHERS = (EXPORTS, EVALUATION)
 
 
 def problems(output: Path) -> list[Problem]:
@@ -84,6 +87,8 @@ def is_claimed(output: Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
+    except OSError:  # a folder that may only be read
+        return False
     lock.release()
     return False
 
@@ -107,9 +112,13 @@ def sweep(output: Path, ledger: ledgers.Ledger) -> None:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Remove the temporary files of processes that were killed; only while none is at work."""
+    """Remove the temporary files of processes that were killed; only while none is at work.
+
+    What is below `exports` belongs to commands that may be at work while a run is.
+    """
     for path in leftovers(output):
-        path.unlink(missing_ok=True)
+        if path.relative_to(output).parts[0] not in OTHERS:
+            path.unlink(missing_ok=True)
 
 
 def check_same_backend(ledger: ledgers.Ledger, masks: str, config: Config) -> None:
@@ -121,8 +130,12 @@ def check_same_backend(ledger: ledgers.Ledger, masks: str, config: Config) -> No
         config: to say where the backend stands in the file.
 
     Raises:
-        OutputError: masks of another backend, model or backend option are there.
+        OutputError: masks of another backend, model or backend option are there, or those of several runs.
     """
+    if ledger.meta("merged"):
+        text = f"'{config.output}' was merged from several runs, none of which can go on there"
+        hint = "give another output (-o); `maskmill export` makes files of what was merged, without running anything"
+        raise OutputError(config.problem(("output",), text, hint=hint))
     before = ledger.meta("masks")
     counts = ledger.counts()
     if before not in (None, masks) and counts["done"] + counts["empty"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -93,7 +94,7 @@ class Conversation:
             prompts, counted = self._terms.prompts(ask, view, reading)
             tell(f"coordinates received: {_counted(prompts, self._terms.wanted)} in {reply.output_tokens} tokens")
             told.append(
-                {"asked": ask.subject, "found": len(prompts)}
+                {"asked": ask.subject, "found": len(prompts), "reply_sha256": sha256_of(reply.text)}
                 | ({"put right or left out": dict(counted)} if counted else {})
                 | ({"truncated": True} if reading.truncated else {})
             )
@@ -131,6 +132,11 @@ class Conversation:
             unreadable.append(reply)
         note("unreadable", [reply.text[:KEPT] for reply in unreadable])
         raise ImageError(f"the reply about {ask.subject} cannot be read: {unreadable[-1].text[:SHOWN]!r}")
+
+
+def sha256_of(text: str) -> str:
+    """What a reply is known by: the SHA-256 of its raw text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _counted(prompts: Sequence[Prompt], wanted: Wanted) -> str:

@@ -1,0 +1,40 @@
+"""`maskmill merge OUTPUT... -o MERGED`: several runs made one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import FILE
+
+if TYPE_CHECKING:
+    from ..merging import Prefer
+
+
+@click.command("merge")
+@click.argument("outputs", metavar="OUTPUT...", nargs=-1, required=True, type=FILE)
+@click.option("-o", "--output", "target", required=True, type=FILE, help="The new folder.")
+@click.option(
+    "--prefer",
+    type=click.Choice(["first", "last", "done"]),
+    help="Where runs have different results of an image: of the first or the last run named, or one that is done.",
+)
+def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> int:
+    """Make one run of several, such as shards or runs of two machines, in a new folder.
+
+    It has the results, not the files of writers: `maskmill export` makes those. `status`, `explain`
+    and `evaluate` read it as they do any run. Exit code 1 if images of it have failed.
+    """
+    from ..merging import merge
+
+    merged = merge(outputs, target, prefer)
+    total = sum(merged.counts.values())
+    parts = ", ".join(f"{count} {status}" for status, count in merged.counts.items() if count)
+    click.echo(f"{total} image{'s' if total != 1 else ''} of {len(outputs)} runs: {parts or 'none'}")
+    if merged.doubled:
+        click.echo(f"{merged.doubled} of them stood in more than one")
+    click.echo(f"Output: {target}")
+    click.echo(f"To make files of it: maskmill export {target} --to WRITER")
+    return 1 if merged.counts["failed"] + merged.counts["quarantined"] else 0

@@ -1,0 +1,143 @@
+"""What the two commands leave in a folder (numbers as JSON, a page, pictures), and tables for the terminal."""
+
+from __future__ import annotations
+
+import html
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskmill import OutputError, Problem
+from maskmill.files import write_atomic
+
+PAGE, PICTURES = "index.html", "worst"
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 92rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .15rem .8rem .15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { text-align: left; }
+tr { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { overflow-wrap: anywhere; }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        head: names of the columns; the first column is text, the others numbers.
+        rows: as many cells each.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def lines(self) -> list[str]:
+        """For the terminal; Chinese characters take two places there."""
+        cells = [self.head, *self.rows]
+        widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+        return ["  ".join(_padded(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
+
+    def html(self) -> str:
+        """For the page."""
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
+        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
+        return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One of the worst.
+
+    Attributes:
+        name: of its file.
+        caption: for the page.
+        data: JPEG.
+    """
+
+    name: str
+    caption: str
+    data: bytes
+
+
+class Folder:
+    """A folder for a report: new, empty, or with an earlier report of the same kind, which is replaced.
+
+    Args:
+        path: the folder.
+        marker: the JSON file that shows whose folder it is.
+
+    Raises:
+        OutputError: it holds anything else.
+    """
+
+    def __init__(self, path: Path, marker: str) -> None:
+        self.path = path
+        self._marker = path / marker
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"'{path}' is a file; a folder was expected")
+        if path.is_dir() and not self._marker.is_file() and (others := sorted(each.name for each in path.iterdir())):
+            text = f"the folder '{path}' holds files that are no earlier report ({others[0]!r}, ...)"
+            raise OutputError(
+                Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")
+            )
+
+    def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[Picture]) -> None:
+        """Write it; the files of the earlier report go.
+
+        Raises:
+            OutputError: the system does not let one.
+        """
+        try:
+            for name in self._earlier():
+                (self.path / name).unlink(missing_ok=True)
+            for picture in pictures:
+                write_atomic(self.path / PICTURES / picture.name, picture.data)
+            write_atomic(self.path / PAGE, page.encode("utf-8", "replace"))
+            files = [f"{PICTURES}/{picture.name}" for picture in pictures]
+            text = json.dumps({**about, "files": [PAGE, *files]}, ensure_ascii=False, indent=2)
+            write_atomic(self._marker, f"{text}\n".encode())
+        except OSError as error:
+            raise OutputError(f"cannot write to '{self.path}': {error.strerror or error}") from error
+
+    def _earlier(self) -> list[str]:
+        """The pictures of the report that is here, by its own account."""
+        try:
+            files = json.loads(self._marker.read_bytes())["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [name for name in files if isinstance(name, str) and Path(name).parent == Path(PICTURES)]
+
+
+def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[Picture]) -> str:
+    """The page: facts, tables, pictures that load as they are scrolled to; nothing from another host."""
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+    view = "<meta name=viewport content='width=device-width'>"
+    parts = [f"{head}{view}<style>{_STYLE}</style>", f"<h1>{html.escape(title)}</h1>"]
+    parts += [f"<p>{html.escape(fact)}</p>" for fact in facts]
+    parts += [table.html() for table in tables]
+    parts += [
+        f'<figure><img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt="">'
+        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+        for picture in pictures
+    ]
+    return "\n".join([*parts, "</html>\n"])
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    room = " " * (width - _width(text))
+    return room + text if right else text + room

@@ -1,0 +1,76 @@
+"""`compare FILE --vary KEY=VALUE,VALUE`: one pipeline, run once with each value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskmill import Pipeline, PipelineError, Problem
+from maskmill.files import safe_part
+
+_FORM = re.compile(r"[^\s=]+=.*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The pipeline with one of the values.
+
+    Attributes:
+        name: the value.
+        pipeline: checked, not yet run.
+    """
+
+    name: str
+    pipeline: Pipeline
+
+
+def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **load: Any) -> list[Variant]:
+    """The pipelines of `--vary`, all validated before any of them runs.
+
+    Args:
+        file: the pipeline file.
+        vary: KEY=VALUE,VALUE,... with values as in `--set`; commas in brackets or quotes do not part them.
+        output: the folder for the runs, each in a folder of the name of its value; None takes the
+            pipeline's own output with `-compared` after its name.
+        sets: `--set` of all of them.
+        load: more for `Pipeline.load`.
+
+    Raises:
+        PipelineError: there are not two values, or a pipeline is wrong.
+    """
+    key, _, text = vary.partition("=")
+    values = list(dict.fromkeys(split(text)))
+    if not _FORM.fullmatch(vary) or len(values) < 2:
+        hint = "for example: --vary backend.model=vit_b,vit_h"
+        raise PipelineError(Problem(f"--vary: expected KEY=VALUE,VALUE, found {vary!r}", hint=hint))
+    if output is None:
+        own = Pipeline.load(file, sets=[*sets, f"{key}={values[0]}"], **load).config.output
+        output = own.with_name(f"{own.name}-compared")
+    found = []
+    for value in values:
+        given = [*sets, f"{key}={value}"]
+        found.append(Variant(value, Pipeline.load(file, sets=given, output=output / safe_part(value), **load)))
+    for variant in found:
+        if problems := [problem for problem in variant.pipeline.check() if not problem.warning]:
+            raise PipelineError(*problems)
+    return found
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas, those in brackets and quotes kept whole."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        else:
+            depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
