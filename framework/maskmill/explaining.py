@@ -196,7 +196,7 @@ def _prompt_lines(prompts: list[Mapping[str, Any]]) -> Iterator[str]:
     for number, prompt in enumerate(prompts):
         given = {name: prompt[name] for name in ("box", "points", "text", "score", "pick") if name in prompt}
         origin = f" from {prompt['source']}" if "source" in prompt else ""
-        ref = f", there {prompt['ref']}" if "ref" in prompt else ""
+        ref = f", ref {prompt['ref']}" if "ref" in prompt else ""
         label = f" {prompt['label']!r}" if "label" in prompt else ""
         yield f"prompt {number}{label}: {prompt['kind']}{origin}{ref}" + (f" ({_shown(given)})" if given else "")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskmill import Box, Mask, Point
+from maskmill import Box, Mask, Point, Prompt
 
 from .colors import Rgb
 from .opencv import load_cv2
@@ -75,6 +75,15 @@ class Canvas:
             self.blend(self._filled(lines, region), region, color, alpha)
         if outline:
             self._strokes([_fixed(line, region) for line in lines], region, color, closed=True)
+
+    def prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Draw boxes, and on top of them points."""
+        for prompt in prompts:
+            if prompt.box is not None:
+                self.box(prompt.box)
+        for prompt in prompts:
+            for point in prompt.points:
+                self.point(point)
 
     def box(self, box: Box) -> None:
         """Draw a box prompt: a dashed white line, kept inside the frame."""

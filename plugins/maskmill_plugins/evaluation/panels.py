@@ -81,11 +81,7 @@ def _drawn(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.uint8]
     pairs = sorted(zip(panel.masks, panel.tones, strict=True), key=lambda pair: -pair[0].area)
     for mask, tone in pairs:  # large ones first, so that small ones on top of them stay visible
         canvas.mask(mask, colors.nth(tone))
-    for prompt in panel.prompts:
-        if prompt.box is not None:
-            canvas.box(prompt.box)
-        for point in prompt.points:
-            canvas.point(point)
+    canvas.prompts(panel.prompts)
     tags = Tags(canvas)
     tags.add(panel.caption, _GRAY)
     for mask, tone in zip(panel.masks, panel.tones, strict=True):

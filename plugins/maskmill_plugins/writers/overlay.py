@@ -53,7 +53,7 @@ class Overlay(Writer):
         for mask, tone in drawn:  # large ones first, so that small ones on top of them stay visible
             canvas.mask(mask, tone, self.alpha, self.outline)
         if self.prompts:
-            self._draw_prompts(canvas, result)
+            canvas.prompts(result.prompts)
         tags = Tags(canvas)
         for mask, tone in zip(result.kept, tones, strict=True):
             tags.add(self._text(mask), tone, mask)
@@ -72,14 +72,6 @@ class Overlay(Writer):
         label = mask.label if self.labels and mask.label else ""
         score = f"{mask.score:.2f}" if self.scores and mask.score is not None else ""
         return f"{label} {score}"
-
-    def _draw_prompts(self, canvas: Canvas, result: ImageResult) -> None:
-        for prompt in result.prompts:
-            if prompt.box is not None:
-                canvas.box(prompt.box)
-        for prompt in result.prompts:
-            for point in prompt.points:
-                canvas.point(point)
 
 
 @hookimpl

@@ -45,12 +45,7 @@ def thumbnail(image: Image, result: ImageResult, side: int, quality: int) -> byt
     if not kept:
         for mask in sorted(result.masks, key=lambda mask: -mask.area)[:_MOST_DROPPED]:
             canvas.mask(mask, _DROPPED, alpha=0)
-    for prompt in result.prompts:
-        if prompt.box is not None:
-            canvas.box(prompt.box)
-    for prompt in result.prompts:
-        for point in prompt.points:
-            canvas.point(point)
+    canvas.prompts(result.prompts)
     buffer = io.BytesIO()
     PIL.Image.fromarray(canvas.pixels).save(buffer, "WEBP", quality=quality, method=3)
     return buffer.getvalue()
