@@ -2,8 +2,8 @@
 
 import base64
 import csv
-import io
 import gc
+import io
 import json
 import os
 import shutil
