@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import socket
 from ipaddress import IPv4Address, IPv6Address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,8 @@ from .settings import Network, Settings
 
 #: Answered without a token: they tell nothing, and those who watch over servers have none.
 OPEN = frozenset({"/healthz", "/readyz"})
+#: Below it lies a page that holds no data; it asks for the token itself.
+PAGE = "/annotate/"
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 NONE = "none"
 
@@ -51,8 +54,26 @@ class Access:
             raise ApiError("forbidden", "this address may not ask here (--allow)")
         if self._settings.local_names and host_name(headers.get("host", "")) not in LOCAL_NAMES:
             raise ApiError("forbidden", "without a token, a server on this machine answers only to the name localhost")
-        if self._token is not None and scope["path"] not in OPEN:
+        if scope["path"] in OPEN or scope["path"].startswith(PAGE):
+            return
+        if self._token is not None:
             self._check_token(headers.get("authorization", ""), self._token)
+        elif self._from_elsewhere(scope["method"], headers):
+            text = "without a token, web pages of other origins may not ask here (--cors ORIGIN lets one)"
+            raise ApiError("forbidden", text)
+
+    def _from_elsewhere(self, method: str, headers: Headers) -> bool:
+        """Whether a browser says that it asks for a web page of another origin.
+
+        A request without such words is no browser's; a page cannot change them.
+        """
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin in self._settings.cors or "*" in self._settings.cors:
+            return False
+        if site is not None:
+            followed = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+            return site not in ("same-origin", "none") and not followed
+        return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
     def _check_token(self, said: str, token: bytes) -> None:
         scheme, _, given = said.partition(" ")
