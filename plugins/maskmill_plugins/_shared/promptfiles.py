@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -27,11 +27,15 @@ class Entry:
         prompts: what to segment; () means that nothing is there.
         size: (height, width) of the picture that they were made on, None if the file does not say.
         sha256: of that picture's file, "" if the prompts file does not say.
+        status: "todo": a person is not done with it; "rejected": it is not to be used; "" otherwise.
+        reviewer: who said so, "" if the file does not say.
     """
 
     prompts: tuple[Prompt, ...]
     size: tuple[int, int] | None = None
     sha256: str = ""
+    status: Literal["", "todo", "rejected"] = ""
+    reviewer: str = ""
 
 
 class Reader(Protocol):
@@ -146,7 +150,9 @@ class JsonLines(Lines):
         if size is not None and not (isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)):
             raise PromptError(f'"size" is [height, width], not {size!r}')
         height_width = None if size is None else (size[0], size[1])
-        return Entry(tuple(_prompt(item) for item in prompts), height_width, str(sha256))
+        status: Any = data.get("status") if data.get("status") in ("todo", "rejected") else ""
+        reviewer = str(data.get("reviewer") or "")
+        return Entry(tuple(_prompt(item) for item in prompts), height_width, str(sha256), status, reviewer)
 
 
 class CsvRows(Lines):

@@ -54,9 +54,10 @@ class File(PromptSource):
         """The prompts of this image.
 
         Raises:
-            PromptError: they are wrong, or were made on another version of the picture.
+            PromptError: they are wrong, were made on another version of the picture, or a person has
+                rejected the picture.
         """
-        entry = self._read().find(image.ref.key)
+        entry = self._find(image.ref.key)
         if entry is None:
             return None
         if entry.size not in (None, image.size):
@@ -76,7 +77,7 @@ class File(PromptSource):
     def has_answer(self, ref: ImageRef) -> bool:
         """Whether the file names this image."""
         try:
-            return self._read().find(ref.key) is not None
+            return self._find(ref.key) is not None
         except PromptError:
             return True
 
@@ -84,11 +85,18 @@ class File(PromptSource):
         """A digest of this image's prompts: a change to another line, or of the file's place, redoes nothing."""
         said: Any
         try:
-            entry = self._read().find(ref.key)
+            entry = self._find(ref.key)
             said = None if entry is None else [prompt.to_json() for prompt in entry.prompts]
         except PromptError as error:
             said = str(error)
         return hashlib.sha256(json.dumps([self.version, self.units, said], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _find(self, key: str) -> Entry | None:
+        """What the file says of an image, None also for one that a person is not done with."""
+        entry = self._read().find(key)
+        if entry is not None and entry.status == "rejected":
+            raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
+        return None if entry is not None and entry.status == "todo" else entry
 
     def _read(self) -> Reader:
         if self._reader is None:
