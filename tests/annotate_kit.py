@@ -47,7 +47,12 @@ def opened(running, key):
 def save(running, key, *prompts, revision=None, status=None, **more):
     """The answer to saving prompts of an image."""
     revision = revision or opened(running, key)["revision"]
-    body = {"revision": revision, "status": status or ("done" if prompts else "empty"), "prompts": list(prompts), **more}
+    body = {
+        "revision": revision,
+        "status": status or ("done" if prompts else "empty"),
+        "prompts": list(prompts),
+        **more,
+    }
     return running.http.put("/v1/annotate/entry", params={"key": key}, json=body)
 
 
@@ -64,27 +69,35 @@ class Annotate:
             env={**os.environ, "PYTHONUNBUFFERED": "1", "MASKMILL_TOKEN": ""},
         )
         self._ready = ready
+        self._rest = None
         self.said = ""
+        self.http = httpx.Client(timeout=30, trust_env=False)
 
     def __enter__(self):
         found = None
         while found is None and (line := self.process.stdout.readline()):
             self.said += line
             found = re.search(r"^open (http://[^/]+)(/annotate/.*)", line)
+        if not found:
+            self.__exit__()
         assert found, self.said
         self.url, self.page = found[1], found[2]
-        # What is said later must not fill the pipe.
-        self._rest = threading.Thread(target=self.process.stdout.read, daemon=True)
+        self._rest = threading.Thread(target=self._read, daemon=True)
         self._rest.start()
-        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.http.base_url = self.url
         if self._ready:
             until(lambda: self.http.get("/readyz").status_code == 200)
         return self
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.said += line
 
     def __exit__(self, *_):
         self.http.close()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(20)
-        self._rest.join(5)
+        if self._rest:
+            self._rest.join(5)
         self.process.stdout.close()
