@@ -118,8 +118,8 @@ class PromptModel(Wire):
     source: str | None = Field(None, max_length=2000, description="where it comes from; no use is made of it")
     score: Finite | None = Field(None, description="the caller's confidence; no use is made of it")
     ref: str | None = Field(None, max_length=2000, description="the caller's id for it; no use is made of it")
-    pick: Whole | None = Field(
-        None, ge=0, lt=CANDIDATES, description="which of the model's three candidate masks answers it"
+    pick: Annotated[Whole, Field(ge=0, lt=CANDIDATES)] | None = Field(
+        None, description="which of the model's three candidate masks answers it"
     )
 
     def prompt(self) -> Prompt:

@@ -77,7 +77,7 @@ def problem(
     model = ProblemModel(
         type=URN + kind, title=kind.replace("-", " ").capitalize(), status=status, detail=text, errors=errors
     )
-    text = json.dumps({**model.model_dump(mode="json", exclude_none=True), **(members or {})}, ensure_ascii=False)
+    text = json.dumps({**model.model_dump(mode="json", exclude_none=True), **(members or {})})
     return Response(text, status, headers, PROBLEM_TYPE)
 
 
