@@ -13,7 +13,6 @@ import pytest
 from annotate_kit import Annotate, annotating, folder_of, opened, save
 from serve_kit import BOX, POINT, Fake, id_of, picture, until
 
-from maskmill import Image, ImageRef, Pipeline, read_run
 from maskmill_plugins.server.annotate import pages
 from maskmill_plugins.server.settings import Settings
 
@@ -389,7 +388,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
             server.process.kill()
             for future in futures:
                 future.result()
-    assert 5 <= len(acknowledged)
+    assert len(acknowledged) >= 5
     with Annotate(folder, "--backend", "grabcut") as server:
         for key, revision in acknowledged:
             assert opened(server, key)["revision"] == revision

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from maskmill import Mask, Prompt
-from maskmill.prompts import CANDIDATES
 
 #: Environment variable of the bearer token, on both sides.
 TOKEN_VARIABLE = "MASKMILL_TOKEN"  # noqa: S105 - a name, not a secret
@@ -118,9 +117,7 @@ class PromptModel(Wire):
     source: str | None = Field(None, max_length=2000, description="where it comes from; no use is made of it")
     score: Finite | None = Field(None, description="the caller's confidence; no use is made of it")
     ref: str | None = Field(None, max_length=2000, description="the caller's id for it; no use is made of it")
-    pick: Annotated[Whole, Field(ge=0, lt=CANDIDATES)] | None = Field(
-        None, description="which of the model's three candidate masks answers it"
-    )
+    pick: Literal[0, 1, 2] | None = Field(None, description="which of the model's three candidate masks answers it")
 
     def prompt(self) -> Prompt:
         """The prompt.
