@@ -23,6 +23,8 @@ from ..command import FILE, SWITCH, address, chosen_backend, chosen_settings, ne
 
 PIPELINES = (".yaml", ".yml")
 PROMPTS = "prompts.jsonl"
+#: The same at every start, so that a page that is still open finds the server again.
+PORT = 5020
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Work:
 @click.option("--labels", default="", metavar="A,B", help="Labels to offer, besides those in the file.")
 @click.option("--reviewer", metavar="NAME", help="Who annotates; this user's name if left out.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; any free one if left out.")
+@click.option("--port", type=click.IntRange(0, 65535), help="0 is any free one; 5020 if left out and free.")
 @click.option("--token", help=f"Ask for this bearer token, or none; better in the variable {TOKEN_VARIABLE}.")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads that compute; all cores if left out.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
@@ -152,6 +154,16 @@ def _backend(target: Path, chosen: dict[str, Any]) -> tuple[str, Backend]:
     return name, backend
 
 
+def _usual_port(host: str) -> int:
+    from ..serving import Place
+
+    try:
+        Place(host, PORT).listen().close()
+    except UsageError:  # another `maskmill annotate`, as a rule
+        return 0
+    return PORT
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -166,7 +178,8 @@ def _serve(desk: Any, name: str, backend: Backend, settings: Any, chosen: dict[s
 
     sys.setswitchinterval(SWITCH)
     host = Host(backend, name, settings)
-    place = serving.Place(chosen["host"], chosen["port"])
+    port = chosen["port"] if chosen["port"] is not None else _usual_port(chosen["host"])
+    place = serving.Place(chosen["host"], port)
 
     def listening(port: int) -> None:
         token = "" if settings.token is None else f"#token={settings.token}"

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -160,6 +159,8 @@ class Ahead:
         image = await self._host.images.image_soon(stored)
         future = self._host.computing.jobs.wish(stored, image)
         self._now = key, future
-        with suppress(asyncio.CancelledError):
-            await asyncio.wrap_future(future)
+        made = asyncio.wrap_future(future)
+        await asyncio.wait({made})  # raises nothing when it is not wanted any more, only when the server ends
         self._now = None
+        if not made.cancelled():
+            made.result()
