@@ -60,7 +60,7 @@ class Annotate:
     """`maskmill annotate` in a process of its own; a context manager."""
 
     def __init__(self, *arguments, ready=True):
-        command = [sys.executable, "-m", "maskmill", "annotate", *map(str, arguments), "--no-browser"]
+        command = [sys.executable, "-m", "maskmill", "annotate", *map(str, arguments), "--no-browser", "--port", "0"]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

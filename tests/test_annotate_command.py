@@ -1,6 +1,7 @@
 """`maskmill annotate`: which images, which file, which backend, and what it says when one cannot be had."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,12 @@ def test_beyond_this_machine_a_token_is_made_up_and_put_into_the_address(tmp_pat
         outcome = CliRunner().invoke(annotate, [folder, "--backend", "grabcut", "--host", host])
         assert outcome.exception is None or not isinstance(outcome.exception, MaskmillError), outcome.exception
         assert bool(seen["token"]) == made
+
+
+def test_the_port_is_the_same_at_every_start_unless_it_is_taken(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(command, "PORT", taken.getsockname()[1])
+        assert command._usual_port("127.0.0.1") == 0
+    assert command._usual_port("127.0.0.1") == command.PORT
