@@ -35,7 +35,8 @@ export class Browser extends EventTarget {
     this.wanted = key;
     this.notices.opening = performance.now();
     try {
-      if (this.saver.records.get(key)?.entry) await this.saver.flush();
+      const saving = this.saver.flush();
+      if (this.saver.records.get(key)?.entry) await saving;
       const [image, blob] = await Promise.all([this.api.image(key), this.#preview(key)]);
       const bitmap = await createImageBitmap(blob);
       if (turn !== this.turn) return bitmap.close();

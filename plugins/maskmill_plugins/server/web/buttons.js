@@ -101,6 +101,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
     copy: async () => {
       const { image } = editor;
       if (!image?.previous) return;
+      await saver.flush(); // what was drawn there a moment ago counts too
       const before = await api.image(image.previous).catch(() => null);
       if (!before || editor.image !== image) return;
       const came = editor.copy(before.entry.prompts);

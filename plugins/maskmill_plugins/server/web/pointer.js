@@ -1,6 +1,7 @@
 /** Mouse, pen and fingers on the picture. Events of `Pointer`: "refused" (a point off an object that is not there). */
 
 import { boxBetween, inside } from "./prompts.js";
+import { RELEASED } from "./stage.js";
 import { toImage, toScreen } from "./view.js";
 
 /** @typedef {"box" | "add" | "off" | "erase" | "move"} Tool */
@@ -160,7 +161,8 @@ export class Pointer extends EventTarget {
       return;
     }
     this.gesture = null;
-    performance.mark("maskmill-pointer-up", { startTime: event.timeStamp });
+    performance.clearMarks(RELEASED);
+    performance.mark(RELEASED, { startTime: event.timeStamp });
     if (gesture.moved) this.#finish(gesture, x, y);
     else this.#click(gesture, x, y);
   }

@@ -4,6 +4,8 @@ import { css, nth } from "./colors.js";
 import { MaskPictures } from "./maskpictures.js";
 import { fitted, held, toScreen, zoomed } from "./view.js";
 
+/** Mark in the browser's timings: the mouse was let go. */
+export const RELEASED = "maskmill-pointer-up";
 /** Half of a corner's handle in CSS pixels. */
 const HANDLE = 4.5;
 const POINT = 5.5;
@@ -107,6 +109,16 @@ export class Stage {
     for (const object of shown) this.#drawPrompt(context, object);
     Object.assign(this.canvas.dataset, { scale, x, y });
     for (const call of this.drawn) call();
+    this.#measure();
+  }
+
+  /** From letting go of the mouse to the mask of just that prompt, for whoever looks at the browser's timings. */
+  #measure() {
+    const { active } = this.editor;
+    const [mark] = performance.getEntriesByName(RELEASED);
+    if (!mark || !active || this.editor.drawing || !this.live.answer(active)?.masks) return;
+    performance.measure("maskmill-mask", { start: mark.startTime, end: performance.now() });
+    performance.clearMarks(RELEASED);
   }
 
   #drawMasks(context, object, scale) {

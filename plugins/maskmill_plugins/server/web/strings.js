@@ -160,7 +160,7 @@ const TABLE = {
   doPoint: ["point on the object", "目标上的点"],
   doOff: ["point off the object", "目标外的点"],
   doErase: ["erase a point", "删除一个点"],
-  doCorner: ["drag a corner or a point to move it", "拖动角或点可移动"],
+  doCorner: ["a corner or a point to another place", "移动角或点"],
   doNew: ["a new object", "新目标"],
   doLabel: ["label of the object", "目标的类别"],
   doCycle: ["next suggestion", "下一个候选"],
