@@ -59,6 +59,7 @@ PLACE = """([x, y]) => {
 
 
 def options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=0.02, help="that the backend takes for a mask")
     parser.add_argument("--drags", type=int, default=60)
@@ -99,7 +100,7 @@ def measured(url: str, chosen: argparse.Namespace) -> tuple[list[float], list[in
         masks: list[int] = []
         sent: list[int] = []
         under_way: list[Any] = []
-        page.on("requestfinished", lambda request: under_way.append(request))
+        page.on("requestfinished", under_way.append)
         for number in range(chosen.drags):
             under_way.clear()
             drag(page, number, chosen)
@@ -130,13 +131,10 @@ def drag(page: Page, number: int, chosen: argparse.Namespace) -> None:
 
 def report(durations: list[float], masks: list[int], sent: list[int]) -> None:
     """The figures of all drags."""
-    tenths = statistics.quantiles(durations, n=20)
-    print(
-        f"{len(durations)} drags; pointerup to mask drawn: p50 {statistics.median(durations):.0f} ms, p95 {tenths[18]:.0f} ms"
-    )
-    print(
-        f"masks a drag: median {statistics.median(masks):.0f}; bytes a drag, both ways: {statistics.median(sent) / 1000:.1f} kB"
-    )
+    middle, most = statistics.median(durations), statistics.quantiles(durations, n=20)[18]
+    print(f"{len(durations)} drags; pointerup to mask drawn: p50 {middle:.0f} ms, p95 {most:.0f} ms")
+    print(f"masks a drag: median {statistics.median(masks):.0f}")
+    print(f"bytes a drag, headers and both ways: median {statistics.median(sent) / 1000:.1f} kB")
 
 
 if __name__ == "__main__":

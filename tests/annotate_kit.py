@@ -59,8 +59,9 @@ def save(running, key, *prompts, revision=None, status=None, **more):
 class Annotate:
     """`maskmill annotate` in a process of its own; a context manager."""
 
-    def __init__(self, *arguments, ready=True):
-        command = [sys.executable, "-m", "maskmill", "annotate", *map(str, arguments), "--no-browser", "--port", "0"]
+    def __init__(self, *arguments, ready=True, port=0):
+        command = [sys.executable, "-m", "maskmill", "annotate", *map(str, arguments)]
+        command += ["--no-browser", "--port", str(port)]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ def start(tmp_path, folder):
     port = free_port()
 
     def started(*options):
-        return Annotate(folder, "--backend", "slow", "--plugins", plugins, "--port", port, *options)
+        return Annotate(folder, "--backend", "slow", "--plugins", plugins, *options, port=port)
 
     return started
 

@@ -111,7 +111,9 @@ export class ImageList extends EventTarget {
       rows.push(this.#row(at, this.items.get(at)));
     }
     if (!this.total && this.pages.size) rows.push(make("p.faint.pad", { textContent: t("noMatch") }));
+    const focused = this.rows.contains(document.activeElement) ? document.activeElement.dataset.at : null;
     this.rows.replaceChildren(...rows);
+    if (focused !== null) this.rows.querySelector(`[data-at="${focused}"]`)?.focus({ preventScroll: true });
   }
 
   #row(at, item) {
