@@ -97,8 +97,8 @@ def main() -> None:
             dark.wait_for_function(CALM)
             dark.keyboard.press("?")
             dark.screenshot(path=IMAGES / "annotate-help.jpg", type="jpeg", quality=80)
-            phone = {"width": 400, "height": 760}
-            small = browser.new_page(viewport=phone, has_touch=True, is_mobile=True, color_scheme="light", locale="en-US")  # type: ignore[arg-type]
+            phone: Any = {"viewport": {"width": 400, "height": 760}, "has_touch": True, "is_mobile": True}
+            small = browser.new_page(**phone, color_scheme="light", locale="en-US")
             small.goto(address)
             small.wait_for_function(CALM)
             small.screenshot(path=IMAGES / "annotate-phone.jpg", type="jpeg", quality=82)

@@ -76,6 +76,7 @@ export class Browser extends EventTarget {
     this.stage.show(bitmap);
     this.fine = Math.max(bitmap.width, bitmap.height) >= Math.max(this.editor.image.width, this.editor.image.height);
     this.dispatchEvent(new Event("opened"));
+    if (image.changed) this.notices.toast(t("changedPicture"));
     if (image.key !== null) this.#restore(image);
   }
 

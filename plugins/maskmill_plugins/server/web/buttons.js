@@ -51,7 +51,7 @@ export function connectButtons(parts, surroundings) {
     for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === pointer.tool));
   });
   pointer.addEventListener("refused", () => notices.toast(t("firstOn")));
-  for (const button of byId("downloads").children) button.addEventListener("click", () => download(parts, button.dataset.download));
+  for (const button of byId("downloads").querySelectorAll("button")) button.addEventListener("click", () => download(parts, button.dataset.download));
   list.addEventListener("choose", (event) => {
     showList(false);
     browser.open(event.detail);

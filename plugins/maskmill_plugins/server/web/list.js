@@ -6,7 +6,8 @@
 import { make } from "./dom.js";
 import { t } from "./strings.js";
 
-const ROW = 36;
+/** Pixels of a row, as in parts.css: more for fingers. */
+const ROW = matchMedia("(pointer: coarse)").matches ? 44 : 36;
 const PAGE = 100;
 /** Rows above and below those in sight. */
 const BEYOND = 6;

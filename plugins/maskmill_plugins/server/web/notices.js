@@ -50,8 +50,9 @@ export class Notices {
     const lost = connection.left ? t("lost", { n: connection.left }) : t("trying");
     const text = connection.lost ? lost
       : saver?.refused ? t("refused", { why: saver.refused })
-        : this.modelState === "failed" ? t("modelFailed")
-          : saver?.fragile && saver.state !== "saved" ? t("fragile") : "";
+        : saver?.trouble ? t("troubled", { why: saver.trouble })
+          : this.modelState === "failed" ? t("modelFailed")
+            : saver?.fragile && saver.state !== "saved" ? t("fragile") : "";
     byId("banner").hidden = !text;
     byId("banner-text").textContent = text;
     byId("try-now").hidden = !connection.lost;

@@ -26,6 +26,7 @@ const OUTLIVES = 60000;
  * @property {Promise<void> | null} sending
  * @property {{entry: any, revision: string} | null} conflict  what is there instead
  * @property {string} refused  why the server does not take it
+ * @property {string} trouble  why the server could not save it just now; "" if there was no answer
  */
 
 export class Saver extends EventTarget {
@@ -59,11 +60,17 @@ export class Saver extends EventTarget {
     return [...this.records.values()].find((record) => record.refused)?.refused ?? "";
   }
 
+  /** Why the server could not save, or "". */
+  get trouble() {
+    return [...this.records.values()].find((record) => record.entry && record.trouble)?.trouble ?? "";
+  }
+
   /** A picture was opened with this revision. */
   opened(key, revision) {
     const record = this.records.get(key);
     if (record?.entry) return;
-    this.records.set(key, { key, revision, entry: null, timer: 0, tries: 0, sending: null, conflict: null, refused: "" });
+    const clean = { entry: null, timer: 0, tries: 0, sending: null, conflict: null, refused: "", trouble: "" };
+    this.records.set(key, { key, revision, ...clean });
   }
 
   /** There is something new to save. */
@@ -127,6 +134,7 @@ export class Saver extends EventTarget {
   #done(record, entry, revision) {
     record.revision = revision;
     record.tries = 0;
+    record.trouble = "";
     if (record.entry === entry) {
       record.entry = null;
       this.drafts.drop(record.key);
@@ -151,6 +159,7 @@ export class Saver extends EventTarget {
       return undefined;
     }
     record.tries += 1;
+    record.trouble = error instanceof Problem && error.status >= 500 ? error.message : "";
     this.#plan(record, 1000 * Math.max(error.retryAfter ?? 0, Math.min(15, 2 ** record.tries)));
     return undefined;
   }

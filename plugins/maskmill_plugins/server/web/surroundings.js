@@ -59,7 +59,7 @@ export class Surroundings {
     byId("mark-empty").disabled = byId("reject").disabled = byId("accept").disabled;
     byId("reject").setAttribute("aria-pressed", String(editor.state.status === "rejected"));
     byId("mark-empty").setAttribute("aria-pressed", String(editor.state.status === "empty"));
-    for (const button of byId("downloads").children) button.disabled = !editor.objects.length;
+    for (const button of byId("downloads").querySelectorAll("button")) button.disabled = !editor.objects.length;
     this.#drawBlank(failed);
     this.#drawHint();
   }
