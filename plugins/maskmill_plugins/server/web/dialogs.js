@@ -54,6 +54,7 @@ export function choose(name, mine, theirs) {
       make("div.sides", {}, side(t("mine"), mine), side(t("theirs"), theirs)), make("div.choices", {}, take, keep),
     );
     dialog.oncancel = (event) => event.preventDefault(); // neither is given up by a slip of the finger
+    dialog.focus(); // nor by an Enter that was meant for "Accept"
   });
 }
 
@@ -86,6 +87,7 @@ function open(id, title, ...content) {
   const plain = id === "help-dialog";
   dialog.replaceChildren(make("header", {}, make("h2", { textContent: title }), ...(plain ? [close] : [])), ...content);
   dialog.setAttribute("aria-label", title);
+  dialog.tabIndex = -1;
   if (!dialog.open) dialog.showModal();
   return dialog;
 }

@@ -13,6 +13,10 @@ export class Surroundings {
     editor.addEventListener("open", () => this.#opened());
     browser.addEventListener("failed", () => this.#failed());
     list.addEventListener("counts", () => this.drawCounts());
+    addEventListener("hashchange", () => {
+      const named = new URLSearchParams(location.hash.slice(1)).get("image");
+      if (named !== null && named !== editor.image?.key) browser.open(named);
+    });
     this.drawCounts();
   }
 
