@@ -96,9 +96,13 @@ class AnnotatePage:
     def text(self, selector):
         return self.page.locator(selector).inner_text()
 
-    def toast(self):
-        self.page.wait_for_selector("#toast:not([hidden])")
-        return self.text("#toast")
+    def says(self, text, where="#toast"):
+        """Wait for a text in sight."""
+        self.page.wait_for_function(
+            "([where, text]) => { const { hidden, textContent } = document.querySelector(where);"
+            " return !hidden && textContent.includes(text); }",
+            arg=[where, text],
+        )
 
     def status(self, status):
         self.page.wait_for_selector(f"#status[data-status={status}]")

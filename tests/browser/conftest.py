@@ -23,13 +23,16 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def chromium():
     """A browser process; skips where there is none, fails on a CI machine."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-    pytest.importorskip("fastapi", reason="needs the extra server")
+    absent = pytest.fail if os.environ.get("CI") else pytest.skip
+    try:
+        import fastapi  # noqa: F401
+        from playwright import sync_api as api
+    except ImportError as error:
+        absent(f"the tests of the page need the extras dev and server: {error}")
     with api.sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         found = next(filter(None, map(shutil.which, NAMES)), None) or (own if pathlib.Path(own).exists() else None)
         if found is None:
-            absent = pytest.fail if os.environ.get("CI") else pytest.skip
             absent(MISSING)
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser

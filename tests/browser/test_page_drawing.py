@@ -98,7 +98,7 @@ def test_points_on_and_off_the_object(desk):
 
 def test_a_point_off_nothing_is_refused_in_words(desk):
     desk.click(200, 150, button="right")
-    assert "First a box" in desk.toast()
+    desk.says("First a box")
     assert desk.objects(0) == []
 
 
@@ -205,7 +205,7 @@ def test_ten_keys_take_one_through_the_folder(desk):
     desk.press("Enter")
     desk.opened("001.png")
     desk.press("Enter")
-    assert "Nothing is drawn" in desk.toast()
+    desk.says("Nothing is drawn")
     desk.press("e")
     desk.opened("002.png")
     desk.drag(100, 80, 300, 200)
@@ -214,18 +214,18 @@ def test_ten_keys_take_one_through_the_folder(desk):
     desk.press("c")
     desk.objects(1)
     desk.press("Enter")
-    assert "All images are finished" in desk.toast()
+    desk.says("All images are finished")
     desk.saved()
     said = entries(desk.file)
     assert [said[key]["status"] for key in sorted(said)] == ["done", "empty", "rejected", "done"]
     assert said["003.png"]["prompts"] == said["002.png"]["prompts"], "copied from the previous image"
-    assert desk.text("#progress-text") == "4 / 4"
+    desk.says("4 / 4", "#progress-text")
     desk.press("p")
     desk.opened("002.png")
     desk.press("r")
     desk.status("todo")
     desk.saved()
-    assert desk.text("#progress-text") == "3 / 4"
+    desk.says("3 / 4", "#progress-text")
 
 
 def test_zoom_and_pan_do_not_move_what_is_drawn(desk):

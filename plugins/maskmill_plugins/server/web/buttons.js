@@ -105,7 +105,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
       const before = await api.image(image.previous).catch(() => null);
       if (!before || editor.image !== image) return;
       const came = editor.copy(before.entry.prompts);
-      notices.toast(came ? t("copied", { n: came }) : t("nothingToCopy"));
+      notices.toast(came === 1 ? t("copiedOne") : came ? t("copied", { n: came }) : t("nothingToCopy"));
     },
   };
 }

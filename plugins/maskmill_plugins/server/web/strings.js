@@ -111,6 +111,7 @@ const TABLE = {
   hintTouch: ["Drag a box around a thing, or tap it", "拖动框住目标，或轻点目标"],
   hintTouchActive: ["Tap to add · “Remove” takes away · two fingers zoom", "轻点添加 · “减点”去除 · 双指缩放"],
   firstOn: ["First a box, or a point on the object.", "请先画框，或在目标上点一个点。"],
+  copiedOne: ["1 object copied.", "已复制 1 个目标。"],
   copied: ["{n} objects copied.", "已复制 {n} 个目标。"],
   nothingToCopy: ["The previous image has nothing to copy.", "上一张图片没有可复制的标注。"],
   nothingDrawn: [
