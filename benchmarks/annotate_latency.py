@@ -100,7 +100,7 @@ def measured(url: str, chosen: argparse.Namespace) -> tuple[list[float], list[in
         masks: list[int] = []
         sent: list[int] = []
         under_way: list[Any] = []
-        page.on("requestfinished", under_way.append)
+        page.on("requestfinished", lambda request: under_way.append(request))  # noqa: PLW0108 - a handler has attributes
         for number in range(chosen.drags):
             under_way.clear()
             drag(page, number, chosen)

@@ -1,7 +1,7 @@
 /** The keyboard: every step without the mouse, except pointing. */
 
 /** Elements that keep the keys for themselves. */
-const TYPING = "input, textarea, select, dialog";
+const TYPING = "input, textarea, select, dialog[open]";
 const PRESSED = "button, a, [role=option]";
 
 /**
