@@ -83,20 +83,23 @@ class Fake(testing.FillAnything):
 class Running:
     """A server in a thread of this process; a context manager.
 
+    `add` is called with the application and the host, to add routes.
+
     Attributes:
         host: what the routes work with.
         url: where it listens.
         http: a client that knows the url.
     """
 
-    def __init__(self, backend=None, settings=None, wait=True, **http):
+    def __init__(self, backend=None, settings=None, wait=True, name="fake", add=None, **http):
         from maskmill_plugins.server.host import Host
         from maskmill_plugins.server.settings import Settings
 
         self.backend = backend or Fake()
-        self.host = Host(self.backend, "fake", settings or Settings())
+        self.host = Host(self.backend, name, settings or Settings())
         self._options = http
         self._wait = wait
+        self._add = add and (lambda app: add(app, self.host))
 
     def __enter__(self):
         from maskmill_plugins.server import serving
@@ -110,7 +113,7 @@ class Running:
 
         def serve():
             with contextlib.suppress(Exception):
-                serving.run(self.host, serving.Place("127.0.0.1", 0), listening)
+                serving.run(self.host, serving.Place("127.0.0.1", 0), listening, self._add)
             self.up.set()
 
         self._thread = threading.Thread(target=serve)

@@ -174,7 +174,7 @@ def test_only_sources_with_an_inventory_have_the_file(place):
     assert not (place.folder / "out" / "prompts.csv").exists()
 
 
-def test_two_sources_have_their_own_rows(place):
+def test_two_sources_have_their_own_rows_and_a_line_that_was_replaced_has_none(place):
     place.photos("a.png", "b.png")
     place.image("a.png", [1, 2, 30, 40])
     lines = [json.dumps({"image": key, "prompts": [{"box": [1, 2, 31, 42]}]}) for key in ("a.png", "b.png", "b.png")]
@@ -185,7 +185,6 @@ def test_two_sources_have_their_own_rows(place):
     assert rows == [
         ("boxes.json", "a.png", "mask", ""),
         ("more.jsonl", "a.png", "not asked", "its image was run without it"),
-        ("more.jsonl", "b.png", "skipped", "a later line about the same image counts"),
         ("more.jsonl", "b.png", "mask", ""),
     ]
 
@@ -293,3 +292,18 @@ def test_a_run_in_parts_accounts_for_the_same_as_a_whole_one(place):
         place.run(fresh=True, limit=number + 1)
         place.run()
         assert (place.folder / "out" / "prompts.csv").read_bytes() == whole
+
+
+def test_what_a_person_is_not_done_with_or_rejected_is_told(place):
+    place.photos("a.png", "b.png", "c.png")
+    prompts = [{"box": [1, 2, 31, 42]}]
+    said = [("a.png", "done"), ("b.png", "todo"), ("c.png", "rejected")]
+    lines = [json.dumps({"image": key, "prompts": prompts, "status": status, "reviewer": "李"}) for key, status in said]
+    (place.folder / "drawn.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    place.run("[{use: file, path: drawn.jsonl}]")
+    rows = [(row["image"], row["outcome"], row["reason"]) for row in place.rows()]
+    assert rows == [
+        ("a.png", "mask", ""),
+        ("b.png", "skipped", "a person is not done with its image"),
+        ("c.png", "failed", "李 rejected this image in drawn.jsonl"),
+    ]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from serve_kit import BACKENDS, BOX, Process, free_port, picture
 
 from maskmill import PipelineError, PluginError, UsageError
-from maskmill_plugins.server.command import _backend, _settings, address, announcement, serve
+from maskmill_plugins.server.command import address, announcement, chosen_backend, chosen_settings, serve
 from maskmill_plugins.server.settings import Settings
 
 
@@ -68,12 +68,12 @@ def test_the_backend_of_a_pipeline_file_is_served_with_options_set_beside_it(tmp
     (tmp_path / "plugins" / "b.py").write_text(BACKENDS, encoding="utf-8")
     file = tmp_path / "p.yaml"
     file.write_text("backend: {use: slow, seconds: 1}\nprompts: [{use: everything}]\n", encoding="utf-8")
-    name, stage = _backend(**defaults(file=file, sets=("loading=2",)))
+    name, stage = chosen_backend(**defaults(file=file, sets=("loading=2",)))
     assert (name, stage.seconds, stage.loading) == ("slow", 1.0, 2.0)
 
 
 def test_backend_model_and_options_make_the_stage():
-    name, stage = _backend(**defaults(model="vit_l", sets=("multimask=all", "fast=false")))
+    name, stage = chosen_backend(**defaults(model="vit_l", sets=("multimask=all", "fast=false")))
     assert (name, stage.model, stage.multimask, stage.fast) == ("sam", "vit_l", "all", False)
 
 
@@ -91,7 +91,7 @@ def test_backend_model_and_options_make_the_stage():
 )
 def test_a_mistake_in_the_backend_is_explained(chosen, text):
     with pytest.raises((PipelineError, PluginError, UsageError)) as error:
-        _backend(**defaults(**chosen))
+        chosen_backend(**defaults(**chosen))
     assert text in str(error.value)
 
 
@@ -110,16 +110,16 @@ def test_a_mistake_in_the_backend_is_explained(chosen, text):
 def test_a_mistake_in_the_access_is_explained(chosen, text, monkeypatch):
     monkeypatch.delenv("MASKMILL_TOKEN", raising=False)
     with pytest.raises(UsageError) as error:
-        _settings(**defaults(**chosen))
+        chosen_settings(**defaults(**chosen))
     assert text in str(error.value)
 
 
 def test_the_token_comes_from_the_environment_and_none_overrules_it(monkeypatch):
     monkeypatch.setenv("MASKMILL_TOKEN", "secret")
-    assert _settings(**defaults(host="0.0.0.0")).token == "secret"
-    assert _settings(**defaults(host="0.0.0.0", token="none")).token is None
+    assert chosen_settings(**defaults(host="0.0.0.0")).token == "secret"
+    assert chosen_settings(**defaults(host="0.0.0.0", token="none")).token is None
     monkeypatch.delenv("MASKMILL_TOKEN")
-    assert _settings(**defaults()).local_names and not _settings(**defaults(token="other")).local_names
+    assert chosen_settings(**defaults()).local_names and not chosen_settings(**defaults(token="other")).local_names
 
 
 def test_the_announcement_warns_of_what_is_open_and_never_shows_a_token():

@@ -10,14 +10,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
 
 _BOM = b"\xef\xbb\xbf"
-LATER = "a later line about the same image counts"
+TODO = "a person is not done with its image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Entry:
         relative: whether coordinates are parts of the width and the height.
         faults: what is wrong with those that are no prompts, each with its place.
         crowd: how many were left out because they are crowd regions.
+        status: "todo": a person is not done with it; "rejected": it is not to be used; "" otherwise.
+        reviewer: who said so, "" if the file does not say.
     """
 
     prompts: tuple[Prompt, ...]
@@ -39,6 +41,8 @@ class Entry:
     relative: bool = False
     faults: tuple[str, ...] = ()
     crowd: int = 0
+    status: Literal["", "todo", "rejected"] = ""
+    reviewer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +209,21 @@ class JsonLines(Lines):
         prompts = tuple(prompt for _, prompt, _ in found if prompt is not None)
         faults = tuple(f"{place}: {fault}" if len(found) > 1 else fault for place, _, fault in found if fault)
         size, sha256 = data.get("size"), data.get("sha256") or ""
-        return Entry(prompts, None if size is None else (size[0], size[1]), str(sha256), faults=faults)
+        status: Any = data.get("status") if data.get("status") in ("todo", "rejected") else ""
+        height_width = None if size is None else (size[0], size[1])
+        reviewer = str(data.get("reviewer") or "")
+        return Entry(prompts, height_width, str(sha256), faults=faults, status=status, reviewer=reviewer)
 
     def _said(self, row: Any, rank: int, last: bool) -> Iterator[Said]:
+        """Of a line that a later one replaces, only what is wrong with it."""
+        skipped = TODO if row.get("status") == "todo" else ""
         try:
             for place, prompt, fault in self._prompts(row):
-                ref = (prompt and prompt.ref) or place
-                yield Said("", ref, "", 0, place, prompt, fault=fault, skipped="" if last else LATER)
+                if last or fault:
+                    ref = (prompt and prompt.ref) or place
+                    yield Said("", ref, "", 0, place, prompt, fault=fault, skipped=skipped)
         except PromptError as error:
-            yield Said("", "", "", fault=str(error), skipped="" if last else LATER)
+            yield Said("", "", "", fault=str(error), skipped=skipped)
 
     def _prompts(self, data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt | None, str]]:
         """(place, prompt, what is wrong) of each prompt of a line; PromptError if the line itself is wrong."""

@@ -43,11 +43,13 @@ PROBLEMS: Mapping[str, int] = {
     "unsupported-media-type": 415,
     "too-busy": 429,
     "image-failed": 409,
+    "conflict": 409,
     "internal-error": 500,
     "loading": 503,
     "draining": 503,
     "out-of-memory": 503,
     "deadline-exceeded": 504,
+    "not-saved": 507,
 }
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -140,10 +140,10 @@ class File(PromptSource):
         """The prompts of this image.
 
         Raises:
-            PromptError: they are wrong, or were made on another version of the picture.
+            PromptError: they are wrong, were made on another version of the picture, or a person has
+                rejected the picture.
         """
-        name = self._name(image.ref.key)
-        entry = None if name is None else self._read().find(name)
+        entry = self._find(image.ref.key)
         if entry is None:
             return None
         self._check_picture(entry, image)
@@ -191,8 +191,7 @@ class File(PromptSource):
     def has_answer(self, ref: ImageRef) -> bool:
         """Whether the file names this image."""
         try:
-            name = self._name(ref.key)
-            return name is not None and self._read().find(name) is not None
+            return self._find(ref.key) is not None
         except PromptError:
             return True
 
@@ -200,8 +199,7 @@ class File(PromptSource):
         """A digest of this image's prompts: a change to another line, or of the file's place, redoes nothing."""
         said: Any = None
         try:
-            name = self._name(ref.key)
-            entry = None if name is None else self._read().find(name)
+            entry = self._find(ref.key)
             if entry is not None:
                 asked = [prompt.to_json() for prompt in entry.prompts]
                 units = "relative" if entry.relative else self.units
@@ -228,6 +226,14 @@ class File(PromptSource):
         if self._matcher is None:
             self._matcher = Matcher(self._read().names())
         return self._matcher
+
+    def _find(self, key: str) -> Entry | None:
+        """What the file says of an image, None also for one that a person is not done with."""
+        name = self._name(key)
+        entry = None if name is None else self._read().find(name)
+        if entry is not None and entry.status == "rejected":
+            raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
+        return None if entry is not None and entry.status == "todo" else entry
 
     def _read(self) -> Reader:
         if self._reader is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path
@@ -36,14 +37,21 @@ ImageId = Annotated[
 JSON = "application/json"
 
 
-def application(host: Host) -> tuple[FastAPI, Observing]:
-    """The FastAPI application, and the ASGI application around it, which is to be served."""
+def application(host: Host, add: Callable[[FastAPI], None] | None = None) -> tuple[FastAPI, Observing]:
+    """The FastAPI application, and the ASGI application around it, which is to be served.
+
+    Args:
+        host: what the routes work with.
+        add: adds further routes.
+    """
     app = FastAPI(title="maskmill", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     install(app)
     _images(app, host)
     _masks(app, host)
     legacy.install(app, host)
     watching.install(app, host)
+    if add is not None:
+        add(app)
     described(app, host)
     guarded: Any = Access(Receiving(app, host.settings, host.door), host.settings)
     if host.settings.cors:

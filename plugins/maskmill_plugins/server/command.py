@@ -87,12 +87,12 @@ def serve(**chosen: Any) -> None:
 
     The backend is named by --backend, or is that of a pipeline file.
     """
-    _check_packages()
+    need_packages()
     if chosen["threads"]:
         os.environ["MASKMILL_THREADS"] = str(chosen["threads"])
-    settings = _settings(**chosen)  # before the backend: it takes longer
-    name, backend = _backend(**chosen)
-    _check_backend(name, backend)
+    settings = chosen_settings(**chosen)  # before the backend: it takes longer
+    name, backend = chosen_backend(**chosen)
+    ready_backend(name, backend)
     from . import serving
     from .host import Host
     from .log import log, set_up
@@ -151,14 +151,24 @@ def _outward() -> str | None:
     return found[0] if found else None
 
 
-def _check_packages() -> None:
+def need_packages() -> None:
+    """Find out whether what the server needs is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
     missing = [name for name in (*PACKAGES, "python_multipart") if importlib.util.find_spec(name) is None]
     if missing:
         text = f"the server needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed"
         raise UsageError(Problem(text, hint='pip install "maskmill[server]"'))
 
 
-def _settings(**chosen: Any) -> Settings:
+def chosen_settings(**chosen: Any) -> Settings:
+    """The settings that the options of `serve` ask for.
+
+    Raises:
+        UsageError: some do not go together, or cannot be had.
+    """
     from maskmill.decoder import MAX_PIXELS
 
     from .security import checked_token, is_loopback, networks
@@ -190,7 +200,7 @@ def _settings(**chosen: Any) -> Settings:
     )
 
 
-def _backend(
+def chosen_backend(
     file: Path | None, backend: str | None, model: str | None, sets: tuple[str, ...], plugins: Sequence[Path], **_: Any
 ) -> tuple[str, Backend]:
     """The name and the stage that the command line asks for."""
@@ -235,7 +245,7 @@ def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str
     return name, stage
 
 
-def _check_backend(name: str, backend: Backend) -> None:
+def ready_backend(name: str, backend: Backend) -> None:
     """Find what is wrong, and get what is missing, before anything listens."""
     problems = [*(backend.missing() or backend.check())]
     for problem in problems:

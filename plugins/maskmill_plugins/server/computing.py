@@ -17,7 +17,7 @@ from maskmill_plugins._shared.wire import Multimask
 
 from .costs import Costs, Part
 from .images import ImageStore
-from .jobs import Done, Group, Job, Jobs, refuse
+from .jobs import Done, Group, Job, Jobs, Wish, refuse
 from .lru import ByteCache
 from .metrics import Metrics
 from .problems import ApiError
@@ -100,6 +100,8 @@ class Computing:
         self.state = "ready"
         changed()
         while (group := self.jobs.next()) is not None:
+            if group.wish is not None:
+                self._fulfil(group.wish)
             self._work(group)
         self._backend.close()
         self.state = "closed"
@@ -138,6 +140,14 @@ class Computing:
                 except BaseException as error:
                     job.future.set_exception(self._explained(error))
             self.jobs.finished(job)
+
+    def _fulfil(self, wish: Wish) -> None:
+        if wish.future.set_running_or_notify_cancel():
+            try:
+                self._embedding(wish.image, wish.stored.id)
+                wish.future.set_result(None)
+            except BaseException as error:
+                wish.future.set_exception(self._explained(error))
 
     def _done(self, job: Job, image: Image) -> Done:
         started = time.monotonic()

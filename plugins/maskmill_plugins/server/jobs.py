@@ -6,9 +6,10 @@ thread decodes the images that come next. How many jobs may wait follows from ho
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from .images import Stored
 from .problems import ApiError
 from .settings import Settings
 
+#: Seconds without a job after which embeddings are made that nobody waits for: a drag has gaps.
+QUIET = 1.0
 #: Images that are decoded ahead of the one being worked on.
 AHEAD = 2
 
@@ -68,16 +71,33 @@ class Job:
 
 
 @dataclass(eq=False)
+class Wish:
+    """An image whose embedding may be made while nobody waits for masks.
+
+    Attributes:
+        stored: the image.
+        image: its pixels.
+        future: done when it is made; cancelled when it is not wanted any more.
+    """
+
+    stored: Stored
+    image: Image
+    future: Future[None] = field(default_factory=Future)
+
+
+@dataclass(eq=False)
 class Group:
     """Waiting jobs of one image.
 
     Attributes:
         jobs: in the order they came.
         image: None until it was decoded.
+        wish: instead of jobs.
     """
 
     jobs: list[Job] = field(default_factory=list)
     image: Image | None = None
+    wish: Wish | None = None
 
 
 class Jobs:
@@ -96,6 +116,8 @@ class Jobs:
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, Group] = OrderedDict()
         self._working: list[Job] = []
+        self._wishes: deque[Wish] = deque()
+        self._last = -QUIET
         self._until = 0.0
         self._closed = False
 
@@ -128,7 +150,23 @@ class Jobs:
                 text = f"{self._count()} jobs wait, about {wait:.1f} s of work; at most {self._settings.wait:g} s may"
                 raise ApiError("too-busy", text, retry_after=min(pause, 60.0))
             self._waiting.setdefault(job.stored.id, Group()).jobs.append(job)
+            self._last = time.monotonic()
             self._changed.notify_all()
+
+    def wish(self, stored: Stored, image: Image) -> Future[None]:
+        """Have an embedding made while nobody waits for masks; a job waits for one such pass at most."""
+        wish = Wish(stored, image)
+        with self._changed:
+            if self._closed:
+                wish.future.cancel()
+            self._wishes.append(wish)
+            self._changed.notify_all()
+        return wish.future
+
+    async def quiet(self) -> None:
+        """Wait until there has been no job for a while."""
+        while (pause := self._pause()) > 0:
+            await asyncio.sleep(pause)
 
     def withdraw(self, job: Job) -> None:
         """Forget a job that nobody waits for any more; one that is being worked on is finished."""
@@ -146,18 +184,24 @@ class Jobs:
             self._closed = True
             left = [job for group in self._waiting.values() for job in group.jobs]
             self._waiting.clear()
+            wishes = list(self._wishes)
             self._changed.notify_all()
+        for wish in wishes:
+            wish.future.cancel()
         for job in left:
             refuse(job, ApiError("draining", "the server ends", retry_after=10))
 
     def next(self) -> Group | None:
-        """Wait for the jobs of the image whose turn it is; None at the end. For the thread that computes."""
+        """The jobs of the image whose turn it is, or a wish; waits; None at the end. For the thread that computes."""
         with self._changed:
             self._working = []
-            self._changed.wait_for(lambda: self._closed or self._ready() is not None)
-            name = self._ready()
-            if name is None:
-                return None
+            while (name := self._ready()) is None:
+                if self._closed:
+                    return None
+                if self._wishes and not self._waiting and self._pause() <= 0:
+                    wish = self._wishes.popleft()
+                    return Group(image=wish.image, wish=wish)
+                self._changed.wait(max(self._pause(), 0.01) if self._wishes and not self._waiting else None)
             group = self._waiting.pop(name)
             self._until = time.monotonic() + self._cost(name, group)
             self._working = list(group.jobs)
@@ -168,6 +212,7 @@ class Jobs:
         """Note that a job of the group last given is over."""
         with self._changed:
             self._working.remove(job)
+            self._last = time.monotonic()
 
     def decode(self, load: Callable[[Stored], Image]) -> None:
         """Decode the images that come next, until the end. For the thread that decodes."""
@@ -184,6 +229,11 @@ class Jobs:
                 if (waiting := self._waiting.get(stored.id)) is not None:
                     waiting.image = image
                 self._changed.notify_all()
+
+    def _pause(self) -> float:
+        """Seconds until it has been quiet long enough."""
+        with self._changed:
+            return QUIET if self._waiting or self._working else self._last + QUIET - time.monotonic()
 
     def _next_to_decode(self) -> Stored | None:
         with self._changed:

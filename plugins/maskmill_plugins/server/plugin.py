@@ -9,7 +9,9 @@ from maskmill import hookimpl
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add `maskmill serve`."""
+    """Add `maskmill serve` and `maskmill annotate`."""
+    from .annotate.command import annotate
     from .command import serve
 
     cli.add_command(serve)
+    cli.add_command(annotate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,21 +29,28 @@ class ApiError(Exception):
         detail: what is wrong and what to do, for the caller.
         retry_after: seconds after which another try makes sense; None if it never does.
         headers: of the answer.
+        members: further members of the problem document.
     """
 
     def __init__(
-        self, kind: str, detail: str, retry_after: float | None = None, headers: dict[str, str] | None = None
+        self,
+        kind: str,
+        detail: str,
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
+        members: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.headers = dict(headers or {})
+        self.members = members or {}
         if retry_after is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
 
     def response(self) -> Response:
         """The problem document."""
-        return problem(self.kind, self.detail, headers=self.headers)
+        return problem(self.kind, self.detail, headers=self.headers, members=self.members)
 
 
 def problem(
@@ -52,6 +60,7 @@ def problem(
     status: int | None = None,
     headers: dict[str, str] | None = None,
     errors: list[dict[str, Any]] | None = None,
+    members: dict[str, Any] | None = None,
 ) -> Response:
     """A problem document as a response.
 
@@ -61,13 +70,15 @@ def problem(
         status: instead of the kind's own.
         headers: of the response.
         errors: where in the request.
+        members: further ones of the document (RFC 9457, section 3.2).
     """
     status = status or PROBLEMS[kind]
     text = detail.encode("utf-8", "backslashreplace").decode()
     model = ProblemModel(
         type=URN + kind, title=kind.replace("-", " ").capitalize(), status=status, detail=text, errors=errors
     )
-    return Response(model.model_dump_json(exclude_none=True), status, headers, PROBLEM_TYPE)
+    text = json.dumps({**model.model_dump(mode="json", exclude_none=True), **(members or {})})
+    return Response(text, status, headers, PROBLEM_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -16,7 +16,7 @@ from .settings import Settings
 
 #: What a multipart request has beside the file.
 MULTIPART = 100_000
-UPLOADS = frozenset({"/v1/images", "/upload"})
+UPLOADS = frozenset({"/v1/images", "/v1/annotate/quick", "/upload"})
 
 
 class Receiving:

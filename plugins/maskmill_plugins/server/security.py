@@ -6,9 +6,10 @@ import hmac
 import ipaddress
 import socket
 from ipaddress import IPv4Address, IPv6Address
+from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskmill import Problem, UsageError
 from maskmill_plugins._shared.wire import TOKEN_VARIABLE, token_fault
@@ -18,6 +19,8 @@ from .settings import Network, Settings
 
 #: Answered without a token: they tell nothing, and those who watch over servers have none.
 OPEN = frozenset({"/healthz", "/readyz"})
+#: Below it lies a page that holds no data; it asks for the token itself.
+PAGE = "/annotate/"
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 NONE = "none"
 
@@ -37,13 +40,21 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with 401 or 403."""
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except ApiError as error:
-                await error.response()(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        try:
+            self._check(scope)
+        except ApiError as error:
+            await error.response()(scope, receive, guarded)
+            return
+        await self._app(scope, receive, guarded)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -51,8 +62,26 @@ class Access:
             raise ApiError("forbidden", "this address may not ask here (--allow)")
         if self._settings.local_names and host_name(headers.get("host", "")) not in LOCAL_NAMES:
             raise ApiError("forbidden", "without a token, a server on this machine answers only to the name localhost")
-        if self._token is not None and scope["path"] not in OPEN:
+        if scope["path"] in OPEN or scope["path"].startswith(PAGE):
+            return
+        if self._token is not None:
             self._check_token(headers.get("authorization", ""), self._token)
+        elif self._from_elsewhere(scope["method"], headers):
+            text = "without a token, web pages of other origins may not ask here (--cors ORIGIN lets one)"
+            raise ApiError("forbidden", text)
+
+    def _from_elsewhere(self, method: str, headers: Headers) -> bool:
+        """Whether a browser says that it asks for a web page of another origin.
+
+        A request without such words is no browser's; a page cannot change them.
+        """
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin in self._settings.cors or "*" in self._settings.cors:
+            return False
+        if site is not None:
+            followed = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+            return site not in ("same-origin", "none") and not followed
+        return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
     def _check_token(self, said: str, token: bytes) -> None:
         scheme, _, given = said.partition(" ")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from maskmill import MaskmillError, PluginError, Problem, UsageError
 
@@ -109,18 +110,21 @@ class Server(uvicorn.Server):
         return ended or idle or since > self._host.settings.deadline + LINGER
 
 
-def run(host: Host, place: Place, listening: Callable[[int], None]) -> None:
+def run(
+    host: Host, place: Place, listening: Callable[[int], None], add: Callable[[FastAPI], None] | None = None
+) -> None:
     """Serve until a signal comes.
 
     Args:
         host: what is served.
         place: where.
         listening: called with the port once requests are taken.
+        add: adds further routes to the application.
 
     Raises:
         UsageError: the address cannot be had, or the backend cannot be opened.
     """
-    _, seen = application(host)
+    _, seen = application(host, add)
     opened = place.listen()
     config = uvicorn.Config(
         seen,

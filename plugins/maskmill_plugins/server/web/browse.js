@@ -1,0 +1,155 @@
+/** Goes from picture to picture: opens them, asks for the next ones ahead, and finds unsaved work again. */
+
+import { Problem, Unreachable } from "./api.js";
+import { samePrompts } from "./prompts.js";
+import { t } from "./strings.js";
+
+/** Longer side of a preview in pixels: of the first one, and of a finer one for those who zoom in. */
+const PREVIEW = 2048;
+const FINE = 6144;
+/** Previews kept ready: going on takes no time. */
+const READY = 4;
+
+export class Browser extends EventTarget {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {import("./stage.js").Stage} stage
+   * @param {import("./saving.js").Saver} saver
+   * @param {import("./drafts.js").Drafts} drafts
+   * @param {import("./notices.js").Notices} notices
+   */
+  constructor(api, stage, saver, drafts, notices) {
+    super();
+    Object.assign(this, { api, stage, saver, drafts, notices, editor: stage.editor });
+    this.turn = 0;
+    /** @type {Map<string, Promise<Blob>>} */
+    this.previews = new Map();
+    this.failed = "";
+    stage.drawn.push(() => this.#refine());
+  }
+
+  /** @param {string | null} key  null does nothing */
+  async open(key) {
+    if (key === null) return;
+    const turn = ++this.turn;
+    this.wanted = key;
+    this.notices.opening = performance.now();
+    try {
+      const saving = this.saver.flush();
+      if (this.saver.records.get(key)?.entry) await saving;
+      const [image, blob] = await Promise.all([this.api.image(key), this.#preview(key)]);
+      const bitmap = await createImageBitmap(blob);
+      if (turn !== this.turn) return bitmap.close();
+      this.failed = "";
+      this.#enter(image, bitmap);
+      this.#ahead(image);
+    } catch (error) {
+      if (turn === this.turn) this.#cannot(key, error);
+    } finally {
+      if (turn === this.turn) this.notices.opening = 0;
+    }
+    return undefined;
+  }
+
+  /** One picture that is not in the folder. @param {File} file */
+  async quick(file) {
+    const turn = ++this.turn;
+    try {
+      const image = await this.api.quick(file);
+      const bitmap = await createImageBitmap(await this.api.preview(image, PREVIEW));
+      if (turn !== this.turn) return;
+      this.failed = "";
+      this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next: null }, bitmap);
+    } catch (error) {
+      this.notices.toast(error instanceof Problem ? error.message : t("notAnImage"));
+    }
+  }
+
+  /** The server has forgotten it. */
+  remind(image) {
+    return image.key === null ? this.api.quick(image.file) : this.api.image(image.key);
+  }
+
+  #enter(image, bitmap) {
+    if (image.key !== null) this.saver.opened(image.key, image.revision);
+    this.editor.open(image);
+    this.stage.show(bitmap);
+    this.fine = Math.max(bitmap.width, bitmap.height) >= Math.max(this.editor.image.width, this.editor.image.height);
+    this.dispatchEvent(new Event("opened"));
+    if (image.changed) this.notices.toast(t("changedPicture"));
+    if (image.key !== null) this.#restore(image);
+  }
+
+  /** What this browser has kept of an earlier visit. */
+  #restore(image) {
+    const record = this.saver.records.get(image.key);
+    if (record.entry) { // of this visit: it could not be saved yet
+      this.editor.replace(record.entry, false);
+      return;
+    }
+    const draft = this.drafts.take(image.key);
+    if (!draft) return;
+    const { entry } = image;
+    if (draft.entry.status === entry.status && samePrompts(draft.entry.prompts, entry.prompts)) {
+      this.drafts.drop(image.key);
+      return;
+    }
+    record.revision = draft.revision; // if that is an old one, the server says so, and the person chooses
+    this.editor.replace(draft.entry, true);
+    this.notices.toast(t("restored"));
+  }
+
+  /** Save what earlier visits left behind on other pictures. */
+  async restoreOthers(open) {
+    const keys = [...new Set(this.drafts.all().map((draft) => draft.key))].filter((key) => key !== open);
+    let found = 0;
+    for (const key of keys) {
+      const draft = this.drafts.take(key);
+      if (!draft || this.saver.records.get(key)?.entry) continue;
+      this.saver.opened(key, draft.revision);
+      this.saver.records.get(key).revision = draft.revision;
+      this.saver.changed(key, draft.entry, 0);
+      found += 1;
+    }
+    if (found) this.notices.toast(t("restoredOthers", { n: found }));
+  }
+
+  #preview(key) {
+    if (!this.previews.has(key)) this.previews.set(key, this.api.preview({ key }, PREVIEW));
+    const blob = this.previews.get(key);
+    this.previews.delete(key);
+    this.previews.set(key, blob);
+    blob.catch(() => this.previews.delete(key));
+    if (this.previews.size > READY) this.previews.delete(this.previews.keys().next().value);
+    return blob;
+  }
+
+  async #ahead(image) {
+    const keys = [image.key, image.next].filter((key) => key !== null);
+    await this.api.prefetch(keys).catch(() => {}); // without it things are slower, that is all
+    if (image.next !== null) this.#preview(image.next).catch(() => {});
+  }
+
+  /** A finer picture for those who look closely. */
+  async #refine() {
+    const { image } = this.editor;
+    const { bitmap, view } = this.stage;
+    if (!image || !bitmap || this.fine || view.scale * devicePixelRatio * image.width < bitmap.width * 1.25) return;
+    this.fine = true;
+    try {
+      const finer = await createImageBitmap(await this.api.preview(image, FINE));
+      if (this.editor.image === image) this.stage.refine(finer);
+      else finer.close();
+    } catch {
+      // the coarse one stays
+    }
+  }
+
+  #cannot(key, error) {
+    if (error instanceof Unreachable || error instanceof Problem && error.status === 401) return; // said elsewhere
+    if (!(error instanceof Problem) && !(error instanceof DOMException)) throw error;
+    this.failed = error.message;
+    this.failedKey = key;
+    this.dispatchEvent(new Event("failed"));
+  }
+}

@@ -1,0 +1,196 @@
+/** What buttons and keys do. */
+
+import { Problem } from "./api.js";
+import { help } from "./dialogs.js";
+import { byId, make } from "./dom.js";
+import { listen } from "./keys.js";
+import { speak, spoken, t, translate } from "./strings.js";
+import { switchTheme } from "./theme.js";
+
+/** Milliseconds after the last letter before a search is put. */
+const TYPED = 150;
+
+/**
+ * @param {Record<string, any>} parts
+ * @param {import("./surroundings.js").Surroundings} surroundings
+ */
+export function connectButtons(parts, surroundings) {
+  const { browser, connection, editor, list, notices, objects, pointer, stage } = parts;
+  const steps = actions(parts);
+  const keys = {
+    n: steps.next, p: steps.previous, ArrowRight: steps.next, ArrowLeft: steps.previous, Enter: steps.accept,
+    e: steps.markEmpty, r: steps.reject, z: () => editor.undo(), "Shift+z": () => editor.redo(),
+    y: () => editor.redo(), Delete: () => editor.remove(editor.active), Backspace: () => editor.remove(editor.active),
+    a: () => editor.select(null), Escape: () => pointer.cancel() || editor.select(null), c: steps.copy,
+    v: () => objects.cycle(), j: steps.nextObject, Tab: steps.nextObject, s: steps.hide, "?": help,
+    b: () => pointer.take("box"), f: () => pointer.take("add"), g: () => pointer.take("off"),
+    x: () => pointer.take("erase"), h: () => pointer.take("move"), "+": () => stage.zoom(1.3), "=": () => stage.zoom(1.3),
+    "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), "/": () => showList(true, true),
+  };
+  for (let digit = 1; digit <= 9; digit++) keys[digit] = () => objects.labelAt(digit);
+  delete keys.Tab; // on the picture only: elsewhere it moves the focus
+  stage.canvas.addEventListener("keydown", (event) => tabOnPicture(event, editor, steps.nextObject));
+  listen(keys, (held) => pointer.grab(held), (held) => {
+    stage.bare = held;
+    stage.redraw();
+  });
+
+  const clicks = {
+    undo: keys.z, redo: keys["Shift+z"], theme: switchTheme, help, previous: steps.previous, next: steps.next,
+    "zoom-in": keys["+"], "zoom-out": keys["-"], fit: keys[0], "new-object": keys.a, "copy-previous": steps.copy,
+    accept: steps.accept, "mark-empty": steps.markEmpty, reject: steps.reject, "try-now": () => connection.tryNow(),
+    "show-list": () => showList(true), "hide-list": () => showList(false),
+    language: () => {
+      speak(spoken() === "zh" ? "en" : "zh");
+      retell(parts, surroundings);
+    },
+  };
+  for (const [id, run] of Object.entries(clicks)) byId(id).addEventListener("click", run);
+  for (const button of byId("tools").children) button.addEventListener("click", () => pointer.take(button.dataset.tool));
+  pointer.addEventListener("tool", () => {
+    for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === pointer.tool));
+  });
+  pointer.addEventListener("refused", () => notices.toast(t("firstOn")));
+  for (const button of byId("downloads").querySelectorAll("button")) button.addEventListener("click", () => download(parts, button.dataset.download));
+  list.addEventListener("choose", (event) => {
+    showList(false);
+    browser.open(event.detail);
+  });
+  search(list);
+  dropping(browser);
+}
+
+/** The steps that are more than one call. */
+function actions({ api, browser, editor, list, notices, saver, session }) {
+  const go = (key) => key && browser.open(key);
+  const neighbour = (step) => {
+    const failed = browser.failed && [...list.items].find(([, item]) => item.key === browser.failedKey);
+    if (failed) return list.items.get(failed[0] + step)?.key; // its own neighbours were never told
+    return step > 0 ? editor.image?.next : editor.image?.previous;
+  };
+  const onward = async () => {
+    if (editor.image.next) return go(editor.image.next);
+    await saver.flush();
+    const found = await api.images({ offset: 0, limit: 1, search: "", status: "todo" }).catch(() => null);
+    if (!found) return undefined;
+    const left = found.items[0]?.key;
+    if (!left) return notices.toast(t("allDone", { file: session.prompts_file }));
+    return notices.toast(t("lastImage", { n: found.total }), t("continue"), () => go(left));
+  };
+  const finish = (status) => {
+    if (!editor.image || editor.image.key === null || browser.failed) return;
+    editor.setStatus(status);
+    onward();
+  };
+  const toggled = (status) => () => (editor.state.status === status ? editor.setStatus("todo") : finish(status));
+  return {
+    next: () => go(neighbour(1)),
+    previous: () => go(neighbour(-1)),
+    accept: () => {
+      if (editor.objects.length) finish("done");
+      else if (editor.state.status === "empty" || editor.state.status === "rejected") onward();
+      else notices.toast(t("nothingDrawn"));
+    },
+    markEmpty: toggled("empty"),
+    reject: toggled("rejected"),
+    hide: () => editor.active && editor.toggle(editor.active.uid),
+    nextObject: () => {
+      const at = editor.objects.findIndex((object) => object.uid === editor.state.active);
+      if (editor.objects.length) editor.select(editor.objects[(at + 1) % editor.objects.length].uid);
+    },
+    copy: async () => {
+      const { image } = editor;
+      if (!image?.previous) return;
+      await saver.flush(); // what was drawn there a moment ago counts too
+      const before = await api.image(image.previous).catch(() => null);
+      if (!before || editor.image !== image) return;
+      const came = editor.copy(before.entry.prompts);
+      notices.toast(came === 1 ? t("copiedOne") : came ? t("copied", { n: came }) : t("nothingToCopy"));
+    },
+  };
+}
+
+/** Tab goes through the objects, and out of the picture after the last. */
+function tabOnPicture(event, editor, nextObject) {
+  if (event.key !== "Tab" || event.shiftKey) return;
+  const last = editor.objects.at(-1);
+  if (!last || last.uid === editor.state.active) return;
+  event.preventDefault();
+  event.stopPropagation();
+  nextObject();
+}
+
+function showList(shown, find = false) {
+  document.body.dataset.list = String(shown);
+  byId("show-list").setAttribute("aria-expanded", String(shown));
+  if (find) byId("search").focus();
+}
+
+function search(list) {
+  let timer = 0;
+  const input = byId("search");
+  input.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      list.search = input.value.trim();
+      list.reload();
+    }, TYPED);
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") byId("canvas").focus();
+    if (event.key === "Enter" || event.key === "ArrowDown") byId("list").querySelector(".row")?.focus();
+  });
+}
+
+/** All texts in the other language. */
+function retell({ list, notices, objects }, surroundings) {
+  translate();
+  surroundings.drawCounts();
+  surroundings.draw();
+  objects.draw();
+  list.draw();
+  notices.saving();
+}
+
+/** A file of the picture that is open; what is not saved yet is saved before. */
+async function download({ api, editor, notices, saver }, format) {
+  const { image } = editor;
+  try {
+    await saver.flush();
+    if (saver.state !== "saved") return notices.toast(t("saveFirst"));
+    const answer = image.key === null
+      ? await api.quickResult(image, editor.entry.prompts, format) : await api.result(image.key, format);
+    const address = URL.createObjectURL(await answer.blob());
+    make("a", { href: address, download: nameOf(answer, image, format) }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+  } catch (error) {
+    if (error instanceof Problem) notices.toast(error.message);
+  }
+  return undefined;
+}
+
+function nameOf(answer, image, format) {
+  const given = answer.headers.get("Content-Disposition") ?? "";
+  const encoded = /filename\*=UTF-8''([^;]+)/i.exec(given)?.[1];
+  const plain = /filename="([^"]+)"/i.exec(given)?.[1];
+  if (encoded) return decodeURIComponent(encoded);
+  return plain ?? `${image.key ?? image.name}.${format === "coco" ? "json" : "png"}`;
+}
+
+/** One image dragged in from the desktop. */
+function dropping(browser) {
+  const over = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  let depth = 0;
+  const show = (shown) => (byId("drop").hidden = !shown);
+  addEventListener("dragenter", (event) => over(event) && ++depth && show(true));
+  addEventListener("dragleave", (event) => over(event) && --depth < 1 && show(false));
+  addEventListener("dragover", (event) => over(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!over(event)) return;
+    event.preventDefault();
+    depth = 0;
+    show(false);
+    const [file] = event.dataTransfer.files;
+    if (file) browser.quick(file);
+  });
+}

@@ -1,0 +1,72 @@
+/**
+ * What is not saved yet, kept in the browser until the server has it: a closed tab or a dead server loses nothing.
+ *
+ * One draft for each picture and tab. Drafts of other folders (the browser may know several servers at one address)
+ * lie beside, under the folder's name.
+ */
+
+import { keep, kept } from "./api.js";
+
+/** Milliseconds after which another tab's draft counts as left behind. */
+const LEFT_BEHIND = 5000;
+const TAB = "maskmill.tab";
+
+/** @typedef {{key: string, revision: string, entry: {status: string, prompts: any[]}, time: number}} Draft */
+
+export class Drafts {
+  /** @param {string} folder  what the pictures belong to */
+  constructor(folder) {
+    this.tab = kept(sessionStorage, TAB) ?? Math.random().toString(36).slice(2);
+    keep(sessionStorage, TAB, this.tab);
+    this.prefix = `maskmill.draft ${folder} `;
+  }
+
+  #name(key, tab) {
+    return `${this.prefix}${tab} ${key}`;
+  }
+
+  /** @returns {boolean} whether the browser has kept it */
+  put(key, revision, entry) {
+    return keep(localStorage, this.#name(key, this.tab), JSON.stringify({ key, revision, entry, time: Date.now() }));
+  }
+
+  /** The server has it. */
+  drop(key, tab = this.tab) {
+    keep(localStorage, this.#name(key, tab), null);
+  }
+
+  /**
+   * What was left behind for a picture, the newest first; such of other tabs becomes this tab's.
+   * @returns {Draft | null}
+   */
+  take(key) {
+    const found = this.all().filter((draft) => draft.key === key);
+    const mine = found.find((draft) => draft.tab === this.tab);
+    const left = found.filter((draft) => draft.tab !== this.tab && Date.now() - draft.time > LEFT_BEHIND);
+    const newest = [mine, ...left].filter(Boolean).sort((one, other) => other.time - one.time)[0];
+    if (!newest) return null;
+    if (newest.tab !== this.tab) {
+      this.put(key, newest.revision, newest.entry);
+      this.drop(key, newest.tab);
+    }
+    return newest;
+  }
+
+  /** @returns {(Draft & {tab: string})[]} of all pictures and tabs */
+  all() {
+    const names = [];
+    try {
+      for (let at = 0; at < localStorage.length; at++) names.push(localStorage.key(at));
+    } catch {
+      return [];
+    }
+    return names.filter((name) => name.startsWith(this.prefix)).map((name) => {
+      try {
+        const tab = name.slice(this.prefix.length).split(" ", 1)[0];
+        return { ...JSON.parse(kept(localStorage, name)), tab };
+      } catch {
+        return null;
+      }
+    }).filter((draft) => draft?.entry && typeof draft.key === "string");
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * The picture that is open, its objects, and every step one can take with them.
+ *
+ * Events: "open" (another picture), "change" (the objects, the status or the selection), "drag" (the object that
+ * is being drawn), "edit" (like "change", but only where there is something new to save).
+ */
+
+import { History } from "./history.js";
+import { askable, copied, fromPrompt, samePrompts, thing, toPrompt } from "./prompts.js";
+
+/** @typedef {import("./prompts.js").Thing} Thing */
+/** @typedef {"todo" | "done" | "empty" | "rejected"} Status */
+/** @typedef {{status: Status, objects: Thing[], active: number | null}} State */
+
+/** Pictures whose steps can still be undone when one comes back to them. */
+const REMEMBERED = 30;
+
+export class Editor extends EventTarget {
+  constructor() {
+    super();
+    /** @type {any} as the server describes it, with `width` and `height` of the original */
+    this.image = null;
+    /** @type {History<State>} */
+    this.history = new History({ status: "todo", objects: [], active: null });
+    /** @type {Map<string, History<State>>} */
+    this.histories = new Map();
+    /** @type {Thing | null} what is being drawn, in the place of the object with its uid or beside all others */
+    this.drawing = null;
+    /** @type {Set<number>} uids of objects that are not shown */
+    this.hidden = new Set();
+    /** @type {string | null} label of the next object */
+    this.label = null;
+  }
+
+  /** @returns {State} */
+  get state() {
+    return this.history.state;
+  }
+
+  get objects() {
+    return this.state.objects;
+  }
+
+  /** @returns {Thing | null} */
+  get active() {
+    return this.objects.find((object) => object.uid === this.state.active) ?? null;
+  }
+
+  /** The objects as they are shown: with the one being drawn. */
+  get shown() {
+    const { drawing } = this;
+    if (!drawing) return this.objects;
+    const known = this.objects.some((object) => object.uid === drawing.uid);
+    return known ? this.objects.map((one) => (one.uid === drawing.uid ? drawing : one)) : [...this.objects, drawing];
+  }
+
+  /** What is saved. */
+  get entry() {
+    return { status: this.state.status, prompts: this.objects.map(toPrompt) };
+  }
+
+  /** @param {any} image */
+  open(image) {
+    const [height, width] = image.size;
+    this.image = { ...image, width, height };
+    this.drawing = null;
+    this.hidden.clear();
+    const known = image.key === null ? undefined : this.histories.get(image.key);
+    const now = stateOf(image.entry);
+    this.history = known && sameState(known.state, now) ? known : new History(now);
+    if (image.key !== null) {
+      this.histories.delete(image.key);
+      this.histories.set(image.key, this.history);
+      if (this.histories.size > REMEMBERED) this.histories.delete(this.histories.keys().next().value);
+    }
+    this.#tell("open");
+    this.#tell("change");
+  }
+
+  /** Another entry for the open picture, as a step that can be undone. */
+  replace(entry, edited) {
+    this.drawing = null;
+    this.history.push(stateOf(entry));
+    this.#tell("change");
+    if (edited) this.#tell("edit");
+  }
+
+  /** @param {Thing | null} object */
+  draw(object) {
+    this.drawing = object;
+    this.#tell("drag");
+  }
+
+  /**
+   * Put an object in the place of the one with its uid, or beside the others.
+   * @param {Thing} object
+   */
+  put(object) {
+    this.drawing = null;
+    const known = this.objects.some((one) => one.uid === object.uid);
+    const objects = known ? this.objects.map((one) => (one.uid === object.uid ? object : one)) : [...this.objects, object];
+    this.#step({ objects, active: object.uid });
+  }
+
+  /** @param {[number, number, number, number]} box */
+  fresh(box) {
+    return thing({ box, label: this.label });
+  }
+
+  /**
+   * A point for the active object; a point on it begins an object where none is active.
+   * @param {[number, number]} at
+   * @param {0 | 1} on
+   * @returns {boolean} false if a point off the object has no object to be off
+   */
+  addPoint([x, y], on) {
+    const object = this.active ?? (on ? thing({ label: this.label }) : null);
+    if (!object) return false;
+    this.put({ ...object, points: [...object.points, [x, y, on]], pick: null });
+    return true;
+  }
+
+  /** An object that nothing is left of goes. */
+  erasePoint(object, number) {
+    const rest = { ...object, points: object.points.filter((_, at) => at !== number), pick: null };
+    if (askable(rest)) this.put(rest);
+    else this.remove(object);
+  }
+
+  /** @param {Thing | null} object */
+  remove(object) {
+    if (!object) return;
+    const objects = this.objects.filter((one) => one.uid !== object.uid);
+    this.#step({ objects, active: objects.at(-1)?.uid ?? null });
+  }
+
+  /** @param {string | null} label */
+  setLabel(label) {
+    this.label = label;
+    if (this.active && this.active.label !== label) this.put({ ...this.active, label });
+    else this.#tell("change");
+  }
+
+  /** @param {number | null} pick */
+  setPick(pick) {
+    if (this.active && this.active.pick !== pick) this.put({ ...this.active, pick });
+  }
+
+  /** @param {number | null} uid */
+  select(uid) {
+    this.drawing = null;
+    this.history.replace({ ...this.state, active: uid });
+    this.#tell("change");
+  }
+
+  /** The objects of another entry, beside those that are here. @returns {number} how many came */
+  copy(prompts) {
+    const found = prompts.map((prompt) => copied(fromPrompt(prompt), this.image)).filter((one) => one !== null);
+    if (found.length) this.#step({ objects: [...this.objects, ...found], active: found.at(-1).uid });
+    return found.length;
+  }
+
+  /** @param {Status} status */
+  setStatus(status) {
+    const objects = status === "empty" ? [] : this.objects;
+    const same = status === this.state.status && objects.length === this.objects.length;
+    if (!same) this.#step({ objects, status, active: status === "empty" ? null : this.state.active });
+  }
+
+  toggle(uid) {
+    if (!this.hidden.delete(uid)) this.hidden.add(uid);
+    this.#tell("change");
+  }
+
+  undo() {
+    this.#jump(this.history.undo());
+  }
+
+  redo() {
+    this.#jump(this.history.redo());
+  }
+
+  /** @param {boolean} moved */
+  #jump(moved) {
+    this.drawing = null;
+    if (!moved) return;
+    this.#tell("change");
+    this.#tell("edit");
+  }
+
+  /** @param {Partial<State>} change */
+  #step(change) {
+    const { objects = this.objects, active = null } = change;
+    const kept = this.state.status === "done" && objects.length ? "done" : "todo";
+    this.history.push({ status: change.status ?? kept, objects, active });
+    this.#tell("change");
+    this.#tell("edit");
+  }
+
+  /** @param {string} event */
+  #tell(event) {
+    this.dispatchEvent(new Event(event));
+  }
+}
+
+function stateOf(entry) {
+  const objects = entry.prompts.map(fromPrompt);
+  return { status: entry.status, objects, active: objects.at(-1)?.uid ?? null };
+}
+
+function sameState(one, other) {
+  return one.status === other.status && samePrompts(one.objects.map(toPrompt), other.objects.map(toPrompt));
+}

@@ -1,0 +1,57 @@
+/** Undo and redo over states that are never changed in place. */
+
+/** Steps kept for one image. */
+const MOST = 200;
+
+/** @template T */
+export class History {
+  /** @param {T} state  the first, which cannot be undone */
+  constructor(state) {
+    this.states = [state];
+    this.at = 0;
+  }
+
+  /** @returns {T} */
+  get state() {
+    return this.states[this.at];
+  }
+
+  get canUndo() {
+    return this.at > 0;
+  }
+
+  get canRedo() {
+    return this.at < this.states.length - 1;
+  }
+
+  /**
+   * Go on with a new state; what had been undone is given up.
+   * @param {T} state
+   */
+  push(state) {
+    this.states = [...this.states.slice(Math.max(0, this.at + 2 - MOST), this.at + 1), state];
+    this.at = this.states.length - 1;
+  }
+
+  /**
+   * Put another state in the place of the present one, without a step: for a selection, or a label's spelling.
+   * @param {T} state
+   */
+  replace(state) {
+    this.states[this.at] = state;
+  }
+
+  /** @returns {boolean} whether there was a step to undo */
+  undo() {
+    if (this.canUndo) this.at--;
+    else return false;
+    return true;
+  }
+
+  /** @returns {boolean} */
+  redo() {
+    if (this.canRedo) this.at++;
+    else return false;
+    return true;
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * The list of images: only the rows in sight exist, and only the pages in sight are asked for, so that a folder of
+ * 20,000 images is as quick as one of 20. Events: "choose" (detail: key), "counts", "error".
+ */
+
+import { make } from "./dom.js";
+import { t } from "./strings.js";
+
+/** Pixels of a row, as in parts.css: more for fingers. */
+const ROW = matchMedia("(pointer: coarse)").matches ? 44 : 36;
+const PAGE = 100;
+/** Rows above and below those in sight. */
+const BEYOND = 6;
+export const STATUSES = /** @type {const} */ (["todo", "done", "empty", "rejected", "failed"]);
+
+export class ImageList extends EventTarget {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {HTMLElement} box  that scrolls
+   */
+  constructor(api, box) {
+    super();
+    this.api = api;
+    this.box = box;
+    this.rows = make("div.rows");
+    box.replaceChildren(this.rows);
+    this.search = "";
+    this.status = "";
+    this.total = 0;
+    /** @type {Record<string, number>} */
+    this.counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
+    /** @type {Map<number, any>} */
+    this.items = new Map();
+    /** @type {Set<number>} pages that are here or on their way */
+    this.pages = new Set();
+    this.version = 0;
+    /** @type {string | null} */
+    this.current = null;
+    box.addEventListener("scroll", () => this.#fill(), { passive: true });
+    box.addEventListener("click", (event) => this.#clicked(event));
+    box.addEventListener("keydown", (event) => this.#key(event));
+    new ResizeObserver(() => this.#fill()).observe(box);
+  }
+
+  /** Ask again, with the search and status as they are now. */
+  async reload(keepPlace = false) {
+    this.version += 1;
+    this.pages.clear();
+    if (!keepPlace) {
+      this.items.clear();
+      this.box.scrollTop = 0;
+    }
+    await this.#load(Math.floor((keepPlace ? this.box.scrollTop / ROW : 0) / PAGE));
+  }
+
+  /** What became of an image, without asking. */
+  update(key, status, objects) {
+    for (const item of this.items.values()) {
+      if (item.key !== key || item.status === status && item.objects === objects) continue;
+      this.counts[item.status] -= 1;
+      this.counts[status] += 1;
+      Object.assign(item, { status, objects });
+    }
+    this.dispatchEvent(new Event("counts"));
+    this.#fill();
+  }
+
+  /** Mark an image and bring it into sight, if its place is known. @param {number | null} index without a filter */
+  mark(key, index) {
+    this.current = key;
+    const plain = !this.search && !this.status;
+    const place = plain ? index : [...this.items].find(([, item]) => item.key === key)?.[0];
+    if (typeof place === "number" && this.box.clientHeight) {
+      const top = place * ROW;
+      const room = this.box.clientHeight;
+      const seen = top >= this.box.scrollTop && top + ROW <= this.box.scrollTop + room;
+      if (!seen) this.box.scrollTop = Math.max(0, top - room / 3);
+    }
+    this.#fill();
+  }
+
+  draw() {
+    this.#fill();
+  }
+
+  async #load(page) {
+    if (this.pages.has(page)) return;
+    this.pages.add(page);
+    const { version } = this;
+    const query = { offset: page * PAGE, limit: PAGE, search: this.search, status: this.status };
+    try {
+      const found = await this.api.images(query);
+      if (version !== this.version) return;
+      this.total = found.total;
+      Object.assign(this.counts, found.counts);
+      found.items.forEach((item, number) => this.items.set(page * PAGE + number, item));
+      this.dispatchEvent(new Event("counts"));
+      this.#fill();
+    } catch (error) {
+      this.pages.delete(page);
+      this.dispatchEvent(new CustomEvent("error", { detail: error }));
+    }
+  }
+
+  #fill() {
+    this.rows.style.height = `${Math.max(1, this.total) * ROW}px`;
+    const first = Math.max(0, Math.floor(this.box.scrollTop / ROW) - BEYOND);
+    const last = Math.min(this.total, Math.ceil((this.box.scrollTop + this.box.clientHeight) / ROW) + BEYOND);
+    const rows = [];
+    for (let at = first; at < last; at++) {
+      if (!this.items.has(at) || !this.pages.has(Math.floor(at / PAGE))) this.#load(Math.floor(at / PAGE));
+      rows.push(this.#row(at, this.items.get(at)));
+    }
+    if (!this.total && this.pages.size) rows.push(make("p.faint.pad", { textContent: t("noMatch") }));
+    const focused = this.rows.contains(document.activeElement) ? document.activeElement.dataset.at : null;
+    this.rows.replaceChildren(...rows);
+    if (focused !== null) this.rows.querySelector(`[data-at="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  #row(at, item) {
+    const chosen = Boolean(item) && item.key === this.current;
+    const row = make("div.row", {
+      role: "option", tabIndex: chosen || (!this.current && at === 0) ? 0 : -1,
+      "aria-selected": String(chosen), "aria-setsize": this.total, "aria-posinset": at + 1, "data-at": at,
+    });
+    row.style.top = `${at * ROW}px`;
+    if (!item) return row;
+    row.dataset.status = item.status;
+    row.title = `${item.key} · ${t(item.status)}`;
+    const cut = item.key.lastIndexOf("/") + 1;
+    const name = make("span.name", {}, make("span.folder", { textContent: item.key.slice(0, cut) }), item.key.slice(cut));
+    const dot = make("span.dot", { role: "img", "aria-label": t(item.status) });
+    row.append(dot, name, make("span.count", { textContent: item.objects ? String(item.objects) : "" }));
+    return row;
+  }
+
+  #clicked(event) {
+    const row = event.target.closest(".row");
+    const item = row && this.items.get(Number(row.dataset.at));
+    if (item) this.dispatchEvent(new CustomEvent("choose", { detail: item.key }));
+  }
+
+  #key(event) {
+    const row = event.target.closest(".row");
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (row && (event.key === "Enter" || event.key === " ")) this.#clicked(event);
+    else if (row && step) this.#focus(Number(row.dataset.at) + step);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  #focus(at) {
+    if (at < 0 || at >= this.total) return;
+    const top = at * ROW;
+    if (top < this.box.scrollTop) this.box.scrollTop = top;
+    if (top + ROW > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + ROW - this.box.clientHeight;
+    this.#fill();
+    this.rows.querySelector(`[data-at="${at}"]`)?.focus({ preventScroll: true });
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * Masks of what is drawn, asked for one request at a time.
+ *
+ * What to ask next is decided when the last answer is there, from what is on the page then: of all the boxes that
+ * the hand went through in the meantime only the newest is asked for, and an answer for what is gone shows nothing.
+ * Masks are kept by what they answer, so that undo shows the old mask at once.
+ *
+ * Events: "masks" (something new to show), "busy" (a request began or ended).
+ */
+
+import { Problem, Unreachable } from "./api.js";
+import { askable, shapeOf, toPrompt } from "./prompts.js";
+
+/** @typedef {import("./prompts.js").Thing} Thing */
+/** @typedef {{size: [number, number], counts: string, score: number | null, box: number[] | null, area: number}} Mask */
+/** @typedef {{masks?: Mask[], problem?: string}} Answer */
+
+/** Answers kept. */
+const MOST = 400;
+/** Prompts in one request: the first masks of a crowded picture come early. */
+const AT_ONCE = 16;
+/** Milliseconds without a new wish before the whole picture is asked as a batch would ask it. */
+const CALM = 700;
+
+export class LiveMasks extends EventTarget {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {import("./editor.js").Editor} editor
+   */
+  constructor(api, editor) {
+    super();
+    this.api = api;
+    this.editor = editor;
+    /** @type {any} of GET /v1/model; null while it loads */
+    this.model = null;
+    /** @type {(image: any) => Promise<unknown>} makes the server know an image that it forgot */
+    this.remind = async () => {};
+    /** When the request under way began; 0 if none is. */
+    this.since = 0;
+    /** Requests that were answered, for the image that is open. */
+    this.answered = 0;
+    /** @type {Map<string, Answer>} */
+    this.answers = new Map();
+    /** @type {Map<number, Mask[]>} by uid: what to show until the new mask is there */
+    this.last = new Map();
+    this.oneByOne = false;
+    this.pause = 0;
+    this.calm = 0;
+    this.agreed = "";
+    editor.addEventListener("open", () => this.#opened());
+    editor.addEventListener("change", () => this.ask());
+    editor.addEventListener("drag", () => this.ask());
+  }
+
+  get canPick() {
+    return Boolean(this.model?.multimask?.includes("all"));
+  }
+
+  /** @param {Thing} object @returns {Answer | undefined} for exactly what it is now */
+  answer(object) {
+    return this.answers.get(this.#name(object));
+  }
+
+  /** @param {Thing} object @returns {Mask[]} what to show now, perhaps of a moment ago */
+  masks(object) {
+    const answer = this.answer(object);
+    return answer?.masks ?? (answer?.problem ? [] : this.last.get(object.uid) ?? []);
+  }
+
+  /** @param {Thing} object @returns {Mask[]} the three to choose from; none where the model has none */
+  candidates(object) {
+    return this.answers.get(this.#name(object, "all"))?.masks ?? [];
+  }
+
+  /** Ask for what is missing, unless a request is under way: its answer asks again. */
+  async ask() {
+    clearTimeout(this.calm);
+    if (this.since || this.pause || !this.model || !this.editor.image) return;
+    const work = this.#next();
+    if (!work) {
+      this.calm = setTimeout(() => this.#agree(), CALM);
+      return;
+    }
+    await this.#run(work);
+  }
+
+  async #run(work) {
+    this.since = performance.now();
+    this.dispatchEvent(new Event("busy"));
+    try {
+      const prompts = work.objects.map(toPrompt);
+      const reply = await this.api.masks(work.image.id, prompts, work.multimask);
+      this.#take(work, reply.masks);
+    } catch (error) {
+      await this.#failed(work, error);
+    }
+    this.since = 0;
+    this.dispatchEvent(new Event("busy"));
+    this.ask();
+  }
+
+  #name(object, multimask = "", image = this.editor.image) {
+    return `${image.id} ${multimask} ${shapeOf(object, !multimask)}`;
+  }
+
+  #next() {
+    const { editor, editor: { image, drawing, active } } = this;
+    const unknown = (object) => object && askable(object) && !this.answers.has(this.#name(object));
+    if (drawing) return unknown(drawing) ? { image, objects: [drawing], multimask: null } : null;
+    const first = unknown(active) ? [active] : [];
+    const missing = first.length ? first : editor.objects.filter(unknown);
+    const objects = missing.slice(0, this.oneByOne ? 1 : AT_ONCE);
+    if (objects.length) return { image, objects, multimask: null };
+    const open = active && this.canPick && askable(active) && !active.rest.text && !active.rest.grid;
+    if (open && !this.answers.has(this.#name(active, "all"))) {
+      return { image, objects: [{ ...active, pick: null }], multimask: "all" };
+    }
+    return null;
+  }
+
+  /** Numbers depend in their last digits on how many prompts are computed at once: ask once more as a batch does. */
+  #agree() {
+    const { editor, editor: { image, objects } } = this;
+    const all = objects.map((object) => this.#name(object)).join();
+    const most = this.model?.limits?.prompts ?? 256;
+    if (this.since || editor.drawing || !this.canPick || objects.length < 2 || objects.length > most) return;
+    if (all === this.agreed || !objects.every(askable)) return;
+    this.agreed = all;
+    this.#run({ image, objects, multimask: null });
+  }
+
+  #take(work, masks) {
+    const current = this.editor.image === work.image;
+    this.answered += current ? 1 : 0;
+    work.objects.forEach((object, number) => {
+      const found = masks.filter((mask) => mask.prompt === number);
+      this.#keep(this.#name(object, work.multimask ?? "", work.image), { masks: found });
+      if (work.multimask) found.forEach((mask, pick) => this.#keep(this.#name({ ...object, pick }, "", work.image), { masks: [mask] }));
+      else if (current) this.last.set(object.uid, found);
+    });
+    this.dispatchEvent(new Event("masks"));
+  }
+
+  #keep(name, answer) {
+    this.answers.delete(name);
+    this.answers.set(name, answer);
+    if (this.answers.size > MOST) this.answers.delete(this.answers.keys().next().value);
+  }
+
+  async #failed(work, error) {
+    if (error instanceof Unreachable) return this.#wait(1); // whoever watches the connection asks again
+    if (!(error instanceof Problem)) throw error;
+    if (error.kind === "unknown-image") {
+      await this.remind(work.image).catch(() => this.#wait(2));
+    } else if (error.retryAfter || error.status === 401) {
+      this.#wait(Math.min(error.retryAfter || 2, 10));
+    } else if (work.objects.length > 1) {
+      this.oneByOne = true; // one of them cannot be computed: find out which
+    } else {
+      this.#keep(this.#name(work.objects[0], work.multimask ?? "", work.image), { problem: error.message });
+      this.dispatchEvent(new Event("masks"));
+    }
+  }
+
+  #wait(seconds) {
+    clearTimeout(this.pause);
+    this.pause = setTimeout(() => this.resume(), seconds * 1000);
+  }
+
+  /** The server is back, or has room again. */
+  resume() {
+    clearTimeout(this.pause);
+    this.pause = 0;
+    this.ask();
+  }
+
+  #opened() {
+    this.answered = 0;
+    this.oneByOne = false;
+    this.agreed = "";
+    this.last.clear();
+  }
+}

@@ -1,0 +1,70 @@
+/** Masks as small pictures, made once for a size and a colour: of the part that the mask fills, as fine as it is seen. */
+
+import { raster, tinted } from "./rle.js";
+
+/** Pixels of one mask's picture at most: what a frame has time for. */
+const MOST = 3e6;
+
+/** @typedef {import("./live.js").Mask} Mask */
+/** @typedef {import("./rle.js").Region} Region */
+
+export class MaskPictures {
+  constructor() {
+    /** @type {WeakMap<Mask, {name: string, canvas: OffscreenCanvas, region: Region}>} */
+    this.made = new WeakMap();
+  }
+
+  /**
+   * @param {Mask} mask
+   * @param {number} scale  device pixels for one of the original
+   * @param {[number, number, number]} color
+   * @param {boolean} strong
+   * @returns {{canvas: OffscreenCanvas | null, region: Region}} no canvas if nothing is in the mask
+   */
+  tinted(mask, scale, color, strong) {
+    const region = regionOf(mask);
+    if (!region.width || !region.height) return { canvas: null, region };
+    const fine = fineness(region, scale);
+    const name = `${fine} ${color} ${strong}`;
+    const known = this.made.get(mask);
+    if (known?.name === name) return known;
+    const made = { name, canvas: draw(mask, region, fine, color, strong ? 105 : 70, strong ? 255 : 190), region };
+    this.made.set(mask, made);
+    return made;
+  }
+}
+
+/**
+ * A mask as an opaque shape, to cut out with.
+ * @param {Mask} mask
+ * @param {number} scale
+ */
+export function shape(mask, scale) {
+  const region = regionOf(mask);
+  if (!region.width || !region.height) return null;
+  return { canvas: draw(mask, region, fineness(region, scale), [0, 0, 0], 255, 255), region };
+}
+
+/** @param {Mask} mask @returns {Region} whole pixels around the mask */
+function regionOf({ box, area }) {
+  if (!box || area === 0) return { x: 0, y: 0, width: 0, height: 0 };
+  const x = Math.floor(box[0]);
+  const y = Math.floor(box[1]);
+  return { x, y, width: Math.ceil(box[2]) - x, height: Math.ceil(box[3]) - y };
+}
+
+/** Powers of two, so that zooming makes a new picture only now and then. */
+function fineness(region, scale) {
+  let fine = Math.min(1, 2 ** Math.ceil(Math.log2(scale)));
+  while (region.width * region.height * fine * fine > MOST) fine /= 2;
+  return fine;
+}
+
+function draw(mask, region, fine, color, fill, edge) {
+  const width = Math.max(1, Math.round(region.width * fine));
+  const height = Math.max(1, Math.round(region.height * fine));
+  const pixels = tinted(raster(mask, region, width, height), width, height, color, fill, edge);
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+  return canvas;
+}

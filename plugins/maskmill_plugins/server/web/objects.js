@@ -1,0 +1,158 @@
+/** The list of objects, the labels and the three suggestions. */
+
+import { css } from "./colors.js";
+import { byId, icon, make } from "./dom.js";
+import { shape } from "./maskpictures.js";
+import { t } from "./strings.js";
+
+/** Longer side of a suggestion's picture in CSS pixels. */
+const THUMB = 76;
+
+export class ObjectsPanel {
+  /**
+   * @param {import("./stage.js").Stage} stage
+   * @param {string[]} labels  given with the command, before those that are in use
+   */
+  constructor(stage, labels) {
+    this.stage = stage;
+    this.editor = stage.editor;
+    this.live = stage.live;
+    this.labels = [...labels];
+    this.editor.addEventListener("change", () => this.draw());
+    this.live.addEventListener("masks", () => this.draw());
+    byId("label-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const input = byId("label-input");
+      const label = input.value.trim();
+      if (label) this.editor.setLabel(this.#known(label));
+      input.value = "";
+      input.blur();
+    });
+  }
+
+  /** Labels that were made or used, so that other pictures have them too. */
+  #known(label) {
+    if (!this.labels.includes(label)) this.labels.push(label);
+    return label;
+  }
+
+  /** @param {number} number  of the key, from 1 */
+  labelAt(number) {
+    const label = this.labels[number - 1];
+    if (label === undefined) return;
+    const worn = this.editor.active ? this.editor.active.label : this.editor.label;
+    this.editor.setLabel(worn === label ? null : label);
+  }
+
+  /** The next suggestion, after the last none: the model's own choice. */
+  cycle() {
+    const { active } = this.editor;
+    const three = active ? this.live.candidates(active) : [];
+    if (three.length) this.editor.setPick(active.pick === null ? 0 : active.pick + 1 < three.length ? active.pick + 1 : null);
+  }
+
+  draw() {
+    for (const object of this.editor.objects) if (object.label) this.#known(object.label);
+    this.#drawLabels();
+    this.#drawObjects();
+    this.#drawSuggestions();
+  }
+
+  #drawLabels() {
+    const worn = this.editor.active ? this.editor.active.label : this.editor.label;
+    const chips = this.labels.map((label, at) => make(
+      "button.chip",
+      { type: "button", "aria-pressed": String(label === worn), onclick: () => this.editor.setLabel(label === worn ? null : label) },
+      ...(at < 9 ? [make("kbd", { textContent: String(at + 1) })] : []), label,
+    ));
+    byId("labels").replaceChildren(...chips);
+  }
+
+  #drawObjects() {
+    const list = byId("objects");
+    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+    list.replaceChildren(...this.editor.objects.map((object, at) => this.#row(object, at)));
+    byId("no-objects").hidden = this.editor.objects.length > 0;
+    byId("object-count").textContent = this.editor.objects.length || "";
+    if (focused) list.querySelector(`[data-focus="${focused}"]`)?.focus();
+  }
+
+  #row(object, at) {
+    const { editor } = this;
+    const active = object.uid === editor.state.active;
+    const hidden = editor.hidden.has(object.uid);
+    const swatch = make("span.swatch");
+    swatch.style.background = css(this.stage.color(object));
+    const name = object.label ?? object.rest.text ?? t("object", { n: at + 1 });
+    const choose = make(
+      "button.pick",
+      { type: "button", "aria-pressed": String(active), "data-focus": `pick ${object.uid}`, onclick: () => editor.select(object.uid) },
+      swatch, make("span.name", { textContent: name }), this.#score(object),
+    );
+    const eye = make("button.icon.small", {
+      type: "button", title: t(hidden ? "show" : "hide"), "aria-label": `${t(hidden ? "show" : "hide")}: ${name}`,
+      "data-focus": `eye ${object.uid}`, onclick: () => editor.toggle(object.uid),
+    }, icon(hidden ? "hidden" : "eye"));
+    const trash = make("button.icon.small", {
+      type: "button", title: t("remove"), "aria-label": `${t("remove")}: ${name}`,
+      "data-focus": `trash ${object.uid}`, onclick: () => editor.remove(object),
+    }, icon("trash"));
+    return make("li.object", { "data-active": String(active), "data-hidden": String(hidden) }, choose, eye, trash);
+  }
+
+  #score(object) {
+    const answer = this.live.answer(object);
+    if (answer?.problem) return make("span.score.bad", { textContent: t("noMask"), title: answer.problem });
+    const scores = (answer?.masks ?? []).map((mask) => mask.score).filter((score) => typeof score === "number");
+    if (answer && !answer.masks.some((mask) => mask.area)) return make("span.score.bad", { textContent: t("noMask") });
+    if (!answer) return make("span.score.wait", { textContent: "…", title: t("computing") });
+    return make("span.score", { textContent: scores.length ? Math.max(...scores).toFixed(2) : "", title: t("score") });
+  }
+
+  #drawSuggestions() {
+    const { active } = this.editor;
+    const three = active ? this.live.candidates(active) : [];
+    byId("suggestions-part").hidden = !this.live.canPick || !active;
+    const box = byId("suggestions");
+    if (!three.length) {
+      box.replaceChildren(make("p.faint", { textContent: active ? "…" : "" }));
+      return;
+    }
+    const name = `${this.editor.image.id} ${active.uid} ${active.pick} ${three.map((mask) => mask.counts.length)} ${t("automatic")}`;
+    if (box.dataset.name === name && this.shownThree === three) return; // the pictures are made only when they differ
+    box.dataset.name = name;
+    this.shownThree = three;
+    const auto = make("button.suggestion", {
+      type: "button", "aria-pressed": String(active.pick === null), onclick: () => this.editor.setPick(null),
+    }, make("span.auto", { textContent: t("automatic") }));
+    box.replaceChildren(auto, ...three.map((mask, pick) => this.#suggestion(mask, pick, active.pick === pick)));
+  }
+
+  #suggestion(mask, pick, pressed) {
+    const canvas = make("canvas", { width: THUMB * 2, height: THUMB * 2 });
+    const score = typeof mask.score === "number" ? mask.score.toFixed(2) : "";
+    this.#thumb(canvas, mask);
+    return make("button.suggestion", {
+      type: "button", "aria-pressed": String(pressed), title: t("candidate", { n: pick + 1, score }),
+      "aria-label": t("candidate", { n: pick + 1, score }), onclick: () => this.editor.setPick(pick),
+    }, canvas, make("span", { textContent: score }));
+  }
+
+  #thumb(canvas, mask) {
+    const { image } = this.editor;
+    const context = canvas.getContext("2d");
+    const scale = Math.min(canvas.width / image.width, canvas.height / image.height);
+    context.setTransform(scale, 0, 0, scale, (canvas.width - image.width * scale) / 2, (canvas.height - image.height * scale) / 2);
+    context.globalAlpha = 0.35;
+    if (this.stage.bitmap) context.drawImage(this.stage.bitmap, 0, 0, image.width, image.height);
+    context.globalAlpha = 1;
+    const { canvas: tint, region } = shape(mask, scale) ?? {};
+    if (!tint) return;
+    const paint = tint.getContext("2d");
+    paint.globalCompositeOperation = "source-in";
+    paint.fillStyle = css(this.stage.color(this.editor.active));
+    paint.fillRect(0, 0, tint.width, tint.height);
+    context.globalAlpha = 0.85;
+    context.drawImage(tint, region.x, region.y, region.width, region.height);
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * Objects of a picture, and the prompts that stand for them in the prompts file.
+ *
+ * An object is never changed in place. Fields of a prompt that the page has no use for (text, grid, source,
+ * score, ref) are kept, so that what another program wrote is saved again as it was.
+ */
+
+/**
+ * @typedef {object} Thing
+ * @property {number} uid  number of the object while the page is open
+ * @property {[number, number, number, number] | null} box  x1, y1, x2, y2 in pixels of the original
+ * @property {[number, number, number][]} points  x, y, 1 on the object or 0 off it
+ * @property {string | null} label
+ * @property {number | null} pick  which of the three candidate masks
+ * @property {Record<string, unknown>} rest  other fields of the prompt
+ */
+/** @typedef {{width: number, height: number}} Size */
+
+let uids = 0;
+
+/**
+ * @param {Partial<Thing>} fields
+ * @returns {Thing}
+ */
+export function thing(fields) {
+  return { uid: ++uids, box: null, points: [], label: null, pick: null, rest: {}, ...fields };
+}
+
+/**
+ * @param {Record<string, any>} prompt  as in the prompts file
+ * @returns {Thing}
+ */
+export function fromPrompt(prompt) {
+  const { box, points, label, pick, ...rest } = prompt;
+  const all = (points ?? []).map(([x, y, on]) => [x, y, on ?? 1]);
+  return thing({ box: box ?? null, points: all, label: label ?? null, pick: pick ?? null, rest });
+}
+
+/**
+ * @param {Thing} object
+ * @returns {Record<string, any>}
+ */
+export function toPrompt(object) {
+  const prompt = { ...object.rest };
+  if (object.points.length) prompt.points = object.points;
+  if (object.box) prompt.box = object.box;
+  if (object.label) prompt.label = object.label;
+  if (object.pick !== null) prompt.pick = object.pick;
+  return prompt;
+}
+
+/**
+ * What decides an object's mask, as a text: equal texts have equal masks.
+ * @param {Thing} object
+ * @param {boolean} [withPick]
+ */
+export function shapeOf(object, withPick = true) {
+  const { text, grid } = object.rest;
+  return JSON.stringify([object.box, object.points, withPick ? object.pick : null, text, grid]);
+}
+
+/**
+ * Two prompts lists say the same.
+ * @param {Record<string, any>[]} one
+ * @param {Record<string, any>[]} other
+ */
+export function samePrompts(one, other) {
+  const plain = (prompts) => JSON.stringify(prompts.map((prompt) => canonical(toPrompt(fromPrompt(prompt)))));
+  return plain(one) === plain(other);
+}
+
+function canonical(value) {
+  if (Array.isArray(value) || value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, canonical(value[key])]));
+}
+
+/** Hundredths of a pixel are finer than any hand. */
+const rounded = (value) => Math.round(value * 100) / 100;
+const within = (value, most) => rounded(Math.min(most, Math.max(0, value)));
+
+/**
+ * The box between two corners, inside the picture; null if nothing of it is.
+ * @param {[number, number]} from
+ * @param {[number, number]} to
+ * @param {Size} size
+ * @returns {[number, number, number, number] | null}
+ */
+export function boxBetween([x1, y1], [x2, y2], { width, height }) {
+  const box = [
+    within(Math.min(x1, x2), width), within(Math.min(y1, y2), height),
+    within(Math.max(x1, x2), width), within(Math.max(y1, y2), height),
+  ];
+  return box[2] > box[0] && box[3] > box[1] ? /** @type {any} */ (box) : null;
+}
+
+/**
+ * A point of the picture, or null outside of it.
+ * @param {[number, number]} at
+ * @param {Size} size
+ * @returns {[number, number] | null}
+ */
+export function inside([x, y], { width, height }) {
+  return x >= 0 && y >= 0 && x <= width && y <= height ? [within(x, width), within(y, height)] : null;
+}
+
+/**
+ * The object can be asked for: it has a box, a point on it, a text or a grid.
+ * @param {Thing} object
+ */
+export function askable(object) {
+  return Boolean(object.box || object.points.some((point) => point[2] === 1) || object.rest.text || object.rest.grid);
+}
+
+/**
+ * An object for a picture of another size: what lies outside goes. Null if nothing is left.
+ * @param {Thing} object
+ * @param {Size} size
+ * @returns {Thing | null}
+ */
+export function copied(object, size) {
+  const { box } = object;
+  const clipped = box && boxBetween([box[0], box[1]], [box[2], box[3]], size);
+  const points = object.points.filter(([x, y]) => inside([x, y], size));
+  const { ref, score, ...rest } = object.rest; // they belong to that one annotation
+  const copy = thing({ ...object, uid: ++uids, box: clipped, points, rest });
+  return askable(copy) ? copy : null;
+}

@@ -1,0 +1,104 @@
+/**
+ * Masks as COCO's compressed run lengths, decoded straight into a picture as large as it is shown.
+ *
+ * The mask of a picture of 12,000 x 9,000 pixels is never unpacked: the runs of the columns that are
+ * shown are walked once, which takes milliseconds. The format is that of `pycocotools/maskApi.c`
+ * (rleFrString): lengths of runs, off and on by turns, column by column, as signed numbers of 5-bit
+ * digits, from the third on less the one before the last.
+ */
+
+/** @typedef {{size: [number, number], counts: string}} Rle  size is [height, width] */
+/** @typedef {{x: number, y: number, width: number, height: number}} Region  in pixels of the original */
+
+/**
+ * The lengths of the runs, the first of them off the mask.
+ * @param {string} counts
+ * @returns {Uint32Array}
+ */
+export function runLengths(counts) {
+  const lengths = new Uint32Array(counts.length);
+  let found = 0;
+  for (let at = 0; at < counts.length; found++) {
+    let value = 0;
+    let shift = 0;
+    let digit;
+    do {
+      digit = counts.charCodeAt(at++) - 48;
+      value |= (digit & 31) << shift;
+      shift += 5;
+    } while (digit & 32);
+    if (digit & 16 && shift < 32) value |= -1 << shift;
+    lengths[found] = found > 2 ? value + lengths[found - 2] : value;
+  }
+  return lengths.subarray(0, found);
+}
+
+/**
+ * A part of a mask, scaled down by taking the nearest pixel.
+ * @param {Rle} rle
+ * @param {Region} region  inside the image
+ * @param {number} width  of the result, at most that of the region
+ * @param {number} height
+ * @returns {Uint8Array}  row by row, 1 on the object
+ */
+export function raster(rle, region, width, height) {
+  const [rows, columns] = rle.size;
+  const lengths = runLengths(rle.counts);
+  const out = new Uint8Array(width * height);
+  const stepX = region.width / width;
+  const stepY = region.height / height;
+  let run = 0;
+  let start = 0; // the pixel, counted column by column, at which `run` begins
+  for (let x = 0; x < width; x++) {
+    const top = Math.min(columns - 1, Math.floor(region.x + (x + 0.5) * stepX)) * rows;
+    while (run < lengths.length && start + lengths[run] <= top) start += lengths[run++];
+    let from = start;
+    for (let at = run; at < lengths.length && from < top + rows; from += lengths[at++]) {
+      if (!(at & 1)) continue;
+      const first = Math.max(from - top, 0);
+      const last = Math.min(from + lengths[at] - top, rows);
+      const low = Math.max(0, Math.ceil((first - region.y) / stepY - 0.5));
+      const high = Math.min(height, Math.ceil((last - region.y) / stepY - 0.5));
+      for (let y = low, index = low * width + x; y < high; y++, index += width) out[index] = 1;
+    }
+  }
+  return out;
+}
+
+/**
+ * RGBA pixels of a mask: its area lightly tinted, its edge strong.
+ * @param {Uint8Array} mask  as `raster` gives it
+ * @param {number} width
+ * @param {number} height
+ * @param {[number, number, number]} color
+ * @param {number} fill  alpha of the area, 0..255
+ * @param {number} edge  alpha of the edge
+ * @returns {Uint8ClampedArray<ArrayBuffer>}
+ */
+export function tinted(mask, width, height, color, fill, edge) {
+  const bytes = new Uint8ClampedArray(width * height * 4);
+  const pixels = new Uint32Array(bytes.buffer);
+  const inside = packed(color, fill);
+  const border = packed(color, edge);
+  const lastRow = (height - 1) * width;
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, at++) {
+      if (!mask[at]) continue;
+      const whole =
+        (x === 0 || mask[at - 1]) &&
+        (x === width - 1 || mask[at + 1]) &&
+        (at < width || mask[at - width]) &&
+        (at >= lastRow || mask[at + width]);
+      pixels[at] = whole ? inside : border;
+    }
+  }
+  return bytes;
+}
+
+const littleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+
+function packed([red, green, blue], alpha) {
+  return (littleEndian
+    ? (alpha << 24) | (blue << 16) | (green << 8) | red
+    : (red << 24) | (green << 16) | (blue << 8) | alpha) >>> 0;
+}
