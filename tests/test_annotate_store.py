@@ -37,7 +37,7 @@ def image(key="a.jpg"):
 def test_what_is_saved_is_what_the_file_source_replays(path):
     with Store(path) as store:
         store.save("a.jpg", NOTHING, DONE)
-    assert [prompt.to_json() for prompt in source(path).prompts(image())] == [BOX]
+    assert [prompt.to_json() for prompt in source(path).prompts(image())] == [{**BOX, "ref": "prompt 1"}]
 
 
 def test_a_save_is_on_disk_before_it_returns(path, monkeypatch):
