@@ -1,6 +1,6 @@
 """The programs that read our files, on our files: each brings the masks back with its own code.
 
-Those that are not installed are skipped: `pip install supervision labelme datumaro ultralytics`, in an
+Those that are not installed are skipped; `.ci/run` has them, but for ultralytics, which brings torch again, in an
 environment of their own, since they bring an OpenCV of theirs. ultralytics is AGPL and labelme GPL: they
 are used here, at test time, and nowhere else.
 """
