@@ -327,15 +327,3 @@ def test_killed_and_run_again_no_answer_that_arrived_is_paid_twice(asking):
     assert max(call.at_once for call in wire.calls[before:]) <= 6
     assert 0 <= spent_in(asking.output).calls - len(wire.calls) <= 6, "a call that was reserved may not have left"
     assert 0 <= wire.good - kept(asking) <= 6, f"only what was under way was lost; {arrived} had arrived"
-
-
-@pytest.mark.slow
-def test_the_backend_sets_the_pace(asking):
-    """Backend 0.3 s an image, Qwen 0.6 s, four at once: as fast as the backend alone."""
-    asking.many(14)
-    asking.wire.script([], Act(OK.text, seconds=0.6))
-    asking.ask(", concurrency: 4", backend="{use: slow, seconds: 0.3}", run="{engine: joblib, jobs: 1}")
-    run(asking, limit=1)
-    report = run(asking)
-    assert report.stage_seconds["backend"] >= 13 * 0.3
-    assert report.seconds < 13 * 0.3 + 4.5, "the sum would be 11.7 s and the start"

@@ -76,7 +76,7 @@ def opened(real):
 
 
 def test_stock_is_the_predictor_bit_for_bit(real, opened):
-    found = iter(opened(fast=False).masks(real.image, PROMPTS))
+    found = iter(opened(fast=False).masks(real.image, PROMPTS, real.embedding))  # whose encoder is the predictor's own
     for logits, scores, _ in real.answers:
         for expected, score in zip(logits, scores, strict=True):
             mask = next(found)

@@ -1,4 +1,4 @@
-"""A real browser for the tests of the page."""
+"""A real browser for the tests of the pages."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 MISSING = (
-    "no browser for the tests of the page: install Chromium (Debian and Ubuntu: apt-get install chromium),"
+    "no browser for the tests of the pages: install Chromium (Debian and Ubuntu: apt-get install chromium),"
     " or run: playwright install chromium"
 )
 
@@ -28,7 +28,7 @@ def chromium():
         import fastapi  # noqa: F401
         from playwright import sync_api as api
     except ImportError as error:
-        absent(f"the tests of the page need the extras dev and server: {error}")
+        absent(f"the tests of the pages need the extras dev and server: {error}")
     with api.sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         found = next(filter(None, map(shutil.which, NAMES)), None) or (own if pathlib.Path(own).exists() else None)

@@ -100,10 +100,9 @@ def test_a_read_only_output_is_refused_in_words(project, small_disk):
     assert "Read-only" in errors or "read-only" in errors or "readonly" in errors, errors
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_output_deleted_under_the_run_ends_it_in_words(project, engine):
+def test_an_output_deleted_under_the_run_ends_it_in_words(project):
     project.many(20)
-    project.write("{use: slow, seconds: 0.1}", run=f"{{engine: {engine}, jobs: 2}}")
+    project.write("{use: slow, seconds: 0.1}", run="{engine: joblib, jobs: 2}")
     expected = undisturbed(project)
     process = start(project)
     wait_until(lambda: finished(project) >= 4)

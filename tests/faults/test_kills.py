@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["joblib", "lane"])
+@pytest.mark.parametrize("mode", ["inline", "lane"])
 def test_a_driver_killed_three_times_in_a_row(mill, mode):
     total = 40
     mill.many(total - 2)
@@ -39,9 +39,8 @@ def test_a_driver_killed_three_times_in_a_row(mill, mode):
     mill.assert_resumes(reference)
 
 
-@pytest.mark.parametrize("mode", ["joblib", "lane"])
-def test_processes_killed_at_random(mill, mode):
-    total = 40
+def test_processes_killed_at_random(mill):
+    mode, total = "lane", 40
     mill.many(total)
     mill.write(mode, backend="seconds: 0.06", source="seconds: 0.02")
     reference = mill.reference()

@@ -1,27 +1,7 @@
 """The report in Chromium, from disk: what people see of it, and that it asks nobody for anything."""
 
-import shutil
-
 import pytest
 from report_kit import KEYS, make_run
-
-pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (extra dev)")
-    with api.sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, NAMES)), None)
-        try:
-            found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except api.Error as error:
-            if path is not None:
-                raise
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}; playwright install chromium")
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +10,12 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(browser, file):
+def opened(chromium, file):
     """Opens the page with these settings; at the end nothing was asked for, and nothing complained."""
     contexts, noise, requests = [], [], []
 
     def open_page(**settings):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **settings})
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **settings})
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: noise.append(message.text))
