@@ -144,8 +144,8 @@ def test_what_cannot_be_opened_is_the_runs_fault(mill, mode, opening, text):
 
 @pytest.mark.parametrize(
     ("mode", "number"),
-    [("inline", signal.SIGINT), ("joblib", signal.SIGTERM), ("lane", signal.SIGINT)],
-    ids=["inline-SIGINT", "joblib-SIGTERM", "lane-SIGINT"],
+    [("inline", signal.SIGINT), ("lane", signal.SIGTERM)],
+    ids=["inline-SIGINT", "lane-SIGTERM"],
 )
 def test_a_signal_to_the_whole_group_drains(mill, mode, number):
     total = 16
