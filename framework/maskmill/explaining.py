@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ImageReadError
+from .files import sha256_of
 from .masks import Mask
 from .originals import Originals
 from .prompts import Prompt
@@ -138,8 +139,7 @@ def _file(folder: Path, artifact: Artifact) -> dict[str, Any]:
 
 def _state(path: Path, artifact: Artifact) -> str:
     try:
-        with path.open("rb") as file:
-            return "the same" if hashlib.file_digest(file, "sha256").hexdigest() == artifact.sha256 else "changed"
+        return "the same" if sha256_of(path) == artifact.sha256 else "changed"
     except FileNotFoundError:
         return "gone"
     except OSError as error:

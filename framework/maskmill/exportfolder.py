@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Self
 import filelock
 
 from .errors import OutputError, Problem
+from .files import sha256_of
 from .results import Artifact
 from .run.ledger import NAME as LEDGER
 from .run.output import EXPORTS, LOCK
@@ -167,10 +167,8 @@ def _check(folder: Path) -> bool:
 def _unchanged(path: Path, sha256: str, size: int) -> bool:
     """True if the file is as it was written, False if it is gone."""
     try:
-        if path.stat().st_size == size:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                    return True
+        if path.stat().st_size == size and sha256_of(path) == sha256:
+            return True
     except FileNotFoundError:
         return False
     raise OutputError(Problem(f"'{path}' was changed after it was exported", hint=_HINT))

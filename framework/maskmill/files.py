@@ -95,6 +95,12 @@ def replace(source: Path, target: Path, tries: int = 8) -> None:
             time.sleep(0.02 * 2**attempt)
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def leftovers(folder: Path) -> Iterator[Path]:
     """Temporary files below `folder` that a killed process left."""
     yield from folder.rglob(f"{TEMPORARY_PREFIX}*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -44,6 +45,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the installed packages that results can depend on."""
     found = {}

@@ -8,10 +8,6 @@ from maskmill import Problem
 
 #: The class of masks without a label.
 UNLABELLED = "object"
-CLASSES_MEANING = (
-    "labels in the order of their numbers; labels not in it follow in alphabetical order"
-    " (empty: all in alphabetical order)"
-)
 
 
 def ordered(first: Sequence[str], labels: Iterable[str]) -> list[str]:

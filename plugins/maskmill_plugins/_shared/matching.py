@@ -9,7 +9,7 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -135,13 +135,16 @@ def _ends(one: str, other: str) -> bool:
 class Few:
     """How many there are, and the first of them."""
 
+    #: So many are kept.
+    most: ClassVar[int] = TOLD
+
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
         """One more."""
         self.count += 1
-        if len(self.first) < TOLD:
+        if len(self.first) < self.most:
             self.first.append(text)
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from maskmill import Artifact, OutputError, Problem
-from maskmill.files import replace, safe_part, write_atomic
+from maskmill.files import replace, safe_part, sha256_of, write_atomic
 
 Names = Literal["stem", "full"]
 NAMES_MEANING = (
@@ -50,11 +50,9 @@ def save_as(folder: Path, path: str, data: bytes) -> Artifact:
 
 def adopt(folder: Path, written: Path, path: str) -> Artifact:
     """Give a file that was written piece by piece, in the folder itself, its name there."""
-    with written.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    size = written.stat().st_size
+    made = Artifact(path, sha256_of(written), written.stat().st_size)
     replace(written, folder / path)
-    return Artifact(path, sha256, size)
+    return made
 
 
 class Listing:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.originals import Originals
-from maskmill_plugins._shared.matching import Matcher
+from maskmill_plugins._shared.matching import Few, Matcher
 
 from .panels import Panel, Worst, side_by_side
 from .precision import Precision
@@ -16,22 +16,12 @@ from .scoring import missed, score, visible
 from .tallies import Tallies
 from .truth import TrueImage, Truth
 
-#: Names that are told one by one where many are meant.
-TOLD = 1000
-
 
 @dataclass
-class Names:
+class Names(Few):
     """Some names, and how many there are."""
 
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def add(self, name: str) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.first) < TOLD:
-            self.first.append(name)
+    most: ClassVar[int] = 1000
 
     def to_json(self) -> dict[str, Any]:
         """The count, and the first of them."""

@@ -208,29 +208,25 @@ class File(PromptSource):
             said = str(error)
         return hashlib.sha256(json.dumps([self.version, said], sort_keys=True).encode()).hexdigest()[:16]
 
-    def _name(self, key: str) -> str | None:
-        """The name that the file has for an image, None if it has none.
-
-        Raises:
-            PromptError: several fit equally well.
-        """
-        reader = self._read()
-        if not isinstance(reader, IndexReader) and reader.find(key) is not None:
-            return key  # the rule for these; the names are then not needed in every worker
-        name, why = found(self._names(), key, self._blocked)
-        if why:
-            raise PromptError(f"{self.path.name}: {why}")
-        return name
-
     def _names(self) -> Matcher:
         if self._matcher is None:
             self._matcher = Matcher(self._read().names())
         return self._matcher
 
     def _find(self, key: str) -> Entry | None:
-        """What the file says of an image, None also for one that a person is not done with."""
-        name = self._name(key)
-        entry = None if name is None else self._read().find(name)
+        """What the file says of an image, None also for one that a person is not done with.
+
+        Raises:
+            PromptError: that is wrong, several images fit equally well, or a person has rejected this one.
+        """
+        reader = self._read()
+        # by the very path is the rule for jsonl and csv: the names are then not needed in every worker
+        entry = None if isinstance(reader, IndexReader) else reader.find(key)
+        if entry is None:
+            name, why = found(self._names(), key, self._blocked)
+            if why:
+                raise PromptError(f"{self.path.name}: {why}")
+            entry = None if name is None else reader.find(name)
         if entry is not None and entry.status == "rejected":
             raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
         return None if entry is not None and entry.status == "todo" else entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
@@ -13,16 +12,16 @@ from typing import IO, Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX
+from maskmill.files import TEMPORARY_PREFIX, sha256_of
 from maskmill.stages import digest
 from maskmill_plugins._shared.annotations.like import Like
+from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
 from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import polygons
 from maskmill_plugins._shared.stems import adopt
 
 NAME = "instances.json"
-UNLABELLED = "object"
 
 
 class Coco(Writer):
@@ -64,8 +63,7 @@ class Coco(Writer):
 
     def check(self) -> list[Problem]:
         """Each category is given once; the file to be like can be read."""
-        twice = sorted({name for name in self.categories if self.categories.count(name) > 1})
-        problems = [Problem(f"categories: {name!r} is given more than once") for name in twice]
+        problems = twice("categories", self.categories)
         if self.like is not None:
             try:
                 Like(self.like)
@@ -77,8 +75,7 @@ class Coco(Writer):
         """The content of `like` counts, too."""
         if self.like is None or not self.like.is_file():
             return super().digest()
-        with self.like.open("rb") as file:
-            return digest([super().digest(), hashlib.file_digest(file, "sha256").hexdigest()])
+        return digest([super().digest(), sha256_of(self.like)])
 
     def open(self) -> None:
         """Find out early whether OpenCV works, which draws the polygons at the end."""
@@ -117,7 +114,7 @@ class Coco(Writer):
         info = {"description": "Instance masks made with maskmill"} if like is None else like.info
         out.write(f'{{"info":{_json(info)},"licenses":{_json(like.licenses if like else [])},\n"images":')
         _write_list(out, self._images(results, labels, waiting, like))
-        names = self._names(labels)
+        names = ordered(self.categories, labels)
         categories: list[dict[str, Any]] = [
             {"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)
         ]
@@ -130,9 +127,6 @@ class Coco(Writer):
         out.write(',\n"categories":')
         _write_list(out, map(_json, categories))
         out.write("}\n")
-
-    def _names(self, labels: Iterable[str]) -> list[str]:
-        return [*self.categories, *sorted(set(labels) - set(self.categories))]
 
     def _images(
         self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str], like: Like | None

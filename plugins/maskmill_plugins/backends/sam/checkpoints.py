@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskmill.files import write_atomic
+from maskmill.files import sha256_of, write_atomic
 from maskmill.stages import digest
 from maskmill_plugins._shared.caches import cache_folder
 
@@ -128,13 +127,7 @@ def file_sha256(path: Path) -> str:
 
 @functools.lru_cache
 def _file_sha256(path: Path, size: int, modified: int) -> str:
-    return content_sha256(path)
-
-
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal, read anew."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def mark_verified(path: Path, sha256: str) -> None:

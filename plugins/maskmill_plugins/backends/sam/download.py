@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from filelock import FileLock, Timeout
 
 from maskmill import PipelineError, Problem
-from maskmill.files import replace
-
-from .checkpoints import content_sha256
+from maskmill.files import replace, sha256_of
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +73,7 @@ def download(url: str, target: Path, size: int, sha256: str, say: Say, bar: bool
 
 
 def _is_whole(path: Path, size: int, sha256: str) -> bool:
-    return path.is_file() and path.stat().st_size == size and content_sha256(path) == sha256
+    return path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256
 
 
 def _locked_at_once(lock: FileLock) -> bool:
@@ -127,12 +125,12 @@ def _verified(wanted: _Download) -> None:
     if wanted.have:
         wanted.say(f"{wanted.have / 1e6:.0f} MB are there already")
     _fetch(wanted)
-    found = content_sha256(wanted.part)
+    found = sha256_of(wanted.part)
     if found != wanted.sha256 and wanted.pieced:
         wanted.say("what arrived in pieces is damaged; starting again")
         wanted.part.unlink()
         _fetch(wanted)
-        found = content_sha256(wanted.part)
+        found = sha256_of(wanted.part)
     if found != wanted.sha256:
         wanted.part.unlink()
         raise wanted.failed(f"it is not the file that was published: its sha256 is {found}, not {wanted.sha256}")

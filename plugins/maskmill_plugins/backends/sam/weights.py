@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill.files import TEMPORARY_PREFIX, replace, safe_part, write_atomic
+from maskmill.files import TEMPORARY_PREFIX, replace, safe_part, sha256_of, write_atomic
 
-from .checkpoints import MODELS, content_sha256, find_checkpoint, mark_verified, usual_places, weights_folder
+from .checkpoints import MODELS, find_checkpoint, mark_verified, usual_places, weights_folder
 from .loading import architecture
 
 #: Of a file that was added: its sha256 when it was, as the program sha256sum writes it.
@@ -106,7 +106,7 @@ def _copied(file: Path, temporary: Path) -> str:
     shutil.copyfile(file, temporary)
     with temporary.open("rb+") as copy:
         os.fsync(copy.fileno())
-    return content_sha256(temporary)
+    return sha256_of(temporary)
 
 
 def _check_name(target: Path, sha256: str) -> None:
@@ -115,5 +115,5 @@ def _check_name(target: Path, sha256: str) -> None:
     if published and sha256 != published.sha256:
         text = f"this is not Meta's {target.name}: its sha256 is {sha256}, not {published.sha256}"
         raise PipelineError(Problem(text, hint="give it another name: --name my-model.pth"))
-    if target.exists() and content_sha256(target) != sha256:
+    if target.exists() and sha256_of(target) != sha256:
         raise PipelineError(Problem(f"{target} exists and is another file", hint="--name another.pth"))

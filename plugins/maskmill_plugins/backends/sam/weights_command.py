@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from maskmill import PipelineError
+from maskmill.files import sha256_of
 
 from . import weights as store
 from .checkpoints import (
     MODELS,
     Model,
-    content_sha256,
     find_checkpoint,
     is_verified,
     mark_verified,
@@ -58,7 +58,7 @@ def pull(models: tuple[str, ...], folder: Path | None) -> None:
         path = find_checkpoint(name)
         if folder or path is None or path.parent == weights_folder():
             path = obtain(name, folder, _say, bar)
-        elif content_sha256(path) == MODELS[name].sha256:
+        elif sha256_of(path) == MODELS[name].sha256:
             mark_verified(path, MODELS[name].sha256)
             _say(f"{name} is here already")
         else:
@@ -94,7 +94,7 @@ def verify(context: click.Context, names: tuple[str, ...]) -> None:
 def _verify(path: Path) -> bool:
     wanted = store.expected(path)
     try:
-        found = content_sha256(path)
+        found = sha256_of(path)
     except OSError as error:
         click.echo(f"{path}: DAMAGED, cannot be read: {error.strerror}")
         return False

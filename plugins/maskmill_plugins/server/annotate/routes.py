@@ -49,6 +49,7 @@ def install(app: FastAPI, host: Host, desk: Desk) -> None:
     pages.install(app)
     _lists(app, host, desk)
     _pictures(app, host, desk)
+    _beside(app, host, desk)
     _keeping(app, host, desk)
     _files(app, host, desk)
 
@@ -119,6 +120,9 @@ def _pictures(app: FastAPI, host: Host, desk: Desk) -> None:
         data, media_type = await desk.preview(host, stored, most)
         return pages.tagged(request, tag, data, media_type, headers)
 
+
+def _beside(app: FastAPI, host: Host, desk: Desk) -> None:
+    """Images that are not open: those to come, and one from elsewhere."""
     ahead = Ahead(desk, host)
 
     @app.post("/v1/annotate/prefetch", summary="Make images ready", status_code=202, responses=responses({}))

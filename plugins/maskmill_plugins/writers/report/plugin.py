@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import IO, ClassVar
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, OutputError, Run, Writer, hookimpl, save
-from maskmill.files import TEMPORARY_PREFIX, replace
+from maskmill.files import TEMPORARY_PREFIX
 from maskmill.results import STATUSES, Status
 from maskmill.stages import run_folder
 from maskmill_plugins._shared.opencv import load_cv2
+from maskmill_plugins._shared.stems import adopt
 
 from .about import about
 from .document import write_page
@@ -64,13 +64,9 @@ class Report(Writer):
         try:
             with unfinished.open("wb") as out:
                 self._write(results, folder, out)
-            with unfinished.open("rb") as written:
-                sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-            size = unfinished.stat().st_size
-            replace(unfinished, folder / NAME)
+            return [adopt(folder, unfinished, NAME)]
         finally:
             unfinished.unlink(missing_ok=True)
-        return [Artifact(NAME, sha256, size)]
 
     def _write(self, results: Iterator[ImageResult], folder: Path, out: IO[bytes]) -> None:
         summary = Summary()
