@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from maskmill.run.dispatch import MAX_TRIES, Item, Stop, dispatch
+from maskmill.run.dispatch import MAX_TRIES, Fewer, Item, Stop, dispatch
 from maskmill.run.engine import Engine, Lost, NotOpened
 
 
@@ -28,6 +28,8 @@ class Scripted(Engine):
             self._tries[task["name"]] += 1
             if task.get("not_opened"):
                 yield token, NotOpened("no model")
+            elif self._tries[task["name"]] <= task.get("dies_opening", 0):
+                yield token, NotOpened("exit code -9", died=True)
             elif self._tries[task["name"]] <= task.get("deaths", 0):
                 yield token, Lost("exit code -9")
             else:
@@ -79,6 +81,26 @@ def test_stop_lets_running_items_end_and_draws_no_more():
             stop.ask("enough")
     assert len(found) == 2
     assert stop.message == "enough"
+
+
+def test_a_slot_that_does_not_get_ready_is_given_up_while_another_works():
+    engine = Scripted()
+    engine.start({}, 3, {})
+    tasks = [{"name": "a"}, {"name": "b", "dies_opening": 2}, *({"name": str(n)} for n in range(20))]
+    found = [e for e in dispatch(engine, (Item(task) for task in tasks), 3, 0, Stop()) if e is not None]
+    assert [outcome.slots for _, outcome in found if isinstance(outcome, Fewer)] == [2, 1]
+    done = [item for item, outcome in found if isinstance(outcome, dict)]
+    assert sorted(item.task["name"] for item in done) == sorted(task["name"] for task in tasks)
+    assert {item.lost for item in done} == {0}
+
+
+@pytest.mark.parametrize(("before", "slots"), [(0, 3), (5, 1)], ids=["no slot ever got ready", "it is the only slot"])
+def test_the_last_slot_is_not_given_up(before, slots):
+    engine = Scripted()
+    engine.start({}, slots, {})
+    tasks = [*({"name": str(n)} for n in range(before)), {"name": "b", "dies_opening": 1}]
+    found = [e for e in dispatch(engine, (Item(task) for task in tasks), slots, 0, Stop()) if e is not None]
+    assert isinstance(found[-1][1], NotOpened)
 
 
 def test_a_chain_that_does_not_open_is_passed_on():

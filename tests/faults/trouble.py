@@ -108,6 +108,19 @@ def act(stage, key, tries):
     return None
 
 
+def opened(how):
+    """Get ready, or not: `first` and `others` are those processes that are killed meanwhile."""
+    if how in ("slow", "hang"):
+        time.sleep(0.5 if how == "slow" else 3600)
+    elif how == "raise":
+        raise ValueError("no such weights")
+    elif how == "exit":
+        sys.exit(0)
+    elif how in ("first", "others") and (counted("open", how) == 1) is (how == "first"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    counted("ready", str(os.getpid()))
+
+
 class Middle(PromptSource):
     """One box in the middle."""
 
@@ -120,9 +133,13 @@ class Ahead(Middle):
     """The same from far away; misbehaves for images in the folder `lane`."""
 
     waits = True
+    opening: str = Field("", json_schema_extra=NO_EFFECT)
     seconds: float = Field(0.0, json_schema_extra=NO_EFFECT)
     threads: int = Field(4, json_schema_extra=NO_EFFECT)
     many: int = 1
+
+    def open(self):
+        opened(self.opening)
 
     def at_once(self):
         return self.threads
@@ -142,13 +159,7 @@ class Work(FillPrompt):
     closing: float = Field(0.0, json_schema_extra=NO_EFFECT)
 
     def open(self):
-        time.sleep(0.5 if self.opening == "slow" else 3600 if self.opening == "hang" else 0)
-        if self.opening == "raise":
-            raise ValueError("no such weights")
-        if self.opening == "exit":
-            sys.exit(0)
-        if self.opening == "once" and counted("open", "once") == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+        opened(self.opening)
 
     def close(self):
         time.sleep(self.closing)

@@ -36,6 +36,19 @@ class Item:
     lost: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Fewer:
+    """A slot was given up, and its image goes to another: its processes died while they got ready.
+
+    Attributes:
+        slots: how many are left.
+        reason: what is known of the last death, for the user.
+    """
+
+    slots: int
+    reason: str
+
+
 @dataclass
 class Stop:
     """The order to stop: no new images; `now` also ends the workers at once.
@@ -67,13 +80,13 @@ class Stop:
 
 def dispatch(
     engine: Engine, items: Iterator[Item | None], slots: int, timeout: float, stop: Stop
-) -> Iterator[tuple[Item, dict[str, Any] | Lost | NotOpened] | None]:
+) -> Iterator[tuple[Item, dict[str, Any] | Lost | NotOpened | Fewer] | None]:
     """Run items through an engine that has been started.
 
     Args:
         engine: the engine.
         items: drawn only when a slot is free; None means "nothing yet, come back".
-        slots: how many run at once.
+        slots: how many run at once; one that cannot get ready is given up while another works.
         timeout: seconds an image may take, 0 for no limit.
         stop: asked from outside, or by the caller between two results.
 
@@ -85,6 +98,7 @@ def dispatch(
     running: dict[int, Item] = {}
     again: deque[tuple[int, Item]] = deque()  # with the token from which on it is due
     started = 0
+    works = False  # a slot got ready once
     more = True
     while not stop.now:
         while len(running) < slots and not stop.asked and (again or more):
@@ -108,6 +122,12 @@ def dispatch(
             continue
         for token, outcome in engine.wait(0.2):
             item = running.pop(token)
+            if isinstance(outcome, NotOpened) and outcome.died and works and slots > 1:
+                slots -= 1
+                again.appendleft((started, item))
+                yield item, Fewer(slots, outcome.reason)
+                continue
+            works = works or not isinstance(outcome, NotOpened)
             if isinstance(outcome, Lost):
                 item.lost += 1
                 if item.lost < MAX_TRIES:
@@ -150,10 +170,13 @@ def lost_reason(lost: Lost, trace: str, timeout: float) -> tuple[str, str]:
     """
     if trace or lost.timed_out:
         return "Timeout", f"took longer than {timeout:g} s and was ended ({MAX_TRIES} tries)"
-    hint = (
-        " (killed by the system, usually for want of memory)" if "-9" in lost.reason or "SIGKILL" in lost.reason else ""
-    )
-    return "WorkerLost", f"its worker process died: {lost.reason}{hint} ({MAX_TRIES} tries)"
+    return "WorkerLost", f"its worker process died: {with_hint(lost.reason)} ({MAX_TRIES} tries)"
 
 
-__all__ = ["MAX_TRIES", "Item", "Stop", "dispatch", "lost_reason", "signals"]
+def with_hint(reason: str) -> str:
+    """A death's exit code, and what it usually means."""
+    killed = "-9" in reason or "SIGKILL" in reason
+    return f"{reason} (killed by the system, usually for want of memory)" if killed else reason
+
+
+__all__ = ["MAX_TRIES", "Fewer", "Item", "Stop", "dispatch", "lost_reason", "signals", "with_hint"]

@@ -7,10 +7,13 @@ the driver. It runs one task at a time in each slot and says which tasks ended, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..stages import Stage
+
+#: So often in a row may a process die while it gets ready: something else may have killed it.
+MAX_OPENINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,12 @@ class NotOpened:
     Attributes:
         reason: the error, for the user.
         traceback: "" if the process died.
+        died: MAX_OPENINGS processes of one slot died while they got ready.
     """
 
     reason: str
     traceback: str = ""
+    died: bool = field(default=False, kw_only=True)
 
 
 class Engine(Stage):

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from ..errors import PluginError
-from .dispatch import MAX_TRIES, Item, Stop
-from .engine import Lost
+from .dispatch import MAX_TRIES, Item, Stop, with_hint
+from .engine import MAX_OPENINGS, Lost
 from .worker import signals_held
 
 #: Seconds that images in flight get to end when the run is stopped: their answers were paid for.
@@ -150,6 +150,22 @@ class Lane:
         return self._more and len(self._in_flight) + len(self._ready) < self._window
 
     def _start(self) -> None:
+        """Start a process, again if something kills it while it gets ready."""
+        for _ in range(MAX_OPENINGS):
+            process = self._started()
+            first = self._first_line(process)
+            if self._stop.asked:
+                return
+            if first is not None:
+                break
+            code = process.end(kill=True)
+        else:
+            died = f"the prompt sources' process died {MAX_OPENINGS} times in a row while it was getting ready"
+            raise PluginError(f"{died}: {with_hint(f'exit code {code}')}")
+        if error := json.loads(first)["error"]:
+            raise PluginError(error.split("\n", 1)[0])
+
+    def _started(self) -> _Process:
         path = os.pathsep.join(part for part in sys.path if part)
         with signals_held():
             popen = subprocess.Popen(
@@ -163,13 +179,7 @@ class Lane:
         self._process = process = _Process(popen)
         self._hung = False
         process.write({**self._setup, "driver": os.getpid()})
-        first = self._first_line(process)
-        if self._stop.asked:
-            return
-        if first is None:
-            raise PluginError(f"the prompt sources' process died while it was getting ready (exit code {popen.wait()})")
-        if error := json.loads(first)["error"]:
-            raise PluginError(error.split("\n", 1)[0])
+        return process
 
     def _first_line(self, process: _Process) -> str | None:
         """Its word that it is ready; None if it died, or was ended because the run is to stop."""

@@ -13,8 +13,8 @@ from ..images import ImageRef
 from ..results import Failure, ImageResult, Status, load_result
 from ..spec import Config
 from ..steps import without_addresses
-from .dispatch import MAX_TRIES, Item, Stop, lost_reason
-from .engine import Lost, NotOpened
+from .dispatch import MAX_TRIES, Fewer, Item, Stop, lost_reason, with_hint
+from .engine import MAX_OPENINGS, Lost, NotOpened
 from .ledger import Ledger, Row
 from .plan import RunRequest, stat
 from .progress import Progress
@@ -73,7 +73,7 @@ class Recorder:
         self.losses = 0
         self.stage_seconds: Counter[str] = Counter()
 
-    def outcome(self, item: Item, outcome: dict[str, Any] | Lost | NotOpened) -> None:
+    def outcome(self, item: Item, outcome: dict[str, Any] | Lost | NotOpened | Fewer) -> None:
         """An image ended, one way or another.
 
         Raises:
@@ -85,7 +85,11 @@ class Recorder:
                 return
             if self.options.verbose and outcome.traceback:
                 self.progress.say(outcome.traceback)
-            raise PluginError(outcome.reason)
+            raise PluginError(_died(outcome.reason) if outcome.died else outcome.reason)
+        if isinstance(outcome, Fewer):
+            workers = f"{outcome.slots} worker{'s' if outcome.slots > 1 else ''}"
+            self.progress.say(f"warning: {_died(outcome.reason)}; the run goes on with {workers}")
+            return
         if isinstance(outcome, Lost):
             self.lost(item, outcome)
             return
@@ -165,3 +169,7 @@ class Recorder:
                 implementation.function(**{name: given[name] for name in implementation.argnames})
             except Exception as error:
                 self.progress.say(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
+
+
+def _died(reason: str) -> str:
+    return f"a worker died {MAX_OPENINGS} times in a row while it was getting ready: {with_hint(reason)}"

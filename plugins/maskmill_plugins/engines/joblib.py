@@ -21,10 +21,8 @@ from loky.process_executor import BrokenProcessPool
 
 from maskmill import hookimpl
 from maskmill.run import worker as in_worker
-from maskmill.run.engine import Engine, Lost, NotOpened
+from maskmill.run.engine import MAX_OPENINGS, Engine, Lost, NotOpened
 
-#: So often in a row may processes die while they get ready: something else may have killed one.
-MAX_OPENINGS = 3
 #: Seconds that plugins get to close at the end.
 GRACE = 60.0
 
@@ -103,8 +101,8 @@ class Joblib(Engine):
             if fresh.deaths < MAX_OPENINGS:
                 self._submit(token, run.task, fresh)
                 return None
-            self._idle.append(fresh)
-            return NotOpened(f"a worker died while it was getting ready: {_reason(death)}")
+            self._idle.insert(0, fresh)  # taken last: it does not get a working slot's place
+            return NotOpened(_reason(death), died=True)
         if (error := run.opening.result()) is not None:
             self._idle.append(self._renewed(slot))
             return NotOpened(*error.split("\n", 1))
