@@ -12,7 +12,8 @@ from maskmill import testing
 from maskmill.cli import main
 from maskmill.cli.plugins_new import LONGEST, ROLES
 from maskmill.config import load_config
-from maskmill.plugins import Registry, find_drop_ins
+from maskmill.discovery import find_drop_ins
+from maskmill.plugins import Registry
 from maskmill.templates import TEMPLATES
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,8 @@ import pytest
 
 from maskmill import Backend, PipelineError, PluginError, PromptSource, hookimpl
 from maskmill.config import load_config
-from maskmill.plugins import BUILT_IN, Registry, find_drop_ins
+from maskmill.discovery import find_drop_ins
+from maskmill.plugins import BUILT_IN, Registry
 
 CENTER = '''
 from maskmill import Point, Prompt, PromptSource, hookimpl
@@ -148,9 +149,28 @@ def test_every_module_of_the_built_ins_is_an_entry_point():
             assert module.name in points, f"{module.name} is not in setup.cfg"
 
 
+def test_every_name_of_the_built_ins_is_an_entry_point():
+    points = {point.name: point.value for point in metadata.entry_points(group="maskmill")}
+    for (_, name), entry in Registry.load().entries.items():
+        if entry.origin == BUILT_IN:
+            assert entry.cls.__module__.startswith(points[name]), f"{name} would be found only after all others"
+
+
+def test_a_built_in_is_imported_when_it_is_asked_for():
+    code = (
+        "import sys; from maskmill.plugins import Registry; registry = Registry.load();"
+        "loaded = lambda: {m for m in sys.modules if m.startswith('maskmill_plugins.')};"
+        "assert not loaded(), loaded();"
+        "registry.get('writer', 'png');"
+        "assert 'maskmill_plugins.writers.png' in loaded() and 'maskmill_plugins.writers.coco' not in loaded()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_built_in_modules_import_no_heavy_library():
     code = (
-        "import sys; from maskmill.plugins import Registry; Registry.load();"
+        "import sys; from maskmill.plugins import Registry; Registry.load().load_all();"
         "heavy = [m for m in ('torch', 'cv2', 'segment_anything', 'skimage', 'pandas') if m in sys.modules];"
         "sys.exit(str(heavy) if heavy else 0)"
     )

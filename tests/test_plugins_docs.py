@@ -18,8 +18,9 @@ import pytest
 from maskmill import Pipeline, hookspecs, read_run, stages, testing
 from maskmill.cli import main
 from maskmill.cli.run import main as run_pipeline
+from maskmill.discovery import find_drop_ins
 from maskmill.pipelineschema import pipeline_schema
-from maskmill.plugins import Registry, find_drop_ins
+from maskmill.plugins import Registry
 from maskmill.yamlfile import load_yaml
 
 ROOT = Path(__file__).parent.parent

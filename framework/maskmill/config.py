@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .discovery import find_drop_ins
 from .document import Document, Loc
 from .errors import PipelineError, PluginError, Problem
 from .files import safe_part
 from .lookup import read_file
 from .messages import findings, found, nearest
 from .overrides import override
-from .plugins import Registry, find_drop_ins
+from .plugins import Registry
 from .run.output import OTHERS
 from .spec import Config, RunOptions, Use, stages_from
 from .stages import Stage

@@ -50,7 +50,9 @@ class LazyGroup(click.Group):
         if not self._loaded:
             from ..plugins import Registry
 
-            Registry.load().manager.hook.register_commands(cli=self)
+            registry = Registry.load()
+            registry.load_all()
+            registry.manager.hook.register_commands(cli=self)
             self._loaded = True
 
 

@@ -34,8 +34,8 @@ def command(
 
     Exit code: 0 all is well, 1 images could not be exported, 2 nothing could be done.
     """
+    from ..discovery import find_drop_ins
     from ..exporting import Request, export
-    from ..plugins import find_drop_ins
     from ..runs import Run
 
     if jobs == 0:

@@ -56,7 +56,8 @@ def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
 
 
 def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[Entry]:
-    from ..plugins import ROLES, Registry, find_drop_ins
+    from ..discovery import find_drop_ins
+    from ..plugins import ROLES, Registry
 
     roles = list(ROLES)
     entries = Registry.load(find_drop_ins(file, plugins)).entries.values()

@@ -57,8 +57,9 @@ def _check_name(role: str, name: str, folder: Path) -> None:
     Raises:
         click.UsageError: with the reason.
     """
+    from ..discovery import find_drop_ins
     from ..errors import PluginError
-    from ..plugins import Registry, find_drop_ins
+    from ..plugins import Registry
 
     if reason := _unfit(role, name):
         raise click.UsageError(reason)

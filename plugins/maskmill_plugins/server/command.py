@@ -220,9 +220,10 @@ def chosen_backend(
 def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str, Backend]:
     from pydantic import ValidationError
 
+    from maskmill.discovery import find_drop_ins
     from maskmill.messages import findings
     from maskmill.overrides import override
-    from maskmill.plugins import Registry, find_drop_ins
+    from maskmill.plugins import Registry
     from maskmill.yamlfile import parse_yaml
 
     registry = Registry.load(find_drop_ins(None, plugins))
