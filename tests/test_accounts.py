@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from maskmill import Pipeline, testing
+from maskmill import Pipeline, files, testing
 from maskmill.cli import main
 from maskmill.run.accounts import COLUMNS, account
 
@@ -271,12 +271,16 @@ def test_a_result_that_is_gone_stops_the_run_with_advice(place):
 
 
 def test_a_file_that_another_program_holds_open_is_named(place, monkeypatch):
+    rename = files.replace
+
     def refuse(source, target):
-        raise PermissionError(13, "Permission denied", str(target))
+        if target.name == "prompts.csv":
+            raise PermissionError(13, "Permission denied", str(target))
+        rename(source, target)
 
     place.photos("a.png")
     place.image("a.png", [1, 2, 30, 40])
-    monkeypatch.setattr("maskmill.run.accounts.rename", refuse)
+    monkeypatch.setattr(files, "replace", refuse)
     report = place.run()
     assert (report.outcome, report.counts["done"]) == ("stopped", 1)
     assert "prompts.csv could not be written: [Errno 13]" in report.message

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MAX_NAME_BYTES = 255
@@ -64,7 +65,14 @@ def safe_path(name: str, suffix: str = "") -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` under a temporary name in the same folder, then rename.
+    """Write `data` to `path` in one piece: see `growing`."""
+    with growing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder for what becomes `path` when the block ends, and nothing if it raises.
 
     The temporary name depends on `path` alone, so that a second try after a kill
     overwrites what the first one left.
@@ -73,7 +81,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{digest}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_bytes(data)
+        yield temporary
         replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -15,8 +15,7 @@ from typing import Any, cast
 
 from ..datasets import Dataset
 from ..errors import PromptError
-from ..files import TEMPORARY_PREFIX
-from ..files import replace as rename
+from ..files import growing
 from ..inventory import Item, Survey
 from ..masks import Mask
 from ..prompts import Prompt
@@ -128,21 +127,16 @@ def _write(
 ) -> Counter[str]:
     """Write the file, row by row, under another name, then rename it."""
     counts: Counter[str] = Counter()
-    unfinished = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(COLUMNS)
-            for source, items in inventories:
-                for item in items:
-                    if stopped():
-                        raise KeyboardInterrupt
-                    outcome, mask, reason, prompt = outcomes.of(source, item)
-                    counts[outcome] += 1
-                    table.writerow([*_row(source, item, prompt), outcome, mask, _plain(reason)])
-        rename(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with growing(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for source, items in inventories:
+            for item in items:
+                if stopped():
+                    raise KeyboardInterrupt
+                outcome, mask, reason, prompt = outcomes.of(source, item)
+                counts[outcome] += 1
+                table.writerow([*_row(source, item, prompt), outcome, mask, _plain(reason)])
     return counts
 
 

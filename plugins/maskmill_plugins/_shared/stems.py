@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from maskmill import Artifact, OutputError, Problem
-from maskmill.files import replace, safe_part, sha256_of, write_atomic
+from maskmill.files import safe_part, sha256_of, write_atomic
 
 Names = Literal["stem", "full"]
 NAMES_MEANING = (
@@ -48,11 +48,9 @@ def save_as(folder: Path, path: str, data: bytes) -> Artifact:
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def adopt(folder: Path, written: Path, path: str) -> Artifact:
-    """Give a file that was written piece by piece, in the folder itself, its name there."""
-    made = Artifact(path, sha256_of(written), written.stat().st_size)
-    replace(written, folder / path)
-    return made
+def made(folder: Path, path: str) -> Artifact:
+    """The artifact that a file is which was written piece by piece."""
+    return Artifact(path, sha256_of(folder / path), (folder / path).stat().st_size)
 
 
 class Listing:

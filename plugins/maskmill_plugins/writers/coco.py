@@ -12,14 +12,14 @@ from typing import IO, Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX, sha256_of
+from maskmill.files import TEMPORARY_PREFIX, growing, sha256_of
 from maskmill.stages import digest
 from maskmill_plugins._shared.annotations.like import Like
 from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
 from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import polygons
-from maskmill_plugins._shared.stems import adopt
+from maskmill_plugins._shared.stems import made
 
 NAME = "instances.json"
 
@@ -96,17 +96,13 @@ class Coco(Writer):
         The numbers of the categories are known only when all labels have been seen. Until
         then annotations wait in a second, temporary file.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{TEMPORARY_PREFIX}{NAME}"
-        try:
-            with (
-                tempfile.TemporaryFile("w+", encoding="ascii", prefix=TEMPORARY_PREFIX, dir=folder) as waiting,
-                unfinished.open("w", encoding="ascii", newline="\n") as out,
-            ):
-                self._write(results, out, waiting)
-            return [adopt(folder, unfinished, NAME)]
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with (
+            growing(folder / NAME) as unfinished,
+            tempfile.TemporaryFile("w+", encoding="ascii", prefix=TEMPORARY_PREFIX, dir=folder) as waiting,
+            unfinished.open("w", encoding="ascii", newline="\n") as out,
+        ):
+            self._write(results, out, waiting)
+        return [made(folder, NAME)]
 
     def _write(self, results: Iterator[ImageResult], out: IO[str], waiting: IO[str]) -> None:
         labels: dict[str, int] = {}

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX
+from maskmill.files import growing
 from maskmill_plugins._shared import pictures
 from maskmill_plugins._shared.classes import UNLABELLED
 from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import polygons
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, adopt, remove, save_as, stem_path
+from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
 
 VERSION = "5.5.0"  # of the format, whose mask shapes came with 5.3
 LIST = "images.txt"
@@ -75,22 +75,18 @@ class Labelme(Writer):
         Raises:
             OutputError: two images share a file.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        before, unfinished = folder / LIST, folder / f"{TEMPORARY_PREFIX}{LIST}"
-        try:
-            with Listing() as listing:
-                with unfinished.open("w", encoding="utf-8", newline="\n") as out:
-                    for result in results:
-                        stem = stem_path(result.key, self.names)
-                        listing.add(stem, result.key)
-                        out.write(f"{stem}.json\n")
-                if before.is_file():
-                    with before.open(encoding="utf-8") as lines:
-                        for stem in listing.gone(line.rstrip("\n").removesuffix(".json") for line in lines):
-                            remove(folder, f"{stem}.json")
-            return [adopt(folder, unfinished, LIST)]
-        finally:
-            unfinished.unlink(missing_ok=True)
+        before = folder / LIST
+        with growing(before) as unfinished, Listing() as listing:
+            with unfinished.open("w", encoding="utf-8", newline="\n") as out:
+                for result in results:
+                    stem = stem_path(result.key, self.names)
+                    listing.add(stem, result.key)
+                    out.write(f"{stem}.json\n")
+            if before.is_file():
+                with before.open(encoding="utf-8") as lines:
+                    for stem in listing.gone(line.rstrip("\n").removesuffix(".json") for line in lines):
+                        remove(folder, f"{stem}.json")
+        return [made(folder, LIST)]
 
     def _shapes(self, mask: Mask, group: int, ious: list[float]) -> Iterator[dict[str, Any]]:
         crop = pictures.crop_of(mask)

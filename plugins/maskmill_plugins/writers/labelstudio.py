@@ -13,10 +13,10 @@ from xml.sax.saxutils import quoteattr
 from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX
+from maskmill.files import growing
 from maskmill_plugins._shared import rlepack
 from maskmill_plugins._shared.classes import UNLABELLED
-from maskmill_plugins._shared.stems import adopt, save_as
+from maskmill_plugins._shared.stems import made, save_as
 
 NAME = "tasks.json"
 CONFIG = "config.xml"
@@ -41,21 +41,15 @@ class LabelStudio(Writer):
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
         """Write both files; the tasks grow on disk."""
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{TEMPORARY_PREFIX}{NAME}"
         labels: set[str] = set()
-        try:
-            with unfinished.open("w", encoding="ascii", newline="\n") as out:
-                out.write("[")
-                for number, result in enumerate(results):
-                    labels.update(mask.label or UNLABELLED for mask in result.kept)
-                    task = json.dumps(self._task(result), separators=(",", ":"), allow_nan=False)
-                    out.write(f"{',' if number else ''}\n{task}")
-                out.write("]\n")
-            tasks = adopt(folder, unfinished, NAME)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return [tasks, save_as(folder, CONFIG, _config(sorted(labels)))]
+        with growing(folder / NAME) as unfinished, unfinished.open("w", encoding="ascii", newline="\n") as out:
+            out.write("[")
+            for number, result in enumerate(results):
+                labels.update(mask.label or UNLABELLED for mask in result.kept)
+                task = json.dumps(self._task(result), separators=(",", ":"), allow_nan=False)
+                out.write(f"{',' if number else ''}\n{task}")
+            out.write("]\n")
+        return [made(folder, NAME), save_as(folder, CONFIG, _config(sorted(labels)))]
 
     def _task(self, result: ImageResult) -> dict[str, Any]:
         regions = [_region(number, mask) for number, mask in enumerate(result.kept) if mask.area]

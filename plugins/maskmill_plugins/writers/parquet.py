@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX
-from maskmill_plugins._shared.stems import adopt
+from maskmill.files import growing
+from maskmill_plugins._shared.stems import made
 
 if TYPE_CHECKING:
     import pyarrow
@@ -63,22 +63,20 @@ class Parquet(Writer):
         import pyarrow
         from pyarrow import parquet
 
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{TEMPORARY_PREFIX}{NAME}"
         schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
-        try:
-            with parquet.ParquetWriter(unfinished, schema, compression="zstd") as out:
-                rows: list[dict[str, Any]] = []
-                for result in results:
-                    rows += _rows(result)
-                    while len(rows) >= self.row_group:
-                        out.write_table(_table(rows[: self.row_group], schema))
-                        del rows[: self.row_group]
-                if rows:
-                    out.write_table(_table(rows, schema))
-            return [adopt(folder, unfinished, NAME)]
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with (
+            growing(folder / NAME) as unfinished,
+            parquet.ParquetWriter(unfinished, schema, compression="zstd") as out,
+        ):
+            rows: list[dict[str, Any]] = []
+            for result in results:
+                rows += _rows(result)
+                while len(rows) >= self.row_group:
+                    out.write_table(_table(rows[: self.row_group], schema))
+                    del rows[: self.row_group]
+            if rows:
+                out.write_table(_table(rows, schema))
+        return [made(folder, NAME)]
 
 
 def _table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:

@@ -16,14 +16,14 @@ import yaml
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX, replace
+from maskmill.files import TEMPORARY_PREFIX, growing, replace
 from maskmill.images import SUFFIXES
 from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
 from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import bridged, rings
 from maskmill_plugins._shared.splits import Split, split_of
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, adopt, remove, save_as, stem_path
+from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
 
 LIST = "images.csv"
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
@@ -100,32 +100,27 @@ class Yolo(Writer):
         Raises:
             OutputError: two images would share a file.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{TEMPORARY_PREFIX}{LIST}"
         labels: dict[str, int] = {}
         counts = dict.fromkeys(("train", "val", "test"), 0)
-        try:
-            with ExitStack() as stack:
-                listing = stack.enter_context(Listing())
-                waiting = stack.enter_context(_temporary(folder))
-                with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
-                    table = csv.writer(out, lineterminator="\n")
-                    table.writerow(("key", "split", "image", "labels"))
-                    for result in results:
-                        place, split = self._place(result.key), self._split(result.key)
-                        listing.add(place, result.key)
-                        counts[split] += 1
-                        image = f"images/{place}{_suffix(result.key)}" if self.images != "none" else ""
-                        table.writerow((result.key, split, image, f"labels/{place}.txt"))
-                        if not self.classes:
-                            waiting.write(json.dumps(self._entry(result, place, labels)) + "\n")
-                classes = list(self.classes) or ordered((), labels)
-                artifacts = _write_labels(folder, waiting, labels, classes)
-                _remove_gone(folder, listing)
-            artifacts.append(adopt(folder, unfinished, LIST))
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return [*artifacts, save_as(folder, "data.yaml", _data_yaml(classes, counts))]
+        with ExitStack() as stack:
+            unfinished = stack.enter_context(growing(folder / LIST))
+            listing = stack.enter_context(Listing())
+            waiting = stack.enter_context(_temporary(folder))
+            with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+                table = csv.writer(out, lineterminator="\n")
+                table.writerow(("key", "split", "image", "labels"))
+                for result in results:
+                    place, split = self._place(result.key), self._split(result.key)
+                    listing.add(place, result.key)
+                    counts[split] += 1
+                    image = f"images/{place}{_suffix(result.key)}" if self.images != "none" else ""
+                    table.writerow((result.key, split, image, f"labels/{place}.txt"))
+                    if not self.classes:
+                        waiting.write(json.dumps(self._entry(result, place, labels)) + "\n")
+            classes = list(self.classes) or ordered((), labels)
+            artifacts = _write_labels(folder, waiting, labels, classes)
+            _remove_gone(folder, listing)
+        return [*artifacts, made(folder, LIST), save_as(folder, "data.yaml", _data_yaml(classes, counts))]
 
     def _split(self, key: str) -> Split:
         return split_of(key, self.val, self.test)

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from maskmill import Box, PipelineError, Point, Problem, Prompt
-from maskmill.files import TEMPORARY_PREFIX, replace
+from maskmill.files import growing
 from maskmill_plugins._shared.caches import cache_folder
 
 from .formats import FORMATS
@@ -198,11 +198,16 @@ def _element(row: Any) -> Element:
     )
 
 
-def prompt_of(element: Element) -> Prompt | None:
-    """What an annotation asks for, None if it is wrong; coordinates as in the file."""
+def prompt_of(element: Element, keypoints: bool = False) -> Prompt | None:
+    """What an annotation asks for, None if it is wrong; coordinates as in the file.
+
+    Args:
+        element: the annotation.
+        keypoints: whether those beside a box are asked for, too.
+    """
     if element.fault or (element.box is None and not element.points):
         return None
-    points = tuple(Point(*point) for point in element.points)
+    points = tuple(Point(*point) for point in element.points if keypoints or element.box is None)
     box = None if element.box is None else Box(*element.box)
     return Prompt(points=points, box=box, label=element.label, score=element.score, ref=element.ref)
 
@@ -213,15 +218,10 @@ def skips(element: Element, crowd: str) -> bool:
 
 
 def _make(target: Path, path: Path, name: str) -> None:
-    unfinished = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
-    unfinished.unlink(missing_ok=True)
-    try:
-        connection = sqlite3.connect(unfinished, isolation_level=None)
-        with contextlib.closing(connection):
+    with growing(target) as unfinished:
+        unfinished.unlink(missing_ok=True)  # of a process that was killed
+        with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
             fill(connection, FORMATS[name](path))
-        replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _remove_others(target: Path, prefix: str) -> None:

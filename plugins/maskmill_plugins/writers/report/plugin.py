@@ -10,11 +10,11 @@ from typing import IO, ClassVar
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, OutputError, Run, Writer, hookimpl, save
-from maskmill.files import TEMPORARY_PREFIX
+from maskmill.files import growing
 from maskmill.results import STATUSES, Status
 from maskmill.stages import run_folder
 from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.stems import adopt
+from maskmill_plugins._shared.stems import made
 
 from .about import about
 from .document import write_page
@@ -59,14 +59,9 @@ class Report(Writer):
 
         It grows on disk: memory holds counts and, of the images in the gallery, a number each.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{TEMPORARY_PREFIX}{NAME}"
-        try:
-            with unfinished.open("wb") as out:
-                self._write(results, folder, out)
-            return [adopt(folder, unfinished, NAME)]
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with growing(folder / NAME) as unfinished, unfinished.open("wb") as out:
+            self._write(results, folder, out)
+        return [made(folder, NAME)]
 
     def _write(self, results: Iterator[ImageResult], folder: Path, out: IO[bytes]) -> None:
         summary = Summary()
