@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import annotated
 import numpy as np
@@ -190,6 +191,30 @@ def test_an_annotation_without_a_usable_box_has_that_of_its_region(tmp_path):
             assert boxes(stage) == [CAT]
 
 
+def test_visible_keypoints_of_coco_are_points_if_so_wanted(tmp_path):
+    seen = [15, 25, 2, 18, 30, 1, 0, 0, 0, 20.5, 33, 2]  # COCO's example: v 1 is labelled and hidden
+    files = {"c.json": region(bbox=[10, 20, 20, 20], keypoints=seen, num_keypoints=3)}
+    assert source(tmp_path, "c.json", files).prompts(picture())[0].points == ()
+    (prompt,) = source(tmp_path, "c.json", files, keypoints="prompt").prompts(picture())
+    assert prompt.points == (Point(15, 25, 1), Point(20.5, 33, 1))
+    assert prompt.box.xyxy == CAT
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "says"),
+    [
+        ([1, 2], "2 numbers for keypoints: expected 3 each"),
+        ([1, 2, 3], "the visibility of a keypoint is 0, 1 or 2, not 3"),
+        ([1, 2, "x"], "keypoints must be a finite number, not 'x'"),
+        ("none", r"keypoints are \[x, y, v, ...\], not 'none'"),
+    ],
+    ids=["count", "visibility", "text", "no list"],
+)
+def test_keypoints_of_coco_that_are_wrong(tmp_path, keypoints, says):
+    stage = source(tmp_path, "c.json", {"c.json": region(bbox=[10, 20, 20, 20], keypoints=keypoints)})
+    assert re.search(rf"annotations\[0\].*: {says}", told(stage))
+
+
 def test_crowd_regions_are_asked_for_only_if_so_wanted(tmp_path):
     document = region(bbox=[10, 20, 20, 20], iscrowd=1)
     assert source(tmp_path, "c.json", {"c.json": document}).prompts(picture()) == []
@@ -257,11 +282,46 @@ def test_lines_of_yolo(tmp_path, line, box, score):
     assert (prompt.score, prompt.label, prompt.ref) == (score, "0", "line 1")
 
 
-def test_pose_lines_are_boxes_where_the_settings_say_so(tmp_path):
+def poses(shape, line):
     files = dict(annotated.WRITTEN["yolo data.yaml"][1])
-    files["data.yaml"] += "kpt_shape: [2, 3]\n"
-    files["labels/train/猫 1.txt"] = "0 0.1 0.3 0.1 0.2 0.9 0.9 2 0.8 0.8 1\n"
-    assert boxes(source(tmp_path, "data.yaml", files)) == [CAT]
+    files["data.yaml"] += f"kpt_shape: {shape}\n"
+    return {**files, "labels/train/猫 1.txt": line}
+
+
+@pytest.mark.parametrize(
+    ("shape", "line", "points", "score"),
+    [
+        ("[2, 3]", "0 0.1 0.3 0.1 0.2 0.1 0.25 2 0.8 0.8 1", [(20, 25)], None),
+        ("[2, 3]", "0 0.1 0.3 0.1 0.2 0.1 0.25 2.0 0 0 0 0.75", [(20, 25)], 0.75),
+        ("[2, 2]", "0 0.1 0.3 0.1 0.2 0.1 0.25 0 0", [(20, 25)], None),
+        ("[2, 3]", "0 0.1 0.3 0.1 0.2", [], None),
+        ("[1, 3]", "0 0.1 0.3 0.1 0.2 0.1 1.005 2", [(20, 100)], None),
+    ],
+    ids=["visible and hidden", "with a score", "two numbers each", "none", "rounding"],
+)
+def test_keypoints_of_pose_lines_are_points_if_so_wanted(tmp_path, shape, line, points, score):
+    for keypoints, wanted in (("skip", []), ("prompt", points)):
+        stage = source(tmp_path, "data.yaml", poses(shape, line), keypoints=keypoints)
+        assert told(stage) == ""
+        (prompt,) = stage.prompts(picture())
+        assert prompt.box.xyxy == pytest.approx(CAT)
+        assert [(point.x, point.y) for point in prompt.points] == [pytest.approx(point) for point in wanted]
+        assert all(point.label == 1 for point in prompt.points)
+        assert prompt.score == score
+
+
+@pytest.mark.parametrize(
+    ("shape", "line", "says"),
+    [
+        ("[2, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 2", "expected 11 columns with 2 keypoints of 3, found 8"),
+        ("[1, 3]", "0 0.1 0.3 0.1 0.2 20 25 2", "coordinates are parts of the image, 0 to 1, not 20"),
+        ("[1, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 7", "the visibility of a keypoint is 0, 1 or 2, not 7"),
+        ("17", "", r"`kpt_shape` is \[number of keypoints, 2 or 3\], not 17"),
+    ],
+    ids=["too few", "pixels", "visibility", "kpt_shape"],
+)
+def test_pose_lines_that_are_wrong(tmp_path, shape, line, says):
+    assert re.search(says, told(source(tmp_path, "data.yaml", poses(shape, line))))
 
 
 def test_labels_of_several_splits_are_told_apart(tmp_path):

@@ -50,6 +50,9 @@ class File(PromptSource):
     crowd: Literal["skip", "prompt"] = Field(
         "skip", description="COCO's crowd regions (`iscrowd: 1`): left out, or asked for as if they were one object"
     )
+    keypoints: Literal["skip", "prompt"] = Field(
+        "skip", description="visible keypoints of COCO and YOLO: left out, or points on the object, with its box"
+    )
 
     _reader: Reader | None = PrivateAttr(None)
     _matcher: Matcher | None = PrivateAttr(None)
@@ -109,7 +112,7 @@ class File(PromptSource):
 
     def _state(self) -> str:
         if self._database is not None:
-            return f"{self._database} {self.broken} {self.crowd}"
+            return f"{self._database} {self.broken} {self.crowd} {self.keypoints}"
         about = self.path.stat()
         return f"{about.st_size} {about.st_mtime_ns} {self.broken}"
 
@@ -233,7 +236,7 @@ class File(PromptSource):
 
     def _read(self) -> Reader:
         if self._reader is None:
-            self._reader = open_reader(self.path, self.format, self.crowd, self._database)
+            self._reader = open_reader(self.path, self.format, self.crowd, self.keypoints, self._database)
         return self._reader
 
     def _everything(self) -> Iterator[Said]:

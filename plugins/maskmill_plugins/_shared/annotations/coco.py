@@ -1,4 +1,4 @@
-"""COCO JSON: boxes; where an annotation has no usable `bbox`, the box of its RLE or its polygons.
+"""COCO JSON: boxes and keypoints; where an annotation has no usable `bbox`, the box of its RLE or its polygons.
 
 Reference: https://cocodataset.org/#format-data (bbox is x, y, width, height, 0-based, in pixels).
 """
@@ -14,7 +14,7 @@ from typing import Any
 from maskmill import PipelineError, Problem
 
 from .jsonstream import JsonStream
-from .model import CROWD, Corners, Element, FaultError, Head, Picture, Piece, around, number, shown, side
+from .model import CROWD, Corners, Element, FaultError, Head, Picture, Piece, around, number, shown, side, visible
 
 #: Lists whose items are read one by one; every other member of the file is read as a whole.
 LISTS = ("images", "annotations", "categories")
@@ -145,6 +145,7 @@ def _element(at: int, item: Any) -> Element:
             ref,
             place,
             box=_box(item),
+            points=_keypoints(item),
             category=category,
             score=None if score is None else number(score, "score"),
             skipped=CROWD if crowd else "",
@@ -152,6 +153,13 @@ def _element(at: int, item: Any) -> Element:
         )
     except FaultError as fault:
         return Element(image, ref, place, category=category, fault=str(fault))
+
+
+def _keypoints(item: Mapping[str, Any]) -> tuple[tuple[float, float, int], ...]:
+    written = item.get("keypoints") or []
+    if not isinstance(written, list):
+        raise FaultError(f"keypoints are [x, y, v, ...], not {shown(written)}")
+    return visible([number(value, "keypoints") for value in written])
 
 
 def _box(item: Mapping[str, Any]) -> Corners:

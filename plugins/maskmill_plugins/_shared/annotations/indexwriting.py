@@ -11,7 +11,7 @@ from typing import Any
 from .model import Element, Head, Picture, Piece
 
 #: Raise it when the same files give another database.
-SCHEMA = 1
+SCHEMA = 2
 BATCH = 2000
 
 _TABLES = """

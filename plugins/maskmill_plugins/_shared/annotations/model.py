@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -52,7 +52,7 @@ class Element:
         file: the file it stands in, where there are several.
         line: 1-based, 0 if unknown.
         box: xyxy, None if it has none.
-        points: (x, y, label) each.
+        points: (x, y, label) each; beside a box, its visible keypoints.
         label: class name.
         category: COCO's category id as JSON; the label is found when all categories are known.
         score: 0..1 or None.
@@ -161,6 +161,24 @@ def proper(corners: Corners) -> Corners:
         return Box(*corners).xyxy
     except PromptError as error:
         raise FaultError(str(error)) from None
+
+
+def visible(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[float, float, int], ...]:
+    """The keypoints that can be seen, as points on the object: x, y, v each, v 2, or x, y each, not both 0.
+
+    COCO's v is 0 for a keypoint that is not labelled, 1 for one that is hidden: it may lie on what hides it.
+
+    Raises:
+        FaultError: the count does not fit, or v is none.
+    """
+    if len(keypoints) % dimensions:
+        raise FaultError(f"{len(keypoints)} numbers for keypoints: expected {dimensions} each")
+    found = [keypoints[at : at + dimensions] for at in range(0, len(keypoints), dimensions)]
+    if dimensions == 2:
+        return tuple((x, y, 1) for x, y in found if x or y)
+    if wrong := [v for _, _, v in found if v not in (0, 1, 2)]:
+        raise FaultError(f"the visibility of a keypoint is 0, 1 or 2, not {wrong[0]:g}")
+    return tuple((x, y, 1) for x, y, v in found if v == 2)
 
 
 def around(points: list[tuple[float, float]]) -> Corners:

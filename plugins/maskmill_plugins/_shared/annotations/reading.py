@@ -21,11 +21,13 @@ class IndexReader:
     Args:
         index: of them.
         crowd: "skip" or "prompt": what becomes of crowd regions.
+        keypoints: "skip" or "prompt": whether they are asked for with the box.
     """
 
-    def __init__(self, index: Index, crowd: str) -> None:
+    def __init__(self, index: Index, crowd: str, keypoints: str) -> None:
         self.index = index
         self._crowd = crowd
+        self._keypoints = keypoints == "prompt"
 
     def find(self, name: str) -> Entry | None:
         """What they say of the image of this name."""
@@ -34,7 +36,7 @@ class IndexReader:
             return None
         elements = self.index.elements_of(picture)
         left = [element for element in elements if skips(element, self._crowd) and not element.fault]
-        prompts = [prompt_of(element) for element in elements if not skips(element, self._crowd)]
+        prompts = [prompt_of(element, self._keypoints) for element in elements if not skips(element, self._crowd)]
         faults = tuple(f"{_where(element)}: {element.fault}" for element in elements if element.fault)
         return Entry(
             tuple(prompt for prompt in prompts if prompt is not None),
@@ -61,7 +63,7 @@ class IndexReader:
     def _said(self, name: str, relative: bool, element: Element) -> Said:
         skipped = CROWD_LEFT_OUT if skips(element, self._crowd) else ""
         file = element.file or str(self.index.path)
-        prompt = prompt_of(element)
+        prompt = prompt_of(element, self._keypoints)
         return Said(name, element.ref, file, element.line, element.place, prompt, relative, element.fault, skipped)
 
 
@@ -70,13 +72,14 @@ def _where(element: Element) -> str:
     return ": ".join(part for part in (at, element.place) if part)
 
 
-def open_reader(path: Path, name: str, crowd: str, database: str | None = None) -> Reader:
+def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str | None = None) -> Reader:
     """The reader of a file or folder.
 
     Args:
         path: the file or folder.
         name: its format, or "auto".
         crowd: "skip" or "prompt".
+        keypoints: "skip" or "prompt".
         database: of its index, where it is known; it is not looked whether that is up to date.
 
     Raises:
@@ -85,13 +88,13 @@ def open_reader(path: Path, name: str, crowd: str, database: str | None = None) 
     if database is not None:
         if not Path(database).is_file():  # another run read a changed file since
             raise PipelineError(Problem("was changed while it was in use; run again", str(path)))
-        return IndexReader(Index(Path(database), path), crowd)
+        return IndexReader(Index(Path(database), path), crowd, keypoints)
     if not path.exists():
         raise PipelineError(f"the prompts file '{path}' does not exist")
     name = detect(path) if name == "auto" else name
     if name in READERS:
         return READERS[name](one_file(path, name))
-    return IndexReader(Index.of(one_file(path, name) if name == "coco" else path, name), crowd)
+    return IndexReader(Index.of(one_file(path, name) if name == "coco" else path, name), crowd, keypoints)
 
 
 #: All formats that can be named.

@@ -1,10 +1,9 @@
 """YOLO txt: `class x y width height` (0..1, the centre) or `class x1 y1 x2 y2 ...` (a polygon) a line.
 
 Where the labels of an image lie is Ultralytics' rule: in its path the last folder `images` becomes
-`labels`, its ending `.txt`; without such a folder they lie beside it. Numbers are checked as there,
-too: up to 1 % beyond the image is rounding, and cut off.
+`labels`, its ending `.txt`; without such a folder they lie beside it.
 
-Reference: https://docs.ultralytics.com/datasets/detect, img2label_paths and verify_image_label.
+Reference: https://docs.ultralytics.com/datasets/detect, img2label_paths.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any
 
 from maskmill import PipelineError, Problem
 
-from .model import Corners, Element, FaultError, Picture, Piece, around, parsed, proper, shown
+from .model import Element, FaultError, Picture, Piece, shown
+from .yololines import box_and_score, keypoints, label
 
 YAML = (".yaml", ".yml")
 CLASSES = "classes.txt"
 #: Text files that lie beside labels and are none.
 OTHERS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "notes.txt", "obj.names"})
 SPLITS = ("train", "val", "test")
-ROUNDING = 0.01
 
 
 def read_yolo(path: Path) -> Iterator[Piece]:
@@ -35,8 +34,9 @@ def read_yolo(path: Path) -> Iterator[Piece]:
     about = settings_file(path)
     data = {} if about is None else _load(about)
     names = _classes_beside(_folder(path)) if about is None else _names(data.get("names"), about)
+    shape = _shape(data.get("kpt_shape"), about)
     for file, image in _labelled(path, about, data):
-        yield from _labels(file, image, names, data.get("kpt_shape"))
+        yield from _labels(file, image, names, shape)
 
 
 def yolo_files(path: Path) -> Iterator[Path]:
@@ -184,17 +184,28 @@ def _names(names: Any, about: Path) -> dict[int, str] | None:
     return {number: str(name) for number, name in found.items()}
 
 
-def _labels(file: Path, image: str, names: Mapping[int, str] | None, keypoints: Any) -> Iterator[Piece]:
+def _labels(file: Path, image: str, names: Mapping[int, str] | None, shape: tuple[int, int]) -> Iterator[Piece]:
     yield Picture(str(file), image, file=str(file), relative=True)
     for line, text in enumerate(_text(file).split("\n"), 1):
         if columns := text.split():
             try:
-                box, score = _read(columns, keypoints)
-                label = _label(columns[0], names)
+                points, columns = keypoints(columns, shape)
+                box, score = box_and_score(columns)
+                name = label(columns[0], names)
             except FaultError as fault:
                 yield Element(str(file), f"line {line}", "", str(file), line, fault=str(fault))
             else:
-                yield Element(str(file), f"line {line}", "", str(file), line, box, label=label, score=score)
+                yield Element(str(file), f"line {line}", "", str(file), line, box, points, label=name, score=score)
+
+
+def _shape(written: Any, about: Path | None) -> tuple[int, int]:
+    """(how many keypoints a line has, numbers of each), (0, 0) if none."""
+    if written is None:
+        return 0, 0
+    if not isinstance(written, list) or len(written) != 2 or type(written[0]) is not int or written[1] not in (2, 3):
+        text = f"`kpt_shape` is [number of keypoints, 2 or 3], not {shown(written)}"
+        raise PipelineError(Problem(text, str(about)))
+    return written[0], written[1]
 
 
 def _text(file: Path) -> str:
@@ -209,34 +220,3 @@ def _text(file: Path) -> str:
         raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(file))) from None
     except UnicodeDecodeError:
         raise PipelineError(Problem("not UTF-8 text", str(file))) from None
-
-
-def _label(text: str, names: Mapping[int, str] | None) -> str:
-    value = parsed(text, "the class")
-    if value < 0 or value != int(value):
-        raise FaultError(f"the class must be a whole number from 0 on, not {text}")
-    if names is None:
-        return str(int(value))
-    if int(value) not in names:
-        raise FaultError(f"class {int(value)} has no name: there are {len(names)}")
-    return names[int(value)]
-
-
-def _read(columns: list[str], keypoints: Any) -> tuple[Corners, float | None]:
-    """The box (0..1) and the score of a line: 5 columns, or 6 with a score; more are a polygon."""
-    if keypoints:
-        columns = columns[:5]
-    if len(columns) < 5:
-        raise FaultError(f"expected `class x y width height`, found {len(columns)} columns")
-    values = [parsed(text, "a coordinate") for text in columns[1:]]
-    score = values.pop() if len(values) % 2 else None  # what was predicted ends with how sure the model was
-    for value in values:
-        if not -ROUNDING <= value <= 1 + ROUNDING:
-            raise FaultError(f"coordinates are parts of the image, 0 to 1, not {value:g} (are they pixels?)")
-    if len(values) == 4:
-        x, y, width, height = values
-        box = proper((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
-    else:
-        box = around(list(zip(values[::2], values[1::2], strict=True)))
-    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
-    return proper((x1, y1, x2, y2)), score
