@@ -74,12 +74,15 @@ class Areas(Writer):
     """The areas of the masks in a text file; at the end, all keys in one."""
 
     finish_seconds: float = Field(0.0, json_schema_extra=NO_EFFECT)
+    finishing: str = Field("", json_schema_extra=NO_EFFECT)
 
     def write(self, image, result, folder):
         return [save(folder, result.key, repr([mask.area for mask in result.kept]).encode(), ".txt")]
 
     def finish(self, results, folder):
         lines = []
+        if self.finishing:
+            open(self.finishing, "x", encoding="utf-8").close()
         for result in results:
             time.sleep(self.finish_seconds)
             lines.append(f"{result.key} {result.status}")

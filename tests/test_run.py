@@ -259,7 +259,8 @@ def test_an_interruption_while_finishing_leaves_a_run_that_goes_on(project, endi
     run(project)
     undisturbed = project.files()
     (project.output / "areas" / "all.list").unlink()
-    text = project.file.read_text(encoding="utf-8").replace("{use: areas}", "{use: areas, finish_seconds: 0.5}")
+    options = f"{{use: areas, finish_seconds: 0.5, finishing: '{project.folder.as_posix()}/finishing'}}"
+    text = project.file.read_text(encoding="utf-8").replace("{use: areas}", options)
     project.file.write_text(text, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", "maskmill", "run", str(project.file), "--verify"],
@@ -267,7 +268,7 @@ def test_an_interruption_while_finishing_leaves_a_run_that_goes_on(project, endi
         text=True,
         encoding="utf-8",
     )
-    time.sleep(3.0)  # long past the start, within the four seconds of finishing
+    wait_until((project.folder / "finishing").exists)
     if ending == "kill":
         process.kill()
     else:
@@ -278,6 +279,7 @@ def test_an_interruption_while_finishing_leaves_a_run_that_goes_on(project, endi
     assert "Traceback" not in errors
     assert process.returncode == (-9 if ending == "kill" else 130), errors
     assert not (project.output / "areas" / "all.list").exists()
+    (project.folder / "finishing").unlink()
     run(project, verify=True)
     assert project.files() == undisturbed
 

@@ -100,7 +100,7 @@ def test_a_full_queue_says_when_to_come_again_and_health_does_not_wait():
         assert set(statuses) == {200, 429} and 2 <= statuses.count(200) <= 6
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert int(refused.headers["retry-after"]) >= 1 and refused.json()["type"].endswith("too-busy")
-        assert sorted(slowest)[len(slowest) * 9 // 10] < 0.1
+        assert sorted(slowest)[len(slowest) * 9 // 10] < 0.2, "it does not wait for a job"
 
 
 def test_clients_that_come_again_are_all_served():
