@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .results import Artifact, Failure, ImageResult, RunReport, read_run, save
     from .run.record import RunInfo
     from .runs import Run
-    from .stages import NO_EFFECT, Backend, Filter, PromptSource, Writer
+    from .stage import NO_EFFECT
+    from .stages import Backend, Filter, PromptSource, Writer
 
 _HOMES = {
     "errors": (
@@ -51,7 +52,8 @@ _HOMES = {
     "results": "Artifact Failure ImageResult RunReport read_run save",
     "run.record": "RunInfo",
     "runs": "Run",
-    "stages": "NO_EFFECT Backend Filter PromptSource Writer",
+    "stage": "NO_EFFECT",
+    "stages": "Backend Filter PromptSource Writer",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -23,7 +23,8 @@ from .prompts import Prompt
 from .results import Artifact, Failure, ImageResult, load_result, store_result
 from .run.fingerprint import Fingerprint
 from .run.report import versions
-from .stages import Stage, Stages, working_in
+from .stage import Stage, working_in
+from .stages import Stages
 from .steps import StepError, Trace, failure_of, several
 from .version import __version__
 

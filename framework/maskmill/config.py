@@ -26,7 +26,7 @@ from .overrides import override
 from .plugins import Registry
 from .run.output import OTHERS
 from .spec import Config, RunOptions, Use, stages_from
-from .stages import Stage
+from .stage import Stage
 from .yamlfile import parse_yaml
 
 __all__ = ["Config", "RunOptions", "Use", "load_config", "stages_from"]

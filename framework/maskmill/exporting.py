@@ -20,7 +20,8 @@ from .results import Artifact, ImageResult
 from .run.ledger import Row
 from .run.output import EXPORTS
 from .runs import Run
-from .stages import Writer, working_in
+from .stage import working_in
+from .stages import Writer
 from .steps import several
 
 #: Fewer images than this are not worth starting processes for.

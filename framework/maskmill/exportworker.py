@@ -18,7 +18,8 @@ from .messages import findings
 from .originals import same_image, stand_in
 from .plugins import Registry
 from .results import Artifact, Failure, ImageResult, load_result
-from .stages import Writer, working_in
+from .stage import working_in
+from .stages import Writer
 from .steps import StepError, Trace, several
 
 _opened: dict[str, Writer] = {}

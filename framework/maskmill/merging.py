@@ -25,7 +25,7 @@ from .run.ledger import Ledger, Row
 from .run.output import LOCK, problems
 from .run.report import write_failures, write_run
 from .runs import Run
-from .stages import digest
+from .stage import digest
 
 Prefer = Literal["first", "last", "done"]
 #: Keys told one by one when runs contradict each other.

@@ -23,7 +23,7 @@ from .prompts import Box, Point, Prompt
 from .results import RunReport
 from .run import driver, estimate, output
 from .run.accounts import Surveys
-from .stages import Stage
+from .stage import Stage
 
 
 class Pipeline:

@@ -25,7 +25,8 @@ from . import hookspecs
 from .discovery import GROUP, entry_points, load_entry_point, load_file
 from .errors import PluginError, Problem
 from .run.engine import Engine
-from .stages import Backend, Filter, PromptSource, Stage, Writer
+from .stage import Stage
+from .stages import Backend, Filter, PromptSource, Writer
 
 BUILT_IN = "built-in"
 

@@ -19,7 +19,8 @@ from .errors import PluginError, Problem
 from .images import PACKAGE
 from .plugins import Entry, Registry
 from .run.fingerprint import Fingerprints
-from .stages import Backend, Filter, PromptSource, Stage, Stages, Writer
+from .stage import Stage
+from .stages import Backend, Filter, PromptSource, Stages, Writer
 
 Combine = Literal["first", "all"]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from .errors import MaskmillError, StopRun, Transient
 from .results import Failure
-from .stages import collecting
+from .stage import collecting
 
 T = TypeVar("T")
 #: Seconds before the second and the third try of a call that raised `Transient`.

@@ -19,7 +19,8 @@ from .masks import Mask
 from .plugins import ROLES, Registry
 from .prompts import Box, Grid, Point, Prompt
 from .results import Artifact, ImageResult, RunReport, save
-from .stages import Backend, Filter, PromptSource, Stage, Writer
+from .stage import Stage
+from .stages import Backend, Filter, PromptSource, Writer
 
 if TYPE_CHECKING:
     from .run.record import RunInfo

@@ -24,7 +24,7 @@ from .messages import findings
 from .optiontable import option_table
 from .plugins import ROLES, Entry, Registry
 from .schema import OptionSchema
-from .stages import Stage
+from .stage import Stage
 from .trialbench import Bench, Broken, watched_network
 from .trialroles import CHECKS
 from .trialrun import check_observers, check_runs

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from .images import Image
 from .plugins import Entry
 from .results import Failure
-from .stages import Stage
+from .stage import Stage
 from .steps import StepError, Trace
 
 T = TypeVar("T")

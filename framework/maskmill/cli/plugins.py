@@ -29,7 +29,7 @@ command.add_command(check)
 @BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, where it comes from, and what it does."""
-    from ..stages import installed
+    from ..stage import installed
 
     for entry in _entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
@@ -68,7 +68,7 @@ def _described(entry: Entry) -> str:
     import inspect
 
     from ..optiontable import Option, option_table
-    from ..stages import installed
+    from ..stage import installed
 
     cls = entry.cls
     needs = [f"{package}{'' if installed(package) else ' (not installed)'}" for package in cls.requires]

@@ -21,7 +21,8 @@ from ..masks import Mask
 from ..prompts import Prompt
 from ..results import ImageResult
 from ..spec import Config
-from ..stages import PromptSource, digest
+from ..stage import digest
+from ..stages import PromptSource
 from .ledger import Ledger
 
 NAME = "prompts.csv"

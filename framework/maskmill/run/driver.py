@@ -21,7 +21,7 @@ from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..results import Artifact, ImageResult, RunReport, Status
 from ..spec import Config
-from ..stages import digest, working_in
+from ..stage import digest, working_in
 from . import report as reports
 from .accounts import NAME as ACCOUNTS
 from .accounts import Surveys, account

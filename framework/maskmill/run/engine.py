@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..stages import Stage
+from ..stage import Stage
 
 #: So often in a row may a process die while it gets ready: something else may have killed it.
 MAX_OPENINGS = 3

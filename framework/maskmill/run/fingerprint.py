@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..images import ImageRef
-from ..stages import PromptSource, Stage, digest
+from ..stage import Stage, digest
+from ..stages import PromptSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Literal
 from ..errors import PipelineError
 from ..images import ImageRef
 from ..spec import Config, Use
-from ..stages import PromptSource, Stage
+from ..stage import Stage
+from ..stages import PromptSource
 from .ledger import NAME, Ledger
 from .plan import Plan, RunRequest
 

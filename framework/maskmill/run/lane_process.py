@@ -18,7 +18,8 @@ from ..config import stages_from
 from ..errors import StopRun
 from ..images import Image, ImageRef
 from ..results import load_result
-from ..stages import Stages, working_in
+from ..stage import working_in
+from ..stages import Stages
 from ..steps import StepError, Trace
 from .fingerprint import Fingerprint
 from .worker import prepare
