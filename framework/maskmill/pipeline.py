@@ -21,7 +21,7 @@ from .masks import Mask
 from .plugins import Registry
 from .prompts import Box, Point, Prompt
 from .results import RunReport
-from .run import driver, estimate, output
+from .run import driver, estimate, output, rehearsal
 from .run.accounts import Surveys
 from .stage import Stage
 
@@ -149,7 +149,7 @@ class Pipeline:
         """
         request = request or driver.RunRequest()
         warnings = self._checked(request)
-        said = driver.rehearse(self.config, request)
+        said = rehearsal.rehearse(self.config, request)
         timed = [estimate.probe(self.config, request, probe)] if probe else []
         return "\n".join([*warnings, said, *timed])
 

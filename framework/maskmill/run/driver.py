@@ -7,39 +7,35 @@ in `dispatch`; the work itself happens in `chain.py`, inside the engine.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from ..errors import DatasetError, OutputError, StopRun, UsageError
+from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
-from ..results import Artifact, ImageResult, RunReport, Status
+from ..results import Artifact, RunReport
 from ..spec import Config
-from ..stage import digest, working_in
+from ..stage import digest
 from . import report as reports
 from .accounts import NAME as ACCOUNTS
 from .accounts import Surveys, account
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
 from .engine import Engine
-from .forecast import ask_first, forecasts
+from .finishing import finish
+from .forecast import ask_first
 from .lane import Lane
 from .ledger import NAME, Ledger, Row
 from .output import check_same_backend, claim, remove_leftovers, sweep
 from .plan import Plan, RunRequest, listing
 from .progress import JsonLog, Progress
 from .record import Recorder, RunInfo
-from .resources import Resources, share_out
+from .rehearsal import first_images, resources_for
 
-__all__ = ["RunInfo", "RunRequest", "planned", "rehearse", "resources_for", "run"]
-
-#: So many images are looked at before the run starts: is there one, and are there fewer than cores?
-FIRST = 64
+__all__ = ["RunInfo", "RunRequest", "run"]
 
 
 def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> RunReport:
@@ -55,7 +51,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
-    images = _first_images(config, options)
+    images = first_images(config, options)
     surveys = Surveys(config)
     ask_first(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
@@ -66,51 +62,6 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             if not (config.output / NAME).exists():
                 text = f"the output '{config.output}' is gone: it was deleted or moved while the run was going"
             raise StopRun(f"{text}\n  When that is mended, go on with: {options.command}") from error
-
-
-def rehearse(config: Config, options: RunRequest) -> str:
-    """What a run would do, in words; changes nothing.
-
-    Raises:
-        DatasetError: there are no images.
-    """
-    _first_images(config, options)
-    surveys = Surveys(config)
-    counts = planned(config, options)
-    said = f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
-    return "\n".join([*surveys.warnings(), said, *forecasts(config, options)])
-
-
-def planned(config: Config, options: RunRequest) -> Counter[str]:
-    """How many images a run would have "to do", and how many are "there already"."""
-    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()))
-    if options.fresh or not (config.output / NAME).exists():
-        return plan.count(None)
-    with Ledger.open_existing(config.output) as ledger:
-        return plan.count(ledger)
-
-
-def resources_for(config: Config, images: int, kept_threads: int | None = None) -> Resources:
-    """Workers and threads of a run.
-
-    Args:
-        config: the pipeline.
-        images: how many there are; FIRST stands for that many or more.
-        kept_threads: of the run that is resumed.
-    """
-    wanted = config.run
-    need = config.stages().backend[1].memory_per_worker()
-    if not cast(Engine, config.engine.stage).processes:
-        return share_out(1, wanted.threads, need, kept_threads)
-    return share_out(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
-
-
-def _first_images(config: Config, options: RunRequest) -> int:
-    images = len(list(itertools.islice(listing(config, options), FIRST)))
-    if not images:
-        where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
-        raise DatasetError(f"there are no images in {where}")
-    return images
 
 
 class _Run:
@@ -158,7 +109,8 @@ class _Run:
             self._add_up()
             if whole and not self.stop.asked:
                 self.ledger.end_listing()
-            artifacts = self._finish()
+            writers, verify = self.fingerprints.writers, self.options.verify
+            artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
             accounted = self._account()
         except UsageError as error:
             reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
@@ -283,32 +235,6 @@ class _Run:
         self.ledger.set_meta("stage_seconds", {stage: round(seconds, 3) for stage, seconds in total.items()})
         self.ledger.commit()
 
-    def _finish(self) -> tuple[Artifact, ...]:
-        """The files about the whole dataset, unless the run was cut short or nothing changed."""
-        if self.stop.asked:
-            return ()
-        state = digest([self.fingerprints.writers, self.ledger.digest()])
-        finished = self.ledger.meta("finished")
-        if finished is not None and finished["state"] == state and not self.options.verify:
-            return tuple(Artifact(**values) for values in finished["artifacts"])
-        artifacts: list[Artifact] = []
-        self.stop.alone = True  # nothing but this is under way: a second signal ends it at once
-        for folder, writer in self.stages.writers:
-            try:
-                with working_in(self.config.output):
-                    writer.open()
-                    made = writer.finish(self._results(writer.takes), self.config.output / folder)
-                    writer.close()
-            except KeyboardInterrupt:
-                return ()
-            except Exception as error:
-                self.stop.ask(f"the writer {folder!r} could not finish: {type(error).__name__}: {error}")
-                return tuple(artifacts)
-            artifacts += [Artifact(f"{folder}/{item.path}", item.sha256, item.bytes) for item in made]
-        self.ledger.set_meta("finished", {"state": state, "artifacts": [asdict(item) for item in artifacts]})
-        self.ledger.commit()
-        return tuple(artifacts)
-
     def _account(self) -> str:
         """Write `prompts.csv`, unless the run was cut short; a line about it, or ""."""
         if self.stop.asked:
@@ -320,13 +246,6 @@ class _Run:
         except (OutputError, PermissionError) as error:  # on Windows: a table program has it open
             self.stop.ask(f"{ACCOUNTS} could not be written: {error}")
             return ""
-
-    def _results(self, statuses: Sequence[Status]) -> Iterator[ImageResult]:
-        """The results for the writers' files, in key order; an interruption ends them."""
-        for row in self.ledger.rows(statuses):
-            if self.stop.asked:
-                raise KeyboardInterrupt
-            yield self.ledger.result(row)
 
     def _report(self, seconds: float, artifacts: tuple[Artifact, ...]) -> RunReport:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"

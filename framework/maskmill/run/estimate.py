@@ -16,8 +16,8 @@ from ..errors import DatasetError, StopRun
 from ..images import ImageRef
 from ..spec import Config
 from ..steps import Trace
-from .driver import FIRST, planned, resources_for
 from .plan import RunRequest, listing
+from .rehearsal import FIRST, planned, resources_for
 
 #: What would help, by the stage that takes longest.
 ADVICE = {
