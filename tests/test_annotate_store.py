@@ -9,7 +9,7 @@ import pytest
 
 from maskmill import Image, ImageRef, PipelineError, PromptError, UsageError, testing
 from maskmill_plugins.prompts.file import File
-from maskmill_plugins.server.annotate import store as module
+from maskmill_plugins.server.annotate import linefile
 from maskmill_plugins.server.annotate.store import NOTHING, ChangedError, Store
 
 BOX = {"box": [1.0, 2.0, 3.0, 4.0], "label": "猫"}
@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(path, monkeypatch):
 
 
 def test_replaced_lines_go_when_they_are_most_of_the_file_and_a_backup_has_them(path, monkeypatch):
-    monkeypatch.setattr(module, "WASTE", 500)
+    monkeypatch.setattr(linefile, "WASTE", 500)
     hand = '{"image": "a.jpg", "prompts": [], "by": "hand"}'
     path.write_text(hand + "\n", encoding="utf-8")
     with Store(path) as store:
