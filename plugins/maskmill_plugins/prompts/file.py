@@ -25,7 +25,7 @@ from maskmill import (
 )
 from maskmill_plugins._shared.annotations.reading import IndexReader, open_reader
 from maskmill_plugins._shared.matching import Matcher, Matching, found
-from maskmill_plugins._shared.promptfiles import Entry, Reader, Said
+from maskmill_plugins._shared.promptlines import Entry, Reader, Said
 
 #: How many problems `check` tells one by one.
 TOLD = 20

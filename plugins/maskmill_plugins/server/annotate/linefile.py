@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from maskmill.files import growing
 
 #: Bytes of lines that later ones have replaced, from which on they are taken out, if they are half of all.
 WASTE = 1_000_000
-BOM = b"\xef\xbb\xbf"
 
 
 def append(path: Path, raw: bytes) -> int:
@@ -106,7 +106,7 @@ def parsed(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
         offset = 0
         for raw in file:
             with contextlib.suppress(ValueError, RecursionError):
-                data = json.loads(raw.removeprefix(BOM)) if raw.strip() else None
+                data = json.loads(raw.removeprefix(BOM_UTF8)) if raw.strip() else None
                 if isinstance(data, dict) and isinstance(data.get("image"), str) and _has_prompts(data):
                     yield offset, len(raw), data
             offset += len(raw)
@@ -138,7 +138,7 @@ def _unended(file: Any) -> tuple[bytes, int]:
 
 def _is_whole(piece: bytes) -> bool:
     try:
-        return not piece.strip() or isinstance(json.loads(piece.removeprefix(BOM)), dict)
+        return not piece.strip() or isinstance(json.loads(piece.removeprefix(BOM_UTF8)), dict)
     except (ValueError, RecursionError):
         return False
 

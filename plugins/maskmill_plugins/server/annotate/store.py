@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from maskmill import PipelineError, Problem, UsageError
 from maskmill.files import TEMPORARY_PREFIX
 from maskmill_plugins._shared.promptfiles import JsonLines
 
-from .linefile import BOM, append, compact, mend, parsed
+from .linefile import append, compact, mend, parsed
 
 Status = Literal["todo", "done", "empty", "rejected"]
 STATUSES: tuple[Status, ...] = ("todo", "done", "empty", "rejected")
@@ -203,7 +204,7 @@ class Store:
         with self.path.open("rb") as file:
             file.seek(line.offset)
             raw = file.readline()
-        return json.loads(raw.removeprefix(BOM)), _revision(raw)
+        return json.loads(raw.removeprefix(BOM_UTF8)), _revision(raw)
 
 
 def status_of(data: Mapping[str, Any]) -> Status:
