@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def one_file(path: Path, name: str) -> Path:
 def _of_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+            head = file.read(HEAD).removeprefix(BOM_UTF8).lstrip()
     except OSError as error:
         raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
     ending = path.suffix.lower()
