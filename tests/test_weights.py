@@ -194,15 +194,23 @@ def test_an_interruption_ends_a_download_at_once_and_keeps_what_arrived(mirror, 
     assert mirror.requests[-1].startswith("bytes=")
 
 
-@pytest.mark.torch
-@pytest.mark.slow
-def test_a_run_downloads_once_for_all_its_workers(project, monkeypatch, tmp_path):
-    import torch
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A fine-tuned ViT-B's weights: the right names and shapes, in half precision."""
+    torch = pytest.importorskip("torch")
     from segment_anything import sam_model_registry
 
-    path = tmp_path / "b.pth"
-    torch.save(sam_model_registry["vit_b"]().state_dict(), path)
-    content = path.read_bytes()
+    with torch.device("meta"):
+        shapes = sam_model_registry["vit_b"]().state_dict()
+    path = tmp_path_factory.mktemp("tuned") / "微调.pth"
+    torch.save({name: torch.zeros(tensor.shape, dtype=torch.half) for name, tensor in shapes.items()}, path)
+    return path
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_run_downloads_once_for_all_its_workers(project, monkeypatch, tuned):
+    content = tuned.read_bytes()
     published = replace(MODELS["vit_b"], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(MODELS, "vit_b", published)
     (project.folder / "photos").mkdir()
@@ -216,19 +224,6 @@ def test_a_run_downloads_once_for_all_its_workers(project, monkeypatch, tmp_path
         assert len(server.requests) == 1
     assert report.counts["failed"] == 2
     assert {failure["type"] for failure in project.failures().values()} == {"ImageReadError"}
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    """A fine-tuned ViT-B's weights: the right names and shapes, in half precision."""
-    torch = pytest.importorskip("torch")
-    from segment_anything import sam_model_registry
-
-    with torch.device("meta"):
-        shapes = sam_model_registry["vit_b"]().state_dict()
-    path = tmp_path_factory.mktemp("tuned") / "微调.pth"
-    torch.save({name: torch.zeros(tensor.shape, dtype=torch.half) for name, tensor in shapes.items()}, path)
-    return path
 
 
 @pytest.mark.torch
