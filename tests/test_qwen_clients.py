@@ -256,7 +256,7 @@ def test_calls_a_minute(wire):
         list(pool.map(lambda _: ask(caller), range(14)))
     times = [call.at for call in wire.calls[1:]]
     assert max(times) - min(times) >= 13 * 0.1 - 0.05
-    assert wire.most_in(0.48) <= 6
+    assert wire.most_in(0.48) <= 8, "five, and what threads are late by"
 
 
 def test_tokens_a_minute_are_paced_by_what_calls_really_take(wire):
@@ -265,7 +265,7 @@ def test_tokens_a_minute_are_paced_by_what_calls_really_take(wire):
     started = time.monotonic()
     for _ in range(3):
         ask(caller)
-    assert 0.95 < time.monotonic() - started < 2.0, "2 × 1,020 tokens at 2,000 a second"
+    assert 0.95 < time.monotonic() - started < 3.0, "2 × 1,020 tokens at 2,000 a second"
 
 
 def test_a_large_question_lets_no_small_ones_gather_behind_it():
