@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+import click
 import pytest
 
 from maskmill import Backend, PipelineError, PluginError, PromptSource, hookimpl
@@ -154,6 +155,15 @@ def test_every_name_of_the_built_ins_is_an_entry_point():
     for (_, name), entry in Registry.load().entries.items():
         if entry.origin == BUILT_IN:
             assert entry.cls.__module__.startswith(points[name]), f"{name} would be found only after all others"
+
+
+def test_every_command_of_the_built_ins_is_an_entry_point():
+    points = {point.name for point in metadata.entry_points(group="maskmill") if point.dist.name == "maskmill"}
+    group = click.Group()
+    registry = Registry.load()
+    registry.load_all()
+    registry.manager.hook.register_commands(cli=group)
+    assert set(group.commands) <= points
 
 
 def test_a_built_in_is_imported_when_it_is_asked_for():

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 from click.testing import CliRunner
-from serve_kit import BACKENDS, BOX, Process, free_port, picture
+from serve_kit import BACKENDS, BOX, Process, free_port, picture, until
 
 from maskmill import PipelineError, PluginError, UsageError
 from maskmill_plugins.server.command import address, announcement, chosen_backend, chosen_settings, serve
@@ -42,6 +42,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         image = httpx.post(f"{server.url}/v1/images", content=picture(), trust_env=False).json()["id"]
         answer = httpx.post(f"{server.url}/v1/images/{image}/masks", json={"prompts": [BOX]}, trust_env=False)
         assert answer.status_code == 200
+        until(lambda: server.log().count("complete") == 2)  # written when the answer has left
         log = server.log()
     for word in (
         "listening on",
@@ -57,6 +58,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
 def test_the_log_as_json_says_what_each_line_is_about(tmp_path):
     with Process(tmp_path, "--backend", "slow", "--log", "json") as server:
         httpx.post(f"{server.url}/v1/images", content=b"x", trust_env=False)
+        until(lambda: '"complete' in server.log())
         lines = [json.loads(line) for line in server.log().splitlines()]
     done = next(line for line in lines if line["message"].startswith("complete"))
     assert (done["method"], done["path"], done["status"]) == ("POST", "/v1/images", 422)

@@ -62,7 +62,7 @@ class Entry:
 class Registry:
     """The plugins that were found, by role and name.
 
-    A built-in has an entry point for each name that it registers; until then it waits.
+    A built-in has an entry point for each name that it registers, commands too; until one is asked for it waits.
     """
 
     def __init__(self) -> None:
@@ -93,11 +93,12 @@ class Registry:
         return registry
 
     def load_all(self) -> None:
-        """Load the built-ins that are still waiting; for those who ask for commands."""
+        """Load the built-ins that are still waiting."""
         for name in list(self._waiting):
-            self._load_waiting(name)
+            self.load_waiting(name)
 
-    def _load_waiting(self, name: str) -> None:
+    def load_waiting(self, name: str) -> None:
+        """Load the built-in that has something of this name, or a command, if it is still waiting."""
         if (point := self._waiting.pop(name, None)) is not None:
             self._load(point, BUILT_IN)
 
@@ -143,7 +144,7 @@ class Registry:
                     f" {base.__name__}.{shadowing[0]}; give it another name, or, if that is the one you mean,"
                     f" write it without a type: {shadowing[0]} = ..."
                 )
-            self._load_waiting(name)
+            self.load_waiting(name)
             if (taken := self._entries.get((role, name))) is not None:
                 raise PluginError(f"two plugins register the {role} {name!r}: {taken.origin} and {origin}")
             self._entries[role, name] = Entry(role, name, cls, origin, code)
@@ -156,7 +157,7 @@ class Registry:
         Raises:
             PluginError: there is none; says which there are and the nearest spelling.
         """
-        self._load_waiting(name)
+        self.load_waiting(name)
         if (entry := self._entries.get((role, name))) is not None:
             return entry
         names = self.names(role)

@@ -42,18 +42,23 @@ class LazyGroup(click.Group):
             command = importlib.import_module(f".{COMMANDS[name]}", __name__).command
             assert isinstance(command, click.Command)
             return command
-        if super().get_command(ctx, name) is None:
-            self._load_plugins()
+        for wanted in (name, None):
+            if super().get_command(ctx, name) is None:
+                self._load_plugins(wanted)
         return super().get_command(ctx, name)
 
-    def _load_plugins(self) -> None:
+    def _load_plugins(self, name: str | None = None) -> None:
+        """Add the commands of plugins; of the built-ins, of the one that has this command, or of all."""
         if not self._loaded:
             from ..plugins import Registry
 
             registry = Registry.load()
-            registry.load_all()
+            if name is None:
+                registry.load_all()
+            else:
+                registry.load_waiting(name)
             registry.manager.hook.register_commands(cli=self)
-            self._loaded = True
+            self._loaded = name is None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
