@@ -199,7 +199,7 @@ def test_retry_after_is_heeded(server, image):
     with Open(server) as stage:
         started = time.monotonic()
         stage.masks(image, PROMPTS)
-    assert 2.0 <= time.monotonic() - started < 3.5
+    assert 2.0 <= time.monotonic() - started < 5.0
 
 
 def test_a_busy_server_is_waited_for_beyond_the_patience(server, image):
