@@ -1,10 +1,12 @@
 """Plugins that go wrong in every way they can: each costs its own image, and nothing else."""
 
+import contextlib
 import os
 import signal
 import sys
 import time
 
+import psutil
 import pytest
 from mill import MODES, files, wait_until
 
@@ -181,12 +183,16 @@ def test_a_second_signal_ends_everything_at_once(mill, mode, where):
     else:
         wait_until(lambda: len(mill.workers(process)) > 1)
         time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
     began = time.monotonic()
+    for pause in (0.5, 3):  # the third, where a slow disk had Python see two as one
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(pause)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
     code, said = mill.end(process)
-    assert time.monotonic() - began < 5, said
+    assert time.monotonic() - began < 8, said
     assert code == 130, said
     assert [str(path) for path in mill.output.rglob(".mm-*")] == []
 

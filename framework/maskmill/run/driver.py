@@ -174,14 +174,14 @@ class _Run:
                 self.progress.tick()
             ended = True
         finally:
-            self._end_workers(lane, kill=not ended or self.stop.now)
+            self._end_workers(lane, kill=not ended)
             self.ledger.commit()
 
     def _end_workers(self, lane: Lane | None, kill: bool) -> None:
         """Let them close; a second signal ends them at once."""
-        self.stop.alone = True
         try:
-            self._end_each(lane, kill)
+            self.stop.alone = True  # from here on it raises; one that came before is in `now`
+            self._end_each(lane, kill or self.stop.now)
         except KeyboardInterrupt:
             self.stop.alone = False
             self._end_each(lane, kill=True)

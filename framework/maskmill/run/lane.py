@@ -113,7 +113,15 @@ class Lane:
 
     def feed(self, items: Iterator[Item | None]) -> Iterator[Item | None]:
         """The same items with their answers, as they come; None while there is none yet."""
-        self._items = items
+        first = None
+        while first is None:  # a run that has nothing to do needs no process
+            try:
+                first = next(items)
+            except StopIteration:
+                return
+            if first is None:
+                yield None
+        self._items = itertools.chain([first], items)
         self._start()
         while self._more or self._in_flight or self._suspects or self._ready:
             self.pump(0.0 if self._ready else _PAUSE)
