@@ -272,7 +272,7 @@ def test_prompts_on_one_new_image_are_reckoned_with_one_encoder_pass_which_is_th
 
 
 def test_prompts_on_the_image_that_is_being_encoded_are_taken_whatever_that_takes():
-    with Running(Fake(encode=0.5), Settings(wait=0.3)) as running:
+    with Running(Fake(encode=2), Settings(wait=0.3)) as running:
         new, other = running.upload(picture(1)), running.upload(picture(2))
         with ThreadPoolExecutor(9) as pool:
             first = pool.submit(running.masks, new, BOX)

@@ -72,22 +72,25 @@ def test_whatever_a_plugin_raises_fails_its_image_in_words(mill, mode, place):
     mill.assert_resumes()
 
 
-@pytest.mark.parametrize("place", ["backend", "lane"])
-def test_whatever_takes_a_process_down_is_tried_three_times(mill, place):
+@pytest.mark.parametrize(
+    ("place", "names"), [("backend", sorted(DEADLY)), ("lane", ["flaky", "hangc", "poison"])], ids=["backend", "lane"]
+)
+def test_whatever_takes_a_process_down_is_tried_three_times(mill, place, names):
     folder = PLACES[place]
-    mill.photos(*INNOCENT, *(f"{folder}{name}.png" for name in DEADLY))
+    mill.photos(*INNOCENT, *(f"{folder}{name}.png" for name in names))
     mill.write("lane" if place == "lane" else "joblib", run="timeout: 1.5", backend="seconds: 0.02")
     code, said = mill.run()
     assert code == 1, said
     statuses, failures = mill.statuses(), mill.failures()
-    for name, (status, tries, kind) in DEADLY.items():
+    for name in names:  # the lane is watched from outside: one hang is as another, and so is one end
+        status, tries, kind = DEADLY[name]
         key = f"{folder}{name}.png"
         assert statuses[key] == status, said
         assert tries <= mill.tries(key, place) <= tries + (place == "lane"), (
             "beside others, nobody knows whose fault it is"
         )
         assert kind is None or failures[key]["type"] == kind
-    assert "in act" in failures[f"{folder}hang.png"]["traceback"] or place == "lane", "it shows where it hung"
+    assert place == "lane" or "in act" in failures["hang.png"]["traceback"], "it shows where it hung"
     assert all(statuses[key] == "done" and mill.tries(key) == 1 for key in INNOCENT)
     mill.assert_tidy()
     mill.assert_resumes()
