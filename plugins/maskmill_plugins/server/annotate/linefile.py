@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from codecs import BOM_UTF8
@@ -72,30 +73,35 @@ def compact(path: Path, ours: Callable[[Mapping[str, Any]], bool]) -> str:
         path: the file.
         ours: whether a line may be taken out.
     """
-    last = {data["image"]: offset for offset, _, data in parsed(path)}
-    stale = {offset: size for offset, size, data in parsed(path) if last[data["image"]] != offset and ours(data)}
+    newest: dict[str, tuple[int, int, bool]] = {}
+    stale: dict[int, int] = {}
+    for offset, size, data in parsed(path):
+        before, length, own = newest.get(data["image"], (0, 0, False))
+        if own:
+            stale[before] = length
+        newest[data["image"]] = offset, size, ours(data)
     waste = sum(stale.values())
     if waste < WASTE or waste < path.stat().st_size / 2:
         return ""
     backup = path.with_name(f"{path.name}.bak")
     try:
+        whole = path.read_bytes()
         with growing(backup) as copy:
-            _write_through(copy, path.read_bytes())
+            _write_through(copy, whole)
         with growing(path) as smaller:
-            _write_through(smaller, b"".join(_without(path, stale)))
+            _write_through(smaller, b"".join(_without(whole, stale)))
     except OSError as error:  # it only saves room
         return f"{path.name} could not be made smaller: {error.strerror or error}"
     return f"{len(stale)} replaced lines were taken out of {path.name}; {backup.name} has them all"
 
 
-def _without(path: Path, offsets: Mapping[int, int]) -> Iterator[bytes]:
-    """The lines of a file, but for those that begin there."""
-    with path.open("rb") as file:
-        offset = 0
-        for raw in file:
-            if offset not in offsets:
-                yield raw
-            offset += len(raw)
+def _without(whole: bytes, offsets: Mapping[int, int]) -> Iterator[bytes]:
+    """The lines, but for those that begin there."""
+    offset = 0
+    for raw in io.BytesIO(whole):
+        if offset not in offsets:
+            yield raw
+        offset += len(raw)
 
 
 def parsed(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
