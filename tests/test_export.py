@@ -176,10 +176,14 @@ def test_images_are_found_again_in_every_kind_of_dataset(tmp_path, capsys, datas
     assert f"{count} image" in out
 
 
+def to_lost(writer, folder):
+    """The arguments of an export with a writer of `LOST`."""
+    (folder / "lost.py").write_text(LOST, encoding="utf-8")
+    return ["--to", writer, "-o", folder / "e", "--plugins", folder / "lost.py"]
+
+
 def test_an_image_that_cannot_be_written_does_not_stop_the_others(made, tmp_path, capsys):
-    (tmp_path / "lost.py").write_text(LOST, encoding="utf-8")
-    given = ["--to", "picky", "-o", tmp_path / "e", "--plugins", tmp_path / "lost.py"]
-    code, _, err = told(capsys, "export", made, *given)
+    code, _, err = told(capsys, "export", made, *to_lost("picky", tmp_path))
     assert code == 1
     assert "b/c.png: not this one" in err
     seen = (tmp_path / "e" / "seen.list").read_text(encoding="utf-8")
@@ -192,9 +196,7 @@ def test_an_image_that_cannot_be_written_does_not_stop_the_others(made, tmp_path
 
 
 def test_a_writer_that_cannot_finish_is_named(made, tmp_path, capsys):
-    (tmp_path / "lost.py").write_text(LOST, encoding="utf-8")
-    given = ["--to", "broken", "-o", tmp_path / "e", "--plugins", tmp_path / "lost.py"]
-    code, _, err = told(capsys, "export", made, *given)
+    code, _, err = told(capsys, "export", made, *to_lost("broken", tmp_path))
     assert code == 1
     assert "the writer 'broken' could not finish: ValueError: no room for this" in err
     assert not (tmp_path / "e").exists()

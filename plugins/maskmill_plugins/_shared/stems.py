@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Literal, Self
+from typing import IO, Literal, Self
 
 from maskmill import Artifact, OutputError, Problem
-from maskmill.files import safe_part, sha256_of, write_atomic
+from maskmill.files import TEMPORARY_PREFIX, safe_part, sha256_of, write_atomic
 
 Names = Literal["stem", "full"]
 NAMES_MEANING = (
@@ -51,6 +52,11 @@ def save_as(folder: Path, path: str, data: bytes) -> Artifact:
 def made(folder: Path, path: str) -> Artifact:
     """The artifact that a file is which was written piece by piece."""
     return Artifact(path, sha256_of(folder / path), (folder / path).stat().st_size)
+
+
+def waiting_file(folder: Path) -> IO[str]:
+    """A text file that nobody else sees, on the output's disk: for what can be written only when all is known."""
+    return tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", prefix=TEMPORARY_PREFIX, dir=folder)
 
 
 class Listing:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, ClassVar, Literal
@@ -12,14 +11,14 @@ from typing import IO, Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX, growing, sha256_of
+from maskmill.files import growing, sha256_of
 from maskmill.stage import digest
 from maskmill_plugins._shared.annotations.like import Like
 from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
 from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import polygons
-from maskmill_plugins._shared.stems import made
+from maskmill_plugins._shared.stems import made, waiting_file
 
 NAME = "instances.json"
 
@@ -98,7 +97,7 @@ class Coco(Writer):
         """
         with (
             growing(folder / NAME) as unfinished,
-            tempfile.TemporaryFile("w+", encoding="ascii", prefix=TEMPORARY_PREFIX, dir=folder) as waiting,
+            waiting_file(folder) as waiting,
             unfinished.open("w", encoding="ascii", newline="\n") as out,
         ):
             self._write(results, out, waiting)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,14 +17,13 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, OutputError, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX
 from maskmill_plugins._shared import pictures
 from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
 from maskmill_plugins._shared.fidelity import summary
 from maskmill_plugins._shared.numbered import kept_share, number_map
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.splits import split_of
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, remove, save_as, stem_path
+from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, remove, save_as, stem_path, waiting_file
 
 VOID = 255
 SETS = "ImageSets/Segmentation"
@@ -105,8 +103,8 @@ class Voc(Writer):
         labels: dict[str, int] = {}
         with ExitStack() as stack:
             listing = stack.enter_context(Listing())
-            waiting = stack.enter_context(_temporary(folder))
-            sets = {name: stack.enter_context(_temporary(folder)) for name in ("train", "val", "trainval")}
+            waiting = stack.enter_context(waiting_file(folder))
+            sets = {name: stack.enter_context(waiting_file(folder)) for name in ("train", "val", "trainval")}
             for result in results:
                 stem = stem_path(result.key, self.names)
                 listing.add(stem, result.key)
@@ -191,10 +189,6 @@ def _add(parent: ElementTree.Element, tag: str, value: Any = None) -> ElementTre
     if value is not None:
         child.text = _NO_XML.sub("\ufffd", str(value))
     return child
-
-
-def _temporary(folder: Path) -> IO[str]:
-    return tempfile.TemporaryFile("w+", encoding="utf-8", prefix=TEMPORARY_PREFIX, dir=folder)
 
 
 def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:

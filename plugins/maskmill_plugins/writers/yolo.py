@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ from maskmill_plugins._shared.fidelity import polygon_iou, summary
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.polygons import bridged, rings
 from maskmill_plugins._shared.splits import Split, split_of
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
+from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path, waiting_file
 
 LIST = "images.csv"
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
@@ -105,7 +104,7 @@ class Yolo(Writer):
         with ExitStack() as stack:
             unfinished = stack.enter_context(growing(folder / LIST))
             listing = stack.enter_context(Listing())
-            waiting = stack.enter_context(_temporary(folder))
+            waiting = stack.enter_context(waiting_file(folder))
             with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
                 table = csv.writer(out, lineterminator="\n")
                 table.writerow(("key", "split", "image", "labels"))
@@ -186,10 +185,6 @@ def _numbers(values: Iterable[float]) -> str:
 
 def _text(lines: Iterable[list[Any]]) -> bytes:
     return "".join(f"{number} {line}\n" for number, line in lines).encode("ascii")
-
-
-def _temporary(folder: Path) -> IO[str]:
-    return tempfile.TemporaryFile("w+", encoding="ascii", prefix=TEMPORARY_PREFIX, dir=folder)
 
 
 def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:

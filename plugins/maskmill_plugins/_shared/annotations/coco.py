@@ -14,7 +14,21 @@ from typing import Any
 from maskmill import PipelineError, Problem
 
 from .jsonstream import JsonStream
-from .model import CROWD, Corners, Element, FaultError, Head, Picture, Piece, around, number, shown, side, visible
+from .model import (
+    CROWD,
+    Corners,
+    Element,
+    FaultError,
+    Head,
+    Picture,
+    Piece,
+    around,
+    number,
+    object_of,
+    shown,
+    side,
+    visible,
+)
 
 #: Lists whose items are read one by one; every other member of the file is read as a whole.
 LISTS = ("images", "annotations", "categories")
@@ -83,9 +97,7 @@ def _result(path: Path, at: int, item: Any, named: set[str]) -> Iterator[Piece]:
 def _picture(at: int, item: Any) -> Picture | Element:
     place = f"images[{at}]"
     try:
-        if not isinstance(item, Mapping):
-            raise FaultError(f"expected an object, not {shown(item)}")
-        key = _id(item, "id")
+        key = _id(object_of(item), "id")
         place = f"{place} (id {key})"
         name = item.get("file_name")
         if not isinstance(name, str) or not name.strip():
@@ -113,9 +125,7 @@ def _id(item: Mapping[str, Any], name: str) -> str:
 def _category(at: int, item: Any) -> Head | Element:
     place = f"categories[{at}]"
     try:
-        if not isinstance(item, Mapping):
-            raise FaultError(f"expected an object, not {shown(item)}")
-        key = _id(item, "id")
+        key = _id(object_of(item), "id")
         if not isinstance(item.get("name"), str):
             raise FaultError(f"name must be a text, not {shown(item.get('name'))}")
     except FaultError as fault:
@@ -126,9 +136,7 @@ def _category(at: int, item: Any) -> Head | Element:
 def _element(at: int, item: Any) -> Element:
     place, ref, image, category = f"annotations[{at}]", f"annotations[{at}]", "", ""
     try:
-        if not isinstance(item, Mapping):
-            raise FaultError(f"expected an object, not {shown(item)}")
-        if "id" in item:
+        if "id" in object_of(item):
             ref = _id(item, "id").strip('"')
             place = f"{place} (id {ref})"
         image = _id(item, "image_id")

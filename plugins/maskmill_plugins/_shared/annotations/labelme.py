@@ -14,7 +14,7 @@ from typing import Any
 from maskmill import PipelineError, Problem
 
 from .jsonstream import JsonStream
-from .model import Corners, Element, FaultError, Picture, Piece, around, number, shown, side
+from .model import Corners, Element, FaultError, Picture, Piece, around, number, object_of, shown, side
 from .voc import files_below
 
 #: Kinds of shape -> the least number of points.
@@ -74,9 +74,7 @@ def _element(file: str, at: int, shape: Any) -> Element:
     ref, place = f"shape {at + 1}", f"shapes[{at}]"
     label = None
     try:
-        if not isinstance(shape, Mapping):
-            raise FaultError(f"expected an object, not {shown(shape)}")
-        label = shape.get("label")
+        label = object_of(shape).get("label")
         if label is not None and not isinstance(label, str):
             raise FaultError(f"label must be a text, not {shown(label)}")
         place += f" ({label})" if label else ""

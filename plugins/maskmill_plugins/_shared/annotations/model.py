@@ -111,6 +111,17 @@ class Extent:
         return min(self.xs), min(self.ys), max(self.xs), max(self.ys)
 
 
+def object_of(item: object) -> Mapping[str, Any]:
+    """An object out of JSON.
+
+    Raises:
+        FaultError: it is none.
+    """
+    if not isinstance(item, Mapping):
+        raise FaultError(f"expected an object, not {shown(item)}")
+    return item
+
+
 def number(value: object, what: str) -> float:
     """A finite number out of JSON.
 
