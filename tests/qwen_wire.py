@@ -166,11 +166,6 @@ class Wire:
     def most_at_once(self) -> int:
         return max((call.at_once for call in self.calls), default=0)
 
-    def most_in(self, seconds: float) -> int:
-        """The most calls that began in any stretch of so many seconds."""
-        times = sorted(call.at for call in self.calls)
-        return max((sum(start <= at < start + seconds for at in times) for start in times), default=0)
-
     def __enter__(self) -> Wire:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
