@@ -1,10 +1,12 @@
 """How long a person waits on the annotation page: from letting go of the mouse to the mask on the screen.
 
     python benchmarks/annotate_latency.py --seconds 0.02
+    python benchmarks/annotate_latency.py --images 20000
 
 A real Chromium drags boxes on the page of a real `maskmill annotate`, whose backend takes the time that is
 given and fills an ellipse. Measured in the browser, from the time stamp of `pointerup` to the frame in which
-the mask of exactly that box is on the canvas. Needs the extras `server` and `dev`, and Chromium.
+the mask of exactly that box is on the canvas. With `--images` no boxes, but a folder of so many images: until the
+page can be used, to the end of the list, a search, the next image. Needs the extras `server` and `dev`, and Chromium.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +54,8 @@ class Timed(FillPrompt):
 def register_backends(register):
     register("timed", Timed)
 '''
+#: Images that are gone through one by one.
+LOOKED_AT = 20
 MEASURED = """() => performance.getEntriesByName("maskmill-mask").map((entry) => entry.duration)"""
 PLACE = """([x, y]) => {
     const canvas = document.getElementById("canvas");
@@ -64,6 +71,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.02, help="that the backend takes for a mask")
     parser.add_argument("--drags", type=int, default=60)
     parser.add_argument("--size", type=int, nargs=2, default=(3000, 4000), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--images", type=int, help="measure a folder of so many instead of drags")
     return parser.parse_args()
 
 
@@ -72,48 +80,98 @@ def main() -> None:
     chosen = options()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "photos").mkdir()
-        (folder / "timed.py").write_text(BACKEND, encoding="utf-8")
-        noise = np.random.default_rng(0).integers(0, 255, (chosen.size[0] // 8, chosen.size[1] // 8, 3), np.uint8)
-        PIL.Image.fromarray(noise).resize(chosen.size[::-1]).save(folder / "photos" / "a.jpg")
-        command = [sys.executable, "-m", "maskmill", "annotate", str(folder / "photos"), "--no-browser"]
-        command += ["--backend", "timed", "--plugins", str(folder / "timed.py"), "--set", f"seconds={chosen.seconds}"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
-        try:
-            assert server.stdout is not None
-            url = next(found[1] for line in server.stdout if (found := re.search(r"^open (\S+)", line)))
-            report(*measured(url, chosen))
-        finally:
-            server.kill()
-            server.wait()
+        pictures(folder / "photos", chosen)
+        began = time.perf_counter()
+        with serving(folder, chosen.seconds) as url, opened(url) as page:
+            if chosen.images:
+                print(f"from the command to a page that can be used: {time.perf_counter() - began:.1f} s")
+                report_list(page, chosen.images)
+            else:
+                report(*measured(page, chosen))
 
 
-def measured(url: str, chosen: argparse.Namespace) -> tuple[list[float], list[int], list[int]]:
-    """Milliseconds of each drag, and its masks and bytes while the button was down."""
+def pictures(folder: Path, chosen: argparse.Namespace) -> None:
+    """Pictures of noise: as many as are looked at, and the others as links to one of them."""
+    folder.mkdir()
+    height, width = chosen.size
+    for number in range(chosen.images or 1):
+        path = folder / f"image-{number:05}.jpg"
+        if number > LOOKED_AT:
+            path.hardlink_to(folder / "image-00000.jpg")
+            continue
+        noise = np.random.default_rng(number).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
+        PIL.Image.fromarray(noise).resize((width, height)).save(path)
+
+
+@contextmanager
+def serving(folder: Path, seconds: float) -> Iterator[str]:
+    """The address of a real `maskmill annotate`."""
+    (folder / "timed.py").write_text(BACKEND, encoding="utf-8")
+    command = [sys.executable, "-m", "maskmill", "annotate", str(folder / "photos"), "--no-browser"]
+    command += ["--backend", "timed", "--plugins", str(folder / "timed.py"), "--set", f"seconds={seconds}"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
+    try:
+        assert server.stdout is not None
+        yield next(found[1] for line in server.stdout if (found := re.search(r"^open (\S+)", line)))
+    finally:
+        server.kill()
+        server.wait()
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Page]:
+    """The page in a browser, as soon as it can be used."""
     with sync_playwright() as playwright:
         found = shutil.which("chromium") or shutil.which("google-chrome") or playwright.chromium.executable_path
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(url)
         page.wait_for_selector("body[data-ready=true]")
-        masks: list[int] = []
-        sent: list[int] = []
-        under_way: list[Any] = []
-        page.on("requestfinished", lambda request: under_way.append(request))  # noqa: PLW0108 - a handler has attributes
-        for number in range(chosen.drags):
-            under_way.clear()
-            drag(page, number, chosen)
-            page.wait_for_function(
-                "count => performance.getEntriesByName('maskmill-mask').length >= count", arg=number + 1
-            )
-            asked = [request for request in under_way if request.url.endswith("/masks")]
-            masks.append(len(asked))
-            sent.append(sum(sum(request.sizes().values()) for request in asked))
-            page.keyboard.press("Delete")
-        durations = page.evaluate(MEASURED)
+        yield page
         browser.close()
-    return durations, masks, sent
+
+
+def report_list(page: Page, images: int) -> None:
+    """The figures of the list: to its end, a search, and on to the next image."""
+    last = f"image-{images - 1:05}.jpg"
+    began = time.perf_counter()
+    page.evaluate("(box => { box.scrollTop = box.scrollHeight; })(document.getElementById('list'))")
+    page.wait_for_selector(f"#list .row[title^='{last}']")
+    print(f"to the end of the list: {1000 * (time.perf_counter() - began):.0f} ms")
+    began = time.perf_counter()
+    page.fill("#search", last[:-4])
+    page.wait_for_function("() => document.querySelectorAll('#list .row').length === 1")
+    print(f"a search, from the last letter: {1000 * (time.perf_counter() - began):.0f} ms")
+    waits = []
+    for number in range(1, LOOKED_AT + 1):
+        began = time.perf_counter()
+        page.locator("#canvas").press("n")
+        page.wait_for_function(
+            "name => document.getElementById('name').textContent === name"
+            " && document.getElementById('canvas').dataset.scale",
+            arg=f"image-{number:05}.jpg",
+        )
+        waits.append(time.perf_counter() - began)
+        page.wait_for_timeout(1500)  # a person looks; the next one is made ready meanwhile
+    print(f"the next image: median {1000 * statistics.median(waits):.0f} ms, longest {1000 * max(waits):.0f} ms")
+
+
+def measured(page: Page, chosen: argparse.Namespace) -> tuple[list[float], list[int], list[int]]:
+    """Milliseconds of each drag, and its masks and bytes while the button was down."""
+    masks: list[int] = []
+    sent: list[int] = []
+    under_way: list[Any] = []
+    page.on("requestfinished", lambda request: under_way.append(request))  # noqa: PLW0108 - a handler has attributes
+    for number in range(chosen.drags):
+        under_way.clear()
+        drag(page, number, chosen)
+        page.wait_for_function("count => performance.getEntriesByName('maskmill-mask').length >= count", arg=number + 1)
+        asked = [request for request in under_way if request.url.endswith("/masks")]
+        masks.append(len(asked))
+        sent.append(sum(sum(request.sizes().values()) for request in asked))
+        page.keyboard.press("Delete")
+    return page.evaluate(MEASURED), masks, sent
 
 
 def drag(page: Page, number: int, chosen: argparse.Namespace) -> None:
