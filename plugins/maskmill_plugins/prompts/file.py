@@ -183,8 +183,7 @@ class File(PromptSource):
         for prompt in entry.prompts:
             try:
                 asked = prompt.to_pixels(image.height, image.width) if relative else prompt
-                if self.broken == "skip":
-                    asked.fit(image.height, image.width)
+                asked.fit(image.height, image.width)
             except PromptError as error:
                 faults.append(f"{prompt.ref}: {error}")
             else:

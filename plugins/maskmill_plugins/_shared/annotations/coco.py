@@ -117,6 +117,8 @@ def _size(item: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _id(item: Mapping[str, Any], name: str) -> str:
     value = item.get(name)
+    if isinstance(value, float) and value.is_integer():  # as pandas writes a column that had gaps
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "":
         raise FaultError(f"{name} must be a number, not {shown(value)}" if name in item else f"has no {name}")
     return json.dumps(value)

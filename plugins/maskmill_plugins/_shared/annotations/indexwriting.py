@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Element, Head, Picture, Piece
+from .model import Element, Head, Picture, Piece, sound
 
 #: Raise it when the same files give another database.
-SCHEMA = 2
+SCHEMA = 3
 BATCH = 2000
 
 _TABLES = """
@@ -78,7 +78,7 @@ def fill(connection: sqlite3.Connection, pieces: Iterable[Piece]) -> None:
     source: Iterator[Piece] = iter(pieces)
     while batch := list(itertools.islice(source, BATCH)):
         connection.executemany(_IMAGES, [_image(piece) for piece in batch if isinstance(piece, Picture)])
-        connection.executemany(_ELEMENTS, [_row(piece) for piece in batch if isinstance(piece, Element)])
+        connection.executemany(_ELEMENTS, [_row(sound(piece)) for piece in batch if isinstance(piece, Element)])
         for piece in batch:
             if isinstance(piece, Head):
                 _keep(connection, heads, piece)
