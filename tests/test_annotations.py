@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 
 import annotated
 import numpy as np
@@ -15,7 +16,9 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageRef, PipelineError, Point, PromptError, testing
 from maskmill_plugins._shared.annotations.formats import detect
+from maskmill_plugins._shared.annotations.indexwriting import fill
 from maskmill_plugins._shared.annotations.jsonstream import JsonStream
+from maskmill_plugins._shared.annotations.model import Element, Picture
 
 CAT, PERSON = BOXES.values()
 
@@ -463,3 +466,18 @@ def test_shapes_of_labelme(tmp_path):
 def test_paths_of_labelme_may_lead_out_of_its_folder(tmp_path):
     stage = source(tmp_path, "json", {"json/a.json": labelme(imagePath="..\\images\\猫 1.jpg")})
     assert boxes(stage, picture("images/猫 1.jpg")) == list(BOXES.values())
+
+
+def test_file_names_that_are_no_text_are_kept_apart():
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    files = ["/v/\udcb3.xml", "/v/\udcb5.xml"]
+    pieces = [Picture(file, f"{number}.jpg", file=file) for number, file in enumerate(files)]
+    fill(connection, [*pieces, *(Element(file, "object 1", file=file, box=(1, 2, 3, 4)) for file in files)])
+    assert connection.execute("SELECT name, file FROM images").fetchall() == [
+        ("0.jpg", "/v/\\udcb3.xml"),
+        ("1.jpg", "/v/\\udcb5.xml"),
+    ]
+    assert connection.execute("SELECT image, fault FROM elements").fetchall() == [
+        ("/v/\\udcb3.xml", ""),
+        ("/v/\\udcb5.xml", ""),
+    ]

@@ -107,7 +107,7 @@ def _keep(connection: sqlite3.Connection, heads: dict[str, Any], piece: Head) ->
 def _image(piece: Picture) -> tuple[Any, ...]:
     height, width = piece.size or (None, None)
     more = None if piece.more is None else _json(piece.more)
-    place = (piece.place, piece.file, piece.line, piece.relative)
+    place = (_text(piece.place), _text(piece.file), piece.line, piece.relative)
     return (_text(piece.id), _text(piece.name), height, width, *place, more)
 
 
@@ -116,14 +116,14 @@ def _row(piece: Element) -> tuple[Any, ...]:
     points = _json(piece.points) if piece.points else None
     label = None if piece.label is None else _text(piece.label)
     more = None if piece.more is None else _json(piece.more)
-    where = (_text(piece.image), _text(piece.ref), _text(piece.place), piece.file, piece.line)
+    where = (_text(piece.image), _text(piece.ref), _text(piece.place), _text(piece.file), piece.line)
     said = (label, piece.category, piece.score, _text(piece.fault), piece.skipped, more)
     return (*where, *box, points, *said)
 
 
 def _text(text: str) -> str:
-    """Half a character, which JSON can hold and no file can, becomes a question mark."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    """What is no character becomes an escape: half of one, which JSON can hold, or a byte of an old file name."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _json(value: Any) -> str:
