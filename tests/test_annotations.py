@@ -230,6 +230,11 @@ def test_annotations_may_come_before_images_and_categories(tmp_path):
     assert boxes(source(tmp_path, "c.json", {"c.json": turned})) == list(BOXES.values())
 
 
+def test_parts_of_the_image_in_a_format_of_pixels_are_worth_a_warning(tmp_path):
+    (problem,) = source(tmp_path, "c.json", {"c.json": region(bbox=[0.1, 0.2, 0.3, 0.4])}).check()
+    assert problem.warning and "every box lies in the first pixel" in problem.message
+
+
 def test_numbers_with_a_decimal_point_are_ids_too(tmp_path):
     image = {"id": 7.0, "file_name": KEY}
     annotation = {"id": 93.0, "image_id": 7, "category_id": 3.0, "bbox": [1, 2, 3, 4]}

@@ -274,6 +274,13 @@ def test_an_image_with_nothing_but_broken_annotations_fails_and_is_not_empty(tmp
         stage.prompts(picture())
 
 
+def test_annotations_of_a_broken_image_say_so(tmp_path):
+    images = [{"id": 7, "file_name": KEY, "width": "200", "height": 100}]
+    first, *others = source(tmp_path, "c.json", {"c.json": coco(images=images)}).check()
+    assert first.message == "images[0] (id 7): width must be a finite number, not '200'"
+    assert [other.message.partition(": ")[2] for other in others] == ["its image is broken: images[0] (id 7)"] * 2
+
+
 def test_what_is_left_is_asked_for(tmp_path):
     document = coco()
     document["annotations"][0]["bbox"] = [1, 2, 0, 4]

@@ -249,6 +249,15 @@ def test_relative_units_are_turned_into_pixels_once(tmp_path: Path) -> None:
     assert source.check() == [] and bare(source.prompts(picture())) == [Prompt(box=Box(20, 20, 100, 100))]
 
 
+def test_relative_units_taken_for_pixels_are_worth_a_warning(tmp_path: Path) -> None:
+    source = write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,0.1,0.2,0.3,0.4", "b.jpg,0,0,1,1")
+    (problem,) = source.check()
+    assert problem.warning and "every box lies in the first pixel" in problem.message
+    assert problem.hint == "write `units: relative`"
+    assert File.from_options({"path": str(tmp_path / "p.csv"), "units": "relative"}).check() == []
+    assert write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,0,0,1,1", "b.jpg,0,0,2,1").check() == []
+
+
 def test_pixels_taken_for_relative_units_are_told_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(line(), encoding="utf-8")
     source = File.from_options({"path": "p.jsonl", "units": "relative"}, base=tmp_path)

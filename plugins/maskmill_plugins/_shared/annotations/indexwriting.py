@@ -43,6 +43,9 @@ DELETE FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY 
 _JOINS = """
 CREATE INDEX elements_by_image ON elements(image);
 CREATE INDEX categories_by_id ON categories(id);
+UPDATE elements SET fault = 'its image is broken: ' || broken.place
+  FROM (SELECT image, place FROM elements WHERE ref = '' AND fault != '' AND image != '') broken
+  WHERE elements.image = broken.image AND elements.fault = '' AND elements.image NOT IN (SELECT id FROM images);
 UPDATE elements SET fault = 'its image_id ' || image || ' is not in "images"'
   WHERE fault = '' AND image NOT IN (SELECT id FROM images);
 UPDATE elements SET label = (SELECT name FROM categories WHERE categories.id = elements.category)
