@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 
 import annotated
 import numpy as np
@@ -15,7 +16,9 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageRef, PipelineError, Point, PromptError, testing
 from maskmill_plugins._shared.annotations.formats import detect
+from maskmill_plugins._shared.annotations.indexwriting import fill
 from maskmill_plugins._shared.annotations.jsonstream import JsonStream
+from maskmill_plugins._shared.annotations.model import Element, Picture
 
 CAT, PERSON = BOXES.values()
 
@@ -227,6 +230,20 @@ def test_annotations_may_come_before_images_and_categories(tmp_path):
     assert boxes(source(tmp_path, "c.json", {"c.json": turned})) == list(BOXES.values())
 
 
+def test_parts_of_the_image_in_a_format_of_pixels_are_worth_a_warning(tmp_path):
+    (problem,) = source(tmp_path, "c.json", {"c.json": region(bbox=[0.1, 0.2, 0.3, 0.4])}).check()
+    assert problem.warning and "every box lies in the first pixel" in problem.message
+
+
+def test_numbers_with_a_decimal_point_are_ids_too(tmp_path):
+    image = {"id": 7.0, "file_name": KEY}
+    annotation = {"id": 93.0, "image_id": 7, "category_id": 3.0, "bbox": [1, 2, 3, 4]}
+    (prompt,) = source(tmp_path, "c.json", {"c.json": coco(images=[image], annotations=[annotation])}).prompts(
+        picture()
+    )
+    assert (prompt.ref, prompt.label) == ("93", next(iter(BOXES)))
+
+
 def test_without_categories_the_number_is_the_label(tmp_path):
     found = source(tmp_path, "c.json", {"c.json": coco(categories=[])}).prompts(picture())
     assert [prompt.label for prompt in found] == ["3", "4"]
@@ -333,6 +350,82 @@ def test_labels_of_several_splits_are_told_apart(tmp_path):
         stage.prompts(picture("a.jpg"))
 
 
+NAMES = "names: {'0': 车辆, '1': person}\n"
+LABELS = {"ds/labels/train/a.txt": yolo(), "ds/images/train/a.jpg": b""}
+#: What tools write -> files, the path that a user names, the key of the image.
+EXPORTS = {
+    "yolo of CVAT": (
+        {
+            "ds/obj.data": "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n",
+            "ds/obj.names": "车辆\nperson\n",
+            "ds/train.txt": "data/obj_train_data/a.jpg\n",
+            "ds/obj_train_data/a.txt": yolo(),
+        },
+        "obj_train_data/a.jpg",
+    ),
+    "yolo of CVAT with data.yaml": (
+        LABELS | {"ds/data.yaml": f"{NAMES}path: .\ntrain: train.txt\n", "ds/train.txt": "data/images/train/a.jpg\n"},
+        "images/train/a.jpg",
+    ),
+    "yolo list of Windows": (
+        LABELS | {"ds/data.yaml": f"{NAMES}train: train.txt\n", "ds/train.txt": ".\\images\\train\\a.jpg\r\n"},
+        "images/train/a.jpg",
+    ),
+    "yolo list of another machine": (
+        LABELS | {"ds/data.yaml": f"{NAMES}train: train.txt\n", "ds/train.txt": "/content/ds/images/train/a.jpg\n"},
+        "images/train/a.jpg",
+    ),
+    "yolo without labels to test": (
+        LABELS | {"ds/data.yaml": f"{NAMES}train: images\\train\ntest: images/test\n", "ds/images/test/b.jpg": b""},
+        "images/train/a.jpg",
+    ),
+    "yolo without images to test": (
+        LABELS | {"ds/data.yaml": f"{NAMES}train: images/train\ntest: ../test/images\n"},
+        "images/train/a.jpg",
+    ),
+    "yolo of Label Studio": (
+        {
+            "ds/classes.txt": "车辆\nperson\n",
+            "ds/notes.json": {"categories": [{"id": 0, "name": "车辆"}], "info": {"year": 2026}},
+            "ds/labels/a.txt": yolo(),
+        },
+        "images/a.jpg",
+    ),
+    "voc of Roboflow": ({"ds/train/a.xml": voc(name="a.jpg"), "ds/README.roboflow.txt": "hello"}, "train/a.jpg"),
+    "voc with its lists": (
+        {
+            "ds/Annotations/a.xml": voc(name="a.jpg"),
+            "ds/ImageSets/Main/train.txt": "a\n",
+            "ds/ImageSets/Main/cat_train.txt": "a -1\n",
+        },
+        "JPEGImages/a.jpg",
+    ),
+    "coco of CVAT": ({"ds/annotations/instances_default.json": coco(), "ds/images/x.jpg": b""}, KEY),
+    "coco of Roboflow": ({"ds/_annotations.coco.json": coco(), "ds/README.dataset.txt": "hello"}, KEY),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_folder_that_a_tool_exported_is_read_as_it_is(tmp_path, name):
+    files, key = EXPORTS[name]
+    stage = source(tmp_path, "ds", files)
+    assert stage.check() == []
+    found = stage.prompts(picture(key))
+    assert [prompt.label for prompt in found] == list(BOXES)
+    assert [prompt.box.xyxy for prompt in found] == [pytest.approx(box) for box in BOXES.values()]
+
+
+def test_a_class_is_the_number_of_its_line(tmp_path):
+    files = {"ds/classes.txt": "车辆\n\nperson\n", "ds/a.txt": "2 0.1 0.3 0.1 0.2\n"}
+    (prompt,) = source(tmp_path, "ds", files).prompts(picture("a.jpg"))
+    assert prompt.label == "person"
+
+
+def test_names_of_classes_that_are_not_utf_8_are_not_passed_over(tmp_path):
+    files = {"ds/classes.txt": "车辆\n".encode("gbk"), "ds/a.txt": yolo()}
+    assert "classes.txt: not UTF-8 text" in told(source(tmp_path, "ds", files))
+
+
 # --- VOC, LabelMe
 
 
@@ -348,8 +441,16 @@ def test_parts_of_voc_objects_are_no_objects(tmp_path):
     assert boxes(stage) == list(BOXES.values())
 
 
-def test_a_size_of_zero_is_no_size(tmp_path):
-    stage = source(tmp_path, "a.xml", {"a.xml": voc(size="<size><width>0</width><height>0</height></size>")})
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.xml", voc(size="<size><width>0</width><height>0</height></size>")),
+        ("a.json", labelme(imageHeight=0, imageWidth=0)),
+    ],
+    ids=["voc", "labelme"],
+)
+def test_a_size_of_zero_is_no_size(tmp_path, name, content):
+    stage = source(tmp_path, name, {name: content})
     assert boxes(stage, picture(height=300, width=400)) == list(BOXES.values())
 
 
@@ -357,16 +458,31 @@ def test_shapes_of_labelme(tmp_path):
     shapes = [
         {"label": "dot", "points": [[15.5, 25]], "shape_type": "point"},
         {"label": "ring", "points": [[20, 30], [23, 34]], "shape_type": "circle"},
-        {"label": "cut", "points": [[10, 20], [30, 40]], "shape_type": "mask", "mask": "iVBORw0KGgo"},
+        {"label": "turned", "points": [[10, 30], [20, 20], [30, 30], [20, 40]], "shape_type": "oriented_rectangle"},
+        {"label": "cut", "points": [[10, 20], [29, 39]], "shape_type": "mask", "mask": "iVBORw0KGgo"},
     ]
-    dot, ring, cut = source(tmp_path, "a.json", {"a.json": labelme(shapes, imageData="A" * 3_000_000)}).prompts(
-        picture()
-    )
+    stage = source(tmp_path, "a.json", {"a.json": labelme(shapes, imageData="A" * 3_000_000)})
+    dot, ring, turned, cut = stage.prompts(picture())
     assert (dot.points, dot.box) == ((Point(15.5, 25),), None)
     assert ring.box.xyxy == (15, 25, 25, 35)
-    assert cut.box.xyxy == CAT
+    assert turned.box.xyxy == cut.box.xyxy == CAT
 
 
 def test_paths_of_labelme_may_lead_out_of_its_folder(tmp_path):
     stage = source(tmp_path, "json", {"json/a.json": labelme(imagePath="..\\images\\猫 1.jpg")})
     assert boxes(stage, picture("images/猫 1.jpg")) == list(BOXES.values())
+
+
+def test_file_names_that_are_no_text_are_kept_apart():
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    files = ["/v/\udcb3.xml", "/v/\udcb5.xml"]
+    pieces = [Picture(file, f"{number}.jpg", file=file) for number, file in enumerate(files)]
+    fill(connection, [*pieces, *(Element(file, "object 1", file=file, box=(1, 2, 3, 4)) for file in files)])
+    assert connection.execute("SELECT name, file FROM images").fetchall() == [
+        ("0.jpg", "/v/\\udcb3.xml"),
+        ("1.jpg", "/v/\\udcb5.xml"),
+    ]
+    assert connection.execute("SELECT image, fault FROM elements").fetchall() == [
+        ("/v/\\udcb3.xml", ""),
+        ("/v/\\udcb5.xml", ""),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -95,6 +96,25 @@ BROKEN_ELEMENTS = {
         coco(images=[*coco()["images"], {"id": 8, "file_name": "b", "height": 3, "width": 1e30}]),
         "width must be a whole number",
     ),
+    "coco sides beyond all numbers": (
+        "c.json",
+        coco(
+            images=[{"id": 7, "file_name": KEY}],
+            annotations=[{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1e308, 2, 1e308, 4]}],
+        ),
+        "annotations[0] (id 1): a box's x2 must be a finite number",
+    ),
+    "coco width that rounding takes away": ("c.json", region(bbox=[100, 2, 1e-20, 4]), "x1 < x2"),
+    "voc width that rounding takes away": (
+        "a.xml",
+        voc(f"<object>{BOX.format(10**17, 1, 10**17, 4)}</object>", size=""),
+        "a.xml:3: object 1: a box is",
+    ),
+    "labelme endless circle": (
+        "a.json",
+        labelme([{"points": [[1e308, 1e308], [-1e308, 4]], "shape_type": "circle"}], imageHeight=None),
+        "a.json: shapes[0]: a box's x1 must be a finite number",
+    ),
     "jsonl huge number": (
         "b.jsonl",
         '{"image": "b", "prompts": [{"box": [0, 0, %s, 9]}]}\n' % ("9" * 400),
@@ -116,7 +136,7 @@ BROKEN_ELEMENTS = {
     "labelme one corner": (
         "a.json",
         labelme([{"points": [[1, 2]], "shape_type": "rectangle"}]),
-        "a.json: shapes[0]: a rectangle has at least 2",
+        "a.json: shapes[0]: a shape of type rectangle has at least 2",
     ),
     "labelme line": (
         "a.json",
@@ -149,13 +169,31 @@ BROKEN_FILES = {
     ),
     "coco deep": ("c.json", '{"images": ' + "[" * 100_000, "not JSON"),
     "json of something else": ("c.json", {"a": 1}, "does not tell its format"),
-    "empty json": ("c.json", "", "does not tell its format"),
+    "empty json": ("c.json", "", "c.json: is empty"),
+    "json in utf-16": ("c.json", json.dumps(coco()).encode("utf-16"), "c.json: not UTF-8 text; save"),
+    "no text at all": ("c.json", b"PK\3\4\0\0\0", "c.json: not UTF-8 text"),
+    "coco number of 5000 digits": (
+        "c.json",
+        '{"images": [],\n "annotations": [{"id": %s}]}' % ("9" * 5000),
+        "c.json:2:18: not JSON: a number of thousands of digits",
+    ),
     "voc cut short": ("a.xml", voc()[:-30], r"a.xml:4:\d+: not XML"),
     "voc other root": ("a.xml", "<html></html>", "a.xml:1: no VOC file: its root is <html>"),
     "voc entities": (
         "a.xml",
         '<!DOCTYPE x [\n<!ENTITY a "aaaa">]><annotation>&a;</annotation>',
         "a.xml:2:.*declares entities",
+    ),
+    "voc entity of another file": (
+        "a.xml",
+        '<!DOCTYPE a SYSTEM "a.dtd">\n<annotation><object><name>&cat;</name></object></annotation>',
+        "a.xml:2:.*declares entities",
+    ),
+    "voc in gbk": ("a.xml", voc().encode("gbk"), "not XML: .*\n.*save the file as UTF-8"),
+    "voc that says it is in gbk": (
+        "a.xml",
+        voc().replace("?>", ' encoding="gb2312"?>').encode("gbk"),
+        "not XML: multi-byte.*\n.*save the file as UTF-8",
     ),
     "voc size": (
         "a.xml",
@@ -169,6 +207,21 @@ BROKEN_FILES = {
     "yolo settings of a list": ("data.yaml", "- a", "expected `train:`"),
     "yolo no split": ("data.yaml", "names: [a]", "names no images"),
     "yolo no folder": ("data.yaml", "names: [a]\ntrain: images", "train: '.*images' does not exist"),
+    "yolo split of a number": ("data.yaml", "names: [a]\ntrain: 5", "data.yaml: `train` is a path or a list of paths"),
+    "yolo settings not utf-8": ("data.yaml", "names: [车辆]\ntrain: .".encode("gbk"), "data.yaml: not UTF-8 text"),
+    "yolo names that grow": (
+        "data.yaml",
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in itertools.pairwise("abcdefghij"))
+        + "names: *j\ntrain: .\n",
+        "`names` is a list of texts",
+    ),
+    "csv column twice": ("b.csv", "image,x1,y1,x2,y2,x1\n", "b.csv:1: the first line names the column 'x1' twice"),
+    "csv of an old mac": (
+        "b.csv",
+        annotated.csv_rows().replace("\n", "\r"),
+        "b.csv:1: a carriage return within the line",
+    ),
     "yolo names": ("data.yaml", "names: {a: b}\ntrain: .", "`names` is a list of texts"),
     "yolo not text": ("a.txt", b"0 0.1 0.1 0.1 0.1 \xff\xfe\n", "not UTF-8 text"),
 }
@@ -219,6 +272,13 @@ def test_an_image_with_nothing_but_broken_annotations_fails_and_is_not_empty(tmp
     stage = source(tmp_path, "c.json", {"c.json": region(bbox=[1, 2, -3, 4])}, broken="skip")
     with pytest.raises(PromptError, match=r"all 1 of its annotations are broken: annotations\[0\] \(id 1\): bbox has"):
         stage.prompts(picture())
+
+
+def test_annotations_of_a_broken_image_say_so(tmp_path):
+    images = [{"id": 7, "file_name": KEY, "width": "200", "height": 100}]
+    first, *others = source(tmp_path, "c.json", {"c.json": coco(images=images)}).check()
+    assert first.message == "images[0] (id 7): width must be a finite number, not '200'"
+    assert [other.message.partition(": ")[2] for other in others] == ["its image is broken: images[0] (id 7)"] * 2
 
 
 def test_what_is_left_is_asked_for(tmp_path):

@@ -163,6 +163,19 @@ def test_texts_as_ids_stay_texts(folder):
     assert (annotation["id"], annotation["image_id"], annotation["category_id"]) == ("ann-1", "img-a", "c")
 
 
+def test_a_negative_id_survives(folder):
+    document = {
+        "images": [{"id": 7.0, "file_name": "b.png"}],
+        "annotations": [{"id": -5, "image_id": 7.0, "category_id": 3, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 3, "name": "car"}],
+    }
+    (folder / "less.json").write_text(json.dumps(document), encoding="utf-8")
+    (result,) = results(1, ["-5"])
+    Coco(like=folder / "less.json").finish(iter([replace(result, key="b.png")]), folder / "coco")
+    made = json.loads((folder / "coco" / "instances.json").read_text(encoding="utf-8"))
+    assert [(item["id"], item["image_id"]) for item in made["annotations"]] == [(-5, made["images"][0]["id"])]
+
+
 def test_a_file_that_cannot_be_read_is_found_before_the_run(folder):
     (folder / "broken.json").write_text('{"images": [', encoding="utf-8")
     (problem,) = Coco(like=folder / "broken.json").check()

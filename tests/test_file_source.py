@@ -68,8 +68,8 @@ def test_the_last_line_of_an_image_counts(tmp_path: Path) -> None:
 
 
 def test_many_images_are_all_found(tmp_path: Path) -> None:
-    source = write(tmp_path / "p.jsonl", *(line(f"{n}.jpg", [{"box": [n, 0, n + 1, 1]}]) for n in range(2000)))
-    assert all(bare(source.prompts(picture(f"{n}.jpg"))) == [Prompt(box=Box(n, 0, n + 1, 1))] for n in range(2000))
+    source = write(tmp_path / "p.jsonl", *(line(f"{n}.jpg", [{"box": [0, 0, 1 + n / 50, 1]}]) for n in range(2000)))
+    assert all(bare(source.prompts(picture(f"{n}.jpg"))) == [Prompt(box=Box(0, 0, 1 + n / 50, 1))] for n in range(2000))
     assert source.prompts(picture("2000.jpg")) is None
 
 
@@ -152,6 +152,18 @@ def test_a_csv_row_without_a_box_says_nothing_is_there(tmp_path: Path) -> None:
     assert source.check() == [] and source.prompts(picture()) == []
 
 
+def test_rows_of_commas_as_excel_writes_them_say_nothing(tmp_path: Path) -> None:
+    source = write(tmp_path / "p.csv", "image,label,x1,y1,x2,y2", "a.jpg,,10,20,30,40", ",,,,,", ", ,,,,")
+    assert source.check() == []
+    assert bare(source.prompts(picture())) == [Prompt(box=Box(*A))]
+
+
+def test_a_box_outside_the_picture_is_told_with_its_file_and_ref(tmp_path: Path) -> None:
+    source = write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,1,2,3,4", "a.jpg,900,900,910,910")
+    with pytest.raises(PromptError, match=r"p.csv: prompt 2: the box \[900.* lies outside"):
+        source.prompts(picture())
+
+
 @pytest.mark.parametrize(
     "row, message",
     [
@@ -201,7 +213,8 @@ def test_a_csv_file_that_is_not_utf_8_says_so(tmp_path: Path, encoding: str) -> 
     "name, content, message",
     [
         ("gone.jsonl", None, "gone.jsonl' does not exist"),
-        ("p.dat", "", "does not tell its format"),
+        ("p.dat", "", "is empty"),
+        ("p.dat", "hello", "does not tell its format"),
         ("p.jsonl", "", "warning: holds no prompts"),
     ],
 )
@@ -234,6 +247,15 @@ def test_relative_units_are_turned_into_pixels_once(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(line(prompts=[{"box": [0.1, 0.2, 0.5, 1]}]), encoding="utf-8")
     source = File.from_options({"path": "p.jsonl", "units": "relative"}, base=tmp_path)
     assert source.check() == [] and bare(source.prompts(picture())) == [Prompt(box=Box(20, 20, 100, 100))]
+
+
+def test_relative_units_taken_for_pixels_are_worth_a_warning(tmp_path: Path) -> None:
+    source = write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,0.1,0.2,0.3,0.4", "b.jpg,0,0,1,1")
+    (problem,) = source.check()
+    assert problem.warning and "every box lies in the first pixel" in problem.message
+    assert problem.hint == "write `units: relative`"
+    assert File.from_options({"path": str(tmp_path / "p.csv"), "units": "relative"}).check() == []
+    assert write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,0,0,1,1", "b.jpg,0,0,2,1").check() == []
 
 
 def test_pixels_taken_for_relative_units_are_told_with_their_line(tmp_path: Path) -> None:

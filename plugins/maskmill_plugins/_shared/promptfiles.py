@@ -97,10 +97,12 @@ class CsvRows(Lines):
             text = f"the first line must name the columns image,label,x1,y1,x2,y2; there is no {missing[0]!r}"
             hint = "separate the columns by commas" if b";" in raw or b"\t" in raw else ""
             raise PipelineError(Problem(text, str(self._path), 1, hint=hint))
+        if twice := [name for name in self._columns if name and self._columns.count(name) > 1]:
+            raise PipelineError(Problem(f"the first line names the column {twice[0]!r} twice", str(self._path), 1))
 
     def _parse(self, text: str) -> tuple[str, Any] | None:
         fields = _fields(text)
-        if not fields:
+        if not any(field.strip() for field in fields):  # Excel writes the commas of empty rows, too
             return None
         if len(fields) != len(self._columns):
             raise PromptError(f"expected {len(self._columns)} columns, found {len(fields)}")

@@ -184,9 +184,12 @@ def text_of(raw: bytes) -> str:
     """A line as text.
 
     Raises:
-        PromptError: it is not UTF-8.
+        PromptError: it is not UTF-8, or several lines, as old Mac programs write them.
     """
     try:
-        return raw.decode()
+        text = raw.decode()
     except UnicodeDecodeError:
         raise PromptError("not UTF-8 text; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
+    if "\r" in text.rstrip("\r\n"):
+        raise PromptError("a carriage return within the line; lines end with LF or CR LF")
+    return text

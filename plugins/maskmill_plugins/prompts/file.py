@@ -66,9 +66,9 @@ class File(PromptSource):
             if self.units == "relative" and isinstance(self._read(), IndexReader):
                 text = "`units: relative` is for jsonl and csv; this format says itself how its numbers are meant"
                 return [Problem(text, str(self.path))]
-            first, count = self._faults()
-            if not count and next(iter(self._read().names()), None) is None:
-                return [Problem("holds no prompts", str(self.path), warning=True)]
+            first, count, reach = self._looked_through()
+            if not count:
+                return self._doubts(reach)
         except PipelineError as error:
             return list(error.problems)
         if count and self.broken == "skip":
@@ -80,18 +80,31 @@ class File(PromptSource):
             first[-1] = replace(first[-1], hint="to leave out what is broken, and go on: `broken: skip`")
         return first
 
-    def _faults(self) -> tuple[list[Problem], int]:
-        """The first problems, and how many there are."""
+    def _doubts(self, reach: float) -> list[Problem]:
+        """What is right, and yet hardly meant so."""
+        if next(iter(self._read().names()), None) is None:
+            return [Problem("holds no prompts", str(self.path), warning=True)]
+        if not 0 < reach <= 1:
+            return []
+        hint = "this format counts in pixels" if isinstance(self._read(), IndexReader) else "write `units: relative`"
+        text = "every box lies in the first pixel: are its numbers parts of the width and the height?"
+        return [Problem(text, str(self.path), hint=hint, warning=True)]
+
+    def _looked_through(self) -> tuple[list[Problem], int, float]:
+        """The first problems, how many there are, and how far right or down boxes in pixels reach, 0 if none."""
         first: list[Problem] = []
         count = 0
         reader = self._read()
+        reach = reader.index.reach() if isinstance(reader, IndexReader) else 0.0
         for said in reader.faults() if isinstance(reader, IndexReader) else self._everything():
+            if said.prompt is not None and said.prompt.box is not None and not said.relative:
+                reach = max(reach, said.prompt.box.x2, said.prompt.box.y2)
             if said.fault:
                 count += 1
                 if count <= TOLD:
                     text = f"{said.place}: {said.fault}" if said.place else said.fault
                     first.append(Problem(text, said.file, said.line))
-        return first, count
+        return first, count, reach
 
     def open(self) -> None:
         """Read where each image's prompts stand."""
@@ -183,8 +196,7 @@ class File(PromptSource):
         for prompt in entry.prompts:
             try:
                 asked = prompt.to_pixels(image.height, image.width) if relative else prompt
-                if self.broken == "skip":
-                    asked.fit(image.height, image.width)
+                asked.fit(image.height, image.width)
             except PromptError as error:
                 faults.append(f"{prompt.ref}: {error}")
             else:

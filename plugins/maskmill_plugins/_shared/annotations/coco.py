@@ -95,7 +95,7 @@ def _result(path: Path, at: int, item: Any, named: set[str]) -> Iterator[Piece]:
 
 
 def _picture(at: int, item: Any) -> Picture | Element:
-    place = f"images[{at}]"
+    place, key = f"images[{at}]", ""
     try:
         key = _id(object_of(item), "id")
         place = f"{place} (id {key})"
@@ -104,7 +104,7 @@ def _picture(at: int, item: Any) -> Picture | Element:
             raise FaultError(f"file_name must be a text, not {shown(name)}")
         size = _size(item)
     except FaultError as fault:
-        return Element("", "", place, fault=str(fault))
+        return Element(key, "", place, fault=str(fault))
     return Picture(key, name, size, place, more=item)
 
 
@@ -117,6 +117,8 @@ def _size(item: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _id(item: Mapping[str, Any], name: str) -> str:
     value = item.get(name)
+    if isinstance(value, float) and value.is_integer():  # as pandas writes a column that had gaps
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "":
         raise FaultError(f"{name} must be a number, not {shown(value)}" if name in item else f"has no {name}")
     return json.dumps(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from .coco import read_coco
 from .jsonstream import JsonStream
 from .labelme import read_labelme
 from .model import Piece
-from .voc import read_voc
-from .yolo import OTHERS, YAML, read_yolo, settings_file
+from .voc import files_below, read_voc
+from .yolo import YAML, is_other, read_yolo, settings_file
 
 #: Format -> what reads its pieces; those that are read line by line are in `promptfiles.READERS`.
 FORMATS: Mapping[str, Callable[[Path], Iterator[Piece]]] = {
@@ -29,6 +29,8 @@ ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".xml": "voc", ".txt": "yolo", ".ya
 #: The first of these keys that a JSON file has tells its format.
 KEYS = {"image": "jsonl", "prompts": "jsonl", "shapes": "labelme", "imagePath": "labelme", "imageData": "labelme"}
 KEYS |= dict.fromkeys(("images", "annotations", "categories", "licenses"), "coco")
+#: Text that is not UTF-8: Windows editors write it; 0 stands in no text.
+NOT_UTF8 = (BOM_UTF16_LE, BOM_UTF16_BE, b"\0")
 #: Bytes that are looked at.
 HEAD = 1 << 16
 #: Files of a folder that are looked at.
@@ -45,7 +47,7 @@ def detect(path: Path) -> str:
 
 
 def one_file(path: Path, name: str) -> Path:
-    """The file to read of a folder, for formats that are one file.
+    """The file to read of a folder and all below it, for formats that are one file.
 
     Raises:
         PipelineError: the folder holds several or none.
@@ -53,28 +55,33 @@ def one_file(path: Path, name: str) -> Path:
     if not path.is_dir():
         return path
     ending = {"coco": ".json"}.get(name, f".{name}")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ending)
+    files = [file for file, _ in files_below(path, ending) if not is_other(file.name)]
     if len(files) != 1:
         several = f"several {ending} files ({files[0].name}, {files[1].name}, ...)" if files else f"no {ending} file"
         raise PipelineError(Problem(f"holds {several}", str(path), hint="name the file instead of the folder"))
     return files[0]
 
 
-def _of_file(path: Path) -> str:
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD).removeprefix(BOM_UTF8).lstrip()
+            return file.read(HEAD)
     except OSError as error:
         raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
+
+
+def _of_file(path: Path) -> str:
+    raw = _head(path)
     ending = path.suffix.lower()
     found = ENDINGS.get(ending)
+    head = raw.removeprefix(BOM_UTF8).lstrip()
     if head[:1] == b"<":
         return "voc"
     if head[:1] in (b"{", b"["):
         return _of_json(path, head, found)
     if ending in YAML:
         return "yolo"
-    return _of_lines(head) or found or _unknown(path)
+    return _of_lines(head) or found or _unknown(path, raw)
 
 
 def _of_json(path: Path, head: bytes, found: str | None) -> str:
@@ -87,7 +94,7 @@ def _of_json(path: Path, head: bytes, found: str | None) -> str:
     except PipelineError:
         if found != "jsonl":
             raise
-    return "jsonl" if found == "jsonl" else _unknown(path)
+    return "jsonl" if found == "jsonl" else _unknown(path, head)
 
 
 def _of_lines(head: bytes) -> str | None:
@@ -110,7 +117,11 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _unknown(path: Path) -> str:
+def _unknown(path: Path, head: bytes) -> str:
+    if not head.strip():
+        raise PipelineError(Problem("is empty", str(path)))
+    if head.startswith(NOT_UTF8[:2]) or NOT_UTF8[2] in head:
+        raise PipelineError(Problem("not UTF-8 text; save the file as UTF-8", str(path)))
     raise PipelineError(
         Problem(f"the content of '{path}' does not tell its format", hint="write `format:` and its name")
     )
@@ -125,10 +136,12 @@ def _of_folder(path: Path) -> str:
         for name in files:
             ending = Path(name).suffix.lower()
             looked += 1
-            if (ending in ENDINGS or ending == ".json") and ending not in YAML and name.lower() not in OTHERS:
+            if (ending in ENDINGS or ending == ".json") and ending not in YAML and not is_other(name):
                 found.setdefault(ending, Path(folder, name))
         if looked > LOOKED_AT:
             break
+    if len(found) > 1 and ".txt" in found and not _is_label_file(found[".txt"]):
+        del found[".txt"]  # such as the lists of images beside VOC's XML files
     if len(found) > 1:
         text = f"holds {' and '.join(sorted(found))} files"
         raise PipelineError(Problem(text, str(path), hint="name the file, or write `format:`"))
@@ -136,3 +149,9 @@ def _of_folder(path: Path) -> str:
         raise PipelineError(Problem("holds no file of prompts or annotations", str(path)))
     ((_, file),) = found.items()
     return _of_file(file)
+
+
+def _is_label_file(path: Path) -> bool:
+    """Whether a text file is one of YOLO's, which may be empty."""
+    head = _head(path)
+    return not head.strip() or _of_lines(head) == "yolo"

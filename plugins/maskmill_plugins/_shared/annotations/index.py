@@ -151,6 +151,11 @@ class Index:
         """The annotations that are wrong, in the file's order."""
         return (_element(row) for row in self._stream(_FAULTS))
 
+    def reach(self) -> float:
+        """Of boxes in pixels the right or lower edge of one that leaves the first pixel, else of any; 0 if none."""
+        rows = self._rows(f"{_REACH} AND (x2 > 1 OR y2 > 1) LIMIT 1") or self._rows(f"{_REACH} LIMIT 1")
+        return float(rows[0][0]) if rows else 0.0
+
     def largest(self, table: str) -> int:
         """The largest id of "images", "elements" or "categories" that is a number, 0 if there is none."""
         rows = self._rows(_LARGEST[table])
@@ -166,6 +171,10 @@ _ORPHANS = f"SELECT {_ELEMENT} FROM elements WHERE image NOT IN (SELECT id FROM 
 _ALL = (
     f"SELECT images.name, images.relative, {', '.join(f'elements.{name}' for name in _ELEMENT.split(', '))}"  # noqa: S608
     " FROM images JOIN elements ON elements.image = images.id ORDER BY images.number, elements.number"
+)
+_REACH = (
+    "SELECT MAX(x2, y2) FROM images CROSS JOIN elements ON elements.image = images.id"
+    " WHERE NOT images.relative AND fault = '' AND x2 IS NOT NULL"
 )
 _LARGEST = {
     table: f"SELECT MAX(CAST({column} AS INTEGER)) FROM {table} WHERE {column} NOT GLOB '*[^0-9]*'"  # noqa: S608

@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Element, Head, Picture, Piece
+from .model import Element, Head, Picture, Piece, sound
 
 #: Raise it when the same files give another database.
-SCHEMA = 2
+SCHEMA = 3
 BATCH = 2000
 
 _TABLES = """
@@ -43,6 +43,9 @@ DELETE FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY 
 _JOINS = """
 CREATE INDEX elements_by_image ON elements(image);
 CREATE INDEX categories_by_id ON categories(id);
+UPDATE elements SET fault = 'its image is broken: ' || broken.place
+  FROM (SELECT image, place FROM elements WHERE ref = '' AND fault != '' AND image != '') broken
+  WHERE elements.image = broken.image AND elements.fault = '' AND elements.image NOT IN (SELECT id FROM images);
 UPDATE elements SET fault = 'its image_id ' || image || ' is not in "images"'
   WHERE fault = '' AND image NOT IN (SELECT id FROM images);
 UPDATE elements SET label = (SELECT name FROM categories WHERE categories.id = elements.category)
@@ -78,7 +81,7 @@ def fill(connection: sqlite3.Connection, pieces: Iterable[Piece]) -> None:
     source: Iterator[Piece] = iter(pieces)
     while batch := list(itertools.islice(source, BATCH)):
         connection.executemany(_IMAGES, [_image(piece) for piece in batch if isinstance(piece, Picture)])
-        connection.executemany(_ELEMENTS, [_row(piece) for piece in batch if isinstance(piece, Element)])
+        connection.executemany(_ELEMENTS, [_row(sound(piece)) for piece in batch if isinstance(piece, Element)])
         for piece in batch:
             if isinstance(piece, Head):
                 _keep(connection, heads, piece)
@@ -107,7 +110,7 @@ def _keep(connection: sqlite3.Connection, heads: dict[str, Any], piece: Head) ->
 def _image(piece: Picture) -> tuple[Any, ...]:
     height, width = piece.size or (None, None)
     more = None if piece.more is None else _json(piece.more)
-    place = (piece.place, piece.file, piece.line, piece.relative)
+    place = (_text(piece.place), _text(piece.file), piece.line, piece.relative)
     return (_text(piece.id), _text(piece.name), height, width, *place, more)
 
 
@@ -116,14 +119,14 @@ def _row(piece: Element) -> tuple[Any, ...]:
     points = _json(piece.points) if piece.points else None
     label = None if piece.label is None else _text(piece.label)
     more = None if piece.more is None else _json(piece.more)
-    where = (_text(piece.image), _text(piece.ref), _text(piece.place), piece.file, piece.line)
+    where = (_text(piece.image), _text(piece.ref), _text(piece.place), _text(piece.file), piece.line)
     said = (label, piece.category, piece.score, _text(piece.fault), piece.skipped, more)
     return (*where, *box, points, *said)
 
 
 def _text(text: str) -> str:
-    """Half a character, which JSON can hold and no file can, becomes a question mark."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    """What is no character becomes an escape: half of one, which JSON can hold, or a byte of an old file name."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _json(value: Any) -> str:

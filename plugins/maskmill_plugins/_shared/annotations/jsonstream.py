@@ -131,6 +131,8 @@ class JsonStream:
                     raise self._fault(error.msg, error.pos) from None
             except RecursionError:
                 raise self._fault("nested too deeply", self._at) from None
+            except ValueError:  # Python's limit, against numbers that take minutes
+                raise self._fault("a number of thousands of digits", self._at) from None
             else:
                 if end < len(self._text) or not self._more():
                     self._at = end

@@ -18,7 +18,7 @@ from .model import Corners, Element, FaultError, Picture, Piece, around, number,
 from .voc import files_below
 
 #: Kinds of shape -> the least number of points.
-AREAS = {"rectangle": 2, "polygon": 3, "rotation": 3, "mask": 2}
+AREAS = {"rectangle": 2, "polygon": 3, "rotation": 3, "oriented_rectangle": 3, "mask": 2}
 
 
 def read_labelme(path: Path) -> Iterator[Piece]:
@@ -62,7 +62,7 @@ def _name(head: Mapping[str, Any], file: Path, folder: str) -> str:
 
 def _size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
     sides = [head.get(name) for name in ("imageHeight", "imageWidth")]
-    if any(value is None for value in sides):
+    if all(value in (None, 0) for value in sides) or None in sides:
         return None
     try:
         return side(sides[0], "imageHeight"), side(sides[1], "imageWidth")
@@ -105,7 +105,9 @@ def _shape(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float
     if kind not in AREAS:
         raise FaultError(f"a shape of type {shown(kind)} is no area and no point")
     if len(points) < AREAS[kind]:
-        raise FaultError(f"a {kind} has at least {AREAS[kind]} points, not {len(points)}")
+        raise FaultError(f"a shape of type {kind} has at least {AREAS[kind]} points, not {len(points)}")
+    if kind == "mask":  # its first and its last pixel
+        points += [(x + 1, y + 1) for x, y in points]
     return around(points), None
 
 

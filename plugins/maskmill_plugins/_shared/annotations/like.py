@@ -97,7 +97,9 @@ class LikeImage:
             return {"id": self._like.new_id(), "image_id": self.entry["id"], "iscrowd": 0}
         more = dict(element.more or {})
         given = {key: value for key, value in more.items() if key not in KNOWN}
-        given["id"] = more["id"] if "id" in more else int(element.ref) if element.ref.isdigit() else self._like.new_id()
+        given["id"] = more["id"] if "id" in more else _number(element.ref)
+        if given["id"] is None:
+            given["id"] = self._like.new_id()
         given |= {"image_id": self.entry["id"], "iscrowd": int(element.skipped == CROWD)}
         if element.category and mask.label == element.label:
             given["category_id"] = json.loads(element.category)
@@ -108,3 +110,8 @@ class LikeImage:
         for element in self._elements.values():
             if element.skipped == CROWD and element.more:
                 yield dict(element.more)
+
+
+def _number(ref: str) -> int | None:
+    """The id that a `ref` is; None for an annotation that has none."""
+    return int(ref) if ref.removeprefix("-").isdecimal() else None

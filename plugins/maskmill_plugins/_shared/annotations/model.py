@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 from maskmill import Box, PromptError
@@ -14,6 +15,11 @@ Corners: TypeAlias = tuple[float, float, float, float]
 CROWD = "crowd"
 #: No image has a side of so many pixels.
 LARGEST = 1 << 31
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 3, 80, 80, 80
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,16 @@ def proper(corners: Corners) -> Corners:
         raise FaultError(str(error)) from None
 
 
+def sound(element: Element) -> Element:
+    """The element, with a fault if its box is none, such as one whose sides rounding or an overflow took away."""
+    try:
+        if element.box is not None and not element.fault:
+            proper(element.box)
+    except FaultError as fault:
+        return replace(element, box=None, fault=str(fault))
+    return element
+
+
 def visible(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[float, float, int], ...]:
     """The keypoints that can be seen, as points on the object: x, y, v each, v 2, or x, y each, not both 0.
 
@@ -205,6 +221,6 @@ def around(points: list[tuple[float, float]]) -> Corners:
 
 
 def shown(value: object) -> str:
-    """A value in a message, short."""
-    text = repr(value)
+    """A value in a message, short; of one that is long, or huge by YAML's references, only the beginning is made."""
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

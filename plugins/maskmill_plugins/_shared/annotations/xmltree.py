@@ -61,7 +61,7 @@ def read_xml(path: Path) -> Node:
 
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
-    parser.EntityDeclHandler = entity
+    parser.EntityDeclHandler = parser.SkippedEntityHandler = entity
     try:
         with path.open("rb") as file:
             parser.ParseFile(file)
@@ -69,6 +69,15 @@ def read_xml(path: Path) -> Node:
         raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
     except (expat.ExpatError, ValueError, LookupError) as error:
         said = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else str(error)
-        column = parser.ErrorColumnNumber + 1
-        raise PipelineError(Problem(f"not XML: {said}", str(path), parser.ErrorLineNumber, column)) from None
+        where = parser.ErrorLineNumber, parser.ErrorColumnNumber + 1
+        hint = "" if _is_utf8(path) else "its text is not UTF-8; save the file as UTF-8"
+        raise PipelineError(Problem(f"not XML: {said}", str(path), *where, hint=hint)) from None
     return top.inside[0]
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        path.read_text(encoding="utf-8")
+    except ValueError:
+        return False
+    return True

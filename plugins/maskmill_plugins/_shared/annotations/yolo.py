@@ -19,9 +19,10 @@ from .model import Element, FaultError, Picture, Piece, shown
 from .yololines import box_and_score, keypoints, label
 
 YAML = (".yaml", ".yml")
-CLASSES = "classes.txt"
-#: Text files that lie beside labels and are none.
-OTHERS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "notes.txt", "obj.names"})
+#: Names of classes, a line each, as labelImg and as Darknet (and CVAT) call the file.
+CLASSES = ("classes.txt", "obj.names")
+#: Files that lie beside labels and are none; Label Studio writes `notes.json`. And any README.
+OTHERS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "notes.txt", "notes.json"})
 SPLITS = ("train", "val", "test")
 
 
@@ -46,8 +47,7 @@ def yolo_files(path: Path) -> Iterator[Path]:
         PipelineError: as `read_yolo`.
     """
     about = settings_file(path)
-    beside = [place / CLASSES for place in (_folder(path), _folder(path).parent)]
-    yield from (file for file in [about, *beside] if file is not None and file.is_file())
+    yield from (file for file in [about, *_class_files(_folder(path))] if file is not None and file.is_file())
     yield from (file for file, _ in _labelled(path, about, {} if about is None else _load(about)))
 
 
@@ -78,8 +78,13 @@ def label_files(path: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(path):
         folders.sort()
         for name in sorted(files):
-            if name.lower().endswith(".txt") and name.lower() not in OTHERS and not name.startswith("."):
+            if name.lower().endswith(".txt") and not is_other(name) and not name.startswith("."):
                 yield Path(folder, name)
+
+
+def is_other(name: str) -> bool:
+    """Whether a file of this name lies beside annotations and holds none."""
+    return name.lower() in OTHERS or name.lower().startswith("readme.")
 
 
 def _image_of(file: Path, folder: Path) -> str:
@@ -94,14 +99,15 @@ def _swapped(parts: Sequence[str], one: str, other: str) -> list[str]:
     return [other if at == last else part for at, part in enumerate(parts)]
 
 
+def _class_files(folder: Path) -> list[Path]:
+    return [place / name for place in (folder, folder.parent) for name in CLASSES]
+
+
 def _classes_beside(folder: Path) -> dict[int, str] | None:
-    """Class names from `classes.txt`, as labelImg writes it, in the folder or the one above; None if there is none."""
-    for place in (folder, folder.parent):
-        try:
-            text = (place / CLASSES).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError):
-            continue
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+    """Class names from a file in the folder or the one above, a line each from 0 on; None if there is none."""
+    for file in _class_files(folder):
+        if file.is_file():
+            return {line: name.strip() for line, name in enumerate(_text(file).split("\n")) if name.strip()}
     return None
 
 
@@ -113,10 +119,9 @@ def _described(about: Path, data: Mapping[str, Any]) -> Iterator[tuple[Path, str
     done: set[Path] = set()
     listed = False
     for split in SPLITS:
-        entries = data.get(split)
-        for entry in [entries] if isinstance(entries, str) else entries or []:
+        for entry in _entries(data, split, about):
             listed = True
-            for file, image in _of_split(root, about, split, str(entry)):
+            for file, image in _of_split(root, about, split, entry):
                 if file not in done:
                     done.add(file)
                     yield file, image
@@ -129,27 +134,52 @@ def _described(about: Path, data: Mapping[str, Any]) -> Iterator[tuple[Path, str
         raise PipelineError(Problem("names no images: expected `train`, `val` or `test`", str(about)))
 
 
+def _entries(data: Mapping[str, Any], split: str, about: Path) -> list[str]:
+    """What a split names: folders of images, or lists of them."""
+    found = data.get(split) or []
+    entries = [found] if isinstance(found, str) else found
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise PipelineError(Problem(f"`{split}` is a path or a list of paths, not {shown(found)}", str(about)))
+    return [entry.replace("\\", "/") for entry in entries]
+
+
 def _of_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tuple[Path, str]]:
-    """(label file, image) of one entry: a folder of images, or a list of them in a text file."""
+    """(label file, image) of one entry: a folder of images, or a list of them in a text file.
+
+    What is named as `test` need not be there, and need not have labels.
+    """
     place = next((base / entry for base in (root, about.parent) if (base / entry).exists()), None)
     if place is None and entry.startswith("../"):  # as Roboflow writes it, meant from one folder below
         place = next((base / entry[3:] for base in (root, about.parent) if (base / entry[3:]).exists()), None)
     if place is None:
+        if split == "test":
+            return
         raise PipelineError(Problem(f"{split}: '{root / entry}' does not exist", str(about)))
     if place.suffix.lower() == ".txt":
-        for line in _text(place).splitlines():
-            if line.strip():
-                image = Path(os.path.normpath(place.parent / line.strip()))
-                file = Path(*_swapped(image.parts, "images", "labels")).with_suffix(".txt")
-                if file.is_file():
-                    yield file, _below(image.with_suffix(""), root)
+        yield from _listed(place, root)
         return
     place = Path(os.path.normpath(place))
     folder = Path(*_swapped([*place.parts, ""], "images", "labels")[:-1])
-    if not folder.is_dir():
+    if folder.is_dir():
+        for file in label_files(folder):
+            yield file, _below(place / file.relative_to(folder).with_suffix(""), root)
+    elif split != "test":
         raise PipelineError(Problem(f"{split}: the folder of its labels '{folder}' does not exist", str(about)))
-    for file in label_files(folder):
-        yield file, _below(place / file.relative_to(folder).with_suffix(""), root)
+
+
+def _listed(place: Path, root: Path) -> Iterator[tuple[Path, str]]:
+    """(label file, image) of the images that a text file lists, those without a label file left out.
+
+    Where a path leads nowhere, its end counts: lists are made on other machines, and CVAT writes `data/` before it.
+    """
+    for line in _text(place).split("\n"):
+        parts = line.strip().replace("\\", "/").split("/")
+        for first in range(len(parts) if parts[-1] else 0):
+            image = Path(os.path.normpath(place.parent / "/".join(parts[first:])))
+            file = Path(*_swapped(image.parts, "images", "labels")).with_suffix(".txt")
+            if file.is_file() and not is_other(file.name):
+                yield file, _below(image.with_suffix(""), root)
+                break
 
 
 def _below(path: Path, root: Path) -> str:
@@ -161,13 +191,11 @@ def _load(about: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        data = yaml.safe_load(about.read_bytes())
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(about))) from None
+        data = yaml.safe_load(_text(about))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        said = getattr(error, "problem", None) or str(error)
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
         raise PipelineError(Problem(f"not YAML: {said}", str(about), line, column)) from None
     if not isinstance(data, Mapping):
         raise PipelineError(Problem("expected `train:`, `val:` and `names:`", str(about)))
@@ -178,8 +206,8 @@ def _names(names: Any, about: Path) -> dict[int, str] | None:
     if names is None:
         return None
     items = names.items() if isinstance(names, Mapping) else enumerate(names) if isinstance(names, list) else [("", "")]
-    found = dict(items)
-    if not all(type(number) is int for number in found):
+    found = {int(key) if str(key).isdecimal() else -1: name for key, name in items}
+    if -1 in found or not all(isinstance(name, (str, int, float)) for name in found.values()):
         raise PipelineError(Problem(f"`names` is a list of texts, or number: text, not {shown(names)}", str(about)))
     return {number: str(name) for number, name in found.items()}
 
@@ -219,4 +247,4 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(file))) from None
     except UnicodeDecodeError:
-        raise PipelineError(Problem("not UTF-8 text", str(file))) from None
+        raise PipelineError(Problem("not UTF-8 text; save the file as UTF-8", str(file))) from None
