@@ -468,6 +468,26 @@ def test_shapes_of_labelme(tmp_path):
     assert turned.box.xyxy == cut.box.xyxy == CAT
 
 
+def test_shapes_of_one_label_and_group_are_parts_of_one_object(tmp_path):
+    def rectangle(x, label="cup", **more):
+        return {"label": label, "points": [[x, 10], [x + 10, 30]], "shape_type": "rectangle", **more}
+
+    shapes = [
+        rectangle(0, group_id=1),
+        rectangle(100, group_id=2),
+        rectangle(50, group_id=1),
+        rectangle(70, "spoon", group_id=1),
+        rectangle(80, group_id=None),
+        rectangle(90),
+        {"label": "cup", "points": [[5, 15]], "shape_type": "point", "group_id": 1},
+    ]
+    prompts = source(tmp_path, "a.json", {"a.json": labelme(shapes)}).prompts(picture())
+    assert [prompt.box and prompt.box.xyxy for prompt in prompts] == [
+        (0, 10, 60, 30), (100, 10, 110, 30), (70, 10, 80, 30), (80, 10, 90, 30), (90, 10, 100, 30), None,
+    ]  # fmt: skip
+    assert [prompt.ref for prompt in prompts] == [f"shape {number}" for number in (1, 2, 4, 5, 6, 7)]
+
+
 def test_paths_of_labelme_may_lead_out_of_its_folder(tmp_path):
     stage = source(tmp_path, "json", {"json/a.json": labelme(imagePath="..\\images\\猫 1.jpg")})
     assert boxes(stage, picture("images/猫 1.jpg")) == list(BOXES.values())

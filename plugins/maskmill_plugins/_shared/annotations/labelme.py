@@ -1,6 +1,7 @@
 """LabelMe JSON: a file an image, `shapes` on the upright picture in pixels.
 
-Reference: https://github.com/wkentaro/labelme, labelme/_label_file.py (EXIF orientation is applied).
+References: https://github.com/wkentaro/labelme, labelme/_label_file.py (EXIF orientation is applied) and
+examples/instance_segmentation/labelme2coco.py (shapes of one label and one `group_id` are one object).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,7 @@ def _file(file: Path, folder: str) -> Iterator[Piece]:
     if not known:
         raise PipelineError(Problem('no LabelMe file: it has no list "shapes"', str(file)))
     yield Picture(str(file), _name(head, file, folder), _size(head, file), "", str(file))
-    for number_, shape in enumerate(shapes):
-        yield _element(str(file), number_, shape)
+    yield from _objects(str(file), shapes)
 
 
 def _name(head: Mapping[str, Any], file: Path, folder: str) -> str:
@@ -68,6 +69,20 @@ def _size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
         return side(sides[0], "imageHeight"), side(sides[1], "imageWidth")
     except FaultError as fault:
         raise PipelineError(Problem(str(fault), str(file))) from None
+
+
+def _objects(file: str, shapes: list[Any]) -> Iterator[Element]:
+    """An element a shape, and one for all areas of a label and a group: they are parts of one object."""
+    found: dict[object, Element] = {}
+    for at, shape in enumerate(shapes):
+        element = _element(file, at, shape)
+        group = shape.get("group_id") if element.box is not None else None
+        key = at if group is None else (element.label, shown(group))
+        if (first := found.get(key)) is not None and first.box is not None and element.box is not None:
+            box = around([first.box[:2], first.box[2:], element.box[:2], element.box[2:]])
+            element = replace(first, box=box, place=f"{first.place}, {element.place}")
+        found[key] = element
+    yield from found.values()
 
 
 def _element(file: str, at: int, shape: Any) -> Element:
