@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
@@ -80,6 +81,16 @@ class Desk:
             raise ApiError("not-found", f"the dataset has no image with the key {key!r}")
         return number, self.index.refs[number]
 
+    def place(self, key: str) -> dict[str, Any]:
+        """The image's `index`, and the keys of those that are `previous` and `next` to it.
+
+        Raises:
+            ApiError: the dataset has no such image.
+        """
+        number, _ = self.ref(key)
+        keys = [self.index.refs[at].key if 0 <= at < len(self.index) else None for at in (number - 1, number + 1)]
+        return {"index": number, "previous": keys[0], "next": keys[1]}
+
     async def image(self, host: Host, key: str) -> Stored:
         """An image of the dataset, read and kept where requests for masks find it.
 
@@ -98,7 +109,8 @@ class Desk:
         except (OSError, ImageReadError, ApiError) as error:
             text = error.detail if isinstance(error, ApiError) else getattr(error, "strerror", None) or str(error)
             self.index.failed[key] = text
-            raise ApiError("unreadable-image", f"{key}: {text}") from None
+            # With its place, so that the page can go on from it.
+            raise ApiError("unreadable-image", f"{key}: {text}", members=self.place(key)) from None
         self.index.failed.pop(key, None)
         self._known.put(key, _Known(stat, stored.id, stored.size), 1)
         return stored

@@ -64,9 +64,8 @@ export function connectButtons(parts, surroundings) {
 function actions({ api, browser, editor, list, notices, saver, session }) {
   const go = (key) => key && browser.open(key);
   const neighbour = (step) => {
-    const failed = browser.failed && [...list.items].find(([, item]) => item.key === browser.failedKey);
-    if (failed) return list.items.get(failed[0] + step)?.key; // its own neighbours were never told
-    return step > 0 ? editor.image?.next : editor.image?.previous;
+    const at = browser.failed ? browser.failedAt : editor.image;
+    return step > 0 ? at?.next : at?.previous;
   };
   const onward = async () => {
     if (editor.image.next) return go(editor.image.next);
