@@ -323,6 +323,21 @@ def test_a_picture_that_changed_since_is_told(tmp_path):
         assert got["changed"] is True and got["id"] == id_of(picture(9, 60, 60))
 
 
+def test_an_image_and_its_picture_asked_for_at_once_are_decoded_once(tmp_path, monkeypatch):
+    with annotating(folder_of(tmp_path / "p", 1)) as server:
+        decode, decoded = server.host.images._decode, []
+
+        def slowly(id_, data):
+            decoded.append(id_)
+            time.sleep(0.2)
+            return decode(id_, data)
+
+        monkeypatch.setattr(server.host.images, "_decode", slowly)
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda path: get(server, path, key="000.png"), ("image", "preview")))
+        assert [answer.status_code for answer in answers] == [200, 200] and len(decoded) == 1
+
+
 def test_prompts_are_kept_with_the_picture_they_were_drawn_on(tmp_path):
     folder = folder_of(tmp_path / "p", 1)
     with annotating(folder) as server:

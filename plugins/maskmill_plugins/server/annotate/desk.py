@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 
@@ -65,6 +66,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._known: ByteCache[str, _Known] = ByteCache(REMEMBERED, REMEMBERED)
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def labels(self) -> list[str]:
         """Those named at the start, then those in the file."""
@@ -98,6 +100,11 @@ class Desk:
             ApiError: no such image, or it cannot be read; then the list shows it as failed.
         """
         _, ref = self.ref(key)
+        # The page asks for an image and its picture at once: the file is read and decoded for one of them.
+        async with self._reading.setdefault(key, asyncio.Lock()):
+            return await self._image(host, key, ref)
+
+    async def _image(self, host: Host, key: str, ref: ImageRef) -> Stored:
         try:
             stat = await run_in_threadpool(ref.stat)
             known = self._known.get(key)
