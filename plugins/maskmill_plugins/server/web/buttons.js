@@ -55,6 +55,7 @@ export function connectButtons(parts, surroundings) {
   list.addEventListener("choose", (event) => {
     showList(false);
     browser.open(event.detail);
+    stage.canvas.focus({ preventScroll: true }); // Enter means "accept" again, and not that row
   });
   search(list);
   dropping(browser);
