@@ -206,5 +206,7 @@ def test_an_image_dropped_on_the_page_is_tried_out_and_not_saved(tmp_path, tab):
         _, data = downloaded(desk, "mask")
         assert PIL.Image.open(io.BytesIO(data)).size == (300, 200)
         assert entries(folder / "prompts.jsonl") == {}
+        desk.press("n")
+        desk.opened("000.png")
         desk.page.locator("#list .row").nth(1).click()
         desk.opened("001.png")

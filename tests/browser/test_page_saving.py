@@ -2,7 +2,7 @@
 
 import PIL.Image
 import pytest
-from annotate_kit import Annotate, annotating, folder_of, opened
+from annotate_kit import Annotate, annotating, folder_of, opened, save
 from annotate_page import entries, near
 from serve_kit import BACKENDS, Fake, free_port, picture
 
@@ -193,6 +193,19 @@ def test_a_picture_that_is_replaced_meanwhile_is_shown_anew_and_not_taken_for_th
         desk.objects(3)
         desk.saved()
         assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == opened(server, "000.png")["sha256"] != old
+
+
+@pytest.mark.parametrize("prompts", [[{"box": [100, 80, 300, 200]}], []], ids=["done", "empty"])
+def test_accepting_says_that_prompts_hold_for_a_picture_that_has_changed(folder, tab, prompts):
+    with annotating(folder, Fake()) as server:
+        assert save(server, "000.png", *prompts).status_code == 200
+        (folder / "000.png").write_bytes(picture(9, height=320, width=480))
+        desk = tab(f"{server.url}/annotate/#image=000.png")
+        desk.says("This picture has changed")
+        desk.press("Enter")
+        desk.opened("001.png")
+        desk.saved()
+        assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == opened(server, "000.png")["sha256"]
 
 
 def test_a_picture_that_was_fetched_ahead_and_replaced_is_fetched_again(folder, tab):

@@ -64,7 +64,8 @@ export class Browser extends EventTarget {
       const bitmap = await createImageBitmap((await this.api.preview(image, PREVIEW)).blob);
       if (turn !== this.turn) return;
       this.failed = "";
-      this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next: null }, bitmap);
+      const next = this.wanted ?? null; // back to where one was
+      this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next }, bitmap);
     } catch (error) {
       this.notices.toast(error instanceof Problem ? `${t("cannotOpen")}: ${error.message}` : t("notAnImage"));
     }

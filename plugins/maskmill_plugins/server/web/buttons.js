@@ -88,7 +88,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
     previous: () => go(neighbour(-1)),
     accept: () => {
       if (editor.objects.length) finish("done");
-      else if (editor.state.status === "empty" || editor.state.status === "rejected") onward();
+      else if (editor.state.status === "empty" || editor.state.status === "rejected") finish(editor.state.status);
       else notices.toast(t("nothingDrawn"));
     },
     markEmpty: toggled("empty"),

@@ -175,6 +175,7 @@ export class Editor extends EventTarget {
     const objects = status === "empty" ? [] : this.objects;
     const same = status === this.state.status && objects.length === this.objects.length;
     if (!same) this.#step({ objects, status, active: status === "empty" ? null : this.state.active });
+    else if (this.image.changed) this.#tell("edit"); // it holds for the picture as it is now, too
   }
 
   toggle(uid) {
