@@ -50,6 +50,11 @@ def test_a_prompts_file_that_cannot_be_written_to_is_refused(tmp_path, options):
         found(pipeline(tmp_path, {"use": "file", **options}), None, ())
 
 
+def test_prompts_are_not_kept_in_a_file_that_a_batch_would_take_for_another_format(tmp_path):
+    with pytest.raises(UsageError, match="not as csv"):
+        found(tmp_path, tmp_path / "boxes.csv", ())
+
+
 def test_what_is_no_folder_and_a_folder_without_images_are_told(tmp_path):
     with pytest.raises(UsageError, match="neither a folder nor a pipeline file"):
         found(tmp_path / "nothing", None, ())

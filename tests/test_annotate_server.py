@@ -321,6 +321,41 @@ def test_a_picture_that_changed_since_is_told(tmp_path):
         assert got["changed"] is True and got["id"] == id_of(picture(9, 60, 60))
 
 
+def test_an_image_and_its_picture_asked_for_at_once_are_decoded_once(tmp_path, monkeypatch):
+    with annotating(folder_of(tmp_path / "p", 1)) as server:
+        decode, decoded = server.host.images._decode, []
+
+        def slowly(id_, data):
+            decoded.append(id_)
+            time.sleep(0.2)
+            return decode(id_, data)
+
+        monkeypatch.setattr(server.host.images, "_decode", slowly)
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda path: get(server, path, key="000.png"), ("image", "preview")))
+        assert [answer.status_code for answer in answers] == [200, 200] and len(decoded) == 1
+
+
+def test_prompts_are_kept_with_the_picture_they_were_drawn_on(tmp_path):
+    folder = folder_of(tmp_path / "p", 1)
+    with annotating(folder) as server:
+        before = opened(server, "000.png")
+        seen = {"sha256": before["sha256"], "size": before["size"]}
+        assert save(server, "000.png", BOX, seen=seen).json()["changed"] is False
+        (folder / "000.png").write_bytes(picture(9, 60, 60))
+        assert save(server, "000.png", POINT, seen=seen).json()["changed"] is True
+        line = json.loads((folder / "prompts.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        assert (line["sha256"], line["size"]) == (before["sha256"], before["size"])
+        assert opened(server, "000.png")["changed"] is True
+
+
+def test_an_unreadable_image_is_told_with_its_place(server):
+    for path in ("image", "preview"):
+        answer = get(server, path, key="broken.jpg")
+        assert (answer.status_code, kind(answer)) == (422, "unreadable-image")
+        assert (answer.json()["index"], answer.json()["previous"]) == (3, "002.png")
+
+
 def test_the_next_images_are_made_ready_while_nobody_asks(tmp_path):
     with annotating(folder_of(tmp_path / "p", 5)) as server:
         answer = server.http.post("/v1/annotate/prefetch", json={"keys": ["001.png", "../x", "002.png"]})

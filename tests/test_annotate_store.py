@@ -196,6 +196,23 @@ def test_a_full_disk_leaves_the_file_as_it_was(path, monkeypatch):
     assert [line["image"] for line in lines(path)] == ["a.jpg", "b.jpg"]
 
 
+def test_of_a_line_that_fits_only_half_nothing_stays(path):
+    resource = pytest.importorskip("resource", reason="files of bounded size, as on a full disk, are of POSIX")
+    with Store(path) as store:
+        revision = store.save("a.jpg", NOTHING, DONE)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))
+        try:
+            with pytest.raises(OSError, match="large"):
+                store.save("a.jpg", revision, DONE)
+            assert path.read_bytes() == before
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        store.save("a.jpg", revision, DONE)
+    assert len(lines(path)) == 2
+
+
 def test_replaced_lines_go_when_they_are_most_of_the_file_and_a_backup_has_them(path, monkeypatch):
     monkeypatch.setattr(linefile, "WASTE", 500)
     hand = '{"image": "a.jpg", "prompts": [], "by": "hand"}'

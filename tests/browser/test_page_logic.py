@@ -92,6 +92,29 @@ def test_steps_are_undone_in_order_and_a_new_one_ends_the_future(module):
     assert redo is False and 150 < undone < 210 and bounded
 
 
+def test_one_picture_is_saved_by_one_request_at_a_time(module):
+    script = """async ({ Saver }) => {
+        let open = 0, most = 0, last = null;
+        const save = async (key, body) => {
+            most = Math.max(most, ++open);
+            await new Promise((resolve) => setTimeout(resolve, 20));
+            open--;
+            last = body.prompts;
+            return { revision: `after ${body.prompts}` };
+        };
+        const saver = new Saver({ save }, { put: () => true, drop: () => {} }, "");
+        saver.opened("a", "none");
+        const waiting = [];
+        for (let step = 1; step <= 3; step++) {
+            saver.changed("a", { status: "todo", prompts: [step] }, 0);
+            waiting.push(saver.flush(), saver.flush());
+        }
+        await Promise.all(waiting);
+        return [most, last, saver.state];
+    }"""
+    assert module("saving.js", script) == [1, [3], "saved"]
+
+
 def test_a_prompt_of_another_program_keeps_what_the_page_does_not_know(module):
     prompt = {"box": [1, 2, 30, 40], "points": [[5, 6, 0]], "label": "猫", "ref": "17", "score": 0.5, "source": "qwen"}
     script = "({ fromPrompt, toPrompt }, prompt) => toPrompt(fromPrompt(prompt))"

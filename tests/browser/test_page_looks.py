@@ -42,6 +42,17 @@ def test_everything_is_in_sight(server, tab, size, locale):
     assert finish["y"] + finish["height"] <= desk.page.viewport_size["height"]
 
 
+def test_long_labels_push_nothing_out_of_sight(server, tab):
+    desk = tab(f"{server.url}/annotate/")
+    long = ("一个非常长的类别名称" * 4, "a label of so many words that it cannot stand in one line")
+    for left, label in zip((20, 250), long, strict=True):
+        desk.drag(left, 80, left + 180, 200)
+        desk.page.fill("#label-input", label)
+        desk.page.press("#label-input", "Enter")
+    desk.objects(2)
+    assert outside(desk) == []
+
+
 def test_on_a_phone_things_are_large_enough_for_fingers(server, tab):
     desk = tab(f"{server.url}/annotate/", **PHONE)
     desk.drag(100, 80, 300, 200)
@@ -154,6 +165,8 @@ def test_keys_alone_reach_everything(server, tab):
     desk.page.wait_for_function("() => document.querySelectorAll('#list .row').length === 1")
     desk.press("Enter", "Enter")
     desk.opened("002.png")
+    desk.press("Enter")  # it accepts, although the image was chosen in the list
+    desk.says("Nothing is drawn")
     seen = set()
     for _ in range(40):
         desk.press("Tab")

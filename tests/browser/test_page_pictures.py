@@ -120,16 +120,31 @@ def test_a_broken_file_is_named_and_passed_by(tmp_path, tab):
     (folder / "001.png").write_bytes(b"no picture at all")
     with annotating(folder, Fake()) as server:
         desk = tab(f"{server.url}/annotate/", silent=False)
+        desk.drag(100, 80, 300, 200)
+        desk.saved()
+        desk.page.get_by_role("button", name="Done 0").click()
+        desk.page.wait_for_function("() => !document.querySelector('#list .row')")
         desk.press("n")
         desk.page.wait_for_selector("#blank:not([hidden])")
         assert "cannot be opened" in desk.text("#blank-title")
+        assert desk.text("#place") == "2 of 3"
         assert desk.page.is_disabled("#accept")
+        desk.press("Delete", "z", "e", "Enter")  # none of them may reach the image before
         desk.press("n")
         desk.opened("002.png")
-        desk.press("p", "p")
-        desk.drag(100, 80, 300, 200)
+        desk.press("e")
+        desk.says("1 / 3", "#progress-text")
+        desk.press("p")
+        desk.page.wait_for_selector("#blank:not([hidden])")
+        desk.press("p")
+        desk.opened("000.png")
+        desk.objects(1)
         desk.saved()
-        assert set(entries(folder / "prompts.jsonl")) <= {"000.png", "002.png"}
+        said = entries(folder / "prompts.jsonl")
+        assert {key: (line["status"], len(line["prompts"])) for key, line in said.items()} == {
+            "000.png": ("todo", 1),
+            "002.png": ("empty", 0),
+        }
 
 
 def test_chinese_names_and_folders(tmp_path, tab):
@@ -191,5 +206,7 @@ def test_an_image_dropped_on_the_page_is_tried_out_and_not_saved(tmp_path, tab):
         _, data = downloaded(desk, "mask")
         assert PIL.Image.open(io.BytesIO(data)).size == (300, 200)
         assert entries(folder / "prompts.jsonl") == {}
+        desk.press("n")
+        desk.opened("000.png")
         desk.page.locator("#list .row").nth(1).click()
         desk.opened("001.png")

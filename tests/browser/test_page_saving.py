@@ -1,9 +1,10 @@
 """What is shown as saved is on disk, and what is not saved is not lost: reloads, two tabs, a server that dies."""
 
+import PIL.Image
 import pytest
-from annotate_kit import Annotate, annotating, folder_of
+from annotate_kit import Annotate, annotating, folder_of, opened, save
 from annotate_page import entries, near
-from serve_kit import BACKENDS, Fake, free_port
+from serve_kit import BACKENDS, Fake, free_port, picture
 
 
 @pytest.fixture
@@ -155,6 +156,96 @@ def test_an_answer_for_an_image_that_is_gone_draws_nothing(folder, tab):
         assert desk.objects(0) == []
         desk.saved()
         assert len(entries(folder / "prompts.jsonl")["000.png"]["prompts"]) == 1
+
+
+def test_a_drag_ends_with_the_picture_it_was_begun_on(folder, tab):
+    with annotating(folder, Fake()) as server:
+        desk = tab(f"{server.url}/annotate/")
+        begin, end = desk.place(100, 80), desk.place(300, 200)
+        held = []
+        desk.page.route("**/annotate/image?*", lambda route: held.append(route))
+        desk.page.mouse.move(*begin)
+        with desk.page.expect_request("**/annotate/image?*"):
+            desk.press("n")
+        desk.page.mouse.down()
+        for route in held:
+            route.continue_()
+        desk.opened("001.png")
+        desk.page.mouse.move(*end, steps=4)
+        desk.page.mouse.up()
+        assert desk.objects(0) == []
+        desk.saved()
+        assert entries(folder / "prompts.jsonl") == {}
+
+
+def test_a_picture_that_is_replaced_meanwhile_is_shown_anew_and_not_taken_for_the_old_one(folder, tab):
+    with annotating(folder, Fake()) as server:
+        desk = tab(f"{server.url}/annotate/")
+        desk.drag(100, 80, 300, 200)
+        desk.saved()
+        old = entries(folder / "prompts.jsonl")["000.png"]["sha256"]
+        (folder / "000.png").write_bytes(picture(9, height=320, width=480))
+        desk.drag(320, 220, 420, 300)
+        desk.says("This picture has changed")
+        assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == old, "a batch refuses what was drawn on it"
+        desk.objects(2)
+        desk.drag(20, 220, 90, 300)
+        desk.objects(3)
+        desk.saved()
+        assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == opened(server, "000.png")["sha256"] != old
+
+
+@pytest.mark.parametrize("prompts", [[{"box": [100, 80, 300, 200]}], []], ids=["done", "empty"])
+def test_accepting_says_that_prompts_hold_for_a_picture_that_has_changed(folder, tab, prompts):
+    with annotating(folder, Fake()) as server:
+        assert save(server, "000.png", *prompts).status_code == 200
+        (folder / "000.png").write_bytes(picture(9, height=320, width=480))
+        desk = tab(f"{server.url}/annotate/#image=000.png")
+        desk.says("This picture has changed")
+        desk.press("Enter")
+        desk.opened("001.png")
+        desk.saved()
+        assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == opened(server, "000.png")["sha256"]
+
+
+def test_a_picture_that_was_fetched_ahead_and_replaced_is_fetched_again(folder, tab):
+    with annotating(folder, Fake()) as server:
+        desk = tab(f"{server.url}/annotate/")
+        with desk.page.expect_response(lambda answer: "preview?key=001.png" in answer.url):
+            desk.press("p")  # there is none: the next one is fetched by itself
+        PIL.Image.new("RGB", (480, 320), (255, 0, 0)).save(folder / "001.png")
+        desk.press("n")
+        desk.opened("001.png")
+        assert desk.color(240, 160) == (255, 0, 0)
+
+
+def test_a_server_with_another_model_is_asked_for_all_masks_again(folder, tab, start):
+    with start() as server:
+        desk = tab(server.url + server.page)
+        desk.drag(100, 80, 300, 200)
+        desk.objects(1)
+        desk.saved()
+    with start("--set", "seconds=0.01"):
+        desk.press("n")
+        desk.opened("001.png")
+        with desk.page.expect_request(lambda request: request.url.endswith("/masks")):
+            desk.press("p")
+        desk.objects(1)
+
+
+def test_a_picture_replaced_while_the_server_was_away_is_not_asked_for_without_end(folder, tab, start):
+    with start() as server:
+        desk = tab(server.url + server.page)
+        desk.drag(100, 80, 300, 200)
+        desk.saved()
+    (folder / "000.png").write_bytes(picture(9, height=320, width=480))
+    asked = []
+    desk.page.on("request", lambda request: asked.append(request.url))
+    with start():
+        desk.click(200, 150)
+        desk.says("This picture has changed")
+        desk.objects(1)
+        assert sum(url.endswith("/masks") for url in asked) < 10
 
 
 def test_a_token_is_asked_for_and_kept_out_of_the_address(folder, tab):

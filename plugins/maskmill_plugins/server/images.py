@@ -29,6 +29,11 @@ class Stored:
     data: bytes
     size: tuple[int, int]
 
+    @property
+    def sha256(self) -> str:
+        """Of the bytes, hexadecimal."""
+        return self.id.removeprefix("sha256-")
+
     def info(self) -> ImageInfo:
         """What the caller is told."""
         return ImageInfo(id=self.id, height=self.size[0], width=self.size[1])

@@ -87,6 +87,8 @@ def found(target: Path, prompts: Path | None, plugins: Sequence[Path]) -> Work:
     Raises:
         UsageError: there is no such folder or file, or its prompts file is of another format.
     """
+    if prompts is not None and prompts.suffix.lower() != ".jsonl":  # a batch tells the format by the ending
+        raise _other_format(prompts, prompts.suffix.lower().lstrip(".") or "a file without an ending")
     if target.suffix.lower() not in PIPELINES:
         if not target.is_dir():
             raise UsageError(
@@ -107,11 +109,14 @@ def _of_source(config: Any) -> Path:
         stage = use.stage
         kind = stage.path.suffix.lower().lstrip(".") if stage.format == "auto" else stage.format
         if kind != "jsonl" or stage.units != "pixels":
-            what = kind if kind != "jsonl" else "relative units"
-            hint = "give --prompts FILE.jsonl, and name that file in the pipeline"
-            raise UsageError(Problem(f"prompts are kept as jsonl in pixels, not as {what}", str(stage.path), hint=hint))
+            raise _other_format(stage.path, kind if kind != "jsonl" else "relative units")
         return Path(stage.path)
     return Path(config.base) / PROMPTS
+
+
+def _other_format(path: Path, what: str) -> UsageError:
+    hint = "give --prompts FILE.jsonl, and name that file in the pipeline"
+    return UsageError(Problem(f"prompts are kept as jsonl in pixels, not as {what}", str(path), hint=hint))
 
 
 def listed(work: Work) -> Any:

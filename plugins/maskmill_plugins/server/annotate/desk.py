@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 
@@ -64,6 +66,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._known: ByteCache[str, _Known] = ByteCache(REMEMBERED, REMEMBERED)
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def labels(self) -> list[str]:
         """Those named at the start, then those in the file."""
@@ -80,6 +83,16 @@ class Desk:
             raise ApiError("not-found", f"the dataset has no image with the key {key!r}")
         return number, self.index.refs[number]
 
+    def place(self, key: str) -> dict[str, Any]:
+        """The image's `index`, and the keys of those that are `previous` and `next` to it.
+
+        Raises:
+            ApiError: the dataset has no such image.
+        """
+        number, _ = self.ref(key)
+        keys = [self.index.refs[at].key if 0 <= at < len(self.index) else None for at in (number - 1, number + 1)]
+        return {"index": number, "previous": keys[0], "next": keys[1]}
+
     async def image(self, host: Host, key: str) -> Stored:
         """An image of the dataset, read and kept where requests for masks find it.
 
@@ -87,6 +100,11 @@ class Desk:
             ApiError: no such image, or it cannot be read; then the list shows it as failed.
         """
         _, ref = self.ref(key)
+        # The page asks for an image and its picture at once: the file is read and decoded for one of them.
+        async with self._reading.setdefault(key, asyncio.Lock()):
+            return await self._image(host, key, ref)
+
+    async def _image(self, host: Host, key: str, ref: ImageRef) -> Stored:
         try:
             stat = await run_in_threadpool(ref.stat)
             known = self._known.get(key)
@@ -98,7 +116,8 @@ class Desk:
         except (OSError, ImageReadError, ApiError) as error:
             text = error.detail if isinstance(error, ApiError) else getattr(error, "strerror", None) or str(error)
             self.index.failed[key] = text
-            raise ApiError("unreadable-image", f"{key}: {text}") from None
+            # With its place, so that the page can go on from it.
+            raise ApiError("unreadable-image", f"{key}: {text}", members=self.place(key)) from None
         self.index.failed.pop(key, None)
         self._known.put(key, _Known(stat, stored.id, stored.size), 1)
         return stored

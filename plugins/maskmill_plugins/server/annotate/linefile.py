@@ -27,13 +27,14 @@ def append(path: Path, raw: bytes) -> int:
         OSError: it could not be written; the file is as before.
     """
     new = not path.exists()
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:  # a buffer would be written once more by truncating and closing
         offset = file.seek(0, os.SEEK_END)
         if offset and not _ends_line(path):  # an editor has left it so
             raw = b"\n" + raw
         try:
-            file.write(raw)
-            file.flush()
+            rest = memoryview(raw)
+            while rest:
+                rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
         except OSError:  # a full disk: half a line must not stay
             with contextlib.suppress(OSError):

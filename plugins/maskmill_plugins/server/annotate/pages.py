@@ -26,10 +26,7 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 #: The page runs its own scripts only, shows its own pictures only, and cannot be put into another page.
-POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; connect-src 'self';"
-    " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
+POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 #: Of everything that the annotation routes answer.
 GUARDED = {
     "X-Content-Type-Options": "nosniff",

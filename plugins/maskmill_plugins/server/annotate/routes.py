@@ -33,6 +33,7 @@ from .wire import (
     Preview,
     ResultRequest,
     Saved,
+    Seen,
     Session,
     Wanted,
 )
@@ -86,16 +87,18 @@ def _pictures(app: FastAPI, host: Host, desk: Desk) -> None:
     @app.get("/v1/annotate/image", summary="Open an image", responses=responses({}, "not-found", "unreadable-image"))
     async def image(key: Key) -> ImageModel:
         """Its size, what the prompts file says of it, and the id under which masks are asked for."""
-        number, _ = desk.ref(key)
+        place = desk.place(key)
         stored = await desk.image(host, key)
         said, revision = await run_in_threadpool(desk.store.read, key)
-        before, after = (
-            desk.index.refs[at].key if 0 <= at < len(desk.index) else None for at in (number - 1, number + 1)
-        )
         return ImageModel(
-            **_of(stored), key=key, index=number, entry=_entry(said), revision=revision, previous=before, next=after,
+            **_of(stored),
+            **place,
+            key=key,
+            entry=_entry(said),
+            revision=revision,
             changed=_changed(said, stored),
-        )  # fmt: skip
+            model=(_model(host) or {}).get("digest"),
+        )
 
     @app.get(
         "/v1/annotate/preview",
@@ -161,11 +164,12 @@ def _keeping(app: FastAPI, host: Host, desk: Desk) -> None:
         """They are on disk when this answers; `conflict` if somebody else has saved this image since."""
         desk.ref(key)
         stored = await desk.image(host, key)
-        prompts = _checked(body.status, body.prompts, stored)
+        seen = body.seen or Seen(sha256=stored.sha256, size=list(stored.size))
+        prompts = _checked(body.status, body.prompts, seen.size)
         said = {
             "prompts": [prompt.to_json() for prompt in prompts],
-            "size": list(stored.size),
-            "sha256": stored.id.removeprefix("sha256-"),
+            "size": seen.size,
+            "sha256": seen.sha256,
             "status": body.status,
             "reviewer": body.reviewer or desk.reviewer,
             "model": _model(host),
@@ -177,7 +181,7 @@ def _keeping(app: FastAPI, host: Host, desk: Desk) -> None:
             raise _conflict(*await run_in_threadpool(desk.store.read, key)) from None
         except OSError as error:
             raise ApiError("not-saved", f"{desk.store.path.name}: {error.strerror or error}", retry_after=5) from None
-        return Saved(revision=revision, entry=_entry(said))
+        return Saved(revision=revision, entry=_entry(said), changed=_changed(said, stored))
 
 
 def _files(app: FastAPI, host: Host, desk: Desk) -> None:
@@ -213,13 +217,17 @@ def _files(app: FastAPI, host: Host, desk: Desk) -> None:
     async def of_prompts(request: Request, body: ResultRequest, format: Annotated[Format, Query()]) -> Response:  # noqa: A002
         """Of the prompts in the request."""
         stored = host.images.get(body.id)
-        return await made(request, stored, body.name, _checked("todo", body.prompts, stored), format)
+        return await made(request, stored, body.name, _checked("todo", body.prompts, stored.size), format)
 
 
 def _of(stored: Stored) -> dict[str, Any]:
     height, width = shrunk(stored.size, USUAL)
-    sha256 = stored.id.removeprefix("sha256-")
-    return {"id": stored.id, "size": stored.size, "sha256": sha256, "preview": Preview(width=width, height=height)}
+    return {
+        "id": stored.id,
+        "size": stored.size,
+        "sha256": stored.sha256,
+        "preview": Preview(width=width, height=height),
+    }
 
 
 def _entry(said: dict[str, Any] | None) -> EntryModel:
@@ -238,8 +246,8 @@ def _changed(said: dict[str, Any] | None, stored: Stored) -> bool:
     return bool(sha256 and image_id(sha256) != stored.id) or (size is not None and tuple(size) != stored.size)
 
 
-def _checked(status: Status, given: Sequence[PromptModel], stored: Stored) -> list[Prompt]:
-    """The prompts, if they fit the image and the status.
+def _checked(status: Status, given: Sequence[PromptModel], size: Sequence[int]) -> list[Prompt]:
+    """The prompts, if they fit the image's size and the status.
 
     Raises:
         ApiError: they do not.
@@ -250,7 +258,7 @@ def _checked(status: Status, given: Sequence[PromptModel], stored: Stored) -> li
     for number, model in enumerate(given):
         try:
             prompts.append(model.prompt())
-            prompts[-1].fit(*stored.size)
+            prompts[-1].fit(*size)
         except PromptError as error:
             raise ApiError("invalid-request", f"body/prompts/{number}: {error}") from None
     return prompts

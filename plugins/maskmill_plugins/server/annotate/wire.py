@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from .store import Status
 
 #: Prompts of an image that are kept; files made elsewhere may hold many.
 MOST_KEPT = 4096
+Side = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Session(Answer):
@@ -85,6 +86,7 @@ class ImageModel(Answer):
         previous: key of the image before, if any.
         next: key of the image after, if any.
         changed: the prompts were made on another version of the picture.
+        model: digest of what computes the masks; None while it loads.
         name: of a file that was dropped onto the page.
     """
 
@@ -99,23 +101,36 @@ class ImageModel(Answer):
     previous: str | None
     next: str | None
     changed: bool = False
+    model: str | None = None
     name: str | None = None
 
 
+class Seen(Wire):
+    """The picture that was drawn on: SHA-256 of its file, (height, width) in pixels."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: list[Side] = Field(min_length=2, max_length=2)
+
+
 class EntryRequest(Wire):
-    """Body of `PUT /v1/annotate/entry`: what is to be kept of an image, and the revision that it replaces."""
+    """Body of `PUT /v1/annotate/entry`: what is to be kept of an image, and the revision that it replaces.
+
+    `seen` is the picture that the prompts were drawn on; the file as it is now, if left out.
+    """
 
     revision: str = Field(max_length=100)
+    seen: Seen | None = None
     status: Status
     prompts: list[PromptModel] = Field(max_length=MOST_KEPT)
     reviewer: str | None = Field(None, max_length=200)
 
 
 class Saved(Answer):
-    """What is on disk now."""
+    """What is on disk now; `changed`: the picture is not any more the one that was drawn on."""
 
     revision: str
     entry: EntryModel
+    changed: bool = False
 
 
 class Wanted(Wire):

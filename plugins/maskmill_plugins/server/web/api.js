@@ -87,10 +87,11 @@ export class Api {
     return this.json(`annotate/image?key=${encodeURIComponent(key)}`);
   }
 
-  /** @returns {Promise<Blob>} */
+  /** @returns {Promise<{blob: Blob, tag: string}>} the picture, and a tag that begins as the id of its image */
   async preview(image, most) {
     const which = image.key === null ? `id=${image.id}` : `key=${encodeURIComponent(image.key)}`;
-    return (await this.send(`annotate/preview?${which}&max=${most}`)).blob();
+    const answer = await this.send(`annotate/preview?${which}&max=${most}`);
+    return { blob: await answer.blob(), tag: answer.headers.get("ETag") ?? "" };
   }
 
   prefetch(keys) {

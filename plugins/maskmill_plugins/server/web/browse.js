@@ -22,9 +22,13 @@ export class Browser extends EventTarget {
     super();
     Object.assign(this, { api, stage, saver, drafts, notices, editor: stage.editor });
     this.turn = 0;
-    /** @type {Map<string, Promise<Blob>>} */
+    /** @type {Map<string, Promise<{blob: Blob, tag: string}>>} */
     this.previews = new Map();
+    /** Why the image that was to be opened cannot be, and its place among the others; "" if it can. */
     this.failed = "";
+    this.failedKey = "";
+    /** @type {{index: number | null, previous: string | null, next: string | null}} */
+    this.failedAt = { index: null, previous: null, next: null };
     stage.drawn.push(() => this.#refine());
   }
 
@@ -37,8 +41,9 @@ export class Browser extends EventTarget {
     try {
       const saving = this.saver.flush();
       if (this.saver.records.get(key)?.entry) await saving;
-      const [image, blob] = await Promise.all([this.api.image(key), this.#preview(key)]);
-      const bitmap = await createImageBitmap(blob);
+      const [image, first] = await Promise.all([this.api.image(key), this.#preview(key)]);
+      this.stage.live.meets(image.model);
+      const bitmap = await createImageBitmap(await this.#shown(image, first));
       if (turn !== this.turn) return bitmap.close();
       this.failed = "";
       this.#enter(image, bitmap);
@@ -56,18 +61,28 @@ export class Browser extends EventTarget {
     const turn = ++this.turn;
     try {
       const image = await this.api.quick(file);
-      const bitmap = await createImageBitmap(await this.api.preview(image, PREVIEW));
+      const bitmap = await createImageBitmap((await this.api.preview(image, PREVIEW)).blob);
       if (turn !== this.turn) return;
       this.failed = "";
-      this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next: null }, bitmap);
+      const next = this.wanted ?? null; // back to where one was
+      this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next }, bitmap);
     } catch (error) {
-      this.notices.toast(error instanceof Problem ? error.message : t("notAnImage"));
+      this.notices.toast(error instanceof Problem ? `${t("cannotOpen")}: ${error.message}` : t("notAnImage"));
     }
   }
 
-  /** The server has forgotten it. */
-  remind(image) {
-    return image.key === null ? this.api.quick(image.file) : this.api.image(image.key);
+  /** The server has forgotten it; its file may be another picture by now. */
+  async remind(image) {
+    const found = image.key === null ? await this.api.quick(image.file) : await this.api.image(image.key);
+    this.stage.live.meets(found.model);
+    if (found.id !== image.id && this.editor.image === image) await this.open(image.key);
+  }
+
+  /** The picture of just this image: what was fetched before may be of a file that has been replaced since. */
+  async #shown(image, { blob, tag }) {
+    if (tag.includes(image.id.slice(7, 39))) return blob;
+    this.previews.delete(image.key);
+    return (await this.#preview(image.key)).blob;
   }
 
   #enter(image, bitmap) {
@@ -137,7 +152,7 @@ export class Browser extends EventTarget {
     if (!image || !bitmap || this.fine || view.scale * devicePixelRatio * image.width < bitmap.width * 1.25) return;
     this.fine = true;
     try {
-      const finer = await createImageBitmap(await this.api.preview(image, FINE));
+      const finer = await createImageBitmap((await this.api.preview(image, FINE)).blob);
       if (this.editor.image === image) this.stage.refine(finer);
       else finer.close();
     } catch {
@@ -150,6 +165,10 @@ export class Browser extends EventTarget {
     if (!(error instanceof Problem) && !(error instanceof DOMException)) throw error;
     this.failed = error.message;
     this.failedKey = key;
+    const { index = null, previous = null, next = null } = error.body ?? {};
+    this.failedAt = { index, previous, next };
+    this.editor.close(); // or keys would go on working on the picture before
+    this.stage.show(null);
     this.dispatchEvent(new Event("failed"));
   }
 }

@@ -55,6 +55,7 @@ export function connectButtons(parts, surroundings) {
   list.addEventListener("choose", (event) => {
     showList(false);
     browser.open(event.detail);
+    stage.canvas.focus({ preventScroll: true }); // Enter means "accept" again, and not that row
   });
   search(list);
   dropping(browser);
@@ -64,9 +65,8 @@ export function connectButtons(parts, surroundings) {
 function actions({ api, browser, editor, list, notices, saver, session }) {
   const go = (key) => key && browser.open(key);
   const neighbour = (step) => {
-    const failed = browser.failed && [...list.items].find(([, item]) => item.key === browser.failedKey);
-    if (failed) return list.items.get(failed[0] + step)?.key; // its own neighbours were never told
-    return step > 0 ? editor.image?.next : editor.image?.previous;
+    const at = browser.failed ? browser.failedAt : editor.image;
+    return step > 0 ? at?.next : at?.previous;
   };
   const onward = async () => {
     if (editor.image.next) return go(editor.image.next);
@@ -88,7 +88,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
     previous: () => go(neighbour(-1)),
     accept: () => {
       if (editor.objects.length) finish("done");
-      else if (editor.state.status === "empty" || editor.state.status === "rejected") onward();
+      else if (editor.state.status === "empty" || editor.state.status === "rejected") finish(editor.state.status);
       else notices.toast(t("nothingDrawn"));
     },
     markEmpty: toggled("empty"),

@@ -54,9 +54,10 @@ export class Editor extends EventTarget {
     return known ? this.objects.map((one) => (one.uid === drawing.uid ? drawing : one)) : [...this.objects, drawing];
   }
 
-  /** What is saved. */
+  /** What is saved: also of which picture, as its file may be replaced by another at any time. */
   get entry() {
-    return { status: this.state.status, prompts: this.objects.map(toPrompt) };
+    const { sha256, size } = this.image;
+    return { status: this.state.status, prompts: this.objects.map(toPrompt), seen: { sha256, size } };
   }
 
   /** @param {any} image */
@@ -74,6 +75,15 @@ export class Editor extends EventTarget {
       if (this.histories.size > REMEMBERED) this.histories.delete(this.histories.keys().next().value);
     }
     this.#tell("open");
+    this.#tell("change");
+  }
+
+  /** No picture is open. */
+  close() {
+    this.image = null;
+    this.drawing = null;
+    this.hidden.clear();
+    this.history = new History({ status: "todo", objects: [], active: null });
     this.#tell("change");
   }
 
@@ -165,6 +175,7 @@ export class Editor extends EventTarget {
     const objects = status === "empty" ? [] : this.objects;
     const same = status === this.state.status && objects.length === this.objects.length;
     if (!same) this.#step({ objects, status, active: status === "empty" ? null : this.state.active });
+    else if (this.image.changed) this.#tell("edit"); // it holds for the picture as it is now, too
   }
 
   toggle(uid) {

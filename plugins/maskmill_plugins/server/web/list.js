@@ -53,16 +53,20 @@ export class ImageList extends EventTarget {
     await this.#load(Math.floor((keepPlace ? this.box.scrollTop / ROW : 0) / PAGE));
   }
 
-  /** What became of an image, without asking. */
+  /**
+   * What became of an image, without asking.
+   * @param {number} [objects]  left as it was, if left out
+   * @returns {boolean} whether the image is among those that are here
+   */
   update(key, status, objects) {
-    for (const item of this.items.values()) {
-      if (item.key !== key || item.status === status && item.objects === objects) continue;
-      this.counts[item.status] -= 1;
-      this.counts[status] += 1;
-      Object.assign(item, { status, objects });
-    }
+    const item = [...this.items.values()].find((one) => one.key === key);
+    if (!item) return false;
+    this.counts[item.status] -= 1;
+    this.counts[status] += 1;
+    Object.assign(item, { status, objects: objects ?? item.objects });
     this.dispatchEvent(new Event("counts"));
     this.#fill();
+    return true;
   }
 
   /** Mark an image and bring it into sight, if its place is known. @param {number | null} index without a filter */

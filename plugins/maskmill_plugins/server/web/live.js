@@ -5,7 +5,8 @@
  * the hand went through in the meantime only the newest is asked for, and an answer for what is gone shows nothing.
  * Masks are kept by what they answer, so that undo shows the old mask at once.
  *
- * Events: "masks" (something new to show), "busy" (a request began or ended).
+ * Events: "masks" (something new to show), "busy" (a request began or ended), "replaced" (the server was started
+ * again, with another model).
  */
 
 import { Problem, Unreachable } from "./api.js";
@@ -33,6 +34,8 @@ export class LiveMasks extends EventTarget {
     this.editor = editor;
     /** @type {any} of GET /v1/model; null while it loads */
     this.model = null;
+    /** Of the model that gave the answers; "" before the first. */
+    this.digest = "";
     /** @type {(image: any) => Promise<unknown>} makes the server know an image that it forgot */
     this.remind = async () => {};
     /** When the request under way began; 0 if none is. */
@@ -50,6 +53,24 @@ export class LiveMasks extends EventTarget {
     editor.addEventListener("open", () => this.#opened());
     editor.addEventListener("change", () => this.ask());
     editor.addEventListener("drag", () => this.ask());
+  }
+
+  /** An answer names the model that computes now. @param {string | null | undefined} digest */
+  meets(digest) {
+    if (digest && this.digest && digest !== this.digest) this.dispatchEvent(new Event("replaced"));
+  }
+
+  /** Ask this model from now on; what another one has answered is forgotten. @param {any} model  null: none is there */
+  use(model) {
+    if (model && this.digest !== "" && model.digest !== this.digest) {
+      this.answers.clear();
+      this.last.clear();
+      this.agreed = "";
+      this.dispatchEvent(new Event("masks"));
+    }
+    if (model) this.digest = model.digest;
+    this.model = model;
+    this.ask();
   }
 
   get canPick() {

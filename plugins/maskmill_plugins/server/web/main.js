@@ -56,8 +56,7 @@ async function model(first) {
   }
   notices.modelState = found.state;
   notices.banner();
-  live.model = found.state === "ready" ? found.model : null;
-  live.ask();
+  live.use(found.state === "ready" ? found.model : null);
 }
 
 async function start() {
@@ -69,6 +68,7 @@ async function start() {
   const objects = new ObjectsPanel(stage, first.labels);
   notices.modelState = first.state;
   notices.watch(saver);
+  live.addEventListener("replaced", () => model({ state: "loading" }));
   live.remind = (image) => browser.remind(image);
   byId("dataset").textContent = first.name;
 
@@ -77,8 +77,9 @@ async function start() {
   });
   saver.addEventListener("saved", (event) => {
     const { key, entry } = event.detail;
-    list.update(key, entry.status, entry.prompts.length);
+    if (!list.update(key, entry.status, entry.prompts.length)) list.reload(true); // a search or a filter hides it
   });
+  saver.addEventListener("replaced", (event) => event.detail === editor.image?.key && browser.open(event.detail));
   saver.addEventListener("conflict", (event) => settle(saver, event.detail));
   connection.addEventListener("back", () => resume(browser, saver, list));
 

@@ -72,9 +72,22 @@ export class ObjectsPanel {
     const list = byId("objects");
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     list.replaceChildren(...this.editor.objects.map((object, at) => this.#row(object, at)));
+    this.#showActive(list);
     byId("no-objects").hidden = this.editor.objects.length > 0;
     byId("object-count").textContent = this.editor.objects.length || "";
     if (focused) list.querySelector(`[data-focus="${focused}"]`)?.focus();
+  }
+
+  /** A newly chosen object's row comes into sight; nothing but the list itself is scrolled. */
+  #showActive(list) {
+    const { active } = this.editor.state;
+    if (active === this.shownActive) return;
+    this.shownActive = active;
+    const row = list.querySelector("[data-active=true]");
+    if (!row) return;
+    const above = row.getBoundingClientRect().top - list.getBoundingClientRect().top;
+    const below = above + row.offsetHeight - list.clientHeight;
+    list.scrollTop += above < 0 ? above : Math.max(0, below);
   }
 
   #row(object, at) {

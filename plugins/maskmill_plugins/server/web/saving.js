@@ -5,7 +5,8 @@
  * that one can go on to the next while the last is still being saved. Nothing is written over what another tab has
  * written: the server then answers 409, and the person chooses.
  *
- * Events: "state", "saved" (detail: key, entry), "conflict" (detail: record).
+ * Events: "state", "saved" (detail: key, entry), "conflict" (detail: record), "replaced" (detail: key; its file is
+ * another picture now).
  */
 
 import { Problem, Unreachable } from "./api.js";
@@ -111,7 +112,7 @@ export class Saver extends EventTarget {
   /** @param {Record} record */
   async #send(record) {
     clearTimeout(record.timer);
-    if (record.sending) await record.sending; // what changed since is sent after it
+    while (record.sending) await record.sending; // what changed since is sent after it
     if (!record.entry || record.conflict) return;
     record.sending = this.#put(record, record.entry);
     await record.sending;
@@ -125,6 +126,7 @@ export class Saver extends EventTarget {
       const outlives = JSON.stringify(body).length < OUTLIVES;
       const answer = await this.api.save(record.key, body, outlives);
       this.#done(record, entry, answer.revision);
+      if (answer.changed) this.dispatchEvent(new CustomEvent("replaced", { detail: record.key }));
     } catch (error) {
       this.#failed(record, entry, error);
     }
@@ -155,7 +157,7 @@ export class Saver extends EventTarget {
     }
     const passing = error instanceof Unreachable || error.status >= 500 || [401, 408, 429].includes(error.status);
     if (!passing) {
-      record.refused = error.message;
+      record.refused = error.message.startsWith(record.key) ? error.message : `${record.key}: ${error.message}`;
       return undefined;
     }
     record.tries += 1;

@@ -96,8 +96,13 @@ export class Stage {
     const ratio = devicePixelRatio || 1;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (this.editor.image) this.#drawImage(context, ratio);
+    for (const call of this.drawn) call();
+    this.#measure();
+  }
+
+  #drawImage(context, ratio) {
     const { image } = this.editor;
-    if (!image) return;
     const { scale, x, y } = this.view;
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
     context.imageSmoothingEnabled = scale < 3;
@@ -108,8 +113,6 @@ export class Stage {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const object of shown) this.#drawPrompt(context, object);
     Object.assign(this.canvas.dataset, { scale, x, y });
-    for (const call of this.drawn) call();
-    this.#measure();
   }
 
   /** From letting go of the mouse to the mask of just that prompt, for whoever looks at the browser's timings. */

@@ -85,7 +85,7 @@ const TABLE = {
   conflictState: ["Not saved: changed elsewhere", "未保存：在别处被修改"],
   refusedState: ["Not saved", "未保存"],
   quickState: ["Quick try: not saved", "试用：不保存"],
-  troubled: ["The server could not save: {why} Trying again.", "服务器未能保存：{why} 正在重试。"],
+  troubled: ["The server could not save: {why}. Trying again.", "服务器未能保存：{why}。正在重试。"],
   refused: ["The server does not take this: {why}", "服务器拒绝保存：{why}"],
   fragile: [
     "This browser keeps nothing for this page. Leave it only when it says “Saved”.",

@@ -33,14 +33,16 @@ export class Surroundings {
 
   #opened() {
     const { image } = this.editor;
+    if (image.key !== null) this.list.update(image.key, image.entry.status, image.entry.prompts.length);
     this.list.mark(image.key, image.key === null ? null : image.index);
     if (image.key !== null) history.replaceState(null, "", `#${new URLSearchParams({ image: image.key })}`);
     this.notices.saving();
   }
 
   #failed() {
-    const { browser } = this;
-    this.list.mark(browser.failedKey, null);
+    const { failedAt: { index }, failedKey } = this.browser;
+    if (index !== null) this.list.update(failedKey, "failed");
+    this.list.mark(failedKey, index);
     this.draw();
   }
 
@@ -48,16 +50,17 @@ export class Surroundings {
     const { browser, editor, editor: { image } } = this;
     const failed = browser.failed !== "";
     byId("name").textContent = failed ? browser.failedKey : image ? image.key ?? t("quick", { name: image.name }) : "";
-    const place = image && image.key !== null && !failed ? t("place", { n: image.index + 1, total: this.session.count }) : "";
-    byId("place").textContent = place;
+    const at = failed ? browser.failedAt : image;
+    const listed = typeof at?.index === "number";
+    byId("place").textContent = listed ? t("place", { n: at.index + 1, total: this.session.count }) : "";
     const status = byId("status");
-    status.hidden = !image || image.key === null;
+    status.hidden = !listed;
     status.dataset.status = failed ? "failed" : editor.state.status;
     status.textContent = t(status.dataset.status);
     byId("undo").disabled = !editor.history.canUndo;
     byId("redo").disabled = !editor.history.canRedo;
-    byId("previous").disabled = !image?.previous && !failed;
-    byId("next").disabled = !image?.next && !failed;
+    byId("previous").disabled = !at?.previous;
+    byId("next").disabled = !at?.next;
     byId("copy-previous").disabled = !image?.previous;
     byId("accept").disabled = !image || image.key === null || failed;
     byId("mark-empty").disabled = byId("reject").disabled = byId("accept").disabled;
