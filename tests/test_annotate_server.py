@@ -4,6 +4,7 @@ import io
 import json
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
