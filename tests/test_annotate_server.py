@@ -96,6 +96,23 @@ def test_the_list_tells_the_status_of_each_image_and_is_searched(tmp_path):
         assert [item["index"] for item in get(server, "images", offset=1, limit=2).json()["items"]] == [1, 2]
 
 
+def test_the_neighbours_of_an_image_are_those_of_a_list(tmp_path):
+    with annotating(folder_of(tmp_path / "p", 5)) as server:
+        save(server, "001.png", BOX)
+        save(server, "003.png", BOX)
+
+        def beside(key, **like):
+            found = get(server, "neighbours", key=key, **like).json()
+            return found["previous"], found["next"]
+
+        assert beside("000.png") == (None, "001.png")
+        assert beside("002.png", status="done") == ("001.png", "003.png")
+        assert beside("001.png", status="todo") == ("000.png", "002.png")
+        assert beside("003.png", status="done", search="3") == (None, None)
+        assert beside("002.png", search="4.PNG") == (None, "004.png")
+        assert kind(get(server, "neighbours", key="../p/000.png")) == "not-found"
+
+
 def test_a_list_of_20000_images_is_searched(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()

@@ -115,6 +115,37 @@ def test_twenty_thousand_images_are_listed_quickly(tmp_path, tab):
         desk.page.wait_for_function("() => document.querySelectorAll('#list .row').length === 1")
 
 
+def test_a_chosen_status_says_which_image_comes_next(tmp_path, tab):
+    folder = folder_of(tmp_path / "photos", 6, height=100, width=100)
+    lines = [{"image": f"00{number}.png", "prompts": []} for number in (1, 3, 4)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with annotating(folder, Fake()) as server:
+        desk = tab(f"{server.url}/annotate/")
+        desk.opened("000.png")
+        desk.page.get_by_role("button", name="To do 3").click()
+        desk.page.wait_for_function("() => document.querySelectorAll('#list .row').length === 3")
+        desk.press("e")
+        desk.opened("002.png")
+        desk.press("p")
+        desk.opened("000.png")  # it is still in the list that one sees
+        desk.press("n")
+        desk.opened("002.png")
+        desk.press("n")
+        desk.opened("005.png")
+        assert desk.page.locator("#next").is_disabled()
+        desk.page.get_by_role("button", name="Empty 4").click()
+        desk.page.wait_for_selector("#list .row[title^='004.png']")
+        desk.page.wait_for_function("() => !document.getElementById('previous').disabled")
+        desk.press("p")
+        desk.opened("004.png")
+        desk.press("p")
+        desk.opened("003.png")
+        desk.page.get_by_role("button", name="All 6").click()
+        desk.page.wait_for_selector("#list .row[title^='002.png']")
+        desk.press("p")
+        desk.opened("002.png")
+
+
 def test_a_broken_file_is_named_and_passed_by(tmp_path, tab):
     folder = folder_of(tmp_path / "photos", 3, height=320, width=480)
     (folder / "001.png").write_bytes(b"no picture at all")

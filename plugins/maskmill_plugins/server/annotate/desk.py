@@ -90,8 +90,8 @@ class Desk:
             ApiError: the dataset has no such image.
         """
         number, _ = self.ref(key)
-        keys = [self.index.refs[at].key if 0 <= at < len(self.index) else None for at in (number - 1, number + 1)]
-        return {"index": number, "previous": keys[0], "next": keys[1]}
+        before, after = self.index.beside({}, number)
+        return {"index": number, "previous": before, "next": after}
 
     async def image(self, host: Host, key: str) -> Stored:
         """An image of the dataset, read and kept where requests for masks find it.

@@ -74,16 +74,29 @@ class Index:
             search: "" for all.
             status: "" for all.
         """
-        wanted = search.casefold()
         counts = dict.fromkeys(STATUSES, 0)
         fitting: list[tuple[int, str]] = []
         for number, ref in enumerate(self.refs):
             state = self.status(ref.key, lines)
             counts[state] += 1
-            if (not status or state == status) and wanted in self._folded[number]:
+            if self._fits(number, state, search, status):
                 fitting.append((number, state))
         items = [self._item(number, state, lines) for number, state in fitting[offset : offset + limit]]
         return Listing(len(fitting), counts, items)
+
+    def beside(
+        self, lines: Mapping[str, Line], number: int, search: str = "", status: str = ""
+    ) -> tuple[str | None, str | None]:
+        """The keys of the nearest images before and after one that a `listing` of the same arguments would have."""
+
+        def nearest(numbers: Iterable[int]) -> str | None:
+            keys = ((at, self.refs[at].key) for at in numbers)
+            return next((key for at, key in keys if self._fits(at, self.status(key, lines), search, status)), None)
+
+        return nearest(range(number - 1, -1, -1)), nearest(range(number + 1, len(self.refs)))
+
+    def _fits(self, number: int, state: str, search: str, status: str) -> bool:
+        return (not status or state == status) and search.casefold() in self._folded[number]
 
     def _item(self, number: int, status: str, lines: Mapping[str, Line]) -> dict[str, Any]:
         key = self.refs[number].key

@@ -30,6 +30,7 @@ from .wire import (
     Format,
     ImageModel,
     Items,
+    Neighbours,
     Preview,
     ResultRequest,
     Saved,
@@ -39,6 +40,8 @@ from .wire import (
 )
 
 Key = Annotated[str, Query(max_length=4096, description="the image's key in the dataset")]
+Search = Annotated[str, Query(max_length=1000)]
+Kind = Annotated[str, Query(pattern="^(|todo|done|empty|rejected|failed)$")]
 Side = Annotated[int, Query(alias="max", ge=SMALLEST, le=LARGEST, description="pixels of the longer side")]
 PICTURE: dict[str, Any] = {"description": "the picture", "content": {"image/jpeg": {}, "image/png": {}}}
 FILE: dict[str, Any] = {"description": "the file", "content": {"image/png": {}, "application/json": {}}}
@@ -75,12 +78,19 @@ def _lists(app: FastAPI, host: Host, desk: Desk) -> None:
     def images(
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-        search: Annotated[str, Query(max_length=1000)] = "",
-        status: Annotated[str, Query(pattern="^(|todo|done|empty|rejected|failed)$")] = "",
+        search: Search = "",
+        status: Kind = "",
     ) -> Items:
         """Those with this status whose key holds the text searched for, in the dataset's order."""
         found = desk.index.listing(desk.store.lines(), offset, limit, search, status)
         return Items.model_validate(found, from_attributes=True)
+
+    @app.get("/v1/annotate/neighbours", summary="Find the images beside one", responses=responses({}, "not-found"))
+    def neighbours(key: Key, search: Search = "", status: Kind = "") -> Neighbours:
+        """The nearest ones before and after it in such a list; it need not be in the list itself."""
+        number, _ = desk.ref(key)
+        before, after = desk.index.beside(desk.store.lines(), number, search, status)
+        return Neighbours(previous=before, next=after)
 
 
 def _pictures(app: FastAPI, host: Host, desk: Desk) -> None:

@@ -71,6 +71,13 @@ class Preview(Answer):
     height: int
 
 
+class Neighbours(Answer):
+    """Keys of the images before and after one, None at the ends."""
+
+    previous: str | None
+    next: str | None
+
+
 class ImageModel(Answer):
     """An image to annotate.
 

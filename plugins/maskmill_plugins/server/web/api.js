@@ -83,6 +83,10 @@ export class Api {
     return this.json(`annotate/images?${new URLSearchParams(query)}`);
   }
 
+  neighbours(key, search, status) {
+    return this.json(`annotate/neighbours?${new URLSearchParams({ key, search, status })}`);
+  }
+
   image(key) {
     return this.json(`annotate/image?key=${encodeURIComponent(key)}`);
   }

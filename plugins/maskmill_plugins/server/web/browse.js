@@ -17,10 +17,11 @@ export class Browser extends EventTarget {
    * @param {import("./saving.js").Saver} saver
    * @param {import("./drafts.js").Drafts} drafts
    * @param {import("./notices.js").Notices} notices
+   * @param {import("./list.js").ImageList} list
    */
-  constructor(api, stage, saver, drafts, notices) {
+  constructor(api, stage, saver, drafts, notices, list) {
     super();
-    Object.assign(this, { api, stage, saver, drafts, notices, editor: stage.editor });
+    Object.assign(this, { api, stage, saver, drafts, notices, list, editor: stage.editor });
     this.turn = 0;
     /** @type {Map<string, Promise<{blob: Blob, tag: string}>>} */
     this.previews = new Map();
@@ -29,7 +30,12 @@ export class Browser extends EventTarget {
     this.failedKey = "";
     /** @type {{index: number | null, previous: string | null, next: string | null}} */
     this.failedAt = { index: null, previous: null, next: null };
+    /** Where one comes to from here, along the list if a status is chosen there. */
+    this.around = { previous: null, next: null };
+    /** The same, as soon as it is known. */
+    this.aimed = Promise.resolve(this.around);
     stage.drawn.push(() => this.#refine());
+    list.addEventListener("filtered", () => this.#aim());
   }
 
   /** @param {string | null} key  null does nothing */
@@ -47,7 +53,6 @@ export class Browser extends EventTarget {
       if (turn !== this.turn) return bitmap.close();
       this.failed = "";
       this.#enter(image, bitmap);
-      this.#ahead(image);
     } catch (error) {
       if (turn === this.turn) this.#cannot(key, error);
     } finally {
@@ -93,6 +98,25 @@ export class Browser extends EventTarget {
     this.dispatchEvent(new Event("opened"));
     if (image.changed) this.notices.toast(t("changedPicture"));
     if (image.key !== null) this.#restore(image);
+    this.#aim();
+  }
+
+  #aim() {
+    this.aimed = this.#look();
+  }
+
+  async #look() {
+    const { turn } = this;
+    const at = this.failed ? { key: this.failedKey, ...this.failedAt } : this.editor.image;
+    if (!at) return this.around;
+    const plain = { previous: at.previous, next: at.next };
+    const along = at.key !== null && this.list.leads;
+    const found = along ? await this.list.around(at.key).catch(() => plain) : plain;
+    if (turn !== this.turn) return this.around; // another one is being opened
+    this.around = found;
+    this.dispatchEvent(new Event("aimed"));
+    this.#ahead(this.failed ? null : at.key, found.next);
+    return found;
   }
 
   /** What this browser has kept of an earlier visit. */
@@ -139,10 +163,10 @@ export class Browser extends EventTarget {
     return blob;
   }
 
-  async #ahead(image) {
-    const keys = [image.key, image.next].filter((key) => key !== null);
+  async #ahead(key, next) {
+    const keys = [key, next].filter((one) => one !== null);
     await this.api.prefetch(keys).catch(() => {}); // without it things are slower, that is all
-    if (image.next !== null) this.#preview(image.next).catch(() => {});
+    if (next !== null) this.#preview(next).catch(() => {});
   }
 
   /** A finer picture for those who look closely. */
@@ -170,5 +194,6 @@ export class Browser extends EventTarget {
     this.editor.close(); // or keys would go on working on the picture before
     this.stage.show(null);
     this.dispatchEvent(new Event("failed"));
+    this.#aim();
   }
 }

@@ -64,12 +64,9 @@ export function connectButtons(parts, surroundings) {
 /** The steps that are more than one call. */
 function actions({ api, browser, editor, list, notices, saver, session }) {
   const go = (key) => key && browser.open(key);
-  const neighbour = (step) => {
-    const at = browser.failed ? browser.failedAt : editor.image;
-    return step > 0 ? at?.next : at?.previous;
-  };
   const onward = async () => {
-    if (editor.image.next) return go(editor.image.next);
+    const { next } = await browser.aimed;
+    if (next) return go(next);
     await saver.flush();
     const found = await api.images({ offset: 0, limit: 1, search: "", status: "todo" }).catch(() => null);
     if (!found) return undefined;
@@ -84,8 +81,8 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
   };
   const toggled = (status) => () => (editor.state.status === status ? editor.setStatus("todo") : finish(status));
   return {
-    next: () => go(neighbour(1)),
-    previous: () => go(neighbour(-1)),
+    next: async () => go((await browser.aimed).next),
+    previous: async () => go((await browser.aimed).previous),
     accept: () => {
       if (editor.objects.length) finish("done");
       else if (editor.state.status === "empty" || editor.state.status === "rejected") finish(editor.state.status);

@@ -1,6 +1,6 @@
 /**
  * The list of images: only the rows in sight exist, and only the pages in sight are asked for, so that a folder of
- * 20,000 images is as quick as one of 20. Events: "choose" (detail: key), "counts", "error".
+ * 20,000 images is as quick as one of 20. Events: "choose" (detail: key), "counts", "filtered", "error".
  */
 
 import { make } from "./dom.js";
@@ -51,6 +51,21 @@ export class ImageList extends EventTarget {
       this.box.scrollTop = 0;
     }
     await this.#load(Math.floor((keepPlace ? this.box.scrollTop / ROW : 0) / PAGE));
+    this.dispatchEvent(new Event("filtered"));
+  }
+
+  /** Whether it leads from image to image: a status does; a search alone finds a place, from where all follow. */
+  get leads() {
+    return this.status !== "" && this.total > 0;
+  }
+
+  /** What stands beside an image in the list as it is seen, or would if the image were in it. */
+  async around(key) {
+    const place = [...this.items].find(([, item]) => item.key === key)?.[0];
+    const [before, after] = place === undefined ? [] : [this.items.get(place - 1), this.items.get(place + 1)];
+    const known = place !== undefined && (before || place === 0) && (after || place + 1 === this.total);
+    if (!known) return this.api.neighbours(key, this.search, this.status);
+    return { previous: before?.key ?? null, next: after?.key ?? null };
   }
 
   /**

@@ -63,8 +63,8 @@ async function start() {
   const first = await session();
   const drafts = new Drafts(`${first.name} ${first.prompts_file}`);
   const saver = new Saver(api, drafts, first.reviewer);
-  const browser = new Browser(api, stage, saver, drafts, notices);
   const list = new ImageList(api, byId("list"));
+  const browser = new Browser(api, stage, saver, drafts, notices, list);
   const objects = new ObjectsPanel(stage, first.labels);
   notices.modelState = first.state;
   notices.watch(saver);

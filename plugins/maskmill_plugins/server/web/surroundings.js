@@ -12,6 +12,7 @@ export class Surroundings {
     editor.addEventListener("change", () => this.draw());
     editor.addEventListener("open", () => this.#opened());
     browser.addEventListener("failed", () => this.#failed());
+    browser.addEventListener("aimed", () => this.draw());
     list.addEventListener("counts", () => this.drawCounts());
     addEventListener("hashchange", () => {
       const named = new URLSearchParams(location.hash.slice(1)).get("image");
@@ -59,8 +60,8 @@ export class Surroundings {
     status.textContent = t(status.dataset.status);
     byId("undo").disabled = !editor.history.canUndo;
     byId("redo").disabled = !editor.history.canRedo;
-    byId("previous").disabled = !at?.previous;
-    byId("next").disabled = !at?.next;
+    byId("previous").disabled = !browser.around.previous;
+    byId("next").disabled = !browser.around.next;
     byId("copy-previous").disabled = !image?.previous;
     byId("accept").disabled = !image || image.key === null || failed;
     byId("mark-empty").disabled = byId("reject").disabled = byId("accept").disabled;
