@@ -143,7 +143,7 @@ def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     assert code == 1
     assert "b/照片 1.png: " in err
     assert "has changed since its masks were made" in err
-    assert "the image d.png is not where the run found it" in err
+    assert "d.png: not found; --images FOLDER names the folder that holds it as" in err
     assert sorted(files(tmp_path / "e")) == ["a.png.jpg", "b/c.png.jpg", "e.png.jpg"]
     assert "3 images exported" in err
     assert "2 could not be exported" in err

@@ -156,6 +156,7 @@ def lines(about: Mapping[str, Any]) -> Iterator[str]:
     yield from _image_lines(about["image"])
     yield from _made_by_lines(about["run"], about["made_by"])
     yield from _source_lines(about["sources"])
+    yield from (f"filter   {_used(each)}" for each in about["filters"])
     yield from _prompt_lines(about["prompts"])
     yield from _mask_lines(about["masks"], about["prompts"])
     for file in about["files"]:
@@ -185,11 +186,16 @@ def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterat
 
 def _source_lines(sources: list[Mapping[str, Any]]) -> Iterator[str]:
     for source in sources:
-        options = _shown({name: value for name, value in (source["options"] or {}).items() if value is not None})
-        yield f"source   {source['use']}" + (f" ({options})" if options else "")
+        yield f"source   {_used(source)}"
         for name, value in source["noted"].items():
             for item in value if isinstance(value, list) else [value]:
                 yield f"         {name}: {_shown(item) if isinstance(item, Mapping) else item}"
+
+
+def _used(plugin: Mapping[str, Any]) -> str:
+    """Its name and its options."""
+    options = _shown({name: value for name, value in (plugin["options"] or {}).items() if value is not None})
+    return f"{plugin['use']} ({options})" if options else str(plugin["use"])
 
 
 def _prompt_lines(prompts: list[Mapping[str, Any]]) -> Iterator[str]:

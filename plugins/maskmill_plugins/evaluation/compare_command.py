@@ -58,7 +58,7 @@ def compare(
     chosen = variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
     worst = 0
     for variant in chosen:
-        click.echo(f"{vary.partition('=')[0]}={variant.name}", err=True)
+        click.echo(variant.name, err=True)
         report = variant.pipeline.run(RunRequest(limit=limit, command=f"the same, for {variant.name}"))
         if report.outcome != "finished":
             click.echo(f"{report.outcome}: {report.message or 'run it again to go on'}", err=True)

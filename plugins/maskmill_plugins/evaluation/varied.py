@@ -19,7 +19,7 @@ class Variant:
     """The pipeline with one of the values.
 
     Attributes:
-        name: the value.
+        name: the last part of the key and the value, `model=vit_b`.
         pipeline: checked, not yet run.
     """
 
@@ -52,7 +52,8 @@ def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **
     found = []
     for value in values:
         given = [*sets, f"{key}={value}"]
-        found.append(Variant(value, Pipeline.load(file, sets=given, output=output / safe_part(value), **load)))
+        pipeline = Pipeline.load(file, sets=given, output=output / safe_part(value), **load)
+        found.append(Variant(f"{key.rpartition('.')[2]}={value}", pipeline))
     for variant in found:
         if problems := [problem for problem in variant.pipeline.check() if not problem.warning]:
             raise PipelineError(*problems)
