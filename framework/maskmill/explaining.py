@@ -32,7 +32,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     """
     row = run.find(key)
     result = run.result(row)
-    part = _part(run, row)
+    part = _part(run, row, result)
     pipeline = part.get("pipeline") or {}
     return {
         "key": result.key,
@@ -66,9 +66,12 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _part(run: Run, row: Row) -> Mapping[str, Any]:
-    """The run that it was made in; of a merged one, the first that has the same backend and model."""
+def _part(run: Run, row: Row, result: ImageResult) -> Mapping[str, Any]:
+    """The run that it was made in; where a merged one does not say which, the first of the same backend and model."""
     parts = run.parts()
+    for part in parts:
+        if part.get("folder") == result.provenance.get("run"):
+            return part
     try:
         masks = Fingerprint.parse(row.fingerprint).masks
     except ValueError:
