@@ -26,6 +26,8 @@ from .steps import several
 
 #: Fewer images than this are not worth starting processes for.
 WORTH_PROCESSES = 200
+#: Of images that have something to export.
+FINISHED = ("done", "empty")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class _Work:
         return images, failed
 
     def _done(self) -> Iterator[dict[str, Any]]:
-        rows = self._run.rows(("done", "empty"))
+        rows = self._run.rows(FINISHED)
         if type(self._writer).write is Writer.write:  # it has no files of single images
             yield from ({"key": row.key, "artifacts": [], "notes": {}, "failure": None} for row in rows)
             return
@@ -190,7 +192,8 @@ class _Work:
             while entry is not None and entry["key"] < row.key:
                 entry = next(entries, None)
             if entry is None or entry["key"] != row.key:
-                yield replace(result, artifacts=())
+                if row.status not in FINISHED:  # else a run that goes on finished it meanwhile: it has no files
+                    yield replace(result, artifacts=())
             elif entry["failure"] is None:
                 yield _with_files(result, entry, self._request.writer, self._folder.name)
 
