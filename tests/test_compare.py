@@ -1,6 +1,7 @@
 """`maskmill compare`: two runs held against each other, and pipelines run for it."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -175,6 +176,9 @@ def test_failed_images_of_a_varied_run_decide_the_exit_code(file, tmp_path, caps
     code, out, _ = told(capsys, "compare", file, *given)
     assert code == 1
     assert "done in fail=false and failed in fail=true: 1" in out
+    _, out, _ = told(capsys, "status", tmp_path / "v" / "true")  # its advice can be typed
+    again = "--set backend.use=moved --limit 5 --set backend.fail=true -o"
+    assert re.search(rf"run-pipeline .*p\.yaml'? {again} .* --retry-failed", out)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,22 @@ def test_an_export_that_was_cut_short_is_moved_aside(output, capsys):
     assert files(folder) == whole == files(output / "exports" / "png.unfinished-1")
 
 
+def test_what_a_run_finishes_meanwhile_is_left_out_whole(output, monkeypatch, capsys):
+    """The second look at the rows, for the files about all, sees one more than the first."""
+    rows, looks = Run.rows, []
+
+    def growing(run, *statuses):
+        found = list(rows(run, *statuses))
+        looks.append(len(found))
+        return iter(found[: -1 if len(looks) == 1 else None])
+
+    monkeypatch.setattr(Run, "rows", growing)
+    code, out, _ = told(capsys, "export", output, "--to", "yolo", "--set", "images=none")
+    assert (code, looks) == (0, [5, 5])
+    assert "4 images exported, 6 files" in out
+    assert len(list((output / "exports" / "yolo" / "labels").rglob("*.txt"))) == 4
+
+
 def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     folder = tmp_path / "moved"
     shutil.copytree(made.parent / "photos", folder)

@@ -16,7 +16,7 @@ from .exportfolder import Journal, claimed, inside_a_run
 from .exportworker import close, export_one, named_writer
 from .originals import Originals, missing_dataset
 from .plugins import Registry
-from .results import Artifact, ImageResult
+from .results import Artifact, ImageResult, Status
 from .run.ledger import Row
 from .run.output import EXPORTS
 from .runs import Run
@@ -27,7 +27,7 @@ from .steps import several
 #: Fewer images than this are not worth starting processes for.
 WORTH_PROCESSES = 200
 #: Of images that have something to export.
-FINISHED = ("done", "empty")
+FINISHED: tuple[Status, ...] = ("done", "empty")
 
 
 @dataclass(frozen=True)
