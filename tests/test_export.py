@@ -1,5 +1,6 @@
 """`maskmill export`: the same files as in a run, without the run; nobody's files overwritten."""
 
+import errno
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 from stored_runs import KEYS, files, journal, project, run, told
 
 from maskmill import Run
+from maskmill.exportfolder import Journal
 from maskmill.exporting import Request, export
 from maskmill.testing import write_picture
 
@@ -148,6 +150,13 @@ def test_what_a_run_finishes_meanwhile_is_left_out_whole(output, monkeypatch, ca
     assert (code, looks) == (0, [5, 5])
     assert "4 images exported, 6 files" in out
     assert len(list((output / "exports" / "yolo" / "labels").rglob("*.txt"))) == 4
+
+
+def test_a_full_disk_is_one_message_also_where_the_journal_meets_it(output, monkeypatch, capsys):
+    monkeypatch.setattr(Journal, "add", lambda self, entry: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    code, _, err = told(capsys, "export", output, "--to", "png")
+    assert code == 2
+    assert err == f"cannot write to '{output / 'exports' / 'png'}': disk full\n"
 
 
 def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):

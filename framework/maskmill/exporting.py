@@ -97,12 +97,15 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
         "pipeline": run.name,
         "model": run.about.get("fingerprint", {}).get("model"),
     }
-    with claimed(folder, say), Originals(run, request.images) as originals, Journal(folder, about) as journal:
-        work = _Work(run, request, writer, folder, originals)
-        images, failed = work.write(journal, say)
-        finished = work.finish(journal)
-        journal.end(finished, {"images": images, "failed": failed})
-        return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
+    try:
+        with claimed(folder, say), Originals(run, request.images) as originals, Journal(folder, about) as journal:
+            work = _Work(run, request, writer, folder, originals)
+            images, failed = work.write(journal, say)
+            finished = work.finish(journal)
+            journal.end(finished, {"images": images, "failed": failed})
+    except OSError as error:  # the disk is full: of the journal too, even if a writer met it first
+        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
+    return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
 
 
 class _Work:
