@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from .results import Artifact, ImageResult
 from .run.fingerprint import Fingerprint
 from .run.ledger import Row
 from .runs import Run
+
+_SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
 
 
 def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterat
         options = _shown(made_by["options"] or {})
         yield f"backend  {made_by['backend']}" + (f" ({options})" if options else "")
     if made_by["model"]:
-        yield f"model    {made_by['model']}"
+        yield f"model    {'sha256 ' if _SHA256.fullmatch(str(made_by['model'])) else ''}{made_by['model']}"
     if made_by["versions"]:
         yield f"versions {', '.join(f'{name} {version}' for name, version in made_by['versions'].items())}"
 
