@@ -159,6 +159,19 @@ def test_a_full_disk_is_one_message_also_where_the_journal_meets_it(output, monk
     assert err == f"cannot write to '{output / 'exports' / 'png'}': disk full\n"
 
 
+def test_a_damaged_result_is_told_of_and_the_others_go_on(output, capsys):
+    (output / "results" / "d.png.json").write_text("{}", encoding="utf-8")
+    (output / "run.json").write_text("{", encoding="utf-8")
+    code, _, err = told(capsys, "export", output, "--to", "coco")
+    assert code == 1
+    assert err.startswith("d.png: its stored result is gone or damaged")
+    assert "4 images exported, 1 file\n1 could not be exported" in err
+    listed = json.loads((output / "exports" / "coco" / "instances.json").read_bytes())["images"]
+    assert [image["file_name"] for image in listed] == sorted({*KEYS} - {"d.png"})
+    code, out, _ = told(capsys, "status", output)
+    assert (code, out.splitlines()[:2]) == (0, ["out: unknown", "5 done"])
+
+
 def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     folder = tmp_path / "moved"
     shutil.copytree(made.parent / "photos", folder)

@@ -47,7 +47,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
         "image": _image(run, result, images),
         "run": {
             "folder": part.get("folder"),
-            "name": part.get("name"),
+            "name": part.get("name") or run.name,
             "command": part.get("command"),
             "machine": part.get("machine"),
             "drop_ins": part.get("drop_ins"),

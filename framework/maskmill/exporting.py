@@ -191,14 +191,13 @@ class _Work:
         entries = journal.entries()
         entry = next(entries, None)
         for row in self._run.rows(self._writer.takes):
-            result = self._run.result(row)
             while entry is not None and entry["key"] < row.key:
                 entry = next(entries, None)
             if entry is None or entry["key"] != row.key:
                 if row.status not in FINISHED:  # else a run that goes on finished it meanwhile: it has no files
-                    yield replace(result, artifacts=())
+                    yield replace(self._run.result(row), artifacts=())
             elif entry["failure"] is None:
-                yield _with_files(result, entry, self._request.writer, self._folder.name)
+                yield _with_files(self._run.result(row), entry, self._request.writer, self._folder.name)
 
 
 def _with_files(result: ImageResult, entry: Mapping[str, Any], writer: str, folder: str) -> ImageResult:
