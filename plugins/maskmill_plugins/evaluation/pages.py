@@ -125,7 +125,8 @@ def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Se
     parts += [f"<p>{html.escape(fact)}</p>" for fact in facts]
     parts += [table.html() for table in tables]
     parts += [
-        f'<figure><img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt="">'
+        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # on a phone it is small here
+        f'<img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt=""></a>'
         f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
         for picture in pictures
     ]
