@@ -1,6 +1,7 @@
 """`maskmill compare`: two runs held against each other, and pipelines run for it."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -148,10 +149,10 @@ def test_a_pipeline_is_run_with_each_value(file, tmp_path, capsys):
     given = ["--vary", "backend={use: moved, by: 0},{use: moved, by: 6}", "-o", tmp_path / "v"]
     code, out, _ = told(capsys, "compare", file, *given)
     assert code == 0
-    assert "{use: moved, by: 0} and {use: moved, by: 6}" in out
+    assert "backend={use: moved, by: 0} and backend={use: moved, by: 6}" in out
     found = numbers(tmp_path / "v" / "comparison")
     assert found["mean_agreement"] == pytest.approx((3 + 2 * 30 / 42) / 5)
-    assert found["a"]["name"] == "{use: moved, by: 0}"
+    assert found["a"]["name"] == "backend={use: moved, by: 0}"
 
 
 def test_real_photos_and_a_real_backend(tmp_path, capsys):
@@ -174,7 +175,10 @@ def test_failed_images_of_a_varied_run_decide_the_exit_code(file, tmp_path, caps
     given = ["--vary", "backend.fail=false,true", "--set", "backend.use=moved", "--limit", "5", "-o", tmp_path / "v"]
     code, out, _ = told(capsys, "compare", file, *given)
     assert code == 1
-    assert "done in false and failed in true: 1" in out
+    assert "done in fail=false and failed in fail=true: 1" in out
+    _, out, _ = told(capsys, "status", tmp_path / "v" / "true")  # its advice can be typed
+    again = "--set backend.use=moved --limit 5 --set backend.fail=true -o"
+    assert re.search(rf"run-pipeline .*p\.yaml'? {again} .* --retry-failed", out)
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,16 @@ def test_more_objects_or_classes_than_voc_can_number(tmp_path):
 # measures of the others
 
 
+def test_the_labelmap_of_voc_holds_every_label_once_and_none_as_a_comment(tmp_path):
+    labels = ["background", "#tag", "a:b", "a_b", "猫"]
+    masks = [mask(SHAPES["disc"], label) for label in labels]
+    folder, *_ = written(Voc(), tmp_path, [result("a.jpg", *masks)])
+    lines = (folder / "labelmap.txt").read_text(encoding="utf-8").splitlines()
+    known = [line.split(":")[0] for line in lines if not line.startswith("#")]
+    assert known == ["background", "_tag", "a_b", "a_b_", "background_", "猫"]
+    assert (folder / "labels.txt").read_text(encoding="utf-8").splitlines() == ["background", *sorted(labels)]
+
+
 def test_coco_and_png_note_what_they_lose(tmp_path):
     masks = [mask(SHAPES["hole"]), mask(SHAPES["block"])]
     _, notes, _ = written(Coco(format="polygons", tolerance=0), tmp_path, [result("a.jpg", *masks)])

@@ -57,6 +57,7 @@ def test_it_is_told_in_words(output, capsys):
         "60×40 pixels, sha256",
         "model    fill-1",
         "source   fake-source (kind: box)",
+        "filter   class_map (map: {'thing': 'cup'}",
         "prompt 0 'thing': box from fake-source (box: [0, 0, 36, 30])",
         "changed by class_map",
         "DROPPED by fake-filter: every second one",

@@ -1,5 +1,6 @@
 """`maskmill export`: the same files as in a run, without the run; nobody's files overwritten."""
 
+import errno
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 from stored_runs import KEYS, files, journal, project, run, told
 
 from maskmill import Run
+from maskmill.exportfolder import Journal
 from maskmill.exporting import Request, export
 from maskmill.testing import write_picture
 
@@ -134,6 +136,42 @@ def test_an_export_that_was_cut_short_is_moved_aside(output, capsys):
     assert files(folder) == whole == files(output / "exports" / "png.unfinished-1")
 
 
+def test_what_a_run_finishes_meanwhile_is_left_out_whole(output, monkeypatch, capsys):
+    """The second look at the rows, for the files about all, sees one more than the first."""
+    rows, looks = Run.rows, []
+
+    def growing(run, *statuses):
+        found = list(rows(run, *statuses))
+        looks.append(len(found))
+        return iter(found[: -1 if len(looks) == 1 else None])
+
+    monkeypatch.setattr(Run, "rows", growing)
+    code, out, _ = told(capsys, "export", output, "--to", "yolo", "--set", "images=none")
+    assert (code, looks) == (0, [5, 5])
+    assert "4 images exported, 6 files" in out
+    assert len(list((output / "exports" / "yolo" / "labels").rglob("*.txt"))) == 4
+
+
+def test_a_full_disk_is_one_message_also_where_the_journal_meets_it(output, monkeypatch, capsys):
+    monkeypatch.setattr(Journal, "add", lambda self, entry: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    code, _, err = told(capsys, "export", output, "--to", "png")
+    assert code == 2
+    assert err == f"cannot write to '{output / 'exports' / 'png'}': disk full\n"
+
+
+def test_a_damaged_result_is_told_of_and_the_others_go_on(output, capsys):
+    (output / "results" / "d.png.json").write_text("{}", encoding="utf-8")
+    (output / "run.json").write_text("{", encoding="utf-8")
+    code, _, err = told(capsys, "export", output, "--to", "coco")
+    assert code == 1
+    assert err.startswith("d.png: its stored result is gone or damaged")
+    assert "4 images exported, 1 file\n1 could not be exported" in err
+    listed = json.loads((output / "exports" / "coco" / "instances.json").read_bytes())["images"]
+    assert [image["file_name"] for image in listed] == sorted({*KEYS} - {"d.png"})
+    code, out, _ = told(capsys, "status", output)
+    assert (code, out.splitlines()[:2]) == (0, ["out: unknown", "5 done"])
+
+
 def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     folder = tmp_path / "moved"
     shutil.copytree(made.parent / "photos", folder)
@@ -143,7 +181,7 @@ def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     assert code == 1
     assert "b/照片 1.png: " in err
     assert "has changed since its masks were made" in err
-    assert "the image d.png is not where the run found it" in err
+    assert "d.png: not found; --images FOLDER names the folder that holds it as" in err
     assert sorted(files(tmp_path / "e")) == ["a.png.jpg", "b/c.png.jpg", "e.png.jpg"]
     assert "3 images exported" in err
     assert "2 could not be exported" in err

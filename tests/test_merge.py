@@ -52,6 +52,7 @@ def test_status_and_explain_read_it(shards, tmp_path, capsys):
     code, out, _ = told(capsys, "explain", tmp_path / "m", "d.png")
     assert code == 0
     assert "fill-1" in out
+    assert f"in {two}\n" in out  # not in the first run of the same model
 
 
 def test_it_is_evaluated_and_compared_as_the_undivided_run(shards, tmp_path, capsys):

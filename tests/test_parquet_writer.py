@@ -21,10 +21,11 @@ def mask(array, label="猫", **more):
     return Mask.from_array(array, prompt=prompt, **more)
 
 
+MADE_BY = {"model": "vit_b", "versions": {"torch": "2.9"}}
 RESULTS = [
     ImageResult("a.jpg", "done", RING.shape, "ab", masks=(mask(RING, score=0.5), mask(RING, None, stability=0.9))),
     ImageResult("b.jpg", "empty", (7, 9), "cd"),
-    ImageResult("照片/\udce9.jpg", "done", NOISE.shape, "ef", masks=(mask(NOISE),), provenance={"model": "vit_b"}),
+    ImageResult("照片/\udce9.jpg", "done", NOISE.shape, "ef", masks=(mask(NOISE),), provenance=MADE_BY),
 ]
 
 
@@ -47,7 +48,7 @@ def test_every_mask_comes_back_and_every_image_is_there(tmp_path):
     assert [first[name] for name in ("x1", "y1", "x2", "y2")] == [5, 5, 15, 15]
     assert (first["source"], first["ref"], json.loads(first["prompt"])["box"]) == ("file", "17", [1, 2, 3, 4])
     assert (empty["key"], empty["height"], empty["rle_counts"], empty["mask"]) == ("b.jpg", 7, None, None)
-    assert (last["key"], last["model"]) == ("照片/?.jpg", "vit_b")
+    assert (last["key"], last["model"], json.loads(last["versions"])) == ("照片/?.jpg", *MADE_BY.values())
 
 
 def test_row_groups_are_of_the_size_asked_for_and_the_bytes_are_the_same_again(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from .run.fingerprint import Fingerprint
 from .run.ledger import Row
 from .runs import Run
 
+_SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
+
 
 def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     """What is known of an image of a run, as JSON data.
@@ -32,7 +35,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     """
     row = run.find(key)
     result = run.result(row)
-    part = _part(run, row)
+    part = _part(run, row, result)
     pipeline = part.get("pipeline") or {}
     return {
         "key": result.key,
@@ -44,7 +47,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
         "image": _image(run, result, images),
         "run": {
             "folder": part.get("folder"),
-            "name": part.get("name"),
+            "name": part.get("name") or run.name,
             "command": part.get("command"),
             "machine": part.get("machine"),
             "drop_ins": part.get("drop_ins"),
@@ -66,9 +69,12 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _part(run: Run, row: Row) -> Mapping[str, Any]:
-    """The run that it was made in; of a merged one, the first that has the same backend and model."""
+def _part(run: Run, row: Row, result: ImageResult) -> Mapping[str, Any]:
+    """The run that it was made in; where a merged one does not say which, the first of the same backend and model."""
     parts = run.parts()
+    for part in parts:
+        if part.get("folder") == result.provenance.get("run"):
+            return part
     try:
         masks = Fingerprint.parse(row.fingerprint).masks
     except ValueError:
@@ -156,6 +162,7 @@ def lines(about: Mapping[str, Any]) -> Iterator[str]:
     yield from _image_lines(about["image"])
     yield from _made_by_lines(about["run"], about["made_by"])
     yield from _source_lines(about["sources"])
+    yield from (f"filter   {_used(each)}" for each in about["filters"])
     yield from _prompt_lines(about["prompts"])
     yield from _mask_lines(about["masks"], about["prompts"])
     for file in about["files"]:
@@ -178,18 +185,23 @@ def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterat
         options = _shown(made_by["options"] or {})
         yield f"backend  {made_by['backend']}" + (f" ({options})" if options else "")
     if made_by["model"]:
-        yield f"model    {made_by['model']}"
+        yield f"model    {'sha256 ' if _SHA256.fullmatch(str(made_by['model'])) else ''}{made_by['model']}"
     if made_by["versions"]:
         yield f"versions {', '.join(f'{name} {version}' for name, version in made_by['versions'].items())}"
 
 
 def _source_lines(sources: list[Mapping[str, Any]]) -> Iterator[str]:
     for source in sources:
-        options = _shown({name: value for name, value in (source["options"] or {}).items() if value is not None})
-        yield f"source   {source['use']}" + (f" ({options})" if options else "")
+        yield f"source   {_used(source)}"
         for name, value in source["noted"].items():
             for item in value if isinstance(value, list) else [value]:
                 yield f"         {name}: {_shown(item) if isinstance(item, Mapping) else item}"
+
+
+def _used(plugin: Mapping[str, Any]) -> str:
+    """Its name and its options."""
+    options = _shown({name: value for name, value in (plugin["options"] or {}).items() if value is not None})
+    return f"{plugin['use']} ({options})" if options else str(plugin["use"])
 
 
 def _prompt_lines(prompts: list[Mapping[str, Any]]) -> Iterator[str]:

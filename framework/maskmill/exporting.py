@@ -16,7 +16,7 @@ from .exportfolder import Journal, claimed, inside_a_run
 from .exportworker import close, export_one, named_writer
 from .originals import Originals, missing_dataset
 from .plugins import Registry
-from .results import Artifact, ImageResult
+from .results import Artifact, ImageResult, Status
 from .run.ledger import Row
 from .run.output import EXPORTS
 from .runs import Run
@@ -26,6 +26,8 @@ from .steps import several
 
 #: Fewer images than this are not worth starting processes for.
 WORTH_PROCESSES = 200
+#: Of images that have something to export.
+FINISHED: tuple[Status, ...] = ("done", "empty")
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,15 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
         "pipeline": run.name,
         "model": run.about.get("fingerprint", {}).get("model"),
     }
-    with claimed(folder, say), Originals(run, request.images) as originals, Journal(folder, about) as journal:
-        work = _Work(run, request, writer, folder, originals)
-        images, failed = work.write(journal, say)
-        finished = work.finish(journal)
-        journal.end(finished, {"images": images, "failed": failed})
-        return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
+    try:
+        with claimed(folder, say), Originals(run, request.images) as originals, Journal(folder, about) as journal:
+            work = _Work(run, request, writer, folder, originals)
+            images, failed = work.write(journal, say)
+            finished = work.finish(journal)
+            journal.end(finished, {"images": images, "failed": failed})
+    except OSError as error:  # the disk is full: of the journal too, even if a writer met it first
+        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
+    return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
 
 
 class _Work:
@@ -126,7 +131,7 @@ class _Work:
         return images, failed
 
     def _done(self) -> Iterator[dict[str, Any]]:
-        rows = self._run.rows(("done", "empty"))
+        rows = self._run.rows(FINISHED)
         if type(self._writer).write is Writer.write:  # it has no files of single images
             yield from ({"key": row.key, "artifacts": [], "notes": {}, "failure": None} for row in rows)
             return
@@ -186,13 +191,13 @@ class _Work:
         entries = journal.entries()
         entry = next(entries, None)
         for row in self._run.rows(self._writer.takes):
-            result = self._run.result(row)
             while entry is not None and entry["key"] < row.key:
                 entry = next(entries, None)
             if entry is None or entry["key"] != row.key:
-                yield replace(result, artifacts=())
+                if row.status not in FINISHED:  # else a run that goes on finished it meanwhile: it has no files
+                    yield replace(self._run.result(row), artifacts=())
             elif entry["failure"] is None:
-                yield _with_files(result, entry, self._request.writer, self._folder.name)
+                yield _with_files(self._run.result(row), entry, self._request.writer, self._folder.name)
 
 
 def _with_files(result: ImageResult, entry: Mapping[str, Any], writer: str, folder: str) -> ImageResult:

@@ -204,6 +204,7 @@ def _copy(run: Run, row: Row, folder: Path) -> None:
         return
     data = _stored(run, row)
     data["artifacts"] = []
+    data["provenance"].setdefault("run", str(run.folder.absolute()))  # runs of one model are told apart by it
     if "fingerprint" in data["provenance"]:
         data["provenance"]["fingerprint"] = _without_writers(data["provenance"]["fingerprint"])
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))

@@ -91,7 +91,7 @@ def same_image(result: ImageResult, ref: ImageRef | None, max_pixels: int = MAX_
         ImageReadError: it is gone, cannot be read, or is not what the masks were made of.
     """
     if ref is None:
-        raise ImageReadError(f"the image {result.key} is not where the run found it; --images FOLDER says where it is")
+        raise ImageReadError(f"not found; --images FOLDER names the folder that holds it as {result.key}")
     image = Image.load(ref, max_pixels)
     if image.sha256 != result.sha256:
         raise ImageReadError(

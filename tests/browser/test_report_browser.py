@@ -111,6 +111,13 @@ def test_nothing_is_wider_than_the_window(opened):
         page.click("#language")
 
 
+def test_what_the_formats_lose_can_be_read_on_a_phone(opened):
+    page = opened(viewport={"width": 400, "height": 800})
+    table = page.locator("#overview .scroll")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+    assert table.locator("button").evaluate("(key) => key.scrollWidth <= key.clientWidth")
+
+
 def test_on_paper_the_first_images_stand_side_by_side(opened):
     page = opened(viewport={"width": 760, "height": 1000})
     page.emulate_media(media="print")

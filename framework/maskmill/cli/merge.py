@@ -32,7 +32,8 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     merged = merge(outputs, target, prefer)
     total = sum(merged.counts.values())
     parts = ", ".join(f"{count} {status}" for status, count in merged.counts.items() if count)
-    click.echo(f"{total} image{'s' if total != 1 else ''} of {len(outputs)} runs: {parts or 'none'}")
+    images, runs = (f"{n} {what}{'s' if n != 1 else ''}" for n, what in ((total, "image"), (len(outputs), "run")))
+    click.echo(f"{images} of {runs}: {parts or 'none'}")
     if merged.doubled:
         click.echo(f"{merged.doubled} of them stood in more than one")
     click.echo(f"Output: {target}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,6 +85,11 @@ def load(
         plugins=plugins,
         drop_ins=not no_drop_ins,
     )
+
+
+def as_typed(parts: Sequence[str]) -> str:
+    """A command as this system's shell takes it."""
+    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
 def settings(sets: Sequence[str]) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .options import LOAD, load, pipeline_options
+from .options import LOAD, as_typed, load, pipeline_options
 
 
 @click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,7 +57,7 @@ def _command_to_go_on() -> str:
     name = "run-pipeline" if "run-pipeline" in Path(sys.argv[0]).name else "maskmill"
     once = {"--fresh", "--retry-failed"}
     parts = [name, *(argument for argument in sys.argv[1:] if argument not in once)]
-    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
+    return as_typed(parts)
 
 
 def main(arguments: list[str] | None = None) -> Any:

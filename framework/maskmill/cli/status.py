@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -18,22 +17,18 @@ EXAMPLES = 3
 @click.argument("output", type=FILE)
 def command(output: Path) -> int:
     """Say how the run in the folder OUTPUT stands: done, failed and why, and how to go on."""
-    from ..run.ledger import Ledger
-    from ..run.output import is_claimed
-    from ..run.report import RUN
+    from ..runs import Run
 
-    with Ledger.open_existing(output) as ledger:
-        counts = ledger.counts()
+    with Run(output) as run:
+        counts, about, running = run.counts(), run.about, run.is_running()
         reasons: dict[str, list[str]] = {}
-        for row in ledger.rows(("failed", "quarantined")):
-            failure = ledger.result(row).failure
+        for row in run.rows(("failed", "quarantined")):
+            failure = run.result(row).failure
             text = failure.message if failure else "unknown"
             reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
             reasons.setdefault(reason, []).append(row.key)
-    about = json.loads((output / RUN).read_bytes()) if (output / RUN).exists() else {}
-    running = is_claimed(output)
     outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
-    click.echo(f"{about.get('name', output.name)}: {outcome}")
+    click.echo(f"{run.name}: {outcome}")
     click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no image finished yet")
     for reason, keys in sorted(reasons.items(), key=lambda item: -len(item[1])):
         more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""

@@ -84,7 +84,7 @@ class Listing:
         except sqlite3.IntegrityError:
             ((other,),) = self._database.execute("SELECT key FROM stems WHERE stem = ?", row[:1])
             text = f"{other.decode('utf-8', 'surrogateescape')!r} and {key!r} would share the annotations {stem!r}"
-            raise OutputError(Problem(text, hint="give this writer names: full")) from None
+            raise OutputError(Problem(text, hint="give this writer names: full (export: --set names=full)")) from None
 
     def gone(self, before: Iterable[str]) -> Iterator[str]:
         """Those of an earlier listing that this one lacks."""

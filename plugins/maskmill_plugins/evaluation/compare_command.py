@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maskmill.cli.options import FILE, IMAGES
+from maskmill.cli.options import FILE, IMAGES, as_typed
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -56,12 +56,19 @@ def compare(
 
     dataset = (str(what[1]),) if len(what) == 2 else None
     chosen = variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
+    options = [("--set", each) for each in sets] + [("--plugins", str(each)) for each in plugins]
+    options += [("--limit", str(limit))] if limit else []
     worst = 0
     for variant in chosen:
-        click.echo(f"{vary.partition('=')[0]}={variant.name}", err=True)
-        report = variant.pipeline.run(RunRequest(limit=limit, command=f"the same, for {variant.name}"))
+        click.echo(variant.name, err=True)
+        alone = [*options, ("--set", variant.setting), ("-o", str(variant.pipeline.config.output))]
+        command = as_typed(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
+        report = variant.pipeline.run(RunRequest(limit=limit, command=command))
         if report.outcome != "finished":
-            click.echo(f"{report.outcome}: {report.message or 'run it again to go on'}", err=True)
+            said = (
+                f"Stopped: {report.message}" if report.outcome == "stopped" else "Interrupted. To go on, run it again."
+            )
+            click.echo(said, err=True)
             return report.exit_code
         worst = max(worst, report.exit_code)
     outputs = [variant.pipeline.config.output for variant in chosen]

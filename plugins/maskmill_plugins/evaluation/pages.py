@@ -16,12 +16,14 @@ from maskmill.files import write_atomic
 PAGE, PICTURES = "index.html", "worst"
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 92rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
+body { max-width: 92rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+div { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; overflow-wrap: normal; }
+th { white-space: nowrap; }
 th, td { padding: .15rem .8rem .15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; }
 tr { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
-figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { overflow-wrap: anywhere; }
+figure { margin: 2rem 0; } img { max-width: 100%; height: auto; }
 """
 
 
@@ -47,7 +49,8 @@ class Table:
         """For the page."""
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
-        return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<div tabindex=0><table><tr>{head}</tr>{body}</table></div>"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Se
     parts += [f"<p>{html.escape(fact)}</p>" for fact in facts]
     parts += [table.html() for table in tables]
     parts += [
-        f'<figure><img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt="">'
+        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # on a phone it is small here
+        f'<img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt=""></a>'
         f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
         for picture in pictures
     ]

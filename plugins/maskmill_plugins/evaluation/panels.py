@@ -72,7 +72,7 @@ def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.u
         image: Image = same_image(result, originals.find(result.key), originals.max_pixels)
     except ImageReadError as error:
         gray: npt.NDArray[Any] = np.full((*(result.size or (SIDE, SIDE)), 3), 160, np.uint8)
-        return gray, "changed since" if "changed" in str(error) else "not found"
+        return gray, "changed since" if "has changed" in str(error) else "not found"
     return image.pixels, result.key
 
 

@@ -19,11 +19,13 @@ class Variant:
     """The pipeline with one of the values.
 
     Attributes:
-        name: the value.
+        name: the last part of the key and the value, `model=vit_b`.
+        setting: `--set` of it.
         pipeline: checked, not yet run.
     """
 
     name: str
+    setting: str
     pipeline: Pipeline
 
 
@@ -51,8 +53,9 @@ def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **
         output = own.with_name(f"{own.name}-compared")
     found = []
     for value in values:
-        given = [*sets, f"{key}={value}"]
-        found.append(Variant(value, Pipeline.load(file, sets=given, output=output / safe_part(value), **load)))
+        setting = f"{key}={value}"
+        pipeline = Pipeline.load(file, sets=[*sets, setting], output=output / safe_part(value), **load)
+        found.append(Variant(f"{key.rpartition('.')[2]}={value}", setting, pipeline))
     for variant in found:
         if problems := [problem for problem in variant.pipeline.check() if not problem.warning]:
             raise PipelineError(*problems)

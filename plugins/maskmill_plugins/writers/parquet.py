@@ -41,6 +41,7 @@ COLUMNS = {
     "model": _TEXT,
     "backend": _TEXT,
     "maskmill": _TEXT,
+    "versions": _TEXT,
 }
 
 
@@ -49,7 +50,8 @@ class Parquet(Writer):
 
     `rle_counts` is COCO's compressed run-length encoding for an image of `height` and `width`: holes,
     parts and overlaps are kept exactly. `mask` is the number among the backend's masks, the box is xyxy
-    in pixels, `prompt` is JSON, `changed_by` names filters, with commas between them.
+    in pixels, `prompt` and `versions` (of the software) are JSON, `changed_by` names filters, with commas
+    between them.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
@@ -89,6 +91,7 @@ def _rows(result: ImageResult) -> Iterator[dict[str, Any]]:
     height, width = result.size or (None, None)
     image = {"key": result.key, "image_sha256": result.sha256, "height": height, "width": width}
     made_by = {name: str(result.provenance.get(name, "")) for name in ("model", "backend", "maskmill")}
+    made_by["versions"] = json.dumps(result.provenance.get("versions", {}))
     for row in map(_row, result.kept) if result.kept else ({},):
         yield {name: _sound(value) for name, value in {**image, **row, **made_by}.items()}
 

@@ -29,6 +29,7 @@ VOID = 255
 SETS = "ImageSets/Segmentation"
 _MOST = VOID - 1
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NO_LABELMAP = re.compile(r"^#|:")  # there a comment, and what parts the fields
 _FILES = ("Annotations/{}.xml", "SegmentationObject/{}.png", "SegmentationClass/{}.png")
 
 
@@ -228,14 +229,25 @@ def _label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:
     tones = palette()
     names = ["background", *(re.sub(r"[\r\n]", " ", name) for name in classes)]
     rows = [
-        f"{name.replace(':', '_')}:{','.join(map(str, tones[3 * number : 3 * number + 3]))}::\n"
-        for number, name in enumerate(names)
+        f"{name}:{','.join(map(str, tones[3 * number : 3 * number + 3]))}::\n"
+        for number, name in enumerate(_labelmap_names(names))
     ]
     texts = {
         "labels.txt": "".join(f"{name}\n" for name in names),
         "labelmap.txt": "# label:color_rgb:parts:actions\n" + "".join(rows),
     }
     return [save_as(folder, name, text.encode("utf-8", "backslashreplace")) for name, text in texts.items()]
+
+
+def _labelmap_names(names: Sequence[str]) -> Iterator[str]:
+    """The names as `labelmap.txt` can hold them; each is there once, or its readers refuse the file."""
+    seen: set[str] = set()
+    for name in names:
+        known = _NO_LABELMAP.sub("_", name.strip())
+        while known in seen:
+            known += "_"
+        seen.add(known)
+        yield known
 
 
 @hookimpl

@@ -75,7 +75,7 @@ function showProvenance() {
   const software = [["maskmill", about.maskmill], ["python", machine.python], ...Object.entries(about.versions)];
   const seen = new Set();
   const versions = software.filter(([name, version]) => version && !seen.has(name) && seen.add(name)).map((pair) => pair.join(" ")).join(" · ");
-  const hardware = [machine.system, machine.processor, machine.cores && `${machine.cores} cores`, machine.memory_gib && `${machine.memory_gib} GiB`];
+  const hardware = [machine.system, machine.processor, machine.cores && t("cores", machine.cores), machine.memory_gib && `${machine.memory_gib} GiB`];
   const dropIns = Object.entries(about.drop_ins).map(([path, sha]) => `${path} (sha256 ${String(sha).slice(0, 12)})`).join("\n");
   $("provenance").replaceChildren(el("h2", {}, t("provenance")), el("div", {class: "cards"},
     el("article", {class: "card"}, el("dl", {class: "facts"}, line("command", about.command), line("backend", about.backend),
