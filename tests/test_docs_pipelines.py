@@ -146,7 +146,7 @@ def test_the_prompts_files_are_right(tmp_path, name, text):
     assert source.check() == []
     assert source.prompts(testing.image(key="sub/b.png")) == []
     assert source.prompts(testing.image(key="elsewhere.png")) is None
-    cars, person = source.prompts(testing.image(key="a.jpg"))
+    cars, person = source.prompts(testing.image(240, 320, key="a.jpg"))
     assert (cars.label, cars.box.xyxy, person.label) == ("车辆", (20, 30, 200, 180), "person")
 
 
