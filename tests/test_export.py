@@ -187,6 +187,16 @@ def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     assert "2 could not be exported" in err
 
 
+def test_a_wrong_folder_of_images_leaves_an_earlier_export_alone(made, tmp_path, capsys):
+    assert told(capsys, "export", made, "--to", "overlay", "-o", tmp_path / "e")[0] == 0
+    before = files(tmp_path / "e")
+    code, _, err = told(capsys, "export", made, "--to", "overlay", "-o", tmp_path / "e", "--images", tmp_path)
+    assert code == 2
+    assert f"no image of the run is in '{tmp_path}'" in err
+    assert "such as FOLDER/a.png" in err
+    assert files(tmp_path / "e") == before
+
+
 def test_a_writer_that_reads_no_pixels_needs_no_images(output, capsys):
     about = json.loads((output / "run.json").read_bytes())
     about["pipeline"]["dataset"] = [str(output / "nowhere")]

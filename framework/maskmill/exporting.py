@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .errors import MaskmillError, OutputError, StopRun
+from .errors import MaskmillError, OutputError, Problem, StopRun
 from .exportfolder import Journal, claimed, inside_a_run
 from .exportworker import close, export_one, named_writer
 from .originals import Originals, missing_dataset
@@ -98,14 +99,28 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
         "model": run.about.get("fingerprint", {}).get("model"),
     }
     try:
-        with claimed(folder, say), Originals(run, request.images) as originals, Journal(folder, about) as journal:
-            work = _Work(run, request, writer, folder, originals)
-            images, failed = work.write(journal, say)
-            finished = work.finish(journal)
-            journal.end(finished, {"images": images, "failed": failed})
+        with Originals(run, request.images) as originals:
+            if reads:
+                _some_image(run, request, originals)
+            with claimed(folder, say), Journal(folder, about) as journal:
+                work = _Work(run, request, writer, folder, originals)
+                images, failed = work.write(journal, say)
+                finished = work.finish(journal)
+                journal.end(finished, {"images": images, "failed": failed})
     except OSError as error:  # the disk is full: of the journal too, even if a writer met it first
         raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
     return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
+
+
+def _some_image(run: Run, request: Request, originals: Originals) -> None:
+    """Refuse a folder without any image of the run before an earlier export makes room for this one."""
+    keys = (row.key for row in run.rows(FINISHED))
+    first = next(keys, None)
+    if first is None or any(originals.find(key) for key in chain((first,), keys)):
+        return
+    where = f"in '{request.images}'" if request.images else "where the run found them"
+    hint = f"--images FOLDER names the folder that holds each as its key says, such as FOLDER/{first}"
+    raise OutputError(Problem(f"no image of the run is {where}", hint=hint))
 
 
 class _Work:
