@@ -92,7 +92,9 @@ def test_health_does_not_wait_for_jobs():
         image = running.upload(picture())
         running.backend._gate.clear()
         with ThreadPoolExecutor(4) as pool:
-            waiting = [pool.submit(running.masks, image, box(number)) for number in range(4)]
+            waiting = [pool.submit(running.masks, image, BOX)]
+            assert running.backend._at_gate.wait(10)
+            waiting += [pool.submit(running.masks, image, box(number)) for number in range(3)]
             until(lambda: len(running.host.computing.jobs) == 3)
             for path in ("/healthz", "/readyz", "/metrics"):
                 assert running.http.get(path).status_code == 200
