@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from typing import NoReturn
 
 import click
+
+#: The exit code of a command that a person ended.
+INTERRUPTED = 130
 
 
 def guarded(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
@@ -14,14 +19,18 @@ def guarded(command: click.Command, arguments: list[str] | None = None) -> NoRet
         if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not end a run
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(130)
+        code = command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except Exception as error:
-        sys.exit(_report(error))
+        code = _report(error)
+    if code == INTERRUPTED:  # one more Ctrl-C, while Python ends, would kill it by the signal instead
+        with contextlib.suppress(ValueError):  # not in the main thread: no signal comes here
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _report(error: Exception) -> int:
