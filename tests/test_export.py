@@ -159,6 +159,15 @@ def test_a_full_disk_is_one_message_also_where_the_journal_meets_it(output, monk
     assert err == f"cannot write to '{output / 'exports' / 'png'}': disk full\n"
 
 
+@pytest.mark.parametrize("writer", ["parquet", "labelstudio"])
+def test_a_damaged_result_does_not_stop_writers_of_one_file(output, capsys, writer):
+    (output / "results" / "d.png.json").write_text("{}", encoding="utf-8")
+    code, _, err = told(capsys, "export", output, "--to", writer)
+    assert code == 1
+    assert err.startswith("d.png: its stored result is gone or damaged")
+    assert "4 images exported" in err
+
+
 def test_a_damaged_result_is_told_of_and_the_others_go_on(output, capsys):
     (output / "results" / "d.png.json").write_text("{}", encoding="utf-8")
     (output / "run.json").write_text("{", encoding="utf-8")

@@ -87,8 +87,7 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
     writer = named_writer(registry, request.writer, request.options)
     folder = request.folder or run.folder / EXPORTS / request.writer
     inside_a_run(folder)
-    reads = writer.needs_pixels and type(writer).write is not Writer.write
-    if reads and request.images is None and (problem := missing_dataset(run.pipelines())):
+    if _reads(writer) and request.images is None and (problem := missing_dataset(run.pipelines())):
         raise OutputError(problem)
     counts = run.counts()
     about = {
@@ -100,7 +99,7 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
     }
     try:
         with Originals(run, request.images) as originals:
-            if reads:
+            if _reads(writer):
                 _some_image(run, request, originals)
             with claimed(folder, say), Journal(folder, about) as journal:
                 work = _Work(run, request, writer, folder, originals)
@@ -110,6 +109,11 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
     except OSError as error:  # the disk is full: of the journal too, even if a writer met it first
         raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
     return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
+
+
+def _reads(writer: Writer) -> bool:
+    """Whether it looks at the images: one that has no files of single images does not."""
+    return writer.needs_pixels and type(writer).write is not Writer.write
 
 
 def _some_image(run: Run, request: Request, originals: Originals) -> None:
@@ -146,20 +150,16 @@ class _Work:
         return images, failed
 
     def _done(self) -> Iterator[dict[str, Any]]:
-        rows = self._run.rows(FINISHED)
-        if type(self._writer).write is Writer.write:  # it has no files of single images
-            yield from ({"key": row.key, "artifacts": [], "notes": {}, "failure": None} for row in rows)
-            return
         setup = {
             "writer": self._request.writer,
             "options": dict(self._request.options),
             "drop_ins": [str(path) for path in self._request.drop_ins],
             "run": str(self._run.folder),
             "folder": str(self._folder),
-            "pixels": self._writer.needs_pixels,
+            "pixels": _reads(self._writer),
             "max_pixels": self._originals.max_pixels,
         }
-        tasks = ((setup, row.key, self._uri(row)) for row in rows)
+        tasks = ((setup, row.key, self._uri(row)) for row in self._run.rows(FINISHED))
         if (jobs := self._jobs()) == 1:
             try:
                 yield from (export_one(*task) for task in tasks)
