@@ -29,8 +29,8 @@ ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".xml": "voc", ".txt": "yolo", ".ya
 #: The first of these keys that a JSON file has tells its format.
 KEYS = {"image": "jsonl", "prompts": "jsonl", "shapes": "labelme", "imagePath": "labelme", "imageData": "labelme"}
 KEYS |= dict.fromkeys(("images", "annotations", "categories", "licenses"), "coco")
-#: Text that is not UTF-8: Windows editors write it; 0 stands in no text.
-NOT_UTF8 = (BOM_UTF16_LE, BOM_UTF16_BE, b"\0")
+#: How text begins that Windows editors write as "Unicode".
+UTF16 = (BOM_UTF16_LE, BOM_UTF16_BE)
 #: Bytes that are looked at.
 HEAD = 1 << 16
 #: Files of a folder that are looked at.
@@ -120,7 +120,7 @@ def _is_number(word: str) -> bool:
 def _unknown(path: Path, head: bytes) -> str:
     if not head.strip():
         raise PipelineError(Problem("is empty", str(path)))
-    if head.startswith(NOT_UTF8[:2]) or NOT_UTF8[2] in head:
+    if head.startswith(UTF16) or b"\0" in head:  # no text has a zero byte
         raise PipelineError(Problem("not UTF-8 text; save the file as UTF-8", str(path)))
     raise PipelineError(
         Problem(f"the content of '{path}' does not tell its format", hint="write `format:` and its name")

@@ -61,7 +61,7 @@ export class ImageList extends EventTarget {
 
   /** What stands beside an image in the list as it is seen, or would if the image were in it. */
   async around(key) {
-    const place = [...this.items].find(([, item]) => item.key === key)?.[0];
+    const place = this.#placeOf(key);
     const [before, after] = place === undefined ? [] : [this.items.get(place - 1), this.items.get(place + 1)];
     const known = place !== undefined && (before || place === 0) && (after || place + 1 === this.total);
     if (!known) return this.api.neighbours(key, this.search, this.status);
@@ -74,7 +74,7 @@ export class ImageList extends EventTarget {
    * @returns {boolean} whether the image is among those that are here
    */
   update(key, status, objects) {
-    const item = [...this.items.values()].find((one) => one.key === key);
+    const item = this.items.get(this.#placeOf(key));
     if (!item) return false;
     this.counts[item.status] -= 1;
     this.counts[status] += 1;
@@ -88,7 +88,7 @@ export class ImageList extends EventTarget {
   mark(key, index) {
     this.current = key;
     const plain = !this.search && !this.status;
-    const place = plain ? index : [...this.items].find(([, item]) => item.key === key)?.[0];
+    const place = plain ? index : this.#placeOf(key);
     if (typeof place === "number" && this.box.clientHeight) {
       const top = place * ROW;
       const room = this.box.clientHeight;
@@ -100,6 +100,11 @@ export class ImageList extends EventTarget {
 
   draw() {
     this.#fill();
+  }
+
+  /** @returns {number | undefined} where an image stands in the list, if that part of it is here */
+  #placeOf(key) {
+    return [...this.items].find(([, item]) => item.key === key)?.[0];
   }
 
   async #load(page) {
