@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 
 from maskmill import Image, ImageResult, Mask, Point, Prompt, Writer
-from maskmill.stage import collecting
+from maskmill.plugins.stage import collecting
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.labelstudio import LabelStudio

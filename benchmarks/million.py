@@ -29,7 +29,7 @@ LINKS = 1000
 LIST = """
 import sys, time
 from pathlib import Path
-from maskmill.datasets import Dataset
+from maskmill.dataset.dataset import Dataset
 images = iter(Dataset(("photos",), Path(sys.argv[1])))
 next(images)
 print(sum(1 for _ in images) + 1)

@@ -15,9 +15,10 @@ import click
 from pydantic import BaseModel
 
 from maskmill.cli import cli
-from maskmill.config import PipelineFile, RunOptions
-from maskmill.optiontable import option_table
-from maskmill.plugins import Registry
+from maskmill.config.config import RunOptions
+from maskmill.config.load import PipelineFile
+from maskmill.plugins.options import option_table
+from maskmill.plugins.registry import Registry
 from maskmill_plugins.backends.sam.checkpoints import MODELS as MODELS_OF_SAM
 from maskmill_plugins.backends.sam.checkpoints import Model
 

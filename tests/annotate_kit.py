@@ -23,7 +23,7 @@ def folder_of(path: Path, count=3, **size) -> Path:
 @contextlib.contextmanager
 def annotating(folder, backend=None, settings=None, prompts=None, **more):
     """A server in a thread of this process, annotating a folder; gives it with `image`, `save` and `desk`."""
-    from maskmill.datasets import Dataset
+    from maskmill.dataset.dataset import Dataset
     from maskmill_plugins.server.annotate.desk import Desk
     from maskmill_plugins.server.annotate.index import Index
     from maskmill_plugins.server.annotate.routes import install

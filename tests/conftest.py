@@ -150,7 +150,7 @@ class Project:
         return path.stat().st_size if path.exists() else 0
 
     def statuses(self) -> dict[str, str]:
-        from maskmill.run.ledger import Ledger
+        from maskmill.output.ledger import Ledger
 
         with Ledger.open_existing(self.output) as ledger:
             return {row.key: row.status for row in ledger.rows()}

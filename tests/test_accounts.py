@@ -9,7 +9,7 @@ import pytest
 
 from maskmill import Pipeline, files, testing
 from maskmill.cli import main
-from maskmill.run.accounts import COLUMNS, account
+from maskmill.run.prompts_csv import COLUMNS, account
 
 HEIGHT, WIDTH = 48, 64
 FILTER = '''

@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 
 from maskmill import Artifact, Box, Filter, ImageError, Prompt, PromptSource, StopRun, Transient, Writer, save, testing
-from maskmill.chain import Chain
-from maskmill.results import load_result
-from maskmill.run.fingerprint import Fingerprint
-from maskmill.stages import Stages
-from maskmill.steps import Trace
+from maskmill.chain.chain import Chain
+from maskmill.chain.fingerprint import Fingerprint
+from maskmill.chain.plugin_call import Trace
+from maskmill.output.store import load_result
+from maskmill.plugins.roles import Stages
 
 WANTED = Fingerprint("p", "m", "f", ("w",))
 BARE = Fingerprint("p", "m", "f", ())
@@ -155,7 +155,7 @@ def test_a_file_that_is_no_image_fails_at_reading(tmp_path, ref):
 
 
 def test_transient_faults_are_tried_again(tmp_path, ref, monkeypatch):
-    monkeypatch.setattr("maskmill.steps.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("maskmill.chain.plugin_call.PAUSES", (0.0, 0.0))
 
     class Flaky(Counting):
         def masks(self, image, prompts, embedding=None):

@@ -9,7 +9,7 @@ import pytest
 from maskmill import Pipeline, PipelineError
 from maskmill.cli import main as maskmill_main
 from maskmill.cli.run import main as run_main
-from maskmill.config import load_config
+from maskmill.config.load import load_config
 
 
 def exit_code(main, *arguments):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from maskmill import PipelineError, PluginError, plugins
-from maskmill.config import Config, load_config, stages_from
+from maskmill import PipelineError, PluginError
+from maskmill.config.config import Config, stages_from
+from maskmill.config.load import load_config
+from maskmill.plugins import registry as plugins
 
 #: Plugins with options of every kind, under the names that a pipeline file has by default.
 PLUGINS = '''
@@ -19,7 +21,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from maskmill import Backend, Filter, PromptSource, Writer, hookimpl
-from maskmill.run.engine import Engine
+from maskmill.plugins.engine import Engine
 
 
 class Size(BaseModel):

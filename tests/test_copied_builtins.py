@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maskmill import Pipeline, read_run, testing
-from maskmill.plugins import ROLES, Registry
+from maskmill.plugins.registry import ROLES, Registry
 
 #: name -> options with which it has something to do
 OPTIONS = {

@@ -18,7 +18,7 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageError, ImageRef, ImageResult, Mask, OutputError, Pipeline, Point, Prompt, testing
-from maskmill.stage import collecting
+from maskmill.plugins.stage import collecting
 from maskmill_plugins._shared.fidelity import polygon_iou
 from maskmill_plugins._shared.polygons import bridged, outlines, rings
 from maskmill_plugins._shared.splits import split_of

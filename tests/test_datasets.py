@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskmill import DatasetError, ImageReadError, ImageRef, folders
-from maskmill.datasets import Dataset
-from maskmill.folders import Pattern
+from maskmill import DatasetError, ImageReadError, ImageRef
+from maskmill.dataset import walk as folders
+from maskmill.dataset.dataset import Dataset
+from maskmill.dataset.walk import Pattern
 from maskmill.testing import write_picture
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="the file system refuses it")
@@ -370,7 +371,7 @@ def test_the_same_entry_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_equal_hashes_of_different_keys_are_no_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskmill.datasets.hash", lambda key: 1, raising=False)
+    monkeypatch.setattr("maskmill.dataset.dataset.hash", lambda key: 1, raising=False)
     fill(tmp_path, "one/a.jpg", "two/b.jpg", "two/c.jpg")
     assert keys(tmp_path, "one", "two") == ["a.jpg", "b.jpg", "c.jpg"]
     fill(tmp_path, "two/a.jpg")

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from maskmill.plugins.engine import Engine, Lost, NotOpened
 from maskmill.run.dispatch import MAX_TRIES, Fewer, Item, Stop, dispatch
-from maskmill.run.engine import Engine, Lost, NotOpened
 
 
 class Scripted(Engine):

@@ -10,12 +10,12 @@ import click
 import pytest
 
 from maskmill import PipelineError, testing
+from maskmill.api import Pipeline
 from maskmill.cli import cli
 from maskmill.cli.run import command as run_command
-from maskmill.config import load_config
-from maskmill.datasets import Dataset
-from maskmill.pipeline import Pipeline
-from maskmill.plugins import BUILT_IN, Registry
+from maskmill.config.load import load_config
+from maskmill.dataset.dataset import Dataset
+from maskmill.plugins.registry import BUILT_IN, Registry
 from maskmill_plugins.backends.sam.checkpoints import MODELS
 from maskmill_plugins.prompts.file import File
 

@@ -13,9 +13,9 @@ import small_sam
 from click.testing import CliRunner
 
 from maskmill import Box, Image, Point, Prompt, read_run, testing
+from maskmill.api import Pipeline
 from maskmill.cli import cli
 from maskmill.files import TEMPORARY_PREFIX
-from maskmill.pipeline import Pipeline
 from maskmill_plugins.backends.sam import Sam
 from maskmill_plugins.backends.sam.cache import EmbeddingCache, embeddings_folder, entry_name
 

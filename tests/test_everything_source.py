@@ -9,8 +9,8 @@ import small_sam
 from pydantic import ValidationError
 
 from maskmill import Grid, PipelineError, Prompt, read_run, testing
-from maskmill.config import load_config
-from maskmill.pipeline import Pipeline
+from maskmill.api import Pipeline
+from maskmill.config.load import load_config
 from maskmill_plugins.prompts.everything import Everything
 
 #: Random weights predict an IoU around 0: thresholds that some masks pass and some do not.

@@ -7,7 +7,7 @@ import pytest
 from stored_runs import project, run, told
 
 from maskmill import Run
-from maskmill.runs import nearest
+from maskmill.output.run import nearest
 
 
 @pytest.fixture

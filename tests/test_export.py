@@ -8,8 +8,8 @@ import pytest
 from stored_runs import KEYS, files, journal, project, run, told
 
 from maskmill import Run
-from maskmill.exportfolder import Journal
-from maskmill.exporting import Request, export
+from maskmill.stored.export import Request, export
+from maskmill.stored.export_folder import Journal
 from maskmill.testing import write_picture
 
 LOST = """
@@ -289,7 +289,7 @@ def test_failed_images_are_counted_and_not_exported(tmp_path, capsys):
 def test_an_export_does_not_keep_a_run_from_writing(made, tmp_path):
     """A reader that takes its time holds no lock on the ledger."""
     shutil.copytree(made, tmp_path / "out")
-    from maskmill.run.ledger import Ledger
+    from maskmill.output.ledger import Ledger
 
     with Run(tmp_path / "out") as reader, Ledger.create(tmp_path / "out") as writer:
         rows = reader.rows()

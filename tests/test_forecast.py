@@ -6,11 +6,11 @@ import pytest
 
 from maskmill import Pipeline, PipelineError
 from maskmill.cli.run import main as run_main
-from maskmill.stage import run_folder
+from maskmill.plugins.stage import run_folder
 
 DEAR = '''
 from maskmill import Box, ImageError, Prompt, PromptSource, hookimpl
-from maskmill.stage import run_folder
+from maskmill.plugins.stage import run_folder
 
 
 class Dear(PromptSource):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskmill import Box, Image, Point, Prompt
-from maskmill.plugins import Registry
+from maskmill.plugins.registry import Registry
 
 
 def scene(height=200, width=300, seed=0):

@@ -7,7 +7,7 @@ import pytest
 from stored_runs import KEYS, files, project, run, told
 
 from maskmill import Run
-from maskmill.merging import merge
+from maskmill.stored.merge import merge
 from maskmill.testing import write_picture
 
 
@@ -176,7 +176,7 @@ def test_what_cannot_be_merged_is_refused(shards, tmp_path, capsys, case):
         shutil.copytree(two, given[1])
         (given[1] / "results" / "d.png.json").write_bytes(b"{")
     if case == "running":
-        from maskmill.run.output import claim
+        from maskmill.output.folder import claim
 
         with claim(two):
             code, _, err = told(capsys, "merge", *given, "-o", target)
@@ -194,8 +194,8 @@ def test_what_a_killed_merge_left_is_no_run_and_does_not_disturb(shards, tmp_pat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("maskmill.merging.replace", killed)
-        patched.setattr("maskmill.merging.shutil.rmtree", lambda *a, **k: None)  # as after a kill -9
+        patched.setattr("maskmill.stored.merge.replace", killed)
+        patched.setattr("maskmill.stored.merge.shutil.rmtree", lambda *a, **k: None)  # as after a kill -9
         with pytest.raises(KeyboardInterrupt):
             merge([one, two], tmp_path / "m")
     assert not (tmp_path / "m").exists()

@@ -7,7 +7,7 @@ import pytest
 
 from maskmill import PluginError, testing
 from maskmill.cli import main
-from maskmill.trial import try_out
+from maskmill.testing.check import try_out
 
 HEAD = """
 import os, threading, time

@@ -11,10 +11,10 @@ import pytest
 from maskmill import testing
 from maskmill.cli import main
 from maskmill.cli.plugins_new import LONGEST, ROLES
-from maskmill.config import load_config
-from maskmill.discovery import find_drop_ins
-from maskmill.plugins import Registry
-from maskmill.templates import TEMPLATES
+from maskmill.config.load import load_config
+from maskmill.plugins.find import find_drop_ins
+from maskmill.plugins.registry import Registry
+from maskmill.testing.templates import TEMPLATES
 
 ROOT = Path(__file__).parent.parent
 

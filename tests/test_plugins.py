@@ -8,9 +8,9 @@ import click
 import pytest
 
 from maskmill import Backend, PipelineError, PluginError, PromptSource, hookimpl
-from maskmill.config import load_config
-from maskmill.discovery import find_drop_ins
-from maskmill.plugins import BUILT_IN, Registry
+from maskmill.config.load import load_config
+from maskmill.plugins.find import find_drop_ins
+from maskmill.plugins.registry import BUILT_IN, Registry
 
 CENTER = '''
 from maskmill import Point, Prompt, PromptSource, hookimpl
@@ -168,7 +168,7 @@ def test_every_command_of_the_built_ins_is_an_entry_point():
 
 def test_a_built_in_is_imported_when_it_is_asked_for():
     code = (
-        "import sys; from maskmill.plugins import Registry; registry = Registry.load();"
+        "import sys; from maskmill.plugins.registry import Registry; registry = Registry.load();"
         "loaded = lambda: {m for m in sys.modules if m.startswith('maskmill_plugins.')};"
         "assert not loaded(), loaded();"
         "registry.get('writer', 'png');"
@@ -180,7 +180,7 @@ def test_a_built_in_is_imported_when_it_is_asked_for():
 
 def test_built_in_modules_import_no_heavy_library():
     code = (
-        "import sys; from maskmill.plugins import Registry; Registry.load().load_all();"
+        "import sys; from maskmill.plugins.registry import Registry; Registry.load().load_all();"
         "heavy = [m for m in ('torch', 'cv2', 'segment_anything', 'skimage', 'pandas') if m in sys.modules];"
         "sys.exit(str(heavy) if heavy else 0)"
     )

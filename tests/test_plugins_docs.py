@@ -15,13 +15,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from maskmill import Pipeline, hookspecs, read_run, stages, testing
+from maskmill import Pipeline, read_run, testing
 from maskmill.cli import main
 from maskmill.cli.run import main as run_pipeline
-from maskmill.discovery import find_drop_ins
-from maskmill.pipelineschema import pipeline_schema
-from maskmill.plugins import Registry
-from maskmill.yamlfile import load_yaml
+from maskmill.config.json_schema import pipeline_schema
+from maskmill.config.yaml_reader import load_yaml
+from maskmill.plugins import hooks as hookspecs
+from maskmill.plugins import roles as stages
+from maskmill.plugins.find import find_drop_ins
+from maskmill.plugins.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")

@@ -17,8 +17,8 @@ from qwen_wire import KEY, TEXT, VISION, Act, Wire, boxes
 
 from maskmill import Image, ImageError, ImageRef, PipelineError
 from maskmill.cli import main as maskmill_main
-from maskmill.config import load_config
-from maskmill.stage import collecting
+from maskmill.config.load import load_config
+from maskmill.plugins.stage import collecting
 from maskmill.testing import image
 from maskmill_plugins.prompts.qwen import Qwen
 from maskmill_plugins.prompts.qwen.answers import Reply

@@ -20,7 +20,7 @@ run: {engine: inline}
 """
 SEER = """
 from maskmill import Writer, hookimpl, save
-from maskmill.stage import run_folder
+from maskmill.plugins.stage import run_folder
 
 
 class Seer(Writer):

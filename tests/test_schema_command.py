@@ -13,10 +13,10 @@ import pytest
 
 from maskmill import PipelineError
 from maskmill.cli import main
-from maskmill.config import load_config
-from maskmill.pipelineschema import pipeline_schema
-from maskmill.plugins import Registry
-from maskmill.yamlfile import load_yaml
+from maskmill.config.json_schema import pipeline_schema
+from maskmill.config.load import load_config
+from maskmill.config.yaml_reader import load_yaml
+from maskmill.plugins.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]

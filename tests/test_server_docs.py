@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 from served import Served
 
-from maskmill.config import load_config
+from maskmill.config.load import load_config
 from maskmill.testing import write_picture
 
 for package in ("httpx", "fastapi", "uvicorn"):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import maskmill_plugins
 from maskmill import Box, Image, ImageResult, Mask, Point, Prompt
-from maskmill.plugins import Registry
+from maskmill.plugins.registry import Registry
 from maskmill_plugins.writers.cutout import Cutout
 from maskmill_plugins.writers.overlay import Overlay
 from maskmill_plugins.writers.png import Png

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from maskmill import PipelineError, Problem
-from maskmill.yamlfile import load_yaml, parse_yaml
+from maskmill.config.yaml_reader import load_yaml, parse_yaml
 
 ENVIRON = {"HOST": "10.0.0.1", "TRICK": "a: [b, *c] # d", "EMPTY": ""}
 SAME_COLUMN = "keys of one level, and the entries of one list, begin in the same column"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .decoder import MAX_PIXELS, decode
+from .decoding import MAX_PIXELS, decode
 from .errors import ImageReadError
 
 #: What a dataset takes for an image, lower case.

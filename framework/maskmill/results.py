@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,6 @@ from .prompts import Prompt
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
-RESULTS = "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +140,25 @@ class ImageResult:
         )
 
 
+@dataclass(frozen=True)
+class RunInfo:
+    """What observers (hooks `run_started`, `image_finished`, `run_finished`) see of a run.
+
+    Attributes:
+        name: the pipeline's name.
+        output: the output folder.
+        options: the resolved pipeline, secrets masked.
+        jobs: number of workers.
+        threads: threads per worker.
+    """
+
+    name: str
+    output: Path
+    options: dict[str, Any] = field(repr=False)
+    jobs: int = 1
+    threads: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """One finished or stopped run, as `run.json` holds it.
@@ -175,39 +192,3 @@ class RunReport:
             return 130
         bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
         return 1 if bad or self.outcome == "stopped" else 0
-
-
-def result_path(output: Path, key: str) -> Path:
-    """Where the result of an image is stored."""
-    return output / RESULTS / safe_path(key, ".json")
-
-
-def store_result(output: Path, result: ImageResult) -> None:
-    """Write `results/<key>.json`, atomically."""
-    text = json.dumps(result.to_json(), ensure_ascii=False, separators=(",", ":"))
-    write_atomic(result_path(output, result.key), text.encode())
-
-
-def load_result(output: Path, key: str) -> ImageResult | None:
-    """The stored result of an image, None if there is none that can be read."""
-    try:
-        return ImageResult.from_json(json.loads(result_path(output, key).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def read_run(output: Path | str) -> Iterator[ImageResult]:
-    """The results of a run, in key order, one at a time.
-
-    Args:
-        output: the output folder of a run, finished or not.
-
-    Raises:
-        OutputError: the folder holds no run, or a result that its ledger lists is gone.
-    """
-    from .run.ledger import Ledger
-
-    folder = Path(output)
-    with Ledger.open_existing(folder) as ledger:
-        for row in ledger.rows():
-            yield ledger.result(row)

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from mill import Mill
 
-from maskmill import steps
+from maskmill.chain import plugin_call as steps
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import maskmill.steps
+import maskmill.chain.plugin_call
 from maskmill import Pipeline
 
 #: How a run is done: `lane` is joblib with a source that waits on a network.
@@ -94,7 +94,9 @@ class Mill:
         """Run to the end in this process, where nothing dies; the plugin's doings are not counted."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MILL_COUNTS", "")
-            patch.setattr("maskmill.steps.PAUSES", maskmill.steps.PAUSES)  # the plugin sets them
+            patch.setattr(
+                "maskmill.chain.plugin_call.PAUSES", maskmill.chain.plugin_call.PAUSES
+            )  # the plugin sets them
             return Pipeline.load(self.project.file, **overrides).run(quiet=True)
 
     def files(self):
@@ -137,7 +139,7 @@ class Mill:
         return [child for child in self.workers(process) if "resource_tracker" not in command(child)]
 
     def lane(self, process):
-        return [child for child in self.workers(process) if "maskmill.run.lane_process" in command(child)]
+        return [child for child in self.workers(process) if "maskmill.run.prompt_lane_process" in command(child)]
 
     def kill_at(self, done, *arguments):
         """Start, and SIGKILL the driver once so many images have their result."""

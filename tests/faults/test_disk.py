@@ -9,7 +9,7 @@ import time
 import pytest
 
 from maskmill import Pipeline, testing
-from maskmill.results import result_path
+from maskmill.output.store import result_path
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(os.name != "posix", reason="needs mount and POSIX signals")]
 ENGINES = ["inline", "joblib"]

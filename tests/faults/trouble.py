@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-import maskmill.steps
+import maskmill.chain.plugin_call
 from maskmill import NO_EFFECT, Box, Prompt, PromptSource, StopRun, Transient, Writer, hookimpl, save
 from maskmill.testing import FillPrompt
 
-maskmill.steps.PAUSES = (0.05, 0.05)
+maskmill.chain.plugin_call.PAUSES = (0.05, 0.05)
 
 
 class OwnError(Exception):

@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
     def _load_plugins(self, name: str | None = None) -> None:
         """Add the commands of plugins; of the built-ins, of the one that has this command, or of all."""
         if not self._loaded:
-            from ..plugins import Registry
+            from ..plugins.registry import Registry
 
             registry = Registry.load()
             if name is None:

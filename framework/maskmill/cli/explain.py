@@ -20,8 +20,8 @@ def command(output: Path, key: str, as_json: bool, images: Path | None) -> int:
 
     KEY is the image's path below the dataset, as `status` and `failures.jsonl` show it.
     """
-    from ..explaining import explain, lines
-    from ..runs import Run
+    from ..output.run import Run
+    from ..stored.explain import explain, lines
 
     with Run(output) as run:
         about = explain(run, key, images)

@@ -34,9 +34,9 @@ def command(
 
     Exit code: 0 all is well, 1 images could not be exported, 2 nothing could be done.
     """
-    from ..discovery import find_drop_ins
-    from ..exporting import Request, export
-    from ..runs import Run
+    from ..output.run import Run
+    from ..plugins.find import find_drop_ins
+    from ..stored.export import Request, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one on each core")

@@ -10,7 +10,7 @@ import click
 from .options import FILE
 
 if TYPE_CHECKING:
-    from ..merging import Prefer
+    from ..stored.merge import Prefer
 
 
 @click.command("merge")
@@ -27,7 +27,7 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     It has the results, not the files of writers: `maskmill export` makes those. `status`, `explain`
     and `evaluate` read it as they do any run. Exit code 1 if images of it have failed.
     """
-    from ..merging import merge
+    from ..stored.merge import merge
 
     merged = merge(outputs, target, prefer)
     total = sum(merged.counts.values())

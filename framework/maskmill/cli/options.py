@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ..pipeline import Pipeline
+    from ..api import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,7 +73,7 @@ def load(
     Raises:
         UsageError: it is wrong.
     """
-    from ..pipeline import Pipeline
+    from ..api import Pipeline
 
     if jobs is not None:
         sets = (*sets, f"run.jobs={jobs}")
@@ -98,9 +98,9 @@ def settings(sets: Sequence[str]) -> dict[str, Any]:
     Raises:
         PipelineError: one is not of the form OPTION=VALUE, or its value is no YAML.
     """
-    from ..document import Document
+    from ..config.document import Document
+    from ..config.overrides import override
     from ..errors import PipelineError
-    from ..overrides import override
 
     document = Document("--set")
     document.tree = {}

@@ -12,7 +12,7 @@ from .plugins_check import check
 from .plugins_new import new
 
 if TYPE_CHECKING:
-    from ..plugins import Entry
+    from ..plugins.registry import Entry
 
 
 @click.group("plugins")
@@ -29,7 +29,7 @@ command.add_command(check)
 @BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, where it comes from, and what it does."""
-    from ..stage import installed
+    from ..plugins.stage import installed
 
     for entry in _entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
@@ -45,7 +45,7 @@ def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
 def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
     """Tell all about the plugin NAME: what it does, its options, what it needs."""
     from ..errors import PluginError, Problem
-    from ..plugins import suggestion
+    from ..plugins.registry import suggestion
 
     entries = _entries(plugins, file)
     chosen = [entry for entry in entries if entry.name == name]
@@ -56,8 +56,8 @@ def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
 
 
 def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[Entry]:
-    from ..discovery import find_drop_ins
-    from ..plugins import ROLES, Registry
+    from ..plugins.find import find_drop_ins
+    from ..plugins.registry import ROLES, Registry
 
     roles = list(ROLES)
     entries = Registry.load(find_drop_ins(file, plugins)).entries.values()
@@ -67,8 +67,8 @@ def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[Entry]:
 def _described(entry: Entry) -> str:
     import inspect
 
-    from ..optiontable import Option, option_table
-    from ..stage import installed
+    from ..plugins.options import Option, option_table
+    from ..plugins.stage import installed
 
     cls = entry.cls
     needs = [f"{package}{'' if installed(package) else ' (not installed)'}" for package in cls.requires]

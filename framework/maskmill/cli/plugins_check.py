@@ -16,7 +16,7 @@ from .options import FILE, settings
 @click.option("--inline", is_flag=True, help="Run it in this process only, not through joblib as well.")
 def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     """Try the plugins of a drop-in FILE on generated images, and run them for real beside fakes."""
-    from ..trial import try_out
+    from ..testing.check import try_out
 
     problems = 0
     for verdict in try_out(file, settings(sets), ("inline",) if inline else ("inline", "joblib")):

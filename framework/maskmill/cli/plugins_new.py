@@ -19,7 +19,7 @@ LONGEST = 30
 @click.option("--folder", type=FILE, default=Path("plugins"), show_default=True, help="Where to write it.")
 def new(role: str, name: str, folder: Path) -> int:
     """Write a working drop-in plugin NAME and its test into a folder; nothing is overwritten."""
-    from ..templates import plugin_text, test_text, yaml_line
+    from ..testing.templates import plugin_text, test_text, yaml_line
     from .writing import write_text
 
     _check_name(role, name, folder)
@@ -57,9 +57,9 @@ def _check_name(role: str, name: str, folder: Path) -> None:
     Raises:
         click.UsageError: with the reason.
     """
-    from ..discovery import find_drop_ins
     from ..errors import PluginError
-    from ..plugins import Registry
+    from ..plugins.find import find_drop_ins
+    from ..plugins.registry import Registry
 
     if reason := _unfit(role, name):
         raise click.UsageError(reason)
@@ -79,7 +79,7 @@ def _unfit(role: str, name: str) -> str:
     import re
 
     from ..files import safe_part
-    from ..templates import class_name, plugin_text
+    from ..testing.templates import class_name, plugin_text
 
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or safe_part(name) != name:
         return f"{name!r} cannot be a plugin's name: letters, digits and _ only, a letter first"

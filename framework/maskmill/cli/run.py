@@ -36,8 +36,8 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
+    from ..output.records import summary
     from ..run.plan import RunRequest
-    from ..run.report import summary
 
     if probe and not dry_run:
         raise click.UsageError("--probe goes with --dry-run")

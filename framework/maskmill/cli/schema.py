@@ -17,9 +17,9 @@ from .options import BESIDE, FILE, PLUGINS
 @BESIDE
 def command(output: Path | None, plugins: tuple[Path, ...], file: Path | None) -> int:
     """Print the JSON Schema of pipeline files, with the options of every plugin found."""
-    from ..discovery import find_drop_ins
-    from ..pipelineschema import pipeline_schema
-    from ..plugins import Registry
+    from ..config.json_schema import pipeline_schema
+    from ..plugins.find import find_drop_ins
+    from ..plugins.registry import Registry
     from .writing import write_text
 
     schema = pipeline_schema(Registry.load(find_drop_ins(file, plugins)))

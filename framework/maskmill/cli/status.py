@@ -17,7 +17,7 @@ EXAMPLES = 3
 @click.argument("output", type=FILE)
 def command(output: Path) -> int:
     """Say how the run in the folder OUTPUT stands: done, failed and why, and how to go on."""
-    from ..runs import Run
+    from ..output.run import Run
 
     with Run(output) as run:
         counts, about, running = run.counts(), run.about, run.is_running()

@@ -1,1 +1,1 @@
-"""A run: the driver, its engine contract, the ledger, and what is written about a run."""
+"""A run: every image of the dataset brought to its status, in parallel and resumable."""

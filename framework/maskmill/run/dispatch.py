@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from .engine import Engine, Lost, NotOpened
+from ..plugins.engine import Engine, Lost, NotOpened
 
 MAX_TRIES = 3
 #: So many other images come before one that lost its process is tried again: what killed it

@@ -14,26 +14,27 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
 
+from ..config.config import Config
 from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
-from ..results import Artifact, RunReport
-from ..spec import Config
-from ..stage import digest
-from . import report as reports
-from .accounts import NAME as ACCOUNTS
-from .accounts import Surveys, account
+from ..output import environment
+from ..output import records as reports
+from ..output.folder import claim, remove_leftovers, sweep
+from ..output.ledger import NAME, Ledger, Row
+from ..plugins.engine import Engine
+from ..plugins.stage import digest
+from ..results import Artifact, RunInfo, RunReport
 from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
-from .engine import Engine
-from .finishing import finish
+from .dry_run import first_images, resources_for
+from .finish import finish
 from .forecast import ask_first
-from .lane import Lane
-from .ledger import NAME, Ledger, Row
-from .output import check_same_backend, claim, remove_leftovers, sweep
-from .plan import Plan, RunRequest, listing
+from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
-from .record import Recorder, RunInfo
-from .rehearsal import first_images, resources_for
+from .prompt_lane import Lane
+from .prompts_csv import NAME as ACCOUNTS
+from .prompts_csv import Surveys, account
+from .record import Recorder
 
 __all__ = ["RunInfo", "RunRequest", "run"]
 
@@ -272,6 +273,6 @@ class _Run:
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
             "prompts": self.surveys.about(),
-            "versions": reports.versions(),
-            "machine": reports.machine(self.resources.threads),
+            "versions": environment.versions(),
+            "machine": environment.machine(self.resources.threads),
         }

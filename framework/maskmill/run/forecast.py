@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from ..config.config import Config, Use
 from ..errors import PipelineError
 from ..images import ImageRef
-from ..spec import Config, Use
-from ..stage import Stage
-from ..stages import PromptSource
-from .ledger import NAME, Ledger
+from ..output.ledger import NAME, Ledger
+from ..plugins.roles import PromptSource
+from ..plugins.stage import Stage
 from .plan import Plan, RunRequest
 
 

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..datasets import Dataset
-from ..errors import ImageReadError
+from ..chain.fingerprint import Fingerprints
+from ..config.config import Config
+from ..dataset.dataset import Dataset
+from ..errors import ImageReadError, OutputError
 from ..images import ImageRef
-from ..spec import Config
-from .fingerprint import Fingerprints
-from .ledger import Ledger, Row
+from ..output.ledger import Ledger, Row
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -114,3 +114,32 @@ def stat(ref: ImageRef) -> tuple[int, int]:
     except (OSError, ImageReadError):
         return -1, -1
     return size, min(mtime, LATEST)
+
+
+def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:
+    """Refuse to mix masks of two models in one output.
+
+    Args:
+        ledger: of the output folder.
+        masks: the fingerprint of this run's backend and model.
+        config: to say where the backend stands in the file.
+
+    Raises:
+        OutputError: masks of another backend, model or backend option are there, or those of several runs.
+    """
+    if ledger.meta("merged"):
+        text = f"'{config.output}' was merged from several runs, none of which can go on there"
+        hint = "give another output (-o); `maskmill export` makes files of what was merged, without running anything"
+        raise OutputError(config.problem(("output",), text, hint=hint))
+    before = ledger.meta("masks")
+    counts = ledger.counts()
+    if before not in (None, masks) and counts["done"] + counts["empty"]:
+        raise OutputError(
+            config.problem(
+                ("backend",),
+                f"'{config.output}' holds masks of {counts['done'] + counts['empty']} images made with another"
+                " backend, model or backend option",
+                hint="give another output (-o), or --fresh to keep the old run aside and start over",
+            )
+        )
+    ledger.set_meta("masks", masks)

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..chain import replace_result
+from ..chain.plugin_call import without_addresses
+from ..config.config import Config
 from ..errors import PluginError
 from ..images import ImageRef
-from ..results import Failure, ImageResult, Status, load_result
-from ..spec import Config
-from ..steps import without_addresses
+from ..output.ledger import Ledger, Row
+from ..output.store import load_result, replace_result
+from ..plugins.engine import MAX_OPENINGS, Lost, NotOpened
+from ..results import Failure, ImageResult, RunInfo, Status
 from .dispatch import MAX_TRIES, Fewer, Item, Stop, lost_reason, with_hint
-from .engine import MAX_OPENINGS, Lost, NotOpened
-from .ledger import Ledger, Row
 from .plan import RunRequest, stat
 from .progress import Progress
 
 #: `max_failures` in percent is judged from this many finished images on.
 ENOUGH_TO_JUDGE = 100
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What observers (hooks `run_started`, `image_finished`, `run_finished`) see of a run.
-
-    Attributes:
-        name: the pipeline's name.
-        output: the output folder.
-        options: the resolved pipeline, secrets masked.
-        jobs: number of workers.
-        threads: threads per worker.
-    """
-
-    name: str
-    output: Path
-    options: dict[str, Any] = field(repr=False)
-    jobs: int = 1
-    threads: int = 1
 
 
 class Recorder:

@@ -21,13 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..asking import Asked
-from ..chain import Chain
+from ..chain.ask_sources import Asked
+from ..chain.chain import Chain
+from ..chain.fingerprint import Fingerprint
+from ..chain.plugin_call import Trace, failure_of
 from ..errors import PluginError, StopRun
 from ..images import ImageRef
-from ..steps import Trace, failure_of
-from .fingerprint import Fingerprint
-from .ledger import NAME as LEDGER
+from ..output.ledger import NAME as LEDGER
 from .plan import stat
 
 #: Signals that are for the driver to answer, not for its workers.
@@ -100,7 +100,7 @@ def open_chain(worker: dict[str, Any]) -> str | None:
     """
     if "chain" in _open:
         return None
-    from ..config import stages_from
+    from ..config.config import stages_from
 
     try:
         stages = stages_from(worker["stages"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from maskmill import hookimpl
-from maskmill.run.engine import Engine, Lost, NotOpened
+from maskmill.plugins.engine import Engine, Lost, NotOpened
 
 
 class Inline(Engine):

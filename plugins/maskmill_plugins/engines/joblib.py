@@ -20,8 +20,8 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from maskmill import hookimpl
+from maskmill.plugins.engine import MAX_OPENINGS, Engine, Lost, NotOpened
 from maskmill.run import worker as in_worker
-from maskmill.run.engine import MAX_OPENINGS, Engine, Lost, NotOpened
 
 #: Seconds that plugins get to close at the end.
 GRACE = 60.0

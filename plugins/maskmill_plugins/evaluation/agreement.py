@@ -13,8 +13,8 @@ import numpy as np
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.masks import iou
-from maskmill.originals import Originals
-from maskmill.run.ledger import Row
+from maskmill.output.ledger import Row
+from maskmill.stored.originals import Originals
 
 from .evaluate import Names
 from .pairing import by_key, greedy

@@ -119,7 +119,7 @@ def _opened(folders: Sequence[Path]) -> Iterator[list[Run]]:
 
 
 def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
-    from maskmill.originals import Originals
+    from maskmill.stored.originals import Originals
 
     from .agreement import picture
     from .pages import Folder, Picture, page

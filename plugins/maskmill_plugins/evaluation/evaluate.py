@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from maskmill import ImageResult, Mask, OutputError, Run
-from maskmill.originals import Originals
+from maskmill.stored.originals import Originals
 from maskmill_plugins._shared.matching import Few, Matcher
 
 from .panels import Panel, Worst, side_by_side

@@ -36,8 +36,8 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     Exit code: 0 evaluated, 1 images could not be evaluated, 2 nothing could be.
     """
     from maskmill import OutputError, Run
-    from maskmill.originals import Originals
-    from maskmill.run.output import EVALUATION
+    from maskmill.output.folder import EVALUATION
+    from maskmill.stored.originals import Originals
 
     from . import evaluate as core
     from .pages import Folder, Picture, page

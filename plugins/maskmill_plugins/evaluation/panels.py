@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
-from maskmill.originals import Originals, same_image
+from maskmill.stored.originals import Originals, same_image
 from maskmill_plugins._shared import colors, pictures
 from maskmill_plugins._shared.drawing import Canvas
 from maskmill_plugins._shared.tags import Tags

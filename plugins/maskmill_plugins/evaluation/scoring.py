@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from maskmill import Mask, Prompt
-from maskmill.explaining import kind_of
+from maskmill.stored.explain import kind_of
 
 from .boundary import boundary_f
 from .pairing import How, by_key, greedy

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskmill import Mask, PipelineError, Problem, Prompt
-from maskmill.runs import nearest
+from maskmill.output.run import nearest
 
 #: COCO's limits of small and medium objects, in pixels (https://cocodataset.org/#detection-eval).
 SMALL, MEDIUM = 32**2, 96**2

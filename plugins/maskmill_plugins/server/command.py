@@ -169,7 +169,7 @@ def chosen_settings(**chosen: Any) -> Settings:
     Raises:
         UsageError: some do not go together, or cannot be had.
     """
-    from maskmill.decoder import MAX_PIXELS
+    from maskmill.decoding import MAX_PIXELS
 
     from .security import checked_token, is_loopback, networks
     from .settings import MB, Settings
@@ -209,7 +209,7 @@ def chosen_backend(
     sets = (*([f"model={model}"] if model else []), *sets)
     if file is None:
         return _named(backend or "sam", sets, plugins)
-    from maskmill.config import load_config
+    from maskmill.config.load import load_config
 
     config = load_config(file, sets=[f"backend.{each}" for each in sets], plugins=plugins, complete=False)
     stage = config.backend.stage
@@ -220,11 +220,11 @@ def chosen_backend(
 def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str, Backend]:
     from pydantic import ValidationError
 
-    from maskmill.discovery import find_drop_ins
-    from maskmill.messages import findings
-    from maskmill.overrides import override
-    from maskmill.plugins import Registry
-    from maskmill.yamlfile import parse_yaml
+    from maskmill.config.option_errors import findings
+    from maskmill.config.overrides import override
+    from maskmill.config.yaml_reader import parse_yaml
+    from maskmill.plugins.find import find_drop_ins
+    from maskmill.plugins.registry import Registry
 
     registry = Registry.load(find_drop_ins(None, plugins))
     cls = registry.get("backend", name).cls

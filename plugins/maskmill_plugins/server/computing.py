@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from maskmill import Backend, Box, Image, ImageError, Mask, Prompt, StopRun
-from maskmill.steps import StepError, Trace, several
+from maskmill.chain.plugin_call import StepError, Trace, several
 from maskmill_plugins._shared.wire import Multimask
 
 from .costs import Costs, Part

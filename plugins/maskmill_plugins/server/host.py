@@ -11,7 +11,7 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect, Request
 
 from maskmill import Backend, Prompt, PromptError
-from maskmill.stage import worker_threads
+from maskmill.plugins.stage import worker_threads
 from maskmill_plugins._shared.wire import Limits, ModelInfo, Multimask
 
 from .computing import Computing

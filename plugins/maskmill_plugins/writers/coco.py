@@ -12,7 +12,7 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
 from maskmill.files import growing, sha256_of
-from maskmill.stage import digest
+from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.like import Like
 from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
 from maskmill_plugins._shared.fidelity import polygon_iou, summary

@@ -22,7 +22,7 @@ from maskmill import (
     StopRun,
     hookimpl,
 )
-from maskmill.stage import Network, digest
+from maskmill.plugins.stage import Network, digest
 from maskmill_plugins._shared.reach import reach
 from maskmill_plugins._shared.wire import TOKEN_VARIABLE, MasksRequest, ModelInfo, Multimask, PromptModel
 

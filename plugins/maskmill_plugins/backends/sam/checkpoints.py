@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskmill.files import sha256_of, write_atomic
-from maskmill.stage import digest
+from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.caches import cache_folder
 
 DOWNLOADS = "https://dl.fbaipublicfiles.com/segment_anything/"

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt, hookimpl
-from maskmill.stage import Network, worker_threads
+from maskmill.plugins.stage import Network, worker_threads
 
 from .cache import EmbeddingCache, embeddings_folder, entry_name
 from .checkpoints import MODELS, file_sha256, find_checkpoint, obtain, weights_folder

@@ -15,7 +15,7 @@ import click
 from pydantic import Field, PrivateAttr, SecretStr
 
 from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt, PromptSource, hookimpl
-from maskmill.stage import Network, digest, run_folder
+from maskmill.plugins.stage import Network, digest, run_folder
 from maskmill_plugins._shared.reach import reach
 
 from .answers import Answers, answers_folder

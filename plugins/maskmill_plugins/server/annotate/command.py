@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from maskmill import Backend, DatasetError, PipelineError, Problem, UsageError
-from maskmill.datasets import Dataset
+from maskmill.dataset.dataset import Dataset
 from maskmill_plugins._shared.wire import TOKEN_VARIABLE
 
 from ..command import FILE, SWITCH, address, chosen_backend, chosen_settings, need_packages, ready_backend, serve
@@ -96,7 +96,7 @@ def found(target: Path, prompts: Path | None, plugins: Sequence[Path]) -> Work:
             )
         folder = target.absolute()
         return Work(folder.name, Dataset((str(folder),), Path.cwd()), prompts or folder / PROMPTS)
-    from maskmill.config import load_config
+    from maskmill.config.load import load_config
 
     config = load_config(target, plugins=plugins, complete=False)
     return Work(config.name, Dataset(config.dataset, config.dataset_base), prompts or _of_source(config))

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from maskmill import Image, ImageRef, ImageResult, Mask, Prompt, Writer
 from maskmill.files import safe_part
-from maskmill.plugins import Registry
+from maskmill.plugins.registry import Registry
 
 from ..problems import ApiError
 from .pages import GUARDED

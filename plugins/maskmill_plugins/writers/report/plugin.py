@@ -11,8 +11,8 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, OutputError, Run, Writer, hookimpl, save
 from maskmill.files import growing
+from maskmill.plugins.stage import run_folder
 from maskmill.results import STATUSES, Status
-from maskmill.stage import run_folder
 from maskmill_plugins._shared.opencv import load_cv2
 from maskmill_plugins._shared.stems import made
 

@@ -1,0 +1,62 @@
+"""Masks through the filters, and back: what each filter did stays with the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from ..images import Image
+from ..masks import Mask
+from ..plugins.roles import Filter
+from ..results import Failure, ImageResult
+from .plugin_call import StepError, Trace, several
+
+
+def filtered(
+    filters: Sequence[tuple[str, Filter]], backend: str, image: Image, raw: Sequence[Mask], trace: Trace
+) -> tuple[Mask, ...]:
+    """All masks in the backend's order, the dropped ones saying by whom, the changed ones too.
+
+    Args:
+        filters: with their names, in their order.
+        backend: the name of the backend, which drops the masks that it left empty.
+        image: whose masks they are.
+        raw: the masks as the backend made them.
+        trace: of this image.
+
+    Raises:
+        StepError: a filter failed, or gave back a mask that it had not been given.
+    """
+    gone: list[Mask] = []
+    kept: list[Mask] = []
+    for mask in raw:
+        kept.append(mask) if mask.area else gone.append(replace(mask, dropped_by=backend, reason="empty mask"))
+    for name, stage in filters:
+        known = {mask.index: mask for mask in kept}
+        back = trace.step("filters", name, partial(several, Mask, stage.apply, image, kept), image.sha256)
+        if strangers := [mask for mask in back if mask.index not in known]:
+            raise StepError(
+                Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep")
+            )
+        judged = {mask.index: _noted(mask, known[mask.index], name) for mask in back}
+        for index, mask in known.items():
+            if index not in judged or judged[index].reason is not None:
+                gone.append(replace(judged.get(index, mask), dropped_by=name))
+        kept = [mask for mask in judged.values() if mask.reason is None]
+    return tuple(sorted([*kept, *gone], key=lambda mask: mask.index))
+
+
+def unfiltered(result: ImageResult) -> tuple[Mask, ...]:
+    """The masks as the backend made them, out of a stored result."""
+    changed = {mask.index: mask for mask in result.raw}
+    return tuple(replace(changed.get(m.index, m), dropped_by=None, reason=None) for m in result.masks)
+
+
+def _noted(mask: Mask, before: Mask, name: str) -> Mask:
+    """A mask as a filter gave it back, with the filter's name if it is not what it was."""
+    if replace(mask, reason=None) == before:
+        return mask
+    if mask.reason is None and not mask.area:
+        mask = mask.drop("nothing is left of it")
+    return replace(mask, changed_by=(*before.changed_by, name))

@@ -1,0 +1,89 @@
+"""Fingerprints: what a result depends on, stage by stage, so that a rerun redoes only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..images import ImageRef
+from ..plugins.roles import PromptSource
+from ..plugins.stage import Stage, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """One digest a stage; the image's own bytes (size, time, sha256) are compared beside it.
+
+    Attributes:
+        prompts: of the sources, for one image.
+        masks: of the backend and its model.
+        filters: of all filters in their order.
+        writers: of each writer.
+    """
+
+    prompts: str
+    masks: str
+    filters: str
+    writers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "/".join([self.prompts, self.masks, self.filters, "+".join(self.writers)])
+
+    def same_masks(self, other: Fingerprint) -> bool:
+        """Whether prompts and backend are the same, so that stored masks can serve."""
+        return (self.prompts, self.masks) == (other.prompts, other.masks)
+
+    @classmethod
+    def parse(cls, text: str) -> Fingerprint:
+        """The inverse of `str`.
+
+        Raises:
+            ValueError: the text is none.
+        """
+        prompts, masks, filters, writers = text.split("/")
+        return cls(prompts, masks, filters, tuple(writers.split("+")) if writers else ())
+
+
+class Fingerprints:
+    """The fingerprints of a pipeline: constant but for the prompts of each image.
+
+    Args:
+        sources: (code, source) of each prompt source; `code` is the sha256 of a drop-in's file or "".
+        combine: how the sources are combined.
+        backend: (code, backend) and `model_id` what computes.
+        filters: (code, filter) of each.
+        writers: (code, folder name, writer) of each.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, PromptSource]],
+        combine: str,
+        backend: tuple[str, Stage],
+        model_id: str,
+        filters: Sequence[tuple[str, Stage]],
+        writers: Sequence[tuple[str, str, Stage]],
+    ) -> None:
+        self._combine = combine
+        self._prompts = [_prompts_of(code, source) for code, source in sources]
+        self.masks = digest([backend[0], backend[1].digest(), model_id])
+        self._filters = digest([[code, stage.digest()] for code, stage in filters])
+        self.writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
+        self._known: dict[tuple[str, ...], Fingerprint] = {}
+
+    def of(self, ref: ImageRef) -> Fingerprint:
+        """The fingerprint that a result of this image has to have."""
+        parts = tuple(prompts(ref) for prompts in self._prompts)
+        known = self._known.get(parts)
+        if known is None:
+            known = Fingerprint(digest([self._combine, parts]), self.masks, self._filters, self.writers)
+            if len(self._known) < 10_000:  # most images share one; a file of prompts has one each
+                self._known[parts] = known
+        return known
+
+
+def _prompts_of(code: str, source: PromptSource) -> Callable[[ImageRef], str]:
+    if type(source).fingerprint is PromptSource.fingerprint:
+        constant = code + source.digest()
+        return lambda ref: constant
+    return lambda ref: code + source.fingerprint(ref)

@@ -1,0 +1,1 @@
+"""The pipeline file: from YAML to validated options, with every mistake named by file, line and column."""

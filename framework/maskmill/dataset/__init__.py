@@ -1,0 +1,1 @@
+"""Which images: folders, patterns, lists and packages as image references."""

@@ -1,0 +1,271 @@
+"""Datasets: which images to segment, listed lazily.
+
+A dataset is one entry or several: a folder, a pattern such as `photos/**/*.jpg`, an image, a
+list of images (.txt, .csv, .jsonl), or any of the first three inside an installed package,
+`package:PACKAGE/PATH`. Each image has a key, its path relative to the folder (for a pattern: to
+the part before the first wildcard); images of a package have the key `PACKAGE/PATH`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import DatasetError, ImageReadError, Problem
+from ..images import PACKAGE, SUFFIXES, ImageRef, package_path
+from .lists import READERS, Row, read_manifest
+from .walk import ALL, Pattern, Walk
+
+#: Rows of a list that `check` looks at; a mistake further down stops the run when it gets there.
+CHECKED_ROWS = 100_000
+#: Images of a list that `check` looks for, and mistakes that it tells one by one.
+SAMPLE = 20
+
+_WILDCARD = re.compile(r"[*?[]")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of a dataset, found on this machine.
+
+    Attributes:
+        number: its place in the dataset, from 1.
+        text: as the user wrote it.
+        path: a folder, an image, or a list.
+        uri: what the uris of its images begin with.
+        prefix: what their keys begin with.
+        pattern: which files of a folder.
+    """
+
+    number: int
+    text: str
+    path: Path
+    uri: str
+    prefix: str
+    pattern: tuple[str, ...] | None
+
+    @property
+    def is_list(self) -> bool:
+        return self.pattern is None and self.path.suffix.lower() in READERS
+
+    def place(self, line: int) -> str:
+        """Where an image of it is listed, for the user."""
+        return f"{self.path}:{line}" if line else f"entry {self.number} of the dataset ({self.text})"
+
+
+@dataclass
+class Dataset:
+    """The images of a dataset; iterating lists them again each time, in the same order.
+
+    Attributes:
+        spec: the entries, as the user wrote them.
+        base: the folder that relative entries are relative to.
+        warnings: what the last listing had to leave out; filled while it goes on.
+    """
+
+    spec: tuple[str, ...]
+    base: Path
+    warnings: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        """List the images.
+
+        Raises:
+            DatasetError: an entry is missing, a row of a list is wrong, or two images have one key.
+        """
+        self.warnings.clear()
+        entries = self._entries()
+        # A folder alone cannot name a key twice, and may be too large to remember them.
+        seen: set[int] | None = set() if len(entries) > 1 or any(entry.is_list for entry in entries) else None
+        for entry, ref, line in self._listed(entries):
+            if seen is not None:
+                mark = hash(ref.key)
+                if mark in seen:
+                    self._refuse_twin(entry, ref, line)
+                seen.add(mark)
+            yield ref
+
+    def check(self) -> list[Problem]:
+        """What is wrong that can be found quickly: missing entries, no image, broken lists."""
+        problems: list[Problem] = []
+        if not self.spec:
+            problems.append(Problem("the dataset is empty", hint="name a folder of images"))
+        for number, text in enumerate(self.spec, 1):
+            try:
+                entry = self._entry(number, text)
+                problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
+            except DatasetError as error:
+                problems += error.problems
+        return problems
+
+    def _entries(self) -> list[_Entry]:
+        return [self._entry(number, text) for number, text in enumerate(self.spec, 1)]
+
+    def _entry(self, number: int, text: str) -> _Entry:
+        """Find an entry on this machine.
+
+        Raises:
+            DatasetError: it does not exist, or is neither folder, image nor list.
+        """
+        place, pattern = text, None
+        if _WILDCARD.search(text) and not _exists(self._locate(text)):
+            place, pattern = _split_pattern(text)
+        path = self._locate(place)
+        package = place.removeprefix(PACKAGE).strip("/") if place.startswith(PACKAGE) else None
+        if not _exists(path):
+            what = f" (the folder of the pattern {text!r})" if pattern else ""
+            raise DatasetError(Problem(f"the dataset '{path}'{what} does not exist"))
+        if path.is_dir():
+            prefix = "" if package is None else f"{package}/"
+            return _Entry(number, text, path, PACKAGE if package else str(path / "_")[:-1], prefix, pattern or ALL)
+        if pattern or path.suffix.lower() not in SUFFIXES | READERS.keys() or not path.is_file():
+            kinds = "an image nor a list (.txt, .csv, .jsonl)"
+            raise DatasetError(Problem(f"the dataset '{path}' is neither a folder nor {kinds}"))
+        return _Entry(number, text, path, place if package else str(path), package or path.name, None)
+
+    def _locate(self, text: str) -> Path:
+        if text.startswith(PACKAGE):
+            try:
+                return package_path(text)
+            except ImageReadError as error:
+                raise DatasetError(str(error)) from None
+        path = Path(self.base, Path(text).expanduser())
+        return path.resolve() if ".." in path.parts else path.absolute()
+
+    def _listed(self, entries: list[_Entry]) -> Iterator[tuple[_Entry, ImageRef, int]]:
+        """(entry, image, line in a list or 0) of every image."""
+        for entry in entries:
+            for item in self._rows(entry) if entry.is_list else self._images(entry):
+                if isinstance(item, Problem):
+                    raise DatasetError(item)
+                yield entry, *item
+
+    def _images(self, entry: _Entry) -> Iterator[tuple[ImageRef, int]]:
+        if entry.pattern is None:
+            yield ImageRef(entry.uri, entry.prefix), 0
+            return
+        for rel in Walk(entry.path, Pattern(entry.pattern), self.warnings):
+            key = entry.prefix + rel
+            yield ImageRef(entry.uri + (key if entry.prefix else rel), key), 0
+
+    def _rows(self, entry: _Entry) -> Iterator[tuple[ImageRef, int] | Problem]:
+        folder = str(entry.path.parent)
+        for row in read_manifest(entry.path):
+            if isinstance(row, Problem):
+                yield row
+                continue
+            try:
+                yield _ref(folder, row), row.line
+            except ValueError as error:
+                yield Problem(str(error), str(entry.path), row.line)
+
+    def _refuse_twin(self, entry: _Entry, ref: ImageRef, line: int) -> None:
+        """List again up to the first image with this key; there is none if only hashes are equal."""
+        for other, twin, place in Dataset(self.spec, self.base)._listed(self._entries()):
+            if twin.key != ref.key:
+                continue
+            if (other.number, twin.uri, place) != (entry.number, ref.uri, line):
+                raise DatasetError(_twins(ref.key, other.place(place), entry.place(line)))
+            return
+
+    def _check_images(self, entry: _Entry) -> list[Problem]:
+        if next(self._images(entry), None) is not None:
+            return []
+        hint = f"images end in {' '.join(sorted(SUFFIXES))}"
+        if entry.pattern != ALL:
+            hint += "; a pattern names files, `folder/**/*.jpg` those of all folders below"
+        return [Problem(f"there is no image in {entry.text!r}", hint=hint)]
+
+    def _check_list(self, entry: _Entry) -> list[Problem]:
+        problems: list[Problem] = []
+        lines: dict[str, int] = {}
+        sample: list[ImageRef] = []
+        for item in itertools.islice(self._rows(entry), CHECKED_ROWS):
+            if isinstance(item, Problem):
+                problems.append(item)
+                continue
+            ref, line = item
+            first = lines.setdefault(ref.key, line)
+            if first != line:
+                problems.append(_twins(ref.key, entry.place(first), entry.place(line)))
+            if len(sample) < SAMPLE:
+                sample.append(ref)
+        if not lines and not problems:
+            problems.append(Problem("the list names no image", str(entry.path)))
+        if sample and not any(_is_there(ref) for ref in sample):
+            text = f"none of the first {len(sample)} images exists, beginning with {sample[0].uri}"
+            problems.append(Problem(text, str(entry.path), hint="paths are relative to the folder of the list"))
+        if len(problems) > SAMPLE:
+            more = Problem(f"and {len(problems) - SAMPLE} more", str(entry.path))
+            problems = [*problems[:SAMPLE], more]
+        return problems
+
+
+def _ref(folder: str, row: Row) -> ImageRef:
+    """The image that a row of a list means; ValueError says what is wrong with it."""
+    image = row.image
+    if image.startswith(PACKAGE):
+        return ImageRef(image, _valid(row.key or posixpath.normpath(image.removeprefix(PACKAGE))))
+    if _URL.match(image):
+        raise ValueError(f"{image}: images are not downloaded; list files")
+    full = os.path.normpath(os.path.join(folder, os.path.expanduser(image)))  # noqa: PTH111, PTH118 - see _key
+    return ImageRef(full, _valid(row.key or _key(folder, image, full)))
+
+
+def _key(folder: str, image: str, full: str) -> str:
+    """The path below the list's folder, or as written without its drive.
+
+    On strings, because a list may have a million rows and pathlib is ten times slower.
+    """
+    above = os.path.join(folder, "")  # noqa: PTH118
+    if os.path.normcase(full).startswith(os.path.normcase(above)):
+        return full[len(above) :].replace(os.sep, "/")
+    written = os.path.splitdrive(os.path.normpath(image))[1].replace(os.sep, "/").lstrip("/")
+    if written.startswith("../") or written == "..":
+        raise ValueError(f"{image} lies outside the list's folder: give it a `key` (in CSV or JSONL)")
+    return written
+
+
+def _valid(key: str) -> str:
+    """The key, if it is a plain relative path.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"{key!r} cannot be a key: expected a relative path such as folder/name.jpg, without '..'")
+    if "\0" in key or (not key.isascii() and key != key.encode("utf-8", "replace").decode()):
+        raise ValueError(f"{key!r} cannot be a key: it holds characters that no file name can have")
+    return key
+
+
+def _split_pattern(text: str) -> tuple[str, tuple[str, ...]]:
+    """The folder before the first wildcard, and the levels from there on."""
+    parts = text.replace(os.sep, "/").split("/")
+    first = next(index for index, part in enumerate(parts) if _WILDCARD.search(part))
+    folder = "/".join(parts[:first])
+    if first and not folder:
+        folder = "/"
+    return folder or ".", tuple(part for part in parts[first:] if part)
+
+
+def _twins(key: str, first: str, second: str) -> Problem:
+    hint = "give one of them another `key` (in a CSV or JSONL list), or name the folder above both"
+    return Problem(f"two images have the key {key!r}: {first} and {second}", hint=hint)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - False where Path.exists raises: forbidden, too long
+
+
+def _is_there(ref: ImageRef) -> bool:
+    try:
+        return _exists(ref.path)
+    except ImageReadError:
+        return False

@@ -1,0 +1,48 @@
+"""The machine and the package versions that results can depend on, as `run.json` records them."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("maskmill", "numpy", "opencv-python", "pillow", "pycocotools", "segment-anything", "torch", "torchvision")
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What results can depend on beside the inputs, and what a reader of figures wants to know."""
+    import psutil
+
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
+        "python": platform.python_version(),
+        "threads_per_worker": threads,
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of the installed packages that results can depend on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,247 @@
+"""The record of finished images: one SQLite file in the output folder, one writer, the driver.
+
+A row is small (status, fingerprint, the file's size and time); what was found in an image
+stands in `results/<key>.json`, written before its row. Rows are committed in batches: what a
+kill loses is done again, with the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from ..errors import OutputError, Problem
+from ..results import STATUSES, Failure, ImageResult, Status
+from .store import load_result
+
+NAME = "ledger.sqlite"
+SCHEMA = 1
+BATCH = 64
+PAGE = 512
+SECONDS_BETWEEN_COMMITS = 1.0
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS images (
+  key TEXT PRIMARY KEY,
+  status TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  mtime INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  seconds REAL NOT NULL,
+  listing INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY, lost INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Row(NamedTuple):
+    """What the ledger knows of one image.
+
+    Attributes:
+        key: the image's key.
+        status: done, empty, failed or quarantined.
+        fingerprint: text of the `Fingerprint` that its result was made with.
+        bytes: size of the image file when it was read.
+        mtime: its modification time in nanoseconds.
+        attempts: how often it was tried.
+        seconds: what the last try took.
+        listing: number of the last listing of the dataset that it was seen in.
+    """
+
+    key: str
+    status: Status
+    fingerprint: str
+    bytes: int
+    mtime: int
+    attempts: int
+    seconds: float
+    listing: int
+
+
+class Ledger:
+    """The ledger of one output folder; a context manager.
+
+    Attributes:
+        listing: number of the listing of the dataset that is under way or was the last.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._pending = 0
+        self._committed_at = time.monotonic()
+        self.listing = int(self.meta("listing", 0))
+
+    @classmethod
+    def create(cls, folder: Path) -> Ledger:
+        """Open the ledger for writing, making it if there is none.
+
+        Raises:
+            OutputError: the file is not a ledger, or of a newer maskmill.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls._open(folder, _TABLES)
+
+    @classmethod
+    def open_existing(cls, folder: Path) -> Ledger:
+        """Open the ledger of an existing run, for reading.
+
+        Raises:
+            OutputError: the folder holds no run.
+        """
+        if not (folder / NAME).is_file():
+            raise OutputError(Problem(f"'{folder}' is not the output folder of a run (it has no {NAME})"))
+        return cls._open(folder)
+
+    @classmethod
+    def _open(cls, folder: Path, script: str = "") -> Ledger:
+        # No write-ahead log: it does not work on network drives, and commits are batched anyway.
+        connection = sqlite3.connect(folder / NAME, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode=DELETE")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.executescript(script)
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if script and version == 0:
+                connection.execute(f"PRAGMA user_version={SCHEMA}")
+            elif version != SCHEMA:
+                raise OutputError(f"{folder / NAME} has format {version}, this maskmill reads format {SCHEMA}")
+            if (damage := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(damage.replace("\n", " "))
+            return cls(folder, connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            raise OutputError(f"{folder / NAME} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            hint = "delete that file and run again: the results are looked at again, and kept where they are right"
+            raise OutputError(Problem(f"{folder / NAME} cannot be used: {error}", hint=hint)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit and close; idempotent. What cannot be written any more is lost, and done again by a rerun."""
+        with contextlib.suppress(sqlite3.Error):
+            self.commit()
+        self._connection.close()
+
+    def commit(self, only_if_due: bool = False) -> None:
+        """Make what was recorded durable against a kill."""
+        try:
+            pending = self._connection.in_transaction
+        except sqlite3.ProgrammingError:
+            return  # closed
+        due = self._pending >= BATCH or time.monotonic() - self._committed_at > SECONDS_BETWEEN_COMMITS
+        if pending and (due or not only_if_due):
+            self._connection.execute("COMMIT")
+            self._pending = 0
+            self._committed_at = time.monotonic()
+
+    def _write(self, sql: str, values: Sequence[Any]) -> None:
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(sql, values)
+        self._pending += 1
+
+    def meta(self, name: str, default: Any = None) -> Any:
+        """A value kept for the whole run, JSON."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def set_meta(self, name: str, value: Any) -> None:
+        """Keep a JSON value for the whole run; durable at the next commit."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    def begin_listing(self) -> None:
+        """A run over the whole dataset begins; images it does not list any more will not count."""
+        self.listing += 1
+        self.set_meta("listing", self.listing)
+
+    def end_listing(self) -> None:
+        """The whole dataset was listed to its end."""
+        self.set_meta("complete_listing", self.listing)
+        self.commit()
+
+    def known(self, keys: Sequence[str], listed: bool = True) -> dict[str, Row]:
+        """The rows of these images, by key, for those that have one; with `listed` they count as listed."""
+        marks = ",".join("?" * len(keys))
+        found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
+        rows = {values[0]: Row._make(values) for values in found}
+        if listed and any(row.listing != self.listing for row in rows.values()):
+            self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
+        return rows
+
+    def record(self, row: Row) -> None:
+        """Record a finished image; durable at the next commit."""
+        self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
+        self._write("DELETE FROM attempts WHERE key=?", (row.key,))
+        self.commit(only_if_due=True)
+
+    def lost(self, key: str) -> int:
+        """How often this image took its process down so far."""
+        row = self._connection.execute("SELECT lost FROM attempts WHERE key=?", (key,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def set_lost(self, key: str, times: int) -> None:
+        """Record at once how often this image took its process down; survives the driver's own death."""
+        self._write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
+        self.commit()
+
+    def counts(self) -> dict[str, int]:
+        """Images by status, every status named, those gone from the dataset left out."""
+        sql = "SELECT status, COUNT(*) FROM images WHERE listing >= ? GROUP BY status"
+        found = dict(self._connection.execute(sql, (self._complete(),)))
+        return {status: int(found.get(status, 0)) for status in STATUSES}
+
+    def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[Row]:
+        """Rows of these statuses in key order, lazily; those gone from the dataset left out.
+
+        Read by the page: who takes hours over them must not keep a run from writing meanwhile.
+        """
+        wanted = tuple(statuses)
+        marks = ",".join("?" * len(wanted))
+        page = f"key > ? AND listing >= ? AND status IN ({marks}) ORDER BY key LIMIT {PAGE}"
+        sql, last = f"SELECT * FROM images WHERE {page}", ""  # noqa: S608 - marks only
+        while found := self._connection.execute(sql, (last, self._complete(), *wanted)).fetchall():
+            yield from map(Row._make, found)
+            last = found[-1][0]
+
+    def digest(self) -> str:
+        """Stands for the images that count, their status and what they were made with."""
+        marks = hashlib.sha256()
+        for row in self.rows():
+            marks.update(f"{row.key}\0{row.status}\0{row.fingerprint}\n".encode())
+        return marks.hexdigest()[:16]
+
+    def _complete(self) -> int:
+        return int(self.meta("complete_listing", 0))
+
+    def result(self, row: Row) -> ImageResult:
+        """The stored result behind a row.
+
+        Raises:
+            OutputError: a finished image's result file is gone or damaged.
+        """
+        result = load_result(self.folder, row.key)
+        if result is not None:
+            return result
+        if row.status in ("done", "empty"):
+            raise OutputError(
+                f"the stored result of {row.key} is gone or damaged; run the pipeline again with --verify"
+            )
+        return ImageResult(row.key, row.status, failure=Failure("worker", "", "Unknown", "no details are stored"))

@@ -1,0 +1,1 @@
+"""What a plugin subclasses, and how plugins are found and registered."""

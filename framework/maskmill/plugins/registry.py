@@ -1,0 +1,213 @@
+"""Finding plugins: installed packages (the built-ins are one), and drop-in files.
+
+Both are pluggy plugins: modules with functions marked `@hookimpl`. A package is found
+by an entry point in the group `maskmill`; a drop-in by its path. Loading guards
+against accidents (a duplicate name, a misspelt hook), not against attackers: a
+drop-in is code that runs with the user's rights.
+
+The built-ins are imported when they are asked for: a run that uses four of thirty does
+not wait for the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import pluggy
+
+from ..errors import PluginError, Problem
+from . import hooks as hookspecs
+from .engine import Engine
+from .find import GROUP, entry_points, load_entry_point, load_file
+from .roles import Backend, Filter, PromptSource, Writer
+from .stage import Stage
+
+BUILT_IN = "built-in"
+
+#: role -> (base class, hook that registers it)
+ROLES: Mapping[str, tuple[type[Stage], str]] = {
+    "prompt source": (PromptSource, "register_prompt_sources"),
+    "backend": (Backend, "register_backends"),
+    "filter": (Filter, "register_filters"),
+    "writer": (Writer, "register_writers"),
+    "engine": (Engine, "register_engines"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered thing.
+
+    Attributes:
+        role: a key of `ROLES`.
+        name: what users write under `use:`.
+        cls: the class.
+        origin: "built-in", "package NAME VERSION", or the path of the drop-in file.
+        code: sha256 of the drop-in file, "" for installed plugins (their `version` counts).
+    """
+
+    role: str
+    name: str
+    cls: type[Stage]
+    origin: str
+    code: str
+
+
+class Registry:
+    """The plugins that were found, by role and name.
+
+    A built-in has an entry point for each name that it registers, commands too; until one is asked for it waits.
+    """
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.drop_ins: dict[Path, str] = {}
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._waiting: dict[str, importlib.metadata.EntryPoint] = {}
+
+    @classmethod
+    def load(cls, drop_ins: Iterable[Path] = ()) -> Registry:
+        """Load the plugins of other packages, then these drop-in files.
+
+        Raises:
+            PluginError: one of them fails to load or to register.
+        """
+        registry = cls()
+        for distribution, point in entry_points():
+            if distribution == GROUP:
+                registry._waiting[point.name] = point
+            else:
+                registry._load(point, f"package {distribution}")
+        for path in drop_ins:
+            if path not in registry.drop_ins:
+                module, sha256 = load_file(path)
+                registry.drop_ins[path] = sha256
+                registry.add(module, str(path), sha256)
+        return registry
+
+    def load_all(self) -> None:
+        """Load the built-ins that are still waiting."""
+        for name in list(self._waiting):
+            self.load_waiting(name)
+
+    def load_waiting(self, name: str) -> None:
+        """Load the built-in that has something of this name, or a command, if it is still waiting."""
+        if (point := self._waiting.pop(name, None)) is not None:
+            self._load(point, BUILT_IN)
+
+    def _load(self, point: importlib.metadata.EntryPoint, origin: str) -> None:
+        plugin = load_entry_point(point, origin)
+        if not self.manager.is_registered(plugin):  # it may have several names
+            self.add(plugin, origin)
+
+    @property
+    def entries(self) -> Mapping[tuple[str, str], Entry]:
+        """Everything there is, by role and name."""
+        self.load_all()
+        return self._entries
+
+    def add(self, plugin: ModuleType | object, origin: str, code: str = "") -> None:
+        """Register one plugin and everything it offers.
+
+        Raises:
+            PluginError: an unknown hook, a wrong base class, or a name that is taken.
+        """
+        try:
+            self.manager.register(plugin, name=f"{origin}:{getattr(plugin, '__name__', id(plugin))}")
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            known = ", ".join(hook for hook in vars(hookspecs) if hook.startswith(("register_", "run_", "image_")))
+            raise PluginError(Problem(f"plugin {origin}: {_first_line(error)}", hint=f"known hooks: {known}")) from None
+        for role, (base, hook) in ROLES.items():
+            implementation = next(
+                (i for i in getattr(self.manager.hook, hook).get_hookimpls() if i.plugin is plugin), None
+            )
+            if implementation is not None:
+                _call(implementation.function, self._register(role, base, origin, code), origin, hook)
+
+    def _register(self, role: str, base: type[Stage], origin: str, code: str) -> Callable[[str, type[Stage]], None]:
+        def register(name: str, cls: type[Stage]) -> None:
+            if not (isinstance(cls, type) and issubclass(cls, base)):
+                raise PluginError(
+                    f"plugin {origin}: {role} {name!r} must be a subclass of {base.__name__}, not {cls!r}"
+                )
+            if shadowing := [option for option in cls.model_fields if hasattr(base, option)]:
+                raise PluginError(
+                    f"plugin {origin}: {role} {name!r} has an option {shadowing[0]!r}, which hides"
+                    f" {base.__name__}.{shadowing[0]}; give it another name, or, if that is the one you mean,"
+                    f" write it without a type: {shadowing[0]} = ..."
+                )
+            self.load_waiting(name)
+            if (taken := self._entries.get((role, name))) is not None:
+                raise PluginError(f"two plugins register the {role} {name!r}: {taken.origin} and {origin}")
+            self._entries[role, name] = Entry(role, name, cls, origin, code)
+
+        return register
+
+    def get(self, role: str, name: str) -> Entry:
+        """The plugin of this role and name.
+
+        Raises:
+            PluginError: there is none; says which there are and the nearest spelling.
+        """
+        self.load_waiting(name)
+        if (entry := self._entries.get((role, name))) is not None:
+            return entry
+        names = self.names(role)
+        hint = suggestion(name, names)
+        elsewhere = [other for other, taken in self.entries if taken == name]
+        if elsewhere:
+            hint = f"{name!r} is a {elsewhere[0]}; the {role}s are: {', '.join(names)}"
+        raise PluginError(Problem(f"there is no {role} {name!r}", hint=hint))
+
+    def names(self, role: str) -> list[str]:
+        """The names registered for a role, sorted."""
+        return sorted(name for kind, name in self.entries if kind == role)
+
+    def backend(self, spec: str | Mapping[str, Any]) -> Backend:
+        """A backend from its name or from what stands under `backend:`; not yet open.
+
+        Raises:
+            PluginError: no such backend.
+            pydantic.ValidationError: an option is wrong.
+        """
+        return cast(Backend, self.build("backend", spec))
+
+    def build(self, role: str, spec: str | Mapping[str, Any], base: Path | None = None) -> Stage:
+        """A stage from its name or from `{"use": name, **options}`; not yet open.
+
+        Args:
+            role: a key of `ROLES`.
+            spec: plain data, as it comes from YAML.
+            base: the folder that relative paths are relative to; None leaves them as they are.
+        """
+        options = {"use": spec} if isinstance(spec, str) else dict(spec)
+        entry = self.get(role, options.pop("use"))
+        return entry.cls.from_options(options, base)
+
+
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """What to take for a name that is none: the nearest of the known ones, or all of them."""
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
+
+
+def _call(function: Callable[..., object], register: Callable[..., None], origin: str, hook: str) -> None:
+    try:
+        function(register=register)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(f"plugin {origin}: {hook} raised {type(error).__name__}: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])

@@ -1,0 +1,242 @@
+"""Where the masks of one image come from: everything that is recorded of it, and what of it still holds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..chain.fingerprint import Fingerprint
+from ..errors import ImageReadError
+from ..files import sha256_of
+from ..masks import Mask
+from ..output.ledger import Row
+from ..output.run import Run
+from ..prompts import Prompt
+from ..results import Artifact, ImageResult
+from .originals import Originals
+
+_SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
+
+
+def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
+    """What is known of an image of a run, as JSON data.
+
+    Args:
+        run: the run.
+        key: the image.
+        images: the folder that holds the images now; None looks where the run found them.
+
+    Raises:
+        OutputError: there is no such image, or its result is gone or damaged.
+    """
+    row = run.find(key)
+    result = run.result(row)
+    part = _part(run, row, result)
+    pipeline = part.get("pipeline") or {}
+    return {
+        "key": result.key,
+        "status": result.status,
+        "reason": result.reason,
+        "failure": None if result.failure is None else asdict(result.failure),
+        "attempts": row.attempts,
+        "seconds": row.seconds,
+        "image": _image(run, result, images),
+        "run": {
+            "folder": part.get("folder"),
+            "name": part.get("name") or run.name,
+            "command": part.get("command"),
+            "machine": part.get("machine"),
+            "drop_ins": part.get("drop_ins"),
+        },
+        "made_by": {
+            "backend": result.provenance.get("backend"),
+            "options": _options(pipeline.get("backend")),
+            "model": result.provenance.get("model"),
+            "maskmill": result.provenance.get("maskmill"),
+            "versions": result.provenance.get("versions"),
+            "fingerprint": result.provenance.get("fingerprint"),
+        },
+        "sources": [_source(entry, result) for entry in pipeline.get("prompts") or ()],
+        "filters": [{"use": entry.get("use"), "options": _options(entry)} for entry in pipeline.get("filters") or ()],
+        "prompts": [_prompt(prompt) for prompt in result.prompts],
+        "masks": [_mask(mask, result) for mask in result.masks],
+        "files": [_file(run.folder, artifact) for artifact in result.artifacts],
+        "notes": dict(result.notes),
+    }
+
+
+def _part(run: Run, row: Row, result: ImageResult) -> Mapping[str, Any]:
+    """The run that it was made in; where a merged one does not say which, the first of the same backend and model."""
+    parts = run.parts()
+    for part in parts:
+        if part.get("folder") == result.provenance.get("run"):
+            return part
+    try:
+        masks = Fingerprint.parse(row.fingerprint).masks
+    except ValueError:
+        return parts[0]
+    return next((part for part in parts if (part.get("fingerprint") or {}).get("masks") == masks), parts[0])
+
+
+def _options(use: object) -> dict[str, Any] | None:
+    if not isinstance(use, Mapping):
+        return None
+    return {name: value for name, value in use.items() if name != "use"}
+
+
+def _source(entry: Mapping[str, Any], result: ImageResult) -> dict[str, Any]:
+    name = entry.get("use")
+    return {"use": name, "options": _options(entry), "noted": result.notes.get(str(name), {})}
+
+
+def _image(run: Run, result: ImageResult, images: Path | None) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "size": None if result.size is None else {"height": result.size[0], "width": result.size[1]},
+        "sha256": result.sha256,
+        "uri": None,
+        "now": "not found",
+    }
+    with Originals(run, images) as originals:
+        ref = originals.find(result.key)
+    if ref is None:
+        return about
+    try:
+        now = hashlib.sha256(ref.read()).hexdigest()
+    except ImageReadError as error:
+        return {**about, "uri": ref.uri, "now": str(error)}
+    state = "the same" if now == result.sha256 else f"changed, sha256 {now}"
+    return {**about, "uri": ref.uri, "now": state if result.sha256 else "there"}
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    return {"kind": kind_of(prompt), **prompt.to_json()}
+
+
+def kind_of(prompt: Prompt | None) -> str:
+    """In a word what a prompt is made of: box, points, box+points, text, everything."""
+    return "+".join(sorted(prompt.needs)) if prompt is not None else "none"
+
+
+def _mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
+    box = mask.box
+    asked = next((raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt)  # filters may relabel it
+    return {
+        "number": mask.index,
+        "label": mask.label,
+        "kept": mask.kept,
+        "prompt": result.prompts.index(asked) if asked in result.prompts else None,
+        "score": mask.score,
+        "stability": mask.stability,
+        "area": mask.area,
+        "box": None if box is None else list(box.xyxy),
+        "changed_by": list(mask.changed_by),
+        "dropped_by": mask.dropped_by,
+        "why_dropped": mask.reason,
+    }
+
+
+def _file(folder: Path, artifact: Artifact) -> dict[str, Any]:
+    return {**asdict(artifact), "now": _state(folder / artifact.path, artifact)}
+
+
+def _state(path: Path, artifact: Artifact) -> str:
+    try:
+        return "the same" if sha256_of(path) == artifact.sha256 else "changed"
+    except FileNotFoundError:
+        return "gone"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def lines(about: Mapping[str, Any]) -> Iterator[str]:
+    """`explain`'s answer in words, line by line."""
+    yield f"{about['key']}: {about['status']}" + (f" ({about['reason']})" if about["reason"] else "")
+    if (failure := about["failure"]) is not None:
+        where = " ".join(filter(None, [failure["stage"], failure["plugin"]]))
+        yield f"  failed at {where}: {failure['type']}: {failure['message']}"
+    yield f"  tried {about['attempts']} time{'s' if about['attempts'] != 1 else ''}, {about['seconds']:.1f} s the last"
+    yield from _image_lines(about["image"])
+    yield from _made_by_lines(about["run"], about["made_by"])
+    yield from _source_lines(about["sources"])
+    yield from (f"filter   {_used(each)}" for each in about["filters"])
+    yield from _prompt_lines(about["prompts"])
+    yield from _mask_lines(about["masks"], about["prompts"])
+    for file in about["files"]:
+        yield f"file {file['path']}, {file['bytes']} bytes, sha256 {file['sha256']}: {file['now']}"
+
+
+def _image_lines(image: Mapping[str, Any]) -> Iterator[str]:
+    size = image["size"]
+    shown = f"{size['width']}×{size['height']} pixels, " if size else ""
+    yield f"image    {image['uri'] or '?'}: {image['now']}"
+    if image["sha256"]:
+        yield f"         {shown}sha256 {image['sha256']}"
+
+
+def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterator[str]:
+    yield f"run      {run['name']}, in {run['folder']}"
+    if run["command"]:
+        yield f"         {run['command']}"
+    if made_by["backend"]:
+        options = _shown(made_by["options"] or {})
+        yield f"backend  {made_by['backend']}" + (f" ({options})" if options else "")
+    if made_by["model"]:
+        yield f"model    {'sha256 ' if _SHA256.fullmatch(str(made_by['model'])) else ''}{made_by['model']}"
+    if made_by["versions"]:
+        yield f"versions {', '.join(f'{name} {version}' for name, version in made_by['versions'].items())}"
+
+
+def _source_lines(sources: list[Mapping[str, Any]]) -> Iterator[str]:
+    for source in sources:
+        yield f"source   {_used(source)}"
+        for name, value in source["noted"].items():
+            for item in value if isinstance(value, list) else [value]:
+                yield f"         {name}: {_shown(item) if isinstance(item, Mapping) else item}"
+
+
+def _used(plugin: Mapping[str, Any]) -> str:
+    """Its name and its options."""
+    options = _shown({name: value for name, value in (plugin["options"] or {}).items() if value is not None})
+    return f"{plugin['use']} ({options})" if options else str(plugin["use"])
+
+
+def _prompt_lines(prompts: list[Mapping[str, Any]]) -> Iterator[str]:
+    for number, prompt in enumerate(prompts):
+        given = {name: prompt[name] for name in ("box", "points", "text", "score", "pick") if name in prompt}
+        origin = f" from {prompt['source']}" if "source" in prompt else ""
+        ref = f", ref {prompt['ref']}" if "ref" in prompt else ""
+        label = f" {prompt['label']!r}" if "label" in prompt else ""
+        yield f"prompt {number}{label}: {prompt['kind']}{origin}{ref}" + (f" ({_shown(given)})" if given else "")
+
+
+def _mask_lines(masks: list[Mapping[str, Any]], prompts: list[Mapping[str, Any]]) -> Iterator[str]:
+    for mask in masks:
+        facts = [f"of prompt {mask['prompt']}"] if mask["prompt"] is not None else []
+        facts += [f"{name} {mask[name]:.4g}" for name in ("score", "stability") if mask[name] is not None]
+        facts.append(f"{mask['area']} pixels")
+        facts += [f"box {_numbers(mask['box'])}"] if mask["box"] else []
+        facts += [f"changed by {', '.join(mask['changed_by'])}"] if mask["changed_by"] else []
+        if not mask["kept"]:
+            facts.append(
+                f"DROPPED by {mask['dropped_by']}" + (f": {mask['why_dropped']}" if mask["why_dropped"] else "")
+            )
+        label = f" {mask['label']!r}" if mask["label"] else ""
+        yield f"mask {mask['number']}{label}: {', '.join(facts)}"
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}: {_numbers(value) if isinstance(value, list) else value}" for name, value in values.items()
+    )
+
+
+def _numbers(values: list[Any]) -> str:
+    inner = (
+        _numbers(item) if isinstance(item, list) else f"{item:g}" if isinstance(item, float) else str(item)
+        for item in values
+    )
+    return f"[{', '.join(inner)}]"

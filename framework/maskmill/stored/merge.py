@@ -1,0 +1,230 @@
+"""Several runs made one: the results of shards or machines in a folder that can be read, exported and evaluated.
+
+The files that writers made are not copied: `export` makes them anew from what is merged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+from ..chain.fingerprint import Fingerprint
+from ..errors import OutputError, Problem
+from ..files import TEMPORARY_PREFIX, replace, write_atomic
+from ..output.folder import LOCK, problems
+from ..output.ledger import Ledger, Row
+from ..output.records import write_failures, write_run
+from ..output.run import Run
+from ..output.store import result_path
+from ..plugins.stage import digest
+
+Prefer = Literal["first", "last", "done"]
+#: Keys told one by one when runs contradict each other.
+TOLD = 5
+
+_Item = tuple[str, int, Row]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge came to.
+
+    Attributes:
+        counts: images by status.
+        doubled: images that more than one run had.
+    """
+
+    counts: Mapping[str, int]
+    doubled: int
+
+
+def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -> Merged:
+    """Merge runs into a new folder; it appears whole or not at all.
+
+    Args:
+        folders: output folders of runs, at least one.
+        target: the new folder.
+        prefer: which result is taken where runs have different ones of one image: of the `first` or the
+            `last` run named, or the one that is `done`; None refuses.
+
+    Raises:
+        OutputError: a folder holds no run or one that is going on, the target holds anything, or runs
+            contradict each other.
+    """
+    _check_target(target, folders)
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(Run(folder)) for folder in folders]
+        for run in runs:
+            if run.is_running():
+                raise OutputError(Problem(f"a run is working in '{run.folder}'", hint="wait for it to end"))
+        choose = _Chooser(runs, prefer)
+        choose.check()
+        unfinished = target.with_name(f"{TEMPORARY_PREFIX}{digest(target.name)}")
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a merge that was killed
+        try:
+            unfinished.mkdir(parents=True)
+            _fill(unfinished, runs, choose)
+            if target.exists():
+                shutil.rmtree(target)  # `_check_target` found it empty
+            replace(unfinished, target)
+        except OSError as error:
+            raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        with Run(target) as merged:
+            return Merged(merged.counts(), choose.doubled)
+
+
+def _check_target(target: Path, folders: Sequence[Path]) -> None:
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise OutputError("the same run is named twice")
+    if target.is_dir() and any(path.name != LOCK for path in target.iterdir()):
+        raise OutputError(Problem(f"'{target}' is not empty", hint="give a new folder; nothing is merged into one"))
+    if found := problems(target):
+        raise OutputError(*found)
+
+
+class _Chooser:
+    """One row for each key out of those of several runs, in key order; memory does not grow with them.
+
+    Attributes:
+        doubled: keys that more than one run has, among those chosen so far.
+    """
+
+    def __init__(self, runs: Sequence[Run], prefer: Prefer | None) -> None:
+        self._runs = runs
+        self._prefer = prefer
+        self.doubled = 0
+
+    def check(self) -> None:
+        """Look at all of them before anything is written.
+
+        Raises:
+            OutputError: runs have different results of an image, and nothing says which to take.
+        """
+        first: list[str] = []
+        count = 0
+        for same in self._by_key():
+            if len(same) > 1 and self._chosen(same) is None:
+                count += 1
+                if len(first) < TOLD:
+                    first.append(
+                        f"{same[0][0]} ({', '.join(f'{self._runs[n].folder}: {row.status}' for _, n, row in same)})"
+                    )
+        if count:
+            more = f"\n  and {count - len(first)} more" if count > len(first) else ""
+            listed = "".join(f"\n  {line}" for line in first)
+            text = f"the runs have different results of {count} image{'s' if count > 1 else ''}:{listed}{more}"
+            raise OutputError(Problem(text, hint="say which to take: --prefer first, last or done"))
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """(number of the run, row) of each key."""
+        for same in self._by_key():
+            self.doubled += len(same) > 1
+            chosen = self._chosen(same)
+            assert chosen is not None, "checked before"
+            yield chosen
+
+    def _by_key(self) -> Iterator[list[_Item]]:
+        listed = [_numbered(number, run) for number, run in enumerate(self._runs)]
+        for _, same in itertools.groupby(heapq.merge(*listed, key=itemgetter(0, 1)), key=itemgetter(0)):
+            yield list(same)
+
+    def _chosen(self, same: list[_Item]) -> tuple[int, Row] | None:
+        """The row that counts, None if that cannot be said."""
+        if self._prefer == "done":
+            same = [item for item in same if item[2].status in ("done", "empty")] or same
+        if self._prefer != "last" and (self._prefer == "first" or self._equal(same)):
+            return same[0][1:]
+        return same[-1][1:] if self._prefer == "last" else None
+
+    def _equal(self, same: list[_Item]) -> bool:
+        """Whether the stored results are the same but for the files that writers made."""
+        return len(same) == 1 or len({digest(_core(self._runs[number], row)) for _, number, row in same}) == 1
+
+
+def _numbered(number: int, run: Run) -> Iterator[_Item]:
+    return ((row.key, number, row) for row in run.rows())
+
+
+def _core(run: Run, row: Row) -> Any:
+    try:
+        stored = _stored(run, row)
+    except OutputError:  # a failed image without details
+        return row.status
+    return {name: stored[name] for name in ("status", "size", "sha256", "prompts", "masks", "raw", "reason")}
+
+
+def _stored(run: Run, row: Row) -> dict[str, Any]:
+    """The stored result as plain data, looked at before it is copied.
+
+    Raises:
+        OutputError: it is gone or damaged.
+    """
+    run.result(row)
+    try:
+        data = json.loads(result_path(run.folder, row.key).read_bytes())
+        assert isinstance(data, dict), "run.result read it"
+    except (OSError, ValueError) as error:
+        raise OutputError(f"the stored result of {row.key} in '{run.folder}' cannot be read: {error}") from None
+    return data
+
+
+def _fill(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
+    """Results, ledger, run.json and failures.jsonl of the merged run."""
+    models = {run.masks_fingerprint for run in runs}
+    with Ledger.create(folder) as ledger:
+        for number, row in choose.rows():
+            _copy(runs[number], row, folder)
+            ledger.record(row._replace(fingerprint=_without_writers(row.fingerprint), listing=ledger.listing))
+        seconds: Counter[str] = Counter()
+        for run in runs:
+            seconds.update(run.stage_seconds())
+        ledger.set_meta("stage_seconds", dict(seconds))
+        ledger.set_meta("merged", [str(run.folder.absolute()) for run in runs])
+        ledger.set_meta("masks", models.pop() if len(models) == 1 else None)
+        ledger.set_meta("clean", True)
+        ledger.commit()
+        write_failures(folder, ledger)
+        write_run(folder, {**_about(runs), "counts": ledger.counts()}, None, "merged")
+
+
+def _copy(run: Run, row: Row, folder: Path) -> None:
+    """A stored result without the files that it does not have here."""
+    if row.status in ("failed", "quarantined") and not result_path(run.folder, row.key).exists():
+        return
+    data = _stored(run, row)
+    data["artifacts"] = []
+    data["provenance"].setdefault("run", str(run.folder.absolute()))  # runs of one model are told apart by it
+    if "fingerprint" in data["provenance"]:
+        data["provenance"]["fingerprint"] = _without_writers(data["provenance"]["fingerprint"])
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    write_atomic(result_path(folder, row.key), text.encode())
+
+
+def _without_writers(text: str) -> str:
+    try:
+        made = Fingerprint.parse(text)
+    except ValueError:
+        return text
+    return str(Fingerprint(made.prompts, made.masks, made.filters, ()))
+
+
+def _about(runs: Sequence[Run]) -> dict[str, Any]:
+    """What `run.json` says: what was merged, and beside it what all of them have in common."""
+    parts = [part for run in runs for part in run.parts()]
+    about: dict[str, Any] = {"merged": parts}
+    for name in ("name", "pipeline", "fingerprint", "versions", "machine"):
+        values = [part.get(name) for part in parts]
+        about[name] = values[0] if all(value == values[0] for value in values) else None
+    about["name"] = about["name"] or " + ".join(dict.fromkeys(str(part.get("name")) for part in parts))
+    return about

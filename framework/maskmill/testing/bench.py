@@ -1,0 +1,160 @@
+"""The bench on which a plugin is tried out: fresh stages, generated images, calls made as a run makes them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..chain.plugin_call import StepError, Trace
+from ..images import Image
+from ..plugins.registry import Entry
+from ..plugins.stage import Stage
+from ..results import Failure
+
+T = TypeVar("T")
+
+#: Errors by which a plugin fails one image on purpose.
+REFUSALS = ("ImageError", "ImageReadError", "PromptError")
+_HOME = re.compile(r"127\.|::1$|localhost$|0\.0\.0\.0$")
+
+
+class Broken(Exception):  # noqa: N818 - a verdict, not a mistake of this program
+    """A plugin does not do what its role promises.
+
+    Attributes:
+        hint: what to do, or "".
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Refusal(str):
+    """Why a plugin failed an image on purpose; equal to another of the same text."""
+
+    __slots__ = ()
+
+
+class Bench:
+    """A plugin with its options, and what to try it on.
+
+    Attributes:
+        entry: the plugin.
+        options: as in YAML.
+        images: the images of `testing.write_pictures`.
+        folder: for what is written; does not exist yet.
+    """
+
+    def __init__(self, entry: Entry, options: Mapping[str, Any], images: Sequence[Image], folder: Path) -> None:
+        self.entry = entry
+        self.options = dict(options)
+        self.images = images
+        self.folder = folder
+
+    def make(self) -> Any:
+        """The stage, new, not open; paths are relative to the working directory."""
+        return self.entry.cls.from_options(self.options, Path.cwd())
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """The stage, new and open."""
+        stage: Stage = self.make()
+        stage.prepare(lambda line: None)
+        stage.open()
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def call(self, image: Image, function: Callable[..., T], *given: Any) -> T | Refusal:
+        """Call into the plugin as a run does: seeded from the image, notes checked.
+
+        Raises:
+            Broken: it raised something that is no way to fail one image.
+        """
+        try:
+            return Trace().step("trial", self.entry.name, lambda: function(*given), image.sha256)
+        except StepError as error:
+            if error.failure.type in REFUSALS:
+                return Refusal(error.failure.message)
+            raise self._raised(image, function, error.failure) from error
+
+    def each(self, ask: Callable[[Any, Image], T]) -> list[T]:
+        """Ask a new, open stage about every image.
+
+        Raises:
+            Broken: it refuses all of them.
+        """
+        with self.opened() as stage:
+            answers = [ask(stage, image) for image in self.images]
+        refusals = [answer for answer in answers if isinstance(answer, Refusal)]
+        if len(refusals) == len(answers):
+            raise Broken(f"it fails every image of the trial: {refusals[0]}")
+        return answers
+
+    def same_again(self, method: str, ask: Callable[[Any, Image], object]) -> None:
+        """Ask twice, the second time another stage in another order.
+
+        Raises:
+            Broken: the answers differ.
+        """
+        first = self.each(ask)
+        with self.opened() as stage:
+            second = [ask(stage, image) for image in reversed(self.images)]
+            third = [ask(stage, image) for image in self.images]
+        for image, one, two, three in zip(self.images, first, reversed(second), third, strict=True):
+            if not one == two == three:
+                hint = "results depend on the image and the options only; seed what is random, keep no state"
+                raise Broken(f"{method} says something else about {show(image)} when it is asked again", hint)
+
+    def _raised(self, image: Image, function: Callable[..., Any], failure: Failure) -> Broken:
+        places = re.findall(re.escape(f'"{self.entry.origin}"') + r", line (\d+)", failure.traceback)
+        where = f", in line {places[-1]}" if places else ""
+        hint = "to fail one image on purpose raise maskmill.ImageError"
+        if "read-only" in failure.message:
+            hint = "every stage sees the same pixels; work on a copy: image.pixels.copy()"
+        if failure.type == "FileNotFoundError" and self.entry.role == "writer":
+            hint = "write with maskmill.save(folder, name, data), which makes the folders"
+        return Broken(f"{_name(function)} of {show(image)} raised {failure.type}: {failure.message}{where}", hint)
+
+
+def show(image: Image) -> str:
+    """An image as messages name it."""
+    return f"{image.ref.key} ({image.width}×{image.height})"
+
+
+def list_of(found: Any, kind: type) -> bool:
+    """Whether it is a list, and everything in it of this kind."""
+    return isinstance(found, list) and all(isinstance(item, kind) for item in found)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__name__', 'it')}()"
+
+
+_watching: list[list[str]] = []
+
+
+def _audit(event: str, given: tuple[Any, ...]) -> None:
+    if _watching and event == "socket.connect" and isinstance(given[1], tuple):
+        host, port = given[1][:2]
+        if not _HOME.match(str(host)):
+            _watching[-1].append(f"{host}:{port}")
+
+
+@contextmanager
+def watched_network() -> Iterator[list[str]]:
+    """Collects the addresses on other machines that this process connects to while it is open."""
+    if not getattr(_audit, "installed", False):
+        sys.addaudithook(_audit)  # it stays for good, and looks at nothing outside this context
+        _audit.installed = True  # type: ignore[attr-defined]
+    _watching.append([])
+    try:
+        yield _watching[-1]
+    finally:
+        _watching.pop()
