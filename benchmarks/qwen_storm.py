@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from qwen_wire import ERRORS, KEY, OK, Act, Call, Wire  # noqa: E402 - of the tests
 
 from maskmill import Pipeline, testing  # noqa: E402 - as above
-from maskmill_plugins.prompts.qwen.budget import spent_in  # noqa: E402 - as above
+from maskmill_plugins.prompts.qwen.cost.budget import spent_in  # noqa: E402 - as above
 
 CONCURRENCY = 16
 RPM = 1500

@@ -19,8 +19,8 @@ from maskmill.config.config import RunOptions
 from maskmill.config.load import PipelineFile
 from maskmill.plugins.options import option_table
 from maskmill.plugins.registry import Registry
-from maskmill_plugins.backends.sam.checkpoints import MODELS as MODELS_OF_SAM
-from maskmill_plugins.backends.sam.checkpoints import Model
+from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM
+from maskmill_plugins.backends.sam.weights.checkpoints import Model
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -24,10 +24,10 @@ def folder_of(path: Path, count=3, **size) -> Path:
 def annotating(folder, backend=None, settings=None, prompts=None, **more):
     """A server in a thread of this process, annotating a folder; gives it with `image`, `save` and `desk`."""
     from maskmill.dataset.dataset import Dataset
-    from maskmill_plugins.server.annotate.desk import Desk
-    from maskmill_plugins.server.annotate.index import Index
-    from maskmill_plugins.server.annotate.routes import install
-    from maskmill_plugins.server.annotate.store import Store
+    from maskmill_plugins.annotate.image_list import Index
+    from maskmill_plugins.annotate.prompts_file import Store
+    from maskmill_plugins.annotate.routes import install
+    from maskmill_plugins.annotate.session import Desk
 
     with Store(prompts or folder / "prompts.jsonl") as store:
         desk = Desk(folder.name, Index.of(Dataset((str(folder),), folder)), store, "reviewer")

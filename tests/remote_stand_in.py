@@ -11,7 +11,7 @@ import time
 
 from maskmill import Image, ImageRef
 from maskmill.testing import FillPrompt
-from maskmill_plugins._shared.wire import (
+from maskmill_plugins._shared.http.wire import (
     PROBLEM_TYPE,
     PROBLEMS,
     URN,

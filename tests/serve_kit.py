@@ -17,7 +17,7 @@ import httpx
 from pydantic import PrivateAttr
 
 from maskmill import testing
-from maskmill_plugins._shared.wire import image_id
+from maskmill_plugins._shared.http.wire import image_id
 
 #: A drop-in with backends for servers in processes of their own.
 BACKENDS = '''
@@ -92,7 +92,7 @@ class Running:
     """
 
     def __init__(self, backend=None, settings=None, wait=True, name="fake", add=None, **http):
-        from maskmill_plugins.server.host import Host
+        from maskmill_plugins.server.compute.host import Host
         from maskmill_plugins.server.settings import Settings
 
         self.backend = backend or Fake()
@@ -102,7 +102,7 @@ class Running:
         self._add = add and (lambda app: add(app, self.host))
 
     def __enter__(self):
-        from maskmill_plugins.server import serving
+        from maskmill_plugins.server import process as serving
 
         ports: list[int] = []
         self.up = threading.Event()

@@ -9,8 +9,8 @@ from annotate_kit import folder_of
 from click.testing import CliRunner
 
 from maskmill import Backend, DatasetError, MaskmillError, PipelineError, Problem, UsageError
-from maskmill_plugins.server.annotate import command
-from maskmill_plugins.server.annotate.command import annotate, found, listed
+from maskmill_plugins.annotate import command
+from maskmill_plugins.annotate.command import annotate, found, listed
 
 
 def pipeline(folder: Path, *sources: dict) -> Path:

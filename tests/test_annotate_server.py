@@ -17,8 +17,8 @@ from pydantic import PrivateAttr
 from serve_kit import BOX, POINT, Fake, id_of, picture, until
 
 from maskmill import UsageError
-from maskmill_plugins.server.annotate import pages
-from maskmill_plugins.server.annotate.store import Store
+from maskmill_plugins.annotate import pages
+from maskmill_plugins.annotate.prompts_file import Store
 from maskmill_plugins.server.settings import Settings
 
 TOKEN = "correct-horse"

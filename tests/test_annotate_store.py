@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from maskmill import Image, ImageRef, PipelineError, PromptError, UsageError, testing
+from maskmill_plugins.annotate import line_file as linefile
+from maskmill_plugins.annotate.prompts_file import NOTHING, ChangedError, Store
 from maskmill_plugins.prompts.file import File
-from maskmill_plugins.server.annotate import linefile
-from maskmill_plugins.server.annotate.store import NOTHING, ChangedError, Store
 
 BOX = {"box": [1.0, 2.0, 3.0, 4.0], "label": "猫"}
 DONE = {"prompts": [BOX], "status": "done", "tool": "maskmill annotate test"}

@@ -10,9 +10,9 @@ import pytest
 from stored_runs import files, project, run, told
 
 from maskmill import Box, Mask, Prompt
-from maskmill_plugins.evaluation.agreement import pair_masks
+from maskmill_plugins.evaluation.compare.agreement import pair_masks
+from maskmill_plugins.evaluation.compare.varied import split
 from maskmill_plugins.evaluation.pairing import greedy
-from maskmill_plugins.evaluation.varied import split
 
 #: A backend whose masks are moved to the right, in some images.
 MOVED = """

@@ -19,10 +19,10 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageError, ImageRef, ImageResult, Mask, OutputError, Pipeline, Point, Prompt, testing
 from maskmill.plugins.stage import collecting
-from maskmill_plugins._shared.fidelity import polygon_iou
-from maskmill_plugins._shared.polygons import bridged, outlines, rings
-from maskmill_plugins._shared.splits import split_of
-from maskmill_plugins._shared.stems import stem_path
+from maskmill_plugins._shared.export.fidelity import polygon_iou
+from maskmill_plugins._shared.export.polygons import bridged, outlines, rings
+from maskmill_plugins._shared.export.splits import split_of
+from maskmill_plugins._shared.export.stems import stem_path
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.png import Png

@@ -11,12 +11,12 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from maskmill import Box, Mask, PluginError, Point
-from maskmill_plugins._shared import colors
-from maskmill_plugins._shared.drawing import Canvas
-from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.pictures import crop_of
-from maskmill_plugins._shared.polygons import outlines, polygons
-from maskmill_plugins._shared.tags import Tags
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.draw import Canvas
+from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.drawing.pictures import crop_of
+from maskmill_plugins._shared.export.polygons import outlines, polygons
+from maskmill_plugins._shared.export.tags import Tags
 
 ARRAYS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
 Y, X = np.mgrid[:120, :160]

@@ -17,7 +17,7 @@ from maskmill.api import Pipeline
 from maskmill.cli import cli
 from maskmill.files import TEMPORARY_PREFIX
 from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam.cache import EmbeddingCache, embeddings_folder, entry_name
+from maskmill_plugins.backends.sam.embedding_cache.cache import EmbeddingCache, embeddings_folder, entry_name
 
 BOX = Prompt(box=Box(10, 10, 90, 60))
 POINT = Prompt(points=(Point(30, 40),))
@@ -192,7 +192,7 @@ def test_what_is_larger_than_the_cache_drives_nothing_out(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from maskmill_plugins.backends.sam.cache import EmbeddingCache, entry_name
+from maskmill_plugins.backends.sam.embedding_cache.cache import EmbeddingCache, entry_name
 cache, seed, rounds = EmbeddingCache(Path(sys.argv[1]), int(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
 rng = np.random.default_rng(seed)
 for _ in range(rounds):

@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from stored_runs import files, project, run, told
 
 from maskmill import Mask
-from maskmill_plugins.evaluation.boundary import boundary_f, contour
-from maskmill_plugins.evaluation.precision import STATS
+from maskmill_plugins.evaluation.evaluate.boundary import boundary_f, contour
+from maskmill_plugins.evaluation.evaluate.precision import STATS
 
 SIZE = (40, 60)
 #: Where the fakes' two masks are: left, top, width, height.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maskmill import ImageResult, Mask, Point, Prompt
-from maskmill_plugins._shared import rlepack
+from maskmill_plugins._shared.export import rlepack
 from maskmill_plugins.writers.labelstudio import LabelStudio
 
 HEIGHT, WIDTH = 50, 70

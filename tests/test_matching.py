@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from maskmill_plugins._shared.matching import Matcher, Matching, found
+from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, found
 
 FINDS = {
     "path": (["a/x.jpg", "b/x.jpg"], "a/x.jpg", "a/x.jpg"),

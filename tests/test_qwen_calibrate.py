@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from maskmill_plugins.prompts.qwen.calibrate import SIZE, TOLERANCE, TRUTH, fit, picture
-from maskmill_plugins.prompts.qwen.coordinates import extent, size_to_send
-from maskmill_plugins.prompts.qwen.reading import Found
+from maskmill_plugins.prompts.qwen.coordinates.calibrate import SIZE, TOLERANCE, TRUTH, fit, picture
+from maskmill_plugins.prompts.qwen.coordinates.convert import extent, size_to_send
+from maskmill_plugins.prompts.qwen.reply.read import Found
 
 CONVENTIONS = ["rel1000", "abs_sent", "abs_original"]
 SENT = size_to_send(SIZE, "abs_sent", 32)

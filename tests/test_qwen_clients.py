@@ -10,15 +10,16 @@ from qwen_wire import CHAT, ERRORS, KEY, OK, TEXT, VISION, Act, Wire
 
 from maskmill import ImageError, PipelineError, StopRun
 from maskmill.testing import pixels
-from maskmill_plugins._shared.waiting import retry_after
-from maskmill_plugins.prompts.qwen import client as clients
-from maskmill_plugins.prompts.qwen.answers import Answers, Reply
-from maskmill_plugins.prompts.qwen.budget import Budget, Purse, Spent, spent_in
-from maskmill_plugins.prompts.qwen.client import Caller, Question
-from maskmill_plugins.prompts.qwen.dashscope_client import DashScope, as_text
-from maskmill_plugins.prompts.qwen.limits import Limits
-from maskmill_plugins.prompts.qwen.openai_client import OpenAI
-from maskmill_plugins.prompts.qwen.servers import Server, server_for
+from maskmill_plugins._shared.http.waiting import retry_after
+from maskmill_plugins.prompts.qwen.calls import client as clients
+from maskmill_plugins.prompts.qwen.calls.answer_store import Answers, Reply
+from maskmill_plugins.prompts.qwen.calls.client import Caller
+from maskmill_plugins.prompts.qwen.calls.dashscope_client import DashScope, as_text
+from maskmill_plugins.prompts.qwen.calls.openai_client import OpenAI
+from maskmill_plugins.prompts.qwen.calls.question import Question
+from maskmill_plugins.prompts.qwen.calls.rate_limits import Limits
+from maskmill_plugins.prompts.qwen.calls.servers import Server, server_for
+from maskmill_plugins.prompts.qwen.cost.budget import Budget, Purse, Spent, spent_in
 
 DIALECTS = ["dashscope", "openai"]
 OPENED = []

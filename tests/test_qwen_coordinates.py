@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from maskmill_plugins.prompts.qwen.coordinates import MOST_PIXELS, extent, size_to_send, to_image
-from maskmill_plugins.prompts.qwen.families import DEFAULT_MODEL, FAMILIES, family_of
-from maskmill_plugins.prompts.qwen.reading import Found, read
+from maskmill_plugins.prompts.qwen.coordinates.convert import MOST_PIXELS, extent, size_to_send, to_image
+from maskmill_plugins.prompts.qwen.coordinates.families import DEFAULT_MODEL, FAMILIES, family_of
+from maskmill_plugins.prompts.qwen.reply.read import Found, read
 
 #: Width and height, as people say them.
 SHAPES = [(4000, 300), (300, 4000), (1024, 1024), (37, 53)]

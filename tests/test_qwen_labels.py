@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskmill_plugins.prompts.qwen.labels import match
+from maskmill_plugins.prompts.qwen.reply.labels import match
 
 PLAIN = {"vehicle": "", "person": "", "traffic light": "", "汽车": ""}
 DESCRIBED = {

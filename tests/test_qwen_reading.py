@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskmill_plugins.prompts.qwen.reading import read
+from maskmill_plugins.prompts.qwen.reply.read import read
 
 CAR = '{"bbox_2d": [10, 20, 30, 40], "label": "car"}'
 DOG = '{"bbox_2d": [50, 60, 70, 80], "label": "dog"}'

@@ -14,8 +14,8 @@ from qwen_wire import ERRORS, KEY, OK, Act, Wire, boxes
 
 from maskmill import Pipeline, PipelineError
 from maskmill.cli.run import main as run_main
-from maskmill_plugins.prompts.qwen.answers import Answers
-from maskmill_plugins.prompts.qwen.budget import spent_in
+from maskmill_plugins.prompts.qwen.calls.answer_store import Answers
+from maskmill_plugins.prompts.qwen.cost.budget import spent_in
 
 pytest.importorskip("openai")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -180,7 +180,7 @@ def test_a_spent_budget_stops_the_run_and_a_larger_one_goes_on(asking):
 
 
 def test_many_calls_need_a_budget_or_consent(asking, monkeypatch):
-    monkeypatch.setattr("maskmill_plugins.prompts.qwen.forecast.MANY", 10)
+    monkeypatch.setattr("maskmill_plugins.prompts.qwen.cost.forecast.MANY", 10)
     asking.many(6)
     asking.ask(find="[vehicle, person]")
     with pytest.raises(PipelineError) as raised:

@@ -21,8 +21,8 @@ from maskmill.config.load import load_config
 from maskmill.plugins.stage import collecting
 from maskmill.testing import image
 from maskmill_plugins.prompts.qwen import Qwen
-from maskmill_plugins.prompts.qwen.answers import Reply
-from maskmill_plugins.prompts.qwen.calibrate import SIZE
+from maskmill_plugins.prompts.qwen.calls.answer_store import Reply
+from maskmill_plugins.prompts.qwen.coordinates.calibrate import SIZE
 
 pytest.importorskip("openai")
 PAGE = (Path(__file__).parent.parent / "docs/qwen.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import pytest
 
 from maskmill import PipelineError
-from maskmill_plugins.prompts.qwen import texts
+from maskmill_plugins.prompts.qwen.asking import questions as texts
 
 KINDS = ["boxes", "points", "blind boxes", "blind points"]
 

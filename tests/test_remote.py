@@ -11,7 +11,7 @@ from remote_stand_in import standing_in
 
 from maskmill import Box, Image, ImageError, ImageRef, PipelineError, Point, Prompt, StopRun
 from maskmill.testing import FillPrompt, write_picture
-from maskmill_plugins._shared.reach import reach
+from maskmill_plugins._shared.http.reach import reach
 from maskmill_plugins.backends.remote import Remote, pool
 from maskmill_plugins.backends.remote.connection import token_problems
 

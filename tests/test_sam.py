@@ -20,7 +20,7 @@ import maskmill.testing
 from maskmill import Box, Image, ImageError, PipelineError, Point, Prompt
 from maskmill_plugins.backends import sam as sam_plugin
 from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam.checkpoints import MODELS
+from maskmill_plugins.backends.sam.weights.checkpoints import MODELS
 
 BOX = Prompt(box=Box(40, 30, 200.5, 150))
 POINT = Prompt(points=(Point(100, 80),))

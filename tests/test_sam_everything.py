@@ -11,8 +11,8 @@ from maskmill import Box, Grid, Image, Mask, Point, Prompt
 torch = pytest.importorskip("torch")
 
 from maskmill_plugins.backends.sam import Sam  # noqa: E402
-from maskmill_plugins.backends.sam.fast import FastSegmenter  # noqa: E402
-from maskmill_plugins.backends.sam.stock import StockSegmenter  # noqa: E402
+from maskmill_plugins.backends.sam.segment.fast import FastSegmenter  # noqa: E402
+from maskmill_plugins.backends.sam.segment.stock import StockSegmenter  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -14,12 +14,12 @@ from maskmill import Box, Mask, Point, Prompt
 torch = pytest.importorskip("torch")
 
 from maskmill.masks import stability_score  # noqa: E402
-from maskmill_plugins.backends.sam.decoder import MOST_TOKENS, FastDecoder, choose  # noqa: E402
-from maskmill_plugins.backends.sam.encoder import FastEncoder  # noqa: E402
-from maskmill_plugins.backends.sam.fast import FastSegmenter  # noqa: E402
-from maskmill_plugins.backends.sam.loading import load_model  # noqa: E402
-from maskmill_plugins.backends.sam.stock import StockSegmenter  # noqa: E402
-from maskmill_plugins.backends.sam.upsample import Upsampler, encode  # noqa: E402
+from maskmill_plugins.backends.sam.model.decoder import MOST_TOKENS, FastDecoder, choose  # noqa: E402
+from maskmill_plugins.backends.sam.model.encoder import FastEncoder  # noqa: E402
+from maskmill_plugins.backends.sam.model.loading import load_model  # noqa: E402
+from maskmill_plugins.backends.sam.segment.fast import FastSegmenter  # noqa: E402
+from maskmill_plugins.backends.sam.segment.stock import StockSegmenter  # noqa: E402
+from maskmill_plugins.backends.sam.segment.upsample import Upsampler, encode  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -15,8 +15,8 @@ from maskmill_plugins.backends.sam import Sam
 
 torch = pytest.importorskip("torch")
 
-from maskmill_plugins.backends.sam.encoder import FastEncoder  # noqa: E402
-from maskmill_plugins.backends.sam.gpu import TunedEncoder  # noqa: E402
+from maskmill_plugins.backends.sam.model.encoder import FastEncoder  # noqa: E402
+from maskmill_plugins.backends.sam.model.gpu import TunedEncoder  # noqa: E402
 
 pytestmark = pytest.mark.torch
 BENCHMARK = Path(__file__).parent.parent / "benchmarks/sam_gpu.py"

@@ -52,7 +52,7 @@ def test_the_fast_way_finds_what_the_generator_finds(sam, monkeypatch):
     import torch
     from segment_anything import SamAutomaticMaskGenerator
 
-    from maskmill_plugins.backends.sam.fast import FastSegmenter
+    from maskmill_plugins.backends.sam.segment.fast import FastSegmenter
 
     pixels = small_sam.photo(400, 600, seed=1)
     segmenter = FastSegmenter(sam)

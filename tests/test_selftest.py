@@ -11,8 +11,8 @@ import small_sam
 
 from maskmill import Image, testing
 from maskmill.cli import main
-from maskmill_plugins.backends.sam import download
 from maskmill_plugins.backends.sam.selftest import Comparison, Difference, compare, prompts_for, report
+from maskmill_plugins.backends.sam.weights import download
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_way_that_computes_something_else_is_not_equal(weights, part):
     import torch
     from segment_anything import SamPredictor
 
-    from maskmill_plugins.backends.sam.fast import FastSegmenter
+    from maskmill_plugins.backends.sam.segment.fast import FastSegmenter
 
     sam = small_sam.seeded()
     fast, image = FastSegmenter(sam), Image.from_array(small_sam.photo(90, 120))

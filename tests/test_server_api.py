@@ -10,7 +10,7 @@ import pytest
 from serve_kit import BOX, POINT, Fake, Running, id_of, picture
 
 from maskmill import ImageError, Prompt, testing
-from maskmill_plugins._shared.wire import PROBLEMS, URN, MasksReply, ModelInfo, ProblemModel
+from maskmill_plugins._shared.http.wire import PROBLEMS, URN, MasksReply, ModelInfo, ProblemModel
 from maskmill_plugins.server.settings import Settings
 
 

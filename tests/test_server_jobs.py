@@ -9,11 +9,11 @@ import small_sam
 from serve_kit import BOX, POINT, Fake, Process, Running, picture, until
 
 from maskmill import Prompt
-from maskmill_plugins._shared.wire import MasksReply
-from maskmill_plugins.server.costs import Costs
-from maskmill_plugins.server.jobs import Job, Jobs
-from maskmill_plugins.server.lru import ByteCache
-from maskmill_plugins.server.problems import ApiError
+from maskmill_plugins._shared.http.wire import MasksReply
+from maskmill_plugins.server.compute.byte_cache import ByteCache
+from maskmill_plugins.server.compute.costs import Costs
+from maskmill_plugins.server.compute.jobs import Job, Jobs
+from maskmill_plugins.server.http.problems import ApiError
 from maskmill_plugins.server.settings import Settings
 
 
@@ -253,7 +253,7 @@ def test_the_queue_is_sized_by_the_measured_time_of_a_job(waiting, refused):
 
 
 def job(number, image="a"):
-    from maskmill_plugins.server.images import Stored
+    from maskmill_plugins.server.compute.image_store import Stored
 
     prompt = Prompt.from_json(box(number))
     return Job(Stored(f"sha256-{image}", b"", (48, 64)), [prompt], None, time.monotonic() + 60)

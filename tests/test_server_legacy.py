@@ -9,7 +9,7 @@ import pytest
 from serve_kit import Fake, Running, picture
 
 from maskmill import Prompt, testing
-from maskmill_plugins._shared.wire import PROBLEMS
+from maskmill_plugins._shared.http.wire import PROBLEMS
 
 requests = pytest.importorskip("requests")
 

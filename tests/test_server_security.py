@@ -7,7 +7,7 @@ import pytest
 from serve_kit import BOX, Fake, Running, picture
 
 from maskmill import UsageError
-from maskmill_plugins.server.security import allowed, checked_token, host_name, is_loopback, networks
+from maskmill_plugins.server.http.security import allowed, checked_token, host_name, is_loopback, networks
 from maskmill_plugins.server.settings import Settings
 
 TOKEN = "correct-horse"

@@ -16,8 +16,13 @@ from breaking_server import serving
 from click.testing import CliRunner
 
 from maskmill import Pipeline, PipelineError
-from maskmill_plugins.backends.sam import Sam, checkpoints, loading, plugin, weights, weights_command
-from maskmill_plugins.backends.sam.checkpoints import MODELS, weights_folder
+from maskmill_plugins.backends.sam import Sam
+from maskmill_plugins.backends.sam import backend as plugin
+from maskmill_plugins.backends.sam.model import loading
+from maskmill_plugins.backends.sam.weights import checkpoints
+from maskmill_plugins.backends.sam.weights import command as weights_command
+from maskmill_plugins.backends.sam.weights import published as weights
+from maskmill_plugins.backends.sam.weights.checkpoints import MODELS, weights_folder
 
 CONTENT = random.Random(2).randbytes(50_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -166,7 +171,7 @@ RUN = """
 import sys
 from dataclasses import replace
 from maskmill.cli import main
-from maskmill_plugins.backends.sam.checkpoints import MODELS
+from maskmill_plugins.backends.sam.weights.checkpoints import MODELS
 MODELS["vit_b"] = replace(MODELS["vit_b"], bytes=int(sys.argv[1]), sha256=sys.argv[2])
 main(["run", sys.argv[3]])
 """

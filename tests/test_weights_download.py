@@ -13,8 +13,8 @@ import pytest
 from breaking_server import serving
 
 from maskmill import PipelineError
-from maskmill_plugins.backends.sam import download as downloads
-from maskmill_plugins.backends.sam.download import download
+from maskmill_plugins.backends.sam.weights import download as downloads
+from maskmill_plugins.backends.sam.weights.download import download
 
 pytest.importorskip("httpx")
 
@@ -268,7 +268,7 @@ def test_a_disk_that_fills_up_is_said_and_what_arrived_is_kept(fetch, server, co
 
 CODE = """
 import sys
-from maskmill_plugins.backends.sam.download import download
+from maskmill_plugins.backends.sam.weights.download import download
 from pathlib import Path
 url, target, size, sha256 = sys.argv[1:]
 download(url, Path(target), int(size), sha256, lambda line: print(line, flush=True))

@@ -1,6 +1,6 @@
 """The pages of `evaluate` and `compare` in Chromium."""
 
-from maskmill_plugins.evaluation.pages import Table, page
+from maskmill_plugins.evaluation.report.pages import Table, page
 
 
 def test_wide_tables_and_long_names_do_not_widen_the_page(chromium, tmp_path):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
 from maskmill.masks import iou
-from maskmill_plugins._shared.ranking import best_first
+from maskmill_plugins._shared.export.ranking import best_first
 
 
 class Nms(Filter):

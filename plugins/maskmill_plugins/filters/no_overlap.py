@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
-from maskmill_plugins._shared.ranking import best_first
+from maskmill_plugins._shared.export.ranking import best_first
 
 
 class NoOverlap(Filter):

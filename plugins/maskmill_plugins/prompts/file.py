@@ -24,8 +24,8 @@ from maskmill import (
     hookimpl,
 )
 from maskmill_plugins._shared.annotations.reading import IndexReader, open_reader
-from maskmill_plugins._shared.matching import Matcher, Matching, found
-from maskmill_plugins._shared.promptlines import Entry, Reader, Said
+from maskmill_plugins._shared.prompt_files.lines import Entry, Reader, Said
+from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, found
 
 #: How many problems `check` tells one by one.
 TOLD = 20

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .plugin import register_commands
+from .hooks import register_commands
 
 __all__ = ["register_commands"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maskmill import Backend, PipelineError, Problem, UsageError
-from maskmill_plugins._shared.wire import TOKEN_VARIABLE
+from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -93,9 +93,9 @@ def serve(**chosen: Any) -> None:
     settings = chosen_settings(**chosen)  # before the backend: it takes longer
     name, backend = chosen_backend(**chosen)
     ready_backend(name, backend)
-    from . import serving
-    from .host import Host
-    from .log import log, set_up
+    from . import process as serving
+    from .compute.host import Host
+    from .http.log import log, set_up
 
     sys.setswitchinterval(SWITCH)
     set_up(chosen["log_format"], chosen["quiet"])
@@ -171,7 +171,7 @@ def chosen_settings(**chosen: Any) -> Settings:
     """
     from maskmill.decoding import MAX_PIXELS
 
-    from .security import checked_token, is_loopback, networks
+    from .http.security import checked_token, is_loopback, networks
     from .settings import MB, Settings
 
     loopback = is_loopback(chosen["host"])

@@ -14,11 +14,11 @@ from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem,
 from maskmill.files import growing, sha256_of
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.like import Like
-from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.polygons import polygons
-from maskmill_plugins._shared.stems import made, waiting_file
+from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
+from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
+from maskmill_plugins._shared.export.polygons import polygons
+from maskmill_plugins._shared.export.stems import made, waiting_file
 
 NAME = "instances.json"
 

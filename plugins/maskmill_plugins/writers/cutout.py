@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared import pictures
-from maskmill_plugins._shared.naming import image_file, object_file
+from maskmill_plugins._shared.drawing import pictures
+from maskmill_plugins._shared.export.naming import image_file, object_file
 
 
 class Cutout(Writer):

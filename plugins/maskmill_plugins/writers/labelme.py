@@ -13,12 +13,12 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import growing
-from maskmill_plugins._shared import pictures
-from maskmill_plugins._shared.classes import UNLABELLED
-from maskmill_plugins._shared.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.polygons import polygons
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
+from maskmill_plugins._shared.drawing import pictures
+from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.export.classes import UNLABELLED
+from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
+from maskmill_plugins._shared.export.polygons import polygons
+from maskmill_plugins._shared.export.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
 
 VERSION = "5.5.0"  # of the format, whose mask shapes came with 5.3
 LIST = "images.txt"

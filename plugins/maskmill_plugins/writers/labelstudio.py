@@ -14,9 +14,9 @@ from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import growing
-from maskmill_plugins._shared import rlepack
-from maskmill_plugins._shared.classes import UNLABELLED
-from maskmill_plugins._shared.stems import made, save_as
+from maskmill_plugins._shared.export import rlepack
+from maskmill_plugins._shared.export.classes import UNLABELLED
+from maskmill_plugins._shared.export.stems import made, save_as
 
 NAME = "tasks.json"
 CONFIG = "config.xml"

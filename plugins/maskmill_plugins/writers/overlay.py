@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared import colors, pictures
-from maskmill_plugins._shared.drawing import Canvas
-from maskmill_plugins._shared.naming import image_file
-from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.tags import Tags
+from maskmill_plugins._shared.drawing import colors, pictures
+from maskmill_plugins._shared.drawing.draw import Canvas
+from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.export.naming import image_file
+from maskmill_plugins._shared.export.tags import Tags
 
 
 class Overlay(Writer):

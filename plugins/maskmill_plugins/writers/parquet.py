@@ -11,7 +11,7 @@ from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import growing
-from maskmill_plugins._shared.stems import made
+from maskmill_plugins._shared.export.stems import made
 
 if TYPE_CHECKING:
     import pyarrow

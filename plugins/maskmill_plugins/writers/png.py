@@ -12,10 +12,10 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared import colors, pictures
-from maskmill_plugins._shared.fidelity import summary
-from maskmill_plugins._shared.naming import image_file, object_file
-from maskmill_plugins._shared.numbered import kept_share, number_map, paint
+from maskmill_plugins._shared.drawing import colors, pictures
+from maskmill_plugins._shared.export.fidelity import summary
+from maskmill_plugins._shared.export.naming import image_file, object_file
+from maskmill_plugins._shared.export.numbered import kept_share, number_map, paint
 
 
 class Png(Writer):

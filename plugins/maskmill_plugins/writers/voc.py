@@ -17,13 +17,21 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, OutputError, Problem, Writer, hookimpl
-from maskmill_plugins._shared import pictures
-from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.fidelity import summary
-from maskmill_plugins._shared.numbered import kept_share, number_map
-from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.splits import split_of
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, remove, save_as, stem_path, waiting_file
+from maskmill_plugins._shared.drawing import pictures
+from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
+from maskmill_plugins._shared.export.fidelity import summary
+from maskmill_plugins._shared.export.numbered import kept_share, number_map
+from maskmill_plugins._shared.export.splits import split_of
+from maskmill_plugins._shared.export.stems import (
+    NAMES_MEANING,
+    Listing,
+    Names,
+    remove,
+    save_as,
+    stem_path,
+    waiting_file,
+)
 
 VOID = 255
 SETS = "ImageSets/Segmentation"

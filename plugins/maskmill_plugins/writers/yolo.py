@@ -17,12 +17,21 @@ from pydantic import Field
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import TEMPORARY_PREFIX, growing, replace
 from maskmill.images import SUFFIXES
-from maskmill_plugins._shared.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.opencv import load_cv2
-from maskmill_plugins._shared.polygons import bridged, rings
-from maskmill_plugins._shared.splits import Split, split_of
-from maskmill_plugins._shared.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path, waiting_file
+from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
+from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
+from maskmill_plugins._shared.export.polygons import bridged, rings
+from maskmill_plugins._shared.export.splits import Split, split_of
+from maskmill_plugins._shared.export.stems import (
+    NAMES_MEANING,
+    Listing,
+    Names,
+    made,
+    remove,
+    save_as,
+    stem_path,
+    waiting_file,
+)
 
 LIST = "images.csv"
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from maskmill import Box, PipelineError, Point, Problem, Prompt
 from maskmill.files import growing
-from maskmill_plugins._shared.caches import cache_folder
+from maskmill_plugins._shared.cache_folder import cache_folder
 
 from .formats import FORMATS
 from .indexwriting import SCHEMA, fill

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import ImageResult, Mask
-from maskmill_plugins._shared.matching import Matcher
+from maskmill_plugins._shared.prompt_files.matching import Matcher
 
 from .coco import KNOWN
 from .index import Index

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill_plugins._shared.promptfiles import READERS
-from maskmill_plugins._shared.promptlines import Entry, Reader, Said
+from maskmill_plugins._shared.prompt_files.lines import Entry, Reader, Said
+from maskmill_plugins._shared.prompt_files.read import READERS
 
 from .formats import FORMATS, detect, one_file
 from .index import Index, prompt_of, skips

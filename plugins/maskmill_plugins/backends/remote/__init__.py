@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .plugin import Remote, register_backends
+from .backend import Remote, register_backends
 
 __all__ = ["Remote", "register_backends"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pydantic
 
 from maskmill import ImageError, StopRun, __version__
-from maskmill_plugins._shared.waiting import retry_after
-from maskmill_plugins._shared.wire import (
+from maskmill_plugins._shared.http.waiting import retry_after
+from maskmill_plugins._shared.http.wire import (
     TOKEN_VARIABLE,
     URN,
     Answer,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskmill import Problem
-from maskmill_plugins._shared.reach import reach
-from maskmill_plugins._shared.wire import token_fault
+from maskmill_plugins._shared.http.reach import reach
+from maskmill_plugins._shared.http.wire import token_fault
 
 if TYPE_CHECKING:
     import httpx

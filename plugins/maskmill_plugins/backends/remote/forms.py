@@ -14,8 +14,8 @@ from functools import partial
 from typing import Literal
 
 from maskmill import Image, ImageReadError
-from maskmill_plugins._shared.pictures import jpeg, png
-from maskmill_plugins._shared.wire import image_id
+from maskmill_plugins._shared.drawing.pictures import jpeg, png
+from maskmill_plugins._shared.http.wire import image_id
 
 Compress = Literal["none", "png", "jpeg"]
 #: Of `compress: jpeg`.

@@ -7,8 +7,8 @@ from importlib import metadata
 from urllib.parse import urlsplit
 
 from maskmill import PipelineError, Problem, StopRun
-from maskmill_plugins._shared.reach import reach
-from maskmill_plugins._shared.wire import ModelInfo, Multimask
+from maskmill_plugins._shared.http.reach import reach
+from maskmill_plugins._shared.http.wire import ModelInfo, Multimask
 
 from .forms import Compress
 from .pool import agreed, described

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from maskmill import ImageError, MaskmillError, PipelineError, StopRun
-from maskmill_plugins._shared.wire import ModelInfo
+from maskmill_plugins._shared.http.wire import ModelInfo
 
 from .client import Server
 from .troubles import Away, Faulty

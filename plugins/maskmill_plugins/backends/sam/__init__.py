@@ -5,6 +5,7 @@ Reference: Kirillov et al., Segment Anything, arXiv:2304.02643.
 
 from __future__ import annotations
 
-from .plugin import Sam, register_backends, register_commands
+from .backend import Sam
+from .hooks import register_backends, register_commands
 
 __all__ = ["Sam", "register_backends", "register_commands"]

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
 
-from .checkpoints import MODELS, file_sha256
-from .plugin import Sam
-from .segmenter import FloatArray, as_arrays
+from .backend import Sam
+from .segment.segmenter import FloatArray, as_arrays
+from .weights.checkpoints import MODELS, file_sha256
 
 if TYPE_CHECKING:
     from segment_anything import SamPredictor
 
-    from .fast import FastSegmenter
+    from .segment.fast import FastSegmenter
 
 #: What rounding may change, for values up to 1; of larger ones it changes as much more.
 EMBEDDING, LOGITS, SCORES = 2e-5, 1e-5, 1e-4
@@ -204,8 +204,8 @@ def selftest(
     import torch
     from segment_anything import SamPredictor
 
-    from .fast import FastSegmenter
-    from .loading import load_model
+    from .model.loading import load_model
+    from .segment.fast import FastSegmenter
 
     path = stage.checkpoint_path()
     sam = load_model(model, path)

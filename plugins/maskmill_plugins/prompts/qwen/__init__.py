@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .plugin import Qwen, register_commands, register_prompt_sources
+from .hooks import register_commands, register_prompt_sources
+from .source import Qwen
 
 __all__ = ["Qwen", "register_commands", "register_prompt_sources"]

@@ -15,16 +15,16 @@ import click
 
 from maskmill import Image, PipelineError, UsageError
 
-from . import calibrate
-from .answers import Answers, answers_folder
-from .budget import Budget, Purse, Spent
-from .client import Caller, client_for
-from .coordinates import Size
-from .limits import Limits
-from .pictures import picture
-from .plugin import Qwen
-from .reading import Found
-from .servers import Provider
+from .asking.picture import picture
+from .calls.answer_store import Answers, answers_folder
+from .calls.client import Caller, client_for
+from .calls.rate_limits import Limits
+from .calls.servers import Provider
+from .coordinates import calibrate
+from .coordinates.convert import Size
+from .cost.budget import Budget, Purse, Spent
+from .reply.read import Found
+from .source import Qwen
 
 _folder = click.option(
     "--folder",

@@ -9,9 +9,9 @@ import PIL.Image
 
 from maskmill import Image, ImageResult
 from maskmill.files import safe_path
-from maskmill_plugins._shared import colors
-from maskmill_plugins._shared.drawing import Canvas
-from maskmill_plugins._shared.naming import image_file
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.draw import Canvas
+from maskmill_plugins._shared.export.naming import image_file
 
 FOLDER = "thumbnails"
 SUFFIX = ".webp"

@@ -1,0 +1,1 @@
+"""Masks and prompts drawn on pictures."""

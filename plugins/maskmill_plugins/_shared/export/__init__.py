@@ -1,0 +1,1 @@
+"""What several writers need: labels, class numbers, polygons, file names, format loss."""

@@ -1,0 +1,128 @@
+"""Names on a picture: text on a solid ground, inside the frame, clear of each other.
+
+Text is drawn with the fonts inside OpenCV 5, which hold Latin, Chinese, Japanese, Korean,
+Greek and Cyrillic; they are the same on every system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskmill import Mask
+
+from ..drawing.colors import Rgb, readable_on
+from ..drawing.draw import Canvas, Region, blank
+from ..drawing.opencv import load_cv2
+from ..drawing.pictures import crop_of
+
+_WEIGHT = 600  # semibold
+_LONGEST = 200  # no picture has room for more, and a label may be a whole page
+
+
+class Tags:
+    """Name tags on a canvas; it remembers where they stand.
+
+    Args:
+        canvas: what to draw on.
+    """
+
+    def __init__(self, canvas: Canvas) -> None:
+        self._cv2: Any = load_cv2()
+        self._canvas = canvas
+        self._height = round(8 + max(canvas.width, canvas.height) / 80)
+        self._taken: list[Region] = []
+
+    def add(self, text: str, color: Rgb, mask: Mask | None = None) -> None:
+        """Draw a tag.
+
+        Args:
+            text: one line; what is wider than the picture is cut off with "…".
+            color: of the ground; the text is black or white.
+            mask: what it names; None puts it into the top-left corner.
+        """
+        text, left, width = self._fitted(_printable(text))
+        if not text:
+            return
+        pad = max(3, round(0.32 * self._height))
+        size = min(width + 2 * pad, self._canvas.width), min(self._height + 2 * pad - pad // 2, self._canvas.height)
+        x, y = self._free_place(size, mask)
+        region = (x, y, x + size[0], y + size[1])
+        self._taken.append(region)
+        self._canvas.blend(self._plate(size, radius=pad), region, color, 1.0)
+        letters = blank(region)
+        baseline = (size[1] + round(0.72 * self._height)) // 2  # capitals are 0.72 of the height
+        self._cv2.putText(letters, text, (pad - left, baseline), (255,), *self._font())
+        self._canvas.blend(letters, region, readable_on(color), 1.0)
+
+    def _font(self) -> tuple[Any, int, int]:
+        return self._cv2.FontFace("sans"), self._height, _WEIGHT
+
+    def _fitted(self, text: str) -> tuple[str, int, int]:
+        """The longest beginning of the text that fits into the picture, its left edge and its width."""
+        room = self._canvas.width - self._height
+        shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+        while True:
+            left, _, width, _ = self._cv2.getTextSize((0, 0), shown, (0, 0), *self._font())
+            if width <= room or len(shown) < 3:
+                return shown, left, width
+            shown = shown.removesuffix("…")[:-1].rstrip() + "…"
+
+    def _free_place(self, size: tuple[int, int], mask: Mask | None) -> tuple[int, int]:
+        """Top-left corner: the first place inside the frame that covers no other tag, or the one that covers least."""
+        width, height = size
+
+        def covered(place: tuple[int, int]) -> int:
+            mine = (*place, place[0] + width, place[1] + height)
+            return sum(_overlap(mine, other) for other in self._taken)
+
+        most = self._canvas.width - width, self._canvas.height - height
+        places = [(max(0, min(x, most[0])), max(0, min(y, most[1]))) for x, y in self._places(size, mask)]
+        return min(places, key=covered)
+
+    def _places(self, size: tuple[int, int], mask: Mask | None) -> Iterator[tuple[int, int]]:
+        """Where a tag of that size may stand, best first: above the object, on it, below it, beside it."""
+        crop = crop_of(mask) if mask else None
+        if crop is None:
+            yield 0, 0
+            return
+        pixels, x, y = crop
+        rows, columns = pixels.shape
+        peak = x + float(np.mean(np.flatnonzero(pixels[0]))) + 0.5
+        ends = np.array([(peak, y), (x, y), (x + columns, y + rows)], np.float32)
+        (top_x, top), (left, _), (right, bottom) = np.rint(self._canvas.scaled(ends)).astype(int).tolist()
+        width, height = size
+        gap = 2 * self._canvas.line
+        above, below, center = top - height - gap, bottom + gap, (top + bottom - height) // 2
+        middle = (left + right - width) // 2
+        yield top_x - width // 2, above
+        yield left, above
+        yield right - width, above
+        yield middle, center
+        yield middle, below
+        yield right + gap, center
+        yield left - width - gap, center
+
+    def _plate(self, size: tuple[int, int], radius: int) -> npt.NDArray[np.uint8]:
+        """A filled rectangle with round corners, drawn four times as large and reduced."""
+        width, height = size[0] * 4, size[1] * 4
+        radius = min(radius * 4, width // 2, height // 2)
+        large = np.zeros((height, width), np.uint8)
+        large[radius : height - radius, :] = 255
+        large[:, radius : width - radius] = 255
+        for x in (radius, width - radius - 1):
+            for y in (radius, height - radius - 1):
+                self._cv2.circle(large, (x, y), radius, 255, -1)
+        return np.asarray(self._cv2.resize(large, size, interpolation=self._cv2.INTER_AREA))
+
+
+def _printable(text: str) -> str:
+    """One line without control characters and halves of characters, which no font can draw."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _overlap(a: Region, b: Region) -> int:
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))

@@ -1,0 +1,1 @@
+"""Prompts files: reading them, and matching them with the images of a dataset."""

@@ -1,0 +1,158 @@
+"""JSON Lines and CSV of prompts, read line by line; `annotations` has other tools' formats."""
+
+from __future__ import annotations
+
+import csv
+import json
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maskmill import Box, PipelineError, Problem, Prompt, PromptError
+
+from .lines import Entry, Lines, Reader, Said, text_of
+
+TODO = "a person is not done with its image"
+
+
+class JsonLines(Lines):
+    """`{"image": key, "prompts": [...], "size": [h, w], "sha256": ...}` a line; the last for a key counts."""
+
+    def _parse(self, text: str) -> tuple[str, Any] | None:
+        if not text.strip():
+            return None
+        try:
+            data = json.loads(text)
+            if "\\u" in text:  # half of a surrogate pair could not be written again
+                json.dumps(data, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise PromptError(f"not JSON: {error}") from None
+        if not isinstance(data, Mapping) or not isinstance(data.get("image"), str):
+            raise PromptError('expected {"image": key, "prompts": [...]}')
+        return data["image"], data
+
+    def _entry(self, rows: Sequence[Any]) -> Entry:
+        data = rows[-1]
+        found = list(self._prompts(data))
+        prompts = tuple(prompt for _, prompt, _ in found if prompt is not None)
+        faults = tuple(f"{place}: {fault}" if len(found) > 1 else fault for place, _, fault in found if fault)
+        size, sha256 = data.get("size"), data.get("sha256") or ""
+        status: Any = data.get("status") if data.get("status") in ("todo", "rejected") else ""
+        height_width = None if size is None else (size[0], size[1])
+        reviewer = str(data.get("reviewer") or "")
+        return Entry(prompts, height_width, str(sha256), faults=faults, status=status, reviewer=reviewer)
+
+    def _said(self, row: Any, rank: int, last: bool) -> Iterator[Said]:
+        """Of a line that a later one replaces, only what is wrong with it."""
+        skipped = TODO if row.get("status") == "todo" else ""
+        try:
+            for place, prompt, fault in self._prompts(row):
+                if last or fault:
+                    ref = (prompt and prompt.ref) or place
+                    yield Said("", ref, "", 0, place, prompt, fault=fault, skipped=skipped)
+        except PromptError as error:
+            yield Said("", "", "", fault=str(error), skipped=skipped)
+
+    def _prompts(self, data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt | None, str]]:
+        """(place, prompt, what is wrong) of each prompt of a line; PromptError if the line itself is wrong."""
+        if data.get("schema", 1) != 1:
+            raise PromptError(f"format {data['schema']!r} is newer than this maskmill reads (1)")
+        prompts, size = data.get("prompts"), data.get("size")
+        if not isinstance(prompts, list) or not all(isinstance(item, Mapping) for item in prompts):
+            raise PromptError('"prompts" must be a list of objects, [] where nothing is there')
+        if size is not None and not (isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)):
+            raise PromptError(f'"size" is [height, width], not {size!r}')
+        refs: set[str] = set()
+        for number, item in enumerate(prompts, 1):
+            place = f"prompt {number}"
+            try:
+                prompt = _prompt(item)
+                prompt = prompt if prompt.ref else replace(prompt, ref=place)
+                if prompt.ref in refs:
+                    raise PromptError(f"its ref {prompt.ref!r} is that of a prompt before it")
+                refs.add(str(prompt.ref))
+            except PromptError as error:
+                yield place, None, str(error)
+            else:
+                yield place, prompt, ""
+
+
+class CsvRows(Lines):
+    """Columns `image`, `x1`, `y1`, `x2`, `y2`, perhaps `label` and `id`; a box a row, none where nothing is there."""
+
+    head = 1
+
+    def _begin(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                raw = file.readline().removeprefix(BOM_UTF8)
+            self._columns = [column.strip().lower() for column in _fields(text_of(raw))]
+        except OSError as error:
+            raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(self._path))) from None
+        except PromptError as error:
+            raise PipelineError(Problem(str(error), str(self._path), 1)) from None
+        if missing := [name for name in ("image", "x1", "y1", "x2", "y2") if name not in self._columns]:
+            text = f"the first line must name the columns image,label,x1,y1,x2,y2; there is no {missing[0]!r}"
+            hint = "separate the columns by commas" if b";" in raw or b"\t" in raw else ""
+            raise PipelineError(Problem(text, str(self._path), 1, hint=hint))
+        if twice := [name for name in self._columns if name and self._columns.count(name) > 1]:
+            raise PipelineError(Problem(f"the first line names the column {twice[0]!r} twice", str(self._path), 1))
+
+    def _parse(self, text: str) -> tuple[str, Any] | None:
+        fields = _fields(text)
+        if not any(field.strip() for field in fields):  # Excel writes the commas of empty rows, too
+            return None
+        if len(fields) != len(self._columns):
+            raise PromptError(f"expected {len(self._columns)} columns, found {len(fields)}")
+        row = dict(zip(self._columns, (field.strip() for field in fields), strict=True))
+        if not row["image"]:
+            raise PromptError("names no image")
+        return row["image"], row
+
+    def _entry(self, rows: Sequence[Any]) -> Entry:
+        prompts, faults = [], []
+        for rank, row in enumerate(rows, 1):
+            try:
+                prompts.append(_box_of_row(row, rank))
+            except PromptError as error:
+                faults.append(str(error))
+        return Entry(tuple(prompt for prompt in prompts if prompt is not None), faults=tuple(faults))
+
+    def _said(self, row: Any, rank: int, last: bool) -> Iterator[Said]:
+        try:
+            if (prompt := _box_of_row(row, rank)) is not None:
+                yield Said("", str(prompt.ref), "", prompt=prompt)
+        except PromptError as error:
+            yield Said("", f"prompt {rank}", "", fault=str(error))
+
+
+#: Formats that are read line by line.
+READERS: Mapping[str, Callable[[Path], Reader]] = {"jsonl": JsonLines, "csv": CsvRows}
+
+
+def _box_of_row(row: Mapping[str, str], rank: int) -> Prompt | None:
+    """The prompt of a row of CSV, None where nothing is there; its ref is its `id`, or its number in its image."""
+    corners = [row[name] for name in ("x1", "y1", "x2", "y2")]
+    if not any(corners):
+        return None
+    try:
+        numbers = [float(corner) for corner in corners]
+    except ValueError:
+        raise PromptError(f"x1,y1,x2,y2 must be numbers, not {','.join(corners)}") from None
+    return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=row.get("id") or f"prompt {rank}")
+
+
+def _fields(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], strict=True), [])
+    except csv.Error as error:
+        raise PromptError(f"not CSV: {error}") from None
+
+
+def _prompt(data: Mapping[str, Any]) -> Prompt:
+    try:
+        return Prompt.from_json(data)
+    except TypeError as error:
+        raise PromptError(f"a value of the wrong kind: {error}") from None

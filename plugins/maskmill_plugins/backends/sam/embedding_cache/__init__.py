@@ -1,0 +1,1 @@
+"""Image embeddings kept on disk between runs."""

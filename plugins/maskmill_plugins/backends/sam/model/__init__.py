@@ -1,0 +1,1 @@
+"""The network: loading weights, the encoder and the decoder."""

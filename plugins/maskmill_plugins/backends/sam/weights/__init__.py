@@ -1,0 +1,1 @@
+"""Checkpoints: finding, downloading and verifying them."""

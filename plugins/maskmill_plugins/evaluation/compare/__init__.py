@@ -1,0 +1,1 @@
+"""`maskmill compare`: runs against each other."""

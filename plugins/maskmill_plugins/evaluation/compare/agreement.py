@@ -1,0 +1,255 @@
+"""Two runs over the same images: which masks answer each other, and how far they agree."""
+
+from __future__ import annotations
+
+import statistics
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from maskmill import ImageResult, Mask, OutputError, Run
+from maskmill.masks import iou
+from maskmill.output.ledger import Row
+from maskmill.stored.originals import Originals
+
+from ..evaluate.evaluate import Names
+from ..pairing import by_key, greedy
+from ..report.panels import Panel, Worst, side_by_side
+
+#: Shares of pairs that agree at least so well are told.
+STEPS = (0.5, 0.75, 0.9, 0.95, 0.99)
+_RAN = ("done", "empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A mask of each run for the same thing.
+
+    Attributes:
+        a: position among the kept masks of the first run.
+        b: position among those of the second.
+        iou: of the two.
+        identical: True if every pixel is the same.
+        by_prompt: True if their prompts are equal; else they overlap.
+    """
+
+    a: int
+    b: int
+    iou: float
+    identical: bool
+    by_prompt: bool
+
+
+def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[Pair]:
+    """Masks of equal prompts first, several of one prompt by overlap; then, greedily, what overlaps most.
+
+    Where a prompt was answered once on each side the two are a pair even if they have no pixel in common.
+    """
+    overlap = iou(a, b)
+    keys = [[_asked(mask) for mask in masks] for masks in (a, b)]
+    equal = np.array([[key is not None and key == other for other in keys[1]] for key in keys[0]], np.bool_)
+    equal = equal.reshape(overlap.shape)
+    found = [(row, column, True) for row, column, _ in greedy(overlap, equal)]
+    left = [
+        [n for n in range(len(masks)) if n not in {pair[side] for pair in found}] for side, masks in enumerate((a, b))
+    ]
+    same = by_key(left[0], left[1], lambda n: _single(keys[0], n), lambda n: _single(keys[1], n))
+    found += [(left[0][row], left[1][column], True) for row, column in same]
+    free = np.ones(overlap.shape, np.bool_)
+    free[[row for row, _, _ in found]] = False
+    free[:, [column for _, column, _ in found]] = False
+    found += [(row, column, False) for row, column, _ in greedy(overlap, free)]
+    return [
+        Pair(row, column, float(overlap[row, column]), a[row].counts == b[column].counts, by_prompt)
+        for row, column, by_prompt in sorted(found)
+    ]
+
+
+def _asked(mask: Mask) -> Any:
+    """What was asked, whoever asked it, however sure they were, and whatever a filter called it."""
+    return None if mask.prompt is None else replace(mask.prompt, label=None, source=None, score=None)
+
+
+def _single(keys: Sequence[Any], number: int) -> Any:
+    """The prompt of a mask, None unless it is one of points or a box: those have one mask a prompt."""
+    key = keys[number]
+    return key if key is not None and key.needs <= {"points", "box"} else None
+
+
+@dataclass
+class Side:
+    """One of the two runs.
+
+    Attributes:
+        name: what it is called.
+        folder: where it is.
+        model: what computed, as far as it is known.
+        masks: kept masks of the images that were compared.
+        only: masks without a partner.
+        seconds: what each image took, of those that both runs have.
+    """
+
+    name: str
+    folder: str
+    model: str | None
+    masks: int = 0
+    only: int = 0
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        took = self.seconds
+        return {
+            "name": self.name,
+            "folder": self.folder,
+            "model": self.model,
+            "masks": self.masks,
+            "masks_without_partner": self.only,
+            "seconds_per_image": {
+                "mean": statistics.fmean(took) if took else None,
+                "median": statistics.median(took) if took else None,
+            },
+        }
+
+
+@dataclass
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        a: the first run.
+        b: the second.
+        images: that both runs finished, on the same file.
+        identical_images: those whose masks are the same bit for bit.
+        by_prompt: pairs of masks with equal prompts; the others overlap.
+        identical: pairs without a pixel of difference.
+        ious: of the pairs.
+        statuses: (status in the first, in the second) of the images that both have.
+        only: images that only the first run has, and only the second.
+        troubles: images that cannot be compared, with the reason.
+        worst: (key, agreement) of the images that differ most.
+    """
+
+    a: Side
+    b: Side
+    images: int = 0
+    identical_images: int = 0
+    by_prompt: int = 0
+    identical: int = 0
+    agreement: float = 0.0
+    ious: array[float] = field(default_factory=lambda: array("d"))
+    statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    only: tuple[Names, Names] = field(default_factory=lambda: (Names(), Names()))
+    troubles: Names = field(default_factory=Names)
+    worst: Sequence[tuple[str, float]] = ()
+
+    def shares(self) -> dict[str, float]:
+        """The share of pairs with at least such an IoU."""
+        values = np.frombuffer(self.ious, np.float64) if self.ious else np.zeros(0)
+        return {f"{step:g}": float(np.mean(values >= step)) if values.size else 0.0 for step in STEPS}
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
+            "images": self.images,
+            "identical_images": self.identical_images,
+            "mean_agreement": self.agreement / self.images if self.images else None,
+            "pairs": len(self.ious),
+            "pairs_by_prompt": self.by_prompt,
+            "identical_pairs": self.identical,
+            "mean_iou": statistics.fmean(self.ious) if self.ious else None,
+            "median_iou": statistics.median(self.ious) if self.ious else None,
+            "share_of_pairs_from_iou": self.shares(),
+            "statuses": [{"a": a, "b": b, "images": count} for (a, b), count in sorted(self.statuses.items())],
+            "only_in_a": self.only[0].to_json(),
+            "only_in_b": self.only[1].to_json(),
+            "troubles": self.troubles.to_json(),
+            "worst": [{"image": key, "agreement": value} for key, value in self.worst],
+        }
+
+
+def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
+    """Hold two runs against each other; memory grows by eight bytes a mask and an image."""
+    found = Comparison(_side(a, names[0]), _side(b, names[1]))
+    worst = Worst()
+    for key, rows in _joined(a, b):
+        if rows[0] is None or rows[1] is None:
+            found.only[rows[0] is None].add(key)
+            continue
+        found.statuses[rows[0].status, rows[1].status] += 1
+        if rows[0].status not in _RAN or rows[1].status not in _RAN:
+            continue
+        try:
+            results = a.result(rows[0]), b.result(rows[1])
+            value = _image(found, *results)
+        except OutputError as error:
+            found.troubles.add(str(error))
+            continue
+        found.a.seconds.append(rows[0].seconds)
+        found.b.seconds.append(rows[1].seconds)
+        if value < 1:
+            worst.add(value, key)
+    found.worst = worst.ranked()
+    return found
+
+
+def _side(run: Run, name: str) -> Side:
+    model = (run.about.get("fingerprint") or {}).get("model")
+    return Side(name, str(run.folder.absolute()), None if model is None else str(model))
+
+
+def _image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
+    """Count one image; returns its agreement: the mean IoU of its pairs, masks without a partner counting 0."""
+    if a.sha256 != b.sha256:
+        raise OutputError(f"{a.key}: the runs saw different versions of this image")
+    pairs = pair_masks(a.kept, b.kept)
+    found.images += 1
+    found.a.masks += len(a.kept)
+    found.b.masks += len(b.kept)
+    found.a.only += len(a.kept) - len(pairs)
+    found.b.only += len(b.kept) - len(pairs)
+    found.by_prompt += sum(pair.by_prompt for pair in pairs)
+    same = sum(pair.identical for pair in pairs)
+    found.identical += same
+    found.identical_images += same == len(a.kept) == len(b.kept)
+    found.ious.extend(pair.iou for pair in pairs)
+    things = len(a.kept) + len(b.kept) - len(pairs)
+    value = sum(pair.iou for pair in pairs) / things if things else 1.0
+    found.agreement += value
+    return value
+
+
+def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
+    """The rows of both by key; both come sorted."""
+    rows = [a.rows(), b.rows()]
+    one, two = (next(each, None) for each in rows)
+    while one is not None or two is not None:
+        if two is None or (one is not None and one.key < two.key):
+            assert one is not None
+            yield one.key, (one, None)
+            one = next(rows[0], None)
+        elif one is None or two.key < one.key:
+            yield two.key, (None, two)
+            two = next(rows[1], None)
+        else:
+            yield one.key, (one, two)
+            one, two = next(rows[0], None), next(rows[1], None)
+
+
+def picture(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:
+    """Image and both runs' masks side by side; masks that are a pair have the same colour."""
+    results = a.result(a.find(key)), b.result(b.find(key))
+    kept = results[0].kept, results[1].kept
+    partner = {pair.b: pair.a for pair in pair_masks(*kept)}
+    tones = range(len(kept[0])), [partner.get(number, len(kept[0]) + number) for number in range(len(kept[1]))]
+    panels = [
+        Panel(names[side], kept[side], tones[side], [mask.prompt for mask in kept[side] if mask.prompt is not None])
+        for side in (0, 1)
+    ]
+    return side_by_side(originals, results[0], panels)

@@ -1,0 +1,185 @@
+"""`maskmill compare A B`, and `maskmill compare FILE --vary KEY=VALUE,VALUE`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from maskmill.cli.options import FILE, IMAGES, as_typed
+
+if TYPE_CHECKING:
+    from maskmill import Run
+
+    from ..report.pages import Table
+    from .agreement import Comparison
+
+MARKER = "comparison.json"
+SHOWN = 5
+
+
+@click.command("compare")
+@click.argument("what", metavar="A B... | FILE [PHOTOS]", nargs=-1, required=True, type=FILE)
+@click.option("-o", "--folder", type=FILE, help="Write numbers and pictures there; with --vary also the runs.")
+@click.option("--vary", metavar="KEY=VALUE,VALUE", help="Run the pipeline FILE with each value, and compare the runs.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="With --vary: override one value in all runs.")
+@click.option("--limit", type=click.IntRange(min=1), help="With --vary: only the first N images.")
+@click.option(
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="With --vary: load drop-in plugins from here."
+)
+@IMAGES
+def compare(
+    what: tuple[Path, ...],
+    folder: Path | None,
+    vary: str | None,
+    sets: tuple[str, ...],
+    limit: int | None,
+    plugins: tuple[Path, ...],
+    images: Path | None,
+) -> int:
+    """Compare runs over the same images: A with B (and more), or a pipeline FILE with values of an option.
+
+    Exit code: 0 compared, 1 images could not be compared or failed in a run of --vary, 2 nothing could be.
+    """
+    if vary is None:
+        if len(what) < 2 or sets or limit or plugins:
+            raise click.UsageError("give two output folders, or a pipeline file and --vary KEY=VALUE,VALUE")
+        return _compared(what, _names(what), folder, images)
+    if len(what) > 2:
+        raise click.UsageError("with --vary: a pipeline file, and perhaps the photos")
+    from maskmill.run.plan import RunRequest
+
+    from .varied import variants
+
+    dataset = (str(what[1]),) if len(what) == 2 else None
+    chosen = variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
+    options = [("--set", each) for each in sets] + [("--plugins", str(each)) for each in plugins]
+    options += [("--limit", str(limit))] if limit else []
+    worst = 0
+    for variant in chosen:
+        click.echo(variant.name, err=True)
+        alone = [*options, ("--set", variant.setting), ("-o", str(variant.pipeline.config.output))]
+        command = as_typed(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
+        report = variant.pipeline.run(RunRequest(limit=limit, command=command))
+        if report.outcome != "finished":
+            said = (
+                f"Stopped: {report.message}" if report.outcome == "stopped" else "Interrupted. To go on, run it again."
+            )
+            click.echo(said, err=True)
+            return report.exit_code
+        worst = max(worst, report.exit_code)
+    outputs = [variant.pipeline.config.output for variant in chosen]
+    place = outputs[0].parent / "comparison"
+    return max(worst, _compared(outputs, [variant.name for variant in chosen], place, images))
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Their own names, or whole paths where two have one name."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _compared(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
+    """Each with the first."""
+    from maskmill import OutputError
+
+    from ..report.pages import Folder
+    from . import agreement
+
+    several = len(folders) > 2
+    code = 0
+    with _opened(folders) as runs:
+        for number in range(1, len(runs)):
+            sides = (names[0], names[number])
+            below = None if place is None else place / f"{number:02}" if several else place
+            target = None if below is None else Folder(below, MARKER)
+            found = agreement.compare(runs[0], runs[number], sides)
+            if not sum(found.statuses.values()):
+                raise OutputError(f"'{folders[0]}' and '{folders[number]}' have no image in common")
+            if number > 1:
+                click.echo("")
+            for line in lines(found):
+                click.echo(line)
+            if target is not None:
+                _write(target, found, runs[0], runs[number], images)
+                click.echo(f"\nNumbers and the images that differ most: {target.path}")
+            code = max(code, int(bool(found.troubles.count)))
+    return code
+
+
+@contextlib.contextmanager
+def _opened(folders: Sequence[Path]) -> Iterator[list[Run]]:
+    from maskmill import Run
+
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Run(folder)) for folder in folders]
+
+
+def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
+    from maskmill.stored.originals import Originals
+
+    from ..report.pages import Folder, Picture, page
+    from .agreement import picture
+
+    assert isinstance(target, Folder)
+    names = (found.a.name, found.b.name)
+    with Originals(a, images) as originals:
+        pictures = [
+            Picture(f"{rank:02}.jpg", f"{rank}. {key}: agreement {value:.3f}", picture(a, b, key, names, originals))
+            for rank, (key, value) in enumerate(found.worst, start=1)
+        ]
+    title = f"{names[0]} and {names[1]}"
+    target.fill({"schema": 1, **found.to_json()}, page(title, said(found), tables_of(found), pictures), pictures)
+
+
+def lines(found: Comparison) -> Iterator[str]:
+    """For the terminal."""
+    yield f"{found.a.name} and {found.b.name}"
+    yield from said(found)
+    for table in tables_of(found):
+        yield ""
+        yield from table.lines()
+
+
+def said(found: Comparison) -> list[str]:
+    """What was compared and what was not, in sentences."""
+    identical = found.identical_images
+    told = [
+        f"images that both finished: {found.images}, in {identical} of them all masks are the same bit for bit",
+        f"pairs of masks: {len(found.ious)} ({found.by_prompt} by equal prompts,"
+        f" {len(found.ious) - found.by_prompt} by overlap), {found.identical} of them the same bit for bit",
+    ]
+    for (a, b), count in sorted(found.statuses.items()):
+        if a != b:
+            told.append(f"{a} in {found.a.name} and {b} in {found.b.name}: {count}")
+    for names, side in zip(found.only, (found.a, found.b), strict=True):
+        if names.count:
+            told.append(f"only in {side.name}: {names.count} ({', '.join(names.first[:SHOWN])})")
+    if found.troubles.count:
+        told.append(f"could not be compared: {found.troubles.count} ({'; '.join(found.troubles.first[:SHOWN])})")
+    return told
+
+
+def tables_of(found: Comparison) -> list[Table]:
+    """How well they agree; what each of them found and took."""
+    from ..report.pages import Table, shown
+
+    about = found.to_json()
+    shares = about["share_of_pairs_from_iou"]
+    head = ["mean agreement", "mean IoU", "median IoU", *(f"IoU ≥ {step}" for step in shares)]
+    row = [shown(about[key]) for key in ("mean_agreement", "mean_iou", "median_iou")]
+    sides = [
+        [
+            side["name"],
+            str(side["masks"]),
+            str(side["masks_without_partner"]),
+            shown(side["seconds_per_image"]["mean"], 2),
+            shown(side["seconds_per_image"]["median"], 2),
+        ]
+        for side in (about["a"], about["b"])
+    ]
+    columns = ["run", "masks", "without partner", "s/image, mean", "median"]
+    return [Table(head, [[*row, *(f"{share:.1%}" for share in shares.values())]]), Table(columns, sides)]

@@ -1,0 +1,1 @@
+"""`maskmill evaluate`: masks against the truth."""

@@ -1,0 +1,116 @@
+"""COCO's average precision, by pycocotools' own evaluation (https://cocodataset.org/#detection-eval)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from maskmill import Mask
+
+from ..truth.objects import TrueImage, Truth
+
+#: The names of COCO's twelve numbers, in the order of `COCOeval.stats`.
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+#: Masks of an image that count at most, those with the highest scores; COCO's own limit.
+MOST = 100
+
+
+class Precision:
+    """Collects masks, then has pycocotools evaluate them.
+
+    All masks are held in memory until then, as run-length encodings, and pycocotools holds about as much again.
+
+    Args:
+        truth: what they are held against.
+        by_class: False takes all classes for one.
+
+    Attributes:
+        unknown: labels of masks that are no class of the truth, with how often; such masks count for none.
+    """
+
+    def __init__(self, truth: Truth, by_class: bool) -> None:
+        self._truth = truth
+        self._by_class = by_class
+        self._categories = {label: number for number, label in enumerate(truth.labels, start=1)}
+        self._numbers = {name: number for number, name in enumerate(truth.images, start=1)}
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._found: list[dict[str, Any]] = []
+        self.unknown: dict[str, int] = {}
+
+    def add(self, image: TrueImage, masks: Sequence[Mask]) -> None:
+        """One image with the masks found in it; none, if it failed."""
+        number = self._numbers[image.name]
+        height, width = image.size
+        self._images.append({"id": number, "height": height, "width": width})
+        for true in image.objects:
+            entry: dict[str, Any] = {
+                "id": len(self._annotations) + 1,
+                "image_id": number,
+                "category_id": self._categories[true.label],
+            }
+            entry |= {"bbox": list(true.box), "area": true.area, "iscrowd": int(true.crowd)}
+            self._annotations.append({**entry, "segmentation": {"size": [height, width], "counts": true.counts}})
+        for mask in masks:
+            category = self._categories.get(mask.label or "") if self._by_class else 1
+            if category is None:
+                self.unknown[mask.label or ""] = self.unknown.get(mask.label or "", 0) + 1
+                continue
+            score = 1.0 if mask.score is None or not math.isfinite(mask.score) else mask.score
+            found = {"image_id": number, "category_id": category, "score": float(score)}
+            self._found.append({**found, **self._place(mask)})
+
+    def _place(self, mask: Mask) -> dict[str, Any]:
+        if self._truth.kind == "mask":
+            return {"segmentation": mask.rle}
+        box = mask.box
+        return {"bbox": [0.0, 0.0, 0.0, 0.0] if box is None else [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1]}
+
+    def numbers(self) -> Mapping[str, float | None]:
+        """COCO's twelve numbers by name, and AP by class; None where nothing of that kind is in the truth."""
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        if not self._annotations:
+            return dict.fromkeys(STATS)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+            true = COCO()
+            categories = [{"id": number, "name": label} for label, number in self._categories.items()]
+            true.dataset = {"images": self._images, "annotations": self._annotations, "categories": categories}
+            true.createIndex()
+            found = true.loadRes(self._found) if self._found else _nothing(true.dataset)
+            evaluation = COCOeval(true, found, "segm" if self._truth.kind == "mask" else "bbox")
+            evaluation.params.useCats = int(self._by_class)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        numbers = {name: _number(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
+        return numbers | (self._by_label(evaluation) if self._by_class else {})
+
+    def _by_label(self, evaluation: Any) -> dict[str, float | None]:
+        """AP of each class: the mean over thresholds and recalls of all areas, 100 masks an image."""
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # thresholds, recalls, classes
+        found = {}
+        for index, category in enumerate(evaluation.params.catIds):
+            label = self._truth.labels[category - 1]
+            values = precision[:, :, index]
+            values = values[values > -1]
+            found[f"AP {label}"] = float(values.mean()) if values.size else None
+        return found
+
+
+def _nothing(dataset: Mapping[str, Any]) -> Any:
+    from pycocotools.coco import COCO
+
+    empty = COCO()
+    empty.dataset = {**dataset, "annotations": []}
+    empty.createIndex()
+    return empty
+
+
+def _number(value: float) -> float | None:
+    """Pycocotools says -1 where there is nothing to measure."""
+    return None if value < 0 else float(value)

@@ -1,0 +1,161 @@
+"""One image's masks against its truth: who answers whom, how well, and what is left over on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from maskmill import Mask, Prompt
+from maskmill.stored.explain import kind_of
+
+from ..pairing import How, by_key, greedy
+from ..truth.objects import Kind, TrueImage, TrueObject
+from .boundary import boundary_f
+
+#: IoU of a prompt's box with the object's from which on the prompt may be about it.
+SAME_BOX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What became of one true object.
+
+    Attributes:
+        true: the object.
+        mask: the number of the mask that answers it (`Mask.index`), None if none does.
+        how: how the two were brought together.
+        kind: what the mask's prompt is made of, "missed" without a mask.
+        iou: intersection over union, of boxes where only boxes are known; 0 if missed.
+        boundary: the boundary measure F; 0 if missed, None where only boxes are known.
+    """
+
+    true: TrueObject
+    mask: int | None
+    how: How | None
+    kind: str
+    iou: float
+    boundary: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """What became of one image.
+
+    Attributes:
+        key: the image.
+        name: how the truth names it.
+        scores: of its objects, crowds left out.
+        extra: masks that answer no object and lie in no crowd.
+    """
+
+    key: str
+    name: str
+    scores: tuple[Score, ...]
+    extra: int
+
+    @property
+    def iou(self) -> float | None:
+        """The mean over its objects, None if it has none."""
+        return float(np.mean([score.iou for score in self.scores])) if self.scores else None
+
+
+def visible(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
+    """The masks without the pixels that nothing is known of."""
+    if image.void is None:
+        return list(masks)
+    known = ~Mask(image.size, image.void).array
+    return [mask.with_array(mask.array & known) for mask in masks]
+
+
+def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
+    """Score one image.
+
+    First each mask answers the object whose id its prompt's `ref` is, if the prompt lies on it (ids of two
+    files may be equal by chance); then, among the rest, the pair that
+    overlaps most, and so on (greedily), of the same class if classes count.
+
+    Args:
+        key: the image's key in the run.
+        masks: those that were kept, as `visible` gives them.
+        image: its truth.
+        kind: whether masks or boxes are compared.
+        by_class: whether a mask has to be of the object's class; one that was found by its id need not.
+    """
+    objects = [true for true in image.objects if not true.crowd]
+    overlap = overlaps(masks, objects, image, kind)
+    pairs: dict[int, tuple[int, How]] = {}
+    for n, m in by_key(objects, masks, lambda true: true.ref, lambda mask: mask.prompt.ref if mask.prompt else None):
+        if _lies_on(masks[m].prompt, objects[n]):
+            pairs[n] = (m, "id")
+    allowed = np.ones(overlap.shape, np.bool_)
+    if by_class:
+        allowed = np.array([[mask.label == true.label for true in objects] for mask in masks], np.bool_).reshape(
+            overlap.shape
+        )
+    allowed[[m for m, _ in pairs.values()]] = False
+    allowed[:, list(pairs)] = False
+    for m, n, _ in greedy(overlap, allowed):
+        pairs[n] = (m, "overlap")
+    scores = tuple(_score(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects))
+    taken = {m for m, _ in pairs.values()}
+    extra = [mask for number, mask in enumerate(masks) if number not in taken]
+    return ImageScore(key, image.name, scores, len(extra) - _in_crowds(extra, image, kind))
+
+
+def _lies_on(prompt: Prompt | None, true: TrueObject) -> bool:
+    """Whether a prompt may be about this object: its box is about the object's, its points lie inside that."""
+    if prompt is None:
+        return False
+    x, y, width, height = true.box
+    if prompt.box is not None:
+        box = prompt.box
+        mine = [[box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1]]
+        return bool(coco_mask.iou(np.array(mine), np.array([true.box], np.float64), [0])[0, 0] >= SAME_BOX)
+    ons = [point for point in prompt.points if point.label]
+    return all(x - 1 <= point.x <= x + width + 1 and y - 1 <= point.y <= y + height + 1 for point in ons)
+
+
+def missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:
+    """The score of an image that failed in the run."""
+    return score(key, (), image, kind, by_class=False)
+
+
+def overlaps(
+    masks: Sequence[Mask], objects: Sequence[TrueObject], image: TrueImage, kind: Kind, crowd: bool = False
+) -> npt.NDArray[np.float64]:
+    """IoU of masks with objects, float64 (len(masks), len(objects)); with `crowd`: the part of the mask inside."""
+    if not masks or not objects:
+        return np.zeros((len(masks), len(objects)))
+    flags = [int(crowd)] * len(objects)
+    if kind == "mask":
+        found = coco_mask.iou([mask.rle for mask in masks], [image.mask(true).rle for true in objects], flags)
+    else:
+        boxes = np.array([coco_mask.toBbox(mask.rle) for mask in masks], np.float64)
+        found = coco_mask.iou(boxes, np.array([true.box for true in objects], np.float64), flags)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _score(
+    true: TrueObject,
+    masks: Sequence[Mask],
+    pair: tuple[int, How] | None,
+    overlap: npt.NDArray[np.float64],
+    image: TrueImage,
+    kind: Kind,
+) -> Score:
+    if pair is None:
+        return Score(true, None, None, "missed", 0.0, 0.0 if kind == "mask" else None)
+    number, how = pair
+    mask = masks[number]
+    boundary = boundary_f(replace(mask, prompt=None), image.mask(true)) if kind == "mask" else None
+    return Score(true, mask.index, how, kind_of(mask.prompt), float(overlap[number]), boundary)
+
+
+def _in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
+    """How many of these masks lie for the greater part inside a crowd."""
+    inside = overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
+    return int(np.count_nonzero(inside.max(axis=1) > 0.5)) if inside.size else 0

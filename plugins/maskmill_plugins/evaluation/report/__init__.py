@@ -1,0 +1,1 @@
+"""The pages that show an evaluation or a comparison."""

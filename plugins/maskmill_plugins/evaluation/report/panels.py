@@ -1,0 +1,89 @@
+"""Pictures side by side: what an image looks like, and what two sides say is in it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
+from maskmill.stored.originals import Originals, same_image
+from maskmill_plugins._shared.drawing import colors, pictures
+from maskmill_plugins._shared.drawing.draw import Canvas
+from maskmill_plugins._shared.export.tags import Tags
+
+#: The longer side of one panel, in pixels, and the space between two.
+SIDE, GAP = 480, 8
+#: How many of the worst are shown.
+WORST = 20
+_GRAY = (70, 70, 70)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One side.
+
+    Attributes:
+        caption: drawn into the corner.
+        masks: drawn over the image.
+        tones: a number of a colour for each mask: what belongs together has the same.
+        prompts: drawn on top.
+    """
+
+    caption: str
+    masks: Sequence[Mask]
+    tones: Sequence[int]
+    prompts: Sequence[Prompt] = ()
+
+
+class Worst:
+    """Keeps the keys with the lowest values, at most `WORST`; memory does not grow with how many it saw."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+
+    def add(self, value: float, key: str) -> None:
+        """Consider one."""
+        if len(self._heap) < WORST:
+            heapq.heappush(self._heap, (-value, key))
+        elif value < -self._heap[0][0]:
+            heapq.heapreplace(self._heap, (-value, key))
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """(key, value), the worst first."""
+        return [(key, -value) for value, key in sorted(self._heap, key=lambda item: (-item[0], item[1]))]
+
+
+def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Panel]) -> bytes:
+    """A JPEG with the image as it is, then each panel; the image is gray where it is gone or has changed."""
+    pixels, note = _pixels(originals, result)
+    drawn = [_drawn(pixels, Panel(note, (), ())), *(_drawn(pixels, panel) for panel in panels)]
+    gap = np.full((drawn[0].shape[0], GAP, 3), 255, np.uint8)
+    parts = [part for picture in drawn for part in (picture, gap)][:-1]
+    return pictures.jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
+
+
+def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
+    try:
+        image: Image = same_image(result, originals.find(result.key), originals.max_pixels)
+    except ImageReadError as error:
+        gray: npt.NDArray[Any] = np.full((*(result.size or (SIDE, SIDE)), 3), 160, np.uint8)
+        return gray, "changed since" if "has changed" in str(error) else "not found"
+    return image.pixels, result.key
+
+
+def _drawn(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.uint8]:
+    canvas = Canvas(pixels, SIDE, SIDE)
+    pairs = sorted(zip(panel.masks, panel.tones, strict=True), key=lambda pair: -pair[0].area)
+    for mask, tone in pairs:  # large ones first, so that small ones on top of them stay visible
+        canvas.mask(mask, colors.nth(tone))
+    canvas.prompts(panel.prompts)
+    tags = Tags(canvas)
+    tags.add(panel.caption, _GRAY)
+    for mask, tone in zip(panel.masks, panel.tones, strict=True):
+        tags.add(mask.label or "", colors.nth(tone), mask)
+    return canvas.pixels

@@ -1,0 +1,167 @@
+"""Truth in COCO's format: polygons, run-length encodings or boxes; crowds are kept as such."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from .objects import TrueImage, TrueObject, Truth, number, wrong
+
+Json = Mapping[str, Any]
+
+
+def read_coco_truth(path: Path) -> Truth:
+    """Read a COCO file of instance annotations; it is held in memory.
+
+    Raises:
+        PipelineError: the first element that is wrong, by its place in the file.
+    """
+    data = _parsed(path)
+    labels = _labels(path, data)
+    images = _images(path, data)
+    objects: dict[Any, list[TrueObject]] = defaultdict(list)
+    with_pixels = any(isinstance(each, dict) and each.get("segmentation") for each in data["annotations"])
+    seen: set[str] = set()
+    boxes_only = 0
+    for index, entry in enumerate(data["annotations"]):
+        place = f"annotations[{index}]"
+        if not isinstance(entry, dict):
+            raise wrong(path, place, "expected a mapping")
+        if not _known(entry.get("image_id"), images):
+            raise wrong(path, place, f"there is no image with the id {entry.get('image_id')!r}")
+        if with_pixels and not entry.get("segmentation"):
+            boxes_only += 1
+            continue
+        true = _object(path, place, entry, images[entry["image_id"]], labels, with_pixels)
+        if (ref := str(entry["id"])) in seen:
+            raise wrong(path, place, f"the id {ref} is given twice")
+        seen.add(ref)
+        objects[entry["image_id"]].append(true)
+    # By their ids: among masks of one score that is the order in which pycocotools takes images.
+    order = sorted(images, key=lambda key: (isinstance(key, str), key))
+    by_name = {images[key].name: replace(images[key], objects=tuple(objects[key])) for key in order}
+    warnings = [f"{boxes_only} annotations without a segmentation are passed over"] if boxes_only else []
+    return Truth(path, "mask" if with_pixels else "box", by_name, list(labels.values()), warnings)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        raise wrong(path, f"line {error.lineno}, column {error.colno}", f"this is no JSON: {error.msg}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise wrong(path, "", f"cannot be read: {error}") from None
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
+        hint = "results of a detector alone (a list) are no truth" if isinstance(data, list) else ""
+        raise wrong(path, "", "expected a COCO file: a mapping with the lists 'images' and 'annotations'", hint)
+    return data
+
+
+def _labels(path: Path, data: Json) -> dict[Any, str]:
+    labels: dict[Any, str] = {}
+    for index, entry in enumerate(data.get("categories") or []):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not _hashable(entry.get("id")):
+            raise wrong(path, f"categories[{index}]", "expected a mapping with 'id' and 'name'")
+        if entry["id"] in labels:
+            raise wrong(path, f"categories[{index}]", f"the id {entry['id']!r} is given twice")
+        labels[entry["id"]] = entry["name"]
+    return labels
+
+
+def _images(path: Path, data: Json) -> dict[Any, TrueImage]:
+    images: dict[Any, TrueImage] = {}
+    names: set[str] = set()
+    for index, entry in enumerate(data["images"]):
+        place = f"images[{index}]"
+        if not isinstance(entry, dict) or not _hashable(entry.get("id")) or not isinstance(entry.get("file_name"), str):
+            raise wrong(path, place, "expected a mapping with 'id' and 'file_name'")
+        height, width = entry.get("height"), entry.get("width")
+        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+            raise wrong(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
+        if entry["id"] in images:
+            raise wrong(path, place, f"the id {entry['id']!r} is given twice")
+        if entry["file_name"] in names:
+            raise wrong(path, place, f"the file_name {entry['file_name']!r} is given twice")
+        names.add(entry["file_name"])
+        images[entry["id"]] = TrueImage(entry["file_name"], (height, width), ())
+    return images
+
+
+def _object(
+    path: Path, place: str, entry: Json, image: TrueImage, labels: Mapping[Any, str], with_pixels: bool
+) -> TrueObject:
+    category = entry.get("category_id")
+    if not _known(category, labels):
+        raise wrong(path, place, f"there is no category with the id {category!r}")
+    if not _hashable(entry.get("id")):
+        raise wrong(path, place, "the 'id' is missing")
+    box = entry.get("bbox")
+    if box is not None and not (
+        isinstance(box, list) and len(box) == 4 and all(map(number, box)) and min(box[2:]) >= 0
+    ):
+        raise wrong(path, place, f"expected 'bbox' as [x, y, width, height], found {box!r}")
+    if with_pixels:
+        counts = _counts(path, place, entry["segmentation"], *image.size)
+    elif box is None:
+        raise wrong(path, place, "there is neither a 'segmentation' nor a 'bbox'")
+    else:
+        counts = _box_counts(box, *image.size)
+    rle = {"size": list(image.size), "counts": counts}
+    area: Any = entry.get("area")
+    if not number(area):
+        area = coco_mask.area(rle) if with_pixels or box is None else box[2] * box[3]
+    x, y, width, height = (float(value) for value in (box or coco_mask.toBbox(rle)))
+    return TrueObject(
+        ref=str(entry["id"]),
+        label=labels[category],
+        counts=counts,
+        box=(x, y, width, height),
+        area=float(area),
+        crowd=bool(entry.get("iscrowd")),
+    )
+
+
+def _counts(path: Path, place: str, shape: Any, height: int, width: int) -> str:
+    """Compressed counts of a segmentation in any of COCO's three forms."""
+    try:
+        if isinstance(shape, list):
+            if not all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape):
+                raise ValueError("a polygon is a flat list of at least three x, y")
+            rle = coco_mask.merge(coco_mask.frPyObjects([[float(v) for v in part] for part in shape], height, width))
+        else:
+            if [int(side) for side in shape["size"]] != [height, width]:
+                raise ValueError(f"its size is {shape['size']}, that of the image {[height, width]}")
+            rle = shape
+            if isinstance(shape["counts"], list):
+                if sum(shape["counts"]) != height * width:
+                    raise ValueError(f"its counts add up to {sum(shape['counts'])}, not to {height * width} pixels")
+                rle = coco_mask.frPyObjects(shape, height, width)
+        counts = rle["counts"]
+        text = counts if isinstance(counts, str) else bytes(counts).decode("ascii")
+        covered = coco_mask.area({"size": [height, width], "counts": text})
+        if covered > height * width:
+            raise ValueError("its counts go beyond the image")
+    except (ValueError, TypeError, KeyError, UnicodeError, OverflowError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise wrong(path, place, f"its segmentation is neither polygons nor a run-length encoding: {reason}") from None
+    return text
+
+
+def _box_counts(box: list[float], height: int, width: int) -> str:
+    rle = coco_mask.frPyObjects(np.array([box], np.float64), height, width)[0]
+    return bytes(rle["counts"]).decode("ascii")
+
+
+def _hashable(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _known(value: Any, known: Mapping[Any, Any]) -> bool:
+    return _hashable(value) and value in known

@@ -1,0 +1,1 @@
+"""From a model's numbers to pixels: model families, their conventions, calibration."""

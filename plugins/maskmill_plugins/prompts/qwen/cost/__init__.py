@@ -1,0 +1,1 @@
+"""What a run may spend, what it has spent, and what it will cost."""

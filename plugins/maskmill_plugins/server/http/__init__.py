@@ -1,0 +1,1 @@
+"""The HTTP interface: routes, errors, security, logs and metrics."""

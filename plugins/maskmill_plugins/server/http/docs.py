@@ -1,0 +1,129 @@
+"""The OpenAPI document and a page that shows it, without anything from other servers."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from maskmill_plugins._shared.http.wire import ProblemModel
+
+from ..compute.host import Host
+from .security import OPEN
+
+#: Requests for masks, as the document shows them.
+EXAMPLES: dict[str, Any] = {
+    "box": {"summary": "a box", "value": {"prompts": [{"box": [75.0, 50.0, 380.0, 290.0], "label": "cat"}]}},
+    "points": {
+        "summary": "a point on the object and one off it",
+        "value": {"prompts": [{"points": [[210.0, 140.0, 1], [20.0, 30.0, 0]]}], "multimask": "all"},
+    },
+    "many": {
+        "summary": "two prompts, masks as PNG",
+        "value": {"prompts": [{"box": [75, 50, 380, 290]}, {"points": [[210, 140]]}], "format": "png"},
+    },
+    "everything": {"summary": "everything mode", "value": {"prompts": [{"grid": {"points_per_side": 16}}]}},
+}
+KINDS = tuple(f"image/{kind}" for kind in ("jpeg", "png", "bmp", "tiff", "webp", "gif"))
+#: What the part `file` of a multipart body is.
+FILE_PART = {"contentType": ", ".join(KINDS)}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+UPLOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        **dict.fromkeys(KINDS, _BINARY),
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            },
+            "encoding": {"file": FILE_PART},
+        },
+    },
+}
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "pre{background:#f4f4f4;padding:.8em;overflow:auto}h2{border-top:1px solid #ccc;padding-top:.6em}"
+    "code{background:#f4f4f4}small{color:#666}"
+)
+
+
+def described(app: FastAPI, host: Host) -> None:
+    """Add `/openapi.json` and `/docs`."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app, host)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def schema() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page(app.openapi()))
+
+
+def document(app: FastAPI, host: Host) -> dict[str, Any]:
+    """The OpenAPI document; errors are problem documents everywhere, a token is asked for where one is set."""
+    found = get_openapi(
+        title=f"maskmill: {host.title()}",
+        version=app.version,
+        description="Prompts in, masks out. Coordinates are pixels of the upright image, from its top-left corner.",
+        routes=app.routes,
+    )
+    schemas = found["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["ProblemModel"] = ProblemModel.model_json_schema(ref_template="#/components/schemas/{model}")
+    for path in found["paths"].values():
+        for operation in path.values():
+            _without_framework_errors(operation)
+    if host.settings.token is not None:
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"token": []}]
+        for path in OPEN:
+            found["paths"][path]["get"]["security"] = []
+    return found
+
+
+def _without_framework_errors(operation: dict[str, Any]) -> None:
+    answer = operation["responses"].get("422")
+    if answer and "HTTPValidationError" in json.dumps(answer):
+        problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemModel"}}}
+        operation["responses"]["422"] = {"description": "what is asked cannot be done", "content": problem}
+
+
+def page(document: dict[str, Any]) -> str:
+    """The document as a page to read."""
+    parts = [f"<h1>{html.escape(document['info']['title'])}</h1><p>{html.escape(document['info']['description'])}</p>"]
+    parts.append('<p><a href="/openapi.json">openapi.json</a></p>')
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts.append(_operation(path, method, operation))
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>maskmill</title><style>{_STYLE}</style>"
+        f"{''.join(parts)}</html>"
+    )
+
+
+def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
+    answers = "".join(
+        f"<li><code>{status}</code> {html.escape(answer.get('description', ''))}</li>"
+        for status, answer in operation["responses"].items()
+    )
+    examples = "".join(
+        f"<p>{html.escape(example['summary'])}</p><pre>{html.escape(json.dumps(example['value'], indent=1))}</pre>"
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        for example in content.get("examples", {}).values()
+    )
+    text = html.escape(f"{operation['summary']}. {operation.get('description', '')}")
+    return f"<h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{text}</p>{examples}<ul>{answers}</ul>"
