@@ -23,9 +23,10 @@ import numpy as np
 import psutil
 
 from maskmill import ImageResult, Mask, Prompt
-from maskmill.output.ledger import Ledger, Row
+from maskmill.output.ledger import Ledger
 from maskmill.output.store import store_result
 from maskmill.prompts import Box
+from maskmill.results import Row
 
 SIZE, MASKS, KINDS = (480, 640), 10, 50
 FINGERPRINT = "0/0/0/"

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from maskmill.plugins.engine import Engine, Lost, NotOpened
-from maskmill.run.dispatch import MAX_TRIES, Fewer, Item, Stop, dispatch
+from maskmill.plugins.engine import Engine, OpenFailure, WorkerDied
+from maskmill.run.dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, Stop, dispatch
 
 
 class Scripted(Engine):
@@ -27,11 +27,11 @@ class Scripted(Engine):
             del self._running[token]
             self._tries[task["name"]] += 1
             if task.get("not_opened"):
-                yield token, NotOpened("no model")
+                yield token, OpenFailure("no model")
             elif self._tries[task["name"]] <= task.get("dies_opening", 0):
-                yield token, NotOpened("exit code -9", died=True)
+                yield token, OpenFailure("exit code -9", died=True)
             elif self._tries[task["name"]] <= task.get("deaths", 0):
-                yield token, Lost("exit code -9")
+                yield token, WorkerDied("exit code -9")
             else:
                 yield token, {"name": task["name"]}
 
@@ -42,7 +42,9 @@ class Scripted(Engine):
 def outcomes(tasks, slots=2, stop=None):
     engine = Scripted()
     engine.start({}, slots, {})
-    found = [e for e in dispatch(engine, (Item(task) for task in tasks), slots, 0, stop or Stop()) if e is not None]
+    found = [
+        e for e in dispatch(engine, (QueuedImage(task) for task in tasks), slots, 0, stop or Stop()) if e is not None
+    ]
     return engine, found
 
 
@@ -65,7 +67,7 @@ def test_an_item_is_tried_three_times(deaths, succeeds):
 def test_losses_of_earlier_runs_count():
     engine = Scripted()
     engine.start({}, 1, {})
-    found = [e for e in dispatch(engine, iter([Item({"name": "a", "deaths": 9}, lost=2)]), 1, 0, Stop()) if e]
+    found = [e for e in dispatch(engine, iter([QueuedImage({"name": "a", "deaths": 9}, lost=2)]), 1, 0, Stop()) if e]
     assert engine._tries["a"] == 1
     assert found[0][0].lost == 3
 
@@ -75,7 +77,7 @@ def test_stop_lets_running_items_end_and_draws_no_more():
     engine = Scripted()
     engine.start({}, 2, {})
     found = []
-    for event in dispatch(engine, (Item({"name": str(n)}) for n in range(100)), 2, 0, stop):
+    for event in dispatch(engine, (QueuedImage({"name": str(n)}) for n in range(100)), 2, 0, stop):
         if event is not None:
             found.append(event)
             stop.ask("enough")
@@ -87,8 +89,8 @@ def test_a_slot_that_does_not_get_ready_is_given_up_while_another_works():
     engine = Scripted()
     engine.start({}, 3, {})
     tasks = [{"name": "a"}, {"name": "b", "dies_opening": 2}, *({"name": str(n)} for n in range(20))]
-    found = [e for e in dispatch(engine, (Item(task) for task in tasks), 3, 0, Stop()) if e is not None]
-    assert [outcome.slots for _, outcome in found if isinstance(outcome, Fewer)] == [2, 1]
+    found = [e for e in dispatch(engine, (QueuedImage(task) for task in tasks), 3, 0, Stop()) if e is not None]
+    assert [outcome.slots for _, outcome in found if isinstance(outcome, SlotGivenUp)] == [2, 1]
     done = [item for item, outcome in found if isinstance(outcome, dict)]
     assert sorted(item.task["name"] for item in done) == sorted(task["name"] for task in tasks)
     assert {item.lost for item in done} == {0}
@@ -99,10 +101,10 @@ def test_the_last_slot_is_not_given_up(before, slots):
     engine = Scripted()
     engine.start({}, slots, {})
     tasks = [*({"name": str(n)} for n in range(before)), {"name": "b", "dies_opening": 1}]
-    found = [e for e in dispatch(engine, (Item(task) for task in tasks), slots, 0, Stop()) if e is not None]
-    assert isinstance(found[-1][1], NotOpened)
+    found = [e for e in dispatch(engine, (QueuedImage(task) for task in tasks), slots, 0, Stop()) if e is not None]
+    assert isinstance(found[-1][1], OpenFailure)
 
 
 def test_a_chain_that_does_not_open_is_passed_on():
     _, found = outcomes([{"name": "a", "not_opened": True}])
-    assert isinstance(found[0][1], NotOpened)
+    assert isinstance(found[0][1], OpenFailure)

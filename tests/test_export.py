@@ -140,12 +140,12 @@ def test_what_a_run_finishes_meanwhile_is_left_out_whole(output, monkeypatch, ca
     """The second look at the rows, for the files about all, sees one more than the first."""
     rows, looks = Run.rows, []
 
-    def growing(run, *statuses):
+    def atomic_path(run, *statuses):
         found = list(rows(run, *statuses))
         looks.append(len(found))
         return iter(found[: -1 if len(looks) == 1 else None])
 
-    monkeypatch.setattr(Run, "rows", growing)
+    monkeypatch.setattr(Run, "rows", atomic_path)
     code, out, _ = told(capsys, "export", output, "--to", "yolo", "--set", "images=none")
     assert (code, looks) == (0, [5, 5])
     assert "4 images exported, 6 files" in out

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from maskmill import OutputError
-from maskmill.output.ledger import NAME, Ledger, Row
+from maskmill.output.ledger import NAME, Ledger
+from maskmill.results import Row
 
 ROW = Row("a.jpg", "done", "p/m/f/w", 10, 20, 1, 0.5, 0)
 
@@ -52,7 +53,7 @@ def test_losses_survive_and_end_with_a_record(tmp_path):
 
 def test_a_kill_loses_at_most_the_last_batch(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from maskmill.output.ledger import Ledger, Row\n"
+        "import os, sys; from pathlib import Path; from maskmill.output.ledger import Ledger; from maskmill.results import Row\n"
         "ledger = Ledger.create(Path(sys.argv[1]))\n"
         "for n in range(1000): ledger.record(Row(f'{n:04}', 'done', 'p/m/f/w', 1, 1, 1, 0.1, 0))\n"
         "os.kill(os.getpid(), 9)"

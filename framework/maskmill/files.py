@@ -65,13 +65,13 @@ def safe_path(name: str, suffix: str = "") -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one piece: see `growing`."""
-    with growing(path) as temporary:
+    """Write `data` to `path` in one piece: see `atomic_path`."""
+    with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def growing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder for what becomes `path` when the block ends, and nothing if it raises.
 
     The temporary name depends on `path` alone, so that a second try after a kill

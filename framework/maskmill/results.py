@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .files import safe_path, write_atomic
 from .masks import Mask
@@ -138,6 +138,30 @@ class ImageResult:
             reason=data["reason"],
             failure=None if failure is None else Failure(**failure),
         )
+
+
+class Row(NamedTuple):
+    """What the ledger knows of one image.
+
+    Attributes:
+        key: the image's key.
+        status: done, empty, failed or quarantined.
+        fingerprint: text of the `Fingerprint` that its result was made with.
+        bytes: size of the image file when it was read.
+        mtime: its modification time in nanoseconds.
+        attempts: how often it was tried.
+        seconds: what the last try took.
+        listing: number of the last listing of the dataset that it was seen in.
+    """
+
+    key: str
+    status: Status
+    fingerprint: str
+    bytes: int
+    mtime: int
+    attempts: int
+    seconds: float
+    listing: int
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Answers = dict[int, list[Prompt] | None]
 
 
 @dataclass(frozen=True)
-class Asked:
+class LaneAnswers:
     """What the lane brought for one image.
 
     Attributes:
@@ -50,7 +50,7 @@ class Asked:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Asked:
+    def from_json(cls, data: Mapping[str, Any]) -> LaneAnswers:
         """The inverse of `to_json`."""
         answers: Answers = {
             index: None if found is None else [Prompt.from_json(prompt) for prompt in found]
@@ -64,7 +64,7 @@ def _fields(failure: Failure) -> tuple[str, str, str, str, str]:
     return failure.stage, failure.plugin, failure.type, failure.message, failure.traceback
 
 
-def ask(stages: Stages, image: Image, trace: Trace, asked: Asked | None = None) -> list[Prompt] | None:
+def ask(stages: Stages, image: Image, trace: Trace, asked: LaneAnswers | None = None) -> list[Prompt] | None:
     """The prompts of an image, None if no source knows it.
 
     Args:

@@ -25,7 +25,7 @@ from ..prompts import Prompt
 from ..results import Artifact, Failure, ImageResult
 from ..version import __version__
 from .apply_filters import filtered, unfiltered
-from .ask_sources import Asked, ask
+from .ask_sources import LaneAnswers, ask
 from .fingerprint import Fingerprint
 from .plugin_call import StepError, Trace, failure_of, several
 
@@ -80,7 +80,7 @@ class Chain:
         self.close()
 
     def process(
-        self, ref: ImageRef, wanted: Fingerprint, trace: Trace | None = None, asked: Asked | None = None
+        self, ref: ImageRef, wanted: Fingerprint, trace: Trace | None = None, asked: LaneAnswers | None = None
     ) -> tuple[ImageResult, bool]:
         """Bring one image's result and files up to date.
 
@@ -150,7 +150,7 @@ class Chain:
         return self._result(image, prompts, raw, reason, trace, "")
 
     def _update(
-        self, image: Image, wanted: Fingerprint, before: ImageResult | None, trace: Trace, asked: Asked | None
+        self, image: Image, wanted: Fingerprint, before: ImageResult | None, trace: Trace, asked: LaneAnswers | None
     ) -> tuple[ImageResult, bool]:
         """The result of the image, from its first stage that changed."""
         have = fingerprint_of(before)
@@ -179,7 +179,7 @@ class Chain:
         except OSError:
             return False
 
-    def _prompts(self, image: Image, trace: Trace, asked: Asked | None) -> tuple[tuple[Prompt, ...], str | None]:
+    def _prompts(self, image: Image, trace: Trace, asked: LaneAnswers | None) -> tuple[tuple[Prompt, ...], str | None]:
         """What the sources ask for, and why there is nothing where there is nothing."""
         found = ask(self.stages, image, trace, asked)
         if found is None:

@@ -12,7 +12,7 @@ from .plugins_check import check
 from .plugins_new import new
 
 if TYPE_CHECKING:
-    from ..plugins.registry import Entry
+    from ..plugins.registry import RegisteredPlugin
 
 
 @click.group("plugins")
@@ -55,7 +55,7 @@ def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
     click.echo("\n\n".join(_described(entry) for entry in chosen))
 
 
-def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[Entry]:
+def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlugin]:
     from ..plugins.find import find_drop_ins
     from ..plugins.registry import ROLES, Registry
 
@@ -64,7 +64,7 @@ def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[Entry]:
     return sorted(entries, key=lambda entry: (roles.index(entry.role), entry.name))
 
 
-def _described(entry: Entry) -> str:
+def _described(entry: RegisteredPlugin) -> str:
     import inspect
 
     from ..plugins.options import Option, option_table

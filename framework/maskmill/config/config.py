@@ -17,7 +17,7 @@ from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
-from ..plugins.registry import Entry, Registry
+from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
 from ..plugins.stage import Stage
 from .document import Document, Loc
@@ -54,7 +54,7 @@ class RunOptions(BaseModel):
 
 
 @dataclass(frozen=True)
-class Use:
+class PluginUse:
     """One `use:` of a pipeline file.
 
     Attributes:
@@ -71,7 +71,7 @@ class Use:
     name: str
     options: Mapping[str, Any] = field(repr=False)
     stage: Stage
-    entry: Entry
+    entry: RegisteredPlugin
     loc: Loc
     folder: str = ""
 
@@ -104,19 +104,19 @@ class Config:
     name: str
     dataset: tuple[str, ...]
     dataset_base: Path
-    prompts: tuple[Use, ...]
+    prompts: tuple[PluginUse, ...]
     combine: Combine
-    backend: Use
-    filters: tuple[Use, ...]
-    writers: tuple[Use, ...]
-    engine: Use
+    backend: PluginUse
+    filters: tuple[PluginUse, ...]
+    writers: tuple[PluginUse, ...]
+    engine: PluginUse
     output: Path
     run: RunOptions
     drop_ins: tuple[Path, ...]
     registry: Registry = field(repr=False)
     document: Document = field(repr=False)
 
-    def uses(self) -> Iterator[Use]:
+    def uses(self) -> Iterator[PluginUse]:
         """Every plugin in use, in the order of the work, the engine last."""
         yield from (*self.prompts, self.backend, *self.filters, *self.writers, self.engine)
 
@@ -134,7 +134,7 @@ class Config:
             [(use.folder, cast(Writer, use.stage)) for use in self.writers],
         )
 
-    def writer_folders(self) -> list[tuple[Use, str]]:
+    def writer_folders(self) -> list[tuple[PluginUse, str]]:
         """Each writer with the name of its folder below the output."""
         return [(use, use.folder) for use in self.writers]
 
@@ -188,11 +188,11 @@ class Config:
         }
 
 
-def _plain(use: Use) -> dict[str, Any]:
+def _plain(use: PluginUse) -> dict[str, Any]:
     return {"use": use.name, "options": dict(use.options), "folder": use.folder}
 
 
-def _shown(use: Use) -> dict[str, Any]:
+def _shown(use: PluginUse) -> dict[str, Any]:
     return {"use": use.name, **use.stage.model_dump(mode="json", by_alias=True)}
 
 

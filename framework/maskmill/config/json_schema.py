@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ..plugins.registry import ROLES, Entry, Registry
+from ..plugins.registry import ROLES, RegisteredPlugin, Registry
 from .config import RunOptions
 from .load import PipelineFile
 
@@ -95,7 +95,7 @@ def _any_of_role(role: str, registry: Registry, defs: Schema) -> Schema:
     return {"anyOf": [{"anyOf": [*alone, VARIABLE]}, mapping]}
 
 
-def _plugin(entry: Entry, place: str) -> Schema:
+def _plugin(entry: RegisteredPlugin, place: str) -> Schema:
     """The options of a plugin, and its `use:`."""
     schema = _schema_of(entry.cls, place)
     text = (entry.cls.__doc__ or "").strip().splitlines()

@@ -22,13 +22,13 @@ from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
-from .config import Config, RunOptions, Use, stages_from
+from .config import Config, PluginUse, RunOptions, stages_from
 from .document import Document, Loc
 from .option_errors import findings, found, nearest
 from .overrides import override
 from .yaml_reader import parse_yaml, read_file
 
-__all__ = ["Config", "RunOptions", "Use", "load_config", "stages_from"]
+__all__ = ["Config", "PluginUse", "RunOptions", "load_config", "stages_from"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
@@ -188,7 +188,7 @@ class _Loader:
         run = self._document.tree.get("run", {})
         return self._validated(RunOptions, run, ("run",), "run") if isinstance(run, dict) else RunOptions()
 
-    def engine(self, registry: Registry) -> Use | None:
+    def engine(self, registry: Registry) -> PluginUse | None:
         """What stands under `run: {engine: ...}`."""
         run = self._document.tree.get("run", {})
         written = run.get("engine", RunOptions().engine) if isinstance(run, dict) else None
@@ -214,7 +214,7 @@ class _Loader:
         except PluginError as error:
             raise PluginError(*self._sorted(), *error.problems) from error
 
-    def uses(self, role: str, key: str, registry: Registry) -> list[Use]:
+    def uses(self, role: str, key: str, registry: Registry) -> list[PluginUse]:
         """The plugins listed under a key."""
         items = self._document.tree.get(key, [])
         if not isinstance(items, list):  # `top` says so
@@ -222,7 +222,7 @@ class _Loader:
         uses = [self.use(role, (key, index), item, registry) for index, item in enumerate(items)]
         return [use for use in uses if use is not None]
 
-    def use(self, role: str, loc: Loc, item: Any, registry: Registry) -> Use | None:
+    def use(self, role: str, loc: Loc, item: Any, registry: Registry) -> PluginUse | None:
         """One plugin with its options; None, with problems noted, if it cannot be had."""
         if self._document.is_refused(loc):
             return None
@@ -239,7 +239,7 @@ class _Loader:
             return None
         options = {} if isinstance(item, str) else {key: value for key, value in item.items() if key != "use"}
         stage = self._validated(entry.cls, options, loc, f"the {role} {name!r}")
-        return None if stage is None else Use(role, name, options, stage, entry, loc)
+        return None if stage is None else PluginUse(role, name, options, stage, entry, loc)
 
     def _name(self, role: str, loc: Loc, item: Any, registry: Registry) -> str | None:
         """What stands under `use:`."""
@@ -278,7 +278,7 @@ class _Loader:
         return None
 
 
-def _with_folders(writers: Sequence[Use]) -> tuple[Use, ...]:
+def _with_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:
     """Writers with folder names that differ: `png`, then `png-2`; also on systems that ignore case."""
     taken = set(RESERVED)
     placed = []

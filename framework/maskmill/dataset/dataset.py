@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import DatasetError, ImageReadError, Problem
 from ..images import PACKAGE, SUFFIXES, ImageRef, package_path
-from .lists import READERS, Row, read_manifest
+from .lists import READERS, ListedImage, read_manifest
 from .walk import ALL, Pattern, Walk
 
 #: Rows of a list that `check` looks at; a mistake further down stops the run when it gets there.
@@ -207,7 +207,7 @@ class Dataset:
         return problems
 
 
-def _ref(folder: str, row: Row) -> ImageRef:
+def _ref(folder: str, row: ListedImage) -> ImageRef:
     """The image that a row of a list means; ValueError says what is wrong with it."""
     image = row.image
     if image.startswith(PACKAGE):

@@ -18,7 +18,7 @@ COLUMNS = ("image", "path")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedImage:
     """One image of a list: its line (1-based), its path as written, its key if one is given."""
 
     line: int
@@ -27,7 +27,7 @@ class Row:
 
 
 Lines = Iterator[tuple[int, str]]
-Rows = Iterator[Row | Problem]
+Rows = Iterator[ListedImage | Problem]
 
 
 def read_manifest(file: Path) -> Rows:
@@ -61,7 +61,7 @@ def _read_text(lines: Lines, name: str) -> Rows:
     for number, line in lines:
         image = line.strip()
         if image and not image.startswith("#"):
-            yield Row(number, image)
+            yield ListedImage(number, image)
 
 
 def _read_csv(lines: Lines, name: str) -> Rows:
@@ -102,12 +102,12 @@ def _read_json_lines(lines: Lines, name: str) -> Rows:
         yield _row(number, next((data[column] for column in COLUMNS if column in data), None), data.get("key"), name)
 
 
-def _row(line: int, image: object, key: object, name: str) -> Row | Problem:
+def _row(line: int, image: object, key: object, name: str) -> ListedImage | Problem:
     if not isinstance(image, str) or not image:
         return Problem("names no image: expected a path in `image` or `path`", name, line)
     if key is not None and not isinstance(key, str):
         return Problem(f"a key is a text, not {key!r}", name, line)
-    return Row(line, image, key)
+    return ListedImage(line, image, key)
 
 
 READERS: Mapping[str, Callable[[Lines, str], Rows]] = {

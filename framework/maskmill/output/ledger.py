@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Failure, ImageResult, Status
+from ..results import STATUSES, Failure, ImageResult, Row, Status
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -41,30 +41,6 @@ CREATE TABLE IF NOT EXISTS images (
 CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY, lost INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-
-
-class Row(NamedTuple):
-    """What the ledger knows of one image.
-
-    Attributes:
-        key: the image's key.
-        status: done, empty, failed or quarantined.
-        fingerprint: text of the `Fingerprint` that its result was made with.
-        bytes: size of the image file when it was read.
-        mtime: its modification time in nanoseconds.
-        attempts: how often it was tried.
-        seconds: what the last try took.
-        listing: number of the last listing of the dataset that it was seen in.
-    """
-
-    key: str
-    status: Status
-    fingerprint: str
-    bytes: int
-    mtime: int
-    attempts: int
-    seconds: float
-    listing: int
 
 
 class Ledger:

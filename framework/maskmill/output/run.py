@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, ImageResult, Status
+from ..results import STATUSES, ImageResult, Row, Status
 from .folder import is_claimed
-from .ledger import Ledger, Row
+from .ledger import Ledger
 from .records import RUN
 
 #: Suggestions for a key that is none, and how much alike they have to be.

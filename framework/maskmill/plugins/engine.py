@@ -17,7 +17,7 @@ MAX_OPENINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class WorkerDied:
     """The process that ran the task is gone: killed, crashed, or stopped by the time limit.
 
     Attributes:
@@ -30,7 +30,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class NotOpened:
+class OpenFailure:
     """The chain could not be opened in the worker: the run's fault, no image's.
 
     Attributes:
@@ -73,7 +73,7 @@ class Engine(Stage):
         """
         raise NotImplementedError
 
-    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | Lost | NotOpened]]:
+    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
         """The tasks that ended, waiting up to this long for the first of them."""
         raise NotImplementedError
 

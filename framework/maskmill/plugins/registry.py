@@ -41,7 +41,7 @@ ROLES: Mapping[str, tuple[type[Stage], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegisteredPlugin:
     """One registered thing.
 
     Attributes:
@@ -69,7 +69,7 @@ class Registry:
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.drop_ins: dict[Path, str] = {}
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._entries: dict[tuple[str, str], RegisteredPlugin] = {}
         self._waiting: dict[str, importlib.metadata.EntryPoint] = {}
 
     @classmethod
@@ -108,7 +108,7 @@ class Registry:
             self.add(plugin, origin)
 
     @property
-    def entries(self) -> Mapping[tuple[str, str], Entry]:
+    def entries(self) -> Mapping[tuple[str, str], RegisteredPlugin]:
         """Everything there is, by role and name."""
         self.load_all()
         return self._entries
@@ -147,11 +147,11 @@ class Registry:
             self.load_waiting(name)
             if (taken := self._entries.get((role, name))) is not None:
                 raise PluginError(f"two plugins register the {role} {name!r}: {taken.origin} and {origin}")
-            self._entries[role, name] = Entry(role, name, cls, origin, code)
+            self._entries[role, name] = RegisteredPlugin(role, name, cls, origin, code)
 
         return register
 
-    def get(self, role: str, name: str) -> Entry:
+    def get(self, role: str, name: str) -> RegisteredPlugin:
         """The plugin of this role and name.
 
         Raises:

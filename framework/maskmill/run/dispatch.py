@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from ..plugins.engine import Engine, Lost, NotOpened
+from ..plugins.engine import Engine, OpenFailure, WorkerDied
 
 MAX_TRIES = 3
 #: So many other images come before one that lost its process is tried again: what killed it
@@ -24,7 +24,7 @@ APART = 16
 
 
 @dataclass
-class Item:
+class QueuedImage:
     """An image on its way through the engine.
 
     Attributes:
@@ -37,7 +37,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Fewer:
+class SlotGivenUp:
     """A slot was given up, and its image goes to another: its processes died while they got ready.
 
     Attributes:
@@ -79,8 +79,8 @@ class Stop:
 
 
 def dispatch(
-    engine: Engine, items: Iterator[Item | None], slots: int, timeout: float, stop: Stop
-) -> Iterator[tuple[Item, dict[str, Any] | Lost | NotOpened | Fewer] | None]:
+    engine: Engine, items: Iterator[QueuedImage | None], slots: int, timeout: float, stop: Stop
+) -> Iterator[tuple[QueuedImage, dict[str, Any] | WorkerDied | OpenFailure | SlotGivenUp] | None]:
     """Run items through an engine that has been started.
 
     Args:
@@ -91,18 +91,18 @@ def dispatch(
         stop: asked from outside, or by the caller between two results.
 
     Yields:
-        Each item with its outcome, as they end; `Lost` at every death, and `item.lost` counts
+        Each item with its outcome, as they end; `WorkerDied` at every death, and `item.lost` counts
         them: after MAX_TRIES the item is not tried again. None now and then, so that the
         caller can look at the clock.
     """
-    running: dict[int, Item] = {}
-    again: deque[tuple[int, Item]] = deque()  # with the token from which on it is due
+    running: dict[int, QueuedImage] = {}
+    again: deque[tuple[int, QueuedImage]] = deque()  # with the token from which on it is due
     started = 0
     works = False  # a slot got ready once
     more = True
     while not stop.now:
         while len(running) < slots and not stop.asked and (again or more):
-            item: Item | None = None
+            item: QueuedImage | None = None
             if more and not (again and again[0][0] <= started):
                 try:
                     item = next(items)
@@ -122,13 +122,13 @@ def dispatch(
             continue
         for token, outcome in engine.wait(0.2):
             item = running.pop(token)
-            if isinstance(outcome, NotOpened) and outcome.died and works and slots > 1:
+            if isinstance(outcome, OpenFailure) and outcome.died and works and slots > 1:
                 slots -= 1
                 again.appendleft((started, item))
-                yield item, Fewer(slots, outcome.reason)
+                yield item, SlotGivenUp(slots, outcome.reason)
                 continue
-            works = works or not isinstance(outcome, NotOpened)
-            if isinstance(outcome, Lost):
+            works = works or not isinstance(outcome, OpenFailure)
+            if isinstance(outcome, WorkerDied):
                 item.lost += 1
                 if item.lost < MAX_TRIES:
                     again.append((started + APART, item))
@@ -160,7 +160,7 @@ def signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def lost_reason(lost: Lost, trace: str, timeout: float) -> tuple[str, str]:
+def lost_reason(lost: WorkerDied, trace: str, timeout: float) -> tuple[str, str]:
     """(type, message) of a death, for the failure record.
 
     Args:
@@ -177,6 +177,3 @@ def with_hint(reason: str) -> str:
     """A death's exit code, and what it usually means."""
     killed = "-9" in reason or "SIGKILL" in reason
     return f"{reason} (killed by the system, usually for want of memory)" if killed else reason
-
-
-__all__ = ["MAX_TRIES", "Fewer", "Item", "Stop", "dispatch", "lost_reason", "signals", "with_hint"]

@@ -21,14 +21,14 @@ from ..images import ImageRef
 from ..output import environment
 from ..output import records as reports
 from ..output.folder import claim, remove_leftovers, sweep
-from ..output.ledger import NAME, Ledger, Row
+from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
 from ..plugins.stage import digest
-from ..results import Artifact, RunInfo, RunReport
-from .dispatch import MAX_TRIES, Item, Stop, dispatch, signals
+from ..results import Artifact, Row, RunInfo, RunReport
+from .dispatch import MAX_TRIES, QueuedImage, Stop, dispatch, signals
 from .dry_run import first_images, resources_for
 from .finish import finish
-from .forecast import ask_first
+from .forecast import require_consent
 from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
@@ -54,7 +54,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
     """
     images = first_images(config, options)
     surveys = Surveys(config)
-    ask_first(config, options)
+    require_consent(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
         try:
             return _Run(config, options, ledger, images, surveys).execute([*notices, *surveys.warnings(), notice])
@@ -202,7 +202,7 @@ class _Run:
         setup = {**worker, "threads": max(source.at_once() for source in waiting)}
         return Lane(setup, slots, self.config.run.timeout, self.stop, self.records.lost, self.progress.say)
 
-    def _items(self) -> Iterator[Item | None]:
+    def _items(self) -> Iterator[QueuedImage | None]:
         for batch in self.plan.batches(self.ledger):
             for ref, row, wanted in batch:
                 item = self._item(ref, row, wanted) if wanted else None
@@ -212,7 +212,7 @@ class _Run:
                     yield item
             yield None  # lets the driver look at the clock in a long row of finished images
 
-    def _item(self, ref: ImageRef, row: Row | None, wanted: str) -> Item | None:
+    def _item(self, ref: ImageRef, row: Row | None, wanted: str) -> QueuedImage | None:
         lost = 0 if self.options.retry_failed else self.ledger.lost(ref.key)
         task = {
             "ref": [ref.uri, ref.key],
@@ -221,7 +221,7 @@ class _Run:
             "attempts": row.attempts if row else 0,
             "trace": str(self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"),
         }
-        item = Item(task, lost)
+        item = QueuedImage(task, lost)
         if lost >= MAX_TRIES:
             self.records.quarantine(item, "WorkerLost", f"it took its process down {lost} times")
             return None

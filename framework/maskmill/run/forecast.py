@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from ..config.config import Config, Use
+from ..config.config import Config, PluginUse
 from ..errors import PipelineError
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
@@ -23,7 +23,7 @@ def forecasts(config: Config, request: RunRequest) -> list[str]:
     ]
 
 
-def ask_first(config: Config, request: RunRequest) -> None:
+def require_consent(config: Config, request: RunRequest) -> None:
     """Do nothing, unless a stage objects and the user did not say `--yes`.
 
     Raises:
@@ -42,7 +42,7 @@ def ask_first(config: Config, request: RunRequest) -> None:
 
 def _asked_for(
     config: Config, request: RunRequest, method: Literal["forecast", "objection"]
-) -> Iterator[tuple[Use, list[ImageRef]]]:
+) -> Iterator[tuple[PluginUse, list[ImageRef]]]:
     """Each stage that has this method of its own, with the images that it will be given."""
     uses = [use for use in config.uses() if getattr(type(use.stage), method) is not getattr(Stage, method)]
     if not uses:

@@ -13,7 +13,8 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError
 from ..images import ImageRef
-from ..output.ledger import Ledger, Row
+from ..output.ledger import Ledger
+from ..results import Row
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.

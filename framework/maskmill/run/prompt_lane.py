@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from ..errors import PluginError
-from ..plugins.engine import MAX_OPENINGS, Lost
-from .dispatch import MAX_TRIES, Item, Stop, with_hint
+from ..plugins.engine import MAX_OPENINGS, WorkerDied
+from .dispatch import MAX_TRIES, QueuedImage, Stop, with_hint
 from .worker import signals_held
 
 #: Seconds that images in flight get to end when the run is stopped: their answers were paid for.
@@ -92,7 +92,7 @@ class Lane:
         slots: int,
         timeout: float,
         stop: Stop,
-        lost: Callable[[Item, Lost], None],
+        lost: Callable[[QueuedImage, WorkerDied], None],
         say: Callable[[str], None],
     ) -> None:
         self._setup = setup
@@ -103,15 +103,15 @@ class Lane:
         self._lost = lost
         self._say = say
         self._process: _Process | None = None
-        self._in_flight: dict[int, Item] = {}  # in the order of asking
+        self._in_flight: dict[int, QueuedImage] = {}  # in the order of asking
         self._since: dict[int, float] = {}  # when those of them began that a thread is at
-        self._suspects: deque[Item] = deque()
-        self._ready: deque[Item] = deque()
+        self._suspects: deque[QueuedImage] = deque()
+        self._ready: deque[QueuedImage] = deque()
         self._tokens = 0
         self._more = True
         self.seconds: Counter[str] = Counter()
 
-    def feed(self, items: Iterator[Item | None]) -> Iterator[Item | None]:
+    def feed(self, items: Iterator[QueuedImage | None]) -> Iterator[QueuedImage | None]:
         """The same items with their answers, as they come; None while there is none yet."""
         first = None
         while first is None:  # a run that has nothing to do needs no process
@@ -198,7 +198,7 @@ class Lane:
                 if self._stop.asked:  # nothing is in flight there that is worth waiting for
                     process.popen.kill()
 
-    def _submit(self, item: Item) -> None:
+    def _submit(self, item: QueuedImage) -> None:
         assert self._process is not None
         self._tokens += 1
         self._in_flight[self._tokens] = item
@@ -240,7 +240,7 @@ class Lane:
         if len(items) == 1:
             (item,) = items
             item.lost += 1
-            self._lost(item, Lost(f"exit code {code} in the prompt lane", timed_out=self._hung))
+            self._lost(item, WorkerDied(f"exit code {code} in the prompt lane", timed_out=self._hung))
             items = [item] if item.lost < MAX_TRIES else []
         self._suspects.extend(items)
         self._start()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ..chain.ask_sources import Asked, answers_of
+from ..chain.ask_sources import LaneAnswers, answers_of
 from ..chain.chain import fingerprint_of, usable
 from ..chain.fingerprint import Fingerprint
 from ..chain.plugin_call import StepError, Trace
@@ -49,22 +49,22 @@ class _Asking:
             asked = self._asked(ImageRef(*task["ref"]), Fingerprint.parse(task["fingerprint"]), trace)
             reply["asked"] = asked.to_json()
         except StepError as error:
-            reply["asked"] = Asked(failure=error.failure, notes=_noted(trace)).to_json()
+            reply["asked"] = LaneAnswers(failure=error.failure, notes=_noted(trace)).to_json()
         except StopRun as stop:
             reply["stop"] = str(stop) or type(stop).__name__
         except BaseException as error:  # no reply at all would be waited for
             reply["stop"] = f"{task['ref'][1]}: {type(error).__name__}: {error}"
         self.reply({**reply, "seconds": trace.seconds})
 
-    def _asked(self, ref: ImageRef, wanted: Fingerprint, trace: Trace) -> Asked:
+    def _asked(self, ref: ImageRef, wanted: Fingerprint, trace: Trace) -> LaneAnswers:
         image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels))
         trace.story(f"{ref.key}: read, {image.width}×{image.height}")
         before = usable(load_result(self.output, ref.key), image)
         have = fingerprint_of(before)
         if have is not None and have.same_masks(wanted):
-            return Asked(image.sha256)  # the stored masks serve: nobody has to be asked, or paid
+            return LaneAnswers(image.sha256)  # the stored masks serve: nobody has to be asked, or paid
         answers = answers_of(self.stages, image, trace, {}, ahead=True)
-        return Asked(image.sha256, answers, _noted(trace))
+        return LaneAnswers(image.sha256, answers, _noted(trace))
 
 
 def _noted(trace: Trace) -> dict[str, Any]:

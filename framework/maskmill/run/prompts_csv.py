@@ -16,7 +16,7 @@ from typing import Any, cast
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import PromptError
-from ..files import growing
+from ..files import atomic_path
 from ..masks import Mask
 from ..output.ledger import Ledger
 from ..plugins.roles import Item, PromptSource, Survey
@@ -127,7 +127,7 @@ def _write(
 ) -> Counter[str]:
     """Write the file, row by row, under another name, then rename it."""
     counts: Counter[str] = Counter()
-    with growing(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    with atomic_path(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for source, items in inventories:

@@ -10,11 +10,11 @@ from ..chain.plugin_call import without_addresses
 from ..config.config import Config
 from ..errors import PluginError
 from ..images import ImageRef
-from ..output.ledger import Ledger, Row
+from ..output.ledger import Ledger
 from ..output.store import load_result, replace_result
-from ..plugins.engine import MAX_OPENINGS, Lost, NotOpened
-from ..results import Failure, ImageResult, RunInfo, Status
-from .dispatch import MAX_TRIES, Fewer, Item, Stop, lost_reason, with_hint
+from ..plugins.engine import MAX_OPENINGS, OpenFailure, WorkerDied
+from ..results import Failure, ImageResult, Row, RunInfo, Status
+from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, Stop, lost_reason, with_hint
 from .plan import RunRequest, stat
 from .progress import Progress
 
@@ -53,24 +53,24 @@ class Recorder:
         self.losses = 0
         self.stage_seconds: Counter[str] = Counter()
 
-    def outcome(self, item: Item, outcome: dict[str, Any] | Lost | NotOpened | Fewer) -> None:
+    def outcome(self, item: QueuedImage, outcome: dict[str, Any] | WorkerDied | OpenFailure | SlotGivenUp) -> None:
         """An image ended, one way or another.
 
         Raises:
             PluginError: the chain could not be opened.
         """
-        if isinstance(outcome, NotOpened):
+        if isinstance(outcome, OpenFailure):
             self._unblame(item)
             if self.stop.asked:
                 return
             if self.options.verbose and outcome.traceback:
                 self.progress.say(outcome.traceback)
             raise PluginError(_died(outcome.reason) if outcome.died else outcome.reason)
-        if isinstance(outcome, Fewer):
+        if isinstance(outcome, SlotGivenUp):
             workers = f"{outcome.slots} worker{'s' if outcome.slots > 1 else ''}"
             self.progress.say(f"warning: {_died(outcome.reason)}; the run goes on with {workers}")
             return
-        if isinstance(outcome, Lost):
+        if isinstance(outcome, WorkerDied):
             self.lost(item, outcome)
             return
         for line in outcome["lines"]:
@@ -86,11 +86,11 @@ class Recorder:
         if failure is not None and not item.task["story"] and not self.options.quiet:
             self.progress.say(f"{item.task['ref'][1]}: failed at {failure['stage']}: {failure['message']}")
 
-    def _unblame(self, item: Item) -> None:
+    def _unblame(self, item: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is in work; this one is not to blame."""
         self.ledger.set_lost(item.task["ref"][1], item.lost)
 
-    def lost(self, item: Item, lost: Lost) -> None:
+    def lost(self, item: QueuedImage, lost: WorkerDied) -> None:
         """A process died with this image in it; the third time it is put aside."""
         self.losses += 1
         key = item.task["ref"][1]
@@ -105,7 +105,7 @@ class Recorder:
             why = f"took longer than {self.config.run.timeout:g} s" if kind == "Timeout" else lost.reason or kind
             self.progress.say(f"{key}: try {item.lost} of {MAX_TRIES} ended: {why}")
 
-    def quarantine(self, item: Item, kind: str, message: str, stack: str = "") -> None:
+    def quarantine(self, item: QueuedImage, kind: str, message: str, stack: str = "") -> None:
         """Put an image aside that took its process down."""
         ref = ImageRef(*item.task["ref"])
         provenance = {"fingerprint": item.task["fingerprint"]}
@@ -116,7 +116,7 @@ class Recorder:
         if not self.options.quiet:
             self.progress.say(f"{ref.key}: quarantined: {message}")
 
-    def _enter(self, item: Item, status: Status, size: int, mtime: int, seconds: float) -> None:
+    def _enter(self, item: QueuedImage, status: Status, size: int, mtime: int, seconds: float) -> None:
         """Into the ledger, the progress, the observers; and stop if too many failed."""
         key = item.task["ref"][1]
         attempts = item.task["attempts"] + item.lost + (status != "quarantined")

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..chain.ask_sources import Asked
+from ..chain.ask_sources import LaneAnswers
 from ..chain.chain import Chain
 from ..chain.fingerprint import Fingerprint
 from ..chain.plugin_call import Trace, failure_of
@@ -169,7 +169,7 @@ def _check_output(output: Path | None) -> None:
 
 def _processed(ref: ImageRef, task: dict[str, Any], trace: Trace) -> dict[str, Any]:
     size, mtime = stat(ref)
-    asked = Asked.from_json(task["asked"]) if "asked" in task else None
+    asked = LaneAnswers.from_json(task["asked"]) if "asked" in task else None
     result, changed = _open["chain"].process(ref, Fingerprint.parse(task["fingerprint"]), trace, asked)
     return {
         "status": result.status,

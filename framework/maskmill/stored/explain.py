@@ -13,10 +13,9 @@ from ..chain.fingerprint import Fingerprint
 from ..errors import ImageReadError
 from ..files import sha256_of
 from ..masks import Mask
-from ..output.ledger import Row
 from ..output.run import Run
 from ..prompts import Prompt
-from ..results import Artifact, ImageResult
+from ..results import Artifact, ImageResult, Row
 from .originals import Originals
 
 _SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's

@@ -15,12 +15,11 @@ from typing import Any
 from ..chain.plugin_call import several
 from ..errors import MaskmillError, OutputError, Problem, StopRun
 from ..output.folder import EXPORTS
-from ..output.ledger import Row
 from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
-from ..results import Artifact, ImageResult, Status
+from ..results import Artifact, ImageResult, Row, Status
 from .export_folder import Journal, claimed, inside_a_run
 from .export_worker import close, export_one, named_writer
 from .originals import Originals, missing_dataset

@@ -21,11 +21,12 @@ from ..chain.fingerprint import Fingerprint
 from ..errors import OutputError, Problem
 from ..files import TEMPORARY_PREFIX, replace, write_atomic
 from ..output.folder import LOCK, problems
-from ..output.ledger import Ledger, Row
+from ..output.ledger import Ledger
 from ..output.records import write_failures, write_run
 from ..output.run import Run
 from ..output.store import result_path
 from ..plugins.stage import digest
+from ..results import Row
 
 Prefer = Literal["first", "last", "done"]
 #: Keys told one by one when runs contradict each other.

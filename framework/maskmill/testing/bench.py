@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..chain.plugin_call import StepError, Trace
 from ..images import Image
-from ..plugins.registry import Entry
+from ..plugins.registry import RegisteredPlugin
 from ..plugins.stage import Stage
 from ..results import Failure
 
@@ -50,7 +50,9 @@ class Bench:
         folder: for what is written; does not exist yet.
     """
 
-    def __init__(self, entry: Entry, options: Mapping[str, Any], images: Sequence[Image], folder: Path) -> None:
+    def __init__(
+        self, entry: RegisteredPlugin, options: Mapping[str, Any], images: Sequence[Image], folder: Path
+    ) -> None:
         self.entry = entry
         self.options = dict(options)
         self.images = images

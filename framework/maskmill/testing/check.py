@@ -22,7 +22,7 @@ from ..errors import PluginError, Problem
 from ..images import Image
 from ..plugins import hooks as hookspecs
 from ..plugins.options import OptionSchema, option_table
-from ..plugins.registry import ROLES, Entry, Registry
+from ..plugins.registry import ROLES, RegisteredPlugin, Registry
 from ..plugins.stage import Stage
 from . import fakes as testing
 from .bench import Bench, Broken, watched_network
@@ -114,7 +114,7 @@ def attempt(subject: str, what: str, check: Callable[[], object]) -> Verdict:
 
 
 def _try(
-    entry: Entry, options: Mapping[str, Any], images: Sequence[Image], folder: Path, engines: Sequence[str]
+    entry: RegisteredPlugin, options: Mapping[str, Any], images: Sequence[Image], folder: Path, engines: Sequence[str]
 ) -> Iterator[Verdict]:
     """All about one plugin; what cannot go on ends it."""
     bench = Bench(entry, options, images, folder)
@@ -146,12 +146,12 @@ def _hooks(registry: Registry, file: Path) -> list[str]:
     return [caller.name for caller in callers if plugins & {impl.plugin for impl in caller.get_hookimpls()}]
 
 
-def _names(entry: Entry) -> list[str]:
+def _names(entry: RegisteredPlugin) -> list[str]:
     """Its options, as they stand in YAML."""
     return [field.alias or name for name, field in entry.cls.model_fields.items()]
 
 
-def _registers(entries: Sequence[Entry], hooks: Sequence[str]) -> None:
+def _registers(entries: Sequence[RegisteredPlugin], hooks: Sequence[str]) -> None:
     if not entries and not hooks:
         known = ", ".join(hook for _, hook in ROLES.values())
         raise Broken("it registers nothing", f"write `@hookimpl` above a function with one of these names: {known}")
@@ -170,7 +170,7 @@ def _options_are_described(cls: type[Stage]) -> None:
         raise Broken("an option is of a type without JSON Schema", "use types that pydantic can describe")
 
 
-def _has_methods(entry: Entry) -> None:
+def _has_methods(entry: RegisteredPlugin) -> None:
     base = ROLES[entry.role][0]
     cls = entry.cls
     roles_own = [vars(part) for part in base.__mro__ if issubclass(part, Stage)]

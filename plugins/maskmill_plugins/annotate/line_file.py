@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskmill.files import growing
+from maskmill.files import atomic_path
 
 #: Bytes of lines that later ones have replaced, from which on they are taken out, if they are half of all.
 WASTE = 1_000_000
@@ -87,9 +87,9 @@ def compact(path: Path, ours: Callable[[Mapping[str, Any]], bool]) -> str:
     backup = path.with_name(f"{path.name}.bak")
     try:
         whole = path.read_bytes()
-        with growing(backup) as copy:
+        with atomic_path(backup) as copy:
             _write_through(copy, whole)
-        with growing(path) as smaller:
+        with atomic_path(path) as smaller:
             _write_through(smaller, b"".join(_without(whole, stale)))
     except OSError as error:  # it only saves room
         return f"{path.name} could not be made smaller: {error.strerror or error}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from maskmill import hookimpl
-from maskmill.plugins.engine import Engine, Lost, NotOpened
+from maskmill.plugins.engine import Engine, OpenFailure, WorkerDied
 
 
 class Inline(Engine):
@@ -28,14 +28,14 @@ class Inline(Engine):
         """Put the task where `wait` finds it."""
         self._waiting.append((token, {**task, "timeout": 0}))
 
-    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | Lost | NotOpened]]:
+    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
         """Run what was submitted."""
         from maskmill.run import worker
 
         while self._waiting:
             token, task = self._waiting.pop()
             error = worker.open_chain(self._worker)
-            yield token, NotOpened(*error.split("\n", 1)) if error else worker.work(task)
+            yield token, OpenFailure(*error.split("\n", 1)) if error else worker.work(task)
 
     def stop(self, kill: bool) -> None:
         """Close the chain."""

@@ -20,7 +20,7 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from maskmill import hookimpl
-from maskmill.plugins.engine import MAX_OPENINGS, Engine, Lost, NotOpened
+from maskmill.plugins.engine import MAX_OPENINGS, Engine, OpenFailure, WorkerDied
 from maskmill.run import worker as in_worker
 
 #: Seconds that plugins get to close at the end.
@@ -77,7 +77,7 @@ class Joblib(Engine):
         self._running[token] = _Running(slot, task, opening, working)
         working.add_done_callback(lambda _: self._ended.put(token))
 
-    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | Lost | NotOpened]]:
+    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
         """The tasks that ended."""
         try:
             token = self._ended.get(timeout=seconds)
@@ -92,7 +92,7 @@ class Joblib(Engine):
             except queue.Empty:
                 return
 
-    def _outcome(self, token: int, run: _Running) -> dict[str, Any] | Lost | NotOpened | None:
+    def _outcome(self, token: int, run: _Running) -> dict[str, Any] | WorkerDied | OpenFailure | None:
         """What came of a task; None if its process died before the task began: it was given to a new one."""
         slot = run.slot
         if (death := run.opening.exception()) is not None:
@@ -102,14 +102,14 @@ class Joblib(Engine):
                 self._submit(token, run.task, fresh)
                 return None
             self._idle.insert(0, fresh)  # taken last: it does not get a working slot's place
-            return NotOpened(_reason(death), died=True)
+            return OpenFailure(_reason(death), died=True)
         if (error := run.opening.result()) is not None:
             self._idle.append(self._renewed(slot))
-            return NotOpened(*error.split("\n", 1))
+            return OpenFailure(*error.split("\n", 1))
         slot.open, slot.deaths = True, 0
         if (death := run.working.exception()) is not None:
             self._idle.append(self._renewed(slot))
-            return Lost(_reason(death))
+            return WorkerDied(_reason(death))
         self._idle.append(slot)
         return run.working.result()
 

@@ -11,7 +11,7 @@ from typing import IO, Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
-from maskmill.files import growing, sha256_of
+from maskmill.files import atomic_path, sha256_of
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.like import Like
 from maskmill_plugins._shared.drawing.opencv import load_cv2
@@ -96,7 +96,7 @@ class Coco(Writer):
         then annotations wait in a second, temporary file.
         """
         with (
-            growing(folder / NAME) as unfinished,
+            atomic_path(folder / NAME) as unfinished,
             waiting_file(folder) as waiting,
             unfinished.open("w", encoding="ascii", newline="\n") as out,
         ):

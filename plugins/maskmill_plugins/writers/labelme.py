@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import growing
+from maskmill.files import atomic_path
 from maskmill_plugins._shared.drawing import pictures
 from maskmill_plugins._shared.drawing.opencv import load_cv2
 from maskmill_plugins._shared.export.classes import UNLABELLED
@@ -76,7 +76,7 @@ class Labelme(Writer):
             OutputError: two images share a file.
         """
         before = folder / LIST
-        with growing(before) as unfinished, Listing() as listing:
+        with atomic_path(before) as unfinished, Listing() as listing:
             with unfinished.open("w", encoding="utf-8", newline="\n") as out:
                 for result in results:
                     stem = stem_path(result.key, self.names)

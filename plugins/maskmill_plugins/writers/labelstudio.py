@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import growing
+from maskmill.files import atomic_path
 from maskmill_plugins._shared.export import rlepack
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.stems import made, save_as
@@ -42,7 +42,7 @@ class LabelStudio(Writer):
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
         """Write both files; the tasks grow on disk."""
         labels: set[str] = set()
-        with growing(folder / NAME) as unfinished, unfinished.open("w", encoding="ascii", newline="\n") as out:
+        with atomic_path(folder / NAME) as unfinished, unfinished.open("w", encoding="ascii", newline="\n") as out:
             out.write("[")
             for number, result in enumerate(results):
                 labels.update(mask.label or UNLABELLED for mask in result.kept)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import growing
+from maskmill.files import atomic_path
 from maskmill_plugins._shared.export.stems import made
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Parquet(Writer):
 
         schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
         with (
-            growing(folder / NAME) as unfinished,
+            atomic_path(folder / NAME) as unfinished,
             parquet.ParquetWriter(unfinished, schema, compression="zstd") as out,
         ):
             rows: list[dict[str, Any]] = []

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
-from maskmill.files import TEMPORARY_PREFIX, growing, replace
+from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
 from maskmill.images import SUFFIXES
 from maskmill_plugins._shared.drawing.opencv import load_cv2
 from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
@@ -111,7 +111,7 @@ class Yolo(Writer):
         labels: dict[str, int] = {}
         counts = dict.fromkeys(("train", "val", "test"), 0)
         with ExitStack() as stack:
-            unfinished = stack.enter_context(growing(folder / LIST))
+            unfinished = stack.enter_context(atomic_path(folder / LIST))
             listing = stack.enter_context(Listing())
             waiting = stack.enter_context(waiting_file(folder))
             with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from maskmill import Box, PipelineError, Point, Problem, Prompt
-from maskmill.files import growing
+from maskmill.files import atomic_path
 from maskmill_plugins._shared.cache_folder import cache_folder
 
 from .formats import FORMATS
@@ -227,7 +227,7 @@ def skips(element: Element, crowd: str) -> bool:
 
 
 def _make(target: Path, path: Path, name: str) -> None:
-    with growing(target) as unfinished:
+    with atomic_path(target) as unfinished:
         unfinished.unlink(missing_ok=True)  # of a process that was killed
         with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
             fill(connection, FORMATS[name](path))

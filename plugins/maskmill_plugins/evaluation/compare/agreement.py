@@ -13,7 +13,7 @@ import numpy as np
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.masks import iou
-from maskmill.output.ledger import Row
+from maskmill.results import Row
 from maskmill.stored.originals import Originals
 
 from ..evaluate.evaluate import Names

@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 from maskmill import ImageResult, Mask
 from maskmill.files import TEMPORARY_PREFIX
-from maskmill.output.ledger import Row
-from maskmill.results import STATUSES
+from maskmill.results import STATUSES, Row
 
 from .doubt import Doubt, doubt, number
 from .escaping import data_json

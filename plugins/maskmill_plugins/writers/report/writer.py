@@ -10,7 +10,7 @@ from typing import IO, ClassVar
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, OutputError, Run, Writer, hookimpl, save
-from maskmill.files import growing
+from maskmill.files import atomic_path
 from maskmill.plugins.stage import run_folder
 from maskmill.results import STATUSES, Status
 from maskmill_plugins._shared.drawing.opencv import load_cv2
@@ -59,7 +59,7 @@ class Report(Writer):
 
         It grows on disk: memory holds counts and, of the images in the gallery, a number each.
         """
-        with growing(folder / NAME) as unfinished, unfinished.open("wb") as out:
+        with atomic_path(folder / NAME) as unfinished, unfinished.open("wb") as out:
             self._write(results, folder, out)
         return [made(folder, NAME)]
 
