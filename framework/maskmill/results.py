@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,6 +96,68 @@ class ImageResult:
     notes: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     failure: Failure | None = None
+
+    @classmethod
+    def done_or_empty(
+        cls,
+        key: str,
+        size: tuple[int, int],
+        sha256: str,
+        prompts: Sequence[Prompt] = (),
+        masks: Sequence[Mask] = (),
+        raw: Sequence[Mask] = (),
+        reason: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> ImageResult:
+        """The result of an image whose chain ran to its end: `done` if a mask is kept, else `empty`.
+
+        Args:
+            key: the image's key.
+            size: (height, width) in pixels.
+            sha256: of the image file's bytes.
+            prompts: given to the backend.
+            masks: kept and dropped ones.
+            raw: of the masks that filters changed, as the backend made them.
+            reason: why there are no masks; ignored if masks were kept or dropped by filters.
+            provenance: what made it.
+            notes: by plugin name.
+        """
+        dropped = Counter(mask.dropped_by for mask in masks)
+        kept = dropped.pop(None, 0)
+        if dropped and not kept:
+            by_filter = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items(), key=str))
+            reason = f"all masks dropped: {by_filter}"
+        return cls(
+            key=key,
+            status="done" if kept else "empty",
+            size=size,
+            sha256=sha256,
+            prompts=tuple(prompts),
+            masks=tuple(masks),
+            raw=tuple(raw),
+            provenance=provenance or {},
+            notes=notes or {},
+            reason=None if kept else reason or "the backend found nothing",
+        )
+
+    @classmethod
+    def failed(
+        cls,
+        key: str,
+        failure: Failure,
+        size: tuple[int, int] | None = None,
+        sha256: str = "",
+        provenance: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> ImageResult:
+        """The result of an image on which a step failed."""
+        return cls(key, "failed", size, sha256, provenance=provenance or {}, notes=notes or {}, failure=failure)
+
+    @classmethod
+    def quarantined(cls, key: str, failure: Failure, provenance: Mapping[str, Any] | None = None) -> ImageResult:
+        """The result of an image that ended its worker process too often."""
+        return cls(key, "quarantined", provenance=provenance or {}, failure=failure)
 
     @property
     def kept(self) -> tuple[Mask, ...]:
