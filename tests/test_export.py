@@ -132,7 +132,7 @@ def test_an_export_that_was_cut_short_is_moved_aside(output, capsys):
     whole = files(folder)
     code, _, err = told(capsys, "export", output, "--to", "png")
     assert code == 0
-    assert "cut short" in err
+    assert "unfinished export" in err
     assert files(folder) == whole == files(output / "exports" / "png.unfinished-1")
 
 

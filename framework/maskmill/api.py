@@ -19,7 +19,7 @@ from .dataset.dataset import Dataset
 from .errors import PipelineError, Problem, PromptError
 from .images import Image, ImageRef
 from .masks import Mask
-from .output import folder as output
+from .output.folder import check_output
 from .plugins.registry import Registry
 from .plugins.stage import Stage
 from .prompts import Box, Point, Prompt
@@ -67,7 +67,7 @@ class Pipeline:
             for problem in use.stage.missing() or ([] if offline and _asks_around(use.stage) else use.stage.check())
         ]
         found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
-        found += [config.problem(("output",), p.message, p.hint) for p in output.problems(config.output)]
+        found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
         found += self._output_inside_dataset()
         if offline:
             found += [

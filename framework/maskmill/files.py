@@ -109,6 +109,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def unused_name(path: Path, ending: str) -> Path:
+    """The path with `ending` and the first number from 1 that no file has yet."""
+    number = 1
+    while (free := path.with_name(f"{path.name}{ending}{number}")).exists():
+        number += 1
+    return free
+
+
 def leftovers(folder: Path) -> Iterator[Path]:
     """Temporary files below `folder` that a killed process left."""
     yield from folder.rglob(f"{TEMPORARY_PREFIX}*")

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..chain.fingerprint import Fingerprint
 from ..errors import ImageReadError
-from ..files import sha256_of
 from ..masks import Mask
+from ..output.folder import file_state
 from ..output.run import Run
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, Row
@@ -139,16 +139,11 @@ def _mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
 
 
 def _file(folder: Path, artifact: Artifact) -> dict[str, Any]:
-    return {**asdict(artifact), "now": _state(folder / artifact.path, artifact)}
-
-
-def _state(path: Path, artifact: Artifact) -> str:
     try:
-        return "the same" if sha256_of(path) == artifact.sha256 else "changed"
-    except FileNotFoundError:
-        return "gone"
+        now: str = file_state(folder / artifact.path, artifact)
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
+        now = f"cannot be read: {error.strerror or error}"
+    return {**asdict(artifact), "now": now}
 
 
 def lines(about: Mapping[str, Any]) -> Iterator[str]:

@@ -14,13 +14,13 @@ from typing import Any
 
 from ..chain.plugin_call import several
 from ..errors import MaskmillError, OutputError, Problem, StopRun
-from ..output.folder import EXPORTS
+from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
 from ..results import Artifact, ImageResult, Row, Status
-from .export_folder import Journal, claimed, inside_a_run
+from .export_folder import Journal, claim_export
 from .export_worker import close, export_one, named_writer
 from .originals import Originals, missing_dataset
 
@@ -85,7 +85,7 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
     registry = Registry.load(request.drop_ins)
     writer = named_writer(registry, request.writer, request.options)
     folder = request.folder or run.folder / EXPORTS / request.writer
-    inside_a_run(folder)
+    check_outside_runs(folder)
     if _reads(writer) and request.images is None and (problem := missing_dataset(run.pipelines())):
         raise OutputError(problem)
     counts = run.counts()
@@ -96,17 +96,14 @@ def export(run: Run, request: Request, say: Callable[[str], None]) -> Exported:
         "pipeline": run.name,
         "model": run.about.get("fingerprint", {}).get("model"),
     }
-    try:
-        with Originals(run, request.images) as originals:
-            if _reads(writer):
-                _some_image(run, request, originals)
-            with claimed(folder, say), Journal(folder, about) as journal:
-                work = _Work(run, request, writer, folder, originals)
-                images, failed = work.write(journal, say)
-                finished = work.finish(journal)
-                journal.end(finished, {"images": images, "failed": failed})
-    except OSError as error:  # the disk is full: of the journal too, even if a writer met it first
-        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
+    with writing_to(folder), Originals(run, request.images) as originals:
+        if _reads(writer):
+            _some_image(run, request, originals)
+        with claim_export(folder, say), Journal(folder, about) as journal:
+            work = _Work(run, request, writer, folder, originals)
+            images, failed = work.write(journal, say)
+            finished = work.finish(journal)
+            journal.end(finished, {"images": images, "failed": failed})
     return Exported(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
 
 

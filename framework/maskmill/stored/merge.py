@@ -20,7 +20,7 @@ from typing import Any, Literal
 from ..chain.fingerprint import Fingerprint
 from ..errors import OutputError, Problem
 from ..files import TEMPORARY_PREFIX, replace, write_atomic
-from ..output.folder import LOCK, problems
+from ..output.folder import LOCK, check_output
 from ..output.ledger import Ledger
 from ..output.records import write_failures, write_run
 from ..output.run import Run
@@ -90,8 +90,8 @@ def _check_target(target: Path, folders: Sequence[Path]) -> None:
         raise OutputError("the same run is named twice")
     if target.is_dir() and any(path.name != LOCK for path in target.iterdir()):
         raise OutputError(Problem(f"'{target}' is not empty", hint="give a new folder; nothing is merged into one"))
-    if found := problems(target):
-        raise OutputError(*found)
+    if problems := check_output(target):
+        raise OutputError(*problems)
 
 
 class _Chooser:
