@@ -10,6 +10,7 @@ import time
 import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
+from maskmill.run.plan import RunRequest, listing
 
 ENGINES = ["inline", "joblib"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -133,6 +134,24 @@ def test_limit_and_only(project):
     assert run(project, limit=1).counts["done"] == 1
     assert run(project, only="sub/*").counts["done"] == 2
     assert run(project).counts["done"] == 3
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    {
+        "a[1].png": ["a[1].png"],
+        "[ab]1.png": ["a1.png", "b1.png"],
+        "b[1].png": ["b1.png"],
+        "cafe\u0301.png": ["caf\u00e9.png"],
+        "caf\u00e9*": ["caf\u00e9.png"],
+        "cafe\u0301*": ["caf\u00e9.png"],
+        "a2.png": [],
+    }.items(),
+)
+def test_only_takes_a_key_by_its_letters_or_a_pattern(project, only, expected):
+    project.photos("a[1].png", "a1.png", "b1.png", "caf\u00e9.png")
+    refs = listing(Pipeline.load(project.file).config, RunRequest(only=only))
+    assert [ref.key for ref in refs] == expected
 
 
 def test_a_changed_backend_is_refused_until_told(project):

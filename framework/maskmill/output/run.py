@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
+from ..images import find_key
 from ..results import STATUSES, ImageResult, Row, Status
 from .folder import is_claimed
 from .ledger import Ledger
@@ -89,12 +90,16 @@ class Run:
         return self._ledger.known([key], listed=False).get(key)
 
     def find(self, key: str) -> Row:
-        """What the ledger knows of one image.
+        """The ledger's row of the image that a key means (see `find_key`).
 
         Raises:
-            OutputError: nothing; says which key was probably meant.
+            OutputError: there is none; the message suggests similar keys.
+            DatasetError: several images fit.
         """
         if (row := self.row(key)) is not None:
+            return row
+        found = find_key(key, (row.key for row in self.rows()))
+        if found is not None and (row := self.row(found)) is not None:
             return row
         count = sum(self.counts().values())
         close = nearest(key, (row.key for row in self.rows()))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError
-from ..images import ImageRef
+from ..images import ImageRef, find_key, normalize_key
 from ..output.ledger import Ledger
 from ..results import Row
 
@@ -27,7 +27,7 @@ class RunRequest:
 
     Attributes:
         limit: only the first so many images of the dataset; None for all.
-        only: only images whose key matches this pattern (`fnmatch`); None for all.
+        only: only the image of this key, or those whose key matches this pattern (`fnmatch`); None for all.
         fresh: move an existing run aside and start over.
         retry_failed: try failed and quarantined images again.
         verify: compare the files' sha256, not only size and time, and look for missing outputs.
@@ -60,11 +60,21 @@ def listing(config: Config, options: RunRequest, dataset: Dataset | None = None)
         options: `only` and `limit` narrow the dataset.
         dataset: the pipeline's dataset, where the caller wants its warnings.
     """
-    refs: Iterable[ImageRef] = dataset or Dataset(config.dataset, config.dataset_base)
-    if options.only is not None:
-        pattern = options.only
-        refs = (ref for ref in refs if fnmatch.fnmatchcase(ref.key, pattern))
-    return itertools.islice(refs, options.limit)
+    refs = dataset or Dataset(config.dataset, config.dataset_base)
+    is_wanted = _selector(options.only, refs) if options.only is not None else lambda key: True
+    yield from itertools.islice((ref for ref in refs if is_wanted(ref.key)), options.limit)
+
+
+def _selector(only: str, refs: Dataset) -> Callable[[str], bool]:
+    """Whether `--only` means the image of a key; lists the dataset where brackets or letters leave that open.
+
+    Raises:
+        DatasetError: it is no pattern, and several images fit.
+    """
+    if not {"*", "?"} & set(only) and (key := find_key(only, (ref.key for ref in refs))) is not None:
+        return key.__eq__
+    pattern = normalize_key(only)
+    return lambda key: fnmatch.fnmatchcase(normalize_key(key), pattern)
 
 
 class Plan:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from ..chain.fingerprint import Fingerprint
 from ..errors import OutputError, Problem
 from ..files import TEMPORARY_PREFIX, replace, write_atomic
+from ..images import spellings
 from ..output.folder import LOCK, check_output
 from ..output.ledger import Ledger
 from ..output.records import write_failures, write_run
@@ -137,8 +138,20 @@ class _Chooser:
 
     def _by_key(self) -> Iterator[list[_Item]]:
         listed = [_numbered(number, run) for number, run in enumerate(self._runs)]
-        for _, same in itertools.groupby(heapq.merge(*listed, key=itemgetter(0, 1)), key=itemgetter(0)):
-            yield list(same)
+        for key, group in itertools.groupby(heapq.merge(*listed, key=itemgetter(0, 1)), key=itemgetter(0)):
+            same = list(group)
+            if same := same if key.isascii() else self._of_one_image(key, same):
+                yield same
+
+    def _of_one_image(self, key: str, same: list[_Item]) -> list[_Item]:
+        """The rows of a key with those of runs that spell it in other letters; none if an earlier run does so."""
+        found: list[_Item] = []
+        for number, run in enumerate(self._runs):
+            rows = [row for name in spellings(key) if (row := run.row(name)) is not None]
+            if len(rows) > 1:  # the letters tell two images apart
+                return same
+            found += [(row.key, number, row) for row in rows]
+        return found if found[0][0] == key else []
 
     def _chosen(self, same: list[_Item]) -> tuple[int, Row] | None:
         """The row that counts, None if that cannot be said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from ..dataset.dataset import Dataset
 from ..decoding import MAX_PIXELS
 from ..errors import DatasetError, ImageReadError, OutputError, Problem
-from ..images import PACKAGE, Image, ImageRef
+from ..images import PACKAGE, Image, ImageRef, spellings
 from ..output.run import Run
 from ..results import ImageResult
 
@@ -54,12 +55,16 @@ class Originals:
 
     def find(self, key: str) -> ImageRef | None:
         """Where the image of this key is, None if it cannot be found."""
-        for dataset in self._datasets:
-            for entry in dataset:
-                if not entry.startswith(PACKAGE) and os.path.isfile(path := os.path.join(entry, key)):  # noqa: PTH113, PTH118 - once an image
-                    return ImageRef(path, key)
-        row = self._listing().execute("SELECT uri FROM images WHERE key = ?", (key,)).fetchone()
-        return None if row is None else ImageRef(str(row[0]), key)
+        folders = [entry for dataset in self._datasets for entry in dataset if not entry.startswith(PACKAGE)]
+        names = [key] if key.isascii() else spellings(key)
+        for folder, name in itertools.product(folders, names):
+            if os.path.isfile(path := os.path.join(folder, name)):  # noqa: PTH113, PTH118 - once an image
+                return ImageRef(path, key)
+        for name in names:
+            row = self._listing().execute("SELECT uri FROM images WHERE key = ?", (name,)).fetchone()
+            if row is not None:
+                return ImageRef(str(row[0]), key)
+        return None
 
     def _listing(self) -> sqlite3.Connection:
         """The images of datasets that are lists, patterns, packages or single images."""
