@@ -16,10 +16,10 @@ from .options import FILE, settings
 @click.option("--inline", is_flag=True, help="Run it in this process only, not through joblib as well.")
 def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     """Try the plugins of a drop-in FILE on generated images, and run them for real beside fakes."""
-    from ..testing.check import try_out
+    from ..testing.check import check_file
 
     problems = 0
-    for verdict in try_out(file, settings(sets), ("inline",) if inline else ("inline", "joblib")):
+    for verdict in check_file(file, settings(sets), ("inline",) if inline else ("inline", "joblib")):
         click.echo(str(verdict))
         problems += bool(verdict.problem)
     click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
