@@ -168,7 +168,7 @@ def test_a_backend_that_cannot_be_opened_is_the_runs_fault(project, engine):
 def test_a_worker_that_dies_while_opening_is_the_runs_fault(project):
     project.photos("a.png")
     project.write("{use: slow, refuse: die}", run="{engine: joblib}")
-    with pytest.raises(PluginError, match="died 3 times in a row while it was getting ready"):
+    with pytest.raises(PluginError, match="died 3 times in a row while it was starting"):
         run(project)
 
 

@@ -52,15 +52,15 @@ class RunRequest:
     command: str = "run-pipeline"
 
 
-def listing(config: Config, options: RunRequest, dataset: Dataset | None = None) -> Iterator[ImageRef]:
+def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | None = None) -> Iterator[ImageRef]:
     """The images that this run is about, lazily.
 
     Args:
         config: the pipeline.
         options: `only` and `limit` narrow the dataset.
-        dataset: the pipeline's dataset, where the caller wants its warnings.
+        images: of the whole dataset, where they are listed already.
     """
-    refs: Iterable[ImageRef] = dataset or Dataset(config.dataset, config.dataset_base)
+    refs = Dataset(config.dataset, config.dataset_base) if images is None else images
     if options.only is not None:
         pattern = options.only
         refs = (ref for ref in refs if fnmatch.fnmatchcase(ref.key, pattern))
@@ -70,12 +70,21 @@ def listing(config: Config, options: RunRequest, dataset: Dataset | None = None)
 class Plan:
     """Which images are due, against the ledger of the output folder.
 
-    Attributes:
-        dataset: the images; its `warnings` fill while they are listed.
+    Args:
+        config: the pipeline.
+        options: narrow the dataset; say what counts as up to date.
+        fingerprints: that the results need.
+        images: of the whole dataset, where they are listed already.
     """
 
-    def __init__(self, config: Config, options: RunRequest, fingerprints: Fingerprints) -> None:
-        self.dataset = Dataset(config.dataset, config.dataset_base)
+    def __init__(
+        self,
+        config: Config,
+        options: RunRequest,
+        fingerprints: Fingerprints,
+        images: Iterable[ImageRef] | None = None,
+    ) -> None:
+        self._images = images
         self._config = config
         self._options = options
         self._fingerprints = fingerprints
@@ -87,7 +96,7 @@ class Plan:
             ledger: None if there is none yet.
             listed: mark the images as seen in this listing of the dataset.
         """
-        refs = listing(self._config, self._options, self.dataset)
+        refs = listing(self._config, self._options, self._images)
         while batch := list(itertools.islice(refs, BATCH)):
             known = ledger.known([ref.key for ref in batch], listed) if ledger else {}
             yield [(ref, row, self._due(ref, row)) for ref in batch for row in [known.get(ref.key)]]
