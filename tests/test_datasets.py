@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from maskmill import DatasetError, ImageReadError, ImageRef
 from maskmill.dataset import walk as folders
 from maskmill.dataset.dataset import Dataset
+from maskmill.dataset.listing import SharedListing
 from maskmill.dataset.walk import Pattern
 from maskmill.testing import write_picture
 
@@ -525,3 +527,38 @@ def test_a_dataset_of_real_pictures_can_be_read(tmp_path: Path) -> None:
     write_picture(tmp_path / "photos/深/a b.png")
     (ref,) = Dataset(("photos",), tmp_path)
     assert ref.key == "深/a b.png" and ref.read()[:4] == b"\x89PNG"
+
+
+# --- one listing for several readers
+
+
+def test_readers_of_a_shared_listing_each_see_all_images(tmp_path):
+    names = sorted(f"{number:04}.png" for number in range(600))
+    fill(tmp_path / "d", *names)
+    drawn = []
+
+    class Counted(Dataset):
+        def __iter__(self):
+            for ref in super().__iter__():
+                drawn.append(ref.key)
+                yield ref
+
+    with SharedListing(Counted(("d",), tmp_path)) as listed:
+        first = iter(listed)
+        assert [next(first).key for _ in range(300)] == names[:300]
+        assert len(drawn) < 600, "no more than needed is listed"
+        assert [ref.key for ref in listed] == names
+        assert [ref.key for ref in first] == names[300:]
+        with ThreadPoolExecutor(4) as pool:
+            found = pool.map(lambda _: [ref.key for ref in listed], range(4))
+        assert all(keys == names for keys in found)
+    assert drawn == names
+
+
+def test_an_error_of_the_listing_reaches_every_reader(tmp_path):
+    fill(tmp_path / "d", "a.png")
+    (tmp_path / "list.txt").write_text("d/a.png\nd/a.png\n", encoding="utf-8")
+    with SharedListing(Dataset(("list.txt",), tmp_path)) as listed:
+        for _ in range(2):
+            with pytest.raises(DatasetError):
+                list(listed)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
+from maskmill.dataset.walk import Walk
 from maskmill.run.plan import RunRequest, listing
 
 ENGINES = ["inline", "joblib"]
@@ -184,10 +185,20 @@ def test_a_backend_that_cannot_be_opened_is_the_runs_fault(project, engine):
     assert project.statuses() == {}
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_hint_of_a_backend_that_cannot_be_opened_reaches_the_user(project, engine):
+    project.photos("a.png")
+    project.write("{use: slow, refuse: hint}", run=f"{{engine: {engine}}}")
+    with pytest.raises(PluginError) as caught:
+        run(project)
+    text = "the backend 'slow' cannot be opened: w.pth: the weights are damaged\n  download them again"
+    assert str(caught.value) == text
+
+
 def test_a_worker_that_dies_while_opening_is_the_runs_fault(project):
     project.photos("a.png")
     project.write("{use: slow, refuse: die}", run="{engine: joblib}")
-    with pytest.raises(PluginError, match="died 3 times in a row while it was getting ready"):
+    with pytest.raises(PluginError, match="died 3 times in a row while it was starting"):
         run(project)
 
 
@@ -207,6 +218,15 @@ def test_max_failures(project, limit, ran):
     project.photos(*(f"raise-{n:03}.png" for n in range(103)))
     report = run(project)
     assert (report.outcome, report.ran, report.exit_code) == ("stopped", ran, 1)
+
+
+def test_the_dataset_is_listed_once_by_all_who_work_with_it(project, monkeypatch):
+    project.many(30)
+    scans = []
+    scan = Walk._scan
+    monkeypatch.setattr(Walk, "_scan", lambda self, folder, state: scans.append(folder) or scan(self, folder, state))
+    run(project)
+    assert len(scans) == 1
 
 
 def test_no_images_is_an_error(project):

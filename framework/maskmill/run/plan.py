@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..chain.fingerprint import Fingerprints
@@ -52,20 +52,20 @@ class RunRequest:
     command: str = "run-pipeline"
 
 
-def listing(config: Config, options: RunRequest, dataset: Dataset | None = None) -> Iterator[ImageRef]:
+def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | None = None) -> Iterator[ImageRef]:
     """The images that this run is about, lazily.
 
     Args:
         config: the pipeline.
         options: `only` and `limit` narrow the dataset.
-        dataset: the pipeline's dataset, where the caller wants its warnings.
+        images: of the whole dataset, where they are listed already; may be iterated twice.
     """
-    refs = dataset or Dataset(config.dataset, config.dataset_base)
+    refs = Dataset(config.dataset, config.dataset_base) if images is None else images
     is_wanted = _selector(options.only, refs) if options.only is not None else lambda key: True
     yield from itertools.islice((ref for ref in refs if is_wanted(ref.key)), options.limit)
 
 
-def _selector(only: str, refs: Dataset) -> Callable[[str], bool]:
+def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
     """Whether `--only` means the image of a key; lists the dataset where brackets or letters leave that open.
 
     Raises:
@@ -80,12 +80,21 @@ def _selector(only: str, refs: Dataset) -> Callable[[str], bool]:
 class Plan:
     """Which images are due, against the ledger of the output folder.
 
-    Attributes:
-        dataset: the images; its `warnings` fill while they are listed.
+    Args:
+        config: the pipeline.
+        options: narrow the dataset; say what counts as up to date.
+        fingerprints: that the results need.
+        images: of the whole dataset, where they are listed already.
     """
 
-    def __init__(self, config: Config, options: RunRequest, fingerprints: Fingerprints) -> None:
-        self.dataset = Dataset(config.dataset, config.dataset_base)
+    def __init__(
+        self,
+        config: Config,
+        options: RunRequest,
+        fingerprints: Fingerprints,
+        images: Iterable[ImageRef] | None = None,
+    ) -> None:
+        self._images = images
         self._config = config
         self._options = options
         self._fingerprints = fingerprints
@@ -97,7 +106,7 @@ class Plan:
             ledger: None if there is none yet.
             listed: mark the images as seen in this listing of the dataset.
         """
-        refs = listing(self._config, self._options, self.dataset)
+        refs = listing(self._config, self._options, self._images)
         while batch := list(itertools.islice(refs, BATCH)):
             known = ledger.known([ref.key for ref in batch], listed) if ledger else {}
             yield [(ref, row, self._due(ref, row)) for ref in batch for row in [known.get(ref.key)]]

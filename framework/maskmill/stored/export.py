@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..chain.plugin_call import several
+from ..chain.contract import call_for_list
 from ..errors import MaskmillError, OutputError, Problem, StopRun
 from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
@@ -188,7 +188,7 @@ class _Work:
         try:
             with working_in(self._run.folder):
                 self._writer.open()
-                made = several(Artifact, self._writer.finish, self._results(journal), self._folder)
+                made = call_for_list(Artifact, self._writer.finish, self._results(journal), self._folder)
                 self._writer.close()
         except (MaskmillError, KeyboardInterrupt):
             raise

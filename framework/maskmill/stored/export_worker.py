@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ..chain.plugin_call import StepError, Trace, several
+from ..chain.contract import call_for_list
+from ..chain.plugin_call import StepError, Trace
 from ..config.option_errors import findings
 from ..errors import OutputError, PipelineError, PluginError, Problem
 from ..images import ImageRef
@@ -71,7 +72,7 @@ def export_one(setup: Mapping[str, Any], key: str, uri: str | None) -> dict[str,
             partial(same_image, result, ref, setup["max_pixels"]) if setup["pixels"] else partial(stand_in, result, ref)
         )
         image = trace.step("read", "", find)
-        call = partial(several, Artifact, _writer(setup).write, image, result, Path(setup["folder"]))
+        call = partial(call_for_list, Artifact, _writer(setup).write, image, result, Path(setup["folder"]))
         made = trace.step("writers", name, call, image.sha256)
     except StepError as error:
         failure = error.failure
