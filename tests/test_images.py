@@ -300,7 +300,7 @@ def progressive(scans: int) -> bytes:
 
 def test_a_jpeg_of_endless_scans_is_refused() -> None:
     assert decode(progressive(decoder.MAX_SCANS)).shape == (64, 64, 3)
-    with pytest.raises(ImageReadError, match="a JPEG file of 101 scans; no more than 100 are decoded"):
+    with pytest.raises(ImageReadError, match="the JPEG file has 101 scans; at most 100 are decoded"):
         decode(progressive(decoder.MAX_SCANS + 1))
 
 
@@ -347,8 +347,8 @@ def test_pillows_remarks_on_damaged_files_do_not_reach_the_terminal() -> None:
         (b"", r"empty \(0 bytes\)"),
         (b"this is a text\n", "not a JPEG, PNG, BMP, TIFF, WebP or GIF image"),
         (b"<html>404</html>", "not a JPEG"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG file whose header is damaged"),
-        (b"\xff\xd8\xff\xe0\0", "header is damaged|not a readable image"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG file with a damaged"),
+        (b"\xff\xd8\xff\xe0\0", "damaged or unsupported header|not a readable image"),
     ],
     ids=["empty", "text", "html", "png", "jpeg"],
 )
@@ -364,7 +364,7 @@ def test_formats_beyond_the_six_are_refused() -> None:
 
 def test_a_huge_header_is_refused_before_anything_is_decoded() -> None:
     bomb = png(60_000, 60_000, 8, 2, b"")
-    with pytest.raises(ImageReadError, match=r"60000×60000 is 3600 million pixels; at most 250 million.*max_pixels"):
+    with pytest.raises(ImageReadError, match=r"60000×60000 has 3600 million pixels; at most 250 million.*max_pixels"):
         decode(bomb)
 
 
@@ -447,7 +447,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "endless.jpg").symlink_to("/dev/zero")
     for name in ("pipe.jpg", "endless.jpg"):
-        with pytest.raises(ImageReadError, match=f"{name} is no file but a pipe, socket or device"):
+        with pytest.raises(ImageReadError, match=f"{name} is a pipe, socket or device, not a file"):
             ImageRef(str(tmp_path / name), name).read()
 
 

@@ -109,7 +109,7 @@ def test_contradicting_results_are_refused(contradicting, tmp_path, capsys):
     whole, other, _ = contradicting
     code, _, err = told(capsys, "merge", whole, other, "-o", tmp_path / "m")
     assert code == 2
-    assert "different results of 3 images" in err
+    assert "different results for 3 images" in err
     assert "b/照片 1.png" in err
     assert "--prefer first, last or done" in err
     assert not (tmp_path / "m").exists()
@@ -164,7 +164,7 @@ def test_what_cannot_be_merged_is_refused(shards, tmp_path, capsys, case):
     target = tmp_path / "m"
     given = [one, two]
     said = {"twice": "named twice", "no run": "not the output folder of a run", "not empty": "is not empty"}
-    said |= {"running": "a run is working", "damaged": "gone or damaged"}
+    said |= {"running": "a run is working", "damaged": "missing or damaged"}
     if case == "twice":
         given.append(one)
     if case == "no run":

@@ -18,14 +18,14 @@ import numpy.typing as npt
 from .decoding import MAX_PIXELS, decode
 from .errors import DatasetError, ImageReadError, Problem
 
-#: What a dataset takes for an image, lower case.
+#: Endings of image files, lower case.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 PACKAGE = "package:"
 
-#: Whether this system's file names differ by more than case.
+#: Whether names that differ only by case are one file on this system.
 IGNORES_CASE = sys.platform in ("win32", "darwin")
 
-#: Where a package is not installed by its import name.
+#: Packages that are not installed under their import name.
 _INSTALLED_BY = {"skimage": "maskmill[samples]"}
 
 
@@ -71,8 +71,8 @@ class ImageRef:
         try:
             path = self.path
             about = path.stat()
-            if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # reading might never end
-                raise ImageReadError(f"{self.uri} is no file but a pipe, socket or device")
+            if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # reading one might never end
+                raise ImageReadError(f"{self.uri} is a pipe, socket or device, not a file")
             size = about.st_size
             data = path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -121,7 +121,7 @@ class Image:
 
     @classmethod
     def load(cls, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image:
-        """Read and decode the file behind `ref`.
+        """Read and decode the file of `ref`.
 
         Raises:
             ImageReadError: it cannot be read or decoded; the text names the file and the reason.
@@ -143,10 +143,10 @@ class Image:
 
     @classmethod
     def from_array(cls, pixels: npt.NDArray[np.uint8], key: str = "array") -> Image:
-        """An image that is already in memory: uint8 (H, W, 3) RGB.
+        """An image from pixels in memory: uint8 (H, W, 3) RGB.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: the shape or dtype is another.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ValueError(f"pixels must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
@@ -155,10 +155,10 @@ class Image:
 
 
 def package_path(uri: str) -> Path:
-    """The file or folder behind `package:PACKAGE/PATH`.
+    """The file or folder of `package:PACKAGE/PATH`.
 
     Raises:
-        ImageReadError: the package is not installed, or the path leaves it.
+        ImageReadError: the package is not installed, or the path leads outside it.
     """
     package, _, inside = uri.removeprefix(PACKAGE).partition("/")
     try:

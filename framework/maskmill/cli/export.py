@@ -36,11 +36,11 @@ def command(
     """
     from ..output.run import Run
     from ..plugins.find import find_drop_ins
-    from ..stored.export import Request, export
+    from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one on each core")
-    request = Request(writer, settings(sets), folder, images, find_drop_ins(file, plugins), jobs)
+    request = ExportRequest(writer, settings(sets), folder, images, find_drop_ins(file, plugins), jobs)
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is going on; what it has finished is exported", err=True)

@@ -11,13 +11,13 @@ from typing import Literal
 import filelock
 
 from ..errors import OutputError, Problem
-from ..files import leftovers, sha256_of, unused_name
+from ..files import find_leftovers, sha256_of, unused_name
 from ..results import Artifact
 from . import ledger as ledgers
 from .records import RUN
 
 LOCK = ".lock"
-#: Folders in a run's output that are no part of the run: made of it by commands, never touched by a rerun.
+#: Folders in a run's output that are no part of the run: made from it by commands, never touched by a rerun.
 EXPORTS, EVALUATION = "exports", "evaluation"
 OTHERS = (EXPORTS, EVALUATION)
 
@@ -153,24 +153,24 @@ def is_claimed(output: Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
-    except OSError:  # a folder that may only be read
+    except OSError:  # a read-only folder
         return False
     lock.release()
     return False
 
 
-def sweep(output: Path, ledger: ledgers.Ledger) -> None:
-    """Remove the temporary files of a run that was killed; the folder counts as unclean from here on."""
+def clean_up(output: Path, ledger: ledgers.Ledger) -> None:
+    """Remove the temporary files of a run that was killed; from here on the folder counts as unclean."""
     if ledger.meta("clean") is False:
         remove_leftovers(output)
     ledger.set_meta("clean", False)
 
 
 def remove_leftovers(output: Path) -> None:
-    """Remove the temporary files of processes that were killed; only while none is at work.
+    """Remove the temporary files of killed processes; only while no process of a run is working.
 
-    What is below `exports` belongs to commands that may be at work while a run is.
+    Files below `exports` and `evaluation` belong to commands, which may be working now.
     """
-    for path in leftovers(output):
+    for path in find_leftovers(output):
         if path.relative_to(output).parts[0] not in OTHERS:
             path.unlink(missing_ok=True)

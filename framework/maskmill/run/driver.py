@@ -22,7 +22,7 @@ from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..output import environment
 from ..output import records as reports
-from ..output.folder import claim, remove_leftovers, sweep
+from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
@@ -106,7 +106,7 @@ class _Run:
             return self._execute(notices)
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
-        sweep(self.config.output, self.ledger)
+        clean_up(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None
         if whole:

@@ -1,4 +1,4 @@
-"""The folder of an export: claimed, its own, and never anybody else's."""
+"""The folder of an export and its journal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _HINT = "give another folder (-o), or move those files away, so that nothing of 
 
 
 class Journal:
-    """What an export writes about itself: a first line (what made it), a line an image, a last line (its end).
+    """The record of an export: a first line (what made it), a line per image, a last line (its end).
 
     Args:
         folder: of the export.
         about: for the first line.
 
     Attributes:
-        files: written so far.
+        files: number of files written so far.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class Journal:
         self._line(entry)
 
     def end(self, artifacts: Sequence[Artifact], counts: Mapping[str, int]) -> None:
-        """All is written; these are the files about the whole dataset."""
+        """The export is complete; `artifacts` are the files about the whole dataset."""
         self.files += len(artifacts)
         self._line({"finished": True, **counts, "artifacts": [[a.path, a.sha256, a.bytes] for a in artifacts]})
         self._file.close()
