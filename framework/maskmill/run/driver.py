@@ -101,7 +101,7 @@ class _Run:
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal ends the preparations at once, and drains the work."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
-        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.say)
+        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
         with handle_signals(self.stop):
             return self._execute(notices)
 
@@ -131,9 +131,9 @@ class _Run:
         finally:
             self.progress.close()
         for warning in self.listed.warnings:
-            self.progress.say(f"warning: {warning}")
+            self.progress.log(f"warning: {warning}")
         if accounted and not self.options.quiet:
-            self.progress.say(accounted)
+            self.progress.log(accounted)
         report = self._report(time.monotonic() - started, artifacts)
         reports.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
@@ -162,7 +162,7 @@ class _Run:
         lines += [f"plugin {path} (sha256 {sha[:12]})" for path, sha in self.config.registry.drop_ins.items()]
         for line in lines:
             if line and not self.options.quiet:
-                self.progress.say(line)
+                self.progress.log(line)
 
     def _work(self) -> None:
         setup = WorkerSetup(
@@ -210,8 +210,8 @@ class _Run:
         if not waiting or not self.engine.processes:
             return None
         threads = max(source.at_once() for source in waiting)
-        timeout, say = self.config.run.timeout, self.progress.say
-        return Lane(setup, threads, slots, timeout, self.stop, self.records.record_death, say)
+        timeout, log = self.config.run.timeout, self.progress.log
+        return Lane(setup, threads, slots, timeout, self.stop, self.records.record_death, log)
 
     def _images(self) -> Iterator[QueuedImage | None]:
         for batch in self.plan.batches(self.ledger):

@@ -23,7 +23,7 @@ from ..plugins.engine import Engine
 from .forecast import forecasts
 from .plan import Plan, RunRequest, listing
 from .prompts_csv import Surveys
-from .resources import Resources, share_out
+from .resources import Resources, choose_resources
 
 #: So many images are looked at before the run starts: is there one, and are there fewer than cores?
 FIRST = 64
@@ -62,8 +62,8 @@ def resources_for(config: Config, images: int, kept_threads: int | None = None) 
     wanted = config.run
     need = config.stages().backend[1].memory_per_worker()
     if not cast(Engine, config.engine.stage).processes:
-        return share_out(1, wanted.threads, need, kept_threads)
-    return share_out(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
+        return choose_resources(1, wanted.threads, need, kept_threads)
+    return choose_resources(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
 
 
 def first_images(config: Config, options: RunRequest) -> int:

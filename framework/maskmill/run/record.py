@@ -65,11 +65,11 @@ class Recorder:
             if self.stop.requested:
                 return
             if self.options.verbose and outcome.traceback:
-                self.progress.say(outcome.traceback)
+                self.progress.log(outcome.traceback)
             raise PluginError(_describe_starts(outcome.message) if outcome.died else outcome.message)
         if isinstance(outcome, SlotGivenUp):
             workers = f"{outcome.slots} worker{'s' if outcome.slots > 1 else ''}"
-            self.progress.say(f"warning: {_describe_starts(outcome.reason)}; the run goes on with {workers}")
+            self.progress.log(f"warning: {_describe_starts(outcome.reason)}; the run goes on with {workers}")
         elif isinstance(outcome, WorkerDied):
             self.record_death(image, outcome)
         else:
@@ -77,7 +77,7 @@ class Recorder:
 
     def _record_reply(self, image: QueuedImage, reply: Reply) -> None:
         for line in reply.lines:
-            self.progress.say(line)
+            self.progress.log(line)
         if reply.status is None:
             self._clear_blame(image)
             self.stop.request(reply.stop)
@@ -85,7 +85,7 @@ class Recorder:
         self.stage_seconds.update(reply.seconds)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()))
         if reply.failure is not None and not image.task.verbose and not self.options.quiet:
-            self.progress.say(f"{image.key}: failed at {reply.failure.stage}: {reply.failure.message}")
+            self.progress.log(f"{image.key}: failed at {reply.failure.stage}: {reply.failure.message}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is under way; this one is not to blame."""
@@ -103,7 +103,7 @@ class Recorder:
             self.quarantine(image, kind, message, stack)
         elif not self.options.quiet:
             why = f"took longer than {self.config.run.timeout:g} s" if kind == "Timeout" else death.reason or kind
-            self.progress.say(f"{image.key}: try {image.lost} of {MAX_TRIES} ended: {why}")
+            self.progress.log(f"{image.key}: try {image.lost} of {MAX_TRIES} ended: {why}")
 
     def quarantine(self, image: QueuedImage, kind: str, message: str, stack: str = "") -> None:
         """Quarantine an image that took its process down."""
@@ -112,7 +112,7 @@ class Recorder:
         replace_result(self.config.output, load_result(self.config.output, image.key), result)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
         if not self.options.quiet:
-            self.progress.say(f"{image.key}: quarantined: {message}")
+            self.progress.log(f"{image.key}: quarantined: {message}")
 
     def _enter(self, image: QueuedImage, status: Status, size: int, mtime: int, seconds: float) -> None:
         """Enter an image in the ledger, update the progress, call the observers; stop if too many failed."""
@@ -145,7 +145,7 @@ class Recorder:
             try:
                 implementation.function(**{name: given[name] for name in implementation.argnames})
             except Exception as error:
-                self.progress.say(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
+                self.progress.log(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
 
 
 def _describe_starts(reason: str) -> str:
