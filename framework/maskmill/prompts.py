@@ -46,7 +46,7 @@ class Point:
         object.__setattr__(self, "x", _to_finite(self.x, "a point's x"))
         object.__setattr__(self, "y", _to_finite(self.y, "a point's y"))
         if isinstance(self.label, bool) or self.label not in (0, 1):
-            raise PromptError(f"a point's label must be 1 (foreground) or 0 (background), not {self.label!r}")
+            raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {self.label!r}")
         object.__setattr__(self, "label", int(self.label))
 
 
@@ -68,7 +68,7 @@ class Box:
             object.__setattr__(self, name, _to_finite(getattr(self, name), f"a box's {name}"))
         if self.x1 >= self.x2 or self.y1 >= self.y2:
             raise PromptError(
-                f"a box must be [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {list(self.xyxy)}"
+                f"a box is [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {list(self.xyxy)}"
                 " (is it [x, y, width, height]?)"
             )
 
@@ -147,11 +147,11 @@ class Prompt:
         object.__setattr__(self, "points", tuple(self.points))
         given = [bool(self.points) or self.box is not None, bool(self.text), self.grid is not None]
         if sum(given) != 1:
-            raise PromptError("a prompt must be exactly one of: points and/or a box; a text; a grid")
+            raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid")
         if self.score is not None:
             object.__setattr__(self, "score", _to_finite(self.score, "a prompt's score"))
         if self.pick is not None and (isinstance(self.pick, bool) or self.pick not in range(CANDIDATES)):
-            raise PromptError(f"a prompt's pick must be 0 to {CANDIDATES - 1}, not {self.pick!r}")
+            raise PromptError(f"a prompt's pick is 0 to {CANDIDATES - 1}, not {self.pick!r}")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -226,7 +226,7 @@ class Prompt:
         if "box" in values:
             corners = _to_list(values["box"], "box")
             if len(corners) != 4:
-                raise PromptError(f"a box must be [x1, y1, x2, y2], not {values['box']!r}")
+                raise PromptError(f"a box is [x1, y1, x2, y2], not {values['box']!r}")
             values["box"] = Box(*corners)
         if "grid" in values:
             values["grid"] = _parse_grid(values["grid"])
@@ -245,7 +245,7 @@ def _to_list(value: object, what: str) -> list[Any]:
 def _parse_point(item: object) -> Point:
     numbers = _to_list(item, "a point")
     if len(numbers) not in (2, 3):
-        raise PromptError(f"a point must be [x, y] or [x, y, label], not {item!r}")
+        raise PromptError(f"a point is [x, y] or [x, y, label], not {item!r}")
     return Point(*numbers)
 
 
