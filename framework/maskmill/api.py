@@ -20,6 +20,7 @@ from .errors import PipelineError, Problem, PromptError
 from .images import Image, ImageRef
 from .masks import Mask
 from .output import folder as output
+from .plugins.optional import network_reach, prepare_stage
 from .plugins.registry import Registry
 from .plugins.stage import Stage
 from .prompts import Box, Point, Prompt
@@ -72,10 +73,10 @@ class Pipeline:
         if offline:
             found += [
                 config.problem(
-                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.reaches()})"
+                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({network_reach(use.stage)})"
                 )
                 for use in config.uses()
-                if use.stage.reaches() != "none"
+                if network_reach(use.stage) != "none"
             ]
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
@@ -208,7 +209,7 @@ def segment(
     stage = Registry.load().backend(backend)
     if problems := [one for one in stage.missing() or stage.check() if not one.warning]:
         raise PipelineError(*problems)
-    stage.prepare(_say)
+    prepare_stage(stage, _say)
     stage.open()
     try:
         return stage.masks(picture, fitted)
@@ -218,7 +219,7 @@ def segment(
 
 def _asks_around(stage: Stage) -> bool:
     """Whether its check may already reach out, as that of a backend on another machine does."""
-    return stage.network != "none" and stage.reaches() != "none"
+    return stage.network != "none" and network_reach(stage) != "none"
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
+from ..plugins.optional import recall_survey
 from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
 from ..plugins.stage import Stage
@@ -213,7 +214,7 @@ def stages_from(data: Mapping[str, Any]) -> Stages:
     sources = [(plain["use"], cast(PromptSource, build("prompt source", plain))) for plain in data["prompts"]]
     for (_, source), memory in zip(sources, data["memories"], strict=False):
         if memory is not None:
-            source.recall(memory)
+            recall_survey(source, memory)
     return Stages(
         sources,
         data["combine"],

@@ -25,6 +25,7 @@ from ..errors import PluginError, Problem
 from . import hooks as hookspecs
 from .engine import Engine
 from .find import GROUP, entry_points, load_entry_point, load_file
+from .optional import optional_methods
 from .roles import Backend, Filter, PromptSource, Writer
 from .stage import Stage
 
@@ -133,20 +134,22 @@ class Registry:
                 _call(implementation.function, self._register(role, base, origin, code), origin, hook)
 
     def _register(self, role: str, base: type[Stage], origin: str, code: str) -> Callable[[str, type[Stage]], None]:
+        taken = optional_methods(role)
+
         def register(name: str, cls: type[Stage]) -> None:
             if not (isinstance(cls, type) and issubclass(cls, base)):
                 raise PluginError(
                     f"plugin {origin}: {role} {name!r} must be a subclass of {base.__name__}, not {cls!r}"
                 )
-            if shadowing := [option for option in cls.model_fields if hasattr(base, option)]:
+            if shadowing := [option for option in cls.model_fields if hasattr(base, option) or option in taken]:
                 raise PluginError(
                     f"plugin {origin}: {role} {name!r} has an option {shadowing[0]!r}, which hides"
                     f" {base.__name__}.{shadowing[0]}; give it another name, or, if that is the one you mean,"
                     f" write it without a type: {shadowing[0]} = ..."
                 )
             self.load_waiting(name)
-            if (taken := self._entries.get((role, name))) is not None:
-                raise PluginError(f"two plugins register the {role} {name!r}: {taken.origin} and {origin}")
+            if (other := self._entries.get((role, name))) is not None:
+                raise PluginError(f"two plugins register the {role} {name!r}: {other.origin} and {origin}")
             self._entries[role, name] = RegisteredPlugin(role, name, cls, origin, code)
 
         return register

@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..images import Image, ImageRef
+from ..images import Image
 from ..masks import Mask
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, Status
+from .optional import prepare_stage
 from .stage import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing that a prompt source holds; a run says in `prompts.csv` what became of each.
-
-    Attributes:
-        file: the file it stands in.
-        place: where in the file: a line, an element.
-        ref: the `ref` of its prompt.
-        image: its image as the source names it.
-        key: the key of that image in the dataset, None if none fits.
-        prompt: what it asks for, None if it is wrong.
-        relative: whether the prompt's coordinates are parts of the width and the height.
-        problem: why it is not asked for, or why no image fits; "" if nothing is wrong.
-    """
-
-    file: str
-    place: str
-    ref: str
-    image: str
-    key: str | None
-    prompt: Prompt | None
-    relative: bool = False
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a prompt source found when it was shown the dataset.
-
-    Attributes:
-        warnings: for the user, a line each.
-        about: JSON, kept in `run.json`.
-        memory: JSON that the same source is given in every worker, by `PromptSource.recall`.
-        state: changes whenever what the source holds, or how it fits the dataset, does.
-    """
-
-    warnings: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
-    memory: Any = None
-    state: str = ""
 
 
 class PromptSource(Stage):
@@ -75,44 +34,10 @@ class PromptSource(Stage):
         """
         raise NotImplementedError
 
-    def at_once(self) -> int:
-        """About how many images a source that waits may be asked at the same time, in threads of one process."""
-        return 4
-
     def kinds(self) -> frozenset[str] | None:
         """What its prompts can need of a backend ("points", "box", "text", "everything"), None if unknown.
 
         Lets `maskmill check` find a backend that does not take them.
-        """
-        return None
-
-    def has_answer(self, ref: ImageRef) -> bool | None:
-        """Whether it has an answer for this image; None if that shows only when it is asked. Called without `open`."""
-        return None
-
-    def fingerprint(self, ref: ImageRef) -> str:
-        """What decides the prompts of this one image; by default the same for every image.
-
-        A source that holds prompts by image overrides it, so that a change to one
-        image's prompts redoes that image alone. Called in the driver, without `open`.
-        """
-        return self.digest()
-
-    def survey(self, refs: Iterable[ImageRef]) -> Survey | None:
-        """Look at all images of the dataset, once before a run; in the driver, without `open`.
-
-        Args:
-            refs: all of them, also where the run is about some; listed as they are taken, once.
-        """
-        return None
-
-    def recall(self, memory: Any) -> None:
-        """Take what `survey` gave as `memory` in the driver; in each worker, before `open`."""
-
-    def inventory(self) -> Iterator[Item] | None:
-        """All that this source holds, one by one, for `prompts.csv`; None if it holds nothing.
-
-        Called in the driver after the run, on the stage whose `survey` was called.
         """
         return None
 
@@ -208,6 +133,6 @@ class Stages:
         yield from (("writer", name, stage) for name, stage in self.writers)
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """`Stage.prepare` of each."""
+        """Let each stage fetch what is missing on this machine."""
         for _, _, stage in self.all():
-            stage.prepare(say)
+            prepare_stage(stage, say)

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
 from ..errors import Problem
-from ..images import ImageRef
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result
 #: (a device, a retry count, a key): changing it redoes nothing.
@@ -108,17 +107,6 @@ class Stage(BaseModel):
         """
         return []
 
-    def reaches(self) -> Network:
-        """How far it reaches with these options, for `--offline`; `network`, unless the stage knows better."""
-        return self.network
-
-    def prepare(self, say: Callable[[str], None]) -> None:
-        """Get what is missing on this machine, such as a download; once in the driver, before any worker opens it.
-
-        Args:
-            say: takes a line for the user.
-        """
-
     def open(self) -> None:
         """Get ready (load a model, read a file); once in each worker, before its first image."""
 
@@ -136,22 +124,6 @@ class Stage(BaseModel):
         story = _story.get()
         if story is not None:
             story(line)
-
-    def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
-        """What this stage will take that has a price, in lines for `--dry-run`. Called without `open`.
-
-        Args:
-            refs: the images that it will be given.
-            output: the run's output folder, which may not exist yet.
-        """
-        return []
-
-    def objection(self, refs: Sequence[ImageRef], output: Path) -> str:
-        """Why a run over these images should not start before the user said `--yes`, "" if it may.
-
-        Called in the driver, without `open`, before anything is done; arguments as of `forecast`.
-        """
-        return ""
 
     def missing(self) -> list[Problem]:
         """A problem for each package of `requires` that is not installed."""

@@ -23,6 +23,7 @@ from ..output import records as reports
 from ..output.folder import claim, remove_leftovers, sweep
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
+from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
 from ..results import Artifact, Row, RunInfo, RunReport
 from .dispatch import MAX_TRIES, QueuedImage, Stop, dispatch, signals
@@ -199,7 +200,7 @@ class _Run:
         waiting = [source for _, source in self.stages.prompts if source.waits]
         if not waiting or not self.engine.processes:
             return None
-        setup = {**worker, "threads": max(source.at_once() for source in waiting)}
+        setup = {**worker, "threads": max(max_concurrent(source) for source in waiting)}
         return Lane(setup, slots, self.config.run.timeout, self.stop, self.records.lost, self.progress.say)
 
     def _items(self) -> Iterator[QueuedImage | None]:

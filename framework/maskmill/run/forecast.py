@@ -9,7 +9,7 @@ from ..config.config import Config, PluginUse
 from ..errors import PipelineError
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
-from ..plugins.roles import PromptSource
+from ..plugins.optional import defines, find_objection, forecast_lines, has_answer
 from ..plugins.stage import Stage
 from .plan import Plan, RunRequest
 
@@ -19,7 +19,7 @@ def forecasts(config: Config, request: RunRequest) -> list[str]:
     return [
         f"{use.name}: {line}"
         for use, refs in _asked_for(config, request, "forecast")
-        for line in use.stage.forecast(refs, config.output)
+        for line in forecast_lines(use.stage, refs, config.output)
     ]
 
 
@@ -34,7 +34,7 @@ def require_consent(config: Config, request: RunRequest) -> None:
     problems = [
         config.problem(use.loc, f"{use.role} {use.name!r}: {text}", "to start it all the same: --yes")
         for use, refs in _asked_for(config, request, "objection")
-        if (text := use.stage.objection(refs, config.output))
+        if (text := find_objection(use.stage, refs, config.output))
     ]
     if problems:
         raise PipelineError(*problems)
@@ -44,16 +44,16 @@ def _asked_for(
     config: Config, request: RunRequest, method: Literal["forecast", "objection"]
 ) -> Iterator[tuple[PluginUse, list[ImageRef]]]:
     """Each stage that has this method of its own, with the images that it will be given."""
-    uses = [use for use in config.uses() if getattr(type(use.stage), method) is not getattr(Stage, method)]
+    uses = [use for use in config.uses() if defines(use.stage, method)]
     if not uses:
         return
     refs = list(_due(config, request))
     for use in uses:
-        before: list[PromptSource] = []
+        before: list[Stage] = []
         if use in config.prompts and config.combine == "first":
             earlier = config.prompts[: config.prompts.index(use)]
-            before = [other.stage for other in earlier if isinstance(other.stage, PromptSource)]
-        yield use, [ref for ref in refs if not any(source.has_answer(ref) for source in before)]
+            before = [other.stage for other in earlier]
+        yield use, [ref for ref in refs if not any(has_answer(source, ref) for source in before)]
 
 
 def _due(config: Config, request: RunRequest) -> Iterator[ImageRef]:

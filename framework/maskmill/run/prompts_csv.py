@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..config.config import Config
 from ..dataset.dataset import Dataset
@@ -19,7 +19,7 @@ from ..errors import PromptError
 from ..files import atomic_path
 from ..masks import Mask
 from ..output.ledger import Ledger
-from ..plugins.roles import Item, PromptSource, Survey
+from ..plugins.optional import Item, Survey, list_inventory, survey_dataset
 from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
@@ -51,12 +51,9 @@ class Surveys:
 
     def __init__(self, config: Config) -> None:
         self._names = [use.name for use in config.prompts]
-        self.sources = [cast(PromptSource, use.stage) for use in config.prompts]
+        self.sources = [use.stage for use in config.prompts]
         self.found: list[Survey | None] = [
-            source.survey(iter(Dataset(config.dataset, config.dataset_base)))
-            if type(source).survey is not PromptSource.survey
-            else None
-            for source in self.sources
+            survey_dataset(source, lambda: Dataset(config.dataset, config.dataset_base)) for source in self.sources
         ]
 
     @property
@@ -98,7 +95,7 @@ def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped:
     inventories = [
         (use.name, items)
         for use, source in zip(config.prompts, surveys.sources, strict=True)
-        if (items := source.inventory()) is not None
+        if (items := list_inventory(source)) is not None
     ]
     if not inventories:
         return ""

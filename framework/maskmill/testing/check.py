@@ -21,6 +21,7 @@ from ..config.option_errors import findings
 from ..errors import PluginError, Problem
 from ..images import Image
 from ..plugins import hooks as hookspecs
+from ..plugins.optional import network_reach, optional_methods
 from ..plugins.options import OptionSchema, option_table
 from ..plugins.registry import ROLES, RegisteredPlugin, Registry
 from ..plugins.stage import Stage
@@ -174,16 +175,17 @@ def _has_methods(entry: RegisteredPlugin) -> None:
     base = ROLES[entry.role][0]
     cls = entry.cls
     roles_own = [vars(part) for part in base.__mro__ if issubclass(part, Stage)]
-    known = {name for names in roles_own for name in names if inspect.isroutine(names[name]) and name[0] != "_"}
+    known = {name: getattr(base, name) for names in roles_own for name in names if inspect.isroutine(names[name])}
+    known = {name: method for name, method in known.items() if name[0] != "_"} | optional_methods(entry.role)
     own = {name for part in cls.__mro__ if part not in base.__mro__ for name in vars(part)}
     if not own & _needed(entry.role):
         raise Broken(f"the method {' or '.join(sorted(_needed(entry.role)))} is missing")
-    for name in sorted(name for name in own - known if not name.startswith("_")):
-        close = difflib.get_close_matches(name, known - own, 1, 0.8)
+    for name in sorted(name for name in own - known.keys() if not name.startswith("_")):
+        close = difflib.get_close_matches(name, known.keys() - own, 1, 0.8)
         if close and inspect.isfunction(getattr(cls, name, None)):
             raise Broken(f"{cls.__name__}.{name} is none of the role's methods", f"did you mean {close[0]!r}?")
-    for name in sorted(own & known):
-        _fits(cls, base, name)
+    for name in sorted(own & known.keys()):
+        _fits(cls, known[name], name)
 
 
 def _needed(role: str) -> set[str]:
@@ -191,9 +193,9 @@ def _needed(role: str) -> set[str]:
     return methods.get(role, {"submit"})
 
 
-def _fits(cls: type[Stage], base: type[Stage], name: str) -> None:
+def _fits(cls: type[Stage], method: Callable[..., Any], name: str) -> None:
     """Raise if an overridden method cannot be called as the role's own."""
-    wanted = inspect.signature(getattr(base, name))
+    wanted = inspect.signature(method)
     written = inspect.signature(getattr(cls, name))
     try:
         written.bind(*wanted.parameters)
@@ -237,7 +239,7 @@ def _opens(bench: Bench) -> None:
 
 
 def _reaches_no_further(bench: Bench, reached: Sequence[str]) -> None:
-    said = bench.make().reaches()
+    said = network_reach(bench.make())
     if said not in {"none", "lan", "internet"}:
         raise Broken(f"reaches() says {said!r}", 'it is "none", "lan" or "internet"')
     if reached and said == "none":

@@ -248,10 +248,12 @@ def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str
 
 def ready_backend(name: str, backend: Backend) -> None:
     """Find what is wrong, and get what is missing, before anything listens."""
+    from maskmill.plugins.optional import prepare_stage
+
     problems = [*(backend.missing() or backend.check())]
     for problem in problems:
         if problem.warning:
             click.echo(str(problem), err=True)
     if errors := [problem for problem in problems if not problem.warning]:
         raise PipelineError(*(Problem(f"the backend {name!r}: {each.message}", hint=each.hint) for each in errors))
-    backend.prepare(lambda line: click.echo(line, err=True))
+    prepare_stage(backend, lambda line: click.echo(line, err=True))
