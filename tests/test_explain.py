@@ -7,7 +7,7 @@ import pytest
 from stored_runs import project, run, told
 
 from maskmill import Run
-from maskmill.output.run import nearest
+from maskmill.errors import nearest_names
 
 
 @pytest.fixture
@@ -103,6 +103,6 @@ def test_a_key_like_none_says_how_many_there_are(output, capsys):
 
 def test_the_nearest_of_many():
     names = [f"IMG_{number:04}.jpg" for number in range(2000)]
-    assert nearest("IMG_1234.png", names)[0] == "IMG_1234.jpg"
-    assert nearest("sub/IMG_0042.jpg", names)[0] == "IMG_0042.jpg"
-    assert nearest("?", names) == []
+    assert nearest_names("IMG_1234.png", names)[0] == "IMG_1234.jpg"
+    assert nearest_names("sub/IMG_0042.jpg", names)[0] == "IMG_0042.jpg"
+    assert nearest_names("?", names) == []

@@ -73,7 +73,17 @@ def test_a_drop_in_file_is_a_plugin(tmp_path):
             "register_prompt_sources raised NameError",
         ),
     ],
-    ids=["raises", "syntax", "import", "unknown-hook", "wrong-base", "duplicate", "shadowing", "shadowing optional", "register-raises"],
+    ids=[
+        "raises",
+        "syntax",
+        "import",
+        "unknown-hook",
+        "wrong-base",
+        "duplicate",
+        "shadowing",
+        "shadowing optional",
+        "register-raises",
+    ],
 )
 def test_a_plugin_that_is_wrong_is_named_with_the_reason(tmp_path, source, says):
     with pytest.raises(PluginError, match=says):

@@ -21,7 +21,8 @@ fails the image it happened on and is recorded with its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -112,3 +113,48 @@ class Transient(MaskmillError):  # noqa: N818 - a condition, not a mistake
 
 class StopRun(MaskmillError):  # noqa: N818 - an order, not a mistake
     """No image can succeed now (bad key, unpaid account, budget spent): stop, resumable."""
+
+
+def nearest_names(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The known names most similar to a name, best first; names or paths with the same last part come first.
+
+    Args:
+        name: as the user wrote it; case, `-` or `_`, and the direction of slashes are ignored.
+        known: read one by one, there may be a million.
+        most: how many to return.
+        cutoff: the least similarity, 0 to 1, as of `difflib`.
+    """
+    return [other for _, other in _rank_names(name, known, most, cutoff)]
+
+
+def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name most similar to a name; None if none is similar, or two are equally so."""
+    ranked = _rank_names(name, known, 2, cutoff)
+    is_tied = len(ranked) == 2 and ranked[0][0] == ranked[1][0]
+    return ranked[0][1] if ranked and not is_tied else None
+
+
+def suggest_name(name: str, known: Sequence[str]) -> str:
+    """A hint for an unknown name: the nearest of the known ones, or all of them."""
+    close = nearest_name(name, known)
+    return f"did you mean {close!r}?" if close else f"there are: {', '.join(known)}"
+
+
+def _rank_names(name: str, known: Iterable[str], most: int, cutoff: float) -> list[tuple[float, str]]:
+    wanted = _fold(name)
+    matcher = difflib.SequenceMatcher(b=wanted)  # caches what it computes about `b`, so the known names go into `a`
+    best: list[tuple[float, str]] = []
+    for other in known:
+        folded = _fold(other)
+        matcher.set_seq1(folded)
+        bonus = float(folded.rpartition("/")[2] == wanted.rpartition("/")[2])
+        least = best[-1][0] if len(best) == most else cutoff
+        if min(matcher.real_quick_ratio(), matcher.quick_ratio()) + bonus < least:
+            continue
+        if (score := matcher.ratio() + bonus) >= least:
+            best = sorted([*best, (score, other)], key=lambda item: (-item[0], item[1]))[:most]
+    return best
+
+
+def _fold(name: str) -> str:
+    return name.lower().replace("-", "_").replace("\\", "/")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from ..errors import suggest_name
+
 #: Packages of data, and the folder that each becomes; a pipeline's paths lead from one to the other.
 SAMPLES = {"maskmill_pipelines": "pipelines", "maskmill_quickstart": "datasets/quickstart"}
 #: Needs pictures that only a clone of the repository has.
@@ -20,7 +22,7 @@ def command(name: str | None) -> int:
     """Copy the ready pipelines (or only NAME) and the lists they use here; nothing is overwritten."""
     pipelines = {Path(file.name).stem: file for file in _files("maskmill_pipelines")}
     if name is not None and name not in pipelines:
-        raise click.UsageError(f"there is no pipeline {name!r}; there are: {', '.join(sorted(pipelines))}")
+        raise click.UsageError(f"there is no pipeline {name!r}; {suggest_name(name, sorted(pipelines))}")
     for package, folder in SAMPLES.items():
         for file in _files(package):
             if name in (None, Path(file.name).stem) or package != "maskmill_pipelines":

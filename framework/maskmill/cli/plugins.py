@@ -44,14 +44,13 @@ def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
 @BESIDE
 def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
     """Tell all about the plugin NAME: what it does, its options, what it needs."""
-    from ..errors import PluginError, Problem
-    from ..plugins.registry import suggestion
+    from ..errors import PluginError, Problem, suggest_name
 
     entries = _entries(plugins, file)
     chosen = [entry for entry in entries if entry.name == name]
     if not chosen:
         names = sorted({entry.name for entry in entries})
-        raise PluginError(Problem(f"there is no plugin {name!r}", hint=suggestion(name, names)))
+        raise PluginError(Problem(f"there is no plugin {name!r}", hint=suggest_name(name, names)))
     click.echo("\n\n".join(_described(entry) for entry in chosen))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import PipelineError, PluginError, Problem
+from ..errors import PipelineError, PluginError, Problem, nearest_name
 from ..files import safe_part
 from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
@@ -24,7 +24,7 @@ from ..plugins.registry import Registry
 from ..plugins.stage import Stage
 from .config import Config, PluginUse, RunOptions, stages_from
 from .document import Document, Loc
-from .option_errors import findings, found, nearest
+from .option_errors import SIMILAR, findings, found
 from .overrides import override
 from .yaml_reader import parse_yaml, read_file
 
@@ -178,7 +178,7 @@ class _Loader:
             "output": (needs_output, "write `output: FOLDER` in the file, or: run-pipeline FILE.yaml -o FOLDER"),
         }
         for key, (needed, hint) in wanted.items():
-            if needed and key not in tree and not any(nearest(other, [key]) for other in tree):
+            if needed and key not in tree and not any(nearest_name(other, [key], SIMILAR) for other in tree):
                 text = f"the key '{key}' has no value" if key in self._empty else f"the key '{key}' is missing"
                 self._note((key,), text, hint, key=True)
         return top
@@ -252,7 +252,7 @@ class _Loader:
         if (name := item.get("use")) is None and "use" not in item:
             names = registry.names(role)
             hint = f"the {role}s are: {', '.join(names)}"
-            if close := nearest("use", list(item)):
+            if close := nearest_name("use", list(item), SIMILAR):
                 hint = f"did you mean 'use' instead of {close!r}?"
             elif first := next((key for key in item if key in names), None):
                 hint = f"write `use: {first}`, and its options as keys beside it"

@@ -6,7 +6,6 @@ each kind; here they become "expected a whole number or 'auto', not 'many'".
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,13 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, core_schema
 
+from ..errors import nearest_name
 from ..plugins.options import OptionSchema
 from .document import Loc
 from .union_errors import Place, settled
 
+#: Least similarity of a key or choice that is suggested.
+SIMILAR = 0.7
 _MASK = "**********"
 #: Errors whose text is pydantic's own; that of any other the author of the model wrote.
 _PYDANTICS = set(get_args(core_schema.ErrorType)) - {"value_error", "assertion_error"}
@@ -97,7 +99,8 @@ class _Writer:
         missing = [error["loc"][-1] for error in place.errors if error["type"] == "missing"]
         known = self._schema.keys(place.loc)
         free = [name for name in known if name not in place.value] if extra else []
-        meant = {key: close for key in extra if (close := nearest(key, free) or nearest(key, known))}
+        nearest = {key: nearest_name(key, free, SIMILAR) or nearest_name(key, known, SIMILAR) for key in extra}
+        meant = {key: close for key, close in nearest.items() if close}
         for key in extra:
             yield self._unknown(place, key, meant.get(key))
         if missing := [name for name in missing if name not in meant.values()]:
@@ -208,7 +211,7 @@ class _Writer:
         value = place.value
         if kinds & {"literal_error", "enum"} and isinstance(value, str):
             choices = [choice for error in errors for choice in re.findall(r"'([^']*)'", self._expected(place, error))]
-            close = nearest(value, choices)
+            close = nearest_name(value, choices, SIMILAR)
             return f"did you mean {close!r}?" if close else ""
         if "bool_type" in kinds and str(value).lower() in ("yes", "no", "on", "off", "y", "n"):
             return f"write {'true' if str(value).lower() in ('yes', 'on', 'y') else 'false'}"
@@ -221,19 +224,6 @@ class _Writer:
                 "begin each entry with '- '" if isinstance(value, dict) else f"write it in brackets: [{found(value)}]"
             )
         return ""
-
-
-def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word most like this one, None if none is, or several are alike."""
-    folded = {_folded(name): name for name in known}
-    close = difflib.get_close_matches(_folded(word), folded, 2, cutoff=0.7)
-    if len(close) == 2 and len({difflib.SequenceMatcher(None, _folded(word), name).ratio() for name in close}) == 1:
-        return None
-    return folded[close[0]] if close else None
-
-
-def _folded(name: str) -> str:
-    return name.lower().replace("-", "_")
 
 
 def found(value: Any) -> str:

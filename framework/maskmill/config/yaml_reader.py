@@ -10,7 +10,6 @@ Reference: YAML 1.2.2, section 10.3, https://yaml.org/spec/1.2.2/#103-core-schem
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import PipelineError, Problem
+from ..errors import PipelineError, Problem, nearest_name
 from .document import Document, Loc
 from .yaml_mistakes import decode, discreet, explain, suspicious
 
@@ -265,8 +264,8 @@ def _no_such_file(file: Path) -> Problem:
         return Problem(message, hint=f"the folder '{file.parent}' does not exist")
     stems = {path.stem.lower(): path for path in _pipeline_files(file.parent)}
     wanted = (file.stem if file.suffix.lower() in SUFFIXES else file.name).lower()
-    close = difflib.get_close_matches(wanted, stems, 1)
-    return Problem(message, hint=f"did you mean '{stems[close[0]]}'?" if close else _listing(file.parent))
+    close = nearest_name(wanted, stems)
+    return Problem(message, hint=f"did you mean '{stems[close]}'?" if close else _listing(file.parent))
 
 
 def _listing(folder: Path) -> str:

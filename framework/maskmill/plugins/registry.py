@@ -11,9 +11,8 @@ not wait for the others.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +20,7 @@ from typing import Any, cast
 
 import pluggy
 
-from ..errors import PluginError, Problem
+from ..errors import PluginError, Problem, suggest_name
 from . import hooks as hookspecs
 from .engine import Engine
 from .find import GROUP, entry_points, load_entry_point, load_file
@@ -164,7 +163,7 @@ class Registry:
         if (entry := self._entries.get((role, name))) is not None:
             return entry
         names = self.names(role)
-        hint = suggestion(name, names)
+        hint = suggest_name(name, names)
         elsewhere = [other for other, taken in self.entries if taken == name]
         if elsewhere:
             hint = f"{name!r} is a {elsewhere[0]}; the {role}s are: {', '.join(names)}"
@@ -194,12 +193,6 @@ class Registry:
         options = {"use": spec} if isinstance(spec, str) else dict(spec)
         entry = self.get(role, options.pop("use"))
         return entry.cls.from_options(options, base)
-
-
-def suggestion(name: str, names: Sequence[str]) -> str:
-    """What to take for a name that is none: the nearest of the known ones, or all of them."""
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
 
 
 def _call(function: Callable[..., object], register: Callable[..., None], origin: str, hook: str) -> None:

@@ -6,7 +6,6 @@ pipeline whose other roles are fakes (`runs`). `maskmill plugins check` shows th
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..config.option_errors import findings
-from ..errors import PluginError, Problem
+from ..errors import PluginError, Problem, nearest_name
 from ..images import Image
 from ..plugins import hooks as hookspecs
 from ..plugins.optional import network_reach, optional_methods
@@ -181,9 +180,9 @@ def _has_methods(entry: RegisteredPlugin) -> None:
     if not own & _needed(entry.role):
         raise Broken(f"the method {' or '.join(sorted(_needed(entry.role)))} is missing")
     for name in sorted(name for name in own - known.keys() if not name.startswith("_")):
-        close = difflib.get_close_matches(name, known.keys() - own, 1, 0.8)
+        close = nearest_name(name, known.keys() - own, 0.8)
         if close and inspect.isfunction(getattr(cls, name, None)):
-            raise Broken(f"{cls.__name__}.{name} is none of the role's methods", f"did you mean {close[0]!r}?")
+            raise Broken(f"{cls.__name__}.{name} is none of the role's methods", f"did you mean {close!r}?")
     for name in sorted(own & known.keys()):
         _fits(cls, known[name], name)
 
