@@ -117,5 +117,5 @@ def test_init_copies_pipelines_that_load_and_overwrites_nothing(tmp_path, capsys
 def test_init_names_what_there_is(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert exit_code(maskmill_main, "init", "quickstrat") == 2
-    assert "there are: box" in capsys.readouterr().err
+    assert "available: box" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -299,4 +299,4 @@ def test_show_suggests_the_nearest_name(capsys):
     assert plugins("show", "grabcat") == 2
     assert capsys.readouterr().err == "there is no plugin 'grabcat'\n  did you mean 'grabcut'?\n"
     assert plugins("show", "zzzzzz") == 2
-    assert "there are: class_map, cleanup, " in capsys.readouterr().err
+    assert "available: class_map, cleanup, " in capsys.readouterr().err

@@ -137,7 +137,7 @@ def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | 
 def suggest_name(name: str, known: Sequence[str]) -> str:
     """A hint for an unknown name: the nearest of the known ones, or all of them."""
     close = nearest_name(name, known)
-    return f"did you mean {close!r}?" if close else f"there are: {', '.join(known)}"
+    return f"did you mean {close!r}?" if close else f"available: {', '.join(known)}"
 
 
 def _rank_names(name: str, known: Iterable[str], most: int, cutoff: float) -> list[tuple[float, str]]:

@@ -66,7 +66,7 @@ def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlu
 def _described(entry: RegisteredPlugin) -> str:
     import inspect
 
-    from ..plugins.options import Option, option_table
+    from ..plugins.options import OptionRow, list_options
     from ..plugins.stage import installed
 
     cls = entry.cls
@@ -83,10 +83,12 @@ def _described(entry: RegisteredPlugin) -> str:
         f"needs    {', '.join(needs) or 'nothing'}{install}",
         "",
     ]
-    rows = [Option(*(cell.replace("`", "").replace("*needed*", "needed") for cell in row)) for row in option_table(cls)]
+    rows = [
+        OptionRow(*(cell.replace("`", "").replace("*needed*", "needed") for cell in row)) for row in list_options(cls)
+    ]
     if not rows:
         return "\n".join([*facts, "It has no options."])
-    rows.insert(0, Option("option", "value", "default", "meaning"))
+    rows.insert(0, OptionRow("option", "value", "default", "meaning"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row.meaning]).rstrip()

@@ -98,7 +98,7 @@ class OptionSchema:
 _NOUNS = {"integer": "whole number", "number": "number", "string": "text", "object": "mapping"}
 
 
-class Option(NamedTuple):
+class OptionRow(NamedTuple):
     """One option, as words.
 
     Attributes:
@@ -114,14 +114,14 @@ class Option(NamedTuple):
     meaning: str
 
 
-def option_table(model: type[BaseModel]) -> list[Option]:
+def list_options(model: type[BaseModel]) -> list[OptionRow]:
     """The options of a model, in its order."""
     schema = OptionSchema(model)
     rows = []
     for root in schema.at(()):
         if "properties" not in root:  # types that have no JSON Schema
             names = [(field.alias or name, field.description or "") for name, field in model.model_fields.items()]
-            return [Option(name, "anything", "–", meaning) for name, meaning in names]
+            return [OptionRow(name, "anything", "–", meaning) for name, meaning in names]
         for name, about in root["properties"].items():
             branches = [branch for branch in schema.at((name,)) if branch.get("type") != "null"]
             branches.sort(key=lambda branch: "const" not in branch)  # `auto` or a number with its range
@@ -129,7 +129,7 @@ def option_table(model: type[BaseModel]) -> list[Option]:
             if about.get("affects_results") is False:
                 meaning += "; changing it redoes nothing"
             value = _either([_kind(schema, (name,), branch) for branch in branches])
-            rows.append(Option(name, value, _default(name, about, root), meaning.removeprefix("; ")))
+            rows.append(OptionRow(name, value, _default(name, about, root), meaning.removeprefix("; ")))
     return rows
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from ..chain.plugin_call import StepError, Trace, several
-from ..config.option_errors import findings
+from ..config.option_errors import explain_validation_error
 from ..errors import OutputError, PipelineError, PluginError, Problem
 from ..images import ImageRef
 from ..output.store import load_result
@@ -36,11 +36,8 @@ def named_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> W
     try:
         writer = cast(Writer, cls.from_options(options, Path.cwd()))
     except ValidationError as error:
-        found = findings(error, cls, dict(options), f"the writer {name!r}")
-        texts = (": ".join(filter(None, [each.subject, each.message])) for each in found)
-        raise PipelineError(
-            *(Problem(text, "--set", hint=each.hint) for text, each in zip(texts, found, strict=True))
-        ) from None
+        found = explain_validation_error(error, cls, dict(options), f"the writer {name!r}")
+        raise PipelineError(*(Problem(str(each), "--set", hint=each.hint) for each in found)) from None
     if problems := [each for each in writer.missing() or writer.check() if not each.warning]:
         raise PipelineError(*(replace(each, message=f"the writer {name!r}: {each.message}") for each in problems))
     return writer

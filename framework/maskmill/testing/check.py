@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config.option_errors import findings
+from ..config.option_errors import explain_validation_error
 from ..errors import PluginError, Problem, nearest_name
 from ..images import Image
 from ..plugins import hooks as hookspecs
 from ..plugins.optional import network_reach, optional_methods
-from ..plugins.options import OptionSchema, option_table
+from ..plugins.options import OptionSchema, list_options
 from ..plugins.registry import ROLES, RegisteredPlugin, Registry
 from ..plugins.stage import Stage
 from . import fakes as testing
@@ -163,7 +163,7 @@ def _is_described(cls: type[Stage]) -> None:
 
 
 def _options_are_described(cls: type[Stage]) -> None:
-    if silent := [row.name for row in option_table(cls) if not row.meaning]:
+    if silent := [row.name for row in list_options(cls) if not row.meaning]:
         hint = f'for example: {silent[0]}: ... = Field(..., description="...")'
         raise Broken(f"no description: {', '.join(silent)}", hint)
     if cls.model_fields and not OptionSchema(cls).keys(()):
@@ -209,15 +209,14 @@ def _takes_options(bench: Bench) -> None:
         stage = bench.make()
     except ValidationError as error:
         owner = f"the {bench.entry.role} {bench.entry.name!r}"
-        found = findings(error, cls, dict(bench.options), owner)
+        found = explain_validation_error(error, cls, dict(bench.options), owner)
         missing = {
             str(item["loc"][0]) for item in error.errors() if item["type"] == "missing" and len(item["loc"]) == 1
         }
         hint = (
             "give it one: " + " ".join(f"--set {name}=VALUE" for name in sorted(missing)) if missing else found[0].hint
         )
-        subject = f"{found[0].subject}: " if found[0].subject else ""
-        raise Broken(subject + found[0].message, hint) from None
+        raise Broken(str(found[0]), hint) from None
     if stage.digest() != bench.make().digest():
         raise Broken("digest() differs between two of the same options", "an option has no stable JSON form")
 
