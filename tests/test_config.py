@@ -149,7 +149,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "fakes.py").write_text(PLUGINS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plugins, "entry_points", list)
+    monkeypatch.setattr(plugins, "list_entry_points", list)
     return tmp_path
 
 

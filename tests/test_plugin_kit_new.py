@@ -269,7 +269,7 @@ def test_show_tells_all_about_a_plugin_of_two_roles(tmp_path, capsys):
         "",
         "option  value           default  meaning",
         "limit   number, 0 to 1  needed   how much",
-        "mode    fast or slow    fast     how; changing it redoes nothing",
+        "mode    fast or slow    fast     how; no effect on results",
         "key     text            –        what lets one in",
         "",
         "both: writer",

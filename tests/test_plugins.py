@@ -57,8 +57,8 @@ def test_a_drop_in_file_is_a_plugin(tmp_path):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("import maskmill\n1/0\n", r"mine\.py:2: the plugin fails to load: ZeroDivisionError"),
-        ("def broken(:\n", r"mine\.py:1: the plugin fails to load: SyntaxError"),
+        ("import maskmill\n1/0\n", r"mine\.py:2: the plugin cannot be loaded: ZeroDivisionError"),
+        ("def broken(:\n", r"mine\.py:1: the plugin cannot be loaded: SyntaxError"),
         ("import nothing_like_it\n", r"mine\.py:1: .*ModuleNotFoundError[\s\S]*pip install nothing_like_it"),
         (CENTER.replace("register_prompt_sources", "register_prompt_source"), "unknown hook 'register_prompt_source'"),
         (CENTER.replace("prompt_sources", "backends"), "must be a subclass of Backend"),

@@ -1,7 +1,7 @@
-"""The contract between the driver and what runs images in parallel. Not public before 1.0.
+"""`Engine`, what runs images in parallel, and what it returns to the driver. Not stable before 1.0.
 
-An engine adds no meaning of its own: retry, blame, timeouts and stopping are decided by
-the driver. It runs one task at a time in each slot and says which tasks ended, and how.
+An engine runs one task at a time in each slot and reports which tasks ended, and how. Retries,
+quarantine, time limits and stopping are the driver's decisions.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Any, ClassVar
 
 from .stage import Stage
 
-#: So often in a row may a process die while it gets ready: something else may have killed it.
+#: Processes of one slot that may die in a row while opening; more than one, since another program may have
+#: used up the memory just then.
 MAX_OPENINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The process that ran the task is gone: killed, crashed, or stopped by the time limit.
+    """The process that ran the task was killed, crashed, or was stopped by the time limit.
 
     Attributes:
-        reason: what is known of it, for the user.
-        timed_out: True if it was ended for taking too long.
+        reason: the cause as far as it is known, for the user.
+        timed_out: True if it exceeded the time limit.
     """
 
     reason: str
@@ -31,12 +32,12 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class OpenFailure:
-    """The chain could not be opened in the worker: the run's fault, no image's.
+    """The chain could not be opened in a worker; no image is to blame.
 
     Attributes:
         reason: the error, for the user.
         traceback: "" if the process died.
-        died: MAX_OPENINGS processes of one slot died while they got ready.
+        died: MAX_OPENINGS processes of one slot died while opening.
     """
 
     reason: str
@@ -45,21 +46,21 @@ class OpenFailure:
 
 
 class Engine(Stage):
-    """Runs tasks in slots, one at a time in each.
+    """Runs tasks in slots, one at a time in each slot.
 
     Class attributes:
-        processes: False if tasks run in the driver's own process, so that a death takes it along.
+        processes: False if tasks run in the driver's own process, which a crash would then end.
     """
 
     processes: ClassVar[bool] = True
 
     def start(self, worker: dict[str, Any], slots: int, environment: dict[str, str]) -> None:
-        """Get ready.
+        """Start the engine.
 
         Args:
-            worker: plain data that `run.worker` builds the chain from, in each process.
+            worker: plain data from which `run.worker` builds the chain in each process.
             slots: how many tasks run at once.
-            environment: variables set in the workers before they start.
+            environment: environment variables for the workers.
         """
         raise NotImplementedError
 
@@ -67,16 +68,16 @@ class Engine(Stage):
         """Start a task in a free slot; the caller never submits more than there are slots.
 
         Args:
-            token: names the task in `wait`.
+            token: identifies the task in `wait`.
             task: plain data for `run.worker.work`.
-            timeout: seconds, not counting the opening of the chain; 0 means no limit.
+            timeout: seconds, not including opening the chain; 0 means no limit.
         """
         raise NotImplementedError
 
     def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
-        """The tasks that ended, waiting up to this long for the first of them."""
+        """Wait up to this long for a task to end; returns all that have ended, with their replies."""
         raise NotImplementedError
 
     def stop(self, kill: bool) -> None:
-        """End the workers: after their current task, or at once. Idempotent."""
+        """Stop the workers: after their current task, or at once. Can be called twice."""
         raise NotImplementedError
