@@ -89,7 +89,7 @@ def test_status_of_a_run_that_was_cut_short(project, capsys):
     assert exit_code(maskmill_main, "status", project.output) == 0
     said = capsys.readouterr().out
     assert said.startswith("p: stopped\n1 done\n")
-    assert "To go on: " in said
+    assert "To continue: " in said
 
 
 def test_status_of_a_folder_that_is_no_run(tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_init_copies_pipelines_that_load_and_overwrites_nothing(tmp_path, capsys
     box.write_text("mine", encoding="utf-8")
     capsys.readouterr()
     assert exit_code(maskmill_main, "init", "box") == 0
-    assert "yours differs" in capsys.readouterr().out
+    assert "it differs from" in capsys.readouterr().out
     assert box.read_text(encoding="utf-8") == "mine"
 
 
