@@ -23,11 +23,11 @@ def test_a_probe_times_some_images_and_reckons(project, capsys):
     project.many(20)
     assert exit_code(run_main, project.file, "--dry-run", "--probe", "3") == 0
     said = capsys.readouterr().out
-    assert "20 images to do, 0 there already" in said
+    assert "20 images to do, 0 already done" in said
     assert "3 images timed: 0.2" in said
     assert "of it backend" in said
     assert "20 images to do: about 2 seconds here, with 2 workers × 1 threads" in said
-    assert "What would help: a smaller model" in said
+    assert "To speed it up: a smaller model" in said
     assert not project.output.exists()
 
 

@@ -175,7 +175,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert "big.py' already exists" in capsys.readouterr().err
     (tmp_path / "big.py").unlink()
     assert plugins("new", "writer", "big", "--folder", tmp_path) == 2
-    assert "_big_test.py' exists" in capsys.readouterr().err
+    assert "_big_test.py' already exists" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"_big_test.py": before["_big_test.py"]}
 
 
