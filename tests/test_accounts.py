@@ -9,7 +9,7 @@ import pytest
 
 from maskmill import Pipeline, files, testing
 from maskmill.cli import main
-from maskmill.run.prompts_csv import COLUMNS, account
+from maskmill.run.prompts_csv import COLUMNS, update_prompts_csv
 
 HEIGHT, WIDTH = 48, 64
 FILTER = '''
@@ -254,7 +254,9 @@ def test_a_stop_while_it_is_written_leaves_the_file_of_before(place, monkeypatch
     before = file.read_bytes()
     place.image("b.png", [1, 2, 30, 40])
     asked = iter([False, True])
-    monkeypatch.setattr("maskmill.run.driver.account", lambda *given: account(*given[:-1], lambda: next(asked)))
+    monkeypatch.setattr(
+        "maskmill.run.driver.update_prompts_csv", lambda *given: update_prompts_csv(*given[:-1], lambda: next(asked))
+    )
     place.run()
     assert file.read_bytes() == before
     assert not list((place.folder / "out").glob(".mm-*"))

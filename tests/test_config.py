@@ -365,8 +365,7 @@ TOP = {
     ),
     "use misspelt": (
         SMALL + "backend: {uses: sam}\n",
-        "p.yaml:5:10: backend: `use: NAME` is missing; it selects the backend\n"
-        "  did you mean 'use' instead of 'uses'?",
+        "p.yaml:5:10: backend: `use: NAME` is missing; it selects the backend\n  did you mean 'use' instead of 'uses'?",
     ),
     "the name as a key": (
         SMALL + "writers:\n  - png:\n      format: masks\n",

@@ -205,7 +205,8 @@ BROKEN = {
     ),
     "full-width comma": (
         "find: [车辆，行人]\n",
-        "p.yaml:1:8: this contains a full-width comma: '，'\n  use ',' between the entries, or put quotes around the text",
+        "p.yaml:1:8: this contains a full-width comma: '，'\n"
+        "  use ',' between the entries, or put quotes around the text",
     ),
     "full-width bracket": (
         "find: ［车辆］\n",
@@ -238,7 +239,10 @@ BROKEN = {
         "p.yaml:1:7: inside double quotes, \\ starts an escape sequence\n"
         "  use single quotes: 'D:\\new\\table', or forward slashes: \"D:/new/table\"",
     ),
-    "half a character": ('a: "\\ud83d"\n', "p.yaml:1:4: this text contains invalid surrogate characters (\\ud800 to \\udfff)"),
+    "half a character": (
+        'a: "\\ud83d"\n',
+        "p.yaml:1:4: this text contains invalid surrogate characters (\\ud800 to \\udfff)",
+    ),
     "variable in a flow mapping": (
         "backend: {use: x, token: ${TOKEN}}\n",
         'p.yaml:1:26: ${TOKEN} inside [...] or {...} needs quotes\n  put quotes around it: "${TOKEN}"',

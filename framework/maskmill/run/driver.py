@@ -27,14 +27,14 @@ from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
 from ..results import Artifact, Row, RunInfo, RunReport
 from .dispatch import MAX_TRIES, QueuedImage, Stop, dispatch, signals
-from .dry_run import first_images, resources_for
+from .dry_run import choose_resources, count_first_images
 from .finish import finish
 from .forecast import require_consent
 from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS
-from .prompts_csv import Surveys, account
+from .prompts_csv import Surveys, update_prompts_csv
 from .record import Recorder
 
 __all__ = ["RunInfo", "RunRequest", "run"]
@@ -53,7 +53,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
-    images = first_images(config, options)
+    images = count_first_images(config, options)
     surveys = Surveys(config)
     require_consent(config, options)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
@@ -79,7 +79,7 @@ class _Run:
         self.model_id = self.stages.backend[1].model_id()
         self.fingerprints = config.fingerprints(self.model_id)
         self.plan = Plan(config, options, self.fingerprints)
-        self.resources = resources_for(config, images, ledger.meta("threads"))
+        self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.story = options.verbose or (images == 1 and not options.quiet)
         self.stop = Stop()
@@ -242,7 +242,7 @@ class _Run:
         if self.stop.asked:
             return ""
         try:
-            return account(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.asked)
+            return update_prompts_csv(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.asked)
         except KeyboardInterrupt:
             return ""
         except (OutputError, PermissionError) as error:  # on Windows: a table program has it open

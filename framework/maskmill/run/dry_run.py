@@ -35,7 +35,7 @@ def rehearse(config: Config, options: RunRequest) -> str:
     Raises:
         DatasetError: there are no images.
     """
-    first_images(config, options)
+    count_first_images(config, options)
     surveys = Surveys(config)
     counts = count_planned(config, options)
     summary = f"dry run: {counts['to do']} images to do, {counts['there already']} already done"
@@ -51,7 +51,7 @@ def count_planned(config: Config, options: RunRequest) -> Counter[str]:
         return plan.count(ledger)
 
 
-def resources_for(config: Config, images: int, kept_threads: int | None = None) -> Resources:
+def choose_resources(config: Config, images: int, kept_threads: int | None = None) -> Resources:
     """Choose the workers and threads of a run.
 
     Args:
@@ -66,7 +66,7 @@ def resources_for(config: Config, images: int, kept_threads: int | None = None) 
     return share_out(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
 
 
-def first_images(config: Config, options: RunRequest) -> int:
+def count_first_images(config: Config, options: RunRequest) -> int:
     """Count the images, up to `FIRST`.
 
     Raises:
@@ -104,7 +104,7 @@ def probe(config: Config, request: RunRequest, count: int) -> str:
     total = sum(1 for _ in listing(config, request))
     chosen = {total * number // count for number in range(count)}
     refs = [ref for number, ref in enumerate(listing(config, request)) if number in chosen]
-    resources = resources_for(config, min(total, FIRST))
+    resources = choose_resources(config, min(total, FIRST))
     os.environ.update(resources.environment())
     walls, stages, failed = _time_images(config, refs)
     if not walls:
@@ -133,9 +133,7 @@ def _time_images(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float],
         tempfile.TemporaryDirectory(prefix="maskmill-probe-") as folder,
         Chain(opened, max_pixels=config.run.max_pixels) as chain,
     ):
-        for number, ref in enumerate(
-            [*refs[:1], *refs]
-        ):  # the first one twice: its first time includes warm-up and is dropped
+        for number, ref in enumerate([*refs[:1], *refs]):  # the first image twice, to warm up
             chain.output = Path(folder, str(number))
             trace = Trace()
             started = time.perf_counter()

@@ -8,9 +8,10 @@ nothing is written.
 from __future__ import annotations
 
 import csv
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Surveys:
         return [survey.state if survey else "" for survey in self.found]
 
 
-def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped: Callable[[], bool]) -> str:
+def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped: Callable[[], bool]) -> str:
     """Bring `prompts.csv` up to date.
 
     Args:
@@ -157,7 +158,7 @@ class _OutcomeFinder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._cache: OrderedDict[str, _ImageOutcomes | None] = OrderedDict()
+        self._outcomes = lru_cache(CACHED)(self._read_outcomes)
 
     def find(self, source: str, item: Item) -> tuple[str, str, str, Prompt | None]:
         """Outcome, number of the mask, reason, and the prompt as given to the backend."""
@@ -173,15 +174,9 @@ class _OutcomeFinder:
             return outcomes.status, "", outcomes.failure, item.prompt
         return outcomes.find(source, item, item.prompt)
 
-    def _outcomes(self, key: str) -> _ImageOutcomes | None:
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
+    def _read_outcomes(self, key: str) -> _ImageOutcomes | None:
         row = self._ledger.known([key], listed=False).get(key)
-        self._cache[key] = outcomes = None if row is None else _ImageOutcomes(self._ledger.result(row))
-        if len(self._cache) > CACHED:
-            self._cache.popitem(last=False)
-        return outcomes
+        return None if row is None else _ImageOutcomes(self._ledger.result(row))
 
 
 class _ImageOutcomes:
@@ -191,7 +186,7 @@ class _ImageOutcomes:
         self.status: str = result.status
         self.failure = result.failure.message if result.failure else ""
         self._size = result.size or (0, 0)
-        self._asked = set(result.prompts)
+        self._used = set(result.prompts)
         self._masks: dict[Prompt, list[Mask]] = {}
         for mask in result.masks:
             if mask.prompt is not None:  # without the label, which a filter may have changed
@@ -200,29 +195,26 @@ class _ImageOutcomes:
     def find(self, source: str, item: Item, prompt: Prompt) -> tuple[str, str, str, Prompt | None]:
         """Outcome, mask, reason and prompt of an image that was processed without a failure."""
         try:
-            asked = prompt.to_pixels(*self._size) if item.relative else prompt
-            asked = asked.fit(*self._size)
+            used = prompt.to_pixels(*self._size) if item.relative else prompt
+            used = used.fit(*self._size)
         except PromptError as error:
             return SKIPPED, "", str(error), prompt
-        asked = asked if asked.source else replace(asked, source=source)
-        if asked not in self._asked:
-            return NOT_ASKED, "", self._explain_unused(asked), asked
-        masks = self._masks.get(replace(asked, label=None), [])
+        used = used if used.source else replace(used, source=source)
+        if used not in self._used:
+            return NOT_ASKED, "", self._explain_unused(used), used
+        masks = self._masks.get(replace(used, label=None), [])
         if kept := [mask for mask in masks if mask.kept]:
-            return MASK, str(kept[0].index), "", asked
+            return MASK, str(kept[0].index), "", used
         if masks:
-            return DROPPED, str(masks[0].index), _explain_dropped(masks[0]), asked
-        return DROPPED, "", "the backend found nothing", asked
+            return DROPPED, str(masks[0].index), _explain_dropped(masks[0]), used
+        return DROPPED, "", "the backend found nothing", used
 
-    def _explain_unused(self, asked: Prompt) -> str:
-        if any((prompt.source, prompt.ref) == (asked.source, asked.ref) for prompt in self._asked):
+    def _explain_unused(self, used: Prompt) -> str:
+        if any((prompt.source, prompt.ref) == (used.source, used.ref) for prompt in self._used):
             return "it was changed after its image was processed"
-        others = sorted({str(prompt.source) for prompt in self._asked} - {str(asked.source)})
-        return (
-            f"its image was processed with the prompts of {', '.join(others)}"
-            if others
-            else "its image was processed without it"
-        )
+        others = sorted({str(prompt.source) for prompt in self._used} - {str(used.source)})
+        instead = f"with the prompts of {', '.join(others)}" if others else "without it"
+        return f"its image was processed {instead}"
 
 
 def _explain_dropped(mask: Mask) -> str:
