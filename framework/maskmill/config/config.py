@@ -91,7 +91,7 @@ class Config:
         dataset: the entries of `dataset:`, as written.
         dataset_base: the folder that relative parts of `dataset` are relative to.
         prompts: the prompt sources, in order.
-        combine: "first" takes the first source that knows an image, "all" the prompts of all of them.
+        combine: "first" takes the first source with an answer for an image, "all" the prompts of all sources.
         backend: the plugin that makes masks.
         filters: in order.
         writers: in order, each with its own folder.

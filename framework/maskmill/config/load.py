@@ -54,7 +54,7 @@ class PipelineFile(BaseModel):
         [], description="what to segment: a list of prompt sources, such as `- use: manual`"
     )
     combine: Literal["first", "all"] = Field(
-        "first", description="first: the first source that knows the image; all: the prompts of all sources together"
+        "first", description="first: the first source with an answer for the image; all: the prompts of all sources"
     )
     backend: Any = Field(DEFAULT_BACKEND, description="the model that makes the masks")
     filters: list[Any] = Field([], description="which masks to keep")
