@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import PromptError
 from ..images import Image
 from ..masks import Mask
+from ..plugins.optional import has_answer, max_concurrent, prompts_fingerprint
 from ..plugins.roles import PromptSource
 from ..prompts import Box, Point, Prompt
 from . import fakes as testing
@@ -66,16 +67,16 @@ def check_prompts_again(bench: Bench) -> None:
 def check_prediction(bench: Bench) -> None:
     """`fingerprint`, `has_answer` and `at_once` work without `open` and agree with `prompts`."""
     stage = bench.make()
-    if not isinstance(stage.at_once(), int) or stage.at_once() < 1:
-        raise Broken(f"at_once() returns {stage.at_once()!r}", "return a whole number of at least 1")
+    if not isinstance(threads := max_concurrent(stage), int) or threads < 1:
+        raise Broken(f"at_once() returns {threads!r}", "return a whole number of at least 1")
     for image, found in zip(bench.images, bench.call_for_each(_call_prompts(bench)), strict=True):
-        prints = [one.fingerprint(image.ref) for one in (stage, stage, bench.make())]
+        prints = [prompts_fingerprint(one)(image.ref) for one in (stage, stage, bench.make())]
         if not all(isinstance(text, str) and text for text in prints) or len(set(prints)) != 1:
             raise Broken(
                 f"fingerprint() of {describe_image(image)} is {prints}",
                 "return the same text as long as the prompts are the same",
             )
-        answer = stage.has_answer(image.ref)
+        answer = has_answer(stage, image.ref)
         if answer is not None and answer == (found is None):
             raise Broken(f"has_answer() of {describe_image(image)} is {answer}, but prompts() returns {found!r:.100}")
 
