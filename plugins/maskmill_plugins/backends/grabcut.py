@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Backend, Box, Image, Mask, Problem, Prompt, UsageError, hookimpl
-from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.drawing.opencv import label_parts, load_cv2
 
 BoolArray = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
@@ -202,23 +202,17 @@ def _clean(found: BoolArray, seeds: Pixels) -> BoolArray:
     The parts that contain a foreground point are kept or, without such points, those not much
     smaller than the largest. Holes of less than `PINHOLE` of the mask are filled.
     """
-    parts, areas = _label_parts(found)
-    if not areas:
+    parts, areas, _ = label_parts(found)
+    if len(areas) == 1:
         return found
-    marked = set(np.unique(parts[seeds == FOREGROUND])) - {0}
-    keep = marked or {number for number, area in areas.items() if area >= SPECK * max(areas.values())}
-    found = np.asarray(np.isin(parts, list(keep)), dtype=np.bool_)
-    holes, areas = _label_parts(~found)
-    open_ = set(np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])))
-    pinholes = [number for number, area in areas.items() if number not in open_ and area < PINHOLE * found.sum()]
-    return np.asarray(found | np.isin(holes, pinholes) & (seeds != BACKGROUND), dtype=np.bool_)
-
-
-def _label_parts(found: BoolArray) -> tuple[npt.NDArray[np.int32], dict[int, int]]:
-    """Label connected parts: their numbers from 1 in int32 (h, w), and the area of each."""
-    cv2 = load_cv2()
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
-    return parts, {number: int(row[cv2.CC_STAT_AREA]) for number, row in enumerate(stats) if number}
+    areas[0] = 0
+    marked = np.setdiff1d(parts[seeds == FOREGROUND], 0)
+    kept = marked if marked.size else np.flatnonzero(areas >= SPECK * areas.max())
+    found = np.asarray(np.isin(parts, kept), dtype=np.bool_)
+    holes, areas, edge = label_parts(~found)
+    pinhole = areas < PINHOLE * found.sum()
+    pinhole[0] = pinhole[edge] = False
+    return np.asarray(found | pinhole[holes] & (seeds != BACKGROUND), dtype=np.bool_)
 
 
 def _measure_separation(small: Pixels, found: BoolArray) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, Problem, hookimpl
-from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.drawing.opencv import label_parts, load_cv2
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -49,7 +49,7 @@ def fill_holes(pixels: BoolArray, least: int) -> BoolArray:
     """Fill holes of fewer than `least` pixels (H, W); a region that touches the edge of the image is not a hole."""
     if least < 2:
         return pixels
-    labels, areas, edge = _label_parts(~pixels)
+    labels, areas, edge = label_parts(~pixels)
     small = areas < least
     small[0] = False
     small[edge] = False
@@ -60,20 +60,13 @@ def remove_islands(pixels: BoolArray, least: int, largest: bool) -> BoolArray:
     """Remove parts of fewer than `least` pixels (H, W) and, with `largest`, all but the largest."""
     if least < 2 and not largest:
         return pixels
-    labels, areas, _ = _label_parts(pixels)
+    labels, areas, _ = label_parts(pixels)
     areas[0] = 0
     keep = areas >= max(least, 1)
     if largest:
         keep &= np.arange(len(areas)) == areas.argmax()
     result: BoolArray = keep[labels]
     return result
-
-
-def _label_parts(pixels: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Label connected parts: labels (H, W), 0 for none; the area of each; labels of those at the edge."""
-    _, labels, stats, _ = load_cv2().connectedComponentsWithStats(pixels.astype(np.uint8), connectivity=8)
-    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    return labels, stats[:, -1].copy(), edge
 
 
 @hookimpl
