@@ -95,7 +95,7 @@ def test_the_fast_way_is_the_predictor_to_rounding(real, opened):
     image = segmenter.decoder.prepare_image(torch.as_tensor(real.embedding))
     masks = iter(stage.masks(real.image, PROMPTS, embedding))
     for prompt, (logits, scores, low) in zip(PROMPTS, real.answers, strict=True):
-        found, _ = segmenter.decoder(image, segmenter._embed_prompts([prompt], real.image.size), "three")
+        found, _ = segmenter.decoder(image, segmenter.embed_prompts([prompt], real.image.size), "three")
         assert np.abs(found[0].numpy() - low).max() < 1e-5
         for expected, score in zip(logits, scores, strict=True):
             mask = next(masks)

@@ -45,24 +45,24 @@ class Cleanup(Filter):
         return mask if after is before or np.array_equal(before, after) else mask.with_array(after)
 
 
-def fill_holes(pixels: BoolArray, least: int) -> BoolArray:
-    """Fill holes of fewer than `least` pixels (H, W); a region that touches the edge of the image is not a hole."""
-    if least < 2:
+def fill_holes(pixels: BoolArray, smallest: int) -> BoolArray:
+    """Fill holes of fewer than `smallest` pixels (H, W); a region that touches the edge of the image is not a hole."""
+    if smallest < 2:
         return pixels
     labels, areas, edge = label_parts(~pixels)
-    small = areas < least
+    small = areas < smallest
     small[0] = False
     small[edge] = False
     return pixels | small[labels] if small.any() else pixels
 
 
-def remove_islands(pixels: BoolArray, least: int, largest: bool) -> BoolArray:
-    """Remove parts of fewer than `least` pixels (H, W) and, with `largest`, all but the largest."""
-    if least < 2 and not largest:
+def remove_islands(pixels: BoolArray, smallest: int, largest: bool) -> BoolArray:
+    """Remove parts of fewer than `smallest` pixels (H, W) and, with `largest`, all but the largest."""
+    if smallest < 2 and not largest:
         return pixels
     labels, areas, _ = label_parts(pixels)
     areas[0] = 0
-    keep = areas >= max(least, 1)
+    keep = areas >= max(smallest, 1)
     if largest:
         keep &= np.arange(len(areas)) == areas.argmax()
     result: BoolArray = keep[labels]

@@ -98,7 +98,7 @@ class Sam(Backend):
         if self._gpu_options and not self.fast:
             return [Problem(f"{self._gpu_options}: true needs `fast: true`", hint="remove `fast: false`")]
         if self._gpu_options and self.device not in ("auto", "cuda"):
-            return [self._needs_cuda(self.device)]
+            return [self._make_cuda_problem(self.device)]
         if self.compile and importlib.util.find_spec("triton") is None:
             return [Problem("compile: true needs the package 'triton', which PyTorch installs on Linux")]
         if self._must_download():
@@ -153,7 +153,8 @@ class Sam(Backend):
         shared = weights_folder() / self.checkpoint.name
         if self.checkpoint.parent == (self._folder or Path()) and shared.is_file():
             return shared
-        raise PipelineError(Problem(f"the checkpoint '{self.checkpoint}' does not exist", hint=self._suggest_placing()))
+        hint = "check the path, or use `checkpoint: auto` for Meta's weights"
+        raise PipelineError(Problem(f"the checkpoint '{self.checkpoint}' does not exist", hint=hint))
 
     def _must_download(self) -> bool:
         return self.checkpoint == "auto" and find_published(self.model, self._folder) is None
@@ -180,7 +181,7 @@ class Sam(Backend):
         torch.set_num_threads(worker_threads())
         device = pick_device(self.device)
         if self._gpu_options and device.type != "cuda":
-            raise PipelineError(self._needs_cuda(device.type))
+            raise PipelineError(self._make_cuda_problem(device.type))
         sam = load_model(self.model, self.checkpoint_path()).to(device)
         if self.fast and device.type != "mps":  # the fast implementation is untested there
             from .segment.fast import FastSegmenter
@@ -247,11 +248,9 @@ class Sam(Backend):
         """The enabled options that need a GPU, joined by "/"; "" if none."""
         return "/".join(name for name in ("half", "compile") if getattr(self, name))
 
-    def _needs_cuda(self, device: str) -> Problem:
-        return Problem(
-            f"{self._gpu_options}: true needs a CUDA device, and this is {device}",
-            hint="remove it",
-        )
+    def _make_cuda_problem(self, device: str) -> Problem:
+        text = f"{self._gpu_options}: true needs a CUDA device, and this is {device}"
+        return Problem(text, hint=f"remove `{self._gpu_options}`, or use a machine with a CUDA device")
 
     def _get_segmenter(self) -> Segmenter:
         if self._segmenter is None:

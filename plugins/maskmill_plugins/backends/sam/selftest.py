@@ -186,7 +186,7 @@ def format_report(result: SelftestResult) -> str:
 
 
 @click.command("selftest")
-@click.argument("picture", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.argument("image_path", metavar="IMAGE", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Choice(list(MODELS)), default="vit_b", show_default=True, help="Size of the model.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="The weights; default: as `checkpoint: auto`.")
 @click.option(
@@ -197,7 +197,7 @@ def format_report(result: SelftestResult) -> str:
     help="How often to measure; the shortest time is shown.",
 )
 def selftest(
-    picture: Path, model: Literal["vit_b", "vit_l", "vit_h"], checkpoint: Path | None, rounds: int
+    image_path: Path, model: Literal["vit_b", "vit_l", "vit_h"], checkpoint: Path | None, rounds: int
 ) -> Literal[0, 1]:
     """Compare the fast implementation of the backend sam with segment_anything on IMAGE, on the CPU.
 
@@ -206,7 +206,7 @@ def selftest(
     stage = Sam(model=model, checkpoint=checkpoint or "auto", device="cpu")
     if problems := [problem for problem in stage.missing() or stage.check() if not problem.warning]:
         raise PipelineError(*problems)
-    image = Image.load(ImageRef(str(picture), picture.name))
+    image = Image.load(ImageRef(str(image_path), image_path.name))
     stage.prepare(functools.partial(click.echo, err=True))
     import torch
     from segment_anything import SamPredictor
@@ -217,7 +217,7 @@ def selftest(
     path = stage.checkpoint_path()
     sam = load_model(model, path)
     click.echo(f"{path.name}, {model}, sha256 {file_sha256(path)}")
-    click.echo(f"{picture.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
+    click.echo(f"{image_path.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
     click.echo(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}\n")
     result = compare_implementations(SamPredictor(sam), FastSegmenter(sam), image, rounds)
     click.echo(format_report(result))

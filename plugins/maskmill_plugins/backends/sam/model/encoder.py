@@ -7,7 +7,7 @@ attention matrices of hundreds of megabytes in every block. This one
   zeros before the projection, so each padding token has queries, keys and values equal to the
   bias: one extra row, from which all of them are gathered;
 - computes all relative-position terms of a block as one matrix product with the flipped tables,
-  and reads each query's terms from it through a strided view (see `_relative_terms`);
+  and reads each query's terms from it through a strided view (see `_view_relative_terms`);
 - writes their sum into a reused buffer, which fused attention adds to the scores as its mask;
 - applies norms, activations and residuals, which work on each token separately, to chunks of
   tokens, into buffers that are reused for every image.
@@ -81,10 +81,10 @@ class FastEncoder:
         torch.add(patches[0].flatten(1).t(), positions, out=buffers.tokens)
         for block in self.blocks:
             block.attend(buffers)
-            block.transform(buffers)
-        return self._neck(buffers.tokens, grid)
+            block.apply_mlp(buffers)
+        return self._apply_neck(buffers.tokens, grid)
 
-    def _neck(self, tokens: Tensor, grid: int) -> Tensor:
+    def _apply_neck(self, tokens: Tensor, grid: int) -> Tensor:
         """Apply two convolutions, each followed by a norm over channels: (N, D) to (1, C, G, G).
 
         The first has kernel 1, so it is a matrix product with the tokens as they lie.
@@ -222,7 +222,7 @@ class _Block:
             self._attend_windows(buffers, self.windows)
         tokens.add_(self.proj.bias).addmm_(buffers.attended, self.proj.weight.t())
 
-    def transform(self, buffers: _Buffers) -> None:
+    def apply_mlp(self, buffers: _Buffers) -> None:
         """Add the two-layer network to the residual stream: x += lin2(gelu(lin1(norm2(x))))."""
         for part in _split(len(buffers.tokens), CHUNK):
             tokens = buffers.tokens[part]
@@ -242,13 +242,13 @@ class _Block:
         for head in range(self.heads):
             buffers.head.copy_(by_head[:, :, head].transpose(0, 1))
             query, key, value = buffers.head  # (N, d) each
-            vertical, horizontal = _relative_terms(self._multiply_tables(query, buffers), 1, grid)
+            vertical, horizontal = _view_relative_terms(self._multiply_tables(query, buffers), 1, grid)
             for part in _split(grid, max(1, self.queries // grid)):
                 lines = part.stop - part.start
                 bias = buffers.bias[: lines * grid * count].view(lines, grid, grid, grid)
                 torch.add(vertical[0, part, :, :, None], horizontal[0, part, :, None, :], out=bias)
                 queries = slice(part.start * grid, part.stop * grid)
-                attended[queries, head] = _attention(
+                attended[queries, head] = _attend(
                     query[None, None, queries], key[None, None], value[None, None], bias.view(1, 1, -1, count)
                 )[0, 0]
 
@@ -266,11 +266,11 @@ class _Block:
             torch.index_select(buffers.qkv, 0, members.flatten(), out=gathered)
             # Three views (w, H, T, d).
             query, key, value = gathered.view(count, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            vertical, horizontal = _relative_terms(self._multiply_tables(query, buffers), count * self.heads, side)
+            vertical, horizontal = _view_relative_terms(self._multiply_tables(query, buffers), count * self.heads, side)
             bias = buffers.bias[: count * self.heads * size * size]
             shape = (count * self.heads, side, side, side, side)
             torch.add(vertical[..., None], horizontal[..., None, :], out=bias.view(shape))
-            result = _attention(query, key, value, bias.view(count, self.heads, size, size))
+            result = _attend(query, key, value, bias.view(count, self.heads, size, size))
             buffers.windows.view(-1, size, self.heads, result.shape[-1])[part] = result.transpose(1, 2)
         torch.index_select(buffers.windows, 0, windows.place, out=buffers.attended)
 
@@ -321,7 +321,7 @@ def _flip_tables(attention: Attention, side: int) -> Tensor:
         return torch.cat([table.flip(0) for table in tables if table is not None]).t().contiguous()
 
 
-def _relative_terms(products: Tensor, batch: int, side: int) -> tuple[Tensor, Tensor]:
+def _view_relative_terms(products: Tensor, batch: int, side: int) -> tuple[Tensor, Tensor]:
     """Views of the relative-position terms, (batch, side, side, side) each.
 
     `vertical[b, y, x, j]` belongs to the query at (y, x) and all keys in row j,
@@ -347,6 +347,6 @@ def _relative_terms(products: Tensor, batch: int, side: int) -> tuple[Tensor, Te
     return vertical, horizontal
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """softmax(query · keyᵀ / √d + bias) · value, batched over the first two axes; the scores are never stored whole."""
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
