@@ -65,6 +65,45 @@ class Failure:
     traceback: str = ""
 
 
+#: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
+DOUBTS: Mapping[str, str] = {
+    "truncated": "an answer was cut off; only the objects before the cut are there",
+    "out_of_range": "coordinates outside the range that the model uses were left out",
+    "incomplete": "a part of the prompts could not be used",
+    "conflict": "two nearly equal boxes have different labels",
+    "clipped": "a prompt reached beyond the image and was clipped to it",
+    "too_small": "an object is smaller than a few pixels of the model's input",
+    "low_range": "a picture of high bit depth uses a small part of its range and looks nearly black",
+    "annotation_skipped": "an annotation of the image was left out because it is invalid",
+    "other": "a plugin reported something else",
+}
+
+
+#: `Failure.type` of an image that failed because of a doubt.
+DOUBTFUL = "Doubtful"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something about a result that may be wrong although no step failed.
+
+    Attributes:
+        code: a key of `DOUBTS`.
+        message: what is doubtful, for the user.
+        stage: "read", "prompts", "backend", "filters" or "writers".
+        plugin: the registered name of the plugin, "" for the framework itself.
+    """
+
+    code: str
+    message: str
+    stage: str = ""
+    plugin: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in DOUBTS:
+            raise ValueError(f"there is no doubt {self.code!r}; expected one of {', '.join(DOUBTS)}")
+
+
 @dataclass(frozen=True, slots=True)
 class ImageResult:
     """Everything known about one image after its chain.
@@ -82,6 +121,7 @@ class ImageResult:
         notes: of the stages, by plugin name.
         reason: for an empty result, why.
         failure: for a failed or quarantined one, why.
+        doubts: what may be wrong with it all the same, in the order of the work.
     """
 
     key: str
@@ -96,6 +136,7 @@ class ImageResult:
     notes: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     failure: Failure | None = None
+    doubts: tuple[Doubt, ...] = ()
 
     @classmethod
     def done_or_empty(
@@ -109,6 +150,7 @@ class ImageResult:
         reason: str | None = None,
         provenance: Mapping[str, Any] | None = None,
         notes: Mapping[str, Any] | None = None,
+        doubts: Sequence[Doubt] = (),
     ) -> ImageResult:
         """The result of an image whose chain ran to its end: `done` if a mask is kept, else `empty`.
 
@@ -122,6 +164,7 @@ class ImageResult:
             reason: why there are no masks; ignored if masks were kept or dropped by filters.
             provenance: what made it.
             notes: by plugin name.
+            doubts: what may be wrong all the same.
         """
         dropped = Counter(mask.dropped_by for mask in masks)
         kept = dropped.pop(None, 0)
@@ -139,6 +182,7 @@ class ImageResult:
             provenance=provenance or {},
             notes=notes or {},
             reason=None if kept else reason or "the backend found nothing",
+            doubts=tuple(doubts),
         )
 
     @classmethod
@@ -150,9 +194,19 @@ class ImageResult:
         sha256: str = "",
         provenance: Mapping[str, Any] | None = None,
         notes: Mapping[str, Any] | None = None,
+        doubts: Sequence[Doubt] = (),
     ) -> ImageResult:
         """The result of an image on which a step failed."""
-        return cls(key, "failed", size, sha256, provenance=provenance or {}, notes=notes or {}, failure=failure)
+        return cls(
+            key,
+            "failed",
+            size,
+            sha256,
+            provenance=provenance or {},
+            notes=notes or {},
+            failure=failure,
+            doubts=tuple(doubts),
+        )
 
     @classmethod
     def quarantined(cls, key: str, failure: Failure, provenance: Mapping[str, Any] | None = None) -> ImageResult:
@@ -180,6 +234,7 @@ class ImageResult:
             "notes": dict(self.notes),
             "reason": self.reason,
             "failure": None if self.failure is None else asdict(self.failure),
+            **({"doubts": [asdict(doubt) for doubt in self.doubts]} if self.doubts else {}),
         }
 
     @classmethod
@@ -200,6 +255,7 @@ class ImageResult:
             notes=data["notes"],
             reason=data["reason"],
             failure=None if failure is None else Failure(**failure),
+            doubts=tuple(Doubt(**doubt) for doubt in data.get("doubts", ())),
         )
 
 
@@ -260,6 +316,8 @@ class RunReport:
         images_per_second: over the images this run processed.
         artifacts: dataset-wide files written at the end.
         message: why it stopped, or "".
+        doubtful: finished images with at least one doubt, counted as `counts`.
+        doubts: images by the code of their doubts; an image may have several.
     """
 
     output: Path
@@ -271,6 +329,8 @@ class RunReport:
     images_per_second: float
     artifacts: tuple[Artifact, ...] = ()
     message: str = ""
+    doubtful: int = 0
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

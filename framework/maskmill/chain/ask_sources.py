@@ -34,6 +34,8 @@ def find_prompts(stages: Stages, image: Image, trace: Trace, ahead: LaneAnswers 
     if ahead is not None:
         for name, notes in ahead.notes.items():
             trace.notes.setdefault(name, {}).update(notes)
+        for doubt in ahead.doubts:
+            trace.add_doubt(doubt)
         if ahead.failure is not None:
             raise StepError(ahead.failure)
         if ahead.sha256 and ahead.sha256 != image.sha256:

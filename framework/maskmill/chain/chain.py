@@ -7,7 +7,7 @@ A chain lives in one worker and works on one image at a time. Whatever a plugin 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..plugins.messages import LaneAnswers
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
-from ..results import Artifact, Failure, ImageResult
+from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
 from ..version import __version__
 from .apply_filters import apply_filters, restore_masks
 from .ask_sources import find_prompts
@@ -40,15 +40,22 @@ class Chain:
         output: the output folder, None if nothing is written.
         max_pixels: larger images fail.
         model_id: what computes, recorded with each result.
+        fail_on: codes of doubts that fail an image.
     """
 
     def __init__(
-        self, stages: Stages, output: Path | None = None, max_pixels: int = MAX_PIXELS, model_id: str = ""
+        self,
+        stages: Stages,
+        output: Path | None = None,
+        max_pixels: int = MAX_PIXELS,
+        model_id: str = "",
+        fail_on: Collection[str] = (),
     ) -> None:
         self.stages = stages
         self.output = output
         self.max_pixels = max_pixels
         self.model_id = model_id
+        self.fail_on = frozenset(fail_on)
         self._opened: list[Stage] = []
         self._versions = versions()
 
@@ -82,7 +89,12 @@ class Chain:
         self.close()
 
     def process(
-        self, ref: ImageRef, wanted: Fingerprint, trace: Trace | None = None, ahead: LaneAnswers | None = None
+        self,
+        ref: ImageRef,
+        wanted: Fingerprint,
+        trace: Trace | None = None,
+        ahead: LaneAnswers | None = None,
+        afresh: bool = False,
     ) -> tuple[ImageResult, bool]:
         """Bring one image's result and files up to date, reusing what of the stored result still holds.
 
@@ -91,6 +103,7 @@ class Chain:
             wanted: what the result has to be made with.
             trace: receives seconds, notes and lines.
             ahead: what the prompt lane found for it.
+            afresh: make everything again, whatever of the stored result still holds.
 
         Returns:
             The result, and whether anything had to be done.
@@ -105,8 +118,11 @@ class Chain:
         image: Image | None = None
         try:
             data = trace.step("read", "", ref.read)
-            reuse = plan_reuse(before, hashlib.sha256(data).hexdigest(), wanted) if before else Reuse()
+            reuse = Reuse()
+            if before is not None and not afresh:
+                reuse = plan_reuse(before, hashlib.sha256(data).hexdigest(), wanted)
             if reuse.before is not None and reuse.everything and self._exist(reuse.before.artifacts):
+                self._refuse_doubts(reuse.before.doubts)
                 return reuse.before, False  # nothing to do: not even decoded
             image = trace.step("read", "", partial(Image.from_bytes, data, ref, self.max_pixels))
             if ahead is None or not ahead.answers:  # else the lane has logged it
@@ -123,7 +139,7 @@ class Chain:
         trace.story(f"{ref.key}: failed at {failure.stage}: {failure.message}")
         size, sha256 = (image.size, image.sha256) if image else (None, "")
         provenance, notes = self._provenance(str(wanted)), _without_empty(trace.notes)
-        result = ImageResult.failed(ref.key, failure, size, sha256, provenance, notes)
+        result = ImageResult.failed(ref.key, failure, size, sha256, provenance, notes, trace.doubts)
         replace_result(self.output, before, result)
         return result, True
 
@@ -163,13 +179,23 @@ class Chain:
         else:
             makers = {name for name, _ in self.stages.prompts} | {self.stages.backend[0]}
             trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in makers})
+            for doubt in before.doubts:
+                if doubt.stage in ("read", "prompts", "backend"):
+                    trace.add_doubt(doubt)
             raw = restore_masks(before)
             trace.story(f"{image.ref.key}: {len(raw)} masks taken from the stored result")
             result = self._filter(image, before.prompts, raw, before.reason, trace, str(wanted))
             if "versions" in before.provenance:  # of the packages that made the masks
                 result = replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})
+        self._refuse_doubts(trace.doubts)
         artifacts = self._write(image, result, wanted, reuse, trace)
-        return replace(result, artifacts=artifacts, notes=_without_empty(trace.notes))
+        return replace(result, artifacts=artifacts, notes=_without_empty(trace.notes), doubts=tuple(trace.doubts))
+
+    def _refuse_doubts(self, doubts: Sequence[Doubt]) -> None:
+        """Fail the image if it has a doubt that `fail_on` names."""
+        for doubt in doubts:
+            if doubt.code in self.fail_on:
+                raise StepError(Failure(doubt.stage, doubt.plugin, DOUBTFUL, f"{doubt.code}: {doubt.message}"))
 
     def _exist(self, artifacts: Sequence[Artifact]) -> bool:
         """Whether files are there, in the right size."""
@@ -230,6 +256,7 @@ class Chain:
             reason=reason,
             provenance=self._provenance(fingerprint),
             notes=_without_empty(trace.notes),
+            doubts=trace.doubts,
         )
 
     def _write(

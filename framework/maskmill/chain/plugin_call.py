@@ -12,7 +12,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ImageError, MaskmillError, StopRun, Transient
 from ..plugins.stage import collecting
-from ..results import Failure
+from ..results import Doubt, Failure
 
 T = TypeVar("T")
 #: Seconds before the second and the third try of a call that raised `Transient`.
@@ -46,11 +46,13 @@ class Trace:
         seconds: by stage ("read", "prompts", "backend", "filters", "writers").
         story: called with a line for each step, for `-v`.
         notes: what the stages noted, by plugin name.
+        doubts: what may be wrong with the result, in the order of the work.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     story: Callable[[str], None] = lambda line: None
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    doubts: list[Doubt] = field(default_factory=list)
 
     def step(self, stage: str, plugin: str, call: Callable[[], T], seed: str = "") -> T:
         """Call into a plugin.
@@ -68,12 +70,21 @@ class Trace:
         started = time.perf_counter()
         try:
             notes = self.notes.setdefault(plugin, {})
-            with _record_errors(stage, plugin), collecting(notes, self.story):
+            doubts: list[Doubt] = []
+            with _record_errors(stage, plugin), collecting(notes, self.story, doubts):
                 answer = self._retry(plugin, partial(_call_seeded, call, stage + seed))
                 _check_notes(notes)
-                return answer
+            for doubt in doubts:
+                self.add_doubt(replace(doubt, stage=stage, plugin=plugin))
+            return answer
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def add_doubt(self, doubt: Doubt) -> None:
+        """Record a doubt about the image's result."""
+        if doubt not in self.doubts:
+            self.doubts.append(doubt)
+            self.story(f"doubtful ({doubt.code}): {doubt.message}")
 
     def _retry(self, plugin: str, call: Callable[[], T]) -> T:
         for pause in PAUSES:

@@ -25,6 +25,8 @@ from .options import LOAD, load_pipeline, pipeline_options, quote_command
 )
 @click.option("--fresh", is_flag=True, help="Start over; the earlier run is moved aside, not deleted.")
 @click.option("--retry-failed", is_flag=True, help="Retry failed and quarantined images.")
+@click.option("--retry-doubtful", multiple=True, metavar="CODE", help="Make images with this doubt again; repeatable.")
+@click.option("--fail-on", multiple=True, metavar="CODE", help="Let images with this doubt fail; repeatable.")
 @click.option("--verify", is_flag=True, help="Compare files by content, and check for missing outputs.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")

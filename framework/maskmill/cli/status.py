@@ -18,6 +18,7 @@ EXAMPLES = 3
 def command(output: Path) -> int:
     """Show the state of the run in the folder OUTPUT: counts, failures, how to continue."""
     from ..output.run import Run
+    from ..results import DOUBTS
 
     with Run(output) as run:
         counts, about, running = run.counts(), run.about, run.is_running()
@@ -27,12 +28,17 @@ def command(output: Path) -> int:
             text = failure.message if failure else "unknown"
             reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
             reasons.setdefault(reason, []).append(row.key)
+        _, doubts = run.doubt_counts()
+        doubtful = {code: run.keys_with_doubt(code, EXAMPLES) for code in doubts}
     outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
     click.echo(f"{run.name}: {outcome}")
     click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no image finished yet")
     for reason, keys in sorted(reasons.items(), key=lambda item: -len(item[1])):
         more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
         click.echo(f"  {len(keys)} {reason}\n    {', '.join(keys[:EXAMPLES])}{more}")
+    for code, count in doubts.items():
+        more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
+        click.echo(f"  {count} doubtful ({code}): {DOUBTS[code]}\n    {', '.join(doubtful[code])}{more}")
     if merged := about.get("merged"):
         click.echo(
             f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to continue, continue those runs"

@@ -15,13 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
-from ..errors import PluginError, Problem
+from ..errors import PluginError, Problem, suggest_name
 from ..images import PACKAGE
 from ..plugins.messages import ChainSpec, PluginSpec
 from ..plugins.optional import recall_survey
 from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
 from ..plugins.stage import Stage
+from ..results import DOUBTS
 from .document import Document, Loc
 
 Combine = Literal["first", "all"]
@@ -31,6 +32,15 @@ def _not_zero(jobs: int) -> int:
     if jobs == 0:
         raise ValueError("expected 'auto' or a whole number other than 0, such as 2, or -1 for one worker per core")
     return jobs
+
+
+def _known_doubt(code: str) -> str:
+    if code not in DOUBTS:
+        raise ValueError(f"there is no doubt {code!r}; {suggest_name(code, list(DOUBTS))}")
+    return code
+
+
+DoubtCode = Annotated[str, AfterValidator(_known_doubt)]
 
 
 class RunOptions(BaseModel):
@@ -55,6 +65,7 @@ class RunOptions(BaseModel):
     max_failures: (
         Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(100|\d{1,2})(\.\d+)?%$", examples=["5%"])] | None
     ) = Field(None, description="stop when more images than this have failed: a number or a percentage; null: no limit")
+    fail_on: tuple[DoubtCode, ...] = Field((), description="doubts that fail an image, such as truncated, conflict")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="images with more pixels fail without being decoded")
 
 

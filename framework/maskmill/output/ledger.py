@@ -12,7 +12,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS images (
   listing INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY, lost INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS doubts (key TEXT NOT NULL, code TEXT NOT NULL, PRIMARY KEY (key, code)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -164,10 +165,13 @@ class Ledger:
             self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
-    def record(self, row: Row) -> None:
+    def record(self, row: Row, doubts: Collection[str] = ()) -> None:
         """Record a finished image; durable at the next commit."""
         self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self._write("DELETE FROM attempts WHERE key=?", (row.key,))
+        self._write("DELETE FROM doubts WHERE key=?", (row.key,))
+        for code in sorted(doubts):
+            self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         self.commit(only_if_due=True)
 
     def lost(self, key: str) -> int:
@@ -185,6 +189,44 @@ class Ledger:
         sql = "SELECT status, COUNT(*) FROM images WHERE listing >= ? GROUP BY status"
         found = dict(self._connection.execute(sql, (self._last_complete_listing(),)))
         return {status: int(found.get(status, 0)) for status in STATUSES}
+
+    def doubts_of(self, keys: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Codes of the doubts of these images, by key, for those that have any."""
+        if not self._has_doubts():
+            return {}
+        marks = ",".join("?" * len(keys))
+        found: dict[str, set[str]] = {}
+        for key, code in self._connection.execute(f"SELECT key, code FROM doubts WHERE key IN ({marks})", keys):  # noqa: S608 - marks only
+            found.setdefault(key, set()).add(code)
+        return {key: frozenset(codes) for key, codes in found.items()}
+
+    def doubt_counts(self) -> tuple[int, dict[str, int]]:
+        """Finished images with a doubt, and images by the code of their doubts; as `counts` counts them."""
+        if not self._has_doubts():
+            return 0, {}
+        images = "doubts JOIN images USING (key) WHERE listing >= ? AND status IN ('done', 'empty')"
+        complete = (self._last_complete_listing(),)
+        total = self._connection.execute(f"SELECT COUNT(DISTINCT key) FROM {images}", complete).fetchone()[0]  # noqa: S608
+        by_code = self._connection.execute(
+            f"SELECT code, COUNT(*) FROM {images} GROUP BY code ORDER BY 2 DESC, 1",  # noqa: S608
+            complete,
+        )
+        return int(total), {str(code): int(count) for code, count in by_code}
+
+    def keys_with_doubt(self, code: str, limit: int) -> list[str]:
+        """The first keys, in key order, of the finished images that have this doubt."""
+        if not self._has_doubts():
+            return []
+        sql = (
+            "SELECT key FROM doubts JOIN images USING (key) WHERE code = ? AND listing >= ?"
+            " AND status IN ('done', 'empty') ORDER BY key LIMIT ?"
+        )
+        return [str(key) for (key,) in self._connection.execute(sql, (code, self._last_complete_listing(), limit))]
+
+    def _has_doubts(self) -> bool:
+        """Whether there is a table of doubts: ledgers of earlier versions that are only read have none."""
+        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
+        return self._connection.execute(sql).fetchone() is not None
 
     def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[Row]:
         """Rows of these statuses in key order, lazily, without those gone from the dataset.

@@ -39,6 +39,11 @@ def write_failures(output: Path, ledger: Ledger) -> int:
     return len(lines)
 
 
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Counts in words, such as "3 truncated, 1 conflict"."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
 def summary(report: RunReport, command: str) -> str:
     """What happened and what to do next, in a few lines.
 
@@ -60,6 +65,9 @@ def summary(report: RunReport, command: str) -> str:
     elif report.outcome == "stopped":
         lines.append(f"Stopped: {report.message}")
         lines.append(f"After fixing this, continue with: {command}")
+    if report.doubtful:
+        doubts = list_counts(report.doubts)
+        lines.append(f"{report.doubtful} doubtful ({doubts}); list them with: maskmill status {report.output}")
     if bad := report.counts.get("failed", 0) + report.counts.get("quarantined", 0):
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
         lines.append(f"To retry them: {command} --retry-failed")

@@ -73,6 +73,14 @@ class Run:
         """Images by status, every status named."""
         return self._ledger.counts()
 
+    def doubt_counts(self) -> tuple[int, dict[str, int]]:
+        """Finished images with a doubt, and images by the code of their doubts, the most frequent first."""
+        return self._ledger.doubt_counts()
+
+    def keys_with_doubt(self, code: str, limit: int) -> list[str]:
+        """The first keys, in key order, of the finished images that have this doubt."""
+        return self._ledger.keys_with_doubt(code, limit)
+
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, over all runs into this folder."""
         return dict(self._ledger.meta("stage_seconds", {}))

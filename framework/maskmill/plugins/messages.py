@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from ..images import ImageRef
 from ..prompts import Prompt
-from ..results import Failure, Status
+from ..results import Doubt, Failure, Status
 
 #: The prompts of one image by the position of their source; None: the source has nothing about the image.
 Answers = dict[int, list[Prompt] | None]
@@ -67,6 +67,7 @@ class WorkerSetup:
         chain: the plugins.
         output: the output folder.
         max_pixels: larger images fail.
+        fail_on: codes of doubts that fail an image.
         model_id: of the backend when the run began.
         backend_digest: of the backend's options when the run began.
     """
@@ -74,6 +75,7 @@ class WorkerSetup:
     chain: ChainSpec
     output: str
     max_pixels: int
+    fail_on: tuple[str, ...]
     model_id: str
     backend_digest: str
 
@@ -89,7 +91,7 @@ class WorkerSetup:
             chain[name] = tuple(PluginSpec(**plugin) for plugin in chain[name])
         chain["backend"] = PluginSpec(**chain["backend"])
         chain["memories"] = tuple(chain["memories"])
-        return cls(**{**data, "chain": ChainSpec(**chain)})
+        return cls(**{**data, "chain": ChainSpec(**chain), "fail_on": tuple(data["fail_on"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,14 @@ class LaneAnswers:
         answers: by the position of the source; None: it has nothing about this image.
         notes: what the sources noted, by plugin name.
         failure: why the lane failed on this image, or None.
+        doubts: what may be wrong with the answers.
     """
 
     sha256: str = ""
     answers: Answers = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
+    doubts: tuple[Doubt, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -118,6 +122,7 @@ class LaneAnswers:
             ],
             "notes": dict(self.notes),
             "failure": None if self.failure is None else asdict(self.failure),
+            "doubts": [asdict(doubt) for doubt in self.doubts],
         }
 
     @classmethod
@@ -128,7 +133,7 @@ class LaneAnswers:
             for index, found in data["answers"]
         }
         failure = None if data["failure"] is None else Failure(**data["failure"])
-        return cls(data["sha256"], answers, data["notes"], failure)
+        return cls(data["sha256"], answers, data["notes"], failure, tuple(Doubt(**doubt) for doubt in data["doubts"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,7 @@ class Task:
         stack_file: receives the stack if the time limit ends the process.
         timeout: seconds, 0 for no limit; the engine sets it.
         answers: what the prompt lane found, None if the worker queries every source.
+        afresh: make everything again, whatever of the stored result still holds.
     """
 
     ref: ImageRef
@@ -150,6 +156,7 @@ class Task:
     stack_file: str
     timeout: float = 0.0
     answers: LaneAnswers | None = None
+    afresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,7 @@ class Reply:
         mtime: its modification time in nanoseconds, -1 if unknown.
         seconds: by stage.
         failure: for a failed image, why.
+        doubts: codes of what may be wrong with the result.
         lines: the steps, for `-v`.
     """
 
@@ -172,6 +180,7 @@ class Reply:
     mtime: int = -1
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
+    doubts: frozenset[str] = frozenset()
     lines: tuple[str, ...] = ()
 
 
@@ -235,6 +244,7 @@ class LaneTask:
     ref: ImageRef
     fingerprint: str
     verbose: bool
+    afresh: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
 from ..errors import Problem
+from ..results import Doubt
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result, such as
 #: a device, a retry count or a key. When it changes, existing results stay valid.
@@ -29,19 +30,23 @@ NO_EFFECT: JsonDict = {"affects_results": False}
 Network = Literal["none", "lan", "internet"]
 
 _notes: ContextVar[dict[str, Any] | None] = ContextVar("maskmill_notes", default=None)
+_doubts: ContextVar[list[Doubt] | None] = ContextVar("maskmill_doubts", default=None)
 _story: ContextVar[Callable[[str], None] | None] = ContextVar("maskmill_story", default=None)
 _folder: ContextVar[Path | None] = ContextVar("maskmill_folder", default=None)
 
 
 @contextmanager
-def collecting(into: dict[str, Any], story: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Within the block, `Stage.note` and `Stage.tell` write to `into` and `story`, in this thread only."""
-    tokens = _notes.set(into), _story.set(story)
+def collecting(
+    into: dict[str, Any], story: Callable[[str], None] | None = None, doubts: list[Doubt] | None = None
+) -> Iterator[None]:
+    """Within the block, `Stage.note`, `tell` and `doubt` write to `into`, `story`, `doubts`, in this thread only."""
+    tokens = _notes.set(into), _story.set(story), _doubts.set(doubts)
     try:
         yield
     finally:
         _notes.reset(tokens[0])
         _story.reset(tokens[1])
+        _doubts.reset(tokens[2])
 
 
 @contextmanager
@@ -118,6 +123,18 @@ class Stage(BaseModel):
         notes = _notes.get()
         if notes is not None:
             notes[name] = value
+
+    def doubt(self, code: str, message: str) -> None:
+        """Mark the current image's result as doubtful: it is kept, and counted until somebody has looked at it.
+
+        Args:
+            code: a key of `maskmill.results.DOUBTS`; users can turn it into a failure with `fail_on`.
+            message: what is doubtful, for the user.
+        """
+        doubt = Doubt(code, message)
+        doubts = _doubts.get()
+        if doubts is not None and doubt not in doubts:
+            doubts.append(doubt)
 
     def tell(self, line: str) -> None:
         """Print a line about the current image, if the run is verbose (`-v`)."""

@@ -19,7 +19,6 @@ from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
-from ..images import ImageRef
 from ..output import environment
 from ..output import records as reports
 from ..output.folder import claim, clean_up, remove_leftovers
@@ -28,12 +27,12 @@ from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
-from ..results import Artifact, Row, RunInfo, RunReport
+from ..results import Artifact, RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images
 from .finish import finish
 from .forecast import require_consent
-from .plan import Plan, RunRequest, check_same_backend, listing
+from .plan import DueImage, Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS
@@ -170,6 +169,7 @@ class _Run:
             self.config.chain_spec(self.surveys.memories),
             str(self.config.output),
             self.config.run.max_pixels,
+            (*self.config.run.fail_on, *self.options.fail_on),
             self.model_id,
             self.stages.backend[1].digest(),
         )
@@ -216,19 +216,20 @@ class _Run:
 
     def _images(self) -> Iterator[QueuedImage | None]:
         for batch in self.plan.batches(self.ledger):
-            for ref, row, wanted in batch:
-                image = self._queue(ref, row, wanted) if wanted else None
+            for planned in batch:
+                image = self._queue(planned) if planned.due else None
                 if image is None:
                     self.progress.skip(1)
                 else:
                     yield image
             yield None  # lets the driver look at the clock in a long row of finished images
 
-    def _queue(self, ref: ImageRef, row: Row | None, wanted: str) -> QueuedImage | None:
+    def _queue(self, planned: DueImage) -> QueuedImage | None:
         """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
+        ref, row = planned.ref, planned.row
         stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
         lost = 0 if self.options.retry_failed else self.ledger.lost(ref.key)
-        task = Task(ref, wanted, self.verbose, str(stack_file))
+        task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
         image = QueuedImage(task, row.attempts if row else 0, lost)
         if image.is_spent:
             self.records.quarantine(image, "WorkerLost", f"it took its process down {lost} times")
@@ -263,6 +264,7 @@ class _Run:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"
         if self.stop.requested:
             outcome = "interrupted" if self.stop.interrupted else "stopped"
+        doubtful, doubts = self.ledger.doubt_counts()
         return RunReport(
             output=self.config.output,
             outcome=outcome,
@@ -273,6 +275,8 @@ class _Run:
             images_per_second=round(self.records.ran / max(seconds, 1e-9), 3),
             artifacts=artifacts,
             message=self.stop.reason,
+            doubtful=doubtful,
+            doubts=doubts,
         )
 
     def _about(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def _list_uses(
 def _list_due(config: Config, request: RunRequest) -> Iterator[ImageRef]:
     plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()))
     if request.fresh or not (config.output / NAME).exists():
-        yield from (ref for batch in plan.batches(None) for ref, _, due in batch if due)
+        yield from (image.ref for batch in plan.batches(None) for image in batch if image.due)
         return
     with Ledger.open_existing(config.output) as ledger:
-        yield from (ref for batch in plan.batches(ledger, listed=False) for ref, _, due in batch if due)
+        yield from (image.ref for batch in plan.batches(ledger, listed=False) for image in batch if image.due)

@@ -30,6 +30,8 @@ class RunRequest:
         only: only the image of this key, or those whose key matches this pattern (`fnmatch`); None for all.
         fresh: move an existing run aside and start over.
         retry_failed: try failed and quarantined images again.
+        retry_doubtful: make images with one of these doubts again from the start.
+        fail_on: codes of doubts that fail an image, besides those of the pipeline file.
         verify: compare the files' sha256, not only size and time, and look for missing outputs.
         verbose: tell the story of each image.
         quiet: show nothing but errors.
@@ -43,6 +45,8 @@ class RunRequest:
     only: str | None = None
     fresh: bool = False
     retry_failed: bool = False
+    retry_doubtful: tuple[str, ...] = ()
+    fail_on: tuple[str, ...] = ()
     verify: bool = False
     verbose: bool = False
     quiet: bool = False
@@ -77,6 +81,25 @@ def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
     return lambda key: fnmatch.fnmatchcase(normalize_key(key), pattern)
 
 
+@dataclass(frozen=True, slots=True)
+class DueImage:
+    """An image of the dataset against the ledger.
+
+    Attributes:
+        ref: where it is.
+        row: what the ledger knows of it, None if nothing.
+        fingerprint: that its result needs.
+        due: whether there is anything to do.
+        afresh: whether everything is made again, whatever of its stored result still holds.
+    """
+
+    ref: ImageRef
+    row: Row | None
+    fingerprint: str
+    due: bool
+    afresh: bool = False
+
+
 class Plan:
     """Which images are due, against the ledger of the output folder.
 
@@ -98,9 +121,11 @@ class Plan:
         self._config = config
         self._options = options
         self._fingerprints = fingerprints
+        self._fail_on = frozenset((*config.run.fail_on, *options.fail_on))
+        self._retry_doubtful = frozenset(options.retry_doubtful)
 
-    def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[tuple[ImageRef, Row | None, str]]]:
-        """Every image with its row and the fingerprint it needs, "" if its result is up to date.
+    def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[DueImage]]:
+        """Every image with what is known of it and what is due.
 
         Args:
             ledger: None if there is none yet.
@@ -108,22 +133,32 @@ class Plan:
         """
         refs = listing(self._config, self._options, self._images)
         while batch := list(itertools.islice(refs, BATCH)):
-            known = ledger.known([ref.key for ref in batch], listed) if ledger else {}
-            yield [(ref, row, self._due(ref, row)) for ref in batch for row in [known.get(ref.key)]]
+            keys = [ref.key for ref in batch]
+            known = ledger.known(keys, listed) if ledger else {}
+            doubts = ledger.doubts_of(keys) if ledger else {}
+            yield [self._check(ref, known.get(ref.key), doubts.get(ref.key, frozenset())) for ref in batch]
 
-    def _due(self, ref: ImageRef, row: Row | None) -> str:
+    def _check(self, ref: ImageRef, row: Row | None, doubts: frozenset[str]) -> DueImage:
         wanted = str(self._fingerprints.of(ref))
-        if row is None or self._options.verify or wanted != row.fingerprint:
-            return wanted
-        if self._options.retry_failed and row.status in ("failed", "quarantined"):
-            return wanted
-        return "" if stat(ref) == (row.bytes, row.mtime) else wanted
+        if row is None:
+            return DueImage(ref, row, wanted, due=True)
+        failed = row.status in ("failed", "quarantined")
+        afresh = bool(doubts & self._retry_doubtful)
+        due = (
+            self._options.verify
+            or wanted != row.fingerprint
+            or afresh
+            or (failed and self._options.retry_failed)
+            or (bool(doubts) and failed is not bool(doubts & self._fail_on))  # `fail_on` has changed
+            or stat(ref) != (row.bytes, row.mtime)
+        )
+        return DueImage(ref, row, wanted, due, afresh)
 
     def count(self, ledger: Ledger | None) -> Counter[str]:
         """How many images are "to do", and how many "there already"; changes nothing."""
         counts: Counter[str] = Counter()
         for batch in self.batches(ledger, listed=False):
-            counts.update("to do" if due else "there already" for _, _, due in batch)
+            counts.update("to do" if image.due else "there already" for image in batch)
         return counts
 
 

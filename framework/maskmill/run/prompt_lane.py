@@ -206,7 +206,7 @@ class Lane:
         self._tokens += 1
         self._in_flight[self._tokens] = image
         task = image.task
-        self._process.write(LaneTask(self._tokens, task.ref, task.fingerprint, task.verbose).to_json())
+        self._process.write(LaneTask(self._tokens, task.ref, task.fingerprint, task.verbose, task.afresh).to_json())
 
     def _collect(self, seconds: float) -> None:
         assert self._process is not None

@@ -52,7 +52,7 @@ class _Lane:
         try:
             answers = self._query(task, trace)
         except StepError as error:
-            answers = LaneAnswers(failure=error.failure, notes=_without_empty(trace))
+            answers = LaneAnswers("", {}, _without_empty(trace), error.failure, tuple(trace.doubts))
         except StopRun as error:
             stop = str(error) or type(error).__name__
         except BaseException as error:  # the driver would wait for ever without a reply
@@ -62,12 +62,13 @@ class _Lane:
     def _query(self, task: LaneTask, trace: Trace) -> LaneAnswers:
         data = trace.step("read", "", task.ref.read)
         sha256 = hashlib.sha256(data).hexdigest()
-        if plan_reuse(load_result(self.output, task.ref.key), sha256, Fingerprint.parse(task.fingerprint)).masks:
+        before = None if task.afresh else load_result(self.output, task.ref.key)
+        if plan_reuse(before, sha256, Fingerprint.parse(task.fingerprint)).masks:
             return LaneAnswers(sha256)  # the stored masks are used: no query, and nothing to pay
         image = trace.step("read", "", partial(Image.from_bytes, data, task.ref, self.max_pixels))
         trace.story(f"{task.ref.key}: read, {image.width}×{image.height}")
         answers = query_sources(self.stages, image, trace, {}, ahead=True)
-        return LaneAnswers(image.sha256, answers, _without_empty(trace))
+        return LaneAnswers(image.sha256, answers, _without_empty(trace), None, tuple(trace.doubts))
 
 
 def _without_empty(trace: Trace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..output.ledger import Ledger
 from ..output.store import load_result, replace_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
-from ..results import Failure, ImageResult, Row, RunInfo, Status
+from ..results import DOUBTFUL, Failure, ImageResult, Row, RunInfo, Status
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
 from .progress import Progress
@@ -83,7 +84,10 @@ class Recorder:
             self.stop.request(reply.stop)
             return
         self.stage_seconds.update(reply.seconds)
-        self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()))
+        doubts = reply.doubts
+        if reply.failure is not None and reply.failure.type != DOUBTFUL:
+            doubts = frozenset()  # only what made it fail decides whether `fail_on` still refuses it
+        self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
         if reply.failure is not None and not image.task.verbose and not self.options.quiet:
             self.progress.log(f"{image.key}: failed at {reply.failure.stage}: {reply.failure.message}")
 
@@ -114,13 +118,16 @@ class Recorder:
         if not self.options.quiet:
             self.progress.log(f"{image.key}: quarantined: {message}")
 
-    def _enter(self, image: QueuedImage, status: Status, size: int, mtime: int, seconds: float) -> None:
+    def _enter(
+        self, image: QueuedImage, status: Status, size: int, mtime: int, seconds: float, doubts: Collection[str] = ()
+    ) -> None:
         """Enter an image in the ledger, update the progress, call the observers; stop if too many failed."""
         attempts = image.attempts + image.lost + (status != "quarantined")
         if self.ran == 0:
             self.ledger.set_meta("finished", None)
         fingerprint, listing = image.task.fingerprint, self.ledger.listing
-        self.ledger.record(Row(image.key, status, fingerprint, size, mtime, attempts, round(seconds, 3), listing))
+        row = Row(image.key, status, fingerprint, size, mtime, attempts, round(seconds, 3), listing)
+        self.ledger.record(row, doubts)
         self.ran += 1
         self.failures += status in ("failed", "quarantined")
         self.progress.step(status, image.key, seconds)

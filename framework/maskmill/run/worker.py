@@ -93,7 +93,7 @@ def open_chain(setup: WorkerSetup) -> OpenFailure | None:
         return None
     try:
         stages = build_stages(setup.chain)
-        chain = Chain(stages, Path(setup.output), setup.max_pixels, setup.model_id)
+        chain = Chain(stages, Path(setup.output), setup.max_pixels, setup.model_id, setup.fail_on)
         chain.open()
         _check_backend(chain, setup)
     except Exception as error:
@@ -150,8 +150,10 @@ def _check_output(output: Path | None) -> None:
 
 def _process(task: Task, trace: Trace) -> Reply:
     size, mtime = stat(task.ref)
-    result, _ = _open["chain"].process(task.ref, Fingerprint.parse(task.fingerprint), trace, task.answers)
-    return Reply(result.status, bytes=size, mtime=mtime, seconds=trace.seconds, failure=result.failure)
+    wanted = Fingerprint.parse(task.fingerprint)
+    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh)
+    doubts = frozenset(doubt.code for doubt in result.doubts)
+    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts)
 
 
 class _time_limit:  # noqa: N801 - used as a function
