@@ -19,8 +19,7 @@ from maskmill.config.config import RunOptions
 from maskmill.config.load import PipelineFile
 from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM
-from maskmill_plugins.backends.sam.weights.checkpoints import Model
+from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM, Model
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

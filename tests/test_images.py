@@ -16,8 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import Image, ImageReadError, ImageRef
-from maskmill import decoding as decoder
+from maskmill import Image, ImageReadError, ImageRef, decoding as decoder
 from maskmill.decoding import decode
 from maskmill.images import SUFFIXES, package_path
 

@@ -20,9 +20,7 @@ from maskmill.cli import main
 from maskmill.cli.run import main as run_pipeline
 from maskmill.config.json_schema import build_schema
 from maskmill.config.yaml_reader import load_yaml
-from maskmill.plugins import hooks as hookspecs
-from maskmill.plugins import optional
-from maskmill.plugins import roles as stages
+from maskmill.plugins import hooks as hookspecs, optional, roles as stages
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.registry import Registry
 

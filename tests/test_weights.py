@@ -16,12 +16,9 @@ from breaking_server import serving
 from click.testing import CliRunner
 
 from maskmill import Pipeline, PipelineError
-from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam import backend as plugin
+from maskmill_plugins.backends.sam import Sam, backend as plugin
 from maskmill_plugins.backends.sam.model import loading
-from maskmill_plugins.backends.sam.weights import checkpoints
-from maskmill_plugins.backends.sam.weights import command as weights_command
-from maskmill_plugins.backends.sam.weights import published as weights
+from maskmill_plugins.backends.sam.weights import checkpoints, command as weights_command, published as weights
 from maskmill_plugins.backends.sam.weights.checkpoints import MODELS, weights_folder
 
 CONTENT = random.Random(2).randbytes(50_000)

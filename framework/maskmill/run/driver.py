@@ -18,8 +18,7 @@ from ..config.config import Config
 from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
-from ..output import environment
-from ..output import records as reports
+from ..output import environment, records as reports
 from ..output.folder import claim, remove_leftovers, sweep
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
@@ -33,8 +32,7 @@ from .forecast import require_consent
 from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
-from .prompts_csv import NAME as ACCOUNTS
-from .prompts_csv import Surveys, update_prompts_csv
+from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
 
 __all__ = ["RunInfo", "RunRequest", "run"]
