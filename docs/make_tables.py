@@ -19,7 +19,7 @@ from maskmill.config.config import RunOptions
 from maskmill.config.load import PipelineFile
 from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM, Model
+from maskmill_plugins.backends.sam.weights.published import MODELS as MODELS_OF_SAM, PublishedModel
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -76,7 +76,7 @@ def models_table() -> str:
     return markdown(("model", "file", "size", "memory a worker needs on a CPU"), rows)
 
 
-def gigabytes(model: Model) -> str:
+def gigabytes(model: PublishedModel) -> str:
     """Memory, also of the slow way."""
     return f"{model.memory / 1e9:g} GB; with `fast: false` {model.stock_memory / 1e9:g} GB"
 

@@ -269,7 +269,7 @@ def test_a_result_that_is_gone_stops_the_run_with_advice(place):
     (place.folder / "out" / "results" / "a.png.json").unlink()
     report = place.run(only="b.png")
     assert report.outcome == "stopped"
-    assert "prompts.csv could not be written: the stored result of a.png is gone or damaged" in report.message
+    assert "prompts.csv could not be written: the stored result of a.png is missing or damaged" in report.message
 
 
 def test_a_file_that_another_program_holds_open_is_named(place, monkeypatch):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from maskmill import PipelineError, PluginError
-from maskmill.config.config import Config, stages_from
+from maskmill.config.config import Config, build_stages
 from maskmill.config.load import load_config
 from maskmill.plugins import registry as plugins
+from maskmill.plugins.messages import WorkerSetup
 
 #: Plugins with options of every kind, under the names that a pipeline file has by default.
 PLUGINS = '''
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from maskmill import Backend, Filter, PromptSource, Writer, hookimpl
 from maskmill.plugins.engine import Engine
+from maskmill.plugins.messages import WorkerSetup
 
 
 class Size(BaseModel):
@@ -537,11 +539,11 @@ def test_values_of_environment_variables_are_not_repeated(monkeypatch: pytest.Mo
     assert said.endswith("high: expected a number above 0 and of 1 or less, not the text of an environment variable")
 
 
-def test_resolved_and_repr_mask_secrets_and_worker_data_does_not() -> None:
+def test_resolved_and_repr_mask_secrets_and_chain_spec_does_not() -> None:
     config = load("dataset: d\noutput: o\nprompts: [{use: points, points: [], secret: correct horse}]\n")
     assert "correct horse" not in repr(config) + json.dumps(config.resolved())
     assert config.resolved()["prompts"][0]["secret"] == "**********"
-    assert config.worker_data()["prompts"][0]["options"]["secret"] == "correct horse"
+    assert config.chain_spec().prompts[0].options["secret"] == "correct horse"
 
 
 def test_a_secret_on_the_command_line_is_not_repeated() -> None:
@@ -746,9 +748,10 @@ def test_stages_are_rebuilt_from_plain_data(folder: Path) -> None:
         output: out
         """
     )
-    data = config.worker_data()
-    assert pickle.loads(pickle.dumps(data)) == json.loads(json.dumps(data)) == data
-    stages = stages_from(json.loads(json.dumps(data)))
+    data = config.chain_spec()
+    setup = WorkerSetup(data, "out", 100, "model", "digest")
+    assert pickle.loads(pickle.dumps(setup)) == WorkerSetup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
+    stages = build_stages(data)
     # the drop-in's classes are new ones, as they are in another process
     for role, name, stage in stages.all():
         assert [(role, name)] == [(r, n) for r, n, s in config.stages().all() if s.model_dump() == stage.model_dump()]
@@ -759,11 +762,11 @@ def test_stages_are_rebuilt_from_plain_data(folder: Path) -> None:
 
 
 def test_a_plugin_that_changed_meanwhile_is_refused(folder: Path) -> None:
-    data = load().worker_data()
+    data = load().chain_spec()
     with (folder / "plugins" / "fakes.py").open("a", encoding="utf-8") as file:
         file.write("\n# changed\n")
     with pytest.raises(PluginError, match="the plugin file changed during the run"):
-        stages_from(data)
+        build_stages(data)
 
 
 def test_resolved_is_a_pipeline_file_that_gives_the_same() -> None:

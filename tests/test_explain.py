@@ -106,3 +106,13 @@ def test_the_nearest_of_many():
     assert nearest_names("IMG_1234.png", names)[0] == "IMG_1234.jpg"
     assert nearest_names("sub/IMG_0042.jpg", names)[0] == "IMG_0042.jpg"
     assert nearest_names("?", names) == []
+
+
+def test_a_key_is_found_in_other_letters_and_the_image_in_yet_others(tmp_path, capsys):
+    output = run(project(tmp_path, ["caf\u00e9.png", "a[1].png"]))
+    assert explained(capsys, output, "cafe\u0301.png")["key"] == "caf\u00e9.png"
+    assert explained(capsys, output, "a[1].png")["key"] == "a[1].png"
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "photos" / "caf\u00e9.png").rename(tmp_path / "moved" / "cafe\u0301.png")
+    about = explained(capsys, output, "caf\u00e9.png", "--images", tmp_path / "moved")
+    assert about["image"]["now"] == "the same"

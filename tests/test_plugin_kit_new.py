@@ -14,7 +14,7 @@ from maskmill.cli.plugins_new import LONGEST, ROLES
 from maskmill.config.load import load_config
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.registry import Registry
-from maskmill.testing.templates import TEMPLATES
+from maskmill.testing.templates import YAML_LINES
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +58,7 @@ def long_names(tmp_path_factory):
 
 
 def test_every_role_has_a_template():
-    assert set(ROLES) == set(TEMPLATES)
+    assert set(ROLES) == set(YAML_LINES)
 
 
 def test_the_generated_tests_pass(generated):

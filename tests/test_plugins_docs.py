@@ -238,7 +238,7 @@ def test_the_helpers_for_tests_are_those_of_the_code():
             parameters = [str(p).split(":")[0] for p in inspect.signature(getattr(testing, name)).parameters.values()]
             assert arguments.split(", ") == parameters
     things = [thing for thing in vars(testing).values() if inspect.isclass(thing) or inspect.isfunction(thing)]
-    own = {thing.__name__ for thing in things if thing.__module__.startswith(testing.__name__)}
+    own = {thing.__name__ for thing in things if thing.__module__.startswith(f"{testing.__name__}.")}
     public = {name for name in own if not name.startswith(("_", "register_"))}
     assert names == public
 

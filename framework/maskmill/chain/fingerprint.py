@@ -9,6 +9,7 @@ from ..images import ImageRef
 from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource
 from ..plugins.stage import Stage, digest
+from ..results import ImageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,6 @@ class Fingerprint:
 
     def __str__(self) -> str:
         return "/".join([self.prompts, self.masks, self.filters, "+".join(self.writers)])
-
-    def same_masks(self, other: Fingerprint) -> bool:
-        """Whether prompts and backend are the same, so that stored masks can serve."""
-        return (self.prompts, self.masks) == (other.prompts, other.masks)
 
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
@@ -81,3 +78,43 @@ class Fingerprints:
             if len(self._known) < 10_000:  # most images share one; a file of prompts has one each
                 self._known[parts] = known
         return known
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """What of a stored result still holds; each part includes those before it. `plan_reuse` decides.
+
+    Attributes:
+        before: the stored result, None if nothing of it can be used.
+        masks: prompts and masks.
+        filters: what the filters did.
+        writers: fingerprints of the writers whose files are of these masks.
+        everything: all that is wanted, in this order; files may be missing all the same.
+    """
+
+    before: ImageResult | None = None
+    masks: bool = False
+    filters: bool = False
+    writers: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> Reuse:
+    """Decide what of a stored result can be reused.
+
+    Args:
+        before: the stored result, None if there is none.
+        sha256: of the image file's bytes now.
+        wanted: what the result has to be made with.
+    """
+    if before is None or before.status not in ("done", "empty") or before.sha256 != sha256:
+        return Reuse()
+    try:
+        have = Fingerprint.parse(before.provenance["fingerprint"])
+    except (KeyError, ValueError):
+        return Reuse()
+    if (have.prompts, have.masks) != (wanted.prompts, wanted.masks):
+        return Reuse()
+    filters = have.filters == wanted.filters
+    writers = frozenset(have.writers) if filters else frozenset[str]()
+    return Reuse(before, True, filters, writers, have == wanted)

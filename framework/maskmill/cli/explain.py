@@ -21,13 +21,13 @@ def command(output: Path, key: str, as_json: bool, images: Path | None) -> int:
     KEY is the image's path within the dataset, as in `status` and `failures.jsonl`.
     """
     from ..output.run import Run
-    from ..stored.explain import explain, lines
+    from ..stored.explain import explain, format_lines
 
     with Run(output) as run:
         about = explain(run, key, images)
     if as_json:
         click.echo(json.dumps(about, ensure_ascii=False, indent=2))
     else:
-        for line in lines(about):
+        for line in format_lines(about):
             click.echo(line)
     return 0

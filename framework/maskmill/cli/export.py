@@ -36,11 +36,11 @@ def command(
     """
     from ..output.run import Run
     from ..plugins.find import find_drop_ins
-    from ..stored.export import Request, export
+    from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    request = Request(writer, parse_settings(sets), folder, images, find_drop_ins(file, plugins), jobs)
+    request = ExportRequest(writer, parse_settings(sets), folder, images, find_drop_ins(file, plugins), jobs)
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is still going on; only finished images are exported", err=True)

@@ -59,10 +59,10 @@ def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
 @click.option("--inline", is_flag=True, help="Run it in this process only, not also through joblib.")
 def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     """Test the plugins of a drop-in FILE on generated images, alone and in a complete run."""
-    from ..testing.check import try_out
+    from ..testing.check import check_file
 
     problems = 0
-    for verdict in try_out(file, parse_settings(sets), ("inline",) if inline else ("inline", "joblib")):
+    for verdict in check_file(file, parse_settings(sets), ("inline",) if inline else ("inline", "joblib")):
         click.echo(str(verdict))
         problems += bool(verdict.problem)
     click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")

@@ -1,7 +1,7 @@
 """`Config`, the validated content of a pipeline file.
 
-`load.load_config` builds it; `Config.worker_data` and `stages_from` rebuild its plugins in another
-process.
+`load.load_config` makes a `Config`; `Config.chain_spec` and `build_stages` carry its plugins into
+another process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
+from ..plugins.messages import ChainSpec, PluginSpec
 from ..plugins.optional import recall_survey
 from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
@@ -153,22 +154,22 @@ class Config:
             [(use.entry.code, use.folder, use.stage) for use in self.writers],
         )
 
-    def worker_data(self, memories: Sequence[Any] = ()) -> dict[str, Any]:
-        """JSON data for `stages_from` in another process; may contain secrets, never store it.
+    def chain_spec(self, memories: Sequence[Any] = ()) -> ChainSpec:
+        """What another process needs for `build_stages`; may hold secrets, never store it.
 
         Args:
-            memories: `Survey.memory` of each prompt source, () if there were no surveys.
+            memories: what each prompt source is given back there, () if none was shown the dataset.
         """
-        return {
-            "base": str(self.base),
-            "drop_ins": {str(path): self.registry.drop_ins[path] for path in self.drop_ins},
-            "combine": self.combine,
-            "prompts": [_dump_plain(use) for use in self.prompts],
-            "memories": list(memories),
-            "backend": _dump_plain(self.backend),
-            "filters": [_dump_plain(use) for use in self.filters],
-            "writers": [_dump_plain(use) for use in self.writers],
-        }
+        return ChainSpec(
+            base=str(self.base),
+            drop_ins={str(path): self.registry.drop_ins[path] for path in self.drop_ins},
+            combine=self.combine,
+            prompts=tuple(map(_spec_of, self.prompts)),
+            memories=tuple(memories),
+            backend=_spec_of(self.backend),
+            filters=tuple(map(_spec_of, self.filters)),
+            writers=tuple(map(_spec_of, self.writers)),
+        )
 
     def resolved(self) -> dict[str, Any]:
         """The pipeline with every option and default, in the form of its file; secrets are masked."""
@@ -188,36 +189,36 @@ class Config:
         }
 
 
-def _dump_plain(use: PluginUse) -> dict[str, Any]:
-    return {"use": use.name, "options": dict(use.options), "folder": use.folder}
+def _spec_of(use: PluginUse) -> PluginSpec:
+    return PluginSpec(use.name, dict(use.options), use.folder)
 
 
 def _dump_masked(use: PluginUse) -> dict[str, Any]:
     return {"use": use.name, **use.stage.model_dump(mode="json", by_alias=True)}
 
 
-def stages_from(data: Mapping[str, Any]) -> Stages:
-    """Build a pipeline's plugins from `Config.worker_data`, in another process.
+def build_stages(spec: ChainSpec) -> Stages:
+    """Build a pipeline's plugins from `Config.chain_spec`, in another process.
 
     Raises:
         PluginError: a plugin cannot be loaded, or its file changed since the pipeline was loaded.
     """
-    registry = Registry.load(Path(path) for path in data["drop_ins"])
-    for path, sha256 in data["drop_ins"].items():
+    registry = Registry.load(Path(path) for path in spec.drop_ins)
+    for path, sha256 in spec.drop_ins.items():
         if registry.drop_ins[Path(path)] != sha256:
             raise PluginError(Problem("the plugin file changed during the run", path, hint="start the run again"))
 
-    def build(role: str, plain: Mapping[str, Any]) -> Stage:
-        return registry.build(role, {**plain["options"], "use": plain["use"]}, Path(data["base"]))
+    def build(role: str, plugin: PluginSpec) -> Stage:
+        return registry.build(role, {**plugin.options, "use": plugin.use}, Path(spec.base))
 
-    sources = [(plain["use"], cast(PromptSource, build("prompt source", plain))) for plain in data["prompts"]]
-    for (_, source), memory in zip(sources, data["memories"], strict=False):
+    sources = [(plugin.use, cast(PromptSource, build("prompt source", plugin))) for plugin in spec.prompts]
+    for (_, source), memory in zip(sources, spec.memories, strict=False):
         if memory is not None:
             recall_survey(source, memory)
     return Stages(
         sources,
-        data["combine"],
-        (data["backend"]["use"], cast(Backend, build("backend", data["backend"]))),
-        [(plain["use"], cast(Filter, build("filter", plain))) for plain in data["filters"]],
-        [(plain["folder"], cast(Writer, build("writer", plain))) for plain in data["writers"]],
+        spec.combine,
+        (spec.backend.use, cast(Backend, build("backend", spec.backend))),
+        [(plugin.use, cast(Filter, build("filter", plugin))) for plugin in spec.filters],
+        [(plugin.folder, cast(Writer, build("writer", plugin))) for plugin in spec.writers],
     )

@@ -22,13 +22,11 @@ from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
-from .config import Config, PluginUse, RunOptions, stages_from
+from .config import Config, PluginUse, RunOptions
 from .document import Document, Loc
 from .option_errors import SIMILAR, explain_validation_error, format_value
 from .overrides import override
 from .yaml_reader import parse_yaml, read_file
-
-__all__ = ["Config", "PluginUse", "RunOptions", "load_config", "stages_from"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]

@@ -1,48 +1,23 @@
 """`Engine`, what runs images in parallel, and what it returns to the driver. Not stable before 1.0.
 
 An engine runs one task at a time in each slot and reports which tasks ended, and how. Retries,
-quarantine, time limits and stopping are the driver's decisions.
+quarantine, time limits and stopping are the driver's decisions. In its processes it calls
+`maskmill.run.worker`: `open_chain`, then `work` for each task, in the end `close_chain`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
+from .messages import OpenFailure, Reply, Task, WorkerDied, WorkerSetup
 from .stage import Stage
 
 #: Processes of one slot that may die in a row while opening; more than one, since another program may have
 #: used up the memory just then.
 MAX_OPENINGS = 3
 
-
-@dataclass(frozen=True, slots=True)
-class WorkerDied:
-    """The process that ran the task was killed, crashed, or was stopped by the time limit.
-
-    Attributes:
-        reason: the cause as far as it is known, for the user.
-        timed_out: True if it exceeded the time limit.
-    """
-
-    reason: str
-    timed_out: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFailure:
-    """The chain could not be opened in a worker; no image is to blame.
-
-    Attributes:
-        reason: the error, for the user.
-        traceback: "" if the process died.
-        died: MAX_OPENINGS processes of one slot died while opening.
-    """
-
-    reason: str
-    traceback: str = ""
-    died: bool = field(default=False, kw_only=True)
+Outcome = Reply | WorkerDied | OpenFailure
 
 
 class Engine(Stage):
@@ -54,28 +29,28 @@ class Engine(Stage):
 
     processes: ClassVar[bool] = True
 
-    def start(self, worker: dict[str, Any], slots: int, environment: dict[str, str]) -> None:
+    def start(self, setup: WorkerSetup, slots: int, environment: Mapping[str, str]) -> None:
         """Start the engine.
 
         Args:
-            worker: plain data from which `run.worker` builds the chain in each process.
+            setup: what each process opens its chain from.
             slots: how many tasks run at once.
             environment: environment variables for the workers.
         """
         raise NotImplementedError
 
-    def submit(self, token: int, task: dict[str, Any], timeout: float) -> None:
+    def submit(self, token: int, task: Task, timeout: float) -> None:
         """Start a task in a free slot; the caller never submits more than there are slots.
 
         Args:
             token: identifies the task in `wait`.
-            task: plain data for `run.worker.work`.
+            task: for `run.worker.work`.
             timeout: seconds, not including opening the chain; 0 means no limit.
         """
         raise NotImplementedError
 
-    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
-        """Wait up to this long for a task to end; returns all that have ended, with their replies."""
+    def wait(self, seconds: float) -> Iterable[tuple[int, Outcome]]:
+        """Wait up to this long for a task to end; returns all that have ended, with their outcomes."""
         raise NotImplementedError
 
     def stop(self, kill: bool) -> None:

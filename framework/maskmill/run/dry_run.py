@@ -23,7 +23,7 @@ from ..plugins.engine import Engine
 from .forecast import forecast_run
 from .plan import Plan, RunRequest, listing
 from .prompts_csv import Surveys
-from .resources import Resources, share_out
+from .resources import Resources, plan_resources
 
 #: Images listed before a run starts, to know whether there are any, and whether fewer than cores.
 FIRST = 64
@@ -62,8 +62,8 @@ def choose_resources(config: Config, images: int, kept_threads: int | None = Non
     wanted = config.run
     need = config.stages().backend[1].memory_per_worker()
     if not cast(Engine, config.engine.stage).processes:
-        return share_out(1, wanted.threads, need, kept_threads)
-    return share_out(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
+        return plan_resources(1, wanted.threads, need, kept_threads)
+    return plan_resources(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
 
 
 def count_first_images(config: Config, options: RunRequest) -> int:
