@@ -24,7 +24,7 @@ def _call_prompts(bench: Bench) -> Callable[[Any, Image], Any]:
 
 def check_prompts(bench: Bench) -> None:
     """`prompts` returns None or a list of prompts inside the image, of the kinds that `kinds` announces."""
-    announced = bench.make().kinds()
+    announced = bench.build_stage().kinds()
     for image, found in zip(bench.images, bench.call_for_each(_call_prompts(bench)), strict=True):
         if found is None or isinstance(found, Refusal):
             continue
@@ -56,7 +56,7 @@ def check_prompts_again(bench: Bench) -> None:
     if not stage_class.waits:
         return
     expected = bench.call_for_each(_call_prompts(bench))
-    with bench.opened() as stage, ThreadPoolExecutor(4) as threads:
+    with bench.open_stage() as stage, ThreadPoolExecutor(4) as threads:
         if list(threads.map(lambda image: _call_prompts(bench)(stage, image), bench.images)) != expected:
             raise Broken(
                 "prompts() returns something else in several threads at once", "guard shared state with a lock"
@@ -65,11 +65,11 @@ def check_prompts_again(bench: Bench) -> None:
 
 def check_prediction(bench: Bench) -> None:
     """`fingerprint`, `has_answer` and `at_once` work without `open` and agree with `prompts`."""
-    stage = bench.make()
+    stage = bench.build_stage()
     if not isinstance(stage.at_once(), int) or stage.at_once() < 1:
         raise Broken(f"at_once() returns {stage.at_once()!r}", "return a whole number of at least 1")
     for image, found in zip(bench.images, bench.call_for_each(_call_prompts(bench)), strict=True):
-        prints = [one.fingerprint(image.ref) for one in (stage, stage, bench.make())]
+        prints = [one.fingerprint(image.ref) for one in (stage, stage, bench.build_stage())]
         if not all(isinstance(text, str) and text for text in prints) or len(set(prints)) != 1:
             raise Broken(
                 f"fingerprint() of {describe_image(image)} is {prints}",
@@ -82,18 +82,18 @@ def check_prediction(bench: Bench) -> None:
 
 def check_accepted_kinds(bench: Bench) -> None:
     """`accepts` names kinds of prompts; `model_id` and `memory_per_worker` are of their types."""
-    stage = bench.make()
+    stage = bench.build_stage()
     kinds = stage.accepts()
     if not kinds or not isinstance(kinds, (frozenset, set)) or not kinds <= set(KINDS):
         raise Broken(f"accepts() returns {kinds!r}", f"return a frozenset of: {', '.join(KINDS)}")
-    if not isinstance(name := stage.model_id(), str) or name != bench.make().model_id():
+    if not isinstance(name := stage.model_id(), str) or name != bench.build_stage().model_id():
         raise Broken(f"model_id() returns {name!r}", "return a text that is the same for the same model")
     if (memory := stage.memory_per_worker()) is not None and not isinstance(memory, int):
         raise Broken(f"memory_per_worker() returns {memory!r}", "return bytes as a whole number, or None")
 
 
 def _accepted_kinds(bench: Bench) -> list[testing.Kind]:
-    accepted = bench.make().accepts()
+    accepted = bench.build_stage().accepts()
     return [kind for kind in KINDS if kind in accepted]
 
 
@@ -139,7 +139,7 @@ def check_masks_again(bench: Bench) -> None:
 def check_embedding(bench: Bench) -> None:
     """`masks` returns the same with `embed`'s embedding as without."""
     kind = _accepted_kinds(bench)[0]
-    with bench.opened() as stage:
+    with bench.open_stage() as stage:
         for image in bench.images:
             embedding = bench.call(image, stage.embed, image)
             if embedding is None or isinstance(embedding, Refusal):
@@ -177,7 +177,7 @@ def check_filtered_masks(bench: Bench) -> None:
 
 def check_without_masks(bench: Bench) -> None:
     """`apply` returns nothing for no masks, and does not change the list it is given."""
-    with bench.opened() as stage:
+    with bench.open_stage() as stage:
         for image in bench.images:
             if (found := bench.call(image, stage.apply, image, [])) and not isinstance(found, Refusal):
                 raise Broken(f"apply() of no masks returns {found!r:.100}")

@@ -1,4 +1,4 @@
-"""What a writer promises, as checks on a bench: its files are its own, and the same when they are written again."""
+"""What writers promise, as checks on a bench. A check raises `Broken` or returns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from . import fakes as testing
 from .bench import Bench, Broken, Refusal, describe_image, is_list_of
 
 
-def _results(bench: Bench) -> list[tuple[Image, ImageResult]]:
-    """Results with masks, one of them dropped, but for the last, which has none."""
+def _make_results(bench: Bench) -> list[tuple[Image, ImageResult]]:
+    """Results with masks, one of them dropped; the last result has none."""
     results = []
     for image in bench.images:
         masks = testing.masks(image) if image is not bench.images[-1] else []
@@ -33,9 +33,9 @@ def _drop_second(mask: Mask) -> Mask:
 
 def _write_all(bench: Bench, folder: Path, backwards: bool = False, black: bool = False) -> list[list[Artifact]]:
     """What `write` returns for each image and, last, what `finish` returns; checked against the folder."""
-    order = [*reversed(_results(bench))] if backwards else _results(bench)
+    order = [*reversed(_make_results(bench))] if backwards else _make_results(bench)
     made: list[list[Artifact]] = []
-    with bench.opened() as stage:
+    with bench.open_stage() as stage:
         for image, result in order:
             shown = replace(image, pixels=np.zeros_like(image.pixels)) if black else image
             found = bench.call(image, stage.write, shown, result, folder)
@@ -45,7 +45,7 @@ def _write_all(bench: Bench, folder: Path, backwards: bool = False, black: bool 
                 )
             )
         made = [*reversed(made)] if backwards else made
-        finished = bench.make().finish(iter(sorted((r for _, r in order), key=lambda r: r.key)), folder)
+        finished = bench.build_stage().finish(iter(sorted((r for _, r in order), key=lambda r: r.key)), folder)
     made.append(_check_artifacts("finish()", finished, folder))
     return made
 
@@ -67,7 +67,7 @@ def _check_artifacts(where: str, found: Any, folder: Path) -> list[Artifact]:
 
 
 def check_files(bench: Bench) -> None:
-    """`write` and `finish` return the files that they made, all of them in the folder, no two alike."""
+    """`write` and `finish` return the files that they wrote, all of them in the folder, with different names."""
     folder = bench.folder / "named" / "own"
     made = _write_all(bench, folder)
     paths = [artifact.path for each in made for artifact in each]
@@ -108,4 +108,4 @@ def _first_difference(first: Sequence[Sequence[Artifact]], second: Sequence[Sequ
 def check_empty_run(bench: Bench) -> None:
     """`finish` handles a run without results."""
     folder = bench.folder / "empty"
-    _check_artifacts("finish() of no results", bench.make().finish(iter(()), folder), folder)
+    _check_artifacts("finish() of no results", bench.build_stage().finish(iter(()), folder), folder)
