@@ -36,7 +36,7 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     Run it again to go on where it stopped. Exit code: 0 all is well, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
-    from ..output.records import summary
+    from ..output.records import format_summary
     from ..run.plan import RunRequest
 
     if probe and not dry_run:
@@ -48,7 +48,7 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
         return 0
     report = pipeline.run(request)
     if not request.quiet or report.exit_code:
-        click.echo(summary(report, request.command), err=bool(report.exit_code))
+        click.echo(format_summary(report, request.command), err=bool(report.exit_code))
     return report.exit_code
 
 

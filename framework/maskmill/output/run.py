@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from ..errors import OutputError, Problem
 from ..images import find_key
-from ..results import STATUSES, ImageResult, Row, Status
+from ..results import STATUSES, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
 from .records import RUN
@@ -78,15 +78,15 @@ class Run:
         """Seconds by stage, over all runs into this folder."""
         return dict(self._ledger.meta("stage_seconds", {}))
 
-    def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Row]:
+    def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[LedgerRow]:
         """The ledger's row of each image (key, status, attempts, seconds), in key order."""
         return self._ledger.rows(statuses)
 
-    def row(self, key: str) -> Row | None:
+    def row(self, key: str) -> LedgerRow | None:
         """The ledger's row of one image, None if there is none."""
-        return self._ledger.known([key], listed=False).get(key)
+        return self._ledger.find_rows([key], listed=False).get(key)
 
-    def find(self, key: str) -> Row:
+    def find(self, key: str) -> LedgerRow:
         """The ledger's row of the image that a key means (see `find_key`).
 
         Raises:
@@ -103,7 +103,7 @@ class Run:
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count} images"
         raise OutputError(Problem(f"the run in '{self.folder}' has no image {key!r}", hint=hint))
 
-    def result(self, row: Row) -> ImageResult:
+    def result(self, row: LedgerRow) -> ImageResult:
         """The stored result of an image.
 
         Raises:

@@ -179,7 +179,7 @@ class _Outcomes:
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
-        row = self._ledger.known([key], listed=False).get(key)
+        row = self._ledger.find_rows([key], listed=False).get(key)
         self._held[key] = answers = None if row is None else _Answers(self._ledger.result(row))
         if len(self._held) > HELD:
             self._held.popitem(last=False)

@@ -20,7 +20,7 @@ from ..output.run import Run
 from ..results import ImageResult
 
 
-class Originals:
+class OriginalImages:
     """Finds the images of a run; a context manager.
 
     They are found as the run's datasets list them or, given a folder, in that folder by key. A dataset
