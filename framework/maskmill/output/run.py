@@ -150,7 +150,5 @@ def read_run(output: Path | str) -> Iterator[ImageResult]:
     Raises:
         OutputError: the folder holds no run, or a result that its ledger lists is missing.
     """
-    folder = Path(output)
-    with Ledger.open_existing(folder) as ledger:
-        for row in ledger.rows():
-            yield ledger.result(row)
+    with Run(output) as run:
+        yield from run.results(STATUSES)

@@ -124,14 +124,14 @@ def describe_kind(prompt: Prompt | None) -> str:
 
 def _describe_mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
     box = mask.box
-    asked = next(
+    prompt = next(
         (raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt
     )  # filters may change the label
     return {
         "number": mask.index,
         "label": mask.label,
         "kept": mask.kept,
-        "prompt": result.prompts.index(asked) if asked in result.prompts else None,
+        "prompt": result.prompts.index(prompt) if prompt in result.prompts else None,
         "score": mask.score,
         "stability": mask.stability,
         "area": mask.area,

@@ -21,7 +21,7 @@ from ..plugins.roles import Writer
 from ..plugins.stage import working_in
 from ..results import Artifact, ImageResult, LedgerRow, Status
 from .export_folder import Journal, claim_export
-from .export_worker import build_writer, close_writer, export_one
+from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
 
 #: With fewer images than this, starting processes is not worth it.
@@ -139,24 +139,24 @@ class _Export:
         """Write each image's files; returns the numbers of exported and of failed images."""
         images = failed = 0
         for done in self._export_images():
-            if (failure := done["failure"]) is not None:
+            if done.failure is not None:
                 failed += 1
-                log(f"{done['key']}: {failure['message']}")
+                log(f"{done.key}: {done.failure.message}")
             else:
                 images += 1
             journal.add(done)
         return images, failed
 
-    def _export_images(self) -> Iterator[dict[str, Any]]:
-        setup = {
-            "writer": self._request.writer,
-            "options": dict(self._request.options),
-            "drop_ins": [str(path) for path in self._request.drop_ins],
-            "run": str(self._run.folder),
-            "folder": str(self._folder),
-            "pixels": _needs_pixels(self._writer),
-            "max_pixels": self._originals.max_pixels,
-        }
+    def _export_images(self) -> Iterator[ExportedImage]:
+        setup = ExportSetup(
+            writer=self._request.writer,
+            options=self._request.options,
+            drop_ins=self._request.drop_ins,
+            run=self._run.folder,
+            folder=self._folder,
+            reads_pixels=_needs_pixels(self._writer),
+            max_pixels=self._originals.max_pixels,
+        )
         tasks = ((setup, row.key, self._find_uri(row)) for row in self._run.rows(FINISHED))
         if (jobs := self._jobs()) == 1:
             try:

@@ -105,8 +105,8 @@ def masks(image: Image) -> list[Mask]:
 
 def result(image: Image, masks: Sequence[Mask]) -> ImageResult:
     """A result as a writer gets it: `done`, or `empty` if no mask is kept."""
-    asked = tuple(dict.fromkeys(mask.prompt for mask in masks if mask.prompt is not None))
-    return ImageResult.done_or_empty(image.ref.key, image.size, image.sha256, asked, masks)
+    answered = dict.fromkeys(mask.prompt for mask in masks if mask.prompt is not None)
+    return ImageResult.done_or_empty(image.ref.key, image.size, image.sha256, tuple(answered), masks)
 
 
 def load(file: Path, base: type[S], name: str, /, **options: Any) -> S:
@@ -168,9 +168,9 @@ class FillAnything(FillPrompt):
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """One mask per prompt."""
         whole = Prompt(box=Box(0, 0, image.width, image.height))
-        asked = [prompt if prompt.points or prompt.box else whole for prompt in prompts]
-        made = super().masks(image, asked)
-        return [replace(mask, prompt=prompt) for mask, prompt in zip(made, prompts, strict=True)]
+        shapes = [prompt if prompt.points or prompt.box else whole for prompt in prompts]
+        masks = super().masks(image, shapes)
+        return [replace(mask, prompt=prompt) for mask, prompt in zip(masks, prompts, strict=True)]
 
 
 class FakeFilter(Filter):

@@ -150,8 +150,9 @@ def check_embedding(bench: Bench) -> None:
             embedding = bench.call(image, stage.embed, image)
             if embedding is None or isinstance(embedding, Refusal):
                 continue
-            asked = testing.prompts(image, kind)
-            if bench.call(image, stage.masks, image, asked, embedding) != bench.call(image, stage.masks, image, asked):
+            prompts = testing.prompts(image, kind)
+            without = bench.call(image, stage.masks, image, prompts)
+            if bench.call(image, stage.masks, image, prompts, embedding) != without:
                 raise Broken(f"masks() of {describe_image(image)} differ with and without the embedding of embed()")
 
 
