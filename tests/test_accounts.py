@@ -9,7 +9,7 @@ import pytest
 
 from maskmill import Pipeline, files, testing
 from maskmill.cli import main
-from maskmill.run.prompts_csv import COLUMNS, account
+from maskmill.run.prompts_csv import COLUMNS, update_prompts_csv
 
 HEIGHT, WIDTH = 48, 64
 FILTER = '''
@@ -141,7 +141,7 @@ def test_what_was_not_run_yet_is_not_asked(place):
     assert [row["outcome"] for row in place.rows()] == ["mask", "mask"]
     place.annotations[0]["bbox"] = [1, 2, 20, 20]
     place.run(only="b*")
-    assert place.outcomes()["1000"] == ("not asked", "it was changed after its image was run")
+    assert place.outcomes()["1000"] == ("not asked", "it was changed after its image was processed")
     assert place.run().ran == 1
     assert [row["outcome"] for row in place.rows()] == ["mask", "mask"]
 
@@ -184,7 +184,7 @@ def test_two_sources_have_their_own_rows_and_a_line_that_was_replaced_has_none(p
     rows = [(row["file"], row["image"], row["outcome"], row["reason"]) for row in place.rows()]
     assert rows == [
         ("boxes.json", "a.png", "mask", ""),
-        ("more.jsonl", "a.png", "not asked", "its image was run without it"),
+        ("more.jsonl", "a.png", "not asked", "its image was processed without it"),
         ("more.jsonl", "b.png", "mask", ""),
     ]
 
@@ -254,7 +254,9 @@ def test_a_stop_while_it_is_written_leaves_the_file_of_before(place, monkeypatch
     before = file.read_bytes()
     place.image("b.png", [1, 2, 30, 40])
     asked = iter([False, True])
-    monkeypatch.setattr("maskmill.run.driver.account", lambda *given: account(*given[:-1], lambda: next(asked)))
+    monkeypatch.setattr(
+        "maskmill.run.driver.update_prompts_csv", lambda *given: update_prompts_csv(*given[:-1], lambda: next(asked))
+    )
     place.run()
     assert file.read_bytes() == before
     assert not list((place.folder / "out").glob(".mm-*"))

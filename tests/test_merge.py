@@ -23,7 +23,7 @@ def test_the_merged_run_is_the_undivided_one(shards, tmp_path, capsys):
     _, whole, one, two = shards
     code, out, _ = told(capsys, "merge", one, two, "-o", tmp_path / "m")
     assert code == 0
-    assert "5 images of 2 runs: 5 done" in out
+    assert "5 images from 2 runs: 5 done" in out
     with Run(whole) as before, Run(tmp_path / "m") as after:
         assert before.counts() == after.counts()
         assert [row.key for row in after.rows()] == [row.key for row in before.rows()] == sorted(KEYS)
@@ -89,7 +89,7 @@ def test_the_same_result_in_two_runs_counts_once(shards, tmp_path, capsys):
     code, out, _ = told(capsys, "merge", one, whole, "-o", tmp_path / "m")
     assert code == 0
     assert "5 images" in out
-    assert "3 of them stood in more than one" in out
+    assert "3 of them were in more than one run" in out
 
 
 @pytest.fixture(scope="module")

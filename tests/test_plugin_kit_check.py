@@ -510,9 +510,9 @@ def test_the_command_fails_when_something_is_wrong(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        ("import nosuchmodule", (), "plugin.py:10: the plugin fails to load: ModuleNotFoundError"),
-        ("raise SystemExit(0)", (), "plugin.py:10: the plugin fails to load: SystemExit"),
-        (FILTER.replace("pixels: int", "version: int"), (), "write it without a type: version = ..."),
+        ("import nosuchmodule", (), "plugin.py:10: the plugin cannot be loaded: ModuleNotFoundError"),
+        ("raise SystemExit(0)", (), "plugin.py:10: the plugin cannot be loaded: SystemExit"),
+        (FILTER.replace("pixels: int", "version: int"), (), "remove its type: version = ..."),
         (FILTER.replace('"big"', '"nms"'), (), "two plugins register the filter 'nms'"),
         (FILTER.replace("register_filters", "register_filter"), (), "unknown hook 'register_filter'"),
         (FILTER, ("--set", "pixel=3"), "no plugin of plugin.py has the option 'pixel'"),

@@ -21,6 +21,7 @@ from .errors import PipelineError, Problem, PromptError
 from .images import Image, ImageRef
 from .masks import Mask
 from .output.folder import check_output
+from .plugins.optional import network_reach, prepare_stage
 from .plugins.registry import Registry
 from .plugins.roles import Stages
 from .plugins.stage import Stage
@@ -75,10 +76,10 @@ class Pipeline:
         if offline:
             found += [
                 config.problem(
-                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.reaches()})"
+                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({network_reach(use.stage)})"
                 )
                 for use in config.uses()
-                if use.stage.reaches() != "none"
+                if network_reach(use.stage) != "none"
             ]
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
@@ -213,14 +214,14 @@ def segment(
         raise PipelineError(*problems)
     name = backend if isinstance(backend, str) else str(backend["use"])
     fitted = fit_prompts(name, stage, prompts, picture.size)
-    stage.prepare(_print)
+    prepare_stage(stage, _print)
     with Chain(Stages([], "first", (name, stage))) as chain:
         return list(chain.run(picture, fitted).masks)
 
 
 def _checks_over_network(stage: Stage) -> bool:
     """Whether its check may use the network, as that of a backend on another machine does."""
-    return stage.network != "none" and stage.reaches() != "none"
+    return stage.network != "none" and network_reach(stage) != "none"
 
 
 def _print(line: str) -> None:

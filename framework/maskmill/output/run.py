@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import OutputError, Problem
+from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
 from ..results import STATUSES, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
 from .records import RUN
-
-#: Number of suggestions for an unknown key, and how similar they have to be.
-SUGGESTED, ALIKE = 3, 0.6
 
 
 class Run:
@@ -99,7 +95,7 @@ class Run:
         if found is not None and (row := self.row(found)) is not None:
             return row
         count = sum(self.counts().values())
-        close = find_nearest(key, (row.key for row in self.rows()))
+        close = nearest_names(key, (row.key for row in self.rows()))
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count} images"
         raise OutputError(Problem(f"the run in '{self.folder}' has no image {key!r}", hint=hint))
 
@@ -115,22 +111,6 @@ class Run:
         """The stored results in key order, one at a time; OutputError if one is missing or damaged."""
         for row in self.rows(statuses):
             yield self.result(row)
-
-
-def find_nearest(key: str, keys: Iterable[str]) -> list[str]:
-    """The keys most similar to this one, best first, at most three; those with the same file name first."""
-    name = key.replace("\\", "/").rpartition("/")[2].lower()
-    matcher = difflib.SequenceMatcher(b=key.lower())  # prepares the one key that all others are compared with
-    best: list[tuple[float, str]] = []
-    for other in keys:
-        matcher.set_seq1(other.lower())
-        bonus = float(other.lower().rpartition("/")[2] == name)
-        floor = best[-1][0] if len(best) == SUGGESTED else ALIKE
-        if min(matcher.real_quick_ratio(), matcher.quick_ratio()) + bonus < floor:
-            continue
-        if (score := matcher.ratio() + bonus) >= floor:
-            best = sorted([*best, (score, other)], key=lambda item: (-item[0], item[1]))[:SUGGESTED]
-    return [other for _, other in best]
 
 
 def _read_about(path: Path) -> dict[str, Any]:

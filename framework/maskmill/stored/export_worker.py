@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ..chain.contract import call_for_list
 from ..chain.plugin_call import StepError, Trace
-from ..config.option_errors import findings
+from ..config.option_errors import explain_validation_error
 from ..errors import OutputError, PipelineError, PluginError, Problem
 from ..images import ImageRef
 from ..output.store import load_result
@@ -76,11 +76,8 @@ def build_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> W
     try:
         writer = cast(Writer, cls.from_options(options, Path.cwd()))
     except ValidationError as error:
-        found = findings(error, cls, dict(options), f"the writer {name!r}")
-        texts = (": ".join(filter(None, [each.subject, each.message])) for each in found)
-        raise PipelineError(
-            *(Problem(text, "--set", hint=each.hint) for text, each in zip(texts, found, strict=True))
-        ) from None
+        found = explain_validation_error(error, cls, dict(options), f"the writer {name!r}")
+        raise PipelineError(*(Problem(str(each), "--set", hint=each.hint) for each in found)) from None
     if problems := [each for each in writer.missing() or writer.check() if not each.warning]:
         raise PipelineError(*(replace(each, message=f"the writer {name!r}: {each.message}") for each in problems))
     return writer

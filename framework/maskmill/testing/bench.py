@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ..chain.plugin_call import StepError, Trace
 from ..images import Image
+from ..plugins.optional import prepare_stage
 from ..plugins.registry import RegisteredPlugin
 from ..plugins.stage import Stage
 from ..results import Failure
@@ -86,7 +87,7 @@ class Bench:
     def open_stage(self) -> Iterator[Any]:
         """The stage, new and open."""
         stage: Stage = self.build_stage()
-        stage.prepare(lambda line: None)
+        prepare_stage(stage, lambda line: None)
         stage.open()
         try:
             yield stage

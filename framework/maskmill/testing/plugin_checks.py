@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import ValidationError
 
-from ..config.option_errors import findings
-from ..errors import Problem
-from ..plugins.options import OptionSchema, option_table
+from ..config.option_errors import explain_validation_error
+from ..errors import Problem, nearest_name
+from ..plugins.optional import network_reach, optional_methods
+from ..plugins.options import OptionSchema, list_options
 from ..plugins.registry import ROLES
 from ..plugins.stage import Stage
 from .bench import Bench, Broken
@@ -28,7 +30,7 @@ def check_docstring(bench: Bench) -> None:
 def check_option_docs(bench: Bench) -> None:
     """Each option has a description and a JSON Schema."""
     cls = bench.entry.cls
-    if undocumented := [row.name for row in option_table(cls) if not row.meaning]:
+    if undocumented := [row.name for row in list_options(cls) if not row.meaning]:
         hint = f'for example: {undocumented[0]}: ... = Field(..., description="...")'
         raise Broken(f"no description: {', '.join(undocumented)}", hint)
     if cls.model_fields and not OptionSchema(cls).keys(()):
@@ -40,22 +42,23 @@ def check_methods(bench: Bench) -> None:
     base = ROLES[bench.entry.role][0]
     cls = bench.entry.cls
     roles_own = [vars(part) for part in base.__mro__ if issubclass(part, Stage)]
-    known = {name for names in roles_own for name in names if inspect.isroutine(names[name]) and name[0] != "_"}
+    known = {name: getattr(base, name) for names in roles_own for name in names if inspect.isroutine(names[name])}
+    known = {name: method for name, method in known.items() if name[0] != "_"} | optional_methods(bench.entry.role)
     own = {name for part in cls.__mro__ if part not in base.__mro__ for name in vars(part)}
     needed = _NEEDED.get(bench.entry.role, {"submit"})
     if not own & needed:
         raise Broken(f"the method {' or '.join(sorted(needed))} is missing")
-    for name in sorted(name for name in own - known if not name.startswith("_")):
-        close = difflib.get_close_matches(name, known - own, 1, 0.8)
+    for name in sorted(name for name in own - known.keys() if not name.startswith("_")):
+        close = nearest_name(name, known.keys() - own, 0.8)
         if close and inspect.isfunction(getattr(cls, name, None)):
-            raise Broken(f"{cls.__name__}.{name} is not a method of the role", f"did you mean {close[0]!r}?")
-    for name in sorted(own & known):
-        _check_arguments(cls, base, name)
+            raise Broken(f"{cls.__name__}.{name} is not a method of the role", f"did you mean {close!r}?")
+    for name in sorted(own & known.keys()):
+        _check_arguments(cls, known[name], name)
 
 
-def _check_arguments(cls: type[Stage], base: type[Stage], name: str) -> None:
+def _check_arguments(cls: type[Stage], method: Callable[..., Any], name: str) -> None:
     """Refuse an overridden method that cannot be called like the role's own."""
-    wanted = inspect.signature(getattr(base, name))
+    wanted = inspect.signature(method)
     written = inspect.signature(getattr(cls, name))
     try:
         written.bind(*wanted.parameters)
@@ -71,15 +74,14 @@ def check_options(bench: Bench) -> None:
         stage = bench.build_stage()
     except ValidationError as error:
         owner = f"the {bench.entry.role} {bench.entry.name!r}"
-        found = findings(error, cls, dict(bench.options), owner)
+        found = explain_validation_error(error, cls, dict(bench.options), owner)
         missing = {
             str(item["loc"][0]) for item in error.errors() if item["type"] == "missing" and len(item["loc"]) == 1
         }
         hint = (
             "give it one: " + " ".join(f"--set {name}=VALUE" for name in sorted(missing)) if missing else found[0].hint
         )
-        subject = f"{found[0].subject}: " if found[0].subject else ""
-        raise Broken(subject + found[0].message, hint) from None
+        raise Broken(str(found[0]), hint) from None
     if stage.digest() != bench.build_stage().digest():
         raise Broken("digest() differs between two stages with the same options", "an option has no stable JSON form")
 
@@ -103,7 +105,7 @@ def check_opening(bench: Bench) -> None:
 
 def check_network(bench: Bench) -> None:
     """It connected to other machines only if it declares that."""
-    declared = bench.build_stage().reaches()
+    declared = network_reach(bench.build_stage())
     if declared not in {"none", "lan", "internet"}:
         raise Broken(f"reaches() returns {declared!r}", 'return "none", "lan" or "internet"')
     if bench.connections and declared == "none":

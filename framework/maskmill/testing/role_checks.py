@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import PromptError
 from ..images import Image
 from ..masks import Mask
+from ..plugins.optional import has_answer, max_concurrent, prompts_fingerprint
 from ..plugins.roles import PromptSource, Writer
 from ..prompts import Box, Point, Prompt
 from ..results import Artifact, ImageResult
@@ -72,16 +73,16 @@ def check_prompts_again(bench: Bench) -> None:
 def check_prediction(bench: Bench) -> None:
     """`fingerprint`, `has_answer` and `at_once` work without `open` and agree with `prompts`."""
     stage = bench.build_stage()
-    if not isinstance(stage.at_once(), int) or stage.at_once() < 1:
-        raise Broken(f"at_once() returns {stage.at_once()!r}", "return a whole number of at least 1")
+    if not isinstance(threads := max_concurrent(stage), int) or threads < 1:
+        raise Broken(f"at_once() returns {threads!r}", "return a whole number of at least 1")
     for image, found in zip(bench.images, bench.call_for_each(_call_prompts(bench)), strict=True):
-        prints = [one.fingerprint(image.ref) for one in (stage, stage, bench.build_stage())]
+        prints = [prompts_fingerprint(one)(image.ref) for one in (stage, stage, bench.build_stage())]
         if not all(isinstance(text, str) and text for text in prints) or len(set(prints)) != 1:
             raise Broken(
                 f"fingerprint() of {describe_image(image)} is {prints}",
                 "return the same text as long as the prompts are the same",
             )
-        answer = stage.has_answer(image.ref)
+        answer = has_answer(stage, image.ref)
         if answer is not None and answer == (found is None):
             raise Broken(f"has_answer() of {describe_image(image)} is {answer}, but prompts() returns {found!r:.100}")
 
