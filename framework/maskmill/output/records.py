@@ -39,7 +39,7 @@ def write_failures(output: Path, ledger: Ledger) -> int:
     return len(lines)
 
 
-def summary(report: RunReport, command: str) -> str:
+def format_summary(report: RunReport, command: str) -> str:
     """What happened and what to do next, in a few lines.
 
     Args:

@@ -27,7 +27,7 @@ from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
-from ..results import Artifact, Row, RunInfo, RunReport
+from ..results import Artifact, LedgerRow, RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images
 from .finish import finish
@@ -222,17 +222,17 @@ class _Run:
                     yield image
             yield None  # lets the driver look at the clock in a long row of finished images
 
-    def _queue(self, ref: ImageRef, row: Row | None, wanted: str) -> QueuedImage | None:
+    def _queue(self, ref: ImageRef, row: LedgerRow | None, wanted: str) -> QueuedImage | None:
         """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
         stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
-        lost = 0 if self.options.retry_failed else self.ledger.lost(ref.key)
+        lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
         task = Task(ref, wanted, self.verbose, str(stack_file))
         image = QueuedImage(task, row.attempts if row else 0, lost)
         if image.is_spent:
             self.records.quarantine(image, "WorkerLost", f"it took its process down {lost} times")
             return None
         if not self.engine.processes:
-            self.ledger.set_lost(ref.key, lost + 1)  # its death would be ours: count it before
+            self.ledger.record_losses(ref.key, lost + 1)  # its death would be ours: count it before
         return image
 
     def _add_up(self) -> None:
@@ -282,6 +282,6 @@ class _Run:
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
             "prompts": self.surveys.about(),
-            "versions": environment.versions(),
-            "machine": environment.machine(self.resources.threads),
+            "versions": environment.read_versions(),
+            "machine": environment.describe_machine(self.resources.threads),
         }

@@ -14,7 +14,7 @@ from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError
 from ..images import ImageRef, find_key, normalize_key
 from ..output.ledger import Ledger
-from ..results import Row
+from ..results import LedgerRow
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -99,7 +99,9 @@ class Plan:
         self._options = options
         self._fingerprints = fingerprints
 
-    def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[tuple[ImageRef, Row | None, str]]]:
+    def batches(
+        self, ledger: Ledger | None, listed: bool = True
+    ) -> Iterator[list[tuple[ImageRef, LedgerRow | None, str]]]:
         """Every image with its row and the fingerprint it needs, "" if its result is up to date.
 
         Args:
@@ -108,10 +110,10 @@ class Plan:
         """
         refs = listing(self._config, self._options, self._images)
         while batch := list(itertools.islice(refs, BATCH)):
-            known = ledger.known([ref.key for ref in batch], listed) if ledger else {}
+            known = ledger.find_rows([ref.key for ref in batch], listed) if ledger else {}
             yield [(ref, row, self._due(ref, row)) for ref in batch for row in [known.get(ref.key)]]
 
-    def _due(self, ref: ImageRef, row: Row | None) -> str:
+    def _due(self, ref: ImageRef, row: LedgerRow | None) -> str:
         wanted = str(self._fingerprints.of(ref))
         if row is None or self._options.verify or wanted != row.fingerprint:
             return wanted

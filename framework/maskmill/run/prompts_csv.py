@@ -175,7 +175,7 @@ class _OutcomeFinder:
         return outcomes.find(source, item, item.prompt)
 
     def _read_outcomes(self, key: str) -> _ImageOutcomes | None:
-        row = self._ledger.known([key], listed=False).get(key)
+        row = self._ledger.find_rows([key], listed=False).get(key)
         return None if row is None else _ImageOutcomes(self._ledger.result(row))
 
 

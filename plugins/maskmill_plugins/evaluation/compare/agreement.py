@@ -13,8 +13,8 @@ import numpy as np
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.masks import iou
-from maskmill.results import Row
-from maskmill.stored.originals import Originals
+from maskmill.results import LedgerRow
+from maskmill.stored.originals import OriginalImages
 
 from ..evaluate.evaluate import Names
 from ..pairing import by_key, greedy
@@ -225,7 +225,7 @@ def _image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
     return value
 
 
-def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
+def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[LedgerRow | None, LedgerRow | None]]]:
     """The rows of both by key; both come sorted."""
     rows = [a.rows(), b.rows()]
     one, two = (next(each, None) for each in rows)
@@ -242,7 +242,7 @@ def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]
             one, two = next(rows[0], None), next(rows[1], None)
 
 
-def picture(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:
+def picture(a: Run, b: Run, key: str, names: tuple[str, str], originals: OriginalImages) -> bytes:
     """Image and both runs' masks side by side; masks that are a pair have the same colour."""
     results = a.result(a.find(key)), b.result(b.find(key))
     kept = results[0].kept, results[1].kept

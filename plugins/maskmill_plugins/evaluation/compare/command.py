@@ -119,14 +119,14 @@ def _opened(folders: Sequence[Path]) -> Iterator[list[Run]]:
 
 
 def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
-    from maskmill.stored.originals import Originals
+    from maskmill.stored.originals import OriginalImages
 
     from ..report.pages import Folder, Picture, page
     from .agreement import picture
 
     assert isinstance(target, Folder)
     names = (found.a.name, found.b.name)
-    with Originals(a, images) as originals:
+    with OriginalImages(a, images) as originals:
         pictures = [
             Picture(f"{rank:02}.jpg", f"{rank}. {key}: agreement {value:.3f}", picture(a, b, key, names, originals))
             for rank, (key, value) in enumerate(found.worst, start=1)

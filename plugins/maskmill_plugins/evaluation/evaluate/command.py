@@ -37,13 +37,13 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     """
     from maskmill import OutputError, Run
     from maskmill.output.folder import EVALUATION
-    from maskmill.stored.originals import Originals
+    from maskmill.stored.originals import OriginalImages
 
     from ..report.pages import Folder, Picture, page
     from ..truth.read import read_truth
     from . import evaluate as core
 
-    with Run(output) as run, Originals(run, images) as originals:
+    with Run(output) as run, OriginalImages(run, images) as originals:
         place = Folder(folder or output / EVALUATION, MARKER)
         true = read_truth(truth)
         found = core.evaluate(run, true, by_class)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from maskmill import ImageResult, Mask, OutputError, Run
-from maskmill.stored.originals import Originals
+from maskmill.stored.originals import OriginalImages
 from maskmill_plugins._shared.prompt_files.matching import Few, Matcher
 
 from ..report.panels import Panel, Worst, side_by_side
@@ -168,7 +168,7 @@ def _fitting(result: ImageResult, image: TrueImage) -> ImageResult:
     return result
 
 
-def picture(run: Run, key: str, image: TrueImage, found: Evaluation, originals: Originals) -> bytes:
+def picture(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
     """Image, truth and masks side by side; an object and the mask that answers it have the same colour."""
     result = run.result(run.find(key))
     masks = visible(result.kept, image)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
-from maskmill.stored.originals import Originals, load_unchanged
+from maskmill.stored.originals import OriginalImages, load_unchanged
 from maskmill_plugins._shared.drawing import colors, pictures
 from maskmill_plugins._shared.drawing.draw import Canvas
 from maskmill_plugins._shared.export.tags import Tags
@@ -58,7 +58,7 @@ class Worst:
         return [(key, -value) for value, key in sorted(self._heap, key=lambda item: (-item[0], item[1]))]
 
 
-def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Panel]) -> bytes:
+def side_by_side(originals: OriginalImages, result: ImageResult, panels: Sequence[Panel]) -> bytes:
     """A JPEG with the image as it is, then each panel; the image is gray where it is gone or has changed."""
     pixels, note = _pixels(originals, result)
     drawn = [_drawn(pixels, Panel(note, (), ())), *(_drawn(pixels, panel) for panel in panels)]
@@ -67,7 +67,7 @@ def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Pan
     return pictures.jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
 
 
-def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
+def _pixels(originals: OriginalImages, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
     try:
         image: Image = load_unchanged(result, originals.find(result.key), originals.max_pixels)
     except ImageReadError as error:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from maskmill import ImageResult, Mask
 from maskmill.files import TEMPORARY_PREFIX
-from maskmill.results import STATUSES, Row
+from maskmill.results import STATUSES, LedgerRow
 
 from .doubt import Doubt, doubt, number
 from .escaping import data_json
@@ -48,7 +48,7 @@ class Gallery:
     def __exit__(self, *exception: object) -> None:
         self._rows.close()
 
-    def add(self, result: ImageResult, row: Row | None, summary: Summary) -> None:
+    def add(self, result: ImageResult, row: LedgerRow | None, summary: Summary) -> None:
         """Take an image in.
 
         Args:
@@ -79,7 +79,7 @@ class Gallery:
                 yield json.loads(key), row
 
 
-def _row(result: ImageResult, found: Doubt, row: Row | None, summary: Summary) -> list[Any]:
+def _row(result: ImageResult, found: Doubt, row: LedgerRow | None, summary: Summary) -> list[Any]:
     """An image, in the order that `gallery.js` reads.
 
     Key, status, doubt, why, its figure, [width, height], kept and dropped masks, lowest score, seconds,
