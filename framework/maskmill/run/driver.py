@@ -55,22 +55,19 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
-    images = count_first_images(config, options)
-    surveys = Surveys(config)
-    require_consent(config, options)
-    with (
-        claim(config.output, fresh=options.fresh) as notice,
-        Ledger.create(config.output) as ledger,
-        SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
-    ):
-        try:
-            this = _Run(config, options, ledger, images, surveys, listed)
-            return this.execute([*notices, *surveys.warnings(), notice])
-        except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
-            text = f"the output '{config.output}' cannot be written any more: {error}"
-            if not (config.output / NAME).exists():
-                text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
-            raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
+    with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+        images = count_first_images(config, options, listed)
+        surveys = Surveys(config, listed)
+        require_consent(config, options, listed)
+        with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+            try:
+                this = _Run(config, options, ledger, images, surveys, listed)
+                return this.execute([*notices, *surveys.warnings(), notice])
+            except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
+                text = f"the output '{config.output}' cannot be written any more: {error}"
+                if not (config.output / NAME).exists():
+                    text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
+                raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
 
 
 class _Run:
