@@ -1,7 +1,7 @@
-"""Write the tables of docs/pipelines.md anew from the code: python docs/make_tables.py
+"""Update the tables of docs/pipelines.md from the code: python docs/make_tables.py
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. NAME is `pipeline file`, `run`, a command
-(`command run`), a plugin (`backend sam`), or `models of sam`. Names, kinds of value, defaults and meanings
+A table is placed between `<!-- table: NAME -->` and `<!-- end -->`. NAME is `pipeline file`, `run`, a command
+(`command run`), a plugin (`backend sam`), or `models of sam`. Names, types of values, defaults and meanings
 come from the models.
 """
 
@@ -27,13 +27,13 @@ TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 MODELS: dict[str, type[BaseModel]] = {"pipeline file": PipelineFile, "run": RunOptions}
 
 
-def rewritten(page: str) -> str:
-    """The page with its tables written anew."""
-    return TABLE.sub(lambda found: f"{found[1]}{table(found[2])}{found[3]}", page)
+def update_tables(page: str) -> str:
+    """Return the page with updated tables."""
+    return TABLE.sub(lambda found: f"{found[1]}{render_table(found[2])}{found[3]}", page)
 
 
-def table(name: str) -> str:
-    """The table of this name, in Markdown."""
+def render_table(name: str) -> str:
+    """Return the table with this name, in Markdown."""
     what, _, rest = name.rpartition(" ")
     if what == "command":
         return command_table(cli.get_command(click.Context(cli), rest))
@@ -57,8 +57,8 @@ def options_table(model: type[BaseModel]) -> str:
 
 
 def command_table(command: click.Command | None) -> str:
-    """Arguments and options of a command."""
-    assert command is not None, "a table is about a command that exists"
+    """Return the table of a command's options."""
+    assert command is not None, "unknown command"
     rows = []
     for parameter in command.get_params(click.Context(command)):
         if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
@@ -69,7 +69,7 @@ def command_table(command: click.Command | None) -> str:
 
 
 def models_table() -> str:
-    """The published sizes of Segment Anything."""
+    """Return the table of the published models of Segment Anything."""
     rows = [
         (f"`{name}`", f"[{model.file}]({model.url})", f"{model.bytes / 1e6:,.0f} MB", gigabytes(model))
         for name, model in MODELS_OF_SAM.items()
@@ -83,10 +83,10 @@ def gigabytes(model: Model) -> str:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, one row a line."""
+    """Return a Markdown table, one row per line."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    PAGE.write_text(update_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
