@@ -17,10 +17,10 @@ from pydantic import BaseModel
 from maskmill.cli import cli
 from maskmill.config.config import RunOptions
 from maskmill.config.load import PipelineFile
-from maskmill.plugins.options import option_table
+from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM
-from maskmill_plugins.backends.sam.weights.checkpoints import Model
+from maskmill_plugins.backends.sam.weights.published import MODELS as MODELS_OF_SAM
+from maskmill_plugins.backends.sam.weights.published import PublishedModel
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -36,27 +36,27 @@ def render_table(name: str) -> str:
     """Return the table with this name, in Markdown."""
     what, _, rest = name.rpartition(" ")
     if what == "command":
-        return command_table(cli.get_command(click.Context(cli), rest))
+        return render_command(cli.get_command(click.Context(cli), rest))
     if name == "models of sam":
-        return models_table()
-    return options_table(MODELS[name] if name in MODELS else Registry.load().get(what, rest).cls)
+        return render_models()
+    return render_options(MODELS[name] if name in MODELS else Registry.load().get(what, rest).cls)
 
 
-def options_table(model: type[BaseModel]) -> str:
-    """Options with the kind of their value, their default and their meaning."""
-    rows = option_table(model)
+def render_options(model: type[BaseModel]) -> str:
+    """Return the table of the options of a model: value, default, meaning."""
+    rows = list_options(model)
     if not rows:
         return "It has no options.\n"
-    if model is PipelineFile:  # there, what the model leaves open is a plugin
+    if model is PipelineFile:  # `Any` in this model means a plugin
         rows = [
             row._replace(value=row.value.replace("of anything", "of plugins").replace("anything", "plugin"))
             for row in rows
         ]
     cells = [(f"`{row.name}`", row.value, row.default, row.meaning) for row in rows]
-    return markdown(("option", "value", "default", "meaning"), cells)
+    return render_markdown(("option", "value", "default", "meaning"), cells)
 
 
-def command_table(command: click.Command | None) -> str:
+def render_command(command: click.Command | None) -> str:
     """Return the table of a command's options."""
     assert command is not None, "unknown command"
     rows = []
@@ -65,24 +65,24 @@ def command_table(command: click.Command | None) -> str:
             value = "" if parameter.is_flag else f" {parameter.metavar or (parameter.name or '').upper()}"
             names = ", ".join(f"`{name}{value}`" for name in parameter.opts)
             rows.append((names, parameter.help or ""))
-    return markdown(("option", "meaning"), rows)
+    return render_markdown(("option", "meaning"), rows)
 
 
-def models_table() -> str:
+def render_models() -> str:
     """Return the table of the published models of Segment Anything."""
     rows = [
-        (f"`{name}`", f"[{model.file}]({model.url})", f"{model.bytes / 1e6:,.0f} MB", gigabytes(model))
+        (f"`{name}`", f"[{model.file}]({model.url})", f"{model.bytes / 1e6:,.0f} MB", format_memory(model))
         for name, model in MODELS_OF_SAM.items()
     ]
-    return markdown(("model", "file", "size", "memory a worker needs on a CPU"), rows)
+    return render_markdown(("model", "file", "size", "memory per worker on a CPU"), rows)
 
 
-def gigabytes(model: Model) -> str:
-    """Memory, also of the slow way."""
+def format_memory(model: PublishedModel) -> str:
+    """Return the memory needed, also with `fast: false`."""
     return f"{model.memory / 1e9:g} GB; with `fast: false` {model.stock_memory / 1e9:g} GB"
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def render_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, one row per line."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

@@ -176,15 +176,18 @@ def test_segment_keeps_the_contract_of_a_run(tmp_path, monkeypatch, asked, error
         def masks(self, image, prompts, embedding=None):
             return []
 
-    def load(drop_ins=()):
-        registry = Registry()
-        for name, cls in {"textual": Textual, "forgetful": Forgetful, "grabcut": testing.FillPrompt}.items():
-            registry._register("backend", maskmill.Backend, "test", "")(name, cls)
-        return registry
+    class Plugin:
+        @maskmill.hookimpl
+        def register_backends(self, register):
+            register("textual", Textual)
+            register("forgetful", Forgetful)
+            register("filling", testing.FillPrompt)
 
-    monkeypatch.setattr("maskmill.api.Registry.load", load)
+    registry = Registry()
+    registry.add(Plugin(), "test")
+    monkeypatch.setattr("maskmill.api.Registry.load", lambda: registry)
     with pytest.raises(error, match=text):
-        maskmill.segment(testing.pixels(60, 80), **{"backend": "grabcut", **asked})
+        maskmill.segment(testing.pixels(60, 80), **{"backend": "filling", **asked})
 
 
 def test_segment_gives_the_same_bits_every_time():

@@ -11,6 +11,7 @@ import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
 from maskmill.dataset.walk import Walk
+from maskmill.run.plan import RunRequest, listing
 
 ENGINES = ["inline", "joblib"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -134,6 +135,24 @@ def test_limit_and_only(project):
     assert run(project, limit=1).counts["done"] == 1
     assert run(project, only="sub/*").counts["done"] == 2
     assert run(project).counts["done"] == 3
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    {
+        "a[1].png": ["a[1].png"],
+        "[ab]1.png": ["a1.png", "b1.png"],
+        "b[1].png": ["b1.png"],
+        "cafe\u0301.png": ["caf\u00e9.png"],
+        "caf\u00e9*": ["caf\u00e9.png"],
+        "cafe\u0301*": ["caf\u00e9.png"],
+        "a2.png": [],
+    }.items(),
+)
+def test_only_takes_a_key_by_its_letters_or_a_pattern(project, only, expected):
+    project.photos("a[1].png", "a1.png", "b1.png", "caf\u00e9.png")
+    refs = listing(Pipeline.load(project.file).config, RunRequest(only=only))
+    assert [ref.key for ref in refs] == expected
 
 
 def test_a_changed_backend_is_refused_until_told(project):
@@ -265,7 +284,7 @@ def test_a_signal_drains_and_a_rerun_goes_on(project):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Interrupted. To go on: maskmill run" in errors
+    assert "Interrupted. To continue: maskmill run" in errors
     done = finished(project)
     assert 4 <= done < 40
     assert len(project.statuses()) == done, "what was in work is finished and recorded"

@@ -20,7 +20,8 @@ from .dataset.dataset import Dataset
 from .errors import PipelineError, Problem, PromptError
 from .images import Image, ImageRef
 from .masks import Mask
-from .output import folder as output
+from .output.folder import check_output
+from .plugins.optional import network_reach, prepare_stage
 from .plugins.registry import Registry
 from .plugins.roles import Stages
 from .plugins.stage import Stage
@@ -70,15 +71,15 @@ class Pipeline:
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
         found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
-        found += [config.problem(("output",), p.message, p.hint) for p in output.problems(config.output)]
+        found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
         found += self._output_inside_dataset()
         if offline:
             found += [
                 config.problem(
-                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.reaches()})"
+                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({network_reach(use.stage)})"
                 )
                 for use in config.uses()
-                if use.stage.reaches() != "none"
+                if network_reach(use.stage) != "none"
             ]
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
@@ -213,14 +214,14 @@ def segment(
         raise PipelineError(*problems)
     name = backend if isinstance(backend, str) else str(backend["use"])
     fitted = fit_prompts(name, stage, prompts, picture.size)
-    stage.prepare(_print)
+    prepare_stage(stage, _print)
     with Chain(Stages([], "first", (name, stage))) as chain:
         return list(chain.run(picture, fitted).masks)
 
 
 def _checks_over_network(stage: Stage) -> bool:
     """Whether its check may use the network, as that of a backend on another machine does."""
-    return stage.network != "none" and stage.reaches() != "none"
+    return stage.network != "none" and network_reach(stage) != "none"
 
 
 def _print(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: results of images, the files written, the report of the run."""
+"""What a run produces: the results of images, the files written, the report of the run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a writer made.
+    """A file that a writer wrote.
 
     Attributes:
         path: POSIX path below the writer's folder (in an `ImageResult`: below the output folder).
         sha256: of its bytes, hexadecimal.
-        bytes: its size.
+        bytes: its size in bytes.
     """
 
     path: str
@@ -39,7 +39,7 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
         folder: the writer's folder, as given to `Writer.write`.
         name: POSIX path below it, usually the image's key.
         data: the content.
-        suffix: what follows the name, for example ".png"; it survives the shortening of long names.
+        suffix: appended to the name, for example ".png"; kept when long names are shortened.
     """
     path = safe_path(name, suffix)
     write_atomic(folder / path, data)
@@ -55,7 +55,7 @@ class Failure:
         plugin: the registered name of the plugin, "" for the framework itself.
         type: class name of the exception.
         message: its text, for the user.
-        traceback: for the plugin's author; "" where it says nothing more.
+        traceback: for the plugin's author; "" if it adds nothing.
     """
 
     stage: str
@@ -74,12 +74,12 @@ class ImageResult:
         status: done, empty, failed or quarantined.
         size: (height, width) in pixels, None if it could not be read.
         sha256: of the image file's bytes, "" if it could not be read.
-        prompts: what was asked.
+        prompts: given to the backend.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
         raw: the masks as the backend made them, before filters, only those that filters changed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
-        notes: what the stages noted, by plugin name.
+        notes: of the stages, by plugin name.
         reason: for an empty result, why.
         failure: for a failed or quarantined one, why.
     """
@@ -204,7 +204,7 @@ class ImageResult:
 
 
 class Row(NamedTuple):
-    """What the ledger knows of one image.
+    """What the ledger records of one image.
 
     Attributes:
         key: the image's key.
@@ -213,8 +213,8 @@ class Row(NamedTuple):
         bytes: size of the image file when it was read.
         mtime: its modification time in nanoseconds.
         attempts: how often it was tried.
-        seconds: what the last try took.
-        listing: number of the last listing of the dataset that it was seen in.
+        seconds: duration of the last attempt.
+        listing: number of the last listing of the dataset that contained it.
     """
 
     key: str
@@ -229,7 +229,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What observers (hooks `run_started`, `image_finished`, `run_finished`) see of a run.
+    """What observers (hooks `run_started`, `image_finished`, `run_finished`) get of a run.
 
     Attributes:
         name: the pipeline's name.
@@ -253,11 +253,11 @@ class RunReport:
     Attributes:
         output: the output folder.
         outcome: "finished", "interrupted", "stopped" (a plugin or max_failures stopped it).
-        counts: images by status, over everything in the output folder that the dataset still lists.
-        ran: images that this run worked on (the others were already there).
+        counts: images by status, over all in the output folder that the dataset still lists.
+        ran: images that this run processed (the others were already there).
         seconds: wall time of this run.
         stage_seconds: seconds spent by stage, summed over the images of this run.
-        images_per_second: over the images this run worked on.
+        images_per_second: over the images this run processed.
         artifacts: dataset-wide files written at the end.
         message: why it stopped, or "".
     """
@@ -274,7 +274,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all is well, 1 images failed or the run was stopped, 130 interrupted."""
+        """0 success, 1 images failed or the run was stopped, 130 interrupted."""
         if self.outcome == "interrupted":
             return 130
         bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..images import ImageRef
+from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource
 from ..plugins.stage import Stage, digest
 from ..results import ImageResult
@@ -62,7 +63,7 @@ class Fingerprints:
         writers: Sequence[tuple[str, str, Stage]],
     ) -> None:
         self._combine = combine
-        self._prompts = [_prompts_of(code, source) for code, source in sources]
+        self._prompts = [(code, prompts_fingerprint(source)) for code, source in sources]
         self.masks = digest([backend[0], backend[1].digest(), model_id])
         self._filters = digest([[code, stage.digest()] for code, stage in filters])
         self.writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
@@ -70,20 +71,13 @@ class Fingerprints:
 
     def of(self, ref: ImageRef) -> Fingerprint:
         """The fingerprint that a result of this image has to have."""
-        parts = tuple(prompts(ref) for prompts in self._prompts)
+        parts = tuple(code + fingerprint(ref) for code, fingerprint in self._prompts)
         known = self._known.get(parts)
         if known is None:
             known = Fingerprint(digest([self._combine, parts]), self.masks, self._filters, self.writers)
             if len(self._known) < 10_000:  # most images share one; a file of prompts has one each
                 self._known[parts] = known
         return known
-
-
-def _prompts_of(code: str, source: PromptSource) -> Callable[[ImageRef], str]:
-    if type(source).fingerprint is PromptSource.fingerprint:
-        constant = code + source.digest()
-        return lambda ref: constant
-    return lambda ref: code + source.fingerprint(ref)
 
 
 @dataclass(frozen=True, slots=True)

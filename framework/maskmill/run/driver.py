@@ -22,21 +22,22 @@ from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..output import environment
 from ..output import records as reports
-from ..output.folder import claim, remove_leftovers, sweep
+from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
+from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
 from ..results import Artifact, Row, RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
-from .dry_run import first_images, resources_for
+from .dry_run import choose_resources, count_first_images
 from .finish import finish
 from .forecast import require_consent
 from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS
-from .prompts_csv import Surveys, account
+from .prompts_csv import Surveys, update_prompts_csv
 from .record import Recorder
 from .stop import Stop, Stopped, handle_signals
 
@@ -56,7 +57,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
-    images = first_images(config, options)
+    images = count_first_images(config, options)
     surveys = Surveys(config)
     require_consent(config, options)
     with (
@@ -90,7 +91,7 @@ class _Run:
         self.model_id = self.stages.backend[1].model_id()
         self.fingerprints = config.fingerprints(self.model_id)
         self.plan = Plan(config, options, self.fingerprints, listed)
-        self.resources = resources_for(config, images, ledger.meta("threads"))
+        self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
         self.stop = Stop()
@@ -106,7 +107,7 @@ class _Run:
             return self._execute(notices)
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
-        sweep(self.config.output, self.ledger)
+        clean_up(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None
         if whole:
@@ -209,7 +210,7 @@ class _Run:
         waiting = [source for _, source in self.stages.prompts if source.waits]
         if not waiting or not self.engine.processes:
             return None
-        threads = max(source.at_once() for source in waiting)
+        threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
         return Lane(setup, threads, slots, timeout, self.stop, self.records.record_death, log)
 
@@ -249,7 +250,9 @@ class _Run:
             return ""
         try:
             with self.stop.interruptible():
-                return account(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.requested)
+                return update_prompts_csv(
+                    self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.requested
+                )
         except (Stopped, KeyboardInterrupt):
             return ""
         except (OutputError, PermissionError) as error:  # on Windows: a table program has it open

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError
-from ..images import ImageRef
+from ..images import ImageRef, find_key, normalize_key
 from ..output.ledger import Ledger
 from ..results import Row
 
@@ -27,7 +27,7 @@ class RunRequest:
 
     Attributes:
         limit: only the first so many images of the dataset; None for all.
-        only: only images whose key matches this pattern (`fnmatch`); None for all.
+        only: only the image of this key, or those whose key matches this pattern (`fnmatch`); None for all.
         fresh: move an existing run aside and start over.
         retry_failed: try failed and quarantined images again.
         verify: compare the files' sha256, not only size and time, and look for missing outputs.
@@ -58,13 +58,23 @@ def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | No
     Args:
         config: the pipeline.
         options: `only` and `limit` narrow the dataset.
-        images: of the whole dataset, where they are listed already.
+        images: of the whole dataset, where they are listed already; may be iterated twice.
     """
     refs = Dataset(config.dataset, config.dataset_base) if images is None else images
-    if options.only is not None:
-        pattern = options.only
-        refs = (ref for ref in refs if fnmatch.fnmatchcase(ref.key, pattern))
-    return itertools.islice(refs, options.limit)
+    is_wanted = _selector(options.only, refs) if options.only is not None else lambda key: True
+    yield from itertools.islice((ref for ref in refs if is_wanted(ref.key)), options.limit)
+
+
+def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
+    """Whether `--only` means the image of a key; lists the dataset where brackets or letters leave that open.
+
+    Raises:
+        DatasetError: it is no pattern, and several images fit.
+    """
+    if not {"*", "?"} & set(only) and (key := find_key(only, (ref.key for ref in refs))) is not None:
+        return key.__eq__
+    pattern = normalize_key(only)
+    return lambda key: fnmatch.fnmatchcase(normalize_key(key), pattern)
 
 
 class Plan:

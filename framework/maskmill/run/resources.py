@@ -44,7 +44,7 @@ class Resources:
         }
 
 
-def choose_resources(
+def plan_resources(
     jobs: int | str, threads: int | str, need: int | None, kept_threads: int | None = None, images: int | None = None
 ) -> Resources:
     """Decide on workers and threads.
