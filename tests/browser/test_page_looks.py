@@ -8,9 +8,9 @@ from annotate_kit import annotating, folder_of
 from annotate_page import entries, near
 from serve_kit import Fake
 
-import maskmill_plugins.server
+import maskmill_plugins.annotate
 
-WEB = Path(maskmill_plugins.server.__file__).parent / "web"
+WEB = Path(maskmill_plugins.annotate.__file__).parent / "web"
 PHONE = {"width": 400, "height": 800, "has_touch": True, "is_mobile": True}
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from ..server.http.problems import ApiError
 
-WEB = Path(__file__).parent.parent / "web"
+WEB = Path(__file__).parent / "web"
 ROOT = "/annotate/"
 TYPES = {
     ".html": "text/html; charset=utf-8",
