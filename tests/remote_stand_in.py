@@ -16,11 +16,11 @@ from maskmill_plugins._shared.http.wire import (
     PROBLEMS,
     URN,
     ImageInfo,
-    Limits,
     MaskModel,
     MasksReply,
     MasksRequest,
     ModelInfo,
+    ServerLimits,
 )
 
 
@@ -59,7 +59,7 @@ class StandIn(http.server.ThreadingHTTPServer):
             model_id="f" * 64,
             digest="d" * 16,
             accepts=["box", "points"],
-            limits=Limits(image_bytes=10_000_000, image_pixels=10_000_000, wait_seconds=1, deadline_seconds=5),
+            limits=ServerLimits(image_bytes=10_000_000, image_pixels=10_000_000, wait_seconds=1, deadline_seconds=5),
         )
 
     @property

@@ -18,7 +18,7 @@ from serve_kit import BOX, POINT, Fake, id_of, picture, until
 
 from maskmill import UsageError
 from maskmill_plugins.annotate import pages
-from maskmill_plugins.annotate.prompts_file import Store
+from maskmill_plugins.annotate.prompts_file import PromptsFile
 from maskmill_plugins.server.settings import Settings
 
 TOKEN = "correct-horse"
@@ -64,10 +64,10 @@ def test_what_is_saved_comes_back_and_is_in_the_file(server):
     assert answer.status_code == 200, answer.text
     got = opened(server, key)
     assert got["revision"] == answer.json()["revision"] and got["entry"] == answer.json()["entry"]
-    line = json.loads(server.desk.store.path.read_text(encoding="utf-8").splitlines()[-1])
+    line = json.loads(server.session.prompts_file.path.read_text(encoding="utf-8").splitlines()[-1])
     assert (line["image"], line["size"], line["sha256"]) == (key, [48, 64], got["sha256"])
     assert (line["status"], line["reviewer"], line["schema"]) == ("done", "韩梅梅", 1)
-    assert line["model"]["id"] == server.host.computing.model_id and line["model"]["name"] == "fake"
+    assert line["model"]["id"] == server.service.model_thread.model_id and line["model"]["name"] == "fake"
     assert "猫" in get(server, "session").json()["labels"]
 
 
@@ -248,7 +248,7 @@ def test_pages_of_others_get_nothing_and_change_nothing(local, method, path, hea
     answer = local.http.request(method, path, headers=headers, content=b"{}")
     assert (answer.status_code, kind(answer)) == (403, "forbidden")
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert not local.desk.store.path.exists()
+    assert not local.session.prompts_file.path.exists()
 
 
 @pytest.mark.parametrize("said", [None, "Bearer wrong"], ids=["missing", "wrong"])
@@ -284,7 +284,7 @@ def test_a_quick_upload_is_bounded(tmp_path):
 
 
 def test_a_quick_try_is_not_kept_but_can_be_segmented_looked_at_and_downloaded(server):
-    lines = server.desk.store.path.read_bytes() if server.desk.store.path.exists() else b""
+    lines = server.session.prompts_file.path.read_bytes() if server.session.prompts_file.path.exists() else b""
     got = server.http.post("/v1/annotate/quick", content=picture(30), headers={"X-Name": "%E7%8C%AB.png"}).json()
     assert (got["key"], got["name"], got["size"]) == (None, "猫.png", [48, 64])
     assert server.masks(got["id"], BOX).status_code == 200
@@ -293,7 +293,9 @@ def test_a_quick_try_is_not_kept_but_can_be_segmented_looked_at_and_downloaded(s
     answer = server.http.post("/v1/annotate/result", params={"format": "mask"}, json=body)
     assert pixels(answer).shape == (48, 64) and pixels(answer).max() == 1
     assert "猫.mask.png" in unquote(answer.headers["content-disposition"])
-    assert (server.desk.store.path.read_bytes() if server.desk.store.path.exists() else b"") == lines
+    assert (
+        server.session.prompts_file.path.read_bytes() if server.session.prompts_file.path.exists() else b""
+    ) == lines
 
 
 def test_a_preview_is_upright_no_larger_than_asked_and_not_sent_twice(tmp_path):
@@ -341,14 +343,14 @@ def test_a_picture_that_changed_since_is_told(tmp_path):
 
 def test_an_image_and_its_picture_asked_for_at_once_are_decoded_once(tmp_path, monkeypatch):
     with annotating(folder_of(tmp_path / "p", 1)) as server:
-        decode, decoded = server.host.images._decode, []
+        decode, decoded = server.service.images._decode, []
 
         def slowly(id_, data):
             decoded.append(id_)
             time.sleep(0.2)
             return decode(id_, data)
 
-        monkeypatch.setattr(server.host.images, "_decode", slowly)
+        monkeypatch.setattr(server.service.images, "_decode", slowly)
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda path: get(server, path, key="000.png"), ("image", "preview")))
         assert [answer.status_code for answer in answers] == [200, 200] and len(decoded) == 1
@@ -412,7 +414,7 @@ def test_what_is_made_ready_delays_a_request_by_one_pass_at_most(tmp_path):
         until(lambda: len(server.backend._passes) == 1)  # the first of those made ready has begun
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(server.masks, live["id"], BOX)
-            until(lambda: len(server.host.computing.jobs) == 1)
+            until(lambda: len(server.service.model_thread.jobs) == 1)
             server.backend._open.set()
             assert answer.result().status_code == 200
         assert server.backend._seen[-1:] == [2], "that one, and the request's own"
@@ -454,7 +456,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
     with Annotate(folder, "--backend", "grabcut") as server:
         for key, revision in acknowledged:
             assert opened(server, key)["revision"] == revision
-        with pytest.raises(UsageError, match="another `maskmill annotate`"), Store(folder / "prompts.jsonl"):
+        with pytest.raises(UsageError, match="another `maskmill annotate`"), PromptsFile(folder / "prompts.jsonl"):
             pass
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0, "Ctrl-C is no failure"

@@ -11,9 +11,8 @@ from serve_kit import BOX, POINT, Fake, Process, Running, picture, until
 from maskmill import Prompt
 from maskmill_plugins._shared.http.wire import MasksReply
 from maskmill_plugins.server.compute.byte_cache import ByteCache
-from maskmill_plugins.server.compute.costs import Costs
-from maskmill_plugins.server.compute.jobs import Job, Jobs
-from maskmill_plugins.server.http.problems import ApiError
+from maskmill_plugins.server.compute.jobs import Job, JobQueue, JobTimes
+from maskmill_plugins.server.errors import ApiError
 from maskmill_plugins.server.settings import Settings
 
 
@@ -63,7 +62,7 @@ def test_jobs_of_one_image_are_done_one_after_another():
             assert running.backend._at_gate.wait(10)
             for number in range(8):
                 waiting.append(pool.submit(running.masks, images[1 + number % 2], box(number)))
-                until(lambda number=number: len(running.host.computing.jobs) == number + 1)
+                until(lambda number=number: len(running.service.model_thread.jobs) == number + 1)
             running.backend._gate.set()
             assert all(each.result().status_code == 200 for each in waiting)
         order = [sha256 for sha256, _ in running.backend._calls[1:]]
@@ -95,7 +94,7 @@ def test_health_does_not_wait_for_jobs():
             waiting = [pool.submit(running.masks, image, BOX)]
             assert running.backend._at_gate.wait(10)
             waiting += [pool.submit(running.masks, image, box(number)) for number in range(3)]
-            until(lambda: len(running.host.computing.jobs) == 3)
+            until(lambda: len(running.service.model_thread.jobs) == 3)
             for path in ("/healthz", "/readyz", "/metrics"):
                 assert running.http.get(path).status_code == 200
             assert not any(each.done() for each in waiting)
@@ -128,7 +127,7 @@ def test_a_job_past_its_deadline_is_given_up_and_not_computed():
             assert running.backend._at_gate.wait(10)
             late = running.masks(image, POINT, timeout=0.3)
             assert late.status_code == 504 and late.json()["type"].endswith("deadline-exceeded")
-            assert len(running.host.computing.jobs) == 0
+            assert len(running.service.model_thread.jobs) == 0
             running.backend._gate.set()
             assert first.result().status_code == 200
         assert len(running.backend._calls) == 1
@@ -143,7 +142,7 @@ def test_a_caller_that_went_away_costs_nothing():
             assert running.backend._at_gate.wait(10)
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{running.url}/v1/images/{image}/masks", json={"prompts": [POINT]}, timeout=0.3)
-            until(lambda: len(running.host.computing.jobs) == 0)
+            until(lambda: len(running.service.model_thread.jobs) == 0)
             running.backend._gate.set()
             assert first.result().status_code == 200
         assert len(running.backend._calls) == 1
@@ -238,9 +237,9 @@ def test_sam_serves_what_it_computes_here_bit_for_bit(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("waiting", "refused"), [(0, False), (9, False), (11, True)], ids=["empty", "just", "beyond"])
 def test_the_queue_is_sized_by_the_measured_time_of_a_job(waiting, refused):
-    costs = Costs()
-    costs.measured("prompts", 1.0)
-    jobs = Jobs(Settings(wait=10), costs, lambda image: True)
+    times = JobTimes()
+    times.add("prompts", 1.0)
+    jobs = JobQueue(Settings(wait=10), times, lambda image: True)
     made = [job(number) for number in range(waiting + 1)]
     for each in made[:waiting]:
         jobs.submit(each)
@@ -253,17 +252,17 @@ def test_the_queue_is_sized_by_the_measured_time_of_a_job(waiting, refused):
 
 
 def job(number, image="a"):
-    from maskmill_plugins.server.compute.image_store import Stored
+    from maskmill_plugins.server.compute.image_store import StoredImage
 
     prompt = Prompt.from_json(box(number))
-    return Job(Stored(f"sha256-{image}", b"", (48, 64)), [prompt], None, time.monotonic() + 60)
+    return Job(StoredImage(f"sha256-{image}", b"", (48, 64)), [prompt], None, time.monotonic() + 60)
 
 
 def test_prompts_on_one_new_image_are_reckoned_with_one_encoder_pass_which_is_their_own_work():
-    costs = Costs()
-    costs.measured("embed", 50.0)
-    costs.measured("prompts", 0.1)
-    jobs = Jobs(Settings(wait=10), costs, lambda image: False)
+    times = JobTimes()
+    times.add("embed", 50.0)
+    times.add("prompts", 0.1)
+    jobs = JobQueue(Settings(wait=10), times, lambda image: False)
     for number in range(20):
         jobs.submit(job(number))
     assert jobs.expected_wait() == pytest.approx(52.0)
@@ -284,15 +283,15 @@ def test_prompts_on_the_image_that_is_being_encoded_are_taken_whatever_that_take
 
 
 def test_a_cache_stays_within_its_bytes_and_drops_what_was_unused_for_longest():
-    cache = ByteCache(100, most=3)
+    cache = ByteCache(100, len, most=3)
     for name in "abc":
-        cache.put(name, name.upper(), 30)
-    assert cache.get("a") == "A"
+        cache.put(name, name * 30)
+    assert cache.get("a") == "a" * 30
     assert "b" in cache and "x" not in cache, "and asking so is no use"
-    cache.put("d", "D", 40)
-    assert (cache.keys(), cache.bytes) == (["c", "a", "d"], 100)
-    cache.put("e", "E", 1)
-    assert (cache.keys(), cache.bytes) == (["a", "d", "e"], 71)
-    cache.put("huge", "H", 101)
+    cache.put("d", "d" * 40)
+    assert ([name for name in "abcde" if name in cache], cache.bytes) == (["a", "c", "d"], 100)
+    cache.put("e", "e")
+    assert ([name for name in "abcde" if name in cache], cache.bytes) == (["a", "d", "e"], 71)
+    cache.put("huge", "h" * 101)
     assert cache.get("huge") is None and cache.bytes == 71
     assert cache.remove("a") and not cache.remove("a") and len(cache) == 2

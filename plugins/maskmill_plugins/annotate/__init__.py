@@ -1,4 +1,4 @@
-"""`maskmill annotate`: a page on which a person draws prompts, and the file they are kept in."""
+"""`maskmill annotate`: a page for drawing prompts on images, and the file in which they are saved."""
 
 from __future__ import annotations
 

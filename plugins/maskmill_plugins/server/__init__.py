@@ -1,4 +1,4 @@
-"""`maskmill serve`: any backend over HTTP, for the backend `remote`, for other programs, for the annotation page."""
+"""`maskmill serve`: any backend over HTTP, for the backend `remote`, other programs, and the annotation page."""
 
 from __future__ import annotations
 

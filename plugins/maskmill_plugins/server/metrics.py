@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`, by its official client library."""
+"""The metrics that Prometheus reads at `/metrics`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The numbers of one server, in a registry of its own."""
+    """The metrics of one server, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each, of no use here
+        disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the series
         self._registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
@@ -32,25 +32,33 @@ class Metrics:
             "maskmill_requests", "Requests answered.", ("method", "route", "status"), registry=registry
         )
         self.request_seconds = Histogram(
-            "maskmill_request_seconds", "From request to answer.", ("route",), buckets=buckets, registry=registry
+            "maskmill_request_seconds",
+            "Seconds from request to response.",
+            ("route",),
+            buckets=buckets,
+            registry=registry,
         )
         self.job_seconds = Histogram(
-            "maskmill_job_seconds", "Computing, by part of a job.", ("part",), buckets=buckets, registry=registry
+            "maskmill_job_seconds",
+            "Seconds of computation, by part of a job.",
+            ("part",),
+            buckets=buckets,
+            registry=registry,
         )
         self.prompts = Counter("maskmill_prompts", "Prompts answered.", registry=registry)
         self.encoder_passes = Counter(
             "maskmill_encoder_passes",
-            "Embeddings asked of the backend, which may have them in a cache on disk.",
+            "Embeddings requested from the backend, which may read them from a cache on disk.",
             registry=registry,
         )
         self.embedding_hits = Counter(
-            "maskmill_embedding_hits", "Jobs that found their image's embedding in memory.", registry=registry
+            "maskmill_embedding_hits", "Jobs whose embedding was in memory.", registry=registry
         )
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Show a number that is looked up when it is asked for."""
+        """Add a gauge whose value is computed at every scrape."""
         Gauge(f"maskmill_{name}", text, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
