@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +18,8 @@ from prometheus_client import (
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: Upper bounds of the histograms in seconds.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
@@ -27,33 +30,15 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-        self.requests = Counter(
-            "maskmill_requests", "Requests answered.", ("method", "route", "status"), registry=registry
-        )
-        self.request_seconds = Histogram(
-            "maskmill_request_seconds",
-            "Seconds from request to response.",
-            ("route",),
-            buckets=buckets,
-            registry=registry,
-        )
-        self.job_seconds = Histogram(
-            "maskmill_job_seconds",
-            "Seconds of computation, by part of a job.",
-            ("part",),
-            buckets=buckets,
-            registry=registry,
-        )
-        self.prompts = Counter("maskmill_prompts", "Prompts answered.", registry=registry)
-        self.encoder_passes = Counter(
-            "maskmill_encoder_passes",
-            "Embeddings requested from the backend, which may read them from a cache on disk.",
-            registry=registry,
-        )
-        self.embedding_hits = Counter(
-            "maskmill_embedding_hits", "Jobs whose embedding was in memory.", registry=registry
-        )
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, buckets=BUCKETS, registry=registry)
+        self.requests = counter("maskmill_requests", "Requests answered.", ("method", "route", "status"))
+        self.request_seconds = histogram("maskmill_request_seconds", "Seconds from request to response.", ("route",))
+        self.job_seconds = histogram("maskmill_job_seconds", "Seconds of computation, by part of a job.", ("part",))
+        self.prompts = counter("maskmill_prompts", "Prompts answered.")
+        text = "Embeddings requested from the backend, which may read them from a cache on disk."
+        self.encoder_passes = counter("maskmill_encoder_passes", text)
+        self.embedding_hits = counter("maskmill_embedding_hits", "Jobs whose embedding was in memory.")
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is computed at every scrape."""

@@ -46,7 +46,7 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(self, scope, receive)
+        body = _Body(self._settings, scope, receive, self._reserve)
         try:
             self._admit(scope["method"])
             body.check_length()
@@ -56,34 +56,21 @@ class BodyLimits:
         finally:
             self._receiving -= body.bytes
 
-    def reserve(self, count: int) -> None:
-        """Count so many more bytes.
-
-        Raises:
-            ApiError: all requests together exceed the limit.
-        """
+    def _reserve(self, count: int) -> None:
         if self._receiving + count > self._settings.receiving:
             raise ApiError("too-busy", "too much data is being uploaded at the moment", retry_after=2)
         self._receiving += count
-
-    def limit(self, path: str) -> int:
-        """Largest body in bytes that a request to this path may have."""
-        return self._settings.upload + MULTIPART if path in UPLOADS else MOST_REQUEST
-
-    @property
-    def stall(self) -> float:
-        """Seconds to wait for the next byte."""
-        return self._settings.stall
 
 
 class _Body:
     """The body of one request."""
 
-    def __init__(self, limits: BodyLimits, scope: Scope, receive: Receive) -> None:
+    def __init__(self, settings: Settings, scope: Scope, receive: Receive, reserve: Callable[[int], None]) -> None:
         self.bytes = 0
-        self._limits = limits
+        self._stall = settings.stall
         self._receive = receive
-        self._limit = limits.limit(scope["path"])
+        self._reserve = reserve
+        self._limit = settings.upload + MULTIPART if scope["path"] in UPLOADS else MOST_REQUEST
         self._length = Headers(scope=scope).get("content-length")
         self._complete = False
 
@@ -98,14 +85,14 @@ class _Body:
         if self._complete:
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), self._limits.stall)
+            message = await asyncio.wait_for(self._receive(), self._stall)
         except TimeoutError:
-            raise ApiError("upload-timeout", f"no data arrived for {self._limits.stall:g} s") from None
+            raise ApiError("upload-timeout", f"no data arrived for {self._stall:g} s") from None
         if message["type"] == "http.request":
             count = len(message.get("body", b""))
             if self.bytes + count > self._limit:
                 raise self._too_large()
-            self._limits.reserve(count)
+            self._reserve(count)
             self.bytes += count
             self._complete = not message.get("more_body", False)
         return message

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
-from pycocotools import mask as coco_mask
 from pydantic import Field, ValidationError
 from starlette.requests import Request
 
 from maskmill import Image, Mask, Prompt, PromptError
-from maskmill_plugins._shared.drawing.pictures import crop_of, png
+from maskmill_plugins._shared.drawing.pictures import png
 from maskmill_plugins._shared.http.wire import MOST_POINTS, Finite, Whole, WireModel
 
 from ..compute.image_store import StoredImage
@@ -86,7 +84,7 @@ def add_upload_route(app: FastAPI, service: ModelService) -> None:
         result = await service.compute_masks(request, stored, [prompt])
         image = await service.images.load_async(stored)
         best = max(result.masks, key=lambda mask: mask.score or 0.0)
-        return Response(await run_in_threadpool(cut_out, image, [best]), media_type="image/png")
+        return Response(await run_in_threadpool(cut_out, image, best), media_type="image/png")
 
 
 async def _read_form(service: ModelService, request: Request) -> tuple[StoredImage, Prompt]:
@@ -127,21 +125,10 @@ def parse_coords(coords: str) -> Prompt:
         raise ApiError("unsuitable-prompt", f"coords: {error}") from None
 
 
-def cut_out(image: Image, masks: Sequence[Mask]) -> bytes:
-    """The object as an RGBA PNG of the image's size, transparent black around it.
-
-    Args:
-        image: the source of the colors.
-        masks: that together are the object.
-    """
+def cut_out(image: Image, mask: Mask) -> bytes:
+    """The object as an RGBA PNG of the image's size, transparent black around it."""
     rgba = np.zeros((*image.size, 4), np.uint8)
-    if masks:
-        merged = coco_mask.merge([mask.rle for mask in masks])
-        whole = Mask(image.size, bytes(merged["counts"]).decode("ascii"))
-        if (crop := crop_of(whole)) is not None:
-            pixels, x, y = crop
-            height, width = pixels.shape
-            inside = rgba[y : y + height, x : x + width]
-            inside[pixels, :3] = image.pixels[y : y + height, x : x + width][pixels]
-            inside[pixels, 3] = 255
+    inside = mask.array
+    rgba[inside, :3] = image.pixels[inside]
+    rgba[inside, 3] = 255
     return png(rgba)
