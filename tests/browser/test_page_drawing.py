@@ -98,7 +98,7 @@ def test_points_on_and_off_the_object(desk):
 
 def test_a_point_off_nothing_is_refused_in_words(desk):
     desk.click(200, 150, button="right")
-    desk.says("First a box")
+    desk.says("First draw a box")
     assert desk.objects(0) == []
 
 

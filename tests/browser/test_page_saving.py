@@ -186,7 +186,7 @@ def test_a_picture_that_is_replaced_meanwhile_is_shown_anew_and_not_taken_for_th
         old = entries(folder / "prompts.jsonl")["000.png"]["sha256"]
         (folder / "000.png").write_bytes(picture(9, height=320, width=480))
         desk.drag(320, 220, 420, 300)
-        desk.says("This picture has changed")
+        desk.says("This image has changed")
         assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == old, "a batch refuses what was drawn on it"
         desk.objects(2)
         desk.drag(20, 220, 90, 300)
@@ -201,7 +201,7 @@ def test_accepting_says_that_prompts_hold_for_a_picture_that_has_changed(folder,
         assert save(server, "000.png", *prompts).status_code == 200
         (folder / "000.png").write_bytes(picture(9, height=320, width=480))
         desk = tab(f"{server.url}/annotate/#image=000.png")
-        desk.says("This picture has changed")
+        desk.says("This image has changed")
         desk.press("Enter")
         desk.opened("001.png")
         desk.saved()
@@ -243,7 +243,7 @@ def test_a_picture_replaced_while_the_server_was_away_is_not_asked_for_without_e
     desk.page.on("request", lambda request: asked.append(request.url))
     with start():
         desk.click(200, 150)
-        desk.says("This picture has changed")
+        desk.says("This image has changed")
         desk.objects(1)
         assert sum(url.endswith("/masks") for url in asked) < 10
 

@@ -55,7 +55,7 @@ export class Api {
       this.reached(false);
       throw new Unreachable(String(error));
     }
-    if (answer.status === 502 || answer.status === 504 && !isProblem(answer)) { // a proxy without its server
+    if (answer.status === 502 || answer.status === 504 && !isProblem(answer)) { // a proxy that cannot reach the server
       this.reached(false);
       throw new Unreachable(`HTTP ${answer.status}`);
     }
@@ -70,7 +70,7 @@ export class Api {
     try {
       return await (await this.send(path, options)).json();
     } catch (error) {
-      if (error instanceof TypeError) throw new Unreachable(String(error)); // it broke off in the middle
+      if (error instanceof TypeError) throw new Unreachable(String(error)); // the connection broke
       throw error;
     }
   }
@@ -147,7 +147,7 @@ function takeToken() {
 }
 
 /**
- * Storage that a browser may have forbidden, or that may be full.
+ * Storage that the browser may forbid, or that may be full.
  * @param {Storage} storage
  * @returns {boolean} whether it was kept
  */

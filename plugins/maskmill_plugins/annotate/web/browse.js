@@ -69,7 +69,7 @@ export class Browser extends EventTarget {
       const bitmap = await createImageBitmap((await this.api.preview(image, PREVIEW)).blob);
       if (turn !== this.turn) return;
       this.failed = "";
-      const next = this.wanted ?? null; // back to where one was
+      const next = this.wanted ?? null; // back to the image before
       this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next }, bitmap);
     } catch (error) {
       this.notices.toast(error instanceof Problem ? `${t("cannotOpen")}: ${error.message}` : t("notAnImage"));
@@ -112,7 +112,7 @@ export class Browser extends EventTarget {
     const plain = { previous: at.previous, next: at.next };
     const along = at.key !== null && this.list.leads;
     const found = along ? await this.list.around(at.key).catch(() => plain) : plain;
-    if (turn !== this.turn) return this.around; // another one is being opened
+    if (turn !== this.turn) return this.around; // another image is being opened
     this.around = found;
     this.dispatchEvent(new Event("aimed"));
     this.#ahead(this.failed ? null : at.key, found.next);
@@ -122,7 +122,7 @@ export class Browser extends EventTarget {
   /** What this browser has kept of an earlier visit. */
   #restore(image) {
     const record = this.saver.records.get(image.key);
-    if (record.entry) { // of this visit: it could not be saved yet
+    if (record.entry) { // changed on this page, and not saved yet
       this.editor.replace(record.entry, false);
       return;
     }
@@ -133,7 +133,7 @@ export class Browser extends EventTarget {
       this.drafts.drop(image.key);
       return;
     }
-    record.revision = draft.revision; // if that is an old one, the server says so, and the person chooses
+    record.revision = draft.revision; // if it is outdated, the server answers 409, and the person chooses
     this.editor.replace(draft.entry, true);
     this.notices.toast(t("restored"));
   }
@@ -165,7 +165,7 @@ export class Browser extends EventTarget {
 
   async #ahead(key, next) {
     const keys = [key, next].filter((one) => one !== null);
-    await this.api.prefetch(keys).catch(() => {}); // without it things are slower, that is all
+    await this.api.prefetch(keys).catch(() => {}); // not fatal: the next images open more slowly
     if (next !== null) this.#preview(next).catch(() => {});
   }
 
@@ -180,18 +180,18 @@ export class Browser extends EventTarget {
       if (this.editor.image === image) this.stage.refine(finer);
       else finer.close();
     } catch {
-      // the coarse one stays
+      // keep the coarse preview
     }
   }
 
   #cannot(key, error) {
-    if (error instanceof Unreachable || error instanceof Problem && error.status === 401) return; // said elsewhere
+    if (error instanceof Unreachable || error instanceof Problem && error.status === 401) return; // shown elsewhere
     if (!(error instanceof Problem) && !(error instanceof DOMException)) throw error;
     this.failed = error.message;
     this.failedKey = key;
     const { index = null, previous = null, next = null } = error.body ?? {};
     this.failedAt = { index, previous, next };
-    this.editor.close(); // or keys would go on working on the picture before
+    this.editor.close(); // or keys would still act on the previous image
     this.stage.show(null);
     this.dispatchEvent(new Event("failed"));
     this.#aim();

@@ -28,7 +28,7 @@ export function connectButtons(parts, surroundings) {
     "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), "/": () => showList(true, true),
   };
   for (let digit = 1; digit <= 9; digit++) keys[digit] = () => objects.labelAt(digit);
-  delete keys.Tab; // on the picture only: elsewhere it moves the focus
+  delete keys.Tab; // only on the image: elsewhere it moves the focus
   stage.canvas.addEventListener("keydown", (event) => tabOnPicture(event, editor, steps.nextObject));
   listen(keys, (held) => pointer.grab(held), (held) => {
     stage.bare = held;
@@ -55,7 +55,7 @@ export function connectButtons(parts, surroundings) {
   list.addEventListener("choose", (event) => {
     showList(false);
     browser.open(event.detail);
-    stage.canvas.focus({ preventScroll: true }); // Enter means "accept" again, and not that row
+    stage.canvas.focus({ preventScroll: true }); // so that Enter means "accept" again, not that row
   });
   search(list);
   dropping(browser);
@@ -98,7 +98,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
     copy: async () => {
       const { image } = editor;
       if (!image?.previous) return;
-      await saver.flush(); // what was drawn there a moment ago counts too
+      await saver.flush(); // include what was drawn there a moment ago
       const before = await api.image(image.previous).catch(() => null);
       if (!before || editor.image !== image) return;
       const came = editor.copy(before.entry.prompts);

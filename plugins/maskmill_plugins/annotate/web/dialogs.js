@@ -31,7 +31,7 @@ export function help() {
 }
 
 /**
- * Which version counts, of a picture that was changed elsewhere meanwhile.
+ * Choose a version of an image that was changed elsewhere in the meantime.
  * @param {string} name
  * @param {{status: string, prompts: any[]}} mine
  * @param {{status: string, prompts: any[], reviewer?: string}} theirs
@@ -53,8 +53,8 @@ export function choose(name, mine, theirs) {
       "conflict-dialog", t("conflictTitle"), make("p", { textContent: t("conflictText", { name }) }),
       make("div.sides", {}, side(t("mine"), mine), side(t("theirs"), theirs)), make("div.choices", {}, take, keep),
     );
-    dialog.oncancel = (event) => event.preventDefault(); // neither is given up by a slip of the finger
-    dialog.focus(); // nor by an Enter that was meant for "Accept"
+    dialog.oncancel = (event) => event.preventDefault(); // neither version is discarded by accident
+    dialog.focus(); // nor by an Enter meant for "Accept"
   });
 }
 

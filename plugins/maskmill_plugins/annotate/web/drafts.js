@@ -1,8 +1,8 @@
 /**
- * What is not saved yet, kept in the browser until the server has it: a closed tab or a dead server loses nothing.
+ * Unsaved changes, stored in the browser until the server has saved them: they survive a closed tab or a dead server.
  *
- * One draft for each picture and tab. Drafts of other folders (the browser may know several servers at one address)
- * lie beside, under the folder's name.
+ * One draft for each image and tab. Drafts of other folders (several servers may have used this address) are stored
+ * separately, under the folder's name.
  */
 
 import { keep, kept } from "./api.js";
@@ -36,7 +36,7 @@ export class Drafts {
   }
 
   /**
-   * What was left behind for a picture, the newest first; such of other tabs becomes this tab's.
+   * The drafts of an image, the newest first; those of other tabs are taken over by this tab.
    * @returns {Draft | null}
    */
   take(key) {

@@ -1,8 +1,8 @@
 /**
- * The picture that is open, its objects, and every step one can take with them.
+ * The open image, its objects, and all operations on them.
  *
- * Events: "open" (another picture), "change" (the objects, the status or the selection), "drag" (the object that
- * is being drawn), "edit" (like "change", but only where there is something new to save).
+ * Events: "open" (another image), "change" (the objects, the status or the selection), "drag" (the object that
+ * is being drawn), "edit" (like "change", but only if there is something new to save).
  */
 
 import { History } from "./history.js";
@@ -102,7 +102,7 @@ export class Editor extends EventTarget {
   }
 
   /**
-   * Put an object in the place of the one with its uid, or beside the others.
+   * Replace the object with the same uid, or add the object.
    * @param {Thing} object
    */
   put(object) {
@@ -118,7 +118,7 @@ export class Editor extends EventTarget {
   }
 
   /**
-   * A point for the active object; a point on it begins an object where none is active.
+   * Add a point to the active object; without one, a point on an object starts a new object.
    * @param {[number, number]} at
    * @param {0 | 1} on
    * @returns {boolean} false if a point off the object has no object to be off
@@ -175,7 +175,7 @@ export class Editor extends EventTarget {
     const objects = status === "empty" ? [] : this.objects;
     const same = status === this.state.status && objects.length === this.objects.length;
     if (!same) this.#step({ objects, status, active: status === "empty" ? null : this.state.active });
-    else if (this.image.changed) this.#tell("edit"); // it holds for the picture as it is now, too
+    else if (this.image.changed) this.#tell("edit"); // confirms the prompts for the image's current version
   }
 
   toggle(uid) {

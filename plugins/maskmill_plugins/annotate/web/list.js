@@ -1,6 +1,6 @@
 /**
- * The list of images: only the rows in sight exist, and only the pages in sight are asked for, so that a folder of
- * 20,000 images is as quick as one of 20. Events: "choose" (detail: key), "counts", "filtered", "error".
+ * The list of images: only visible rows exist and only visible pages are requested, so that a folder of 20,000
+ * images is as fast as one of 20. Events: "choose" (detail: key), "counts", "filtered", "error".
  */
 
 import { make } from "./dom.js";
@@ -69,7 +69,7 @@ export class ImageList extends EventTarget {
   }
 
   /**
-   * What became of an image, without asking.
+   * Update an image's entry without a request.
    * @param {number} [objects]  left as it was, if left out
    * @returns {boolean} whether the image is among those that are here
    */

@@ -1,12 +1,12 @@
 /**
- * Masks of what is drawn, asked for one request at a time.
+ * Masks of the drawn prompts, one request at a time.
  *
- * What to ask next is decided when the last answer is there, from what is on the page then: of all the boxes that
- * the hand went through in the meantime only the newest is asked for, and an answer for what is gone shows nothing.
- * Masks are kept by what they answer, so that undo shows the old mask at once.
+ * The next request is chosen when the last response has arrived, from what is on the page then: of all boxes drawn in
+ * the meantime only the newest is requested, and a response for a removed object is not shown. Masks are cached by
+ * their prompts, so that undo shows the old mask at once.
  *
- * Events: "masks" (something new to show), "busy" (a request began or ended), "replaced" (the server was started
- * again, with another model).
+ * Events: "masks" (something new to show), "busy" (a request started or ended), "replaced" (the server was restarted
+ * with another model).
  */
 
 import { Problem, Unreachable } from "./api.js";
@@ -169,14 +169,14 @@ export class LiveMasks extends EventTarget {
   }
 
   async #failed(work, error) {
-    if (error instanceof Unreachable) return this.#wait(1); // whoever watches the connection asks again
+    if (error instanceof Unreachable) return this.#wait(1); // retried when the connection is back
     if (!(error instanceof Problem)) throw error;
     if (error.kind === "unknown-image") {
       await this.remind(work.image).catch(() => this.#wait(2));
     } else if (error.retryAfter || error.status === 401) {
       this.#wait(Math.min(error.retryAfter || 2, 10));
     } else if (work.objects.length > 1) {
-      this.oneByOne = true; // one of them cannot be computed: find out which
+      this.oneByOne = true; // one of them cannot be computed: find which one
     } else {
       this.#keep(this.#name(work.objects[0], work.multimask ?? "", work.image), { problem: error.message });
       this.dispatchEvent(new Event("masks"));

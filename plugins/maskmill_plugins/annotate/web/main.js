@@ -77,7 +77,7 @@ async function start() {
   });
   saver.addEventListener("saved", (event) => {
     const { key, entry } = event.detail;
-    if (!list.update(key, entry.status, entry.prompts.length)) list.reload(true); // a search or a filter hides it
+    if (!list.update(key, entry.status, entry.prompts.length)) list.reload(true); // hidden by a search or a filter
   });
   saver.addEventListener("replaced", (event) => event.detail === editor.image?.key && browser.open(event.detail));
   saver.addEventListener("conflict", (event) => settle(saver, event.detail));

@@ -35,7 +35,7 @@ export class MaskPictures {
 }
 
 /**
- * A mask as an opaque shape, to cut out with.
+ * A mask as an opaque shape for cutting out.
  * @param {Mask} mask
  * @param {number} scale
  */

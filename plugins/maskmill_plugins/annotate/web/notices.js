@@ -3,7 +3,7 @@
 import { byId, make } from "./dom.js";
 import { t } from "./strings.js";
 
-/** Milliseconds of computing before anything is said about it. */
+/** Milliseconds of computing before a notice appears. */
 const PATIENCE = 350;
 
 export class Notices {

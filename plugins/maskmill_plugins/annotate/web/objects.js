@@ -132,7 +132,7 @@ export class ObjectsPanel {
       return;
     }
     const name = `${this.editor.image.id} ${active.uid} ${active.pick} ${three.map((mask) => mask.counts.length)} ${t("automatic")}`;
-    if (box.dataset.name === name && this.shownThree === three) return; // the pictures are made only when they differ
+    if (box.dataset.name === name && this.shownThree === three) return; // the thumbnails are unchanged
     box.dataset.name = name;
     this.shownThree = three;
     const auto = make("button.suggestion", {

@@ -26,7 +26,7 @@ export class Pointer extends EventTarget {
     this.fingers = new Map();
     /** @type {Gesture | null} */
     this.gesture = null;
-    this.editor.addEventListener("open", () => this.cancel()); // what was begun on the picture before ends there
+    this.editor.addEventListener("open", () => this.cancel()); // a drag on the previous image ends
     const { canvas } = stage;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));

@@ -88,7 +88,7 @@ export class Stage {
     this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
     this.canvas.height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
     if (this.isFitted) this.fit();
-    this.#draw(); // at once: a canvas of a new size is blank
+    this.#draw(); // immediately: a resized canvas is blank
   }
 
   #draw() {
@@ -166,7 +166,7 @@ export class Stage {
     }
   }
 
-  /** A plus on green, or a minus on red: never told by colour alone. */
+  /** A plus on green, or a minus on red: not distinguished by colour alone. */
   #drawPoint(context, [x, y], on) {
     context.beginPath();
     context.arc(x, y, POINT, 0, 2 * Math.PI);
