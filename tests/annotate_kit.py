@@ -38,14 +38,14 @@ def annotating(folder, backend=None, settings=None, prompts=None, **more):
 
 
 def opened(running, key):
-    """What the page gets when it opens an image."""
+    """The response to opening an image."""
     answer = running.http.get("/v1/annotate/image", params={"key": key})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def save(running, key, *prompts, revision=None, status=None, **more):
-    """The answer to saving prompts of an image."""
+    """The response to saving prompts of an image."""
     revision = revision or opened(running, key)["revision"]
     body = {
         "revision": revision,

@@ -1,4 +1,4 @@
-"""The prompts file of `maskmill annotate`: nothing that was acknowledged is lost, nothing of others is touched."""
+"""The prompts file of `maskmill annotate`: acknowledged saves are never lost, other lines never changed."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ def image(key="a.jpg"):
     return Image(picture.pixels, ImageRef(key, key), picture.sha256)
 
 
-def test_what_is_saved_is_what_the_file_source_replays(path):
+def test_the_file_source_replays_saved_prompts(path):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, DONE)
     assert [prompt.to_json() for prompt in source(path).prompts(image())] == [{**BOX, "ref": "prompt 1"}]
@@ -60,7 +60,7 @@ def test_the_last_line_counts_and_a_restart_reads_it(path):
     assert len(lines(path)) == 2
 
 
-def test_a_revision_that_is_not_the_current_one_is_refused_and_nothing_written(path):
+def test_an_outdated_revision_is_refused_and_nothing_is_written(path):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, DONE)
         before = path.read_bytes()
@@ -69,7 +69,7 @@ def test_a_revision_that_is_not_the_current_one_is_refused_and_nothing_written(p
         assert path.read_bytes() == before
 
 
-def test_of_many_threads_that_save_one_image_one_wins(path):
+def test_one_of_many_threads_saving_the_same_image_wins(path):
     won = []
     with PromptsFile(path) as store:
 
@@ -97,7 +97,7 @@ def test_hand_written_lines_stay_byte_for_byte(path):
     assert path.read_bytes().startswith(hand)
 
 
-def test_unknown_fields_of_a_line_are_carried_to_the_one_that_replaces_it(path):
+def test_unknown_fields_of_a_line_are_kept_when_it_is_replaced(path):
     path.write_text('{"image": "a.jpg", "prompts": [], "camera": 7}\n', encoding="utf-8")
     with PromptsFile(path) as store:
         store.save("a.jpg", store.read("a.jpg")[1], DONE)
@@ -105,7 +105,7 @@ def test_unknown_fields_of_a_line_are_carried_to_the_one_that_replaces_it(path):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, -1])
-def test_a_torn_last_line_is_put_aside_and_the_rest_is_there(path, cut):
+def test_an_incomplete_last_line_is_moved_aside_and_the_rest_is_kept(path, cut):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, DONE)
         store.save("b.jpg", NO_REVISION, DONE)
@@ -120,14 +120,14 @@ def test_a_torn_last_line_is_put_aside_and_the_rest_is_there(path, cut):
     assert path.with_name("prompts.jsonl.torn1").read_bytes() == torn and "incomplete" in said[0]
 
 
-def test_a_last_line_that_only_lacks_its_end_is_kept(path):
+def test_a_last_line_without_a_newline_is_kept(path):
     path.write_text('{"image": "b.jpg", "prompts": []}', encoding="utf-8")
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, DONE)
     assert [line["image"] for line in lines(path)] == ["b.jpg", "a.jpg"]
 
 
-def test_two_torn_lines_are_both_kept(path):
+def test_two_incomplete_lines_are_both_kept(path):
     for piece in (b'{"image": "one', b'{"image": "two'):
         path.write_bytes(piece)
         with PromptsFile(path):
@@ -138,7 +138,7 @@ def test_two_torn_lines_are_both_kept(path):
     ]
 
 
-def test_broken_lines_are_named_at_the_start_and_nothing_is_changed(path):
+def test_invalid_lines_are_reported_at_the_start_and_nothing_is_changed(path):
     path.write_text('{"image": "a.jpg", "prompts": []}\nnonsense\n{"image": "b", "prompts": 3}\n', encoding="utf-8")
     before = path.read_bytes()
     with pytest.raises(PipelineError) as caught, PromptsFile(path):
@@ -147,7 +147,7 @@ def test_broken_lines_are_named_at_the_start_and_nothing_is_changed(path):
     assert path.read_bytes() == before
 
 
-def test_a_second_process_is_refused_until_the_first_lets_go(path):
+def test_a_second_process_is_refused_until_the_first_unlocks_the_file(path):
     with PromptsFile(path), pytest.raises(UsageError, match="another `maskmill annotate`"), PromptsFile(path):
         pass
     with PromptsFile(path):
@@ -155,20 +155,20 @@ def test_a_second_process_is_refused_until_the_first_lets_go(path):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
-def test_a_file_that_cannot_be_written_is_told_at_the_start(path):
+def test_a_file_that_cannot_be_written_is_reported_at_the_start(path):
     path.write_text('{"image": "a.jpg", "prompts": []}\n', encoding="utf-8")
     path.chmod(0o400)
     with pytest.raises(UsageError, match="cannot be written"), PromptsFile(path):
         pass
 
 
-def test_a_folder_that_does_not_exist_is_told_at_the_start(tmp_path):
+def test_a_missing_folder_is_reported_at_the_start(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="cannot be written"), PromptsFile(tmp_path / "file" / "prompts.jsonl"):
         pass
 
 
-def test_an_edit_by_somebody_else_is_seen_and_refuses_what_it_replaced(path):
+def test_an_external_edit_is_noticed_and_invalidates_the_old_revision(path):
     with PromptsFile(path) as store:
         revision = store.save("a.jpg", NO_REVISION, DONE)
         path.write_text('{"image": "a.jpg", "prompts": []}', encoding="utf-8")
@@ -179,7 +179,7 @@ def test_an_edit_by_somebody_else_is_seen_and_refuses_what_it_replaced(path):
     assert [line["image"] for line in lines(path)] == ["a.jpg", "b.jpg"]
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(path, monkeypatch):
+def test_a_full_disk_leaves_the_file_unchanged(path, monkeypatch):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, DONE)
         before = path.read_bytes()
@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(path, monkeypatch):
     assert [line["image"] for line in lines(path)] == ["a.jpg", "b.jpg"]
 
 
-def test_of_a_line_that_fits_only_half_nothing_stays(path):
+def test_a_partially_written_line_is_removed(path):
     resource = pytest.importorskip("resource", reason="files of bounded size, as on a full disk, are of POSIX")
     with PromptsFile(path) as store:
         revision = store.save("a.jpg", NO_REVISION, DONE)
@@ -213,7 +213,7 @@ def test_of_a_line_that_fits_only_half_nothing_stays(path):
     assert len(lines(path)) == 2
 
 
-def test_replaced_lines_go_when_they_are_most_of_the_file_and_a_backup_has_them(path, monkeypatch):
+def test_replaced_lines_are_removed_when_they_are_most_of_the_file_and_a_backup_has_them(path, monkeypatch):
     monkeypatch.setattr(line_file, "WASTE", 500)
     hand = '{"image": "a.jpg", "prompts": [], "by": "hand"}'
     path.write_text(hand + "\n", encoding="utf-8")
@@ -229,7 +229,7 @@ def test_replaced_lines_go_when_they_are_most_of_the_file_and_a_backup_has_them(
     assert path.with_name("prompts.jsonl.bak").read_bytes() == before
 
 
-def test_a_file_with_little_to_gain_is_left_alone(path):
+def test_a_file_with_few_replaced_lines_is_not_compacted(path):
     with PromptsFile(path) as store:
         revision = store.save("a.jpg", NO_REVISION, DONE)
         store.save("a.jpg", revision, DONE)
@@ -239,7 +239,7 @@ def test_a_file_with_little_to_gain_is_left_alone(path):
     assert path.read_bytes() == before and not path.with_name("prompts.jsonl.bak").exists()
 
 
-def test_a_batch_leaves_an_image_that_is_not_done_to_the_next_source(path):
+def test_a_batch_run_leaves_an_unfinished_image_to_the_next_source(path):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, {**DONE, "status": "todo"})
         store.save("b.jpg", NO_REVISION, DONE)
@@ -247,7 +247,7 @@ def test_a_batch_leaves_an_image_that_is_not_done_to_the_next_source(path):
     assert source(path).check() == []
 
 
-def test_a_batch_fails_an_image_that_was_rejected_and_names_who_did(path):
+def test_a_batch_run_fails_a_rejected_image_and_names_the_reviewer(path):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, {**DONE, "status": "rejected", "reviewer": "李雷"})
     with pytest.raises(PromptError, match="李雷 rejected this image"):
@@ -255,7 +255,7 @@ def test_a_batch_fails_an_image_that_was_rejected_and_names_who_did(path):
     assert source(path).check() == []
 
 
-def test_the_status_of_an_image_decides_its_fingerprint(path):
+def test_the_status_of_an_image_enters_its_fingerprint(path):
     prints = []
     with PromptsFile(path) as store:
         revision = NO_REVISION

@@ -1,4 +1,4 @@
-"""`maskmill serve`: its options, what it prints, how it fails."""
+"""`maskmill serve`: options, output, errors."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def maskmill(*arguments, **environ):
 
 
 def defaults(**changed):
-    """What click hands over."""
+    """The options as click passes them."""
     return serve.make_context("serve", []).params | changed
 
 
@@ -42,7 +42,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         image = httpx.post(f"{server.url}/v1/images", content=picture(), trust_env=False).json()["id"]
         answer = httpx.post(f"{server.url}/v1/images/{image}/masks", json={"prompts": [BOX]}, trust_env=False)
         assert answer.status_code == 200
-        until(lambda: server.log().count("complete") == 2)  # written when the answer has left
+        until(lambda: server.log().count("complete") == 2)  # logged after the response is sent
         log = server.log()
     for word in (
         "listening on",
@@ -55,7 +55,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         assert word in log
 
 
-def test_the_log_as_json_says_what_each_line_is_about(tmp_path):
+def test_json_log_lines_have_the_fields_of_the_request(tmp_path):
     with Process(tmp_path, "--backend", "slow", "--log", "json") as server:
         httpx.post(f"{server.url}/v1/images", content=b"x", trust_env=False)
         until(lambda: '"complete' in server.log())
@@ -116,7 +116,7 @@ def test_a_mistake_in_the_access_is_explained(chosen, text, monkeypatch):
     assert text in str(error.value)
 
 
-def test_the_token_comes_from_the_environment_and_none_overrules_it(monkeypatch):
+def test_the_token_comes_from_the_environment_and_none_overrides_it(monkeypatch):
     monkeypatch.setenv("MASKMILL_TOKEN", "secret")
     assert build_settings(**defaults(host="0.0.0.0")).token == "secret"
     assert build_settings(**defaults(host="0.0.0.0", token="none")).token is None
@@ -124,7 +124,7 @@ def test_the_token_comes_from_the_environment_and_none_overrules_it(monkeypatch)
     assert build_settings(**defaults()).local_names and not build_settings(**defaults(token="other")).local_names
 
 
-def test_the_announcement_warns_of_what_is_open_and_never_shows_a_token():
+def test_the_announcement_warns_of_open_access_and_never_shows_a_token():
     open_ = "\n".join(format_announcement("sam", "http://gpu:5000", Settings(), encrypted=False))
     closed = "\n".join(format_announcement("sam", "http://gpu:5000", Settings(token="secret"), encrypted=False))
     local = "\n".join(format_announcement("sam", "http://127.0.0.1:5000", Settings(local_names=True), encrypted=False))
@@ -138,13 +138,13 @@ def test_an_address_for_all_is_printed_as_one_that_a_client_can_use():
     )
 
 
-def test_a_port_that_is_taken_is_said_with_the_way_out(tmp_path):
+def test_a_port_in_use_is_reported_with_a_hint(tmp_path):
     with Process(tmp_path, "--backend", "grabcut") as server:
         code, said = maskmill("--backend", "grabcut", "--port", str(server.port))
     assert code == 2 and "cannot listen" in said and "--port" in said and "Traceback" not in said
 
 
-def test_a_backend_that_cannot_be_opened_ends_the_server_with_its_reason(tmp_path):
+def test_a_backend_that_cannot_be_opened_stops_the_server_with_the_reason(tmp_path):
     plugin = tmp_path / "b.py"
     plugin.write_text(BACKENDS, encoding="utf-8")
     port = str(free_port())

@@ -1,4 +1,4 @@
-"""The queue: what is grouped, refused, given up, and finished at the end."""
+"""The job queue: grouping, refusals, deadlines, shutdown."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +34,7 @@ def test_concurrent_prompts_on_one_new_image_cause_one_encoder_pass():
         assert running.metric("maskmill_encoder_passes_total") == len(running.backend._passes) == 1
 
 
-def test_an_evicted_embedding_is_made_again():
+def test_an_evicted_embedding_is_computed_again():
     size = 64 * 3
     with Running(settings=Settings(embeddings=size)) as running:
         first, second = running.upload(picture(1)), running.upload(picture(2))
@@ -44,7 +44,7 @@ def test_an_evicted_embedding_is_made_again():
         assert running.metric("maskmill_embedding_bytes") == size
 
 
-def test_a_deleted_image_takes_its_embedding_along():
+def test_deleting_an_image_deletes_its_embedding():
     with Running() as running:
         for _ in range(2):
             image = running.upload(picture())
@@ -76,7 +76,7 @@ def test_each_request_is_one_call_of_the_backend_so_that_masks_are_those_of_a_lo
         assert [count for _, count in running.backend._calls] == [3]
 
 
-def test_a_full_queue_says_when_to_come_again():
+def test_a_full_queue_responds_with_the_time_of_a_retry():
     with Running(Fake(seconds=0.2), Settings(wait=0.5)) as running:
         image = running.upload(picture())
         answers = together(12, lambda number: running.masks(image, box(number)))
@@ -102,7 +102,7 @@ def test_health_does_not_wait_for_jobs():
             assert all(each.result().status_code == 200 for each in waiting)
 
 
-def test_clients_that_come_again_are_all_served():
+def test_clients_that_retry_are_all_served():
     with Running(Fake(seconds=0.05), Settings(wait=0.2)) as running:
         image = running.upload(picture())
 
@@ -133,7 +133,7 @@ def test_a_job_past_its_deadline_is_given_up_and_not_computed():
         assert len(running.backend._calls) == 1
 
 
-def test_a_caller_that_went_away_costs_nothing():
+def test_the_job_of_a_disconnected_client_is_not_computed():
     with Running() as running:
         image = running.upload(picture())
         running.backend._gate.clear()
@@ -148,7 +148,7 @@ def test_a_caller_that_went_away_costs_nothing():
         assert len(running.backend._calls) == 1
 
 
-def test_a_request_that_stalls_is_given_up():
+def test_a_stalled_request_is_dropped():
     def parts():
         yield b"x"
         time.sleep(1)
@@ -159,7 +159,7 @@ def test_a_request_that_stalls_is_given_up():
         assert answer.status_code == 408 and answer.json()["type"].endswith("upload-timeout")
 
 
-def test_a_model_that_loads_is_waited_for_with_503(tmp_path):
+def test_requests_get_503_while_the_model_loads(tmp_path):
     loading = ("--backend", "slow", "--set", "loading=1.5")
     with Process(tmp_path, *loading, ready=False) as server, httpx.Client(base_url=server.url, trust_env=False) as http:
         image = http.post("/v1/images", content=picture()).json()["id"]
@@ -172,7 +172,7 @@ def test_a_model_that_loads_is_waited_for_with_503(tmp_path):
         assert http.post(f"/v1/images/{image}/masks", json={"prompts": [BOX]}).status_code == 200
 
 
-def test_sigterm_answers_what_is_in_flight_and_sends_newcomers_away(tmp_path):
+def test_after_sigterm_requests_in_flight_are_answered_and_new_ones_refused(tmp_path):
     with Process(tmp_path, "--backend", "slow", "--set", "seconds=0.2") as server:
         image = httpx.post(f"{server.url}/v1/images", content=picture(), trust_env=False).json()["id"]
 
@@ -193,7 +193,7 @@ def test_sigterm_answers_what_is_in_flight_and_sends_newcomers_away(tmp_path):
 
 
 @pytest.mark.torch
-def test_sam_serves_what_it_computes_here_bit_for_bit(tmp_path, monkeypatch):
+def test_served_masks_of_sam_are_bit_for_bit_those_of_a_local_run(tmp_path, monkeypatch):
     from segment_anything import sam_model_registry
 
     from maskmill import Image, ImageRef
@@ -258,7 +258,7 @@ def job(number, image="a"):
     return Job(StoredImage(f"sha256-{image}", b"", (48, 64)), [prompt], None, time.monotonic() + 60)
 
 
-def test_prompts_on_one_new_image_are_reckoned_with_one_encoder_pass_which_is_their_own_work():
+def test_prompts_on_one_new_image_are_estimated_with_one_encoder_pass_that_does_not_delay_them():
     times = JobTimes()
     times.add("embed", 50.0)
     times.add("prompts", 0.1)
@@ -270,7 +270,7 @@ def test_prompts_on_one_new_image_are_reckoned_with_one_encoder_pass_which_is_th
         jobs.submit(job(0, "b"))
 
 
-def test_prompts_on_the_image_that_is_being_encoded_are_taken_whatever_that_takes():
+def test_prompts_on_the_image_being_encoded_are_accepted_however_long_that_takes():
     with Running(Fake(encode=2), Settings(wait=0.3)) as running:
         new, other = running.upload(picture(1)), running.upload(picture(2))
         with ThreadPoolExecutor(9) as pool:
@@ -282,7 +282,7 @@ def test_prompts_on_the_image_that_is_being_encoded_are_taken_whatever_that_take
         assert len(running.backend._passes) == 1
 
 
-def test_a_cache_stays_within_its_bytes_and_drops_what_was_unused_for_longest():
+def test_the_cache_stays_within_its_limits_and_evicts_the_least_recently_used():
     cache = ByteCache(100, len, most=3)
     for name in "abc":
         cache.put(name, name * 30)

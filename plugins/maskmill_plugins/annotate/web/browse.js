@@ -1,13 +1,13 @@
-/** Goes from picture to picture: opens them, asks for the next ones ahead, and finds unsaved work again. */
+/** Opens images, prefetches the next ones, and restores unsaved work. */
 
 import { Problem, Unreachable } from "./api.js";
 import { samePrompts } from "./prompts.js";
 import { t } from "./strings.js";
 
-/** Longer side of a preview in pixels: of the first one, and of a finer one for those who zoom in. */
+/** Longer side of a preview in pixels: of the first one, and of a finer one for zooming in. */
 const PREVIEW = 2048;
 const FINE = 6144;
-/** Previews kept ready: going on takes no time. */
+/** Previews kept in memory, so that the next image opens at once. */
 const READY = 4;
 
 export class Browser extends EventTarget {
@@ -25,14 +25,14 @@ export class Browser extends EventTarget {
     this.turn = 0;
     /** @type {Map<string, Promise<{blob: Blob, tag: string}>>} */
     this.previews = new Map();
-    /** Why the image that was to be opened cannot be, and its place among the others; "" if it can. */
+    /** Why the image could not be opened; "" if it could. */
     this.failed = "";
     this.failedKey = "";
     /** @type {{index: number | null, previous: string | null, next: string | null}} */
     this.failedAt = { index: null, previous: null, next: null };
-    /** Where one comes to from here, along the list if a status is chosen there. */
+    /** The adjacent images, within the list's filter if a status is selected. */
     this.around = { previous: null, next: null };
-    /** The same, as soon as it is known. */
+    /** A promise of the same. */
     this.aimed = Promise.resolve(this.around);
     stage.drawn.push(() => this.#refine());
     list.addEventListener("filtered", () => this.#aim());
@@ -61,7 +61,7 @@ export class Browser extends EventTarget {
     return undefined;
   }
 
-  /** One picture that is not in the folder. @param {File} file */
+  /** Open an image from outside the folder. @param {File} file */
   async quick(file) {
     const turn = ++this.turn;
     try {
@@ -76,14 +76,14 @@ export class Browser extends EventTarget {
     }
   }
 
-  /** The server has forgotten it; its file may be another picture by now. */
+  /** Load an image that the server no longer has; its file may have changed since. */
   async remind(image) {
     const found = image.key === null ? await this.api.quick(image.file) : await this.api.image(image.key);
     this.stage.live.meets(found.model);
     if (found.id !== image.id && this.editor.image === image) await this.open(image.key);
   }
 
-  /** The picture of just this image: what was fetched before may be of a file that has been replaced since. */
+  /** The preview of exactly this version: a prefetched one may be of a file that has been replaced since. */
   async #shown(image, { blob, tag }) {
     if (tag.includes(image.id.slice(7, 39))) return blob;
     this.previews.delete(image.key);
@@ -119,7 +119,7 @@ export class Browser extends EventTarget {
     return found;
   }
 
-  /** What this browser has kept of an earlier visit. */
+  /** Restore this browser's draft of the image. */
   #restore(image) {
     const record = this.saver.records.get(image.key);
     if (record.entry) { // changed on this page, and not saved yet
@@ -138,7 +138,7 @@ export class Browser extends EventTarget {
     this.notices.toast(t("restored"));
   }
 
-  /** Save what earlier visits left behind on other pictures. */
+  /** Save drafts that earlier visits left for other images. */
   async restoreOthers(open) {
     const keys = [...new Set(this.drafts.all().map((draft) => draft.key))].filter((key) => key !== open);
     let found = 0;
@@ -169,7 +169,7 @@ export class Browser extends EventTarget {
     if (next !== null) this.#preview(next).catch(() => {});
   }
 
-  /** A finer picture for those who look closely. */
+  /** Load a finer preview after zooming in. */
   async #refine() {
     const { image } = this.editor;
     const { bitmap, view } = this.stage;

@@ -1,9 +1,9 @@
-/** What is asked of the person in between: help, a token, and which of two versions counts. */
+/** Dialogs: help, the token, and the choice between two versions. */
 
 import { byId, make } from "./dom.js";
 import { t } from "./strings.js";
 
-/** Keys of the help, by part: [keys, what they do]. A key in the table of texts is translated. */
+/** The keys in the help, by section: [keys, action]; keys found in the table of texts are translated. */
 const HELP = /** @type {const} */ ({
   helpDraw: [
     [["keyDrag"], "doBox"], [["keyClick"], "doPoint"], [["keyRight", "Alt + keyClick"], "doOff"],

@@ -7,14 +7,14 @@
 
 import { keep, kept } from "./api.js";
 
-/** Milliseconds after which another tab's draft counts as left behind. */
+/** Milliseconds after which another tab's draft counts as abandoned. */
 const LEFT_BEHIND = 5000;
 const TAB = "maskmill.tab";
 
 /** @typedef {{key: string, revision: string, entry: {status: string, prompts: any[]}, time: number}} Draft */
 
 export class Drafts {
-  /** @param {string} folder  what the pictures belong to */
+  /** @param {string} folder  of the images */
   constructor(folder) {
     this.tab = kept(sessionStorage, TAB) ?? Math.random().toString(36).slice(2);
     keep(sessionStorage, TAB, this.tab);
@@ -25,12 +25,12 @@ export class Drafts {
     return `${this.prefix}${tab} ${key}`;
   }
 
-  /** @returns {boolean} whether the browser has kept it */
+  /** @returns {boolean} whether the browser has stored it */
   put(key, revision, entry) {
     return keep(localStorage, this.#name(key, this.tab), JSON.stringify({ key, revision, entry, time: Date.now() }));
   }
 
-  /** The server has it. */
+  /** Delete the draft once the server has saved it. */
   drop(key, tab = this.tab) {
     keep(localStorage, this.#name(key, tab), null);
   }
@@ -52,7 +52,7 @@ export class Drafts {
     return newest;
   }
 
-  /** @returns {(Draft & {tab: string})[]} of all pictures and tabs */
+  /** @returns {(Draft & {tab: string})[]} of all images and tabs */
   all() {
     const names = [];
     try {

@@ -5,7 +5,7 @@ const MOST = 200;
 
 /** @template T */
 export class History {
-  /** @param {T} state  the first, which cannot be undone */
+  /** @param {T} state  the first state, which cannot be undone */
   constructor(state) {
     this.states = [state];
     this.at = 0;

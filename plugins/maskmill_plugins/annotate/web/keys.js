@@ -1,6 +1,6 @@
-/** The keyboard: every step without the mouse, except pointing. */
+/** Keyboard shortcuts. */
 
-/** Elements that keep the keys for themselves. */
+/** Elements that handle keys themselves. */
 const TYPING = "input, textarea, select, dialog[open]";
 const PRESSED = "button, a, [role=option]";
 

@@ -1,4 +1,4 @@
-/** What the page says about itself: saved or not, the connection, what is being computed, short messages. */
+/** Notices: whether changes are saved, the connection, running computations, short messages. */
 
 import { byId, make } from "./dom.js";
 import { t } from "./strings.js";
@@ -58,7 +58,7 @@ export class Notices {
     byId("try-now").hidden = !connection.lost;
   }
 
-  /** Say what takes long. */
+  /** Show long computations. */
   busy() {
     const now = performance.now();
     const wait = this.live.since ? now - this.live.since : 0;

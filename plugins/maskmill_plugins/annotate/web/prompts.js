@@ -74,7 +74,7 @@ function canonical(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, canonical(value[key])]));
 }
 
-/** Hundredths of a pixel are finer than any hand. */
+/** Round to hundredths of a pixel, finer than anyone can draw. */
 const rounded = (value) => Math.round(value * 100) / 100;
 const within = (value, most) => rounded(Math.min(most, Math.max(0, value)));
 

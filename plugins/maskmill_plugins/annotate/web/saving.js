@@ -43,7 +43,7 @@ export class Saver extends EventTarget {
     this.reviewer = reviewer;
     /** @type {Map<string, Record>} */
     this.records = new Map();
-    /** Drafts cannot be kept by this browser. */
+    /** Whether this browser cannot store drafts. */
     this.fragile = false;
   }
 
@@ -56,17 +56,17 @@ export class Saver extends EventTarget {
     return open.length ? "saving" : "saved";
   }
 
-  /** Why something is refused, or "". */
+  /** Why the server rejected an entry, or "". */
   get refused() {
     return [...this.records.values()].find((record) => record.refused)?.refused ?? "";
   }
 
-  /** Why the server could not save, or "". */
+  /** Why the server could not save an entry, or "". */
   get trouble() {
     return [...this.records.values()].find((record) => record.entry && record.trouble)?.trouble ?? "";
   }
 
-  /** A picture was opened with this revision. */
+  /** Register an opened image with its revision. */
   opened(key, revision) {
     const record = this.records.get(key);
     if (record?.entry) return;
@@ -74,7 +74,7 @@ export class Saver extends EventTarget {
     this.records.set(key, { key, revision, ...clean });
   }
 
-  /** There is something new to save. */
+  /** Register a change to save. */
   changed(key, entry, delay = DELAY) {
     const record = this.records.get(key);
     record.entry = entry;
@@ -84,13 +84,13 @@ export class Saver extends EventTarget {
     this.#tell("state");
   }
 
-  /** Save at once what waits. @returns {Promise<void>} when the answers are there */
+  /** Save all pending changes now. @returns {Promise<void>} resolved when the server has responded */
   async flush() {
     const waiting = [...this.records.values()].filter((record) => record.entry);
     await Promise.all(waiting.map((record) => this.#send(record)));
   }
 
-  /** The person has chosen: mine is written over theirs, or given up. */
+  /** Resolve a conflict: overwrite their version with mine, or discard mine. */
   async settle(record, mine) {
     record.revision = record.conflict.revision;
     record.conflict = null;
