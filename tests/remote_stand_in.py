@@ -153,7 +153,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if act == "garbage":
             return self.answer(200, b"<html>log in first</html>", "text/html")
         request = MasksRequest.model_validate_json(body)
-        prompts = [prompt.prompt() for prompt in request.prompts]
+        prompts = [prompt.to_prompt() for prompt in request.prompts]
         masks = FillPrompt().masks(server.images[name], prompts)
         off = 7 if act == "strange mask" else 0
         reply = MasksReply(

@@ -62,7 +62,7 @@ def test_masks_equal_those_of_a_local_backend_in_every_digit(server):
     third = 1 / 3
     prompts.append(Prompt.from_json({"box": [third, third, 20 + third, 20 + third], "score": third}))
     answer = server.masks(id_, *(prompt.to_json() for prompt in prompts))
-    made = [mask.mask(prompts) for mask in MasksReply.model_validate_json(answer.content).masks]
+    made = [mask.to_mask(prompts) for mask in MasksReply.model_validate_json(answer.content).masks]
     assert made == Fake().masks(image, prompts)
 
 
@@ -78,7 +78,7 @@ def test_a_mask_as_png_has_the_pixels_of_its_run_lengths(server):
     png = server.masks(image, POINT, format="png").json()["masks"][0]["png"]
     pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(png))))
     assert pixels.dtype == np.uint8 and set(np.unique(pixels)) == {0, 255}
-    assert np.array_equal(pixels == 255, counts.mask([Prompt.from_json(POINT)]).array)
+    assert np.array_equal(pixels == 255, counts.to_mask([Prompt.from_json(POINT)]).array)
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_served_masks_of_sam_are_bit_for_bit_those_of_a_local_run(tmp_path, monk
         def asked(*given, **more):
             asked_for = [Prompt.from_json(each) for each in given]
             reply = MasksReply.model_validate_json(running.masks(id_, *given, **more).content)
-            return [mask.mask(asked_for) for mask in reply.masks]
+            return [mask.to_mask(asked_for) for mask in reply.masks]
 
         alone = together(20, lambda number: asked(prompts[number % 3]))
         assert all(len(masks) == 1 and masks[0].score is not None for masks in alone)
@@ -265,7 +265,7 @@ def test_prompts_on_one_new_image_are_estimated_with_one_encoder_pass_that_does_
     jobs = JobQueue(Settings(wait=10), times, lambda image: False)
     for number in range(20):
         jobs.submit(job(number))
-    assert jobs.expected_wait() == pytest.approx(52.0)
+    assert jobs.estimate_wait() == pytest.approx(52.0)
     with pytest.raises(ApiError):
         jobs.submit(job(0, "b"))
 

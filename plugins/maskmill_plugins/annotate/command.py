@@ -11,7 +11,7 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,9 @@ from ..server.command import (
     require_packages,
     serve,
 )
+
+if TYPE_CHECKING:
+    from .session import AnnotationSession
 
 PIPELINES = (".yaml", ".yml")
 PROMPTS = "prompts.jsonl"
@@ -189,7 +192,7 @@ def _current_user() -> str:
         return ""
 
 
-def _serve(session: Any, chosen: dict[str, Any]) -> None:
+def _serve(session: AnnotationSession, chosen: dict[str, Any]) -> None:
     from ..server import process
     from .routes import add_routes
 

@@ -276,7 +276,7 @@ def _check_prompts(status: Status, models: Sequence[PromptModel], size: Sequence
     prompts = []
     for number, model in enumerate(models):
         try:
-            prompts.append(model.prompt())
+            prompts.append(model.to_prompt())
             prompts[-1].fit(*size)
         except PromptError as error:
             raise ApiError("invalid-request", f"body/prompts/{number}: {error}") from None

@@ -119,7 +119,7 @@ class PromptModel(WireModel):
     ref: str | None = Field(None, max_length=2000, description="the client's id for it; not used by the server")
     pick: Literal[0, 1, 2] | None = Field(None, description="which of the model's three candidate masks answers it")
 
-    def prompt(self) -> Prompt:
+    def to_prompt(self) -> Prompt:
         """The prompt as the core's class.
 
         Raises:
@@ -167,7 +167,7 @@ class MaskModel(ResponseModel):
     box: tuple[float, float, float, float] | None = None
     area: int | None = None
 
-    def mask(self, prompts: Sequence[Prompt]) -> Mask:
+    def to_mask(self, prompts: Sequence[Prompt]) -> Mask:
         """The backend's mask with the client's own prompt.
 
         Raises:

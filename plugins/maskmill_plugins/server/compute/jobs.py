@@ -153,10 +153,10 @@ class JobQueue:
         with self._changed:
             return self._count()
 
-    def expected_wait(self) -> float:
+    def estimate_wait(self) -> float:
         """Seconds until a job on a new image would start."""
         with self._changed:
-            return self._wait_for("")
+            return self._estimate_wait("")
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -165,7 +165,7 @@ class JobQueue:
             ApiError: it would wait too long, or too many jobs wait; with the time of a retry.
         """
         with self._changed:
-            wait = self._wait_for(job.stored.id)
+            wait = self._estimate_wait(job.stored.id)
             if wait > self._settings.wait or self._count() >= self._settings.most_jobs:
                 pause = max(wait - self._settings.wait, wait / 4, 1.0)
                 limit = f"(limit {self._settings.wait:g} s)"
@@ -187,7 +187,7 @@ class JobQueue:
 
     async def wait_until_quiet(self) -> None:
         """Wait until there has been no job for `QUIET` seconds."""
-        while (pause := self._pause()) > 0:
+        while (pause := self._quiet_time_left()) > 0:
             await asyncio.sleep(pause)
 
     def withdraw(self, job: Job) -> None:
@@ -220,10 +220,13 @@ class JobQueue:
             while (name := self._first_decoded()) is None:
                 if self._closed:
                     return None
-                if self._prefetches and not self._waiting and self._pause() <= 0:
+                # A prefetch runs only after a quiet time, as a job that arrives during it has to wait for its end.
+                if self._prefetches and not self._waiting and self._quiet_time_left() <= 0:
                     prefetch = self._prefetches.popleft()
                     return JobGroup(image=prefetch.image, prefetch=prefetch)
-                self._changed.wait(max(self._pause(), 0.01) if self._prefetches and not self._waiting else None)
+                self._changed.wait(
+                    max(self._quiet_time_left(), 0.01) if self._prefetches and not self._waiting else None
+                )
             group = self._waiting.pop(name)
             self._until = time.monotonic() + self._estimate(name, group)
             self._working = list(group.jobs)
@@ -252,7 +255,7 @@ class JobQueue:
                     waiting.image = image
                 self._changed.notify_all()
 
-    def _pause(self) -> float:
+    def _quiet_time_left(self) -> float:
         """Seconds until there has been no job for `QUIET` seconds."""
         with self._changed:
             return QUIET if self._waiting or self._working else self._last + QUIET - time.monotonic()
@@ -277,7 +280,7 @@ class JobQueue:
     def _count(self) -> int:
         return sum(len(group.jobs) for group in self._waiting.values())
 
-    def _wait_for(self, image: str) -> float:
+    def _estimate_wait(self, image: str) -> float:
         """Seconds until a job on this image would start, not counting the embedding of its own image."""
         seconds = 0.0
         if self._working:

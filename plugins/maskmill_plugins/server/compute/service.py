@@ -165,7 +165,7 @@ class ModelService:
     def _register_gauges(self) -> None:
         gauge, model, images = self.metrics.gauge, self.model_thread, self.images
         gauge("jobs_waiting", "Jobs in the queue.", lambda: len(model.jobs))
-        gauge("wait_seconds", "Seconds that a new job would wait.", model.jobs.expected_wait)
+        gauge("wait_seconds", "Seconds that a new job would wait.", model.jobs.estimate_wait)
         gauge("images", "Stored images.", lambda: len(images.files))
         gauge("image_bytes", "Bytes of stored image files.", lambda: images.files.bytes)
         gauge("decoded_bytes", "Bytes of decoded images in memory.", lambda: images.decoded.bytes)

@@ -140,7 +140,7 @@ def _add_mask_route(app: FastAPI, service: ModelService) -> None:
         """Masks for 1 to 256 prompts, in pixels of the upright image; points and boxes are answered in order."""
         stored = service.images.get(image)
         try:
-            prompts = [prompt.prompt() for prompt in body.prompts]
+            prompts = [prompt.to_prompt() for prompt in body.prompts]
         except PromptError as error:
             raise ApiError("unsuitable-prompt", str(error)) from None
         result = await service.compute_masks(request, stored, prompts, body.multimask, body.timeout)
