@@ -65,7 +65,7 @@ class AnnotationTask:
 @click.option("--reviewer", metavar="NAME", help="Who annotates; this user's name by default.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 for any free port; 5020 by default, if free.")
-@click.option("--token", help=f"Require this bearer token, or none; better set the variable {TOKEN_VARIABLE}.")
+@click.option("--token", help=f"Bearer token to require, or `none`; better set the variable {TOKEN_VARIABLE}.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads for computing; all cores by default.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def annotate(target: Path, **chosen: Any) -> None:

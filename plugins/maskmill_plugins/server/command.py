@@ -34,7 +34,7 @@ SWITCH_INTERVAL = 0.0005
 @click.option("--plugins", multiple=True, type=FILE, metavar="PATH", help="Load drop-in plugins from here.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 for any free port.")
-@click.option("--token", help=f"Require this bearer token, or none; better set the variable {TOKEN_VARIABLE}.")
+@click.option("--token", help=f"Bearer token to require, or `none`; better set the variable {TOKEN_VARIABLE}.")
 @click.option("--allow", multiple=True, metavar="NETWORK", help="Accept only these addresses: 192.168.1.0/24")
 @click.option("--tls-cert", type=FILE, help="Certificate, PEM: serve https.")
 @click.option("--tls-key", type=FILE, help="Its private key, PEM.")

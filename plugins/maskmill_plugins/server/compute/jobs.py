@@ -220,13 +220,14 @@ class JobQueue:
             while (name := self._first_decoded()) is None:
                 if self._closed:
                     return None
-                # A prefetch runs only after a quiet time, as a job that arrives during it has to wait for its end.
-                if self._prefetches and not self._waiting and self._quiet_time_left() <= 0:
-                    prefetch = self._prefetches.popleft()
-                    return JobGroup(image=prefetch.image, prefetch=prefetch)
-                self._changed.wait(
-                    max(self._quiet_time_left(), 0.01) if self._prefetches and not self._waiting else None
-                )
+                timeout = None
+                # A prefetch starts only after a quiet time, as a job that arrives during it has to wait for its end.
+                if self._prefetches and not self._waiting:
+                    timeout = self._quiet_time_left()
+                    if timeout <= 0:
+                        prefetch = self._prefetches.popleft()
+                        return JobGroup(image=prefetch.image, prefetch=prefetch)
+                self._changed.wait(timeout)
             group = self._waiting.pop(name)
             self._until = time.monotonic() + self._estimate(name, group)
             self._working = list(group.jobs)
