@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from maskmill.cli import cli
 from maskmill.config.config import RunOptions
 from maskmill.config.load import PipelineFile
-from maskmill.plugins.options import option_table
+from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
 from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM
 from maskmill_plugins.backends.sam.weights.checkpoints import Model
@@ -44,7 +44,7 @@ def table(name: str) -> str:
 
 def options_table(model: type[BaseModel]) -> str:
     """Options with the kind of their value, their default and their meaning."""
-    rows = option_table(model)
+    rows = list_options(model)
     if not rows:
         return "It has no options.\n"
     if model is PipelineFile:  # there, what the model leaves open is a plugin

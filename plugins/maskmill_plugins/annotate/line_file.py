@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskmill.files import atomic_path
+from maskmill.files import atomic_path, unused_name
 
 #: Replaced lines are removed when they take this many bytes and at least half of the file.
 WASTE = 1_000_000
@@ -60,7 +60,7 @@ def repair(path: Path) -> str:
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
         else:
-            aside = _free_name(path, ".torn")
+            aside = unused_name(path, ".torn")
             _write_synced(aside, piece)
             file.truncate(offset)
             message = f"the last line of {path.name} was incomplete; its {len(piece)} bytes are now in {aside.name}"
@@ -127,13 +127,6 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 def _has_prompts(data: Mapping[str, Any]) -> bool:
     prompts = data.get("prompts")
     return isinstance(prompts, list) and all(isinstance(prompt, dict) for prompt in prompts)
-
-
-def _free_name(path: Path, ending: str) -> Path:
-    number = 1
-    while (free := path.with_name(f"{path.name}{ending}{number}")).exists():
-        number += 1
-    return free
 
 
 def _read_last_line(file: Any) -> tuple[bytes, int]:

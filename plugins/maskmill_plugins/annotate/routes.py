@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from maskmill import Prompt, PromptError, __version__
+from maskmill import Mask, Prompt, PromptError, __version__
 from maskmill_plugins._shared.http.wire import MOST_PROMPTS, PromptModel, image_id
 
 from ..server.compute.image_store import StoredImage
@@ -207,7 +207,7 @@ def _add_download_routes(app: FastAPI, session: AnnotationSession) -> None:
     async def compute(
         request: Request, stored: StoredImage, key: str, prompts: Sequence[Prompt], kind: FileFormat
     ) -> Response:
-        masks = []
+        masks: list[Mask] = []
         for start in range(0, len(prompts), MOST_PROMPTS):
             masks += (await service.compute_masks(request, stored, prompts[start : start + MOST_PROMPTS])).masks
         image = await service.images.load_async(stored)

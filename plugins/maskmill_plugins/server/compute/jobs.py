@@ -65,7 +65,7 @@ class JobResult:
     """
 
     prompts: Sequence[Prompt]
-    masks: list[Mask]
+    masks: Sequence[Mask]
     seconds: dict[str, float]
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from maskmill import Backend, Box, Image, ImageError, Mask, Prompt, PromptError, StopRun
-from maskmill.chain.plugin_call import StepError, Trace, several
+from maskmill import Backend, Box, Image, ImageError, Prompt, StopRun
+from maskmill.chain.contract import compute_masks
+from maskmill.chain.plugin_call import StepError, Trace
 from maskmill_plugins._shared.http.wire import Multimask
 
 from ..errors import ApiError
@@ -153,11 +154,10 @@ class ModelThread:
         embedding = self._embed(image, job.stored.id)
         embedded = time.monotonic()
         backend = with_multimask(self._backend, job.multimask)
-        call = partial(several, Mask, backend.masks, image, job.prompts, embedding)
+        call = partial(compute_masks, backend.masks, image, job.prompts, embedding)
         masks = self._measure(
             job.part, len(job.prompts), lambda: Trace().step("backend", self._name, call, image.sha256)
         )
-        check_masks(masks, image, job)
         seconds = {
             "queue": round(started - job.queued, 6),
             "embed": round(embedded - started, 6),
@@ -201,41 +201,6 @@ class ModelThread:
 def with_multimask(backend: Backend, multimask: Multimask | None) -> Backend:
     """The open backend with another value of its option `multimask`; model and state are shared."""
     return backend if multimask is None else backend.model_copy(update={"multimask": multimask})
-
-
-def fit_prompts(prompts: Sequence[Prompt], name: str, backend: Backend, size: tuple[int, int]) -> list[Prompt]:
-    """The prompts, fitted to an image of this (height, width).
-
-    Raises:
-        ApiError: the backend does not accept one of them, or it does not fit the image.
-    """
-    accepted = backend.accepts()
-    for prompt in prompts:
-        if unknown := prompt.needs - accepted:
-            text = f"the backend {name!r} accepts {', '.join(sorted(accepted))}, not {', '.join(sorted(unknown))}"
-            raise ApiError("unsupported-prompt", text)
-    try:
-        return [prompt.fit(*size) for prompt in prompts]
-    except PromptError as error:
-        raise ApiError("unsuitable-prompt", str(error)) from None
-
-
-def check_masks(masks: list[Mask], image: Image, job: Job) -> None:
-    """Check that the masks have the image's size and answer the job's prompts.
-
-    Raises:
-        ApiError: a mask has another size or prompt, or a prompt with points or a box has no mask.
-    """
-    asked = set(job.prompts)
-    answered = {mask.prompt for mask in masks}
-    wrong = [mask for mask in masks if mask.size != image.size or mask.prompt not in asked]
-    missing = [prompt for prompt in asked - answered if prompt.needs <= {"points", "box"}]
-    if wrong or missing:
-        text = (
-            f"the backend returned {len(wrong)} masks of the wrong size or for unknown prompts,"
-            f" and no mask for {len(missing)} prompts"
-        )
-        raise ApiError("internal-error", text)
 
 
 def size_of(embedding: Any) -> int:

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from starlette.requests import ClientDisconnect, Request
 
-from maskmill import Backend, Prompt
+from maskmill import Backend, Prompt, PromptError
+from maskmill.chain.contract import fit_prompts
 from maskmill.plugins.stage import worker_threads
 from maskmill_plugins._shared.http.wire import ModelInfo, Multimask, ServerLimits
 
@@ -20,7 +21,7 @@ from ..metrics import Metrics
 from ..settings import Settings
 from .image_store import ImageStore, StoredImage
 from .jobs import Job, JobResult
-from .model_thread import ModelThread, fit_prompts
+from .model_thread import ModelThread
 
 #: Seconds between two checks whether the client is still connected.
 DISCONNECT_CHECK = 0.5
@@ -136,10 +137,22 @@ class ModelService:
         if multimask is not None and multimask not in self._multimask_values():
             raise ApiError("unsupported-prompt", f"the backend {self._name!r} has no option `multimask`")
         seconds = min(timeout or self.settings.deadline, self.settings.deadline)
-        fitted = fit_prompts(prompts, self._name, self._backend, stored.size)
-        job = Job(stored, fitted, multimask, time.monotonic() + seconds, request.scope["state"]["name"])
+        job = Job(
+            stored,
+            self._fit(prompts, stored.size),
+            multimask,
+            time.monotonic() + seconds,
+            request.scope["state"]["name"],
+        )
         self.model_thread.jobs.submit(job)
         return await self._wait(request, job, seconds)
+
+    def _fit(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> Sequence[Prompt]:
+        try:
+            return fit_prompts(self._name, self._backend, prompts, size)
+        except PromptError as error:
+            unsupported = any(prompt.needs - self._backend.accepts() for prompt in prompts)
+            raise ApiError("unsupported-prompt" if unsupported else "unsuitable-prompt", str(error)) from None
 
     async def _wait(self, request: Request, job: Job, seconds: float) -> JobResult:
         future = asyncio.wrap_future(job.future)

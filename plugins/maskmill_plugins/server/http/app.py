@@ -153,7 +153,8 @@ def encode_reply(result: JobResult, format_: MaskFormat) -> bytes:
     equal = {prompt: number for number, prompt in reversed(list(enumerate(result.prompts)))}
     masks = []
     for mask in result.masks:
-        assert mask.prompt is not None, "the masks were checked"
+        if mask.prompt not in equal:
+            raise ApiError("internal-error", "the backend returned a mask for a prompt that was not in the request")
         masks.append(_encode_mask(mask, same.get(id(mask.prompt), equal[mask.prompt]), format_))
     return MasksReply(masks=masks, seconds=result.seconds).model_dump_json(exclude_none=True).encode()
 
