@@ -16,11 +16,11 @@ from maskmill_plugins._shared.http.wire import (
     PROBLEMS,
     URN,
     ImageInfo,
-    Limits,
     MaskModel,
     MasksReply,
     MasksRequest,
     ModelInfo,
+    ServerLimits,
 )
 
 
@@ -59,7 +59,7 @@ class StandIn(http.server.ThreadingHTTPServer):
             model_id="f" * 64,
             digest="d" * 16,
             accepts=["box", "points"],
-            limits=Limits(image_bytes=10_000_000, image_pixels=10_000_000, wait_seconds=1, deadline_seconds=5),
+            limits=ServerLimits(image_bytes=10_000_000, image_pixels=10_000_000, wait_seconds=1, deadline_seconds=5),
         )
 
     @property
@@ -153,7 +153,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if act == "garbage":
             return self.answer(200, b"<html>log in first</html>", "text/html")
         request = MasksRequest.model_validate_json(body)
-        prompts = [prompt.prompt() for prompt in request.prompts]
+        prompts = [prompt.to_prompt() for prompt in request.prompts]
         masks = FillPrompt().masks(server.images[name], prompts)
         off = 7 if act == "strange mask" else 0
         reply = MasksReply(

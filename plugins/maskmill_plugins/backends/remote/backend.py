@@ -177,7 +177,7 @@ class Remote(Backend):
             held = self._held(image, server)
             try:
                 reply = server.masks(held, request)
-                return [mask.mask(prompts) for mask in reply.masks]
+                return [mask.to_mask(prompts) for mask in reply.masks]
             except UnknownImage:  # it made room, or is another process by now
                 server.forget(held)
             except ValueError as error:

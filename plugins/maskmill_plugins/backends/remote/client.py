@@ -12,12 +12,12 @@ from maskmill_plugins._shared.http.waiting import retry_after
 from maskmill_plugins._shared.http.wire import (
     TOKEN_VARIABLE,
     URN,
-    Answer,
     ImageInfo,
     MasksReply,
     MasksRequest,
     ModelInfo,
     ProblemModel,
+    ResponseModel,
 )
 
 from .troubles import LONGEST, Away, Faulty, UnknownImage
@@ -25,7 +25,7 @@ from .troubles import LONGEST, Away, Faulty, UnknownImage
 if TYPE_CHECKING:
     import httpx
 
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=ResponseModel)
 #: Seconds to get a connection; a machine that is there answers in milliseconds.
 CONNECT = 4.0
 #: Seconds in which some more of an upload has to get through.
