@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from qwen_wire import ERRORS, KEY, OK, Act, Call, Wire  # noqa: E402 - of the tests
 
 from maskmill import Pipeline, testing  # noqa: E402 - as above
-from maskmill_plugins.prompts.qwen.cost.budget import spent_in  # noqa: E402 - as above
+from maskmill_plugins.prompts.qwen.cost.budget import read_usage  # noqa: E402 - as above
 
 CONCURRENCY = 16
 RPM = 1500
@@ -73,7 +73,7 @@ def main(images: int = 1000, seconds: float = 0.5) -> None:
         report = Pipeline.load(base / "storm.yaml").run(quiet=True)
         wall = time.monotonic() - started
         print(f"{report.counts} in {wall:.1f} s")
-        print(f"{len(wire.calls)} calls at the server, {spent_in(report.output).calls} in the budget")
+        print(f"{len(wire.calls)} calls at the server, {read_usage(report.output).calls} in the budget")
         print(f"{wire.most_at_once} at once (of {CONCURRENCY}), {wire.most_in(60)} a minute (of {RPM})")
         least = max(len(wire.calls) * seconds / CONCURRENCY, (len(wire.calls) - 1) * 60 / RPM)
         print(f"the server alone would have taken {least:.1f} s")
