@@ -48,9 +48,7 @@ def ask_for_shape(
     """
     image = Image.from_array(draw_image())
     view, (template,) = plan.view_image(image.size), plan.questions
-    encoded = encode_image(image, view.sent)
-    question = plan.make_question(template.write_text(view))
-    question = replace(question, image=encoded.data, media_type=encoded.media_type)
+    question = replace(plan.make_question(template.write_text(view)), image=encode_image(image, view.sent))
     limiter, reservation = RateLimiter(1, None, None), BudgetReservation(Budget(), None)
     client = RetryingClient(create_client(plan.endpoint, timeout, 1), plan.endpoint, limiter, reservation)
     try:

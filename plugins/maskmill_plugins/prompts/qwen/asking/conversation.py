@@ -93,7 +93,7 @@ class Conversation:
         log(f"asking {plan.model} for {template.subject}" + ("" if sent else ", without the image"))
         question = plan.make_question(text)
         if sent is not None:
-            question = replace(question, image=sent.encoded.data, media_type=sent.encoded.media_type)
+            question = replace(question, image=sent.data)
         for _ in range(max(1, READABLE_TRIES - len(unreadable))):
             if unreadable:  # at temperature 0 the same question would get the same reply
                 question = replace(question, text=plan.reword(text))

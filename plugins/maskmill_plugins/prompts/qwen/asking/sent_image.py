@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
 
 from maskmill import Image
 
@@ -15,19 +14,6 @@ ENCODING = 1
 #: DashScope accepts data URIs of 10 MB, which is 7 MB of image.
 MAX_BYTES = 7_000_000
 QUALITIES = (95, 85, 70, 50)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """An encoded image.
-
-    Attributes:
-        data: its bytes.
-        media_type: of these bytes.
-    """
-
-    data: bytes
-    media_type: str
 
 
 class SentImage:
@@ -44,23 +30,23 @@ class SentImage:
         self._size = size
         self._answers = answers
         self._id = make_image_id(image.sha256, [ENCODING, image.size, size])
-        self._encoded: EncodedImage | None = None
+        self._data: bytes | None = None
 
     @property
     def sha256(self) -> str:
         """Of the bytes sent, hexadecimal; read from disk if the image was sent before."""
-        return self._answers.get_sent_hash(self._id) or hashlib.sha256(self.encoded.data).hexdigest()
+        return self._answers.get_sent_hash(self._id) or hashlib.sha256(self.data).hexdigest()
 
     @property
-    def encoded(self) -> EncodedImage:
+    def data(self) -> bytes:
         """The encoded image."""
-        if self._encoded is None:
-            self._encoded = encode_image(self._image, self._size)
-            self._answers.add_sent_hash(self._id, hashlib.sha256(self._encoded.data).hexdigest())
-        return self._encoded
+        if self._data is None:
+            self._data = encode_image(self._image, self._size)
+            self._answers.add_sent_hash(self._id, hashlib.sha256(self._data).hexdigest())
+        return self._data
 
 
-def encode_image(image: Image, size: tuple[int, int]) -> EncodedImage:
+def encode_image(image: Image, size: tuple[int, int]) -> bytes:
     """Encode the image at this size (height, width) as JPEG, in the best quality within the server's size limit.
 
     Resized with the Lanczos filter; chroma is not subsampled, which would blur edges between colors.
@@ -75,4 +61,4 @@ def encode_image(image: Image, size: tuple[int, int]) -> EncodedImage:
         pixels.save(buffer, "JPEG", quality=quality, subsampling=0)
         if buffer.tell() <= MAX_BYTES:
             break
-    return EncodedImage(buffer.getvalue(), "image/jpeg")
+    return buffer.getvalue()

@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from maskmill_plugins._shared.cache_folder import cache_folder
 
 from .question import Reply
 
-T = TypeVar("T")
 NAME = "answers.sqlite"
 #: Seconds to wait while another process writes.
 PATIENCE = 30.0
@@ -60,65 +59,30 @@ class AnswerStore:
 
     def get(self, question: str) -> list[Reply]:
         """Return the replies to a question (an id of `make_question_id`), oldest first."""
-
-        def read(connection: sqlite3.Connection) -> list[Reply]:
-            rows = connection.execute("SELECT reply FROM answers WHERE question = ? ORDER BY number", (question,))
-            return [Reply(**json.loads(row[0])) for row in rows]
-
-        return self._run(read, [], create=False)
+        select = "SELECT reply FROM answers WHERE question = ? ORDER BY number"
+        return self._query(select, (question,), lambda row: Reply(**json.loads(row[0])))
 
     def add(self, question: str, model: str, reply: Reply) -> None:
         """Store one more reply to this question; it is on disk when this returns."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.execute(
-                    "INSERT INTO answers SELECT ?, COALESCE(MAX(number) + 1, 0), ?, ?, ? FROM answers"
-                    " WHERE question = ?",
-                    (question, model, time.time(), json.dumps(asdict(reply)), question),
-                )
-
-        self._run(write, None)
+        insert = "INSERT INTO answers SELECT ?, COALESCE(MAX(number) + 1, 0), ?, ?, ? FROM answers WHERE question = ?"
+        self._query(insert, (question, model, time.time(), json.dumps(asdict(reply)), question), create=True)
 
     def get_sent_hash(self, image: str) -> str | None:
         """Return the SHA-256 of the bytes sent for an image (an id of `make_image_id`), None if none were."""
-
-        def read(connection: sqlite3.Connection) -> str | None:
-            row = connection.execute("SELECT sent FROM pictures WHERE file = ?", (image,)).fetchone()
-            return row and str(row[0])
-
-        return self._run(read, None, create=False)
+        return next(iter(self._query("SELECT sent FROM pictures WHERE file = ?", (image,), lambda row: row[0])), None)
 
     def add_sent_hash(self, image: str, sent: str) -> None:
         """Store the SHA-256 of the bytes sent, so that the question's id is known without decoding the image."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (image, sent))
-
-        self._run(write, None)
+        self._query("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (image, sent), create=True)
 
     def list_models(self) -> list[tuple[str, int, float, float]]:
         """Return (model, number of replies, first and last time in seconds since the epoch) for each model."""
-
-        def read(connection: sqlite3.Connection) -> list[tuple[str, int, float, float]]:
-            return connection.execute(
-                "SELECT model, COUNT(*), MIN(asked), MAX(asked) FROM answers GROUP BY model ORDER BY model"
-            ).fetchall()
-
-        return self._run(read, [], create=False)
+        return self._query("SELECT model, COUNT(*), MIN(asked), MAX(asked) FROM answers GROUP BY model ORDER BY model")
 
     def list_latest(self, limit: int) -> list[tuple[str, str, float, Reply]]:
         """Return (question id, model, time, reply) of the latest replies, newest first."""
-
-        def read(connection: sqlite3.Connection) -> Any:
-            rows = connection.execute(
-                "SELECT question, model, asked, reply FROM answers ORDER BY asked DESC LIMIT ?", (limit,)
-            )
-            return [(question, model, asked, Reply(**json.loads(reply))) for question, model, asked, reply in rows]
-
-        found: list[tuple[str, str, float, Reply]] = self._run(read, [], create=False)
-        return found
+        select = "SELECT question, model, asked, reply FROM answers ORDER BY asked DESC LIMIT ?"
+        return self._query(select, (limit,), lambda row: (*row[:3], Reply(**json.loads(row[3]))))
 
     def measure_size(self) -> int:
         """Return the bytes used on disk."""
@@ -150,17 +114,24 @@ class AnswerStore:
                 self._connection.close()
             self._connection = None
 
-    def _run(self, work: Callable[[sqlite3.Connection], T], otherwise: T, create: bool = True) -> T:
+    def _query(
+        self,
+        sql: str,
+        parameters: tuple[Any, ...] = (),
+        convert: Callable[[tuple[Any, ...]], Any] = tuple,
+        create: bool = False,
+    ) -> list[Any]:
+        """Execute one statement; return its rows, or [] if the file cannot be used."""
         if self.path is None or not (create or self.path.exists()):
-            return otherwise
+            return []
         try:
-            with self._lock:
-                return work(self._open())
+            with self._lock, self._open() as connection:
+                return [convert(row) for row in connection.execute(sql, parameters)]
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:  # a full disk, a damaged file
             if not self._warned:
                 _log.warning("the stored answers in %s cannot be used and are queried again: %s", self.path, error)
             self._warned = True
-            return otherwise
+            return []
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

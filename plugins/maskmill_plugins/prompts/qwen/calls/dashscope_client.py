@@ -60,7 +60,8 @@ class DashScopeClient:
         except requests.exceptions.JSONDecodeError:  # before the next: it is a ValueError too
             raise self._describe_unusable(once, "an answer that is not JSON") from None
         except requests.exceptions.RequestException as error:
-            raise self._describe_lost_connection(error) from None
+            sent = "NewConnectionError" not in repr(error) and "NameResolutionError" not in repr(error)
+            raise ServerError.from_lost_connection(self._endpoint.host, sent) from None
         except (TypeError, ValueError, KeyError, AttributeError, UnicodeError):  # raised inside the SDK
             raise self._describe_unusable(once, "an answer in an unknown format") from None
         if answer.status_code != 200:
@@ -113,12 +114,6 @@ class DashScopeClient:
             body = {}
         code, message = str(body.get("code") or ""), str(body.get("message") or what)
         return ServerError(response.status_code, code, message, read_retry_after(response.headers))
-
-    def _describe_lost_connection(self, error: Exception) -> ServerError:
-        """Return the error for a connection that broke, or could not be opened."""
-        sent = "NewConnectionError" not in repr(error) and "NameResolutionError" not in repr(error)
-        text = "the connection broke before an answer came" if sent else "cannot be reached"
-        return ServerError(0, "", f"{self._endpoint.host}: {text}", sent=sent)
 
 
 def _leave_unchanged(request: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from maskmill import ImageError, StopRun
 from maskmill_plugins._shared.http.answers import MODEL_API, Outcome, Verdict, classify
 
@@ -31,6 +33,12 @@ class ServerError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.sent = sent
+
+    @classmethod
+    def from_lost_connection(cls, host: str, sent: bool) -> Self:
+        """Return the error for a connection that broke, or could not be opened."""
+        text = "the connection broke before an answer came" if sent else "cannot be reached"
+        return cls(0, "", f"{host}: {text}", sent=sent)
 
     def __str__(self) -> str:
         parts = [str(self.status) if self.status else "", self.code, self.message[:SHOWN]]

@@ -56,7 +56,8 @@ class OpenAIClient:
         except openai.APITimeoutError:
             raise ServerError(0, "", f"{self._endpoint.host} did not answer within {self._timeout:g} s") from None
         except openai.APIConnectionError as error:
-            raise self._describe_lost_connection(error) from None
+            sent = type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout")
+            raise ServerError.from_lost_connection(self._endpoint.host, sent) from None
         except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # the body is not as expected
             raise ServerError(200, "", f"{self._endpoint.host} sent an answer that is not JSON") from None
         reply = _read_reply(answer)
@@ -99,12 +100,6 @@ class OpenAIClient:
             message or str(error.message),
             read_retry_after(error.response.headers),
         )
-
-    def _describe_lost_connection(self, error: Exception) -> ServerError:
-        """Return the error for a connection that broke, or could not be opened."""
-        sent = type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout")
-        text = "the connection broke before an answer came" if sent else "cannot be reached"
-        return ServerError(0, "", f"{self._endpoint.host}: {text}", sent=sent)
 
 
 def _read_error(body: dict[str, Any]) -> tuple[str, str]:

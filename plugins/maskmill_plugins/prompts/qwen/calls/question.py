@@ -15,7 +15,7 @@ class Question:
         model: its name on the server.
         text: the prompt.
         image: an encoded image, None for text only.
-        media_type: of the image, such as "image/png".
+        media_type: of the image.
         max_tokens: limit of the reply.
         thinking: whether the model may think first.
         multimodal: which of DashScope's two APIs serves this model; OpenAI-compatible servers have only one.
@@ -24,7 +24,7 @@ class Question:
     model: str
     text: str
     image: bytes | None = None
-    media_type: str = ""
+    media_type: str = "image/jpeg"
     max_tokens: int = 4096
     thinking: bool = False
     multimodal: bool = True
