@@ -45,19 +45,11 @@ MODEL_API: Rules = (
     (r"\d+ \S* .*url error", Outcome.STOP, "wrong endpoint"),
     (r"402 |\d+ (arrearage |insufficientquota |\S*freetieronly)", Outcome.STOP, "unpaid"),
     (r"401 |\d+ \S*invalidapikey", Outcome.STOP, "key refused"),
-    (
-        r"\d+ \S*modelnotfound|40[04] \S* (?=.*model)(?=.*not (found|exist|supported))",
-        Outcome.STOP,
-        "no model",
-    ),
+    (r"\d+ \S*modelnotfound|40[04] \S* (?=.*model)(?=.*not (found|exist|supported))", Outcome.STOP, "no model"),
     (r"403 |\d+ (model\.)?accessdenied", Outcome.STOP, "access denied"),
     (r"3\d\d ", Outcome.STOP, "redirect"),
     (r"404 ", Outcome.STOP, "not found"),
-    (
-        r"\d+ invalidparameter\S* (?!.*(image|height|width|ratio|data-uri|length))",
-        Outcome.STOP,
-        "invalid question",
-    ),
+    (r"\d+ invalidparameter\S* (?!.*(image|height|width|ratio|data-uri|length))", Outcome.STOP, "invalid question"),
     (r"\d+ (throttling|internalerror|requesttimeout|serviceunavailable)", Outcome.RETRY, ""),
     (r"(0|200|408|409|425|429|[5-9]\d\d) ", Outcome.RETRY, ""),
 )

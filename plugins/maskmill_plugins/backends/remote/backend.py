@@ -211,9 +211,8 @@ def _convert_prompts(prompts: Sequence[Prompt]) -> list[PromptModel]:
         return [PromptModel(**{name: one[name] for name in SENT_FIELDS if name in one}) for one in plain]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ImageError(
-            f"invalid prompt for a SAM server: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
+        place = ".".join(map(str, first["loc"]))
+        raise ImageError(f"invalid prompt for a SAM server: {place}: {first['msg']}") from None
 
 
 @hookimpl

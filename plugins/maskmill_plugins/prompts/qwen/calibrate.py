@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import get_args
 
@@ -51,11 +52,8 @@ def ask_for_shape(
     question = replace(plan.make_question(template.write_text(view)), image=encode_image(image, view.sent))
     limiter, reservation = RateLimiter(1, None, None), BudgetReservation(Budget(), None)
     client = RetryingClient(create_client(plan.endpoint, timeout, 1), plan.endpoint, limiter, reservation)
-    try:
+    with closing(reservation), closing(client):
         reply = client.ask(question, Usage(1), Usage(1), log)
-    finally:
-        client.close()
-        reservation.close()
     parsed = plan.parse(reply)
     return [] if parsed is None else parsed.found, view.sent, reply.text
 

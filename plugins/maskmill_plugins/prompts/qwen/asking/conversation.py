@@ -65,7 +65,7 @@ class Conversation:
             prompts, counts = self._plan.make_prompts(template, view, parsed)
             log(f"coordinates received: {_format_count(prompts, self._plan.wanted)} in {reply.output_tokens} tokens")
             notes.append(
-                {"asked": template.subject, "found": len(prompts), "reply_sha256": hash_text(reply.text)}
+                {"asked": template.subject, "found": len(prompts), "reply_sha256": _hash_text(reply.text)}
                 | ({"put right or left out": dict(counts)} if counts else {})
                 | ({"truncated": True} if parsed.truncated else {})
             )
@@ -110,8 +110,7 @@ class Conversation:
         raise ImageError(f"the reply about {template.subject} cannot be parsed: {unreadable[-1].text[:SHOWN]!r}")
 
 
-def hash_text(text: str) -> str:
-    """Return the SHA-256 of a reply's raw text in UTF-8, hexadecimal."""
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -23,6 +23,7 @@ from maskmill_plugins._shared.cache_folder import cache_folder
 
 from .question import Reply
 
+SqlRow = tuple[Any, ...]
 NAME = "answers.sqlite"
 #: Seconds to wait while another process writes.
 PATIENCE = 30.0
@@ -115,11 +116,7 @@ class AnswerStore:
             self._connection = None
 
     def _query(
-        self,
-        sql: str,
-        parameters: tuple[Any, ...] = (),
-        convert: Callable[[tuple[Any, ...]], Any] = tuple,
-        create: bool = False,
+        self, sql: str, parameters: SqlRow = (), convert: Callable[[SqlRow], Any] = tuple, create: bool = False
     ) -> list[Any]:
         """Execute one statement; return its rows, or [] if the file cannot be used."""
         if self.path is None or not (create or self.path.exists()):

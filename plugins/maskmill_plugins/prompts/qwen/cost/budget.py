@@ -93,12 +93,6 @@ class BudgetReservation:
         self._changed = threading.Condition()
         self._running = 0
 
-    @property
-    def spent(self) -> Usage:
-        """The usage so far, including what running calls have reserved."""
-        with self._changed:
-            return self._table.read()
-
     @contextlib.contextmanager
     def reserve(self, most: Usage) -> Iterator[list[Usage]]:
         """Reserve the most that a call can use, and settle the actual usage at the end.
@@ -201,8 +195,5 @@ def read_usage(folder: Path) -> Usage:
     """Return what the runs into this output folder have used so far, without changing anything."""
     if not (folder / NAME).exists():
         return Usage()
-    table = _UsageTable(folder)
-    try:
+    with contextlib.closing(_UsageTable(folder)) as table:
         return table.read()
-    finally:
-        table.close()

@@ -201,8 +201,6 @@ class ObjectCollector:
 
 def _is_flat(data: Any) -> bool:
     """Return whether it is a list of words and numbers: brackets in prose."""
-    return isinstance(data, list) and not all(isinstance(one, list) for one in data) and not _holds_objects(data)
-
-
-def _holds_objects(data: list[Any]) -> bool:
-    return any(isinstance(one, dict) for one in data)
+    if not isinstance(data, list) or any(isinstance(one, dict) for one in data):
+        return False
+    return not all(isinstance(one, list) for one in data)

@@ -148,15 +148,14 @@ class _OpenValue:
         else:
             self.loose.append(value)
 
-    def take_key(self) -> bool:
-        """Use the string before a colon as a key; return whether there is one. A repeated key begins a new object."""
+    def take_key(self) -> None:
+        """Use the string before a colon as a key, if there is one; a repeated key begins a new object."""
         if self.name is None:
-            return False
+            return
         if self.name in self.data:
             self.others.append(self.data)
             self.data = {}
         self.key, self.name = self.name, None
-        return True
 
     def close_loose_list(self) -> bool:
         """Close a list without an opening bracket, making its numbers a value; return whether there are any."""
