@@ -1,10 +1,9 @@
-"""A thousand pictures through `qwen` against a server on this machine that throttles, fails and talks nonsense.
+"""Run `qwen` on a thousand images against a local server that throttles, fails and sends garbage.
 
     python benchmarks/qwen_storm.py [IMAGES] [SECONDS]
 
-The server answers after SECONDS (0.5), and to 5 % of the calls with 429, to 2 % with 500, to 1 % with garbage.
-Says what was measured at the server: calls, the most at once, the most in a minute, what the backend waited,
-and whether the budget counted what the server did.
+The server answers after SECONDS (0.5); 5 % of the calls get 429, 2 % get 500, 1 % get garbage.
+Prints what the server measured: calls, maximum at once, maximum per minute; and the calls in the budget.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ run: {{jobs: 1}}
 
 
 def storm(seconds: float) -> object:
-    """The server's moods."""
+    """Return the server's random responses."""
     chance = random.Random(0)
 
     def answer(call: Call) -> Act:
@@ -60,7 +59,7 @@ def storm(seconds: float) -> object:
 
 
 def main(images: int = 1000, seconds: float = 0.5) -> None:
-    """Run it and say how it went."""
+    """Run the benchmark and print its results."""
     with tempfile.TemporaryDirectory() as folder, Wire() as wire:
         base = Path(folder)
         os.environ |= {"MASKMILL_CACHE": str(base / "cache"), "STORM_KEY": KEY}

@@ -1,4 +1,4 @@
-"""One picture tells what a model's coordinates mean."""
+"""Calibration of a model's coordinates with one image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The two dialects over the wire: what is sent, what comes of each answer, how often and how fast is asked."""
+"""The clients of both APIs: what is sent, what follows from each answer, retries, rates and budget."""
 
 import email.utils
 import itertools
@@ -39,7 +39,7 @@ def no_pauses(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def opened():
-    """What a test opens is closed at its end."""
+    """Close what a test opens."""
     yield
     while OPENED:
         OPENED.pop().close()
@@ -441,6 +441,7 @@ def test_an_openai_server_without_a_key_sees_none_of_the_environment(wire, monke
         (("openai", None, None, None), "Ollama: http"),
         (("dashscope", None, "cn-moon", None), "unknown region 'cn-moon'; expected one of cn-beijing"),
         (("openai", "127.0.0.1:80", None, None), "must be an address such as"),
+        (("openai", "http://[::1/v1", None, None), "must be an address such as"),
         (("openai", "http://me:pw@host/v1", None, None), "contains a user name or password"),
         (("dashscope", None, None, None), "get one at https://.*set the environment variable DASHSCOPE_API_KEY"),
     ],

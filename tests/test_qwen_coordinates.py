@@ -1,4 +1,4 @@
-"""From a model's numbers to pixels: every family, every shape, and what is put right or left out."""
+"""From a model's coordinates to pixels: every family and shape, corrected and dropped objects."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""Reading replies: every answer that is there, none that is not, whatever the text."""
+"""Parsing replies: every answer is found, and nothing else, for any text."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whole runs with the source qwen against a server on this machine: answers, budget, kills, secrets, pace."""
+"""Whole runs with the source qwen against a local server: answers, budget, kills, secrets, rates."""
 
 import json
 import os

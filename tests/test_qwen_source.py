@@ -1,4 +1,4 @@
-"""The source qwen by itself: coordinates of every family and shape, options, labels, the key, the network."""
+"""The source qwen alone: coordinates of every family and shape, options, labels, key, network."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The questions: what they name, in which language, and the user's own wording."""
+"""The wordings of the questions: content, language, and the user's own template."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The backend `remote` against a server that misbehaves as it is told: what is tried again, what fails, what stops."""
+"""The backend `remote` against a server with scripted failures: what is retried, fails or stops the run."""
 
 import hashlib
 import threading
@@ -24,7 +24,7 @@ AGAIN = ["internal-error", "reset", "half", "garbage", "deadline-exceeded", "str
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch):
-    """Short rests; and no token of whoever runs the tests."""
+    """Short pauses, and no token from the environment."""
     monkeypatch.setattr(pool, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(pool, "SHORT_PAUSE", 0.2)
     monkeypatch.delenv("MASKMILL_TOKEN", raising=False)
@@ -176,7 +176,7 @@ def test_what_happens_again_and_again_fails_the_image(server, image, act):
 @pytest.mark.parametrize("kind", ["image-failed", "unsuitable-prompt", "unsupported-prompt", "invalid-request"])
 def test_a_refusal_fails_the_image_at_once_in_the_servers_words(server, image, kind):
     server.script = [kind]
-    with Open(server) as stage, pytest.raises(ImageError, match=f"{server.url}: as told: {kind}"):
+    with Open(server) as stage, pytest.raises(ImageError, match=f"{server.url}: scripted: {kind}"):
         stage.masks(image, PROMPTS)
     assert server.count(MASKS) == 1
 
@@ -328,7 +328,7 @@ def test_a_token_that_no_header_can_hold_is_refused(server):
 def test_the_token_is_cut_out_of_what_a_server_says(server, image):
     server.token = server.echo = "s3cret-token"
     server.script = ["image-failed"]
-    with Open(server, token=server.token) as stage, pytest.raises(ImageError, match=r"as told: image-failed \*\*\*"):
+    with Open(server, token=server.token) as stage, pytest.raises(ImageError, match=r"scripted: image-failed \*\*\*"):
         stage.masks(image, PROMPTS)
 
 

@@ -1,4 +1,4 @@
-"""Whole runs whose masks come from `maskmill serve`: the same as without it, whatever happens to the server."""
+"""Whole runs with masks from `maskmill serve`: same results as without it, also if the server fails."""
 
 import hashlib
 import os
