@@ -105,11 +105,7 @@ class QuestionPlan:
     def make_question(self, text: str) -> Question:
         """Return the question, still without its image."""
         return Question(
-            self.model,
-            text,
-            max_tokens=self.max_tokens,
-            thinking=self.thinking,
-            multimodal=self.multimodal,
+            self.model, text, max_tokens=self.max_tokens, thinking=self.thinking, multimodal=self.multimodal
         )
 
     def reword(self, text: str) -> str:
