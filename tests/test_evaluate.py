@@ -295,7 +295,7 @@ def test_it_is_written_into_the_run_s_folder_and_again_over_itself_alone(output,
     (tmp_path / "mine" / "index.html").write_bytes(b"mine")
     code, _, err = told(capsys, "evaluate", output, "--truth", path, "-o", tmp_path / "mine")
     assert code == 2
-    assert "no earlier report" in err
+    assert "not from an earlier report" in err
     assert (tmp_path / "mine" / "index.html").read_bytes() == b"mine"
 
 

@@ -53,7 +53,8 @@ def test_losses_survive_and_end_with_a_record(tmp_path):
 
 def test_a_kill_loses_at_most_the_last_batch(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from maskmill.output.ledger import Ledger; from maskmill.results import Row\n"
+        "import os, sys; from pathlib import Path\n"
+        "from maskmill.output.ledger import Ledger; from maskmill.results import Row\n"
         "ledger = Ledger.create(Path(sys.argv[1]))\n"
         "for n in range(1000): ledger.record(Row(f'{n:04}', 'done', 'p/m/f/w', 1, 1, 1, 0.1, 0))\n"
         "os.kill(os.getpid(), 9)"

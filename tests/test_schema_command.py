@@ -308,4 +308,4 @@ def test_the_line_for_the_editor_is_relative_to_the_file(tmp_path, capsys):
     assert "# yaml-language-server: $schema=../s.json\n" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["schema", "-o", str(tmp_path / "s.json")])
-    assert "beside it:\n# yaml-language-server: $schema=s.json\n" in capsys.readouterr().out
+    assert "in the same folder:\n# yaml-language-server: $schema=s.json\n" in capsys.readouterr().out

@@ -54,6 +54,12 @@ from .output.run import (
     read_run as read_run,
 )
 from .plugins.hooks import hookimpl as hookimpl
+from .plugins.optional import (
+    Item as Item,
+)
+from .plugins.optional import (
+    Survey as Survey,
+)
 from .plugins.roles import (
     Backend as Backend,
 )
@@ -61,13 +67,7 @@ from .plugins.roles import (
     Filter as Filter,
 )
 from .plugins.roles import (
-    Item as Item,
-)
-from .plugins.roles import (
     PromptSource as PromptSource,
-)
-from .plugins.roles import (
-    Survey as Survey,
 )
 from .plugins.roles import (
     Writer as Writer,

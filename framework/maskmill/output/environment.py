@@ -13,7 +13,7 @@ _PACKAGES = ("maskmill", "numpy", "opencv-python", "pillow", "pycocotools", "seg
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What results can depend on beside the inputs, and what a reader of figures wants to know."""
+    """The machine, as far as results and timings can depend on it."""
     import psutil
 
     return {

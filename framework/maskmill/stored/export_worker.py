@@ -1,4 +1,4 @@
-"""One image's share of an export, in any process: its result read, its writer opened once, its files written."""
+"""Exporting one image, in any process: its result is read, the writer opened once, its files written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ..chain.plugin_call import StepError, Trace, several
-from ..config.option_errors import findings
+from ..chain.contract import call_for_list
+from ..chain.plugin_call import StepError, Trace
+from ..config.option_errors import explain_validation_error
 from ..errors import OutputError, PipelineError, PluginError, Problem
 from ..images import ImageRef
 from ..output.store import load_result
@@ -21,26 +22,23 @@ from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
 from ..results import Artifact, Failure, ImageResult
-from .originals import same_image, stand_in
+from .originals import black_image, load_unchanged
 
 _opened: dict[str, Writer] = {}
 
 
-def named_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> Writer:
+def build_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> Writer:
     """A writer with its options, checked, not yet open.
 
     Raises:
-        UsageError: there is none of that name, a package is missing, or an option is wrong.
+        UsageError: there is no such writer, a package is missing, or an option is wrong.
     """
     cls = registry.get("writer", name).cls
     try:
         writer = cast(Writer, cls.from_options(options, Path.cwd()))
     except ValidationError as error:
-        found = findings(error, cls, dict(options), f"the writer {name!r}")
-        texts = (": ".join(filter(None, [each.subject, each.message])) for each in found)
-        raise PipelineError(
-            *(Problem(text, "--set", hint=each.hint) for text, each in zip(texts, found, strict=True))
-        ) from None
+        found = explain_validation_error(error, cls, dict(options), f"the writer {name!r}")
+        raise PipelineError(*(Problem(str(each), "--set", hint=each.hint) for each in found)) from None
     if problems := [each for each in writer.missing() or writer.check() if not each.warning]:
         raise PipelineError(*(replace(each, message=f"the writer {name!r}: {each.message}") for each in problems))
     return writer
@@ -52,7 +50,7 @@ def export_one(setup: Mapping[str, Any], key: str, uri: str | None) -> dict[str,
     Args:
         setup: plain data: `writer`, `options`, `drop_ins`, `run`, `folder`, `pixels`, `max_pixels`.
         key: the image.
-        uri: where it is, None if that is not known.
+        uri: where it is, None if unknown.
 
     Returns:
         key, artifacts as [path, sha256, bytes], notes, and failure as data or None.
@@ -65,13 +63,15 @@ def export_one(setup: Mapping[str, Any], key: str, uri: str | None) -> dict[str,
     failure: Failure | None = None
     made: list[Artifact] = []
     try:
-        result = trace.step("read", "", partial(_stored, setup, key))
+        result = trace.step("read", "", partial(_load_stored, setup, key))
         ref = None if uri is None else ImageRef(uri, key)
         find = (
-            partial(same_image, result, ref, setup["max_pixels"]) if setup["pixels"] else partial(stand_in, result, ref)
+            partial(load_unchanged, result, ref, setup["max_pixels"])
+            if setup["pixels"]
+            else partial(black_image, result, ref)
         )
         image = trace.step("read", "", find)
-        call = partial(several, Artifact, _writer(setup).write, image, result, Path(setup["folder"]))
+        call = partial(call_for_list, Artifact, _open_writer(setup).write, image, result, Path(setup["folder"]))
         made = trace.step("writers", name, call, image.sha256)
     except StepError as error:
         failure = error.failure
@@ -83,20 +83,20 @@ def export_one(setup: Mapping[str, Any], key: str, uri: str | None) -> dict[str,
     }
 
 
-def _stored(setup: Mapping[str, Any], key: str) -> ImageResult:
+def _load_stored(setup: Mapping[str, Any], key: str) -> ImageResult:
     result = load_result(Path(setup["run"]), key)
     if result is None or result.size is None:
-        raise OutputError("its stored result is gone or damaged; run the pipeline again with --verify")
+        raise OutputError("its stored result is missing or damaged; run the pipeline again with --verify")
     return replace(result, artifacts=())
 
 
-def _writer(setup: Mapping[str, Any]) -> Writer:
+def _open_writer(setup: Mapping[str, Any]) -> Writer:
     """The writer of this process, opened once."""
     name = json.dumps([os.getpid(), setup["writer"], setup["options"], setup["drop_ins"], setup["folder"]], default=str)
     if name not in _opened:
-        close()
+        close_writer()
         registry = Registry.load(Path(path) for path in setup["drop_ins"])
-        writer = named_writer(registry, setup["writer"], setup["options"])
+        writer = build_writer(registry, setup["writer"], setup["options"])
         try:
             with working_in(Path(setup["run"])):
                 writer.open()
@@ -108,7 +108,7 @@ def _writer(setup: Mapping[str, Any]) -> Writer:
     return _opened[name]
 
 
-def close() -> None:
+def close_writer() -> None:
     """Close the writer of this process."""
     while _opened:
         _opened.popitem()[1].close()

@@ -106,10 +106,7 @@ def masks(image: Image) -> list[Mask]:
 def result(image: Image, masks: Sequence[Mask]) -> ImageResult:
     """A result as a writer gets it: `done`, or `empty` where no mask is kept."""
     asked = tuple(dict.fromkeys(mask.prompt for mask in masks if mask.prompt is not None))
-    kept = any(mask.kept for mask in masks)
-    reason = None if kept else "the backend found nothing"
-    status: Literal["done", "empty"] = "done" if kept else "empty"
-    return ImageResult(image.ref.key, status, image.size, image.sha256, asked, tuple(masks), reason=reason)
+    return ImageResult.done_or_empty(image.ref.key, image.size, image.sha256, asked, masks)
 
 
 def load(file: Path, base: type[S], name: str, /, **options: Any) -> S:

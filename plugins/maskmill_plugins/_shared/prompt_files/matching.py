@@ -5,7 +5,6 @@ Nothing is guessed: where several fit equally well, none is taken, and that is t
 
 from __future__ import annotations
 
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from maskmill.images import SUFFIXES
+from maskmill.images import SUFFIXES, normalize_key
 
 #: How many names a report tells.
 TOLD = 5
@@ -22,8 +21,7 @@ TOLD = 5
 
 def plain(name: str) -> str:
     """A path as it is compared: `/` between folders, no `./` before it, composed characters (NFC)."""
-    text = name if name.isascii() else unicodedata.normalize("NFC", name)
-    text = text.replace("\\", "/")
+    text = normalize_key(name).replace("\\", "/")
     while text.startswith("./"):
         text = text[2:]
     return text.strip("/")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maskmill.cli.options import FILE, IMAGES, as_typed
+from maskmill.cli.options import FILE, IMAGES, quote_command
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -62,7 +62,7 @@ def compare(
     for variant in chosen:
         click.echo(variant.name, err=True)
         alone = [*options, ("--set", variant.setting), ("-o", str(variant.pipeline.config.output))]
-        command = as_typed(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
+        command = quote_command(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
         report = variant.pipeline.run(RunRequest(limit=limit, command=command))
         if report.outcome != "finished":
             said = (

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskmill import OutputError, Problem
+from maskmill import OutputError
 from maskmill.files import write_atomic
+from maskmill.output.folder import check_folder, writing_to
 
 PAGE, PICTURES = "index.html", "worst"
 _STYLE = """
@@ -82,13 +83,8 @@ class Folder:
     def __init__(self, path: Path, marker: str) -> None:
         self.path = path
         self._marker = path / marker
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"'{path}' is a file; a folder was expected")
-        if path.is_dir() and not self._marker.is_file() and (others := sorted(each.name for each in path.iterdir())):
-            text = f"the folder '{path}' holds files that are no earlier report ({others[0]!r}, ...)"
-            raise OutputError(
-                Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")
-            )
+        if problems := check_folder(path, lambda _: self._marker.is_file(), "an earlier report"):
+            raise OutputError(*problems)
 
     def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[Picture]) -> None:
         """Write it; the files of the earlier report go.
@@ -96,7 +92,7 @@ class Folder:
         Raises:
             OutputError: the system does not let one.
         """
-        try:
+        with writing_to(self.path):
             for name in self._earlier():
                 (self.path / name).unlink(missing_ok=True)
             for picture in pictures:
@@ -105,8 +101,6 @@ class Folder:
             files = [f"{PICTURES}/{picture.name}" for picture in pictures]
             text = json.dumps({**about, "files": [PAGE, *files]}, ensure_ascii=False, indent=2)
             write_atomic(self._marker, f"{text}\n".encode())
-        except OSError as error:
-            raise OutputError(f"cannot write to '{self.path}': {error.strerror or error}") from error
 
     def _earlier(self) -> list[str]:
         """The pictures of the report that is here, by its own account."""

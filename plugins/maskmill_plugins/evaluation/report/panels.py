@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
-from maskmill.stored.originals import Originals, same_image
+from maskmill.stored.originals import Originals, load_unchanged
 from maskmill_plugins._shared.drawing import colors, pictures
 from maskmill_plugins._shared.drawing.draw import Canvas
 from maskmill_plugins._shared.export.tags import Tags
@@ -69,7 +69,7 @@ def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Pan
 
 def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
     try:
-        image: Image = same_image(result, originals.find(result.key), originals.max_pixels)
+        image: Image = load_unchanged(result, originals.find(result.key), originals.max_pixels)
     except ImageReadError as error:
         gray: npt.NDArray[Any] = np.full((*(result.size or (SIDE, SIDE)), 3), 160, np.uint8)
         return gray, "changed since" if "has changed" in str(error) else "not found"
