@@ -31,8 +31,8 @@ from maskmill_plugins._shared.http.wire import PROBLEMS
     ids=str,
 )
 def test_answers_of_a_model_api(answer, outcome, reason):
-    verdict = classify(MODEL_API, *answer)
-    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+    meaning = classify(MODEL_API, *answer)
+    assert (meaning.outcome, meaning.reason) == (outcome, reason)
 
 
 #: By kind of problem, with the status it has in the wire format.
@@ -54,8 +54,8 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_problems_of_a_sam_server(kind):
-    verdict = classify(SAM_SERVER, PROBLEMS[kind], kind)
-    assert (verdict.outcome, verdict.reason) == KINDS.get(kind, (Outcome.FAIL_IMAGE, ""))
+    meaning = classify(SAM_SERVER, PROBLEMS[kind], kind)
+    assert (meaning.outcome, meaning.reason) == KINDS.get(kind, (Outcome.FAIL_IMAGE, ""))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from maskmill_plugins.prompts.qwen.calls.client import RetryingClient
 from maskmill_plugins.prompts.qwen.calls.dashscope_client import DashScopeClient, protect_text
 from maskmill_plugins.prompts.qwen.calls.endpoint import Endpoint, resolve_endpoint
 from maskmill_plugins.prompts.qwen.calls.openai_client import OpenAIClient
-from maskmill_plugins.prompts.qwen.calls.question import Question, Reply
+from maskmill_plugins.prompts.qwen.calls.question import ModelReply, Question
 from maskmill_plugins.prompts.qwen.calls.rate_limits import RateLimiter
 from maskmill_plugins.prompts.qwen.cost.budget import Budget, BudgetReservation, Usage, read_usage
 
@@ -365,7 +365,7 @@ def test_answers_are_kept_in_the_order_of_asking(tmp_path):
     OPENED.append(answers)
     assert answers.get("q") == []
     assert not list(tmp_path.iterdir()), "reading makes nothing"
-    replies = [Reply("garbage", "stop", 1, 2), Reply("[]", "length")]
+    replies = [ModelReply("garbage", "stop", 1, 2), ModelReply("[]", "length")]
     for reply in replies:
         answers.add("q", "qwen3.7-plus", reply)
     other = AnswerStore(tmp_path)  # as after a kill: nothing was closed
@@ -382,7 +382,7 @@ def test_answers_that_cannot_be_kept_cost_a_warning(tmp_path, caplog):
     (tmp_path / "answers.sqlite").write_bytes(b"no database at all" * 100)
     answers = AnswerStore(tmp_path)
     OPENED.append(answers)
-    answers.add("q", "m", Reply("[]"))
+    answers.add("q", "m", ModelReply("[]"))
     assert answers.get("q") == []
     assert caplog.text.count("cannot be used") == 1
 

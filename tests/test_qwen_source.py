@@ -22,7 +22,7 @@ from maskmill.plugins.stage import collecting
 from maskmill.testing import image
 from maskmill_plugins.prompts.qwen import Qwen
 from maskmill_plugins.prompts.qwen.calibrate import SIZE
-from maskmill_plugins.prompts.qwen.calls.question import Reply
+from maskmill_plugins.prompts.qwen.calls.question import ModelReply
 
 pytest.importorskip("openai")
 PAGE = (Path(__file__).parent.parent / "docs/qwen.md").read_text(encoding="utf-8")
@@ -173,7 +173,7 @@ def test_no_reply_whatsoever_fails_in_any_other_way_than_unreadable(text):
     stage = Qwen.from_options({"find": ["a", "b"], "one_class_per_call": False, "api_key": "k"})
     plan = stage.build_plan()
     view, (question,) = plan.view_image((480, 640)), plan.questions
-    parsed = plan.parse(Reply(text))
+    parsed = plan.parse(ModelReply(text))
     if parsed is not None:
         for prompt in plan.make_prompts(question, view, parsed)[0]:
             assert prompt.fit(480, 640) == prompt

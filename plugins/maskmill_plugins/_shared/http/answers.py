@@ -25,7 +25,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AnswerMeaning:
     """What an HTTP answer means.
 
     Attributes:
@@ -69,7 +69,7 @@ SAM_SERVER: Rules = (
 )
 
 
-def classify(rules: Rules, status: int, code: str = "", message: str = "") -> Verdict:
+def classify(rules: Rules, status: int, code: str = "", message: str = "") -> AnswerMeaning:
     """Return what an answer means.
 
     Args:
@@ -79,8 +79,10 @@ def classify(rules: Rules, status: int, code: str = "", message: str = "") -> Ve
         message: error message in the body.
     """
     text = f"{status} {re.sub(r'[_ ]', '', code)} {message}".lower()
-    matching = (Verdict(outcome, reason) for pattern, outcome, reason in rules if re.match(pattern, text, re.DOTALL))
-    return next(matching, Verdict(Outcome.FAIL_IMAGE))
+    for pattern, outcome, reason in rules:
+        if re.match(pattern, text, re.DOTALL):
+            return AnswerMeaning(outcome, reason)
+    return AnswerMeaning(Outcome.FAIL_IMAGE)
 
 
 def read_retry_after(headers: Any) -> float | None:

@@ -218,21 +218,21 @@ class SamClient:
         status, kind = response.status_code, problem.kind if problem else ""
         if status == 404 and method == "HEAD":  # has no body
             kind = "unknown-image"
-        verdict = classify(SAM_SERVER, status, kind)
-        if verdict.outcome is Outcome.USABLE:
+        meaning = classify(SAM_SERVER, status, kind)
+        if meaning.outcome is Outcome.USABLE:
             return None
         text = self._describe(response, problem)
-        if verdict.outcome is Outcome.FAIL_IMAGE:
+        if meaning.outcome is Outcome.FAIL_IMAGE:
             return ImageError(text)
-        if verdict.outcome is Outcome.STOP:
-            if verdict.reason == "not a SAM server":
+        if meaning.outcome is Outcome.STOP:
+            if meaning.reason == "not a SAM server":
                 text += f"; is this the address of `maskmill serve`, version {__version__} or compatible?"
             return StopRun(text)
-        if verdict.reason == "unknown image":
+        if meaning.reason == "unknown image":
             return UnknownImage(text)
-        if verdict.reason == "server error":
+        if meaning.reason == "server error":
             return BadReply(text)
-        return ServerUnavailable(text, read_retry_after(response.headers), busy=verdict.reason == "busy")
+        return ServerUnavailable(text, read_retry_after(response.headers), busy=meaning.reason == "busy")
 
     def _describe(self, response: httpx.Response, problem: ProblemModel | None) -> str:
         """Return the server's message."""

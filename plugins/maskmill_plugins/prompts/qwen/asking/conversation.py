@@ -11,7 +11,7 @@ from maskmill import Image, ImageError, Prompt
 
 from ..calls.answer_store import AnswerStore
 from ..calls.client import RetryingClient
-from ..calls.question import Reply
+from ..calls.question import ModelReply
 from ..cost.token_estimate import TokenStats, estimate_usage, limit_usage
 from ..reply.parse import ParsedReply, Wanted
 from .question_plan import ImageView, QuestionPlan, QuestionTemplate
@@ -80,7 +80,7 @@ class Conversation:
         sent: SentImage | None,
         note: Callable[[str, Any], None],
         log: Callable[[str], None],
-    ) -> tuple[ParsedReply, Reply]:
+    ) -> tuple[ParsedReply, ModelReply]:
         """Return the first readable reply to a question, from disk or from the server."""
         plan = self._plan
         text = template.write_text(view)

@@ -12,7 +12,7 @@ from maskmill import Box, PipelineError, Point, Problem, Prompt
 
 from ..calls.answer_store import make_question_id
 from ..calls.endpoint import Endpoint
-from ..calls.question import Question, Reply
+from ..calls.question import ModelReply, Question
 from ..coordinates.convert import Size, choose_send_size, convert_to_image
 from ..coordinates.families import Convention, Family, find_family
 from ..reply.labels import match_class
@@ -123,7 +123,7 @@ class QuestionPlan:
         request = {**self.make_question(text).parameters, "text": text, "prompts": texts.VERSION}
         return make_question_id(self.endpoint.url, self.endpoint.provider, request, image, view.sent)
 
-    def parse(self, reply: Reply) -> ParsedReply | None:
+    def parse(self, reply: ModelReply) -> ParsedReply | None:
         """Return the objects of a reply; None if it cannot be parsed, or was cut off before its first object."""
         parsed = parse_reply(reply.text, self.wanted, self.blind)
         parsed.truncated |= reply.finish == "length"

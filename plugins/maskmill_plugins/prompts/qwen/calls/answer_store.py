@@ -21,7 +21,7 @@ from typing import Any
 
 from maskmill_plugins._shared.cache_folder import cache_folder
 
-from .question import Reply
+from .question import ModelReply
 
 SqlRow = tuple[Any, ...]
 NAME = "answers.sqlite"
@@ -58,12 +58,12 @@ class AnswerStore:
         self._connection: sqlite3.Connection | None = None
         self._warned = False
 
-    def get(self, question: str) -> list[Reply]:
+    def get(self, question: str) -> list[ModelReply]:
         """Return the replies to a question (an id of `make_question_id`), oldest first."""
         select = "SELECT reply FROM answers WHERE question = ? ORDER BY number"
-        return self._query(select, (question,), lambda row: Reply(**json.loads(row[0])))
+        return self._query(select, (question,), lambda row: ModelReply(**json.loads(row[0])))
 
-    def add(self, question: str, model: str, reply: Reply) -> None:
+    def add(self, question: str, model: str, reply: ModelReply) -> None:
         """Store one more reply to this question; it is on disk when this returns."""
         insert = "INSERT INTO answers SELECT ?, COALESCE(MAX(number) + 1, 0), ?, ?, ? FROM answers WHERE question = ?"
         self._query(insert, (question, model, time.time(), json.dumps(asdict(reply)), question), create=True)
@@ -80,10 +80,10 @@ class AnswerStore:
         """Return (model, number of replies, first and last time in seconds since the epoch) for each model."""
         return self._query("SELECT model, COUNT(*), MIN(asked), MAX(asked) FROM answers GROUP BY model ORDER BY model")
 
-    def list_latest(self, limit: int) -> list[tuple[str, str, float, Reply]]:
+    def list_latest(self, limit: int) -> list[tuple[str, str, float, ModelReply]]:
         """Return (question id, model, time, reply) of the latest replies, newest first."""
         select = "SELECT question, model, asked, reply FROM answers ORDER BY asked DESC LIMIT ?"
-        return self._query(select, (limit,), lambda row: (*row[:3], Reply(**json.loads(row[3]))))
+        return self._query(select, (limit,), lambda row: (*row[:3], ModelReply(**json.loads(row[3]))))
 
     def measure_size(self) -> int:
         """Return the bytes used on disk."""

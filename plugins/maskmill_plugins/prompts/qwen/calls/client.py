@@ -15,7 +15,7 @@ from maskmill import ImageError, StopRun
 from ..cost.budget import BudgetReservation, Usage
 from .endpoint import Endpoint
 from .errors import RetryableError, ServerError, make_exception
-from .question import ProviderClient, Question, Reply
+from .question import ModelReply, ProviderClient, Question
 from .rate_limits import RateLimiter
 
 #: Tries of one question, and the longest random pause between two of them, in seconds.
@@ -63,7 +63,7 @@ class RetryingClient:
         self._refused = 0
         self._answered = False
 
-    def ask(self, question: Question, expected: Usage, most: Usage, log: Callable[[str], None]) -> Reply:
+    def ask(self, question: Question, expected: Usage, most: Usage, log: Callable[[str], None]) -> ModelReply:
         """Return the reply to a question.
 
         The loop is written out, because a pause must end as soon as another thread stops the run.
@@ -99,7 +99,7 @@ class RetryingClient:
         """Close the connections."""
         self._client.close()
 
-    def _post(self, question: Question, expected: Usage, most: Usage) -> Reply:
+    def _post(self, question: Question, expected: Usage, most: Usage) -> ModelReply:
         """Send the question once, and settle what it cost."""
         with self._limiter.acquire(expected.tokens) as set_tokens, self._reservation.reserve(most) as actual:
             try:
@@ -122,7 +122,7 @@ class RetryingClient:
         if not self._reached and self._unreached >= MOST_FAILURES:
             return StopRun(f"{failure}: is the server running, and is its address {self._endpoint.url}?")
         error = make_exception(failure, question.model, question.image is not None, self._endpoint)
-        self._refused += isinstance(error, ImageError) and failure.verdict.reason != "content inspection"
+        self._refused += isinstance(error, ImageError) and failure.meaning.reason != "content inspection"
         if not self._answered and self._refused >= MOST_FAILURES:  # the images are not the cause
             return StopRun(f"{error}; the first {MOST_FAILURES} questions all failed like this")
         if isinstance(error, RetryableError) and error.retry_after and error.retry_after > PATIENCE:

@@ -12,7 +12,7 @@ from maskmill_plugins._shared.http.answers import read_retry_after
 
 from .endpoint import Endpoint
 from .errors import ServerError
-from .question import Question, Reply
+from .question import ModelReply, Question
 
 #: The SDK uploads or rewrites texts with these prefixes.
 _SPECIAL = ("~", "file://", "oss://")
@@ -42,7 +42,7 @@ class DashScopeClient:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=concurrency))
 
-    def post(self, question: Question) -> Reply:
+    def post(self, question: Question) -> ModelReply:
         """Send the question once, with exactly one POST.
 
         Raises:
@@ -145,7 +145,7 @@ class _PostOnce:
         return self.response
 
 
-def _read_reply(answer: Any) -> Reply | None:
+def _read_reply(answer: Any) -> ModelReply | None:
     """Return the reply without its thinking, None if there is no content."""
     try:
         choice = answer.output.choices[0]
@@ -157,7 +157,7 @@ def _read_reply(answer: Any) -> Reply | None:
     if not isinstance(content, str):
         return None
     usage = answer.usage or {}
-    return Reply(
+    return ModelReply(
         content,
         str(choice.get("finish_reason") or ""),
         int(usage.get("input_tokens") or 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from maskmill import ImageError, StopRun
-from maskmill_plugins._shared.http.answers import MODEL_API, Outcome, Verdict, classify
+from maskmill_plugins._shared.http.answers import MODEL_API, AnswerMeaning, Outcome, classify
 
 from .endpoint import KEY_VARIABLE, Endpoint
 
@@ -45,7 +45,7 @@ class ServerError(Exception):
         return " ".join(part for part in parts if part)
 
     @property
-    def verdict(self) -> Verdict:
+    def meaning(self) -> AnswerMeaning:
         """What it means for the run."""
         return classify(MODEL_API, self.status, self.code, self.message)
 
@@ -72,13 +72,13 @@ def make_exception(error: ServerError, model: str, has_image: bool, endpoint: En
         has_image: whether an image was sent.
         endpoint: the server that was queried.
     """
-    verdict = error.verdict
+    meaning = error.meaning
     text = endpoint.mask_key(f"{endpoint.host} answered {error}" if error.status else str(error))
-    if verdict.outcome is Outcome.RETRY:
+    if meaning.outcome is Outcome.RETRY:
         return RetryableError(text, error.retry_after)
-    if verdict.outcome is Outcome.STOP:
-        return StopRun(f"{_explain_stop(verdict.reason, model, has_image, endpoint)}\n  {text}")
-    if verdict.reason == "content inspection":
+    if meaning.outcome is Outcome.STOP:
+        return StopRun(f"{_explain_stop(meaning.reason, model, has_image, endpoint)}\n  {text}")
+    if meaning.reason == "content inspection":
         return ImageError(f"the content inspection rejected this image or its reply: {text}")
     return ImageError(text)
 

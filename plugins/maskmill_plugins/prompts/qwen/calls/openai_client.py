@@ -12,7 +12,7 @@ from maskmill_plugins._shared.http.answers import read_retry_after
 
 from .endpoint import Endpoint
 from .errors import ServerError
-from .question import Question, Reply
+from .question import ModelReply, Question
 
 #: Sent to servers that need no key, because the SDK requires one.
 NO_KEY = "none"
@@ -41,7 +41,7 @@ class OpenAIClient:
         )
         self._client.organization = self._client.project = None  # the SDK reads them from the environment
 
-    def post(self, question: Question) -> Reply:
+    def post(self, question: Question) -> ModelReply:
         """Send the question once, with exactly one POST.
 
         Raises:
@@ -113,7 +113,7 @@ def _read_error(body: dict[str, Any]) -> tuple[str, str]:
     return str(code or ""), str(inner.get("message") or "")
 
 
-def _read_reply(answer: Any) -> Reply | None:
+def _read_reply(answer: Any) -> ModelReply | None:
     """Return the reply without its thinking, None if there is no content."""
     try:
         choice = answer.choices[0]
@@ -123,7 +123,7 @@ def _read_reply(answer: Any) -> Reply | None:
     if not isinstance(content, str):
         return None
     usage = answer.usage
-    return Reply(
+    return ModelReply(
         content,
         choice.finish_reason or "",
         getattr(usage, "prompt_tokens", None) or 0,

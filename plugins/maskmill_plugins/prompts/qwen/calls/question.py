@@ -41,7 +41,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ModelReply:
     """What a model replied to one call.
 
     Attributes:
@@ -65,7 +65,7 @@ class Reply:
 class ProviderClient(Protocol):
     """The API of one provider."""
 
-    def post(self, question: Question) -> Reply:
+    def post(self, question: Question) -> ModelReply:
         """Send the question once, with exactly one POST.
 
         Raises:
