@@ -16,9 +16,9 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageRef, PipelineError, Point, PromptError, testing
 from maskmill_plugins._shared.annotations.formats import detect
-from maskmill_plugins._shared.annotations.indexwriting import fill
-from maskmill_plugins._shared.annotations.jsonstream import JsonStream
-from maskmill_plugins._shared.annotations.model import Element, Picture
+from maskmill_plugins._shared.annotations.index_build import build_index
+from maskmill_plugins._shared.annotations.json_stream import JsonStream
+from maskmill_plugins._shared.annotations.model import AnnotatedImage, Annotation
 
 CAT, PERSON = BOXES.values()
 
@@ -142,7 +142,7 @@ def test_a_changed_annotation_changes_the_fingerprint_of_its_image_alone(tmp_pat
 def test_a_file_is_read_once_until_it_changes(tmp_path, cache, monkeypatch):
     path, files = annotated.WRITTEN["coco"]
     memory = source(tmp_path, path, files).survey([ImageRef(KEY, KEY)]).memory
-    monkeypatch.setattr("maskmill_plugins._shared.annotations.index._make", None)
+    monkeypatch.setattr("maskmill_plugins._shared.annotations.index._create", None)
     assert boxes(source(tmp_path, path, {})) == list(BOXES.values())
     worker = source(tmp_path, path, {"instances.json": "{gone"})
     worker.recall(memory)
@@ -496,8 +496,8 @@ def test_paths_of_labelme_may_lead_out_of_its_folder(tmp_path):
 def test_file_names_that_are_no_text_are_kept_apart():
     connection = sqlite3.connect(":memory:", isolation_level=None)
     files = ["/v/\udcb3.xml", "/v/\udcb5.xml"]
-    pieces = [Picture(file, f"{number}.jpg", file=file) for number, file in enumerate(files)]
-    fill(connection, [*pieces, *(Element(file, "object 1", file=file, box=(1, 2, 3, 4)) for file in files)])
+    pieces = [AnnotatedImage(file, f"{number}.jpg", file=file) for number, file in enumerate(files)]
+    build_index(connection, [*pieces, *(Annotation(file, "object 1", file=file, box=(1, 2, 3, 4)) for file in files)])
     assert connection.execute("SELECT name, file FROM images").fetchall() == [
         ("0.jpg", "/v/\\udcb3.xml"),
         ("1.jpg", "/v/\\udcb5.xml"),

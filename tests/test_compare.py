@@ -10,9 +10,9 @@ import pytest
 from stored_runs import files, project, run, told
 
 from maskmill import Box, Mask, Prompt
-from maskmill_plugins.evaluation.compare.agreement import pair_masks
-from maskmill_plugins.evaluation.compare.varied import split
-from maskmill_plugins.evaluation.pairing import greedy
+from maskmill_plugins.evaluation.compare.comparison import pair_masks
+from maskmill_plugins.evaluation.compare.variants import split_values
+from maskmill_plugins.evaluation.pairing import pair_by_overlap
 
 #: A backend whose masks are moved to the right, in some images.
 MOVED = """
@@ -243,14 +243,14 @@ def test_without_prompts_what_overlaps_most_is_a_pair():
 
 def test_the_greatest_overlap_goes_first():
     overlap = np.array([[0.9, 0.8], [0.8, 0.0]])
-    assert greedy(overlap) == [(0, 0, 0.9)]
-    assert greedy(overlap, np.array([[False, True], [True, True]])) == [(0, 1, 0.8), (1, 0, 0.8)]
+    assert pair_by_overlap(overlap) == [(0, 0, 0.9)]
+    assert pair_by_overlap(overlap, np.array([[False, True], [True, True]])) == [(0, 1, 0.8), (1, 0, 0.8)]
 
 
 def test_values_are_parted_at_commas_outside_of_brackets_and_quotes():
-    assert split("vit_b, vit_h") == ["vit_b", "vit_h"]
-    assert split("[1, 2],{a: 3, b: 4}") == ["[1, 2]", "{a: 3, b: 4}"]
-    assert split("'a,b',c,") == ["'a,b'", "c"]
+    assert split_values("vit_b, vit_h") == ["vit_b", "vit_h"]
+    assert split_values("[1, 2],{a: 3, b: 4}") == ["[1, 2]", "{a: 3, b: 4}"]
+    assert split_values("'a,b',c,") == ["'a,b'", "c"]
 
 
 def test_a_filter_that_renames_does_not_change_what_was_asked():

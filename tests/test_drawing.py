@@ -12,11 +12,10 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Box, Mask, PluginError, Point
 from maskmill_plugins._shared.drawing import colors
-from maskmill_plugins._shared.drawing.draw import Canvas
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.drawing.pictures import crop_of
-from maskmill_plugins._shared.export.polygons import outlines, polygons
-from maskmill_plugins._shared.export.tags import Tags
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.name_tags import Tags
+from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
+from maskmill_plugins._shared.drawing.polygons import to_polygons, trace_outlines
 
 ARRAYS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
 Y, X = np.mgrid[:120, :160]
@@ -57,7 +56,7 @@ def overlap(a, b):
 @settings(deadline=None, max_examples=200)
 @given(ARRAYS)
 def test_polygons_without_tolerance_are_exact(array):
-    parts = polygons(Mask.from_array(array), tolerance=0)
+    parts = to_polygons(Mask.from_array(array), tolerance=0)
     if not array.any():
         assert parts == []
         return
@@ -69,7 +68,7 @@ def test_polygons_without_tolerance_are_exact(array):
 @pytest.mark.parametrize("name", OBJECTS)
 def test_polygons_of_ordinary_objects_are_close_with_few_points(name, tolerance):
     array = OBJECTS[name]
-    exact, simple = (polygons(Mask.from_array(array), tol) for tol in (0, tolerance))
+    exact, simple = (to_polygons(Mask.from_array(array), tol) for tol in (0, tolerance))
     assert overlap(rasterised(simple, array.shape), array) > 0.98
     assert sum(map(len, simple)) <= sum(map(len, exact))
     if tolerance == 1.0 and name != "rectangle":
@@ -79,12 +78,12 @@ def test_polygons_of_ordinary_objects_are_close_with_few_points(name, tolerance)
 @pytest.mark.parametrize("name", THIN)
 def test_thin_and_tiny_masks_survive_a_large_tolerance(name):
     array = THIN[name]
-    parts = polygons(Mask.from_array(array), tolerance=5)
+    parts = to_polygons(Mask.from_array(array), tolerance=5)
     assert overlap(rasterised(parts, array.shape), filled(array)) >= 0.95
 
 
 def test_a_rectangle_has_four_corners_on_the_edges_of_its_pixels():
-    (part,) = polygons(Mask.from_array(OBJECTS["rectangle"]))
+    (part,) = to_polygons(Mask.from_array(OBJECTS["rectangle"]))
     assert sorted(zip(part[::2], part[1::2], strict=True)) == [(31, 21), (31, 90), (140, 21), (140, 90)]
 
 
@@ -95,13 +94,13 @@ def test_outlines_enclose_the_area_of_the_mask_and_holes_have_their_own(array):
     labels, background = (
         cv2.connectedComponents(a.astype(np.uint8), connectivity=c)[0] - 1 for a, c in ((padded, 8), (~padded, 4))
     )
-    assert len(outlines(array)) <= labels
-    assert len(outlines(array, holes=True)) == labels + background - 1
+    assert len(trace_outlines(array)) <= labels
+    assert len(trace_outlines(array, holes=True)) == labels + background - 1
 
 
 @given(ARRAYS)
 def test_a_crop_is_the_mask_and_nothing_around_it(array):
-    crop = crop_of(Mask.from_array(array))
+    crop = crop_mask(Mask.from_array(array))
     if crop is None:
         assert not array.any()
         return

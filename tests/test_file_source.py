@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt, PromptError, testing
-from maskmill_plugins._shared.annotations.reading import NAMES
+from maskmill_plugins._shared.annotations.reader import NAMES
 from maskmill_plugins.prompts.file import File
 
 A, B = [10.0, 20.0, 30.0, 40.0], [50.0, 60.0, 70.0, 80.0]

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, found
+from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
 
 FINDS = {
     "path": (["a/x.jpg", "b/x.jpg"], "a/x.jpg", "a/x.jpg"),
@@ -63,7 +63,7 @@ def test_an_annotation_that_several_images_fit_is_given_to_none():
     assert sides.torn.count == 2
     assert sides.spare.first == ["x.jpg"]
     assert sides.why("x.jpg") == "several images of the dataset fit it: a/x.jpg, b/x.jpg"
-    assert found(Matcher(["x.jpg"]), "a/x.jpg", sides.blocked) == (None, "x.jpg fits a/x.jpg, b/x.jpg equally well")
+    assert find_name(Matcher(["x.jpg"]), "a/x.jpg", sides.blocked) == (None, "x.jpg fits a/x.jpg, b/x.jpg equally well")
 
 
 def test_an_annotation_with_the_path_of_one_image_is_not_taken_for_another():
@@ -71,14 +71,14 @@ def test_an_annotation_with_the_path_of_one_image_is_not_taken_for_another():
     assert sides.key_of("x.jpg") == "x.jpg"
     assert sides.unknown.first == ["a/x.jpg", "x.png"]
     matcher = Matcher(["x.jpg"])
-    assert [found(matcher, key, sides.blocked) for key in ("x.jpg", "a/x.jpg")] == [("x.jpg", ""), (None, "")]
+    assert [find_name(matcher, key, sides.blocked) for key in ("x.jpg", "a/x.jpg")] == [("x.jpg", ""), (None, "")]
 
 
 def test_an_image_that_several_annotations_fit_is_given_none():
     sides = matched(["a/x.jpg", "b/x.jpg"], ["x.jpg"])
     assert (sides.torn.count, sides.spare.count) == (1, 2)
     assert "fits it, and others of this file too" in sides.why("a/x.jpg")
-    _, why = found(Matcher(["a/x.jpg", "b/x.jpg"]), "x.jpg", sides.blocked)
+    _, why = find_name(Matcher(["a/x.jpg", "b/x.jpg"]), "x.jpg", sides.blocked)
     assert why == "several of its images fit equally well: a/x.jpg, b/x.jpg"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from maskmill_plugins._shared.drawing.pictures import jpeg, png
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 
 from ..server.compute.byte_cache import ByteCache
 
@@ -43,7 +43,7 @@ class Previews:
             # The gap: most of the way by means of blocks, which costs a fraction of the time and memory.
             picture = picture.resize((width, height), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
         small = width * height <= LOSSLESS
-        made = (png(picture), "image/png") if small else (jpeg(picture, QUALITY), "image/jpeg")
+        made = (encode_png(picture), "image/png") if small else (encode_jpeg(picture, QUALITY), "image/jpeg")
         self._made.put((id_, most), made, len(made[0]))
         return made
 

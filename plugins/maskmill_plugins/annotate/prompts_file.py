@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from maskmill import PipelineError, Problem, UsageError
 from maskmill.files import TEMPORARY_PREFIX
-from maskmill_plugins._shared.prompt_files.read import JsonLines
+from maskmill_plugins._shared.prompt_files.formats import JsonLinesReader
 
 from .line_file import append, compact, mend, parsed
 
@@ -220,7 +220,7 @@ def _revision(raw: bytes) -> str:
 
 
 def _problems(path: Path) -> Sequence[Problem]:
-    said = JsonLines(path).everything()
+    said = JsonLinesReader(path).everything()
     found = [Problem(each.fault, each.file, each.line) for each in said if each.fault]
     if len(found) > TOLD:
         found[TOLD:] = [Problem(f"and {len(found) - TOLD} more lines", str(path))]

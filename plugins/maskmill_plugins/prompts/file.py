@@ -23,9 +23,9 @@ from maskmill import (
     Survey,
     hookimpl,
 )
-from maskmill_plugins._shared.annotations.reading import IndexReader, open_reader
-from maskmill_plugins._shared.prompt_files.lines import Entry, Reader, Said
-from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, found
+from maskmill_plugins._shared.annotations.reader import IndexReader, open_reader
+from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
+from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
 
 #: How many problems `check` tells one by one.
 TOLD = 20
@@ -54,7 +54,7 @@ class File(PromptSource):
         "skip", description="visible keypoints of COCO and YOLO: left out, or points on the object, with its box"
     )
 
-    _reader: Reader | None = PrivateAttr(None)
+    _reader: PromptReader | None = PrivateAttr(None)
     _matcher: Matcher | None = PrivateAttr(None)
     _matching: Matching | None = PrivateAttr(None)
     _blocked: Mapping[str, Sequence[str]] = PrivateAttr(default_factory=dict)
@@ -174,7 +174,7 @@ class File(PromptSource):
             self.note("crowd regions left out", entry.crowd)
         return prompts
 
-    def _check_picture(self, entry: Entry, image: Image) -> None:
+    def _check_picture(self, entry: ImagePrompts, image: Image) -> None:
         if entry.size not in (None, image.size):
             turned = ""
             if entry.size == image.size[::-1]:
@@ -189,7 +189,7 @@ class File(PromptSource):
                 f" {entry.sha256[:12]}…, this one has {image.sha256[:12]}…); make them anew, or remove the sha256"
             )
 
-    def _usable(self, entry: Entry, image: Image) -> tuple[list[Prompt], list[str]]:
+    def _usable(self, entry: ImagePrompts, image: Image) -> tuple[list[Prompt], list[str]]:
         """The prompts in pixels, and what is wrong with the others."""
         prompts, faults = [], list(entry.faults)
         relative = entry.relative or self.units == "relative"
@@ -228,7 +228,7 @@ class File(PromptSource):
             self._matcher = Matcher(self._read().names())
         return self._matcher
 
-    def _find(self, key: str) -> Entry | None:
+    def _find(self, key: str) -> ImagePrompts | None:
         """What the file says of an image, None also for one that a person is not done with.
 
         Raises:
@@ -238,7 +238,7 @@ class File(PromptSource):
         # by the very path is the rule for jsonl and csv: the names are then not needed in every worker
         entry = None if isinstance(reader, IndexReader) else reader.find(key)
         if entry is None:
-            name, why = found(self._names(), key, self._blocked)
+            name, why = find_name(self._names(), key, self._blocked)
             if why:
                 raise PromptError(f"{self.path.name}: {why}")
             entry = None if name is None else reader.find(name)
@@ -246,18 +246,18 @@ class File(PromptSource):
             raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
         return None if entry is not None and entry.status == "todo" else entry
 
-    def _read(self) -> Reader:
+    def _read(self) -> PromptReader:
         if self._reader is None:
             self._reader = open_reader(self.path, self.format, self.crowd, self.keypoints, self._database)
         return self._reader
 
-    def _everything(self) -> Iterator[Said]:
+    def _everything(self) -> Iterator[PromptRecord]:
         """All that the file says; pixels where parts of the image are meant are wrong."""
         for said in self._read().everything():
             yield _as_relative(said) if self.units == "relative" else said
 
 
-def _as_relative(said: Said) -> Said:
+def _as_relative(said: PromptRecord) -> PromptRecord:
     """What jsonl and csv say with `units: relative`."""
     try:
         if said.prompt is not None:

@@ -13,12 +13,12 @@ from pydantic import Field
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
 from maskmill.files import atomic_path, sha256_of
 from maskmill.plugins.stage import digest
-from maskmill_plugins._shared.annotations.like import Like
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.export.polygons import polygons
-from maskmill_plugins._shared.export.stems import made, waiting_file
+from maskmill_plugins._shared.annotations.coco_reference import CocoReference
+from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
+from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
+from maskmill_plugins._shared.export.mask_map import summarize_iou
+from maskmill_plugins._shared.export.output_files import describe_file, temporary_file
 
 NAME = "instances.json"
 
@@ -62,10 +62,10 @@ class Coco(Writer):
 
     def check(self) -> list[Problem]:
         """Each category is given once; the file to be like can be read."""
-        problems = twice("categories", self.categories)
+        problems = find_duplicates("categories", self.categories)
         if self.like is not None:
             try:
-                Like(self.like)
+                CocoReference(self.like)
             except PipelineError as error:
                 problems += error.problems
         return problems
@@ -84,8 +84,8 @@ class Coco(Writer):
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Measure what the polygons of this image lose; the file itself is written by `finish`."""
         if self.format == "polygons":
-            ious = [polygon_iou(mask, polygons(mask, self.tolerance)) for mask in result.kept if mask.area]
-            if measured := summary(ious):
+            ious = [polygon_iou(mask, to_polygons(mask, self.tolerance)) for mask in result.kept if mask.area]
+            if measured := summarize_iou(ious):
                 self.note("iou", measured)
         return []
 
@@ -97,19 +97,19 @@ class Coco(Writer):
         """
         with (
             atomic_path(folder / NAME) as unfinished,
-            waiting_file(folder) as waiting,
+            temporary_file(folder) as waiting,
             unfinished.open("w", encoding="ascii", newline="\n") as out,
         ):
             self._write(results, out, waiting)
-        return [made(folder, NAME)]
+        return [describe_file(folder, NAME)]
 
     def _write(self, results: Iterator[ImageResult], out: IO[str], waiting: IO[str]) -> None:
         labels: dict[str, int] = {}
-        like = None if self.like is None else Like(self.like)
+        like = None if self.like is None else CocoReference(self.like)
         info = {"description": "Instance masks made with maskmill"} if like is None else like.info
         out.write(f'{{"info":{_json(info)},"licenses":{_json(like.licenses if like else [])},\n"images":')
         _write_list(out, self._images(results, labels, waiting, like))
-        names = ordered(self.categories, labels)
+        names = order_labels(self.categories, labels)
         categories: list[dict[str, Any]] = [
             {"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)
         ]
@@ -124,7 +124,7 @@ class Coco(Writer):
         out.write("}\n")
 
     def _images(
-        self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str], like: Like | None
+        self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str], like: CocoReference | None
     ) -> Iterator[str]:
         """The image entries; on the way annotations go to `waiting`, each after the number of its label."""
         count = 0
@@ -154,7 +154,7 @@ class Coco(Writer):
             "bbox": [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1],
             "area": float(mask.area),
             "iscrowd": 0,
-            "segmentation": mask.rle if self.format == "rle" else polygons(mask, self.tolerance),
+            "segmentation": mask.rle if self.format == "rle" else to_polygons(mask, self.tolerance),
         }
         if (score := _number(mask.score)) is not None:
             entry["score"] = score

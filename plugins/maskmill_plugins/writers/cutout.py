@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import pictures
-from maskmill_plugins._shared.export.naming import image_file, object_file
+from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png
+from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
 
 
 class Cutout(Writer):
@@ -35,19 +35,19 @@ class Cutout(Writer):
         """Write the cut-outs of this image."""
         if self.per == "object":
             return [
-                save(folder, object_file(result.key, number, mask.label, ".png"), data)
+                save(folder, name_object_file(result.key, number, mask.label, ".png"), data)
                 for number, mask, data in self._objects(image, result.kept)
             ]
         together = _union(result.kept) if result.kept else None
         return [
-            save(folder, image_file(result.key), data, ".png")
+            save(folder, name_image_file(result.key), data, ".png")
             for _, _, data in self._objects(image, [together] if together else [])
         ]
 
     def _objects(self, image: Image, masks: Sequence[Mask]) -> Iterator[tuple[int, Mask, bytes]]:
         for number, mask in enumerate(masks):
-            if (crop := pictures.crop_of(mask)) is not None:
-                yield number, mask, pictures.png(self._cut(image.pixels, *crop))
+            if (crop := crop_mask(mask)) is not None:
+                yield number, mask, encode_png(self._cut(image.pixels, *crop))
 
     def _cut(
         self, image: npt.NDArray[np.uint8], pixels: npt.NDArray[np.bool_], x: int, y: int

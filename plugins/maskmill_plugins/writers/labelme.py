@@ -13,12 +13,12 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.drawing import pictures
-from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
+from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.export.polygons import polygons
-from maskmill_plugins._shared.export.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
+from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.mask_map import summarize_iou
+from maskmill_plugins._shared.export.output_files import StemTable, describe_file, remove_file, save_as
 
 VERSION = "5.5.0"  # of the format, whose mask shapes came with 5.3
 LIST = "images.txt"
@@ -63,7 +63,7 @@ class Labelme(Writer):
             "imageHeight": height,
             "imageWidth": width,
         }
-        if measured := summary(ious):
+        if measured := summarize_iou(ious):
             self.note("iou", measured)
         text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
         # half a character, as a damaged label may hold, becomes an escape that JSON knows
@@ -76,7 +76,7 @@ class Labelme(Writer):
             OutputError: two images share a file.
         """
         before = folder / LIST
-        with atomic_path(before) as unfinished, Listing() as listing:
+        with atomic_path(before) as unfinished, StemTable() as listing:
             with unfinished.open("w", encoding="utf-8", newline="\n") as out:
                 for result in results:
                     stem = stem_path(result.key, self.names)
@@ -85,22 +85,22 @@ class Labelme(Writer):
             if before.is_file():
                 with before.open(encoding="utf-8") as lines:
                     for stem in listing.gone(line.rstrip("\n").removesuffix(".json") for line in lines):
-                        remove(folder, f"{stem}.json")
-        return [made(folder, LIST)]
+                        remove_file(folder, f"{stem}.json")
+        return [describe_file(folder, LIST)]
 
     def _shapes(self, mask: Mask, group: int, ious: list[float]) -> Iterator[dict[str, Any]]:
-        crop = pictures.crop_of(mask)
+        crop = crop_mask(mask)
         if crop is None:
             return
         common = {"label": mask.label or UNLABELLED, "group_id": group, "description": "", "flags": {}}
         if self.shapes == "mask":
             pixels, x, y = crop
             rows, columns = pixels.shape
-            data = base64.b64encode(pictures.png(pixels.astype("uint8") * 255, flat=True)).decode("ascii")
+            data = base64.b64encode(encode_png(pixels.astype("uint8") * 255, flat=True)).decode("ascii")
             corners = [[x, y], [x + columns - 1, y + rows - 1]]
             yield {**common, "shape_type": "mask", "points": corners, "mask": data}
             return
-        parts = polygons(mask, self.tolerance)
+        parts = to_polygons(mask, self.tolerance)
         ious.append(polygon_iou(mask, parts))
         for part in parts:
             points = [[x, y] for x, y in zip(part[::2], part[1::2], strict=True)]

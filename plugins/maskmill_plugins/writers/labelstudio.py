@@ -10,16 +10,19 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.export import rlepack
 from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.stems import made, save_as
+from maskmill_plugins._shared.export.output_files import describe_file, save_as
 
 NAME = "tasks.json"
 CONFIG = "config.xml"
+_SIZES = (3, 4, 8, 16)  # bits for the length of a run
+_CHANNELS = 4
 
 
 class LabelStudio(Writer):
@@ -49,7 +52,7 @@ class LabelStudio(Writer):
                 task = json.dumps(self._task(result), separators=(",", ":"), allow_nan=False)
                 out.write(f"{',' if number else ''}\n{task}")
             out.write("]\n")
-        return [made(folder, NAME), save_as(folder, CONFIG, _config(sorted(labels)))]
+        return [describe_file(folder, NAME), save_as(folder, CONFIG, _config(sorted(labels)))]
 
     def _task(self, result: ImageResult) -> dict[str, Any]:
         regions = [_region(number, mask) for number, mask in enumerate(result.kept) if mask.area]
@@ -74,13 +77,41 @@ def _region(number: int, mask: Mask) -> dict[str, Any]:
         "image_rotation": 0,
         "value": {
             "format": "rle",
-            "rle": rlepack.encode(mask.array),
+            "rle": encode_rle(mask.array),
             "brushlabels": [mask.label or UNLABELLED],
         },
     }
     if mask.score is not None and math.isfinite(mask.score):
         region["score"] = mask.score
     return region
+
+
+def encode_rle(pixels: npt.NDArray[np.bool_]) -> list[int]:
+    """The bytes of the code, 0..255: all four channels of a pixel are 255 on the mask and 0 off it.
+
+    Args:
+        pixels: bool (H, W), read row by row.
+    """
+    flat = pixels.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    lengths = np.diff(np.append(starts, flat.size)) * _CHANNELS
+    head = f"{flat.size * _CHANNELS:032b}{8 - 1:05b}" + "".join(f"{size - 1:04b}" for size in _SIZES)
+    runs = (_encode_run(int(length), bool(flat[start])) for start, length in zip(starts, lengths, strict=True))
+    bits = head + "".join(runs)
+    bits += "0" * (-len(bits) % 8)
+    return list(int(bits, 2).to_bytes(len(bits) // 8))
+
+
+def _encode_run(length: int, value: bool) -> str:
+    """The bits of a run: a 1, which of the sizes, the length less 1 in that size, the value. Long ones in pieces."""
+    word = "11111111" if value else "00000000"
+    longest = 1 << _SIZES[-1]
+    pieces, rest = divmod(length, longest)
+    bits = f"1{len(_SIZES) - 1:02b}{longest - 1:0{_SIZES[-1]}b}{word}" * pieces
+    if rest:
+        number = next(number for number, size in enumerate(_SIZES) if rest <= 1 << size)
+        bits += f"1{number:02b}{rest - 1:0{_SIZES[number]}b}{word}"
+    return bits
 
 
 def _config(labels: list[str]) -> bytes:

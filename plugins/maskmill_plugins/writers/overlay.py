@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors, pictures
-from maskmill_plugins._shared.drawing.draw import Canvas
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.naming import image_file
-from maskmill_plugins._shared.export.tags import Tags
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.name_tags import Tags
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png, load_cv2
+from maskmill_plugins._shared.export.file_names import name_image_file
 
 
 class Overlay(Writer):
@@ -59,8 +59,8 @@ class Overlay(Writer):
             tags.add(self._text(mask), tone, mask)
         if self.labels and not result.kept:
             tags.add(f"empty: {result.reason or 'no masks'}", (70, 70, 70))
-        data = pictures.png(canvas.pixels) if self.format == "png" else pictures.jpeg(canvas.pixels, self.quality)
-        return [save(folder, image_file(result.key), data, f".{self.format}")]
+        data = encode_png(canvas.pixels) if self.format == "png" else encode_jpeg(canvas.pixels, self.quality)
+        return [save(folder, name_image_file(result.key), data, f".{self.format}")]
 
     def _tones(self, masks: Sequence[Mask]) -> list[colors.Rgb]:
         if self.color_by == "object":

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.export.stems import made
+from maskmill_plugins._shared.export.output_files import describe_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -78,7 +78,7 @@ class Parquet(Writer):
                     del rows[: self.row_group]
             if rows:
                 out.write_table(_table(rows, schema))
-        return [made(folder, NAME)]
+        return [describe_file(folder, NAME)]
 
 
 def _table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:

@@ -12,10 +12,10 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors, pictures
-from maskmill_plugins._shared.export.fidelity import summary
-from maskmill_plugins._shared.export.naming import image_file, object_file
-from maskmill_plugins._shared.export.numbered import kept_share, number_map, paint
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.pixels import encode_png
+from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
+from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, paint_mask, summarize_iou
 
 
 class Png(Writer):
@@ -45,25 +45,25 @@ class Png(Writer):
         """
         if self.layout == "indexed":
             numbers = _numbered(result.kept, result.size or image.size)
-            if measured := summary(kept_share(numbers, result.kept)):
+            if measured := summarize_iou(measure_kept(numbers, result.kept)):
                 self.note("iou", measured)
-            return [save(folder, image_file(result.key), _indexed(numbers), ".png")]
+            return [save(folder, name_image_file(result.key), _indexed(numbers), ".png")]
         return [
-            save(folder, object_file(result.key, number, mask.label, ".png"), _binary(mask))
+            save(folder, name_object_file(result.key, number, mask.label, ".png"), _binary(mask))
             for number, mask in enumerate(result.kept)
         ]
 
 
 def _binary(mask: Mask) -> bytes:
     picture = np.zeros(mask.size, np.uint8)
-    paint(picture, mask, 255)
-    return pictures.png(picture, flat=True)
+    paint_mask(picture, mask, 255)
+    return encode_png(picture, flat=True)
 
 
 def _numbered(masks: Sequence[Mask], size: tuple[int, int]) -> npt.NDArray[Any]:
     if len(masks) > 65535:
         raise ImageError(f"an indexed map numbers 65535 masks, not {len(masks)}; use layout: masks, or a filter")
-    return number_map(masks, size, np.uint8 if len(masks) < 256 else np.uint16)
+    return make_mask_map(masks, size, np.uint8 if len(masks) < 256 else np.uint16)
 
 
 def _indexed(numbers: npt.NDArray[Any]) -> bytes:
@@ -71,7 +71,7 @@ def _indexed(numbers: npt.NDArray[Any]) -> bytes:
     if numbers.dtype == np.uint8:
         tones = [(0, 0, 0), *(colors.nth(number) for number in range(255))]
         picture.putpalette([value for tone in tones for value in tone])
-    return pictures.png(picture, flat=True)
+    return encode_png(picture, flat=True)
 
 
 @hookimpl

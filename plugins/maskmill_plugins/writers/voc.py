@@ -17,21 +17,11 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, OutputError, Problem, Writer, hookimpl
-from maskmill_plugins._shared.drawing import pictures
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.export.fidelity import summary
-from maskmill_plugins._shared.export.numbered import kept_share, number_map
-from maskmill_plugins._shared.export.splits import split_of
-from maskmill_plugins._shared.export.stems import (
-    NAMES_MEANING,
-    Listing,
-    Names,
-    remove,
-    save_as,
-    stem_path,
-    waiting_file,
-)
+from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
+from maskmill_plugins._shared.export.classes import UNLABELLED, choose_split, find_duplicates, order_labels
+from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
+from maskmill_plugins._shared.export.output_files import StemTable, remove_file, save_as, temporary_file
 
 VOID = 255
 SETS = "ImageSets/Segmentation"
@@ -65,7 +55,7 @@ class Voc(Writer):
 
     def check(self) -> list[Problem]:
         """Each class is given once, and there are numbers for all."""
-        problems = twice("classes", self.classes)
+        problems = find_duplicates("classes", self.classes)
         if len(self.classes) > _MOST:
             problems.append(Problem(f"classes: the format numbers {_MOST} of them, not {len(self.classes)}"))
         return problems
@@ -84,10 +74,10 @@ class Voc(Writer):
         stem, size = stem_path(result.key, self.names), result.size or image.size
         if len(result.kept) > _MOST:
             raise ImageError(f"the format numbers {_MOST} objects, not {len(result.kept)}; drop some with a filter")
-        numbers = number_map(result.kept, size)
+        numbers = make_mask_map(result.kept, size)
         if self.border:
             numbers[_borders(numbers, self.border)] = VOID
-        if measured := summary(kept_share(numbers, result.kept)):
+        if measured := summarize_iou(measure_kept(numbers, result.kept)):
             self.note("iou", measured)
         xml, objects, classes = (name.format(stem) for name in _FILES)
         artifacts = [
@@ -111,18 +101,18 @@ class Voc(Writer):
         folder.mkdir(parents=True, exist_ok=True)
         labels: dict[str, int] = {}
         with ExitStack() as stack:
-            listing = stack.enter_context(Listing())
-            waiting = stack.enter_context(waiting_file(folder))
-            sets = {name: stack.enter_context(waiting_file(folder)) for name in ("train", "val", "trainval")}
+            listing = stack.enter_context(StemTable())
+            waiting = stack.enter_context(temporary_file(folder))
+            sets = {name: stack.enter_context(temporary_file(folder)) for name in ("train", "val", "trainval")}
             for result in results:
                 stem = stem_path(result.key, self.names)
                 listing.add(stem, result.key)
-                for name in (split_of(result.key, self.val), "trainval"):
+                for name in (choose_split(result.key, self.val), "trainval"):
                     sets[name].write(f"{stem}\n")
                 if not self.classes:
                     found = [labels.setdefault(_label(mask), len(labels)) for mask in result.kept]
                     waiting.write(json.dumps([stem, found]) + "\n")
-            classes = list(self.classes) or ordered((), labels)
+            classes = list(self.classes) or order_labels((), labels)
             artifacts = _write_classes(folder, waiting, labels, classes)
             _remove_gone(folder, listing)
             for name, lines in sets.items():
@@ -153,7 +143,7 @@ def _classes(numbers: npt.NDArray[np.uint8], of_object: Sequence[int]) -> npt.ND
 def _indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
     picture = PIL.Image.fromarray(numbers)
     picture.putpalette(palette())
-    return pictures.png(picture, flat=True)
+    return encode_png(picture, flat=True)
 
 
 def palette() -> list[int]:
@@ -223,13 +213,13 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
     return artifacts
 
 
-def _remove_gone(folder: Path, listing: Listing) -> None:
+def _remove_gone(folder: Path, listing: StemTable) -> None:
     before = folder / SETS / "trainval.txt"
     if before.is_file():
         with before.open(encoding="utf-8") as lines:
             for stem in listing.gone(line.rstrip("\n") for line in lines):
                 for name in _FILES:
-                    remove(folder, name.format(stem))
+                    remove_file(folder, name.format(stem))
 
 
 def _label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:

@@ -17,21 +17,12 @@ from pydantic import Field
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
 from maskmill.images import SUFFIXES
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.export.polygons import bridged, rings
-from maskmill_plugins._shared.export.splits import Split, split_of
-from maskmill_plugins._shared.export.stems import (
-    NAMES_MEANING,
-    Listing,
-    Names,
-    made,
-    remove,
-    save_as,
-    stem_path,
-    waiting_file,
-)
+from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings
+from maskmill_plugins._shared.export.classes import UNLABELLED, Split, choose_split, find_duplicates, order_labels
+from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.mask_map import summarize_iou
+from maskmill_plugins._shared.export.output_files import StemTable, describe_file, remove_file, save_as, temporary_file
 
 LIST = "images.csv"
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
@@ -71,7 +62,7 @@ class Yolo(Writer):
 
     def check(self) -> list[Problem]:
         """Each class is given once, and something is left to train on."""
-        problems = twice("classes", self.classes)
+        problems = find_duplicates("classes", self.classes)
         if self.val + self.test >= 1:
             problems.append(Problem(f"val: {self.val:g} and test: {self.test:g} leave no image to train on"))
         return problems
@@ -88,7 +79,7 @@ class Yolo(Writer):
             ImageReadError: the image file cannot be read.
         """
         shapes = [shape for mask in result.kept if (shape := self._shape(mask)) is not None]
-        if not self.detect and (measured := summary([iou for _, _, iou in shapes])):
+        if not self.detect and (measured := summarize_iou([iou for _, _, iou in shapes])):
             self.note("iou", measured)
         place = self._place(result.key)
         artifacts = []
@@ -112,8 +103,8 @@ class Yolo(Writer):
         counts = dict.fromkeys(("train", "val", "test"), 0)
         with ExitStack() as stack:
             unfinished = stack.enter_context(atomic_path(folder / LIST))
-            listing = stack.enter_context(Listing())
-            waiting = stack.enter_context(waiting_file(folder))
+            listing = stack.enter_context(StemTable())
+            waiting = stack.enter_context(temporary_file(folder))
             with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
                 table = csv.writer(out, lineterminator="\n")
                 table.writerow(("key", "split", "image", "labels"))
@@ -125,13 +116,13 @@ class Yolo(Writer):
                     table.writerow((result.key, split, image, f"labels/{place}.txt"))
                     if not self.classes:
                         waiting.write(json.dumps(self._entry(result, place, labels)) + "\n")
-            classes = list(self.classes) or ordered((), labels)
+            classes = list(self.classes) or order_labels((), labels)
             artifacts = _write_labels(folder, waiting, labels, classes)
             _remove_gone(folder, listing)
-        return [*artifacts, made(folder, LIST), save_as(folder, "data.yaml", _data_yaml(classes, counts))]
+        return [*artifacts, describe_file(folder, LIST), save_as(folder, "data.yaml", _data_yaml(classes, counts))]
 
     def _split(self, key: str) -> Split:
-        return split_of(key, self.val, self.test)
+        return choose_split(key, self.val, self.test)
 
     def _place(self, key: str) -> str:
         """Path of an image's files below `images/` and `labels/`, without suffix."""
@@ -153,7 +144,7 @@ class Yolo(Writer):
             middle = (box.x1 + box.x2) / 2 / width, (box.y1 + box.y2) / 2 / height
             return label, _numbers([*middle, (box.x2 - box.x1) / width, (box.y2 - box.y1) / height]), 1.0
         frame = np.array((width, height), np.float64)
-        line = np.round(np.clip(bridged(rings(mask, self.tolerance)) / frame, 0, 1), _DIGITS)
+        line = np.round(np.clip(join_rings(to_rings(mask, self.tolerance)) / frame, 0, 1), _DIGITS)
         iou = polygon_iou(mask, [(line * frame).ravel().tolist()])
         return label, _numbers(line.ravel().tolist()), iou
 
@@ -209,7 +200,7 @@ def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classe
     return artifacts
 
 
-def _remove_gone(folder: Path, listing: Listing) -> None:
+def _remove_gone(folder: Path, listing: StemTable) -> None:
     """Remove the files of images that the earlier `images.csv` lists and this dataset does not."""
     before = folder / LIST
     if not before.is_file():
@@ -219,9 +210,9 @@ def _remove_gone(folder: Path, listing: Listing) -> None:
             labels = row.get("labels") or ""
             place = labels.removeprefix("labels/").removesuffix(".txt")
             if labels.startswith("labels/") and next(listing.gone([place]), None) is not None:
-                remove(folder, labels)
+                remove_file(folder, labels)
                 if (image := row.get("image") or "").startswith("images/"):
-                    remove(folder, image)
+                    remove_file(folder, image)
 
 
 def _data_yaml(classes: list[str], counts: dict[str, int]) -> bytes:

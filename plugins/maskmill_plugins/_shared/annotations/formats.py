@@ -11,14 +11,14 @@ from pathlib import Path
 from maskmill import PipelineError, Problem
 
 from .coco import read_coco
-from .jsonstream import JsonStream
+from .json_stream import JsonStream
 from .labelme import read_labelme
-from .model import Piece
+from .model import FileItem
 from .voc import files_below, read_voc
 from .yolo import YAML, is_other, read_yolo, settings_file
 
 #: Format -> what reads its pieces; those that are read line by line are in `promptfiles.READERS`.
-FORMATS: Mapping[str, Callable[[Path], Iterator[Piece]]] = {
+FORMATS: Mapping[str, Callable[[Path], Iterator[FileItem]]] = {
     "coco": read_coco,
     "labelme": read_labelme,
     "voc": read_voc,

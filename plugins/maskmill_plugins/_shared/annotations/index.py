@@ -24,8 +24,8 @@ from maskmill.files import atomic_path
 from maskmill_plugins._shared.cache_folder import cache_folder
 
 from .formats import FORMATS
-from .indexwriting import SCHEMA, fill
-from .model import CROWD, Element, Picture
+from .index_build import SCHEMA, build_index
+from .model import CROWD, AnnotatedImage, Annotation
 from .voc import files_below
 from .yolo import yolo_files
 
@@ -41,7 +41,7 @@ def state_of(path: Path, name: str) -> str:
     """
     marks = hashlib.sha256(f"{SCHEMA} {name} {os.path.abspath(path)}\n".encode("utf-8", "surrogatepass"))  # noqa: PTH100
     try:
-        for file in _files(path, name):
+        for file in _list_files(path, name):
             about = file.stat()
             marks.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
             if path.is_file() and about.st_size <= SMALL:
@@ -51,7 +51,7 @@ def state_of(path: Path, name: str) -> str:
     return marks.hexdigest()[:32]
 
 
-def _files(path: Path, name: str) -> Iterator[Path]:
+def _list_files(path: Path, name: str) -> Iterator[Path]:
     """The files that are read."""
     if name == "yolo":
         yield from yolo_files(path)
@@ -59,7 +59,7 @@ def _files(path: Path, name: str) -> Iterator[Path]:
         yield from (file for file, _ in files_below(path, ".xml" if name == "voc" else ".json"))
 
 
-class Index:
+class AnnotationIndex:
     """The annotations of a file or folder.
 
     Args:
@@ -80,7 +80,7 @@ class Index:
             raise PipelineError(Problem(f"'{file}' cannot be used: {error}", hint="delete it and run again")) from None
 
     @classmethod
-    def of(cls, path: Path, name: str) -> Index:
+    def of(cls, path: Path, name: str) -> AnnotationIndex:
         """The index of annotations, made if it is not there.
 
         Args:
@@ -98,7 +98,7 @@ class Index:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{prefix}.lock"):
                 if not target.exists():
-                    _make(target, path, name)
+                    _create(target, path, name)
                     _remove_others(target, prefix)
         except (OSError, sqlite3.Error) as error:
             said = getattr(error, "strerror", None) or error
@@ -129,27 +129,27 @@ class Index:
         """The names of all pictures, in the file's order."""
         return (row[0] for row in self._stream("SELECT name FROM images ORDER BY number"))
 
-    def picture(self, name: str) -> Picture | None:
+    def picture(self, name: str) -> AnnotatedImage | None:
         """The picture of this name."""
         rows = self._rows(_PICTURE_BY_NAME, name)
-        return _picture(rows[0]) if rows else None
+        return _load_image(rows[0]) if rows else None
 
-    def elements_of(self, picture: Picture) -> list[Element]:
+    def elements_of(self, picture: AnnotatedImage) -> list[Annotation]:
         """The annotations of a picture, in the file's order, right or wrong."""
         rows = self._rows(_ELEMENTS_OF, picture.id)
-        return [_element(row) for row in rows]
+        return [_load_annotation(row) for row in rows]
 
-    def elements(self) -> Iterator[tuple[str, bool, Element]]:
+    def elements(self) -> Iterator[tuple[str, bool, Annotation]]:
         """(name of the picture, whether its coordinates are relative, annotation), picture by picture.
 
         Those of no picture come first, with the name "".
         """
-        yield from (("", False, _element(row)) for row in self._stream(_ORPHANS))
-        yield from ((row[0], bool(row[1]), _element(row[2:])) for row in self._stream(_ALL))
+        yield from (("", False, _load_annotation(row)) for row in self._stream(_ORPHANS))
+        yield from ((row[0], bool(row[1]), _load_annotation(row[2:])) for row in self._stream(_ALL))
 
-    def faults(self) -> Iterator[Element]:
+    def faults(self) -> Iterator[Annotation]:
         """The annotations that are wrong, in the file's order."""
-        return (_element(row) for row in self._stream(_FAULTS))
+        return (_load_annotation(row) for row in self._stream(_FAULTS))
 
     def reach(self) -> float:
         """Of boxes in pixels the right or lower edge of one that leaves the first pixel, else of any; 0 if none."""
@@ -182,15 +182,17 @@ _LARGEST = {
 }
 
 
-def _picture(row: Any) -> Picture:
+def _load_image(row: Any) -> AnnotatedImage:
     key, name, height, width, place, file, line, relative, more = row
     size = None if height is None else (height, width)
-    return Picture(key, name, size, place, file, line, bool(relative), None if more is None else json.loads(more))
+    return AnnotatedImage(
+        key, name, size, place, file, line, bool(relative), None if more is None else json.loads(more)
+    )
 
 
-def _element(row: Any) -> Element:
+def _load_annotation(row: Any) -> Annotation:
     image, ref, place, file, line, *corners, points, label, category, score, fault, skipped, more = row
-    return Element(
+    return Annotation(
         image,
         ref,
         place,
@@ -207,7 +209,7 @@ def _element(row: Any) -> Element:
     )
 
 
-def prompt_of(element: Element, keypoints: bool = False) -> Prompt | None:
+def make_prompt(element: Annotation, keypoints: bool = False) -> Prompt | None:
     """What an annotation asks for, None if it is wrong; coordinates as in the file.
 
     Args:
@@ -221,16 +223,16 @@ def prompt_of(element: Element, keypoints: bool = False) -> Prompt | None:
     return Prompt(points=points, box=box, label=element.label, score=element.score, ref=element.ref)
 
 
-def skips(element: Element, crowd: str) -> bool:
+def is_skipped(element: Annotation, crowd: str) -> bool:
     """Whether an annotation is left alone because it is a crowd region."""
     return element.skipped == CROWD and crowd == "skip"
 
 
-def _make(target: Path, path: Path, name: str) -> None:
+def _create(target: Path, path: Path, name: str) -> None:
     with atomic_path(target) as unfinished:
         unfinished.unlink(missing_ok=True)  # of a process that was killed
         with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
-            fill(connection, FORMATS[name](path))
+            build_index(connection, FORMATS[name](path))
 
 
 def _remove_others(target: Path, prefix: str) -> None:

@@ -15,15 +15,26 @@ from typing import Any
 
 from maskmill import PipelineError, Problem
 
-from .jsonstream import JsonStream
-from .model import Corners, Element, FaultError, Picture, Piece, around, number, object_of, shown, side
+from .json_stream import JsonStream
+from .model import (
+    AnnotatedImage,
+    Annotation,
+    AnnotationError,
+    Corners,
+    FileItem,
+    enclosing_box,
+    finite_number,
+    pixel_count,
+    require_object,
+    shorten,
+)
 from .voc import files_below
 
 #: Kinds of shape -> the least number of points.
 AREAS = {"rectangle": 2, "polygon": 3, "rotation": 3, "oriented_rectangle": 3, "mask": 2}
 
 
-def read_labelme(path: Path) -> Iterator[Piece]:
+def read_labelme(path: Path) -> Iterator[FileItem]:
     """The pieces of a JSON file, or of all in a folder.
 
     Raises:
@@ -33,7 +44,7 @@ def read_labelme(path: Path) -> Iterator[Piece]:
         yield from _file(file, folder)
 
 
-def _file(file: Path, folder: str) -> Iterator[Piece]:
+def _file(file: Path, folder: str) -> Iterator[FileItem]:
     head: dict[str, Any] = {}
     shapes: list[Any] = []
     known = False
@@ -41,13 +52,13 @@ def _file(file: Path, folder: str) -> Iterator[Piece]:
         if key == "shapes" and at >= 0:
             shapes.append(value)
         elif key == "shapes":
-            raise PipelineError(Problem(f'"shapes" must be a list, not {shown(value)}', str(file)))
+            raise PipelineError(Problem(f'"shapes" must be a list, not {shorten(value)}', str(file)))
         elif key != "imageData" and at < 0:
             head[key] = value
     known = bool(shapes) or "shapes" in JsonStream(file).keys()  # noqa: SIM118 - a generator, no mapping
     if not known:
         raise PipelineError(Problem('no LabelMe file: it has no list "shapes"', str(file)))
-    yield Picture(str(file), _name(head, file, folder), _size(head, file), "", str(file))
+    yield AnnotatedImage(str(file), _name(head, file, folder), _size(head, file), "", str(file))
     yield from _objects(str(file), shapes)
 
 
@@ -66,41 +77,41 @@ def _size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
     if all(value in (None, 0) for value in sides) or None in sides:
         return None
     try:
-        return side(sides[0], "imageHeight"), side(sides[1], "imageWidth")
-    except FaultError as fault:
+        return pixel_count(sides[0], "imageHeight"), pixel_count(sides[1], "imageWidth")
+    except AnnotationError as fault:
         raise PipelineError(Problem(str(fault), str(file))) from None
 
 
-def _objects(file: str, shapes: list[Any]) -> Iterator[Element]:
+def _objects(file: str, shapes: list[Any]) -> Iterator[Annotation]:
     """An element a shape, and one for all areas of a label and a group: they are parts of one object."""
-    found: dict[object, Element] = {}
+    found: dict[object, Annotation] = {}
     for at, shape in enumerate(shapes):
         element = _element(file, at, shape)
         group = shape.get("group_id") if element.box is not None else None
-        key = at if group is None else (element.label, shown(group))
+        key = at if group is None else (element.label, shorten(group))
         if (first := found.get(key)) is not None and first.box is not None and element.box is not None:
-            box = around([first.box[:2], first.box[2:], element.box[:2], element.box[2:]])
+            box = enclosing_box([first.box[:2], first.box[2:], element.box[:2], element.box[2:]])
             element = replace(first, box=box, place=f"{first.place}, {element.place}")
         found[key] = element
     yield from found.values()
 
 
-def _element(file: str, at: int, shape: Any) -> Element:
+def _element(file: str, at: int, shape: Any) -> Annotation:
     ref, place = f"shape {at + 1}", f"shapes[{at}]"
     label = None
     try:
-        label = object_of(shape).get("label")
+        label = require_object(shape).get("label")
         if label is not None and not isinstance(label, str):
-            raise FaultError(f"label must be a text, not {shown(label)}")
+            raise AnnotationError(f"label must be a text, not {shorten(label)}")
         place += f" ({label})" if label else ""
         score = shape.get("score")
-        score = None if score is None else number(score, "score")
+        score = None if score is None else finite_number(score, "score")
         box, point = _shape(shape)
-    except FaultError as fault:
+    except AnnotationError as fault:
         wrong_label = label if isinstance(label, str) else None
-        return Element(file, ref, place, file, label=wrong_label, fault=str(fault))
+        return Annotation(file, ref, place, file, label=wrong_label, fault=str(fault))
     points = () if point is None else ((*point, 1),)
-    return Element(file, ref, place, file, 0, box, points, label or None, score=score)
+    return Annotation(file, ref, place, file, 0, box, points, label or None, score=score)
 
 
 def _shape(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float] | None]:
@@ -109,29 +120,29 @@ def _shape(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float
     points = _points(shape.get("points"))
     if kind == "point":
         if len(points) != 1:
-            raise FaultError(f"a point has 1 point, not {len(points)}")
+            raise AnnotationError(f"a point has 1 point, not {len(points)}")
         return None, points[0]
     if kind == "circle":
         if len(points) != 2:
-            raise FaultError(f"a circle has 2 points, its centre and one on it, not {len(points)}")
+            raise AnnotationError(f"a circle has 2 points, its centre and one on it, not {len(points)}")
         (x, y), edge = points
         radius = math.dist((x, y), edge)
-        return around([(x - radius, y - radius), (x + radius, y + radius)]), None
+        return enclosing_box([(x - radius, y - radius), (x + radius, y + radius)]), None
     if kind not in AREAS:
-        raise FaultError(f"a shape of type {shown(kind)} is no area and no point")
+        raise AnnotationError(f"a shape of type {shorten(kind)} is no area and no point")
     if len(points) < AREAS[kind]:
-        raise FaultError(f"a shape of type {kind} has at least {AREAS[kind]} points, not {len(points)}")
+        raise AnnotationError(f"a shape of type {kind} has at least {AREAS[kind]} points, not {len(points)}")
     if kind == "mask":  # its first and its last pixel
         points += [(x + 1, y + 1) for x, y in points]
-    return around(points), None
+    return enclosing_box(points), None
 
 
 def _points(written: Any) -> list[tuple[float, float]]:
     if not isinstance(written, list):
-        raise FaultError(f"points must be a list, not {shown(written)}")
+        raise AnnotationError(f"points must be a list, not {shorten(written)}")
     points = []
     for item in written:
         if not isinstance(item, list) or len(item) != 2:
-            raise FaultError(f"a point is [x, y], not {shown(item)}")
-        points.append((number(item[0], "a coordinate"), number(item[1], "a coordinate")))
+            raise AnnotationError(f"a point is [x, y], not {shorten(item)}")
+        points.append((finite_number(item[0], "a coordinate"), finite_number(item[1], "a coordinate")))
     return points

@@ -23,7 +23,7 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class AnnotatedImage:
     """An image as a file of annotations knows it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
+class Annotation:
     """One annotation, right or wrong.
 
     Attributes:
@@ -83,24 +83,24 @@ class Element:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class FileProperty:
     """Something about the whole file, such as its licences."""
 
     name: str
     value: Any
 
 
-Piece: TypeAlias = Picture | Element | Head
+FileItem: TypeAlias = AnnotatedImage | Annotation | FileProperty
 
 
 class Format(Protocol):
     """One format: the pieces of a file or folder, in any order; PipelineError if it cannot be read at all."""
 
-    def __call__(self, path: Any) -> Iterator[Piece]:
+    def __call__(self, path: Any) -> Iterator[FileItem]:
         """Read it."""
 
 
-class FaultError(Exception):
+class AnnotationError(Exception):
     """An element is wrong; its text says how."""
 
 
@@ -117,18 +117,18 @@ class Extent:
         return min(self.xs), min(self.ys), max(self.xs), max(self.ys)
 
 
-def object_of(item: object) -> Mapping[str, Any]:
+def require_object(item: object) -> Mapping[str, Any]:
     """An object out of JSON.
 
     Raises:
         FaultError: it is none.
     """
     if not isinstance(item, Mapping):
-        raise FaultError(f"expected an object, not {shown(item)}")
+        raise AnnotationError(f"expected an object, not {shorten(item)}")
     return item
 
 
-def number(value: object, what: str) -> float:
+def finite_number(value: object, what: str) -> float:
     """A finite number out of JSON.
 
     Raises:
@@ -139,23 +139,23 @@ def number(value: object, what: str) -> float:
     except OverflowError:  # a whole number of some hundred digits
         found = math.inf
     if not math.isfinite(found):
-        raise FaultError(f"{what} must be a finite number, not {shown(value)}")
+        raise AnnotationError(f"{what} must be a finite number, not {shorten(value)}")
     return found
 
 
-def side(value: object, what: str) -> int:
+def pixel_count(value: object, what: str) -> int:
     """A height or width in pixels.
 
     Raises:
         FaultError: it is none.
     """
-    found = number(value, what)
+    found = finite_number(value, what)
     if not 0 < found < LARGEST or found != int(found):
-        raise FaultError(f"{what} must be a whole number above 0, not {shown(value)}")
+        raise AnnotationError(f"{what} must be a whole number above 0, not {shorten(value)}")
     return int(found)
 
 
-def parsed(text: str, what: str) -> float:
+def parse_number(text: str, what: str) -> float:
     """A finite number out of a text.
 
     Raises:
@@ -164,11 +164,11 @@ def parsed(text: str, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise FaultError(f"{what} must be a number, not {shown(text)}") from None
-    return number(value, what)
+        raise AnnotationError(f"{what} must be a number, not {shorten(text)}") from None
+    return finite_number(value, what)
 
 
-def proper(corners: Corners) -> Corners:
+def require_area(corners: Corners) -> Corners:
     """A box that has an area.
 
     Raises:
@@ -177,20 +177,20 @@ def proper(corners: Corners) -> Corners:
     try:
         return Box(*corners).xyxy
     except PromptError as error:
-        raise FaultError(str(error)) from None
+        raise AnnotationError(str(error)) from None
 
 
-def sound(element: Element) -> Element:
+def check_box(element: Annotation) -> Annotation:
     """The element, with a fault if its box is none, such as one whose sides rounding or an overflow took away."""
     try:
         if element.box is not None and not element.fault:
-            proper(element.box)
-    except FaultError as fault:
+            require_area(element.box)
+    except AnnotationError as fault:
         return replace(element, box=None, fault=str(fault))
     return element
 
 
-def visible(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[float, float, int], ...]:
+def visible_keypoints(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[float, float, int], ...]:
     """The keypoints that can be seen, as points on the object: x, y, v each, v 2, or x, y each, not both 0.
 
     COCO's v is 0 for a keypoint that is not labelled, 1 for one that is hidden: it may lie on what hides it.
@@ -199,16 +199,16 @@ def visible(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[floa
         FaultError: the count does not fit, or v is none.
     """
     if len(keypoints) % dimensions:
-        raise FaultError(f"{len(keypoints)} numbers for keypoints: expected {dimensions} each")
+        raise AnnotationError(f"{len(keypoints)} numbers for keypoints: expected {dimensions} each")
     found = [keypoints[at : at + dimensions] for at in range(0, len(keypoints), dimensions)]
     if dimensions == 2:
         return tuple((x, y, 1) for x, y in found if x or y)
     if wrong := [v for _, _, v in found if v not in (0, 1, 2)]:
-        raise FaultError(f"the visibility of a keypoint is 0, 1 or 2, not {wrong[0]:g}")
+        raise AnnotationError(f"the visibility of a keypoint is 0, 1 or 2, not {wrong[0]:g}")
     return tuple((x, y, 1) for x, y, v in found if v == 2)
 
 
-def around(points: list[tuple[float, float]]) -> Corners:
+def enclosing_box(points: list[tuple[float, float]]) -> Corners:
     """The box around points.
 
     Raises:
@@ -216,11 +216,11 @@ def around(points: list[tuple[float, float]]) -> Corners:
     """
     box = Extent([x for x, _ in points], [y for _, y in points]).corners
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise FaultError(f"its {len(points)} points enclose nothing")
+        raise AnnotationError(f"its {len(points)} points enclose nothing")
     return box
 
 
-def shown(value: object) -> str:
+def shorten(value: object) -> str:
     """A value in a message, short; of one that is long, or huge by YAML's references, only the beginning is made."""
     text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

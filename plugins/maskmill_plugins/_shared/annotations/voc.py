@@ -15,13 +15,13 @@ from pathlib import Path
 
 from maskmill import PipelineError, Problem
 
-from .model import Corners, Element, FaultError, Picture, Piece, parsed, side
-from .xmltree import Node, read_xml
+from .model import AnnotatedImage, Annotation, AnnotationError, Corners, FileItem, parse_number, pixel_count
+from .xml_tree import Node, read_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(path: Path) -> Iterator[Piece]:
+def read_voc(path: Path) -> Iterator[FileItem]:
     """The pieces of an XML file, or of all in a folder.
 
     Raises:
@@ -44,7 +44,7 @@ def files_below(path: Path, ending: str) -> Iterator[tuple[Path, str]]:
                 yield Path(folder, name), "" if below == "." else f"{below}/"
 
 
-def _file(file: Path, folder: str) -> Iterator[Piece]:
+def _file(file: Path, folder: str) -> Iterator[FileItem]:
     root = read_xml(file)
     if root.tag != "annotation":
         raise PipelineError(Problem(f"no VOC file: its root is <{root.tag}>, not <annotation>", str(file), root.line))
@@ -52,18 +52,18 @@ def _file(file: Path, folder: str) -> Iterator[Piece]:
     name = f"{folder}{written or file.stem}"
     try:
         size = _size(root)
-    except FaultError as fault:
+    except AnnotationError as fault:
         raise PipelineError(Problem(str(fault), str(file), (root.first("size") or root).line)) from None
-    yield Picture(str(file), name, size, "", str(file), root.line)
+    yield AnnotatedImage(str(file), name, size, "", str(file), root.line)
     for at, node in enumerate(root.all("object"), 1):
         label = node.value("name") or None
         place = f"object {at}" + (f" ({label})" if label else "")
         try:
             box = _box(node)
-        except FaultError as fault:
-            yield Element(str(file), f"object {at}", place, str(file), node.line, label=label, fault=str(fault))
+        except AnnotationError as fault:
+            yield Annotation(str(file), f"object {at}", place, str(file), node.line, label=label, fault=str(fault))
         else:
-            yield Element(str(file), f"object {at}", place, str(file), node.line, box, label=label)
+            yield Annotation(str(file), f"object {at}", place, str(file), node.line, box, label=label)
 
 
 def _size(root: Node) -> tuple[int, int] | None:
@@ -72,19 +72,19 @@ def _size(root: Node) -> tuple[int, int] | None:
     texts = [] if node is None else [node.value(name) for name in ("height", "width")]
     if not any(texts):
         return None
-    sides = [parsed(text, f"the {name} in <size>") for name, text in zip(("height", "width"), texts, strict=True)]
+    sides = [parse_number(text, f"the {name} in <size>") for name, text in zip(("height", "width"), texts, strict=True)]
     if sides == [0, 0]:
         return None
-    return side(sides[0], "the height in <size>"), side(sides[1], "the width in <size>")
+    return pixel_count(sides[0], "the height in <size>"), pixel_count(sides[1], "the width in <size>")
 
 
 def _box(node: Node) -> Corners:
     around = node.first("bndbox")
     if around is None:
-        raise FaultError("has no <bndbox>")
+        raise AnnotationError("has no <bndbox>")
     if missing := [name for name in CORNERS if around.first(name) is None]:
-        raise FaultError(f"its <bndbox> has no <{missing[0]}>")
-    x1, y1, x2, y2 = (parsed(around.value(name), f"<{name}>") for name in CORNERS)
+        raise AnnotationError(f"its <bndbox> has no <{missing[0]}>")
+    x1, y1, x2, y2 = (parse_number(around.value(name), f"<{name}>") for name in CORNERS)
     if x2 < x1 or y2 < y1:
-        raise FaultError(f"its <bndbox> ends before it begins: {x1:g}, {y1:g}, {x2:g}, {y2:g}")
+        raise AnnotationError(f"its <bndbox> ends before it begins: {x1:g}, {y1:g}, {x2:g}, {y2:g}")
     return x1 - 1, y1 - 1, x2, y2

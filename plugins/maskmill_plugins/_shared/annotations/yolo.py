@@ -15,8 +15,8 @@ from typing import Any
 
 from maskmill import PipelineError, Problem
 
-from .model import Element, FaultError, Picture, Piece, shown
-from .yololines import box_and_score, keypoints, label
+from .model import AnnotatedImage, Annotation, AnnotationError, FileItem, shorten
+from .yolo_line import box_and_score, keypoints, label
 
 YAML = (".yaml", ".yml")
 #: Names of classes, a line each, as labelImg and as Darknet (and CVAT) call the file.
@@ -26,7 +26,7 @@ OTHERS = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "notes.tx
 SPLITS = ("train", "val", "test")
 
 
-def read_yolo(path: Path) -> Iterator[Piece]:
+def read_yolo(path: Path) -> Iterator[FileItem]:
     """The pieces of a label file, a folder of them, or what a `data.yaml` names.
 
     Raises:
@@ -139,7 +139,7 @@ def _entries(data: Mapping[str, Any], split: str, about: Path) -> list[str]:
     found = data.get(split) or []
     entries = [found] if isinstance(found, str) else found
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise PipelineError(Problem(f"`{split}` is a path or a list of paths, not {shown(found)}", str(about)))
+        raise PipelineError(Problem(f"`{split}` is a path or a list of paths, not {shorten(found)}", str(about)))
     return [entry.replace("\\", "/") for entry in entries]
 
 
@@ -208,22 +208,22 @@ def _names(names: Any, about: Path) -> dict[int, str] | None:
     items = names.items() if isinstance(names, Mapping) else enumerate(names) if isinstance(names, list) else [("", "")]
     found = {int(key) if str(key).isdecimal() else -1: name for key, name in items}
     if -1 in found or not all(isinstance(name, (str, int, float)) for name in found.values()):
-        raise PipelineError(Problem(f"`names` is a list of texts, or number: text, not {shown(names)}", str(about)))
+        raise PipelineError(Problem(f"`names` is a list of texts, or number: text, not {shorten(names)}", str(about)))
     return {number: str(name) for number, name in found.items()}
 
 
-def _labels(file: Path, image: str, names: Mapping[int, str] | None, shape: tuple[int, int]) -> Iterator[Piece]:
-    yield Picture(str(file), image, file=str(file), relative=True)
+def _labels(file: Path, image: str, names: Mapping[int, str] | None, shape: tuple[int, int]) -> Iterator[FileItem]:
+    yield AnnotatedImage(str(file), image, file=str(file), relative=True)
     for line, text in enumerate(_text(file).split("\n"), 1):
         if columns := text.split():
             try:
                 points, columns = keypoints(columns, shape)
                 box, score = box_and_score(columns)
                 name = label(columns[0], names)
-            except FaultError as fault:
-                yield Element(str(file), f"line {line}", "", str(file), line, fault=str(fault))
+            except AnnotationError as fault:
+                yield Annotation(str(file), f"line {line}", "", str(file), line, fault=str(fault))
             else:
-                yield Element(str(file), f"line {line}", "", str(file), line, box, points, label=name, score=score)
+                yield Annotation(str(file), f"line {line}", "", str(file), line, box, points, label=name, score=score)
 
 
 def _shape(written: Any, about: Path | None) -> tuple[int, int]:
@@ -231,7 +231,7 @@ def _shape(written: Any, about: Path | None) -> tuple[int, int]:
     if written is None:
         return 0, 0
     if not isinstance(written, list) or len(written) != 2 or type(written[0]) is not int or written[1] not in (2, 3):
-        text = f"`kpt_shape` is [number of keypoints, 2 or 3], not {shown(written)}"
+        text = f"`kpt_shape` is [number of keypoints, 2 or 3], not {shorten(written)}"
         raise PipelineError(Problem(text, str(about)))
     return written[0], written[1]
 

@@ -1,21 +1,38 @@
-"""Labels and their numbers, for formats that name a class by its number."""
+"""Class numbers and the split into training, validation and test, for dataset formats."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from maskmill import Problem
 
 #: The class of masks without a label.
 UNLABELLED = "object"
+Split = Literal["train", "val", "test"]
 
 
-def ordered(first: Sequence[str], labels: Iterable[str]) -> list[str]:
+def order_labels(first: Sequence[str], labels: Iterable[str]) -> list[str]:
     """All labels in the order of their numbers: those given, then the others in alphabetical order."""
     return [*first, *sorted(set(labels) - set(first))]
 
 
-def twice(option: str, given: Sequence[str]) -> list[Problem]:
+def find_duplicates(option: str, given: Sequence[str]) -> list[Problem]:
     """A problem for each label that an option names more than once."""
     names = sorted({name for name in given if given.count(name) > 1})
     return [Problem(f"{option}: {name!r} is given more than once") for name in names]
+
+
+def choose_split(key: str, val: float, test: float = 0.0) -> Split:
+    """The split of an image.
+
+    Args:
+        key: the image's key; other images have no influence.
+        val: the share of validation, about that many of many images.
+        test: the share of the test.
+    """
+    number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
+    if number < val:
+        return "val"
+    return "test" if number < val + test else "train"

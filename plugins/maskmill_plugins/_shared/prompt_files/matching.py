@@ -17,10 +17,10 @@ import numpy.typing as npt
 from maskmill.images import SUFFIXES
 
 #: How many names a report tells.
-TOLD = 5
+MAX_EXAMPLES = 5
 
 
-def plain(name: str) -> str:
+def normalize_path(name: str) -> str:
     """A path as it is compared: `/` between folders, no `./` before it, composed characters (NFC)."""
     text = name if name.isascii() else unicodedata.normalize("NFC", name)
     text = text.replace("\\", "/")
@@ -34,17 +34,17 @@ def file_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def without_ending(path: str) -> str:
+def strip_image_suffix(path: str) -> str:
     """A path without the ending of an image file, where it has one; other dots are part of the name."""
     stem, dot, ending = path.rpartition(".")
     return stem if dot and f".{ending.lower()}" in SUFFIXES and not stem.endswith("/") else path
 
 
-def _stem(path: str) -> str:
-    return file_name(without_ending(path))
+def _file_stem(path: str) -> str:
+    return file_name(strip_image_suffix(path))
 
 
-class _Table:
+class _HashTable:
     """Numbers of names by one property of theirs, 16 bytes a name: a hash and a number."""
 
     def __init__(self, hashes: array[int]) -> None:
@@ -75,10 +75,10 @@ class Matcher:
         for name in names:
             self._blob += name.encode("utf-8", "surrogatepass")
             self._ends.append(len(self._blob))
-            path = plain(name)
-            for values, text in zip(hashes, (path, file_name(path), _stem(path)), strict=True):
+            path = normalize_path(name)
+            for values, text in zip(hashes, (path, file_name(path), _file_stem(path)), strict=True):
                 values.append(hash(text))
-        self._paths, self._names, self._stems = (_Table(values) for values in hashes)
+        self._paths, self._names, self._stems = (_HashTable(values) for values in hashes)
 
     def __len__(self) -> int:
         """How many names there are, those given twice counted twice."""
@@ -99,18 +99,20 @@ class Matcher:
 
     def numbers(self, key: str) -> tuple[list[int], bool]:
         """The numbers of the candidates, and whether they have the very path of the image."""
-        path = plain(key)
-        same = self._fitting(self._paths, path, plain)
+        path = normalize_path(key)
+        same = self._fitting(self._paths, path, normalize_path)
         if same:
             written = [number for number in same if self.name(number) == key]
             return written or same, True
-        named = self._fitting(self._names, file_name(path), lambda name: file_name(plain(name)))
+        named = self._fitting(self._names, file_name(path), lambda name: file_name(normalize_path(name)))
         if named:
-            return self._nearest(named, path, plain), False
-        stems = self._fitting(self._stems, _stem(path), lambda name: _stem(plain(name)))
-        return self._nearest(stems, without_ending(path), lambda name: without_ending(plain(name))), False
+            return self._nearest(named, path, normalize_path), False
+        stems = self._fitting(self._stems, _file_stem(path), lambda name: _file_stem(normalize_path(name)))
+        return self._nearest(
+            stems, strip_image_suffix(path), lambda name: strip_image_suffix(normalize_path(name))
+        ), False
 
-    def _fitting(self, table: _Table, text: str, of: Callable[[str], str]) -> list[int]:
+    def _fitting(self, table: _HashTable, text: str, of: Callable[[str], str]) -> list[int]:
         """Numbers of the names that have this property, a name that stands there twice once."""
         found: dict[str, int] = {}
         for number in table.of(text):
@@ -122,21 +124,21 @@ class Matcher:
     def _nearest(self, numbers: list[int], path: str, of: Callable[[str], str]) -> list[int]:
         if len(numbers) < 2:
             return numbers
-        ends = [number for number in numbers if _ends(path, of(self.name(number)))]
+        ends = [number for number in numbers if _is_path_end(path, of(self.name(number)))]
         return ends or numbers
 
 
-def _ends(one: str, other: str) -> bool:
+def _is_path_end(one: str, other: str) -> bool:
     longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
     return longer == shorter or longer.endswith(f"/{shorter}")
 
 
 @dataclass
-class Few:
+class Examples:
     """How many there are, and the first of them."""
 
     #: So many are kept.
-    most: ClassVar[int] = TOLD
+    most: ClassVar[int] = MAX_EXAMPLES
 
     count: int = 0
     first: list[str] = field(default_factory=list)
@@ -177,7 +179,7 @@ class Matching:
     def __init__(self, matcher: Matcher, keys: Iterable[str]) -> None:
         self._matcher = matcher
         self.images = 0
-        self.unknown, self.torn, self.spare = Few(), Few(), Few()
+        self.unknown, self.torn, self.spare = Examples(), Examples(), Examples()
         self._taken: npt.NDArray[np.bool_] = np.zeros(len(matcher), dtype=np.bool_)
         self._keys: dict[int, str] = {}
         self._several: dict[int, list[str]] = {}
@@ -193,7 +195,7 @@ class Matching:
         if not numbers:
             self.unknown.add(key)
         elif len(numbers) > 1:
-            self.torn.add(f"{key} (fits {', '.join(map(self._matcher.name, numbers[:TOLD]))})")
+            self.torn.add(f"{key} (fits {', '.join(map(self._matcher.name, numbers[:MAX_EXAMPLES]))})")
             self._torn_names.update(dict.fromkeys(numbers, key))
         elif exact:
             self._taken[numbers[0]] = True
@@ -212,9 +214,9 @@ class Matching:
                 for key in keys:
                     self.unknown.add(key)
             elif len(keys) > 1:
-                found[self._matcher.name(number)] = tuple(keys[:TOLD])
+                found[self._matcher.name(number)] = tuple(keys[:MAX_EXAMPLES])
                 for key in keys:
-                    self.torn.add(f"{key} (as {', '.join([k for k in keys if k != key][:TOLD])})")
+                    self.torn.add(f"{key} (as {', '.join([k for k in keys if k != key][:MAX_EXAMPLES])})")
             else:
                 self._keys[number] = keys[0]
         return found
@@ -248,7 +250,7 @@ class Matching:
 
     def _numbers_of(self, name: str) -> Iterator[int]:
         """All numbers of a name, which may stand there twice."""
-        for number in self._matcher._paths.of(plain(name)):
+        for number in self._matcher._paths.of(normalize_path(name)):
             if self._matcher.name(number) == name:
                 yield number
 
@@ -277,7 +279,7 @@ class Matching:
         }
 
 
-def found(matcher: Matcher, key: str, blocked: Mapping[str, Sequence[str]]) -> tuple[str | None, str]:
+def find_name(matcher: Matcher, key: str, blocked: Mapping[str, Sequence[str]]) -> tuple[str | None, str]:
     """The name that means an image, and why there is none although some fit ("" where none does).
 
     Args:
@@ -290,7 +292,7 @@ def found(matcher: Matcher, key: str, blocked: Mapping[str, Sequence[str]]) -> t
         return None, ""
     names = [matcher.name(number) for number in numbers]
     if len(names) > 1:
-        return None, f"several of its images fit equally well: {', '.join(names[:TOLD])}"
+        return None, f"several of its images fit equally well: {', '.join(names[:MAX_EXAMPLES])}"
     if exact or names[0] not in blocked:
         return names[0], ""
     others = [other for other in blocked[names[0]] if other != key]

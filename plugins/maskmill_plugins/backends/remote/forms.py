@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from maskmill import Image, ImageReadError
-from maskmill_plugins._shared.drawing.pictures import jpeg, png
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 from maskmill_plugins._shared.http.wire import image_id
 
 Compress = Literal["none", "png", "jpeg"]
@@ -38,11 +38,11 @@ class Form:
 def forms(image: Image, compress: Compress) -> Iterator[Form]:
     """How an image may be sent, the best form first; encoding happens when a form's turn comes."""
     if compress == "jpeg":
-        yield _encoded(jpeg(image.pixels, QUALITY))
+        yield _encoded(encode_jpeg(image.pixels, QUALITY))
         return
     if compress == "none" and _has_file(image):
         yield Form(image_id(image.sha256), partial(_file, image))
-    yield _encoded(png(image.pixels))
+    yield _encoded(encode_png(image.pixels))
 
 
 def _encoded(data: bytes) -> Form:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from maskmill import Run
 
     from ..report.pages import Table
-    from .agreement import Comparison
+    from .comparison import Comparison
 
 MARKER = "comparison.json"
 SHOWN = 5
@@ -47,15 +47,15 @@ def compare(
     if vary is None:
         if len(what) < 2 or sets or limit or plugins:
             raise click.UsageError("give two output folders, or a pipeline file and --vary KEY=VALUE,VALUE")
-        return _compared(what, _names(what), folder, images)
+        return _compare_runs(what, _name_runs(what), folder, images)
     if len(what) > 2:
         raise click.UsageError("with --vary: a pipeline file, and perhaps the photos")
     from maskmill.run.plan import RunRequest
 
-    from .varied import variants
+    from .variants import load_variants
 
     dataset = (str(what[1]),) if len(what) == 2 else None
-    chosen = variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
+    chosen = load_variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
     options = [("--set", each) for each in sets] + [("--plugins", str(each)) for each in plugins]
     options += [("--limit", str(limit))] if limit else []
     worst = 0
@@ -73,35 +73,35 @@ def compare(
         worst = max(worst, report.exit_code)
     outputs = [variant.pipeline.config.output for variant in chosen]
     place = outputs[0].parent / "comparison"
-    return max(worst, _compared(outputs, [variant.name for variant in chosen], place, images))
+    return max(worst, _compare_runs(outputs, [variant.name for variant in chosen], place, images))
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def _name_runs(folders: Sequence[Path]) -> list[str]:
     """Their own names, or whole paths where two have one name."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _compared(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
+def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
     """Each with the first."""
     from maskmill import OutputError
 
-    from ..report.pages import Folder
-    from . import agreement
+    from ..report.pages import ReportFolder
+    from . import comparison
 
     several = len(folders) > 2
     code = 0
-    with _opened(folders) as runs:
+    with _open_runs(folders) as runs:
         for number in range(1, len(runs)):
             sides = (names[0], names[number])
             below = None if place is None else place / f"{number:02}" if several else place
-            target = None if below is None else Folder(below, MARKER)
-            found = agreement.compare(runs[0], runs[number], sides)
+            target = None if below is None else ReportFolder(below, MARKER)
+            found = comparison.compare(runs[0], runs[number], sides)
             if not sum(found.statuses.values()):
                 raise OutputError(f"'{folders[0]}' and '{folders[number]}' have no image in common")
             if number > 1:
                 click.echo("")
-            for line in lines(found):
+            for line in format_lines(found):
                 click.echo(line)
             if target is not None:
                 _write(target, found, runs[0], runs[number], images)
@@ -111,7 +111,7 @@ def _compared(folders: Sequence[Path], names: Sequence[str], place: Path | None,
 
 
 @contextlib.contextmanager
-def _opened(folders: Sequence[Path]) -> Iterator[list[Run]]:
+def _open_runs(folders: Sequence[Path]) -> Iterator[list[Run]]:
     from maskmill import Run
 
     with contextlib.ExitStack() as stack:
@@ -121,30 +121,34 @@ def _opened(folders: Sequence[Path]) -> Iterator[list[Run]]:
 def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
     from maskmill.stored.originals import Originals
 
-    from ..report.pages import Folder, Picture, page
-    from .agreement import picture
+    from ..report.pages import ReportFolder, ReportPicture, render_page
+    from .comparison import draw_comparison
 
-    assert isinstance(target, Folder)
+    assert isinstance(target, ReportFolder)
     names = (found.a.name, found.b.name)
     with Originals(a, images) as originals:
         pictures = [
-            Picture(f"{rank:02}.jpg", f"{rank}. {key}: agreement {value:.3f}", picture(a, b, key, names, originals))
+            ReportPicture(
+                f"{rank:02}.jpg", f"{rank}. {key}: agreement {value:.3f}", draw_comparison(a, b, key, names, originals)
+            )
             for rank, (key, value) in enumerate(found.worst, start=1)
         ]
     title = f"{names[0]} and {names[1]}"
-    target.fill({"schema": 1, **found.to_json()}, page(title, said(found), tables_of(found), pictures), pictures)
+    target.fill(
+        {"schema": 1, **found.to_json()}, render_page(title, summarize(found), make_tables(found), pictures), pictures
+    )
 
 
-def lines(found: Comparison) -> Iterator[str]:
+def format_lines(found: Comparison) -> Iterator[str]:
     """For the terminal."""
     yield f"{found.a.name} and {found.b.name}"
-    yield from said(found)
-    for table in tables_of(found):
+    yield from summarize(found)
+    for table in make_tables(found):
         yield ""
         yield from table.lines()
 
 
-def said(found: Comparison) -> list[str]:
+def summarize(found: Comparison) -> list[str]:
     """What was compared and what was not, in sentences."""
     identical = found.identical_images
     told = [
@@ -163,21 +167,21 @@ def said(found: Comparison) -> list[str]:
     return told
 
 
-def tables_of(found: Comparison) -> list[Table]:
+def make_tables(found: Comparison) -> list[Table]:
     """How well they agree; what each of them found and took."""
-    from ..report.pages import Table, shown
+    from ..report.pages import Table, format_number
 
     about = found.to_json()
     shares = about["share_of_pairs_from_iou"]
     head = ["mean agreement", "mean IoU", "median IoU", *(f"IoU ≥ {step}" for step in shares)]
-    row = [shown(about[key]) for key in ("mean_agreement", "mean_iou", "median_iou")]
+    row = [format_number(about[key]) for key in ("mean_agreement", "mean_iou", "median_iou")]
     sides = [
         [
             side["name"],
             str(side["masks"]),
             str(side["masks_without_partner"]),
-            shown(side["seconds_per_image"]["mean"], 2),
-            shown(side["seconds_per_image"]["median"], 2),
+            format_number(side["seconds_per_image"]["mean"], 2),
+            format_number(side["seconds_per_image"]["median"], 2),
         ]
         for side in (about["a"], about["b"])
     ]

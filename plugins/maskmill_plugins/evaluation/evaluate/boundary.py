@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from maskmill import Mask
-from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.drawing.pixels import load_cv2
 
 TOLERANCE = 0.008
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,19 @@ from pycocotools import mask as coco_mask
 from maskmill import Mask, Prompt
 from maskmill.stored.explain import kind_of
 
-from ..pairing import How, by_key, greedy
+from ..pairing import How, pair_by_key, pair_by_overlap
 from ..truth.objects import Kind, TrueImage, TrueObject
 from .boundary import boundary_f
 
 #: IoU of a prompt's box with the object's from which on the prompt may be about it.
 SAME_BOX = 0.5
+SIZES = ("small", "medium", "large")
+#: IoU from which on an object counts as found well.
+GOOD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ObjectScore:
     """What became of one true object.
 
     Attributes:
@@ -54,7 +58,7 @@ class ImageScore:
 
     key: str
     name: str
-    scores: tuple[Score, ...]
+    scores: tuple[ObjectScore, ...]
     extra: int
 
     @property
@@ -63,7 +67,7 @@ class ImageScore:
         return float(np.mean([score.iou for score in self.scores])) if self.scores else None
 
 
-def visible(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
+def hide_void(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
     """The masks without the pixels that nothing is known of."""
     if image.void is None:
         return list(masks)
@@ -71,7 +75,7 @@ def visible(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
     return [mask.with_array(mask.array & known) for mask in masks]
 
 
-def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
+def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
     """Score one image.
 
     First each mask answers the object whose id its prompt's `ref` is, if the prompt lies on it (ids of two
@@ -86,10 +90,11 @@ def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_clas
         by_class: whether a mask has to be of the object's class; one that was found by its id need not.
     """
     objects = [true for true in image.objects if not true.crowd]
-    overlap = overlaps(masks, objects, image, kind)
+    overlap = measure_overlaps(masks, objects, image, kind)
     pairs: dict[int, tuple[int, How]] = {}
-    for n, m in by_key(objects, masks, lambda true: true.ref, lambda mask: mask.prompt.ref if mask.prompt else None):
-        if _lies_on(masks[m].prompt, objects[n]):
+    refs = [mask.prompt.ref if mask.prompt else None for mask in masks]
+    for n, m in pair_by_key([true.ref for true in objects], refs):
+        if _is_about(masks[m].prompt, objects[n]):
             pairs[n] = (m, "id")
     allowed = np.ones(overlap.shape, np.bool_)
     if by_class:
@@ -98,15 +103,17 @@ def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_clas
         )
     allowed[[m for m, _ in pairs.values()]] = False
     allowed[:, list(pairs)] = False
-    for m, n, _ in greedy(overlap, allowed):
+    for m, n, _ in pair_by_overlap(overlap, allowed):
         pairs[n] = (m, "overlap")
-    scores = tuple(_score(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects))
+    scores = tuple(
+        _score_object(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects)
+    )
     taken = {m for m, _ in pairs.values()}
     extra = [mask for number, mask in enumerate(masks) if number not in taken]
-    return ImageScore(key, image.name, scores, len(extra) - _in_crowds(extra, image, kind))
+    return ImageScore(key, image.name, scores, len(extra) - _count_in_crowds(extra, image, kind))
 
 
-def _lies_on(prompt: Prompt | None, true: TrueObject) -> bool:
+def _is_about(prompt: Prompt | None, true: TrueObject) -> bool:
     """Whether a prompt may be about this object: its box is about the object's, its points lie inside that."""
     if prompt is None:
         return False
@@ -119,12 +126,12 @@ def _lies_on(prompt: Prompt | None, true: TrueObject) -> bool:
     return all(x - 1 <= point.x <= x + width + 1 and y - 1 <= point.y <= y + height + 1 for point in ons)
 
 
-def missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:
+def score_missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:
     """The score of an image that failed in the run."""
-    return score(key, (), image, kind, by_class=False)
+    return score_image(key, (), image, kind, by_class=False)
 
 
-def overlaps(
+def measure_overlaps(
     masks: Sequence[Mask], objects: Sequence[TrueObject], image: TrueImage, kind: Kind, crowd: bool = False
 ) -> npt.NDArray[np.float64]:
     """IoU of masks with objects, float64 (len(masks), len(objects)); with `crowd`: the part of the mask inside."""
@@ -139,23 +146,88 @@ def overlaps(
     return np.asarray(found, dtype=np.float64)
 
 
-def _score(
+def _score_object(
     true: TrueObject,
     masks: Sequence[Mask],
     pair: tuple[int, How] | None,
     overlap: npt.NDArray[np.float64],
     image: TrueImage,
     kind: Kind,
-) -> Score:
+) -> ObjectScore:
     if pair is None:
-        return Score(true, None, None, "missed", 0.0, 0.0 if kind == "mask" else None)
+        return ObjectScore(true, None, None, "missed", 0.0, 0.0 if kind == "mask" else None)
     number, how = pair
     mask = masks[number]
     boundary = boundary_f(replace(mask, prompt=None), image.mask(true)) if kind == "mask" else None
-    return Score(true, mask.index, how, kind_of(mask.prompt), float(overlap[number]), boundary)
+    return ObjectScore(true, mask.index, how, kind_of(mask.prompt), float(overlap[number]), boundary)
 
 
-def _in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
+def _count_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
     """How many of these masks lie for the greater part inside a crowd."""
-    inside = overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
+    inside = measure_overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
     return int(np.count_nonzero(inside.max(axis=1) > 0.5)) if inside.size else 0
+
+
+@dataclass
+class GroupTotals:
+    """Sums over the objects of one group."""
+
+    objects: int = 0
+    answered: int = 0
+    good: int = 0
+    iou: float = 0.0
+    boundary: float | None = 0.0
+
+    def add(self, score: ObjectScore) -> None:
+        """Count one object."""
+        self.objects += 1
+        self.answered += score.mask is not None
+        self.good += score.iou >= GOOD
+        self.iou += score.iou
+        self.boundary = None if self.boundary is None or score.boundary is None else self.boundary + score.boundary
+
+    def means(self) -> dict[str, Any]:
+        """Counts, mean IoU and mean boundary F; missed objects count with 0."""
+        count = max(self.objects, 1)
+        return {
+            "objects": self.objects,
+            "answered": self.answered,
+            "iou_50": self.good,
+            "mean_iou": self.iou / count if self.objects else None,
+            "mean_boundary_f": self.boundary / count if self.objects and self.boundary is not None else None,
+        }
+
+
+@dataclass
+class ScoreTotals:
+    """All groups.
+
+    Attributes:
+        all: every object.
+        ways: objects by how their mask was found: "id", "overlap", "missed".
+        extra: masks that answer no object.
+    """
+
+    all: GroupTotals = field(default_factory=GroupTotals)
+    ways: dict[str, int] = field(default_factory=lambda: {"id": 0, "overlap": 0, "missed": 0})
+    extra: int = 0
+    _groups: dict[str, dict[str, GroupTotals]] = field(
+        default_factory=lambda: {"class": {}, "size": {size: GroupTotals() for size in SIZES}, "prompt": {}}
+    )
+
+    def add(self, image: ImageScore) -> None:
+        """Count one image."""
+        self.extra += image.extra
+        for score in image.scores:
+            self.all.add(score)
+            self.ways[score.how or "missed"] += 1
+            for group, name in (("class", score.true.label), ("size", score.true.size), ("prompt", score.kind)):
+                self._groups[group].setdefault(name, GroupTotals()).add(score)
+
+    def groups(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+        """(what it is grouped by, means by name), those with most objects first; sizes in their order."""
+        for group, tallies in self._groups.items():
+            order = (
+                list(tallies) if group == "size" else sorted(tallies, key=lambda name: (-tallies[name].objects, name))
+            )
+            yield group, {name: tallies[name].means() for name in order if tallies[name].objects}

@@ -8,10 +8,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from maskmill import OutputError, Problem
 from maskmill.files import write_atomic
+from maskmill_plugins._shared.prompt_files.matching import Examples
 
 PAGE, PICTURES = "index.html", "worst"
 _STYLE = """
@@ -43,7 +44,7 @@ class Table:
         """For the terminal; Chinese characters take two places there."""
         cells = [self.head, *self.rows]
         widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-        return ["  ".join(_padded(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
+        return ["  ".join(_pad(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
 
     def html(self) -> str:
         """For the page."""
@@ -54,7 +55,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportPicture:
     """One of the worst.
 
     Attributes:
@@ -68,7 +69,18 @@ class Picture:
     data: bytes
 
 
-class Folder:
+@dataclass
+class ListedNames(Examples):
+    """Some names, and how many there are."""
+
+    most: ClassVar[int] = 1000
+
+    def to_json(self) -> dict[str, Any]:
+        """The count, and the first of them."""
+        return {"count": self.count, "names": self.first}
+
+
+class ReportFolder:
     """A folder for a report: new, empty, or with an earlier report of the same kind, which is replaced.
 
     Args:
@@ -90,7 +102,7 @@ class Folder:
                 Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")
             )
 
-    def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[Picture]) -> None:
+    def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[ReportPicture]) -> None:
         """Write it; the files of the earlier report go.
 
         Raises:
@@ -117,7 +129,7 @@ class Folder:
         return [name for name in files if isinstance(name, str) and Path(name).parent == Path(PICTURES)]
 
 
-def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[Picture]) -> str:
+def render_page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[ReportPicture]) -> str:
     """The page: facts, tables, pictures that load as they are scrolled to; nothing from another host."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
     view = "<meta name=viewport content='width=device-width'>"
@@ -133,7 +145,7 @@ def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Se
     return "\n".join([*parts, "</html>\n"])
 
 
-def shown(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """A number, or a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
@@ -142,6 +154,6 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
-def _padded(text: str, width: int, right: bool) -> str:
+def _pad(text: str, width: int, right: bool) -> str:
     room = " " * (width - _width(text))
     return room + text if right else text + room

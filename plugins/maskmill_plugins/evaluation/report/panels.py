@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
 from maskmill.stored.originals import Originals, same_image
-from maskmill_plugins._shared.drawing import colors, pictures
-from maskmill_plugins._shared.drawing.draw import Canvas
-from maskmill_plugins._shared.export.tags import Tags
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.name_tags import Tags
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
 #: The longer side of one panel, in pixels, and the space between two.
 SIDE, GAP = 480, 8
@@ -40,7 +41,7 @@ class Panel:
     prompts: Sequence[Prompt] = ()
 
 
-class Worst:
+class WorstImages:
     """Keeps the keys with the lowest values, at most `WORST`; memory does not grow with how many it saw."""
 
     def __init__(self) -> None:
@@ -60,14 +61,14 @@ class Worst:
 
 def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Panel]) -> bytes:
     """A JPEG with the image as it is, then each panel; the image is gray where it is gone or has changed."""
-    pixels, note = _pixels(originals, result)
-    drawn = [_drawn(pixels, Panel(note, (), ())), *(_drawn(pixels, panel) for panel in panels)]
+    pixels, note = _load_pixels(originals, result)
+    drawn = [_draw_panel(pixels, Panel(note, (), ())), *(_draw_panel(pixels, panel) for panel in panels)]
     gap = np.full((drawn[0].shape[0], GAP, 3), 255, np.uint8)
     parts = [part for picture in drawn for part in (picture, gap)][:-1]
-    return pictures.jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
+    return encode_jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
 
 
-def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
+def _load_pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
     try:
         image: Image = same_image(result, originals.find(result.key), originals.max_pixels)
     except ImageReadError as error:
@@ -76,7 +77,7 @@ def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.u
     return image.pixels, result.key
 
 
-def _drawn(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.uint8]:
+def _draw_panel(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.uint8]:
     canvas = Canvas(pixels, SIDE, SIDE)
     pairs = sorted(zip(panel.masks, panel.tones, strict=True), key=lambda pair: -pair[0].area)
     for mask, tone in pairs:  # large ones first, so that small ones on top of them stay visible

@@ -85,11 +85,11 @@ class Truth:
         return sum(not true.crowd for image in self.images.values() for true in image.objects)
 
 
-def wrong(path: Path, place: str, message: str, hint: str = "") -> PipelineError:
+def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:
     """What is wrong with an element of a file."""
     return PipelineError(Problem(f"{place}: {message}" if place else message, str(path), hint=hint))
 
 
-def number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")

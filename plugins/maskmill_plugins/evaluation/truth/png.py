@@ -11,7 +11,7 @@ import PIL.Image
 
 from maskmill import Mask, PipelineError, Problem
 
-from .objects import TrueImage, TrueObject, Truth, wrong
+from .objects import TrueImage, TrueObject, Truth, truth_error
 
 #: Pixels of this value belong to nobody: borders and what is too hard to say (VOC2012 devkit, section 3).
 VOID = 255
@@ -54,11 +54,11 @@ def read_png_truth(folder: Path) -> Truth:
     """
     objects = folder / OBJECTS if (folder / OBJECTS).is_dir() else folder
     classes = folder / CLASSES if objects != folder and (folder / CLASSES).is_dir() else None
-    names = next((_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
+    names = next((_read_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
     images: dict[str, TrueImage] = {}
     for path in sorted(objects.rglob("*.png")):
         name = path.relative_to(objects).as_posix()
-        images[name] = _image(name, path, None if classes is None else classes / name, names)
+        images[name] = _read_image(name, path, None if classes is None else classes / name, names)
     if not images:
         hint = f"expected a COCO file, or a folder of indexed PNG files such as VOC's with {OBJECTS}"
         raise PipelineError(Problem(f"there is no PNG file in '{objects}'", hint=hint))
@@ -66,32 +66,34 @@ def read_png_truth(folder: Path) -> Truth:
     return Truth(folder, "mask", images, [*(name for name in names if name in used), *sorted(used - set(names))])
 
 
-def _names(path: Path) -> list[str]:
+def _read_names(path: Path) -> list[str]:
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     return [line for line in lines if line not in ("background", "_background_", "__ignore__")]
 
 
-def _image(name: str, path: Path, class_path: Path | None, names: list[str]) -> TrueImage:
-    numbers = _pixels(path)
-    classes = None if class_path is None else _pixels(class_path)
+def _read_image(name: str, path: Path, class_path: Path | None, names: list[str]) -> TrueImage:
+    numbers = _read_pixels(path)
+    classes = None if class_path is None else _read_pixels(class_path)
     if classes is not None and classes.shape != numbers.shape:
-        raise wrong(class_path or path, "", f"its size is {classes.shape}, that of the object map {numbers.shape}")
+        raise truth_error(
+            class_path or path, "", f"its size is {classes.shape}, that of the object map {numbers.shape}"
+        )
     void = numbers == VOID if numbers.dtype == np.uint8 else np.zeros(numbers.shape, np.bool_)
     found = []
     for number in np.unique(numbers[~void]):
         if number:
-            found.append(_object(path, int(number), numbers == number, classes, names))
+            found.append(_read_object(path, int(number), numbers == number, classes, names))
     return TrueImage(name, numbers.shape, tuple(found), Mask.from_array(void).counts if void.any() else None)
 
 
-def _object(
+def _read_object(
     path: Path, number: int, pixels: npt.NDArray[np.bool_], classes: npt.NDArray[Any] | None, names: list[str]
 ) -> TrueObject:
     label = "object"
     if classes is not None:
         values, counts = np.unique(classes[pixels & (classes != VOID) & (classes != 0)], return_counts=True)
         if not len(values):
-            raise wrong(path, f"object {number}", "the class map has no class where it is")
+            raise truth_error(path, f"object {number}", "the class map has no class where it is")
         index = int(values[np.argmax(counts)])
         label = names[index - 1] if index <= len(names) else f"class {index}"
     mask = Mask.from_array(pixels)
@@ -100,14 +102,16 @@ def _object(
     return TrueObject(None, label, mask.counts, (box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1), mask.area)
 
 
-def _pixels(path: Path) -> npt.NDArray[Any]:
+def _read_pixels(path: Path) -> npt.NDArray[Any]:
     """The numbers (H, W) of an indexed or gray PNG."""
     try:
         with PIL.Image.open(path, formats=["PNG"]) as picture:
             if picture.mode not in ("P", "L", "I;16", "I"):
-                raise wrong(path, "", f"expected an indexed PNG (one number a pixel), found colours ({picture.mode})")
+                raise truth_error(
+                    path, "", f"expected an indexed PNG (one number a pixel), found colours ({picture.mode})"
+                )
             return np.array(picture)
     except PipelineError:
         raise
     except Exception as error:
-        raise wrong(path, "", f"cannot be read: {error}") from None
+        raise truth_error(path, "", f"cannot be read: {error}") from None

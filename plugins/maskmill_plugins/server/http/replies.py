@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskmill import Image, Mask
-from maskmill_plugins._shared.drawing.pictures import crop_of, png
+from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png
 from maskmill_plugins._shared.http.wire import MaskFormat, MaskModel, MasksReply
 
 from ..compute.jobs import Done
@@ -27,7 +27,8 @@ def reply(done: Done, format_: MaskFormat) -> bytes:
 
 
 def _model(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
-    drawn = base64.b64encode(png(mask.array.astype(np.uint8) * 255, flat=True)).decode() if format_ == "png" else None
+    png = encode_png(mask.array.astype(np.uint8) * 255, flat=True) if format_ == "png" else None
+    drawn = None if png is None else base64.b64encode(png).decode()
     return MaskModel(
         prompt=prompt,
         size=mask.size,
@@ -51,10 +52,10 @@ def cut_out(image: Image, masks: Sequence[Mask]) -> bytes:
     if masks:
         merged = coco_mask.merge([mask.rle for mask in masks])
         whole = Mask(image.size, bytes(merged["counts"]).decode("ascii"))
-        if (crop := crop_of(whole)) is not None:
+        if (crop := crop_mask(whole)) is not None:
             pixels, x, y = crop
             height, width = pixels.shape
             inside = rgba[y : y + height, x : x + width]
             inside[pixels, :3] = image.pixels[y : y + height, x : x + width][pixels]
             inside[pixels, 3] = 255
-    return png(rgba)
+    return encode_png(rgba)

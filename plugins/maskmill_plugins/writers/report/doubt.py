@@ -24,7 +24,7 @@ class Doubt(NamedTuple):
     figure: float | None = None
 
 
-def doubt(result: ImageResult) -> Doubt:
+def rate_doubt(result: ImageResult) -> Doubt:
     """The weightiest of the reasons to doubt.
 
     A kept mask without a pixel weighs 0.95; prompts without any kept mask 0.9; the lowest score, stability
@@ -46,17 +46,17 @@ def _reasons(result: ImageResult) -> Iterator[Doubt]:
         yield Doubt(0.9, "nothing")
     if any(mask.box is None for mask in kept):
         yield Doubt(0.95, "no_pixels")
-    yield from _lacking("score", (mask.score for mask in kept))
-    yield from _lacking("stability", (mask.stability for mask in kept))
-    yield from _lacking("format", (values.get("min") for values in format_iou(result).values()))
-    yield from _lacking("prompt", (prompt.score for prompt in result.prompts), weight=0.5)
+    yield from _doubt_lowest("score", (mask.score for mask in kept))
+    yield from _doubt_lowest("stability", (mask.stability for mask in kept))
+    yield from _doubt_lowest("format", (values.get("min") for values in format_iou(result).values()))
+    yield from _doubt_lowest("prompt", (prompt.score for prompt in result.prompts), weight=0.5)
     if kept and len(kept) < len(result.masks):
         part = 1 - len(kept) / len(result.masks)
         yield Doubt(part / 4, "dropped", len(result.masks) - len(kept))
 
 
-def _lacking(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[Doubt]:
-    known = [figure for figure in figures if number(figure) is not None]
+def _doubt_lowest(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[Doubt]:
+    known = [figure for figure in figures if finite_number(figure) is not None]
     lowest = min((figure for figure in known if figure is not None), default=None)
     if lowest is not None and lowest < 1:
         yield Doubt(weight * (1 - max(0.0, lowest)), why, lowest)
@@ -67,12 +67,14 @@ def format_iou(result: ImageResult) -> dict[str, Mapping[str, Any]]:
     found = {}
     for name, notes in result.notes.items():
         iou = notes.get("iou") if isinstance(notes, Mapping) else None
-        if isinstance(iou, Mapping) and all(number(iou.get(part)) is not None for part in ("mean", "min", "masks")):
+        if isinstance(iou, Mapping) and all(
+            finite_number(iou.get(part)) is not None for part in ("mean", "min", "masks")
+        ):
             found[name] = iou
     return found
 
 
-def number(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """A finite number, None for anything else: JSON knows neither NaN nor infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None

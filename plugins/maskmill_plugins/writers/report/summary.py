@@ -12,7 +12,7 @@ from typing import Any
 from maskmill import ImageResult, Mask
 from maskmill.results import STATUSES, Failure
 
-from .doubt import format_iou, number
+from .doubt import finite_number, format_iou
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 _BINS = 50
@@ -138,7 +138,7 @@ class Summary:
         if mask.dropped_by is not None:
             self._count(self._drops, (mask.dropped_by, without_numbers(mask.reason or "")), (mask.dropped_by, _OTHER))
         for histogram, value in ((self._scores, mask.score), (self._stabilities, mask.stability)):
-            if (known := number(value)) is not None:
+            if (known := finite_number(value)) is not None:
                 histogram.add(known, mask.kept)
         part = mask.area / max(1, mask.size[0] * mask.size[1])
         self._areas.add(1 + math.log10(max(part, 10.0**-_DECADES)) / _DECADES, mask.kept)

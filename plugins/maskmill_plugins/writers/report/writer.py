@@ -13,14 +13,12 @@ from maskmill import Artifact, Image, ImageResult, OutputError, Run, Writer, hoo
 from maskmill.files import atomic_path
 from maskmill.plugins.stage import run_folder
 from maskmill.results import STATUSES, Status
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.stems import made
+from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.export.output_files import describe_file
 
-from .about import about
-from .document import write_page
-from .rows import Gallery
+from .document import collect_provenance, write_page
+from .gallery import Gallery, draw_thumbnail, thumbnail_name
 from .summary import Summary
-from .thumbnails import thumbnail, thumbnail_name
 
 NAME = "report.html"
 
@@ -50,9 +48,8 @@ class Report(Writer):
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the thumbnail."""
-        return [
-            save(folder, thumbnail_name(result.key), thumbnail(image, result, self.thumbnail, self.quality), ".webp")
-        ]
+        data = draw_thumbnail(image, result, self.thumbnail, self.quality)
+        return [save(folder, thumbnail_name(result.key), data, ".webp")]
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
         """Write the page.
@@ -61,7 +58,7 @@ class Report(Writer):
         """
         with atomic_path(folder / NAME) as unfinished, unfinished.open("wb") as out:
             self._write(results, folder, out)
-        return [made(folder, NAME)]
+        return [describe_file(folder, NAME)]
 
     def _write(self, results: Iterator[ImageResult], folder: Path, out: IO[bytes]) -> None:
         summary = Summary()
@@ -72,7 +69,7 @@ class Report(Writer):
                 row = run.row(result.key) if run is not None else None
                 summary.add(result, row.seconds if row is not None else None)
                 gallery.add(result, row, summary)
-            write_page(out, folder, summary, gallery, about(run, summary))
+            write_page(out, folder, summary, gallery, collect_provenance(run, summary))
 
 
 def _run(stack: ExitStack) -> Run | None:

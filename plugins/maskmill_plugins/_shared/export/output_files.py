@@ -13,34 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Self
 
 from maskmill import Artifact, OutputError, Problem
-from maskmill.files import TEMPORARY_PREFIX, safe_part, sha256_of, write_atomic
-
-Names = Literal["stem", "full"]
-NAMES_MEANING = (
-    "`stem`: `a.jpg` becomes `a`, as readers of the format expect; `full`: it becomes `a_jpg`, for datasets in which"
-    " images differ in their suffix alone"
-)
-
-_ROOM = ".-----"  # as long as the longest suffix that follows a stem
-_RESERVED = (".txt", ".xml", ".json", ".png")
-
-
-def stem_path(key: str, names: Names = "stem") -> str:
-    """An image's POSIX path without its suffix, under names that every system accepts.
-
-    A folder called `images` is marked with a hash: Ultralytics looks for the labels by replacing the
-    last `/images/` of the path. So are folders that end as the files beside them do.
-    """
-    *folders, last = key.split("/")
-    path = PurePosixPath(last)
-    stem = f"{path.stem}_{path.suffix[1:]}" if names == "full" and path.suffix else path.stem
-    marked = (
-        f"{folder}\0" if folder == "images" or folder.lower().endswith(_RESERVED) else folder for folder in folders
-    )
-    return "/".join([*map(safe_part, marked), safe_part(stem, _ROOM)[: -len(_ROOM)]])
+from maskmill.files import TEMPORARY_PREFIX, sha256_of, write_atomic
 
 
 def save_as(folder: Path, path: str, data: bytes) -> Artifact:
@@ -49,17 +25,17 @@ def save_as(folder: Path, path: str, data: bytes) -> Artifact:
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def made(folder: Path, path: str) -> Artifact:
+def describe_file(folder: Path, path: str) -> Artifact:
     """The artifact that a file is which was written piece by piece."""
     return Artifact(path, sha256_of(folder / path), (folder / path).stat().st_size)
 
 
-def waiting_file(folder: Path) -> IO[str]:
+def temporary_file(folder: Path) -> IO[str]:
     """A text file that nobody else sees, on the output's disk: for what can be written only when all is known."""
     return tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", prefix=TEMPORARY_PREFIX, dir=folder)
 
 
-class Listing:
+class StemTable:
     """The stems of a dataset, in a temporary file, so that memory does not grow with them; a context manager."""
 
     def __enter__(self) -> Self:
@@ -93,7 +69,7 @@ class Listing:
                 yield stem
 
 
-def remove(folder: Path, path: str) -> None:
+def remove_file(folder: Path, path: str) -> None:
     """Remove a file that an earlier run made, and the folders below `folder` that it leaves empty.
 
     A path that leads out of the folder is passed over: the listing it comes from may have been edited.

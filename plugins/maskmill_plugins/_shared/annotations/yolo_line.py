@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .model import Corners, FaultError, around, parsed, proper, visible
+from .model import AnnotationError, Corners, enclosing_box, parse_number, require_area, visible_keypoints
 
 ROUNDING = 0.01
 
@@ -20,13 +20,13 @@ def label(text: str, names: Mapping[int, str] | None) -> str:
     Raises:
         FaultError: it is no number, or one without a name.
     """
-    value = parsed(text, "the class")
+    value = parse_number(text, "the class")
     if value < 0 or value != int(value):
-        raise FaultError(f"the class must be a whole number from 0 on, not {text}")
+        raise AnnotationError(f"the class must be a whole number from 0 on, not {text}")
     if names is None:
         return str(int(value))
     if int(value) not in names:
-        raise FaultError(f"class {int(value)} has no name: there are {len(names)}")
+        raise AnnotationError(f"class {int(value)} has no name: there are {len(names)}")
     return names[int(value)]
 
 
@@ -45,9 +45,11 @@ def keypoints(columns: list[str], shape: tuple[int, int]) -> tuple[tuple[tuple[f
         return (), columns
     if len(columns) not in (5 + count * dimensions, 6 + count * dimensions):
         expected = 5 + count * dimensions
-        raise FaultError(f"expected {expected} columns with {count} keypoints of {dimensions}, found {len(columns)}")
-    values = [parsed(text, "a keypoint") for text in columns[5 : 5 + count * dimensions]]
-    points = visible(values, dimensions)
+        raise AnnotationError(
+            f"expected {expected} columns with {count} keypoints of {dimensions}, found {len(columns)}"
+        )
+    values = [parse_number(text, "a keypoint") for text in columns[5 : 5 + count * dimensions]]
+    points = visible_keypoints(values, dimensions)
     for x, y, _ in points:
         _check_part(x)
         _check_part(y)
@@ -57,7 +59,7 @@ def keypoints(columns: list[str], shape: tuple[int, int]) -> tuple[tuple[tuple[f
 
 def _check_part(value: float) -> None:
     if not -ROUNDING <= value <= 1 + ROUNDING:
-        raise FaultError(f"coordinates are parts of the image, 0 to 1, not {value:g} (are they pixels?)")
+        raise AnnotationError(f"coordinates are parts of the image, 0 to 1, not {value:g} (are they pixels?)")
 
 
 def box_and_score(columns: list[str]) -> tuple[Corners, float | None]:
@@ -67,15 +69,15 @@ def box_and_score(columns: list[str]) -> tuple[Corners, float | None]:
         FaultError: they are wrong.
     """
     if len(columns) < 5:
-        raise FaultError(f"expected `class x y width height`, found {len(columns)} columns")
-    values = [parsed(text, "a coordinate") for text in columns[1:]]
+        raise AnnotationError(f"expected `class x y width height`, found {len(columns)} columns")
+    values = [parse_number(text, "a coordinate") for text in columns[1:]]
     score = values.pop() if len(values) % 2 else None  # what was predicted ends with how sure the model was
     for value in values:
         _check_part(value)
     if len(values) == 4:
         x, y, width, height = values
-        box = proper((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+        box = require_area((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     else:
-        box = around(list(zip(values[::2], values[1::2], strict=True)))
+        box = enclosing_box(list(zip(values[::2], values[1::2], strict=True)))
     x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
-    return proper((x1, y1, x2, y2)), score
+    return require_area((x1, y1, x2, y2)), score

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from maskmill import Box, Mask, Point, Prompt
 
-from ..export.polygons import Points, outlines
 from .colors import Rgb
-from .opencv import load_cv2
-from .pictures import crop_of
+from .pixels import crop_mask, load_cv2
+from .polygons import Points, trace_outlines
 
 _SHIFT = 4  # OpenCV takes coordinates in 1/16 pixel
 _WHITE: Rgb = (255, 255, 255)
@@ -64,12 +63,12 @@ class Canvas:
             alpha: opacity of the fill, 0..1.
             outline: whether to draw the outlines.
         """
-        crop = crop_of(mask)
+        crop = crop_mask(mask)
         if crop is None:
             return
         pixels, x, y = crop
         offset = np.array((x, y), np.float32)
-        lines = [self.scaled(_rounded(line) + offset) for line in outlines(pixels, holes=True)]
+        lines = [self.scaled(_rounded(line) + offset) for line in trace_outlines(pixels, holes=True)]
         region = self._region(np.concatenate(lines), margin=2 * self.line + 2)
         if alpha:
             self.blend(self._filled(lines, region), region, color, alpha)

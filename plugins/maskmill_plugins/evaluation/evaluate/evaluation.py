@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.stored.originals import Originals
-from maskmill_plugins._shared.prompt_files.matching import Few, Matcher
+from maskmill_plugins._shared.prompt_files.matching import Matcher
 
-from ..report.panels import Panel, Worst, side_by_side
+from ..report.pages import ListedNames
+from ..report.panels import Panel, WorstImages, side_by_side
 from ..truth.objects import TrueImage, Truth
 from .precision import Precision
-from .scoring import missed, score, visible
-from .tallies import Tallies
-
-
-@dataclass
-class Names(Few):
-    """Some names, and how many there are."""
-
-    most: ClassVar[int] = 1000
-
-    def to_json(self) -> dict[str, Any]:
-        """The count, and the first of them."""
-        return {"count": self.count, "names": self.first}
+from .scoring import ScoreTotals, hide_void, score_image, score_missed
 
 
 @dataclass
@@ -49,12 +38,12 @@ class Evaluation:
     truth: Truth
     by_class: bool
     precision: Mapping[str, float | None] = field(default_factory=dict)
-    tallies: Tallies = field(default_factory=Tallies)
+    tallies: ScoreTotals = field(default_factory=ScoreTotals)
     images: int = 0
-    failed: Names = field(default_factory=Names)
-    troubles: Names = field(default_factory=Names)
-    only_in_run: Names = field(default_factory=Names)
-    only_in_truth: Names = field(default_factory=Names)
+    failed: ListedNames = field(default_factory=ListedNames)
+    troubles: ListedNames = field(default_factory=ListedNames)
+    only_in_run: ListedNames = field(default_factory=ListedNames)
+    only_in_truth: ListedNames = field(default_factory=ListedNames)
     unknown_labels: Mapping[str, int] = field(default_factory=dict)
     worst: Sequence[tuple[str, float]] = ()
 
@@ -126,23 +115,23 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     found = Evaluation(truth, True if by_class is None else by_class)
     pairs = pair_up(run, truth, found)
     if by_class is None:
-        found.by_class = _labelled(run, pairs, set(truth.labels))
-    precision, worst = Precision(truth, found.by_class), Worst()
+        found.by_class = _counts_classes(run, pairs, set(truth.labels))
+    precision, worst = Precision(truth, found.by_class), WorstImages()
     for row in run.rows():
         if (image := pairs.get(row.key)) is None:
             continue
         masks: Sequence[Mask] = ()
         if row.status in ("failed", "quarantined"):
             found.failed.add(row.key)
-            scored = missed(row.key, image, truth.kind)
+            scored = score_missed(row.key, image, truth.kind)
         else:
             try:
-                result = _fitting(run.result(row), image)
+                result = _require_same_size(run.result(row), image)
             except OutputError as error:
                 found.troubles.add(str(error))
                 continue
-            masks = visible(result.kept, image)
-            scored = score(row.key, masks, image, truth.kind, found.by_class)
+            masks = hide_void(result.kept, image)
+            scored = score_image(row.key, masks, image, truth.kind, found.by_class)
             if scored.iou is not None and scored.iou < 1:
                 worst.add(scored.iou, row.key)
         found.images += 1
@@ -152,14 +141,14 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     return found
 
 
-def _labelled(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+def _counts_classes(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
     try:
         return has_labels(run, pairs, labels)
     except OutputError:  # a damaged result; the evaluation itself says which
         return True
 
 
-def _fitting(result: ImageResult, image: TrueImage) -> ImageResult:
+def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     if result.size != image.size:
         mine, theirs = (f"{size[1]}×{size[0]}" if size else "?" for size in (result.size, image.size))
         raise OutputError(
@@ -168,11 +157,11 @@ def _fitting(result: ImageResult, image: TrueImage) -> ImageResult:
     return result
 
 
-def picture(run: Run, key: str, image: TrueImage, found: Evaluation, originals: Originals) -> bytes:
+def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: Originals) -> bytes:
     """Image, truth and masks side by side; an object and the mask that answers it have the same colour."""
     result = run.result(run.find(key))
-    masks = visible(result.kept, image)
-    scored = score(key, masks, image, found.truth.kind, found.by_class)
+    masks = hide_void(result.kept, image)
+    scored = score_image(key, masks, image, found.truth.kind, found.by_class)
     tone_of = {each.mask: number for number, each in enumerate(scored.scores) if each.mask is not None}
     spare = len(scored.scores)
     tones = [tone_of.get(mask.index, spare + number) for number, mask in enumerate(masks)]

@@ -12,12 +12,12 @@ from typing import Any
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
 
-from .lines import Entry, Lines, Reader, Said, text_of
+from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord, decode_line
 
 TODO = "a person is not done with its image"
 
 
-class JsonLines(Lines):
+class JsonLinesReader(LineReader):
     """`{"image": key, "prompts": [...], "size": [h, w], "sha256": ...}` a line; the last for a key counts."""
 
     def _parse(self, text: str) -> tuple[str, Any] | None:
@@ -33,7 +33,7 @@ class JsonLines(Lines):
             raise PromptError('expected {"image": key, "prompts": [...]}')
         return data["image"], data
 
-    def _entry(self, rows: Sequence[Any]) -> Entry:
+    def _entry(self, rows: Sequence[Any]) -> ImagePrompts:
         data = rows[-1]
         found = list(self._prompts(data))
         prompts = tuple(prompt for _, prompt, _ in found if prompt is not None)
@@ -42,18 +42,18 @@ class JsonLines(Lines):
         status: Any = data.get("status") if data.get("status") in ("todo", "rejected") else ""
         height_width = None if size is None else (size[0], size[1])
         reviewer = str(data.get("reviewer") or "")
-        return Entry(prompts, height_width, str(sha256), faults=faults, status=status, reviewer=reviewer)
+        return ImagePrompts(prompts, height_width, str(sha256), faults=faults, status=status, reviewer=reviewer)
 
-    def _said(self, row: Any, rank: int, last: bool) -> Iterator[Said]:
+    def _said(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
         """Of a line that a later one replaces, only what is wrong with it."""
         skipped = TODO if row.get("status") == "todo" else ""
         try:
             for place, prompt, fault in self._prompts(row):
                 if last or fault:
                     ref = (prompt and prompt.ref) or place
-                    yield Said("", ref, "", 0, place, prompt, fault=fault, skipped=skipped)
+                    yield PromptRecord("", ref, "", 0, place, prompt, fault=fault, skipped=skipped)
         except PromptError as error:
-            yield Said("", "", "", fault=str(error), skipped=skipped)
+            yield PromptRecord("", "", "", fault=str(error), skipped=skipped)
 
     def _prompts(self, data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt | None, str]]:
         """(place, prompt, what is wrong) of each prompt of a line; PromptError if the line itself is wrong."""
@@ -68,7 +68,7 @@ class JsonLines(Lines):
         for number, item in enumerate(prompts, 1):
             place = f"prompt {number}"
             try:
-                prompt = _prompt(item)
+                prompt = _parse_prompt(item)
                 prompt = prompt if prompt.ref else replace(prompt, ref=place)
                 if prompt.ref in refs:
                     raise PromptError(f"its ref {prompt.ref!r} is that of a prompt before it")
@@ -79,7 +79,7 @@ class JsonLines(Lines):
                 yield place, prompt, ""
 
 
-class CsvRows(Lines):
+class CsvReader(LineReader):
     """Columns `image`, `x1`, `y1`, `x2`, `y2`, perhaps `label` and `id`; a box a row, none where nothing is there."""
 
     head = 1
@@ -88,7 +88,7 @@ class CsvRows(Lines):
         try:
             with self._path.open("rb") as file:
                 raw = file.readline().removeprefix(BOM_UTF8)
-            self._columns = [column.strip().lower() for column in _fields(text_of(raw))]
+            self._columns = [column.strip().lower() for column in _split_row(decode_line(raw))]
         except OSError as error:
             raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(self._path))) from None
         except PromptError as error:
@@ -101,7 +101,7 @@ class CsvRows(Lines):
             raise PipelineError(Problem(f"the first line names the column {twice[0]!r} twice", str(self._path), 1))
 
     def _parse(self, text: str) -> tuple[str, Any] | None:
-        fields = _fields(text)
+        fields = _split_row(text)
         if not any(field.strip() for field in fields):  # Excel writes the commas of empty rows, too
             return None
         if len(fields) != len(self._columns):
@@ -111,28 +111,28 @@ class CsvRows(Lines):
             raise PromptError("names no image")
         return row["image"], row
 
-    def _entry(self, rows: Sequence[Any]) -> Entry:
+    def _entry(self, rows: Sequence[Any]) -> ImagePrompts:
         prompts, faults = [], []
         for rank, row in enumerate(rows, 1):
             try:
-                prompts.append(_box_of_row(row, rank))
+                prompts.append(_parse_row(row, rank))
             except PromptError as error:
                 faults.append(str(error))
-        return Entry(tuple(prompt for prompt in prompts if prompt is not None), faults=tuple(faults))
+        return ImagePrompts(tuple(prompt for prompt in prompts if prompt is not None), faults=tuple(faults))
 
-    def _said(self, row: Any, rank: int, last: bool) -> Iterator[Said]:
+    def _said(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
         try:
-            if (prompt := _box_of_row(row, rank)) is not None:
-                yield Said("", str(prompt.ref), "", prompt=prompt)
+            if (prompt := _parse_row(row, rank)) is not None:
+                yield PromptRecord("", str(prompt.ref), "", prompt=prompt)
         except PromptError as error:
-            yield Said("", f"prompt {rank}", "", fault=str(error))
+            yield PromptRecord("", f"prompt {rank}", "", fault=str(error))
 
 
 #: Formats that are read line by line.
-READERS: Mapping[str, Callable[[Path], Reader]] = {"jsonl": JsonLines, "csv": CsvRows}
+READERS: Mapping[str, Callable[[Path], PromptReader]] = {"jsonl": JsonLinesReader, "csv": CsvReader}
 
 
-def _box_of_row(row: Mapping[str, str], rank: int) -> Prompt | None:
+def _parse_row(row: Mapping[str, str], rank: int) -> Prompt | None:
     """The prompt of a row of CSV, None where nothing is there; its ref is its `id`, or its number in its image."""
     corners = [row[name] for name in ("x1", "y1", "x2", "y2")]
     if not any(corners):
@@ -144,14 +144,14 @@ def _box_of_row(row: Mapping[str, str], rank: int) -> Prompt | None:
     return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=row.get("id") or f"prompt {rank}")
 
 
-def _fields(line: str) -> list[str]:
+def _split_row(line: str) -> list[str]:
     try:
         return next(csv.reader([line.rstrip("\r\n")], strict=True), [])
     except csv.Error as error:
         raise PromptError(f"not CSV: {error}") from None
 
 
-def _prompt(data: Mapping[str, Any]) -> Prompt:
+def _parse_prompt(data: Mapping[str, Any]) -> Prompt:
     try:
         return Prompt.from_json(data)
     except TypeError as error:

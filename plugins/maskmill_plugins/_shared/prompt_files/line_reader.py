@@ -14,7 +14,7 @@ from maskmill import PipelineError, Problem, Prompt, PromptError
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ImagePrompts:
     """What a file says of one image.
 
     Attributes:
@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PromptRecord:
     """One thing that a file says, right or wrong.
 
     Attributes:
@@ -65,20 +65,20 @@ class Said:
     skipped: str = ""
 
 
-class Reader(Protocol):
+class PromptReader(Protocol):
     """One file or folder, open; PipelineError if it cannot be read at all."""
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> ImagePrompts | None:
         """What the file says of the image of this name; None if nothing; PromptError if it is wrong."""
 
     def names(self) -> Iterator[str]:
         """The names of all images that it says something of; a name may come twice."""
 
-    def everything(self) -> Iterator[Said]:
+    def everything(self) -> Iterator[PromptRecord]:
         """All that it says, thing by thing."""
 
 
-class Lines:
+class LineReader:
     """A file in which every line is about one image, as most are; lines are parsed when asked for.
 
     Held in memory are 16 bytes a line: a hash of its image's key, and where it begins.
@@ -101,11 +101,11 @@ class Lines:
         """(key, the rest) of a line, None if it is blank; PromptError if it is wrong."""
         raise NotImplementedError
 
-    def _entry(self, rows: Sequence[Any]) -> Entry:
+    def _entry(self, rows: Sequence[Any]) -> ImagePrompts:
         """What the lines of one image say together, given in the file's order; PromptError if one is wrong."""
         raise NotImplementedError
 
-    def _said(self, row: Any, rank: int, last: bool) -> Iterator[Said]:
+    def _said(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
         """What a line says by itself, the file and the line left out.
 
         Args:
@@ -115,7 +115,7 @@ class Lines:
         """
         raise NotImplementedError
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> ImagePrompts | None:
         """The entry of an image."""
         first, last = self._range(name)
         rows = [row for offset in self._offsets[first:last] if (row := self._at(int(offset))) and row[0] == name]
@@ -127,20 +127,20 @@ class Lines:
         """The name in each line that can be read."""
         for _, _, raw in self._lines():
             try:
-                row = self._parse(text_of(raw))
+                row = self._parse(decode_line(raw))
             except PromptError:
                 continue
             if row:
                 yield row[0]
 
-    def everything(self) -> Iterator[Said]:
+    def everything(self) -> Iterator[PromptRecord]:
         """What each line says."""
         for number, offset, raw in self._lines():
             try:
-                row = self._parse(text_of(raw))
+                row = self._parse(decode_line(raw))
             except PromptError as error:
                 torn = "" if raw.endswith(b"\n") else " (the file ends within this line: remove or complete it)"
-                yield Said("", f"line {number}", str(self._path), number, fault=f"{error}{torn}")
+                yield PromptRecord("", f"line {number}", str(self._path), number, fault=f"{error}{torn}")
                 continue
             if row:
                 first, last = self._range(row[0])
@@ -156,7 +156,7 @@ class Lines:
     def _index(self) -> Iterator[tuple[int, int]]:
         for _, offset, raw in self._lines():
             try:
-                row = self._parse(text_of(raw))
+                row = self._parse(decode_line(raw))
             except PromptError:
                 continue  # `everything` tells it
             if row:
@@ -165,7 +165,7 @@ class Lines:
     def _at(self, offset: int) -> tuple[str, Any] | None:
         with self._path.open("rb") as file:
             file.seek(offset)
-            return self._parse(text_of(file.readline().removeprefix(BOM_UTF8)))
+            return self._parse(decode_line(file.readline().removeprefix(BOM_UTF8)))
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         """(number, offset, bytes) of each line after the head."""
@@ -180,7 +180,7 @@ class Lines:
             raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(self._path))) from None
 
 
-def text_of(raw: bytes) -> str:
+def decode_line(raw: bytes) -> str:
     """A line as text.
 
     Raises:

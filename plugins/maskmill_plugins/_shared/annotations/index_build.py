@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .model import Element, Head, Picture, Piece, sound
+from .model import AnnotatedImage, Annotation, FileItem, FileProperty, check_box
 
 #: Raise it when the same files give another database.
 SCHEMA = 3
@@ -67,7 +67,7 @@ _IMAGES = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ELEMENTS = "INSERT INTO elements VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def fill(connection: sqlite3.Connection, pieces: Iterable[Piece]) -> None:
+def build_index(connection: sqlite3.Connection, pieces: Iterable[FileItem]) -> None:
     """Write all pieces into an empty database.
 
     Args:
@@ -78,15 +78,19 @@ def fill(connection: sqlite3.Connection, pieces: Iterable[Piece]) -> None:
     connection.execute("BEGIN")
     heads: dict[str, Any] = {}
     of_one_file = False
-    source: Iterator[Piece] = iter(pieces)
+    source: Iterator[FileItem] = iter(pieces)
     while batch := list(itertools.islice(source, BATCH)):
-        connection.executemany(_IMAGES, [_image(piece) for piece in batch if isinstance(piece, Picture)])
-        connection.executemany(_ELEMENTS, [_row(sound(piece)) for piece in batch if isinstance(piece, Element)])
+        connection.executemany(_IMAGES, [_image_row(piece) for piece in batch if isinstance(piece, AnnotatedImage)])
+        connection.executemany(
+            _ELEMENTS, [_annotation_row(check_box(piece)) for piece in batch if isinstance(piece, Annotation)]
+        )
         for piece in batch:
-            if isinstance(piece, Head):
-                _keep(connection, heads, piece)
-            of_one_file = of_one_file or (isinstance(piece, Picture) and not piece.file)
-    connection.executemany("INSERT INTO heads VALUES (?, ?)", [(name, _json(value)) for name, value in heads.items()])
+            if isinstance(piece, FileProperty):
+                _store_property(connection, heads, piece)
+            of_one_file = of_one_file or (isinstance(piece, AnnotatedImage) and not piece.file)
+    connection.executemany(
+        "INSERT INTO heads VALUES (?, ?)", [(name, _dump_json(value)) for name, value in heads.items()]
+    )
     connection.execute("COMMIT")
     for column, said in (("id", "id"), ("name", "name")):
         connection.executescript(_TWINS.format(column=column, said=said))
@@ -95,11 +99,11 @@ def fill(connection: sqlite3.Connection, pieces: Iterable[Piece]) -> None:
         connection.executescript(_SAME_REF)
 
 
-def _keep(connection: sqlite3.Connection, heads: dict[str, Any], piece: Head) -> None:
+def _store_property(connection: sqlite3.Connection, heads: dict[str, Any], piece: FileProperty) -> None:
     if piece.name == "category":
         item = piece.value["item"]
         connection.execute(
-            "INSERT INTO categories VALUES (NULL, ?, ?, ?)", (piece.value["key"], item["name"], _json(item))
+            "INSERT INTO categories VALUES (NULL, ?, ?, ?)", (piece.value["key"], item["name"], _dump_json(item))
         )
     elif piece.name.endswith("[]"):
         heads.setdefault(piece.name[:-2], []).append(piece.value)
@@ -107,31 +111,37 @@ def _keep(connection: sqlite3.Connection, heads: dict[str, Any], piece: Head) ->
         heads[piece.name] = piece.value
 
 
-def _image(piece: Picture) -> tuple[Any, ...]:
+def _image_row(piece: AnnotatedImage) -> tuple[Any, ...]:
     height, width = piece.size or (None, None)
-    more = None if piece.more is None else _json(piece.more)
-    place = (_text(piece.place), _text(piece.file), piece.line, piece.relative)
-    return (_text(piece.id), _text(piece.name), height, width, *place, more)
+    more = None if piece.more is None else _dump_json(piece.more)
+    place = (_escape_text(piece.place), _escape_text(piece.file), piece.line, piece.relative)
+    return (_escape_text(piece.id), _escape_text(piece.name), height, width, *place, more)
 
 
-def _row(piece: Element) -> tuple[Any, ...]:
+def _annotation_row(piece: Annotation) -> tuple[Any, ...]:
     box = piece.box or (None,) * 4
-    points = _json(piece.points) if piece.points else None
-    label = None if piece.label is None else _text(piece.label)
-    more = None if piece.more is None else _json(piece.more)
-    where = (_text(piece.image), _text(piece.ref), _text(piece.place), _text(piece.file), piece.line)
-    said = (label, piece.category, piece.score, _text(piece.fault), piece.skipped, more)
+    points = _dump_json(piece.points) if piece.points else None
+    label = None if piece.label is None else _escape_text(piece.label)
+    more = None if piece.more is None else _dump_json(piece.more)
+    where = (
+        _escape_text(piece.image),
+        _escape_text(piece.ref),
+        _escape_text(piece.place),
+        _escape_text(piece.file),
+        piece.line,
+    )
+    said = (label, piece.category, piece.score, _escape_text(piece.fault), piece.skipped, more)
     return (*where, *box, points, *said)
 
 
-def _text(text: str) -> str:
+def _escape_text(text: str) -> str:
     """What is no character becomes an escape: half of one, which JSON can hold, or a byte of an old file name."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _json(value: Any) -> str:
+def _dump_json(value: Any) -> str:
     """Compact JSON; what no JSON can hold (NaN, infinity), and Python reads all the same, becomes null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        return _json(json.loads(json.dumps(value), parse_constant=lambda name: None))
+        return _dump_json(json.loads(json.dumps(value), parse_constant=lambda name: None))

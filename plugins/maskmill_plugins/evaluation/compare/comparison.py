@@ -16,9 +16,9 @@ from maskmill.masks import iou
 from maskmill.results import Row
 from maskmill.stored.originals import Originals
 
-from ..evaluate.evaluate import Names
-from ..pairing import by_key, greedy
-from ..report.panels import Panel, Worst, side_by_side
+from ..pairing import pair_by_key, pair_by_overlap
+from ..report.pages import ListedNames
+from ..report.panels import Panel, WorstImages, side_by_side
 
 #: Shares of pairs that agree at least so well are told.
 STEPS = (0.5, 0.75, 0.9, 0.95, 0.99)
@@ -26,7 +26,7 @@ _RAN = ("done", "empty")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class MaskPair:
     """A mask of each run for the same thing.
 
     Attributes:
@@ -44,44 +44,43 @@ class Pair:
     by_prompt: bool
 
 
-def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[Pair]:
+def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[MaskPair]:
     """Masks of equal prompts first, several of one prompt by overlap; then, greedily, what overlaps most.
 
     Where a prompt was answered once on each side the two are a pair even if they have no pixel in common.
     """
     overlap = iou(a, b)
-    keys = [[_asked(mask) for mask in masks] for masks in (a, b)]
+    keys = [[_prompt_key(mask) for mask in masks] for masks in (a, b)]
     equal = np.array([[key is not None and key == other for other in keys[1]] for key in keys[0]], np.bool_)
     equal = equal.reshape(overlap.shape)
-    found = [(row, column, True) for row, column, _ in greedy(overlap, equal)]
+    found = [(row, column, True) for row, column, _ in pair_by_overlap(overlap, equal)]
     left = [
         [n for n in range(len(masks)) if n not in {pair[side] for pair in found}] for side, masks in enumerate((a, b))
     ]
-    same = by_key(left[0], left[1], lambda n: _single(keys[0], n), lambda n: _single(keys[1], n))
+    same = pair_by_key(*([_single_mask_key(keys[side][n]) for n in left[side]] for side in (0, 1)))
     found += [(left[0][row], left[1][column], True) for row, column in same]
     free = np.ones(overlap.shape, np.bool_)
     free[[row for row, _, _ in found]] = False
     free[:, [column for _, column, _ in found]] = False
-    found += [(row, column, False) for row, column, _ in greedy(overlap, free)]
+    found += [(row, column, False) for row, column, _ in pair_by_overlap(overlap, free)]
     return [
-        Pair(row, column, float(overlap[row, column]), a[row].counts == b[column].counts, by_prompt)
+        MaskPair(row, column, float(overlap[row, column]), a[row].counts == b[column].counts, by_prompt)
         for row, column, by_prompt in sorted(found)
     ]
 
 
-def _asked(mask: Mask) -> Any:
+def _prompt_key(mask: Mask) -> Any:
     """What was asked, whoever asked it, however sure they were, and whatever a filter called it."""
     return None if mask.prompt is None else replace(mask.prompt, label=None, source=None, score=None)
 
 
-def _single(keys: Sequence[Any], number: int) -> Any:
-    """The prompt of a mask, None unless it is one of points or a box: those have one mask a prompt."""
-    key = keys[number]
+def _single_mask_key(key: Any) -> Any:
+    """The prompt of a mask if it has points or a box, so that it yields one mask; None otherwise."""
     return key if key is not None and key.needs <= {"points", "box"} else None
 
 
 @dataclass
-class Side:
+class ComparedRun:
     """One of the two runs.
 
     Attributes:
@@ -134,8 +133,8 @@ class Comparison:
         worst: (key, agreement) of the images that differ most.
     """
 
-    a: Side
-    b: Side
+    a: ComparedRun
+    b: ComparedRun
     images: int = 0
     identical_images: int = 0
     by_prompt: int = 0
@@ -143,8 +142,8 @@ class Comparison:
     agreement: float = 0.0
     ious: array[float] = field(default_factory=lambda: array("d"))
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
-    only: tuple[Names, Names] = field(default_factory=lambda: (Names(), Names()))
-    troubles: Names = field(default_factory=Names)
+    only: tuple[ListedNames, ListedNames] = field(default_factory=lambda: (ListedNames(), ListedNames()))
+    troubles: ListedNames = field(default_factory=ListedNames)
     worst: Sequence[tuple[str, float]] = ()
 
     def shares(self) -> dict[str, float]:
@@ -176,9 +175,9 @@ class Comparison:
 
 def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
     """Hold two runs against each other; memory grows by eight bytes a mask and an image."""
-    found = Comparison(_side(a, names[0]), _side(b, names[1]))
-    worst = Worst()
-    for key, rows in _joined(a, b):
+    found = Comparison(_describe_run(a, names[0]), _describe_run(b, names[1]))
+    worst = WorstImages()
+    for key, rows in _join_rows(a, b):
         if rows[0] is None or rows[1] is None:
             found.only[rows[0] is None].add(key)
             continue
@@ -187,7 +186,7 @@ def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
             continue
         try:
             results = a.result(rows[0]), b.result(rows[1])
-            value = _image(found, *results)
+            value = _compare_image(found, *results)
         except OutputError as error:
             found.troubles.add(str(error))
             continue
@@ -199,12 +198,12 @@ def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
     return found
 
 
-def _side(run: Run, name: str) -> Side:
+def _describe_run(run: Run, name: str) -> ComparedRun:
     model = (run.about.get("fingerprint") or {}).get("model")
-    return Side(name, str(run.folder.absolute()), None if model is None else str(model))
+    return ComparedRun(name, str(run.folder.absolute()), None if model is None else str(model))
 
 
-def _image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
+def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
     """Count one image; returns its agreement: the mean IoU of its pairs, masks without a partner counting 0."""
     if a.sha256 != b.sha256:
         raise OutputError(f"{a.key}: the runs saw different versions of this image")
@@ -225,7 +224,7 @@ def _image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
     return value
 
 
-def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
+def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
     """The rows of both by key; both come sorted."""
     rows = [a.rows(), b.rows()]
     one, two = (next(each, None) for each in rows)
@@ -242,7 +241,7 @@ def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]
             one, two = next(rows[0], None), next(rows[1], None)
 
 
-def picture(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:
+def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:
     """Image and both runs' masks side by side; masks that are a pair have the same colour."""
     results = a.result(a.find(key)), b.result(b.find(key))
     kept = results[0].kept, results[1].kept

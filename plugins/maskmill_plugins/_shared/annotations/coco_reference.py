@@ -11,11 +11,11 @@ from maskmill import ImageResult, Mask
 from maskmill_plugins._shared.prompt_files.matching import Matcher
 
 from .coco import KNOWN
-from .index import Index
-from .model import CROWD, Element, Picture
+from .index import AnnotationIndex
+from .model import CROWD, AnnotatedImage, Annotation
 
 
-class Like:
+class CocoReference:
     """A COCO file whose ids, categories, info, licences and further fields an output takes over.
 
     What is new gets ids after the largest of the file's. Images are found as the prompt source
@@ -29,7 +29,7 @@ class Like:
     """
 
     def __init__(self, path: Path) -> None:
-        self._index = Index.of(path, "coco")
+        self._index = AnnotationIndex.of(path, "coco")
         self._matcher = Matcher(self._index.names())
         self._taken: set[str] = set()
         self._image = self._index.largest("images")
@@ -61,15 +61,15 @@ class Like:
                 found.append({"id": number, "name": label, "supercategory": ""})
         return found
 
-    def image(self, result: ImageResult) -> LikeImage:
+    def image(self, result: ImageResult) -> ReferenceImage:
         """What the file says of an image; an image that it does not know gets a new id."""
         name = self._matcher.find(result.key)
         picture = None if name is None else self._index.picture(name)
         if picture is None or picture.id in self._taken:
             self._image += 1
-            return LikeImage(self, None, {"id": self._image, "file_name": result.key}, [])
+            return ReferenceImage(self, None, {"id": self._image, "file_name": result.key}, [])
         self._taken.add(picture.id)
-        return LikeImage(self, picture, picture.more or {}, self._index.elements_of(picture))
+        return ReferenceImage(self, picture, picture.more or {}, self._index.elements_of(picture))
 
     def new_id(self) -> int:
         """An id for an annotation that the file does not have."""
@@ -77,14 +77,16 @@ class Like:
         return self._annotation
 
 
-class LikeImage:
+class ReferenceImage:
     """One image of the output; `annotation` is called for each of its masks, then `crowds`.
 
     Attributes:
         entry: its fields, as in the file.
     """
 
-    def __init__(self, like: Like, picture: Picture | None, entry: Mapping[str, Any], elements: list[Element]) -> None:
+    def __init__(
+        self, like: CocoReference, picture: AnnotatedImage | None, entry: Mapping[str, Any], elements: list[Annotation]
+    ) -> None:
         self._like = like
         self.entry = dict(entry)
         self._elements = {element.ref: element for element in elements if not element.fault}
@@ -97,7 +99,7 @@ class LikeImage:
             return {"id": self._like.new_id(), "image_id": self.entry["id"], "iscrowd": 0}
         more = dict(element.more or {})
         given = {key: value for key, value in more.items() if key not in KNOWN}
-        given["id"] = more["id"] if "id" in more else _number(element.ref)
+        given["id"] = more["id"] if "id" in more else _parse_id(element.ref)
         if given["id"] is None:
             given["id"] = self._like.new_id()
         given |= {"image_id": self.entry["id"], "iscrowd": int(element.skipped == CROWD)}
@@ -112,6 +114,6 @@ class LikeImage:
                 yield dict(element.more)
 
 
-def _number(ref: str) -> int | None:
+def _parse_id(ref: str) -> int | None:
     """The id that a `ref` is; None for an annotation that has none."""
     return int(ref) if ref.removeprefix("-").isdecimal() else None

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill_plugins._shared.prompt_files.lines import Entry, Reader, Said
-from maskmill_plugins._shared.prompt_files.read import READERS
+from maskmill_plugins._shared.prompt_files.formats import READERS
+from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
 
 from .formats import FORMATS, detect, one_file
-from .index import Index, prompt_of, skips
-from .model import Element
+from .index import AnnotationIndex, is_skipped, make_prompt
+from .model import Annotation
 
 CROWD_LEFT_OUT = "crowd region (iscrowd 1); with `crowd: prompt` it would be asked for"
 
@@ -25,21 +25,23 @@ class IndexReader:
         keypoints: "skip" or "prompt": whether they are asked for with the box.
     """
 
-    def __init__(self, index: Index, crowd: str, keypoints: str) -> None:
+    def __init__(self, index: AnnotationIndex, crowd: str, keypoints: str) -> None:
         self.index = index
         self._crowd = crowd
         self._keypoints = keypoints == "prompt"
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> ImagePrompts | None:
         """What they say of the image of this name."""
         picture = self.index.picture(name)
         if picture is None:
             return None
         elements = self.index.elements_of(picture)
-        left = [element for element in elements if skips(element, self._crowd) and not element.fault]
-        prompts = [prompt_of(element, self._keypoints) for element in elements if not skips(element, self._crowd)]
+        left = [element for element in elements if is_skipped(element, self._crowd) and not element.fault]
+        prompts = [
+            make_prompt(element, self._keypoints) for element in elements if not is_skipped(element, self._crowd)
+        ]
         faults = tuple(f"{_where(element)}: {element.fault}" for element in elements if element.fault)
-        return Entry(
+        return ImagePrompts(
             tuple(prompt for prompt in prompts if prompt is not None),
             picture.size,
             relative=picture.relative,
@@ -51,29 +53,31 @@ class IndexReader:
         """The names of all pictures."""
         return self.index.names()
 
-    def everything(self) -> Iterator[Said]:
+    def everything(self) -> Iterator[PromptRecord]:
         """All annotations, those of no picture first, then picture by picture."""
         for name, relative, element in self.index.elements():
             yield self._said(name, relative, element)
 
-    def faults(self) -> Iterator[Said]:
+    def faults(self) -> Iterator[PromptRecord]:
         """The annotations that are wrong, in the file's order; whose image they are is not looked up."""
         for element in self.index.faults():
             yield self._said("", False, element)
 
-    def _said(self, name: str, relative: bool, element: Element) -> Said:
-        skipped = CROWD_LEFT_OUT if skips(element, self._crowd) else ""
+    def _said(self, name: str, relative: bool, element: Annotation) -> PromptRecord:
+        skipped = CROWD_LEFT_OUT if is_skipped(element, self._crowd) else ""
         file = element.file or str(self.index.path)
-        prompt = prompt_of(element, self._keypoints)
-        return Said(name, element.ref, file, element.line, element.place, prompt, relative, element.fault, skipped)
+        prompt = make_prompt(element, self._keypoints)
+        return PromptRecord(
+            name, element.ref, file, element.line, element.place, prompt, relative, element.fault, skipped
+        )
 
 
-def _where(element: Element) -> str:
+def _where(element: Annotation) -> str:
     at = f"{Path(element.file).name}:{element.line}" if element.line else element.file and Path(element.file).name
     return ": ".join(part for part in (at, element.place) if part)
 
 
-def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str | None = None) -> Reader:
+def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str | None = None) -> PromptReader:
     """The reader of a file or folder.
 
     Args:
@@ -89,13 +93,13 @@ def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str
     if database is not None:
         if not Path(database).is_file():  # another run read a changed file since
             raise PipelineError(Problem("was changed while it was in use; run again", str(path)))
-        return IndexReader(Index(Path(database), path), crowd, keypoints)
+        return IndexReader(AnnotationIndex(Path(database), path), crowd, keypoints)
     if not path.exists():
         raise PipelineError(f"the prompts file '{path}' does not exist")
     name = detect(path) if name == "auto" else name
     if name in READERS:
         return READERS[name](one_file(path, name))
-    return IndexReader(Index.of(one_file(path, name) if name == "coco" else path, name), crowd, keypoints)
+    return IndexReader(AnnotationIndex.of(one_file(path, name) if name == "coco" else path, name), crowd, keypoints)
 
 
 #: All formats that can be named.

@@ -29,7 +29,7 @@ class Variant:
     pipeline: Pipeline
 
 
-def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **load: Any) -> list[Variant]:
+def load_variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **load: Any) -> list[Variant]:
     """The pipelines of `--vary`, all validated before any of them runs.
 
     Args:
@@ -44,7 +44,7 @@ def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **
         PipelineError: there are not two values, or a pipeline is wrong.
     """
     key, _, text = vary.partition("=")
-    values = list(dict.fromkeys(split(text)))
+    values = list(dict.fromkeys(split_values(text)))
     if not _FORM.fullmatch(vary) or len(values) < 2:
         hint = "for example: --vary backend.model=vit_b,vit_h"
         raise PipelineError(Problem(f"--vary: expected KEY=VALUE,VALUE, found {vary!r}", hint=hint))
@@ -62,7 +62,7 @@ def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **
     return found
 
 
-def split(text: str) -> list[str]:
+def split_values(text: str) -> list[str]:
     """The parts between commas, those in brackets and quotes kept whole."""
     parts, depth, quote = [""], 0, ""
     for letter in text:

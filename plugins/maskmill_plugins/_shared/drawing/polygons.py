@@ -15,8 +15,7 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Mask
 
-from ..drawing.opencv import load_cv2
-from ..drawing.pictures import crop_of
+from .pixels import crop_mask, load_cv2
 
 Points = npt.NDArray[np.float32]
 
@@ -25,7 +24,7 @@ _MIN_IOU = 0.95
 _MAX_PAIRS = 1_000_000
 
 
-def outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]:
+def trace_outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]:
     """The closed outlines of a mask, as float32 arrays (n, 2) of x, y.
 
     Vertices are the midpoints of pixel edges, which makes a slanted border a straight
@@ -42,10 +41,10 @@ def outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]
     doubled = np.repeat(np.repeat(pixels.astype(np.uint8), 2, axis=0), 2, axis=1)
     mode = cv2.RETR_CCOMP if holes else cv2.RETR_EXTERNAL
     found, _ = cv2.findContours(doubled, mode, cv2.CHAIN_APPROX_NONE)
-    return [_smoothed((contour[:, 0] + 1) // 2) for contour in found]
+    return [_smooth_corners((contour[:, 0] + 1) // 2) for contour in found]
 
 
-def _smoothed(corners: npt.NDArray[Any]) -> Points:
+def _smooth_corners(corners: npt.NDArray[Any]) -> Points:
     """Midpoints of the unit steps between pixel corners, and the corners that are real.
 
     On a digital straight line one of two adjoining runs has length 1, so a corner between
@@ -63,7 +62,7 @@ def _smoothed(corners: npt.NDArray[Any]) -> Points:
     return both[np.stack([real, np.ones_like(real)], axis=1).reshape(-1)].astype(np.float32)
 
 
-def polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
+def to_polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
     """A mask as polygons [x1, y1, x2, y2, ...], one for each separate part, at least 3 points each.
 
     Polygons cannot have holes: holes are filled. With `tolerance` 0 rasterising the polygons
@@ -74,28 +73,28 @@ def polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
         tolerance: how far a polygon may leave the outline, in pixels (Douglas-Peucker);
             parts so thin that they would suffer from it keep more points.
     """
-    crop = crop_of(mask)
+    crop = crop_mask(mask)
     if crop is None:
         return []
     pixels, x, y = crop
-    parts = [_simplified(outline, tolerance, pixels.shape) for outline in outlines(pixels)]
+    parts = [_simplify(outline, tolerance, pixels.shape) for outline in trace_outlines(pixels)]
     return [(part + np.array((x, y), np.float32)).reshape(-1).astype(float).tolist() for part in parts]
 
 
-def rings(mask: Mask, tolerance: float = 0.5) -> list[Points]:
+def to_rings(mask: Mask, tolerance: float = 0.5) -> list[Points]:
     """The outlines of all parts and of all holes, simplified, as float32 arrays (n, 2) of x, y, n >= 3.
 
     Filled by the even-odd rule they give the mask, exactly with `tolerance` 0.
     """
-    crop = crop_of(mask)
+    crop = crop_mask(mask)
     if crop is None:
         return []
     pixels, x, y = crop
-    found = (_simplified(outline, tolerance, pixels.shape) for outline in outlines(pixels, holes=True))
+    found = (_simplify(outline, tolerance, pixels.shape) for outline in trace_outlines(pixels, holes=True))
     return [(ring + np.array((x, y), np.float32)).astype(np.float32) for ring in found]
 
 
-def bridged(parts: Sequence[Points]) -> Points:
+def join_rings(parts: Sequence[Points]) -> Points:
     """One closed line through all outlines, float32 (n, 2): each is tied to the others by a bridge without width.
 
     A bridge runs there and back along the same line, so that it encloses nothing. It joins the
@@ -104,13 +103,22 @@ def bridged(parts: Sequence[Points]) -> Points:
     first, *others = sorted(parts, key=lambda part: -len(part))
     line = first
     for part in others:
-        here, there = _nearest(line, part)
+        here, there = _find_nearest(line, part)
         around = np.concatenate([part[there:], part[: there + 1]])
         line = np.concatenate([line[: here + 1], around, line[here:]])
     return line
 
 
-def _nearest(a: Points, b: Points) -> tuple[int, int]:
+def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]]) -> float:
+    """IoU of a mask with the union of polygons [x1, y1, x2, y2, ...] in pixels, 0 where there is none."""
+    parts = [list(part) for part in parts if len(part) >= 6]
+    if not parts:
+        return 0.0
+    filled = coco_mask.merge(coco_mask.frPyObjects(parts, *mask.size))
+    return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+
+
+def _find_nearest(a: Points, b: Points) -> tuple[int, int]:
     """Numbers of the points of `a` and `b` that are nearest to each other."""
     if len(a) * len(b) > _MAX_PAIRS:  # a ragged mask: near enough is good enough
         b = b[:1]
@@ -119,7 +127,7 @@ def _nearest(a: Points, b: Points) -> tuple[int, int]:
     return int(here), int(there)
 
 
-def _simplified(outline: Points, tolerance: float, size: tuple[int, ...]) -> Points:
+def _simplify(outline: Points, tolerance: float, size: tuple[int, ...]) -> Points:
     cv2 = load_cv2()
     exact = cv2.approxPolyDP(outline.reshape(-1, 1, 2), 0, True)[:, 0]  # drops points on straight lines
     while tolerance > 0.05:

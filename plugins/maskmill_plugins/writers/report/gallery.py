@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -10,16 +11,25 @@ from pathlib import Path
 from typing import IO, Any, Self
 from urllib.parse import quote
 
-from maskmill import ImageResult, Mask
-from maskmill.files import TEMPORARY_PREFIX
-from maskmill.results import STATUSES, Row
+import PIL.Image
 
-from .doubt import Doubt, doubt, number
-from .escaping import data_json
+from maskmill import Image, ImageResult, Mask
+from maskmill.files import TEMPORARY_PREFIX, safe_path
+from maskmill.results import STATUSES, Row
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.export.file_names import name_image_file
+
+from .doubt import Doubt, finite_number, rate_doubt
 from .summary import Summary
 
 _MASKS_SHOWN = 12
 _TEXT = 600
+FOLDER = "thumbnails"
+SUFFIX = ".webp"
+_DROPPED: colors.Rgb = (150, 150, 150)
+_MOST_DROPPED = 20
+_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 class Gallery:
@@ -56,11 +66,11 @@ class Gallery:
             row: what the ledger knows of it, if there is one.
             summary: knows the numbers of the labels; the image has been counted in it.
         """
-        found = doubt(result)
+        found = rate_doubt(result)
         key = (
             result.key if result.status in ("done", "empty") else ""
         )  # a failed image's thumbnail would be a stale one
-        self._rows.write(f"{data_json(key)}\t{data_json(_row(result, found, row, summary))}\n")
+        self._rows.write(f"{data_json(key)}\t{data_json(_image_row(result, found, row, summary))}\n")
         push = heapq.heappush if len(self._chosen) < self._limit else heapq.heappushpop
         if self._limit:
             push(self._chosen, (found.value, -self.total))
@@ -79,14 +89,14 @@ class Gallery:
                 yield json.loads(key), row
 
 
-def _row(result: ImageResult, found: Doubt, row: Row | None, summary: Summary) -> list[Any]:
+def _image_row(result: ImageResult, found: Doubt, row: Row | None, summary: Summary) -> list[Any]:
     """An image, in the order that `gallery.js` reads.
 
     Key, status, doubt, why, its figure, [width, height], kept and dropped masks, lowest score, seconds,
     attempts, numbers of the labels, text, masks, path of its overlay.
     """
     kept = result.kept
-    scores = [known for mask in kept if (known := number(mask.score)) is not None]
+    scores = [known for mask in kept if (known := finite_number(mask.score)) is not None]
     failure = result.failure
     text = f"{failure.type}: {failure.message}" if failure else result.reason or ""
     return [
@@ -94,31 +104,36 @@ def _row(result: ImageResult, found: Doubt, row: Row | None, summary: Summary) -
         STATUSES.index(result.status),
         round(found.value, 4),
         found.why,
-        _short(found.figure),
+        _round_figure(found.figure),
         None if result.size is None else [result.size[1], result.size[0]],
         len(kept),
         len(result.masks) - len(kept),
-        _short(min(scores, default=None)),
+        _round_figure(min(scores, default=None)),
         None if row is None else round(row.seconds, 3),
         None if row is None else row.attempts,
         sorted({summary.labels[mask.label] for mask in result.masks}),
         text[:_TEXT],
-        [_mask(mask, summary) for mask in sorted(result.masks, key=_worst_first)[:_MASKS_SHOWN]],
+        [_mask_row(mask, summary) for mask in sorted(result.masks, key=_worst_first)[:_MASKS_SHOWN]],
         next(
             (f"../{quote(item.path, errors='surrogatepass')}" for item in result.artifacts if _is_overlay(item.path)), 0
         ),
     ]
 
 
-def _mask(mask: Mask, summary: Summary) -> list[Any]:
+def _mask_row(mask: Mask, summary: Summary) -> list[Any]:
     """A mask: number of its label, score, stability, part of the image, the filter that dropped it, its reason."""
     part = mask.area / max(1, mask.size[0] * mask.size[1])
-    values: list[Any] = [summary.labels[mask.label], _short(mask.score), _short(mask.stability), float(f"{part:.3g}")]
+    values: list[Any] = [
+        summary.labels[mask.label],
+        _round_figure(mask.score),
+        _round_figure(mask.stability),
+        float(f"{part:.3g}"),
+    ]
     return values if mask.dropped_by is None else [*values, mask.dropped_by, (mask.reason or "")[:_TEXT]]
 
 
 def _worst_first(mask: Mask) -> tuple[bool, float, int]:
-    score = number(mask.score)
+    score = finite_number(mask.score)
     return not mask.kept, 1.0 if score is None else score, mask.index
 
 
@@ -126,6 +141,46 @@ def _is_overlay(path: str) -> bool:
     return path.startswith("overlay/")
 
 
-def _short(value: float | None) -> float | None:
-    known = number(value)
+def _round_figure(value: float | None) -> float | None:
+    known = finite_number(value)
     return None if known is None else round(known, 4)
+
+
+def thumbnail_name(key: str) -> str:
+    """Name of an image's thumbnail below the writer's folder, without its suffix, for `maskmill.save`."""
+    return f"{FOLDER}/{name_image_file(key)}"
+
+
+def thumbnail_path(folder: Path, key: str) -> Path:
+    """Where an image's thumbnail lies, if it has one."""
+    return folder / safe_path(thumbnail_name(key), SUFFIX)
+
+
+def draw_thumbnail(image: Image, result: ImageResult, side: int, quality: int) -> bytes:
+    """A WebP file's bytes: kept masks filled, prompts on top; where none is kept, the outlines of the dropped ones.
+
+    Args:
+        image: the image.
+        result: what was found in it.
+        side: longer side of the picture in pixels; smaller images are not enlarged.
+        quality: of the WebP, 1..100.
+    """
+    canvas = Canvas(image.pixels, 1, side)
+    kept = sorted(enumerate(result.kept), key=lambda pair: -pair[1].area)
+    for number, mask in kept:  # large ones first, so that small ones on top of them stay visible
+        canvas.mask(mask, colors.nth(number))
+    if not kept:
+        for mask in sorted(result.masks, key=lambda mask: -mask.area)[:_MOST_DROPPED]:
+            canvas.mask(mask, _DROPPED, alpha=0)
+    canvas.prompts(result.prompts)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(canvas.pixels).save(buffer, "WEBP", quality=quality, method=3)
+    return buffer.getvalue()
+
+
+def data_json(value: Any) -> str:
+    """Compact JSON for a `<script type="application/json">`: ASCII, without `<`, `>` and `&`.
+
+    Lone surrogates, which labels from JSON and old file names may hold, come out as escapes.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_SCRIPT)

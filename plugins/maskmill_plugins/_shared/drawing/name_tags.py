@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from maskmill import Mask
 
-from ..drawing.colors import Rgb, readable_on
-from ..drawing.draw import Canvas, Region, blank
-from ..drawing.opencv import load_cv2
-from ..drawing.pictures import crop_of
+from .canvas import Canvas, Region, blank
+from .colors import Rgb, readable_on
+from .pixels import crop_mask, load_cv2
 
 _WEIGHT = 600  # semibold
 _LONGEST = 200  # no picture has room for more, and a label may be a whole page
@@ -85,7 +84,7 @@ class Tags:
 
     def _places(self, size: tuple[int, int], mask: Mask | None) -> Iterator[tuple[int, int]]:
         """Where a tag of that size may stand, best first: above the object, on it, below it, beside it."""
-        crop = crop_of(mask) if mask else None
+        crop = crop_mask(mask) if mask else None
         if crop is None:
             yield 0, 0
             return
