@@ -333,7 +333,7 @@ def test_keypoints_of_pose_lines_are_points_if_so_wanted(tmp_path, shape, line, 
         ("[2, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 2", "expected 11 columns with 2 keypoints of 3, found 8"),
         ("[1, 3]", "0 0.1 0.3 0.1 0.2 20 25 2", "coordinates are parts of the image, 0 to 1, not 20"),
         ("[1, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 7", "the visibility of a keypoint is 0, 1 or 2, not 7"),
-        ("17", "", r"`kpt_shape` is \[number of keypoints, 2 or 3\], not 17"),
+        ("17", "", r"`kpt_shape` must be \[number of keypoints, 2 or 3\], not '17'"),
     ],
     ids=["too few", "pixels", "visibility", "kpt_shape"],
 )
@@ -413,6 +413,26 @@ def test_a_folder_that_a_tool_exported_is_read_as_it_is(tmp_path, name):
     found = stage.prompts(picture(key))
     assert [prompt.label for prompt in found] == list(BOXES)
     assert [prompt.box.xyxy for prompt in found] == [pytest.approx(box) for box in BOXES.values()]
+
+
+@pytest.mark.parametrize("names", ["[no, on, 007, 1.50]", "{0: no, 1: on, 2: 007, 3: 1.50}"])
+def test_class_names_of_data_yaml_are_the_text_of_the_file(tmp_path, names):
+    lines = "".join(f"{number} 0.1 0.3 0.1 0.2\n" for number in range(4))
+    files = {"ds/data.yaml": f"names: {names}\ntrain: images\n", "ds/images/a.jpg": b"", "ds/labels/a.txt": lines}
+    prompts = source(tmp_path, "ds", files).prompts(picture("images/a.jpg"))
+    assert [prompt.label for prompt in prompts] == ["no", "on", "007", "1.50"]
+
+
+def test_a_split_of_data_yaml_may_be_a_folder_called_like_a_year(tmp_path):
+    files = {"ds/data.yaml": "names: [cat]\ntrain: 2024\n", "ds/2024/a.jpg": b"", "ds/2024/a.txt": "0 0.1 0.3 0.1 0.2"}
+    assert boxes(source(tmp_path, "ds", files), picture("2024/a.jpg")) == [CAT]
+
+
+def test_merge_keys_of_data_yaml_work(tmp_path):
+    text = "base: &base {0: cat}\nnames: {<<: *base, 1: dog}\ntrain: images\n"
+    files = {"ds/data.yaml": text, "ds/images/a.jpg": b"", "ds/labels/a.txt": "1 0.1 0.3 0.1 0.2"}
+    (prompt,) = source(tmp_path, "ds", files).prompts(picture("images/a.jpg"))
+    assert prompt.label == "dog"
 
 
 def test_a_class_is_the_number_of_its_line(tmp_path):

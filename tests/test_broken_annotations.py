@@ -207,14 +207,19 @@ BROKEN_FILES = {
     "yolo settings of a list": ("data.yaml", "- a", "expected `train:`"),
     "yolo no split": ("data.yaml", "names: [a]", "names no images"),
     "yolo no folder": ("data.yaml", "names: [a]\ntrain: images", "train: '.*images' does not exist"),
-    "yolo split of a number": ("data.yaml", "names: [a]\ntrain: 5", "data.yaml: `train` is a path or a list of paths"),
+    "yolo split of a mapping": (
+        "data.yaml",
+        "names: [a]\ntrain: {a: b}",
+        "data.yaml: `train` must be a path or a list of paths",
+    ),
+    "yolo split of a number": ("data.yaml", "names: [a]\ntrain: 5", "train: '.*5' does not exist"),
     "yolo settings not utf-8": ("data.yaml", "names: [车辆]\ntrain: .".encode("gbk"), "data.yaml: not UTF-8 text"),
     "yolo names that grow": (
         "data.yaml",
         "a: &a [x,x,x,x,x,x,x,x,x]\n"
         + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in itertools.pairwise("abcdefghij"))
         + "names: *j\ntrain: .\n",
-        "`names` is a list of texts",
+        "`names` must be a list of texts",
     ),
     "csv column twice": ("b.csv", "image,x1,y1,x2,y2,x1\n", "b.csv:1: the first line names the column 'x1' twice"),
     "csv of an old mac": (
@@ -222,7 +227,7 @@ BROKEN_FILES = {
         annotated.csv_rows().replace("\n", "\r"),
         "b.csv:1: a carriage return within the line",
     ),
-    "yolo names": ("data.yaml", "names: {a: b}\ntrain: .", "`names` is a list of texts"),
+    "yolo names": ("data.yaml", "names: {a: b}\ntrain: .", "`names` must be a list of texts"),
     "yolo not text": ("a.txt", b"0 0.1 0.1 0.1 0.1 \xff\xfe\n", "not UTF-8 text"),
 }
 

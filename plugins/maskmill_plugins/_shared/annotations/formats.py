@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from maskmill import PipelineError, Problem
+from maskmill import PipelineError, Problem, PromptError
+from maskmill_plugins._shared.text_files import report_unreadable, split_row
 
 from .coco import read_coco
 from .json_stream import JsonStream
@@ -63,11 +64,8 @@ def one_file(path: Path, name: str) -> Path:
 
 
 def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
+    with report_unreadable(path), path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _of_file(path: Path) -> str:
@@ -102,9 +100,9 @@ def _of_lines(head: bytes) -> str | None:
     lines = head.decode("utf-8", "replace").splitlines()
     if not lines:
         return None
-    columns = {field.strip().lower() for field in next(csv.reader(lines[:1]), [])}
-    if {"image", "x1", "y1", "x2", "y2"} <= columns:
-        return "csv"
+    with suppress(PromptError):
+        if {"image", "x1", "y1", "x2", "y2"} <= {field.strip().lower() for field in split_row(lines[0])}:
+            return "csv"
     words = lines[0].split()
     return "yolo" if len(words) >= 5 and all(_is_number(word) for word in words) else None
 

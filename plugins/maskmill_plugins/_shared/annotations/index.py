@@ -22,6 +22,7 @@ from filelock import FileLock
 from maskmill import Box, PipelineError, Point, Problem, Prompt
 from maskmill.files import atomic_path
 from maskmill_plugins._shared.cache_folder import cache_folder
+from maskmill_plugins._shared.text_files import report_unreadable
 
 from .formats import FORMATS
 from .index_build import SCHEMA, build_index
@@ -40,14 +41,12 @@ def state_of(path: Path, name: str) -> str:
         PipelineError: it cannot be read.
     """
     marks = hashlib.sha256(f"{SCHEMA} {name} {os.path.abspath(path)}\n".encode("utf-8", "surrogatepass"))  # noqa: PTH100
-    try:
+    with report_unreadable(path):
         for file in _list_files(path, name):
             about = file.stat()
             marks.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
             if path.is_file() and about.st_size <= SMALL:
                 marks.update(file.read_bytes())
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
     return marks.hexdigest()[:32]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from .model import AnnotatedImage, Annotation, FileItem, FileProperty, check_box
 
 #: Raise it when the same files give another database.
-SCHEMA = 3
+SCHEMA = 4
 BATCH = 2000
 
 _TABLES = """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.text_files import report_unreadable
 
 #: Characters read at once.
 CHUNK = 1 << 20
@@ -58,21 +59,16 @@ class JsonStream:
 
     def _walk(self) -> Iterator[str]:
         """Each key, at its value."""
-        try:
-            with self._path.open(encoding="utf-8-sig", newline="") as self._file:
-                first = self._next()
-                if first == "[":
-                    yield ""
-                elif first == "{":
-                    yield from self._object()
-                else:
-                    raise self._fault("expected a JSON object, which begins with {", self._at)
-                if self._next():
-                    raise self._fault("expected the end of the file", self._at)
-        except OSError as error:
-            raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(self._path))) from None
-        except UnicodeDecodeError:
-            raise PipelineError(Problem("not UTF-8 text; save the file as UTF-8", str(self._path))) from None
+        with report_unreadable(self._path), self._path.open(encoding="utf-8-sig", newline="") as self._file:
+            first = self._next()
+            if first == "[":
+                yield ""
+            elif first == "{":
+                yield from self._object()
+            else:
+                raise self._fault("expected a JSON object, which begins with {", self._at)
+            if self._next():
+                raise self._fault("expected the end of the file", self._at)
 
     def _object(self) -> Iterator[str]:
         self._at += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.text_files import report_unreadable
 
 
 @dataclass
@@ -63,10 +64,8 @@ def read_xml(path: Path) -> Node:
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
     parser.EntityDeclHandler = parser.SkippedEntityHandler = entity
     try:
-        with path.open("rb") as file:
+        with report_unreadable(path), path.open("rb") as file:
             parser.ParseFile(file)
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
     except (expat.ExpatError, ValueError, LookupError) as error:
         said = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else str(error)
         where = parser.ErrorLineNumber, parser.ErrorColumnNumber + 1

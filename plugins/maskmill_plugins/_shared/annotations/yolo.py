@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.text_files import read_lines, read_yaml
 
 from .model import AnnotatedImage, Annotation, AnnotationError, FileItem, shorten
 from .yolo_line import box_and_score, keypoints, label
@@ -107,7 +108,7 @@ def _classes_beside(folder: Path) -> dict[int, str] | None:
     """Class names from a file in the folder or the one above, a line each from 0 on; None if there is none."""
     for file in _class_files(folder):
         if file.is_file():
-            return {line: name.strip() for line, name in enumerate(_text(file).split("\n")) if name.strip()}
+            return {line: name.strip() for line, name in enumerate(read_lines(file)) if name.strip()}
     return None
 
 
@@ -139,7 +140,7 @@ def _entries(data: Mapping[str, Any], split: str, about: Path) -> list[str]:
     found = data.get(split) or []
     entries = [found] if isinstance(found, str) else found
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise PipelineError(Problem(f"`{split}` is a path or a list of paths, not {shorten(found)}", str(about)))
+        raise PipelineError(Problem(f"`{split}` must be a path or a list of paths, not {shorten(found)}", str(about)))
     return [entry.replace("\\", "/") for entry in entries]
 
 
@@ -172,7 +173,7 @@ def _listed(place: Path, root: Path) -> Iterator[tuple[Path, str]]:
 
     Where a path leads nowhere, its end counts: lists are made on other machines, and CVAT writes `data/` before it.
     """
-    for line in _text(place).split("\n"):
+    for line in read_lines(place):
         parts = line.strip().replace("\\", "/").split("/")
         for first in range(len(parts) if parts[-1] else 0):
             image = Path(os.path.normpath(place.parent / "/".join(parts[first:])))
@@ -188,33 +189,27 @@ def _below(path: Path, root: Path) -> str:
 
 
 def _load(about: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        data = yaml.safe_load(_text(about))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        said = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise PipelineError(Problem(f"not YAML: {said}", str(about), line, column)) from None
+    data = read_yaml(about)
     if not isinstance(data, Mapping):
         raise PipelineError(Problem("expected `train:`, `val:` and `names:`", str(about)))
     return data
 
 
 def _names(names: Any, about: Path) -> dict[int, str] | None:
-    if names is None:
+    if not names and not isinstance(names, (list, Mapping)):
         return None
     items = names.items() if isinstance(names, Mapping) else enumerate(names) if isinstance(names, list) else [("", "")]
     found = {int(key) if str(key).isdecimal() else -1: name for key, name in items}
-    if -1 in found or not all(isinstance(name, (str, int, float)) for name in found.values()):
-        raise PipelineError(Problem(f"`names` is a list of texts, or number: text, not {shorten(names)}", str(about)))
-    return {number: str(name) for number, name in found.items()}
+    if -1 in found or not all(isinstance(name, str) and name for name in found.values()):
+        raise PipelineError(
+            Problem(f"`names` must be a list of texts, or number: text, not {shorten(names)}", str(about))
+        )
+    return found
 
 
 def _labels(file: Path, image: str, names: Mapping[int, str] | None, shape: tuple[int, int]) -> Iterator[FileItem]:
     yield AnnotatedImage(str(file), image, file=str(file), relative=True)
-    for line, text in enumerate(_text(file).split("\n"), 1):
+    for line, text in enumerate(read_lines(file), 1):
         if columns := text.split():
             try:
                 points, columns = keypoints(columns, shape)
@@ -227,24 +222,11 @@ def _labels(file: Path, image: str, names: Mapping[int, str] | None, shape: tupl
 
 
 def _shape(written: Any, about: Path | None) -> tuple[int, int]:
-    """(how many keypoints a line has, numbers of each), (0, 0) if none."""
-    if written is None:
+    """(number of keypoints in a line, numbers of each), (0, 0) if there are none."""
+    if not written and not isinstance(written, (list, Mapping)):
         return 0, 0
-    if not isinstance(written, list) or len(written) != 2 or type(written[0]) is not int or written[1] not in (2, 3):
-        text = f"`kpt_shape` is [number of keypoints, 2 or 3], not {shorten(written)}"
+    numbers = written if isinstance(written, list) and all(isinstance(value, str) for value in written) else []
+    if len(numbers) != 2 or not numbers[0].isdecimal() or numbers[1] not in ("2", "3"):
+        text = f"`kpt_shape` must be [number of keypoints, 2 or 3], not {shorten(written)}"
         raise PipelineError(Problem(text, str(about)))
-    return written[0], written[1]
-
-
-def _text(file: Path) -> str:
-    """The content of a text file.
-
-    Raises:
-        PipelineError: it cannot be read, or is no text.
-    """
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(file))) from None
-    except UnicodeDecodeError:
-        raise PipelineError(Problem("not UTF-8 text; save the file as UTF-8", str(file))) from None
+    return int(numbers[0]), int(numbers[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
+from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row
 
-from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord, decode_line
+from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord
 
 TODO = "a person is not done with its image"
 
@@ -85,12 +85,10 @@ class CsvReader(LineReader):
     head = 1
 
     def _begin(self) -> None:
+        with report_unreadable(self._path), self._path.open("rb") as file:
+            raw = file.readline().removeprefix(BOM_UTF8)
         try:
-            with self._path.open("rb") as file:
-                raw = file.readline().removeprefix(BOM_UTF8)
-            self._columns = [column.strip().lower() for column in _split_row(decode_line(raw))]
-        except OSError as error:
-            raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(self._path))) from None
+            self._columns = [column.strip().lower() for column in split_row(decode_line(raw))]
         except PromptError as error:
             raise PipelineError(Problem(str(error), str(self._path), 1)) from None
         if missing := [name for name in ("image", "x1", "y1", "x2", "y2") if name not in self._columns]:
@@ -101,7 +99,7 @@ class CsvReader(LineReader):
             raise PipelineError(Problem(f"the first line names the column {twice[0]!r} twice", str(self._path), 1))
 
     def _parse(self, text: str) -> tuple[str, Any] | None:
-        fields = _split_row(text)
+        fields = split_row(text)
         if not any(field.strip() for field in fields):  # Excel writes the commas of empty rows, too
             return None
         if len(fields) != len(self._columns):
@@ -142,13 +140,6 @@ def _parse_row(row: Mapping[str, str], rank: int) -> Prompt | None:
     except ValueError:
         raise PromptError(f"x1,y1,x2,y2 must be numbers, not {','.join(corners)}") from None
     return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=row.get("id") or f"prompt {rank}")
-
-
-def _split_row(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line.rstrip("\r\n")], strict=True), [])
-    except csv.Error as error:
-        raise PromptError(f"not CSV: {error}") from None
 
 
 def _parse_prompt(data: Mapping[str, Any]) -> Prompt:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from maskmill import PipelineError, Problem, Prompt, PromptError
+from maskmill import Prompt, PromptError
+from maskmill_plugins._shared.text_files import decode_line, report_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,27 +170,9 @@ class LineReader:
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         """(number, offset, bytes) of each line after the head."""
-        try:
-            with self._path.open("rb") as file:
-                offset = 0
-                for number, raw in enumerate(file, 1):
-                    if number > self.head:
-                        yield number, offset, raw if offset else raw.removeprefix(BOM_UTF8)
-                    offset += len(raw)
-        except OSError as error:
-            raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(self._path))) from None
-
-
-def decode_line(raw: bytes) -> str:
-    """A line as text.
-
-    Raises:
-        PromptError: it is not UTF-8, or several lines, as old Mac programs write them.
-    """
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise PromptError("not UTF-8 text; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
-    if "\r" in text.rstrip("\r\n"):
-        raise PromptError("a carriage return within the line; lines end with LF or CR LF")
-    return text
+        with report_unreadable(self._path), self._path.open("rb") as file:
+            offset = 0
+            for number, raw in enumerate(file, 1):
+                if number > self.head:
+                    yield number, offset, raw if offset else raw.removeprefix(BOM_UTF8)
+                offset += len(raw)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from maskmill import Mask, PipelineError, Problem
+from maskmill_plugins._shared.text_files import read_lines
 
 from .objects import TrueImage, TrueObject, Truth, truth_error
 
@@ -67,8 +68,8 @@ def read_png_truth(folder: Path) -> Truth:
 
 
 def _read_names(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [line for line in lines if line not in ("background", "_background_", "__ignore__")]
+    lines = [line.strip() for line in read_lines(path)]
+    return [line for line in lines if line and line not in ("background", "_background_", "__ignore__")]
 
 
 def _read_image(name: str, path: Path, class_path: Path | None, names: list[str]) -> TrueImage:
