@@ -220,8 +220,8 @@ def _revision(raw: bytes) -> str:
 
 
 def _problems(path: Path) -> Sequence[Problem]:
-    said = JsonLinesReader(path).everything()
-    found = [Problem(each.fault, each.file, each.line) for each in said if each.fault]
+    records = JsonLinesReader(path).records()
+    found = [Problem(each.error, each.file, each.line) for each in records if each.error]
     if len(found) > TOLD:
         found[TOLD:] = [Problem(f"and {len(found) - TOLD} more lines", str(path))]
     return found

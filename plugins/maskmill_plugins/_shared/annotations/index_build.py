@@ -1,4 +1,4 @@
-"""Filling the database of an index, and what shows only when all is there: unknown ids, twins, boxes outside."""
+"""Building the database of an index, and checks that need the whole file: ids, duplicates, boxes outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .model import AnnotatedImage, Annotation, FileItem, FileProperty, check_box
 
-#: Raise it when the same files give another database.
+#: Increase it when the same files give a different database.
 SCHEMA = 4
 BATCH = 2000
 
@@ -21,126 +21,127 @@ CREATE TABLE heads (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE categories (number INTEGER PRIMARY KEY, id TEXT, name TEXT, more TEXT);
 CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, name TEXT, height INTEGER, width INTEGER, place TEXT,
   file TEXT, line INTEGER, relative INTEGER, more TEXT);
-CREATE TABLE elements (number INTEGER PRIMARY KEY, image TEXT, ref TEXT, place TEXT, file TEXT, line INTEGER,
-  x1 REAL, y1 REAL, x2 REAL, y2 REAL, points TEXT, label TEXT, category TEXT, score REAL, fault TEXT, skipped TEXT,
+CREATE TABLE annotations (number INTEGER PRIMARY KEY, image TEXT, ref TEXT, place TEXT, file TEXT, line INTEGER,
+  x1 REAL, y1 REAL, x2 REAL, y2 REAL, points TEXT, label TEXT, category TEXT, score REAL, error TEXT, skipped TEXT,
   more TEXT);
 """
-#: A second of the same name or id is put aside, and told as an element that is wrong.
-_TWINS = """
+#: A second image of the same name or id is removed and recorded as an invalid annotation.
+_DUPLICATES = """
 CREATE INDEX images_by_{column} ON images({column});
-INSERT INTO elements (image, ref, place, file, line, fault, skipped, category)
+INSERT INTO annotations (image, ref, place, file, line, error, skipped, category)
   SELECT '', '', second.place, second.file, second.line,
-         'is the second with the {said} ' || second.{column} || '; the first is ' ||
-         CASE WHEN first.place != '' THEN first.place ELSE first.file END, '', ''
+         'has the same {column} as ' ||
+         CASE WHEN first.place != '' THEN first.place ELSE first.file END || ': ' || second.{column}, '', ''
   FROM images second JOIN images first ON first.{column} = second.{column}
   WHERE first.number = (SELECT MIN(number) FROM images same WHERE same.{column} = second.{column})
     AND second.number != first.number;
-UPDATE elements SET fault = 'its image is left out, because another one has the same name'
-  WHERE fault = '' AND '{column}' = 'name' AND image IN
+UPDATE annotations SET error = 'its image is skipped because another image has the same name'
+  WHERE error = '' AND '{column}' = 'name' AND image IN
     (SELECT id FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY name));
 DELETE FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY {column});
 """
 _JOINS = """
-CREATE INDEX elements_by_image ON elements(image);
+CREATE INDEX annotations_by_image ON annotations(image);
 CREATE INDEX categories_by_id ON categories(id);
-UPDATE elements SET fault = 'its image is broken: ' || broken.place
-  FROM (SELECT image, place FROM elements WHERE ref = '' AND fault != '' AND image != '') broken
-  WHERE elements.image = broken.image AND elements.fault = '' AND elements.image NOT IN (SELECT id FROM images);
-UPDATE elements SET fault = 'its image_id ' || image || ' is not in "images"'
-  WHERE fault = '' AND image NOT IN (SELECT id FROM images);
-UPDATE elements SET label = (SELECT name FROM categories WHERE categories.id = elements.category)
+UPDATE annotations SET error = 'its image is invalid: ' || broken.place
+  FROM (SELECT image, place FROM annotations WHERE ref = '' AND error != '' AND image != '') broken
+  WHERE annotations.image = broken.image AND annotations.error = ''
+    AND annotations.image NOT IN (SELECT id FROM images);
+UPDATE annotations SET error = 'its image_id ' || image || ' is not in "images"'
+  WHERE error = '' AND image NOT IN (SELECT id FROM images);
+UPDATE annotations SET label = (SELECT name FROM categories WHERE categories.id = annotations.category)
   WHERE category != '';
-UPDATE elements SET fault = 'its category_id ' || category || ' is not in "categories"'
-  WHERE fault = '' AND category != '' AND label IS NULL AND (SELECT COUNT(*) FROM categories) > 0;
-UPDATE elements SET label = category WHERE category != '' AND label IS NULL;
-UPDATE elements SET fault = 'the box lies outside its image, which is ' || images.width || '×' || images.height
-  FROM images WHERE images.id = elements.image AND fault = '' AND images.width IS NOT NULL AND NOT images.relative
+UPDATE annotations SET error = 'its category_id ' || category || ' is not in "categories"'
+  WHERE error = '' AND category != '' AND label IS NULL AND (SELECT COUNT(*) FROM categories) > 0;
+UPDATE annotations SET label = category WHERE category != '' AND label IS NULL;
+UPDATE annotations SET error = 'the box is outside its image of ' || images.width || '×' || images.height
+  FROM images WHERE images.id = annotations.image AND error = '' AND images.width IS NOT NULL AND NOT images.relative
   AND (x1 >= images.width OR y1 >= images.height OR x2 <= 0 OR y2 <= 0);
 """
 _SAME_REF = """
-CREATE INDEX elements_by_ref ON elements(ref);
-UPDATE elements SET fault = 'its id is that of an annotation before it'
-  WHERE fault = '' AND category IS NOT NULL AND ref != '' AND EXISTS
-    (SELECT 1 FROM elements other WHERE other.ref = elements.ref AND other.number < elements.number);
+CREATE INDEX annotations_by_ref ON annotations(ref);
+UPDATE annotations SET error = 'its id is already used by an earlier annotation'
+  WHERE error = '' AND category IS NOT NULL AND ref != '' AND EXISTS
+    (SELECT 1 FROM annotations other WHERE other.ref = annotations.ref AND other.number < annotations.number);
 """
 _IMAGES = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ELEMENTS = "INSERT INTO elements VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ANNOTATIONS = "INSERT INTO annotations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def build_index(connection: sqlite3.Connection, pieces: Iterable[FileItem]) -> None:
-    """Write all pieces into an empty database.
+def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> None:
+    """Write all items of a file or folder into an empty database.
 
     Args:
         connection: in autocommit mode.
-        pieces: of one format's reader; what they raise passes through.
+        items: from the reader of one format; its exceptions are not caught.
     """
     connection.executescript(_TABLES)
     connection.execute("BEGIN")
     heads: dict[str, Any] = {}
-    of_one_file = False
-    source: Iterator[FileItem] = iter(pieces)
+    in_one_file = False
+    source: Iterator[FileItem] = iter(items)
     while batch := list(itertools.islice(source, BATCH)):
-        connection.executemany(_IMAGES, [_image_row(piece) for piece in batch if isinstance(piece, AnnotatedImage)])
+        connection.executemany(_IMAGES, [_image_row(item) for item in batch if isinstance(item, AnnotatedImage)])
         connection.executemany(
-            _ELEMENTS, [_annotation_row(check_box(piece)) for piece in batch if isinstance(piece, Annotation)]
+            _ANNOTATIONS, [_annotation_row(check_box(item)) for item in batch if isinstance(item, Annotation)]
         )
-        for piece in batch:
-            if isinstance(piece, FileProperty):
-                _store_property(connection, heads, piece)
-            of_one_file = of_one_file or (isinstance(piece, AnnotatedImage) and not piece.file)
+        for item in batch:
+            if isinstance(item, FileProperty):
+                _store_property(connection, heads, item)
+            in_one_file = in_one_file or (isinstance(item, AnnotatedImage) and not item.file)
     connection.executemany(
         "INSERT INTO heads VALUES (?, ?)", [(name, _dump_json(value)) for name, value in heads.items()]
     )
     connection.execute("COMMIT")
-    for column, said in (("id", "id"), ("name", "name")):
-        connection.executescript(_TWINS.format(column=column, said=said))
+    for column in ("id", "name"):
+        connection.executescript(_DUPLICATES.format(column=column))
     connection.executescript(_JOINS)
-    if of_one_file:  # elsewhere what tells annotations apart does so within their image
+    if in_one_file:  # in formats with a file per image, refs are unique within an image only
         connection.executescript(_SAME_REF)
 
 
-def _store_property(connection: sqlite3.Connection, heads: dict[str, Any], piece: FileProperty) -> None:
-    if piece.name == "category":
-        item = piece.value["item"]
+def _store_property(connection: sqlite3.Connection, heads: dict[str, Any], item: FileProperty) -> None:
+    if item.name == "category":
+        category = item.value["item"]
         connection.execute(
-            "INSERT INTO categories VALUES (NULL, ?, ?, ?)", (piece.value["key"], item["name"], _dump_json(item))
+            "INSERT INTO categories VALUES (NULL, ?, ?, ?)", (item.value["key"], category["name"], _dump_json(category))
         )
-    elif piece.name.endswith("[]"):
-        heads.setdefault(piece.name[:-2], []).append(piece.value)
+    elif item.name.endswith("[]"):
+        heads.setdefault(item.name[:-2], []).append(item.value)
     else:
-        heads[piece.name] = piece.value
+        heads[item.name] = item.value
 
 
-def _image_row(piece: AnnotatedImage) -> tuple[Any, ...]:
-    height, width = piece.size or (None, None)
-    more = None if piece.more is None else _dump_json(piece.more)
-    place = (_escape_text(piece.place), _escape_text(piece.file), piece.line, piece.relative)
-    return (_escape_text(piece.id), _escape_text(piece.name), height, width, *place, more)
+def _image_row(item: AnnotatedImage) -> tuple[Any, ...]:
+    height, width = item.size or (None, None)
+    more = None if item.more is None else _dump_json(item.more)
+    place = (_escape_text(item.place), _escape_text(item.file), item.line, item.relative)
+    return (_escape_text(item.id), _escape_text(item.name), height, width, *place, more)
 
 
-def _annotation_row(piece: Annotation) -> tuple[Any, ...]:
-    box = piece.box or (None,) * 4
-    points = _dump_json(piece.points) if piece.points else None
-    label = None if piece.label is None else _escape_text(piece.label)
-    more = None if piece.more is None else _dump_json(piece.more)
+def _annotation_row(item: Annotation) -> tuple[Any, ...]:
+    box = item.box or (None,) * 4
+    points = _dump_json(item.points) if item.points else None
+    label = None if item.label is None else _escape_text(item.label)
+    more = None if item.more is None else _dump_json(item.more)
     where = (
-        _escape_text(piece.image),
-        _escape_text(piece.ref),
-        _escape_text(piece.place),
-        _escape_text(piece.file),
-        piece.line,
+        _escape_text(item.image),
+        _escape_text(item.ref),
+        _escape_text(item.place),
+        _escape_text(item.file),
+        item.line,
     )
-    said = (label, piece.category, piece.score, _escape_text(piece.fault), piece.skipped, more)
-    return (*where, *box, points, *said)
+    details = (label, item.category, item.score, _escape_text(item.error), item.skipped, more)
+    return (*where, *box, points, *details)
 
 
 def _escape_text(text: str) -> str:
-    """What is no character becomes an escape: half of one, which JSON can hold, or a byte of an old file name."""
+    """Escape lone surrogates, which come from JSON or from file names that are not UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _dump_json(value: Any) -> str:
-    """Compact JSON; what no JSON can hold (NaN, infinity), and Python reads all the same, becomes null."""
+    """Compact JSON; NaN and infinity, which Python reads but JSON does not allow, become null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:

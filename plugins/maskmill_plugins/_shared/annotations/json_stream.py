@@ -1,4 +1,4 @@
-"""A JSON file read item by item: its top level is never in memory as a whole."""
+"""A JSON file read item by item: its top level is never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from maskmill_plugins._shared.text_files import report_unreadable
 
 #: Characters read at once.
 CHUNK = 1 << 20
-#: A mistake with so many characters after it is one, and not just the end of what was read.
+#: An error followed by this many characters is real, and not caused by the end of the text read so far.
 CERTAIN = 100
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
 
 class JsonStream:
-    """The members of the object (or the items of the list) that a JSON file is.
+    """The members of the object, or the items of the list, in a JSON file.
 
     Args:
         path: the file, UTF-8 with or without a byte order mark.
 
-    Raises (while it is iterated):
-        PipelineError: the file cannot be read or is no JSON; with line and column.
+    Raises (during iteration):
+        PipelineError: the file cannot be read or is not JSON; with line and column.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,122 +37,122 @@ class JsonStream:
         self._file: IO[str] | None = None
 
     def members(self) -> Iterator[tuple[str, int, Any]]:
-        """(key, -1, value) of each member; of one that is a list (key, number, item) for each item.
+        """(key, -1, value) of each member, or (key, index, item) of each item if the member is a list.
 
-        A file that is a list itself has items of the key "".
+        The items of a file that is a list have the key "".
         """
-        for key in self._walk():
-            if self._next() == "[":
-                yield from self._items(key)
+        for key in self._iterate_keys():
+            if self._peek() == "[":
+                yield from self._iterate_list(key)
             else:
-                yield key, -1, self._value()
+                yield key, -1, self._read_value()
 
     def keys(self) -> Iterator[str]:
-        """The keys of the top level, each before its value is read; "" for a file that is a list."""
-        for key in self._walk():
+        """The keys of the top level, each before its value is read; only "" if the file is a list."""
+        for key in self._iterate_keys():
             yield key
-            if self._next() == "[":
-                for _ in self._items(key):
+            if self._peek() == "[":
+                for _ in self._iterate_list(key):
                     pass
             else:
-                self._value()
+                self._read_value()
 
-    def _walk(self) -> Iterator[str]:
-        """Each key, at its value."""
+    def _iterate_keys(self) -> Iterator[str]:
+        """Yield each key, positioned at its value, which the caller must read."""
         with report_unreadable(self._path), self._path.open(encoding="utf-8-sig", newline="") as self._file:
-            first = self._next()
+            first = self._peek()
             if first == "[":
                 yield ""
             elif first == "{":
-                yield from self._object()
+                yield from self._iterate_object()
             else:
-                raise self._fault("expected a JSON object, which begins with {", self._at)
-            if self._next():
-                raise self._fault("expected the end of the file", self._at)
+                raise self._make_error("expected a JSON object, starting with {", self._at)
+            if self._peek():
+                raise self._make_error("expected the end of the file", self._at)
 
-    def _object(self) -> Iterator[str]:
+    def _iterate_object(self) -> Iterator[str]:
         self._at += 1
-        if self._next() == "}":
+        if self._peek() == "}":
             self._at += 1
             return
         while True:
-            if self._next() != '"':
-                raise self._fault("expected a name in double quotes", self._at)
-            key = str(self._value())
+            if self._peek() != '"':
+                raise self._make_error("expected a name in double quotes", self._at)
+            key = str(self._read_value())
             self._expect(":")
             yield key
-            if self._next() == "}":
+            if self._peek() == "}":
                 self._at += 1
                 return
             self._expect(",")
 
-    def _items(self, key: str) -> Iterator[tuple[str, int, Any]]:
+    def _iterate_list(self, key: str) -> Iterator[tuple[str, int, Any]]:
         self._at += 1
-        if self._next() == "]":
+        if self._peek() == "]":
             self._at += 1
             return
         number = 0
         while True:
-            self._next()
-            yield key, number, self._value()
+            self._peek()
+            yield key, number, self._read_value()
             number += 1
-            if self._next() == "]":
+            if self._peek() == "]":
                 self._at += 1
                 return
             self._expect(",")
 
-    def _next(self) -> str:
-        """The next character that is no space, "" at the end of the file."""
+    def _peek(self) -> str:
+        """Skip whitespace and return the next character, "" at the end of the file."""
         while True:
             space = _SPACE.match(self._text, self._at)
-            assert space is not None, "it matches nothing at all, too"
+            assert space is not None, "it also matches the empty text"
             self._at = space.end()
             if self._at < len(self._text):
                 return self._text[self._at]
-            if not self._more():
+            if not self._read_more():
                 return ""
 
     def _expect(self, sign: str) -> None:
-        if self._next() != sign:
-            raise self._fault(f"expected {sign!r}", self._at)
+        if self._peek() != sign:
+            raise self._make_error(f"expected {sign!r}", self._at)
         self._at += 1
 
-    def _value(self) -> Any:
+    def _read_value(self) -> Any:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 certain = len(self._text) - error.pos > CERTAIN and not error.msg.startswith("Unterminated")
-                if certain or not self._more():
-                    raise self._fault(error.msg, error.pos) from None
+                if certain or not self._read_more():
+                    raise self._make_error(error.msg, error.pos) from None
             except RecursionError:
-                raise self._fault("nested too deeply", self._at) from None
-            except ValueError:  # Python's limit, against numbers that take minutes
-                raise self._fault("a number of thousands of digits", self._at) from None
+                raise self._make_error("nested too deeply", self._at) from None
+            except ValueError:  # Python's limit for the digits of an integer
+                raise self._make_error("a number with thousands of digits", self._at) from None
             else:
-                if end < len(self._text) or not self._more():
+                if end < len(self._text) or not self._read_more():
                     self._at = end
                     return value
 
-    def _more(self) -> bool:
-        """Read on, twice as much each time for an item that is long; False at the end of the file."""
-        assert self._file is not None, "it is open while it is read"
+    def _read_more(self) -> bool:
+        """Read more, doubling the size for a long item; False at the end of the file."""
+        assert self._file is not None, "open during iteration"
         text = self._file.read(max(CHUNK, len(self._text) - self._at))
         if not text:
             return False
-        self._before = self._place(self._at)
+        self._before = self._locate(self._at)
         self._text = self._text[self._at :] + text
         self._at = 0
         return True
 
-    def _place(self, at: int) -> tuple[int, int]:
-        """Line and column of a position in the text that is held."""
+    def _locate(self, at: int) -> tuple[int, int]:
+        """Line and column of a position in the text held in memory."""
         line, column = self._before
         lines = self._text.count("\n", 0, at)
         return line + lines, column + at if not lines else at - self._text.rfind("\n", 0, at)
 
-    def _fault(self, message: str, at: int) -> PipelineError:
-        line, column = self._place(at)
+    def _make_error(self, message: str, at: int) -> PipelineError:
+        line, column = self._locate(at)
         cut = at >= len(self._text.rstrip()) or message.startswith(("Unterminated", "Invalid \\u"))
-        ends = " (the file ends here: is it complete?)" if cut and not self._more() else ""
+        ends = " (the file ends here; it may be cut off)" if cut and not self._read_more() else ""
         return PipelineError(Problem(f"not JSON: {message}{ends}", str(self._path), line, column))

@@ -1,4 +1,4 @@
-"""One way to read them all: the reader of a file or folder, whatever its format."""
+"""Opening the reader of a prompts file or of annotations, whatever the format."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from maskmill import PipelineError, Problem
 from maskmill_plugins._shared.prompt_files.formats import READERS
 from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
 
-from .formats import FORMATS, detect, one_file
+from .formats import FORMATS, detect_format, find_one_file
 from .index import AnnotationIndex, is_skipped, make_prompt
 from .model import Annotation
 
-CROWD_LEFT_OUT = "crowd region (iscrowd 1); with `crowd: prompt` it would be asked for"
+CROWD_SKIPPED = "crowd region (iscrowd 1), skipped; set `crowd: prompt` to use it"
 
 
 class IndexReader:
-    """Annotations that were read into an index.
+    """Prompts from annotations in an index.
 
     Args:
-        index: of them.
-        crowd: "skip" or "prompt": what becomes of crowd regions.
-        keypoints: "skip" or "prompt": whether they are asked for with the box.
+        index: the annotations.
+        crowd: "skip" or "prompt": whether crowd regions are skipped or used.
+        keypoints: "skip" or "prompt": whether keypoints are skipped or added to the box.
     """
 
     def __init__(self, index: AnnotationIndex, crowd: str, keypoints: str) -> None:
@@ -31,50 +31,58 @@ class IndexReader:
         self._keypoints = keypoints == "prompt"
 
     def find(self, name: str) -> ImagePrompts | None:
-        """What they say of the image of this name."""
-        picture = self.index.picture(name)
-        if picture is None:
+        """The prompts of the image of this name."""
+        image = self.index.image(name)
+        if image is None:
             return None
-        elements = self.index.elements_of(picture)
-        left = [element for element in elements if is_skipped(element, self._crowd) and not element.fault]
-        prompts = [
-            make_prompt(element, self._keypoints) for element in elements if not is_skipped(element, self._crowd)
+        annotations = self.index.annotations_of(image)
+        left = [
+            annotation for annotation in annotations if is_skipped(annotation, self._crowd) and not annotation.error
         ]
-        faults = tuple(f"{_where(element)}: {element.fault}" for element in elements if element.fault)
+        prompts = [
+            make_prompt(annotation, self._keypoints)
+            for annotation in annotations
+            if not is_skipped(annotation, self._crowd)
+        ]
+        errors = tuple(f"{_locate(annotation)}: {annotation.error}" for annotation in annotations if annotation.error)
         return ImagePrompts(
             tuple(prompt for prompt in prompts if prompt is not None),
-            picture.size,
-            relative=picture.relative,
-            faults=faults,
+            image.size,
+            relative=image.relative,
+            errors=errors,
             crowd=len(left),
         )
 
     def names(self) -> Iterator[str]:
-        """The names of all pictures."""
+        """The names of all images."""
         return self.index.names()
 
-    def everything(self) -> Iterator[PromptRecord]:
-        """All annotations, those of no picture first, then picture by picture."""
-        for name, relative, element in self.index.elements():
-            yield self._said(name, relative, element)
+    def records(self) -> Iterator[PromptRecord]:
+        """All annotations: those without an image first, then image by image."""
+        for name, relative, annotation in self.index.annotations():
+            yield self._to_record(name, relative, annotation)
 
-    def faults(self) -> Iterator[PromptRecord]:
-        """The annotations that are wrong, in the file's order; whose image they are is not looked up."""
-        for element in self.index.faults():
-            yield self._said("", False, element)
+    def errors(self) -> Iterator[PromptRecord]:
+        """The invalid annotations, in the file's order, without the names of their images."""
+        for annotation in self.index.errors():
+            yield self._to_record("", False, annotation)
 
-    def _said(self, name: str, relative: bool, element: Annotation) -> PromptRecord:
-        skipped = CROWD_LEFT_OUT if is_skipped(element, self._crowd) else ""
-        file = element.file or str(self.index.path)
-        prompt = make_prompt(element, self._keypoints)
+    def _to_record(self, name: str, relative: bool, annotation: Annotation) -> PromptRecord:
+        skipped = CROWD_SKIPPED if is_skipped(annotation, self._crowd) else ""
+        file = annotation.file or str(self.index.path)
+        prompt = make_prompt(annotation, self._keypoints)
         return PromptRecord(
-            name, element.ref, file, element.line, element.place, prompt, relative, element.fault, skipped
+            name, annotation.ref, file, annotation.line, annotation.place, prompt, relative, annotation.error, skipped
         )
 
 
-def _where(element: Annotation) -> str:
-    at = f"{Path(element.file).name}:{element.line}" if element.line else element.file and Path(element.file).name
-    return ": ".join(part for part in (at, element.place) if part)
+def _locate(annotation: Annotation) -> str:
+    at = (
+        f"{Path(annotation.file).name}:{annotation.line}"
+        if annotation.line
+        else annotation.file and Path(annotation.file).name
+    )
+    return ": ".join(part for part in (at, annotation.place) if part)
 
 
 def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str | None = None) -> PromptReader:
@@ -85,22 +93,24 @@ def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str
         name: its format, or "auto".
         crowd: "skip" or "prompt".
         keypoints: "skip" or "prompt".
-        database: of its index, where it is known; it is not looked whether that is up to date.
+        database: the database of its index, if known; it is not checked whether it is up to date.
 
     Raises:
-        PipelineError: it does not exist, cannot be read, or its format cannot be told.
+        PipelineError: it does not exist, cannot be read, or its format cannot be detected.
     """
     if database is not None:
-        if not Path(database).is_file():  # another run read a changed file since
-            raise PipelineError(Problem("was changed while it was in use; run again", str(path)))
+        if not Path(database).is_file():  # another run has read a changed file since
+            raise PipelineError(Problem("was changed during the run; run again", str(path)))
         return IndexReader(AnnotationIndex(Path(database), path), crowd, keypoints)
     if not path.exists():
         raise PipelineError(f"the prompts file '{path}' does not exist")
-    name = detect(path) if name == "auto" else name
+    name = detect_format(path) if name == "auto" else name
     if name in READERS:
-        return READERS[name](one_file(path, name))
-    return IndexReader(AnnotationIndex.of(one_file(path, name) if name == "coco" else path, name), crowd, keypoints)
+        return READERS[name](find_one_file(path, name))
+    return IndexReader(
+        AnnotationIndex.of(find_one_file(path, name) if name == "coco" else path, name), crowd, keypoints
+    )
 
 
-#: All formats that can be named.
+#: All formats.
 NAMES = sorted([*READERS, *FORMATS])

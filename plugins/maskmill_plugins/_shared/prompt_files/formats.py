@@ -1,4 +1,4 @@
-"""JSON Lines and CSV of prompts, read line by line; `annotations` has other tools' formats."""
+"""Prompts as JSON Lines and CSV, read line by line; `_shared.annotations` has the formats of other tools."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from maskmill_plugins._shared.text_files import decode_line, report_unreadable, 
 
 from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord
 
-TODO = "a person is not done with its image"
+TODO = "the image is marked as not finished"
 
 
 class JsonLinesReader(LineReader):
-    """`{"image": key, "prompts": [...], "size": [h, w], "sha256": ...}` a line; the last for a key counts."""
+    """A line is `{"image": key, "prompts": [...], "size": [h, w], "sha256": ...}`; the last line of a key counts."""
 
-    def _parse(self, text: str) -> tuple[str, Any] | None:
+    def _parse_line(self, text: str) -> tuple[str, Any] | None:
         if not text.strip():
             return None
         try:
             data = json.loads(text)
-            if "\\u" in text:  # half of a surrogate pair could not be written again
+            if "\\u" in text:  # a lone surrogate could not be written again
                 json.dumps(data, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise PromptError(f"not JSON: {error}") from None
@@ -33,37 +33,37 @@ class JsonLinesReader(LineReader):
             raise PromptError('expected {"image": key, "prompts": [...]}')
         return data["image"], data
 
-    def _entry(self, rows: Sequence[Any]) -> ImagePrompts:
+    def _combine(self, rows: Sequence[Any]) -> ImagePrompts:
         data = rows[-1]
         found = list(self._prompts(data))
         prompts = tuple(prompt for _, prompt, _ in found if prompt is not None)
-        faults = tuple(f"{place}: {fault}" if len(found) > 1 else fault for place, _, fault in found if fault)
+        errors = tuple(f"{place}: {error}" if len(found) > 1 else error for place, _, error in found if error)
         size, sha256 = data.get("size"), data.get("sha256") or ""
         status: Any = data.get("status") if data.get("status") in ("todo", "rejected") else ""
         height_width = None if size is None else (size[0], size[1])
         reviewer = str(data.get("reviewer") or "")
-        return ImagePrompts(prompts, height_width, str(sha256), faults=faults, status=status, reviewer=reviewer)
+        return ImagePrompts(prompts, height_width, str(sha256), errors=errors, status=status, reviewer=reviewer)
 
-    def _said(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
-        """Of a line that a later one replaces, only what is wrong with it."""
+    def _line_records(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
+        """The prompts of a line; only the errors if a later line replaces it."""
         skipped = TODO if row.get("status") == "todo" else ""
         try:
-            for place, prompt, fault in self._prompts(row):
-                if last or fault:
+            for place, prompt, error in self._prompts(row):
+                if last or error:
                     ref = (prompt and prompt.ref) or place
-                    yield PromptRecord("", ref, "", 0, place, prompt, fault=fault, skipped=skipped)
+                    yield PromptRecord("", ref, "", 0, place, prompt, error=error, skipped=skipped)
         except PromptError as error:
-            yield PromptRecord("", "", "", fault=str(error), skipped=skipped)
+            yield PromptRecord("", "", "", error=str(error), skipped=skipped)
 
     def _prompts(self, data: Mapping[str, Any]) -> Iterator[tuple[str, Prompt | None, str]]:
-        """(place, prompt, what is wrong) of each prompt of a line; PromptError if the line itself is wrong."""
+        """(place, prompt, error) of each prompt of a line; PromptError if the line itself is invalid."""
         if data.get("schema", 1) != 1:
-            raise PromptError(f"format {data['schema']!r} is newer than this maskmill reads (1)")
+            raise PromptError(f"schema {data['schema']!r} is not supported; this version of maskmill reads schema 1")
         prompts, size = data.get("prompts"), data.get("size")
         if not isinstance(prompts, list) or not all(isinstance(item, Mapping) for item in prompts):
-            raise PromptError('"prompts" must be a list of objects, [] where nothing is there')
+            raise PromptError('"prompts" must be a list of objects, [] for an empty image')
         if size is not None and not (isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)):
-            raise PromptError(f'"size" is [height, width], not {size!r}')
+            raise PromptError(f'"size" must be [height, width], not {size!r}')
         refs: set[str] = set()
         for number, item in enumerate(prompts, 1):
             place = f"prompt {number}"
@@ -71,7 +71,7 @@ class JsonLinesReader(LineReader):
                 prompt = _parse_prompt(item)
                 prompt = prompt if prompt.ref else replace(prompt, ref=place)
                 if prompt.ref in refs:
-                    raise PromptError(f"its ref {prompt.ref!r} is that of a prompt before it")
+                    raise PromptError(f"its ref {prompt.ref!r} is already used by an earlier prompt")
                 refs.add(str(prompt.ref))
             except PromptError as error:
                 yield place, None, str(error)
@@ -80,11 +80,11 @@ class JsonLinesReader(LineReader):
 
 
 class CsvReader(LineReader):
-    """Columns `image`, `x1`, `y1`, `x2`, `y2`, perhaps `label` and `id`; a box a row, none where nothing is there."""
+    """Columns `image`, `x1`, `y1`, `x2`, `y2`, optional `label` and `id`; one box per row, none for an empty image."""
 
-    head = 1
+    header_lines = 1
 
-    def _begin(self) -> None:
+    def _read_header(self) -> None:
         with report_unreadable(self._path), self._path.open("rb") as file:
             raw = file.readline().removeprefix(BOM_UTF8)
         try:
@@ -92,38 +92,38 @@ class CsvReader(LineReader):
         except PromptError as error:
             raise PipelineError(Problem(str(error), str(self._path), 1)) from None
         if missing := [name for name in ("image", "x1", "y1", "x2", "y2") if name not in self._columns]:
-            text = f"the first line must name the columns image,label,x1,y1,x2,y2; there is no {missing[0]!r}"
-            hint = "separate the columns by commas" if b";" in raw or b"\t" in raw else ""
+            text = f"the first line must name the columns image,label,x1,y1,x2,y2; {missing[0]!r} is missing"
+            hint = "separate the columns with commas" if b";" in raw or b"\t" in raw else ""
             raise PipelineError(Problem(text, str(self._path), 1, hint=hint))
         if twice := [name for name in self._columns if name and self._columns.count(name) > 1]:
             raise PipelineError(Problem(f"the first line names the column {twice[0]!r} twice", str(self._path), 1))
 
-    def _parse(self, text: str) -> tuple[str, Any] | None:
+    def _parse_line(self, text: str) -> tuple[str, Any] | None:
         fields = split_row(text)
-        if not any(field.strip() for field in fields):  # Excel writes the commas of empty rows, too
+        if not any(field.strip() for field in fields):  # Excel writes rows of commas only
             return None
         if len(fields) != len(self._columns):
             raise PromptError(f"expected {len(self._columns)} columns, found {len(fields)}")
         row = dict(zip(self._columns, (field.strip() for field in fields), strict=True))
         if not row["image"]:
-            raise PromptError("names no image")
+            raise PromptError("the image name is missing")
         return row["image"], row
 
-    def _entry(self, rows: Sequence[Any]) -> ImagePrompts:
-        prompts, faults = [], []
+    def _combine(self, rows: Sequence[Any]) -> ImagePrompts:
+        prompts, errors = [], []
         for rank, row in enumerate(rows, 1):
             try:
                 prompts.append(_parse_row(row, rank))
             except PromptError as error:
-                faults.append(str(error))
-        return ImagePrompts(tuple(prompt for prompt in prompts if prompt is not None), faults=tuple(faults))
+                errors.append(str(error))
+        return ImagePrompts(tuple(prompt for prompt in prompts if prompt is not None), errors=tuple(errors))
 
-    def _said(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
+    def _line_records(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
         try:
             if (prompt := _parse_row(row, rank)) is not None:
                 yield PromptRecord("", str(prompt.ref), "", prompt=prompt)
         except PromptError as error:
-            yield PromptRecord("", f"prompt {rank}", "", fault=str(error))
+            yield PromptRecord("", f"prompt {rank}", "", error=str(error))
 
 
 #: Formats that are read line by line.
@@ -131,7 +131,7 @@ READERS: Mapping[str, Callable[[Path], PromptReader]] = {"jsonl": JsonLinesReade
 
 
 def _parse_row(row: Mapping[str, str], rank: int) -> Prompt | None:
-    """The prompt of a row of CSV, None where nothing is there; its ref is its `id`, or its number in its image."""
+    """The prompt of a CSV row, None for an empty image; its ref is its `id`, or its number within the image."""
     corners = [row[name] for name in ("x1", "y1", "x2", "y2")]
     if not any(corners):
         return None
@@ -146,4 +146,4 @@ def _parse_prompt(data: Mapping[str, Any]) -> Prompt:
     try:
         return Prompt.from_json(data)
     except TypeError as error:
-        raise PromptError(f"a value of the wrong kind: {error}") from None
+        raise PromptError(f"a value has the wrong type: {error}") from None

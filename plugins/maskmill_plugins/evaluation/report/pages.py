@@ -73,7 +73,7 @@ class ReportPicture:
 class ListedNames(Examples):
     """Some names, and how many there are."""
 
-    most: ClassVar[int] = 1000
+    limit: ClassVar[int] = 1000
 
     def to_json(self) -> dict[str, Any]:
         """The count, and the first of them."""
