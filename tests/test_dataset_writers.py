@@ -25,7 +25,7 @@ from maskmill_plugins._shared.export.file_names import stem_path
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.png import Png
-from maskmill_plugins.writers.voc import Voc, palette
+from maskmill_plugins.writers.voc import Voc, voc_palette
 from maskmill_plugins.writers.yolo import Yolo
 
 HEIGHT, WIDTH = 60, 80
@@ -306,7 +306,7 @@ def test_labelme_files_lead_to_their_images_and_survive_any_label(tmp_path):
 def indexed(path):
     with PIL.Image.open(path) as opened:
         assert opened.mode == "P"
-        assert opened.getpalette() == palette()
+        assert opened.getpalette() == voc_palette()
         return np.asarray(opened)
 
 
@@ -354,7 +354,7 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
 
 
 def test_the_palette_is_that_of_the_development_kit():
-    assert np.array(palette()).reshape(-1, 3)[[0, 1, 2, 15, 20, 255]].tolist() == [
+    assert np.array(voc_palette()).reshape(-1, 3)[[0, 1, 2, 15, 20, 255]].tolist() == [
         [0, 0, 0],
         [128, 0, 0],
         [0, 128, 0],

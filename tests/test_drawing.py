@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from maskmill import Box, Mask, PluginError, Point
 from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
-from maskmill_plugins._shared.drawing.name_tags import Tags
+from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
 from maskmill_plugins._shared.drawing.polygons import to_polygons, trace_outlines
 
@@ -151,7 +151,7 @@ def test_coordinates_are_scaled_with_the_image(side):
     array = np.zeros((60, 80), bool)
     array[12:36, 20:52] = True
     canvas = Canvas(GRAY, min_side=side, max_side=side)
-    canvas.mask(Mask.from_array(array), (255, 0, 0), alpha=1.0, outline=False)
+    canvas.draw_mask(Mask.from_array(array), (255, 0, 0), alpha=1.0, outline=False)
     scale = side / 80
     assert changed(canvas, 128) == pytest.approx((20 * scale, 12 * scale, 52 * scale, 36 * scale), abs=1)
     assert np.array_equal(canvas.pixels[round(24 * scale), round(36 * scale)], (255, 0, 0))
@@ -162,11 +162,11 @@ def test_coordinates_are_scaled_with_the_image(side):
 def test_anything_can_be_drawn_on_the_smallest_picture(size):
     height, width = size
     canvas = Canvas(np.zeros((*size, 3), np.uint8))
-    canvas.mask(Mask.from_array(np.ones(size, bool)), (255, 255, 255))
-    canvas.mask(Mask.from_array(np.zeros(size, bool)), (255, 255, 255))
-    canvas.box(Box(0, 0, width, height))
-    canvas.point(Point(width, height))
-    Tags(canvas).add("车辆", (255, 255, 255), Mask.from_array(np.ones(size, bool)))
+    canvas.draw_mask(Mask.from_array(np.ones(size, bool)), (255, 255, 255))
+    canvas.draw_mask(Mask.from_array(np.zeros(size, bool)), (255, 255, 255))
+    canvas.draw_box(Box(0, 0, width, height))
+    canvas.draw_point(Point(width, height))
+    NameTags(canvas).add("车辆", (255, 255, 255), Mask.from_array(np.ones(size, bool)))
     assert canvas.pixels.shape == (*size, 3)
     assert canvas.pixels.any()
 
@@ -175,7 +175,7 @@ def test_foreground_and_background_points_look_different():
     pictures = []
     for label in (1, 0):
         canvas = Canvas(GRAY)
-        canvas.point(Point(40, 30, label))
+        canvas.draw_point(Point(40, 30, label))
         pictures.append(canvas.pixels)
         left, top, right, bottom = changed(canvas, 128)
         assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((40, 30), abs=1)
@@ -184,7 +184,7 @@ def test_foreground_and_background_points_look_different():
 
 def tag(text, mask=None, size=(200, 400)):
     canvas = Canvas(np.full((*size, 3), 128, np.uint8))
-    Tags(canvas).add(text, (20, 90, 200), mask)
+    NameTags(canvas).add(text, (20, 90, 200), mask)
     return canvas.pixels
 
 
@@ -225,11 +225,11 @@ def test_tags_of_the_same_place_do_not_cover_each_other():
     array[80:120, 150:250] = True
     tones = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     canvas = Canvas(np.full((200, 400, 3), 128, np.uint8))
-    tags = Tags(canvas)
+    tags = NameTags(canvas)
     alone = []
     for tone in tones:
         single = Canvas(np.full((200, 400, 3), 128, np.uint8))
-        Tags(single).add("cat", tone, Mask.from_array(array))
+        NameTags(single).add("cat", tone, Mask.from_array(array))
         alone.append(np.all(single.pixels == tone, axis=2).sum())
         tags.add("cat", tone, Mask.from_array(array))
     assert [np.all(canvas.pixels == tone, axis=2).sum() for tone in tones] == alone

@@ -1,4 +1,4 @@
-"""labelstudio: tasks to import into Label Studio, masks as its brush strokes."""
+"""labelstudio: tasks to import into Label Studio, with masks as brush regions."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _CHANNELS = 4
 
 
 class LabelStudio(Writer):
-    """`tasks.json`, to import into Label Studio, and `config.xml`, the labelling interface that goes with it.
+    """`tasks.json`, to import into Label Studio, and `config.xml`, the matching labelling interface.
 
-    Each mask is a brush region, run-length encoded as Label Studio does it: holes, parts and overlaps
-    come back exactly. Images without masks are tasks without regions. Image files are not copied:
-    Label Studio finds them under `url` followed by the key, percent-encoded.
+    Each mask is a brush region in Label Studio's run-length encoding: holes, parts and overlaps are kept
+    exactly. Images without masks are tasks without regions. Image files are not copied: Label Studio
+    loads them from `url` followed by the percent-encoded key.
     """
 
     needs_pixels: ClassVar[bool] = False
 
     kind: Literal["predictions", "annotations"] = Field(
-        "predictions", description="`predictions`: suggestions to look through; `annotations`: counted as done"
+        "predictions", description="`predictions`: suggestions to review; `annotations`: finished work"
     )
     url: str = Field(
-        "/data/local-files/?d=", description="what stands before the key in an image's address, here of local storage"
+        "/data/local-files/?d=", description="prefix of the key in an image's address; the default is for local storage"
     )
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write both files; the tasks grow on disk."""
+        """Write both files, the tasks incrementally."""
         labels: set[str] = set()
         with atomic_path(folder / NAME) as unfinished, unfinished.open("w", encoding="ascii", newline="\n") as out:
             out.write("[")
@@ -87,10 +87,19 @@ def _region(number: int, mask: Mask) -> dict[str, Any]:
 
 
 def encode_rle(pixels: npt.NDArray[np.bool_]) -> list[int]:
-    """The bytes of the code, 0..255: all four channels of a pixel are 255 on the mask and 0 off it.
+    """A mask in Label Studio's run-length code: thi.ng's `rle-pack` over the bytes of an RGBA picture.
+
+    All four channels of a pixel are 255 on the mask and 0 elsewhere. Label Studio's own encoder
+    (`label_studio_converter.brush.encode_rle`) needs Pandas, NLTK and a client and loops over every byte
+    in Python; the tests compare with it.
+
+    Reference: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts
 
     Args:
         pixels: bool (H, W), read row by row.
+
+    Returns:
+        the bytes of the code, 0..255.
     """
     flat = pixels.ravel()
     starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
@@ -103,7 +112,7 @@ def encode_rle(pixels: npt.NDArray[np.bool_]) -> list[int]:
 
 
 def _encode_run(length: int, value: bool) -> str:
-    """The bits of a run: a 1, which of the sizes, the length less 1 in that size, the value. Long ones in pieces."""
+    """The bits of a run: a 1, the number of the size, the length minus 1 in that size, the value; split if long."""
     word = "11111111" if value else "00000000"
     longest = 1 << _SIZES[-1]
     pieces, rest = divmod(length, longest)
@@ -115,7 +124,7 @@ def _encode_run(length: int, value: bool) -> str:
 
 
 def _config(labels: list[str]) -> bytes:
-    """The labelling interface: one image, one brush a label."""
+    """The labelling interface: one image, one brush per label."""
     lines = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
     text = (
         '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
@@ -126,5 +135,5 @@ def _config(labels: list[str]) -> bytes:
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `labelstudio`."""
+    """Register `labelstudio`."""
     register("labelstudio", LabelStudio)

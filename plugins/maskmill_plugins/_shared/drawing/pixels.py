@@ -13,11 +13,11 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Mask, PluginError, Problem
 
-_RUNS = 3  # zlib's Z_RLE: looks for repetitions of the last byte only
+_RUNS = 3  # zlib's Z_RLE: matches repetitions of the last byte only
 
 
 def crop_mask(mask: Mask) -> tuple[npt.NDArray[np.bool_], int, int] | None:
-    """The pixels inside the mask's tight box, without a copy of the whole frame.
+    """The pixels inside the mask's bounding box, without a copy of the whole frame.
 
     Returns:
         (bool array of the box's height and width, x, y of its top-left pixel), None for an empty mask.
@@ -31,23 +31,23 @@ def crop_mask(mask: Mask) -> tuple[npt.NDArray[np.bool_], int, int] | None:
 
 
 def encode_png(picture: npt.NDArray[Any] | PIL.Image.Image, flat: bool = False) -> bytes:
-    """A PNG file's bytes.
+    """The bytes of a PNG file.
 
     Args:
-        picture: or an array that Pillow knows: (H, W), (H, W, 3), (H, W, 4).
-        flat: large areas are of one value, as in a mask; such files are made faster and smaller.
+        picture: a picture, or an array of (H, W), (H, W, 3) or (H, W, 4).
+        flat: whether large areas have one value, as in a mask; encodes faster and smaller then.
     """
     buffer = io.BytesIO()
     if flat:
         _to_pillow(picture).save(buffer, "PNG", compress_type=_RUNS)
     else:
-        # 4 of 9: a sixth larger than the best, several times faster
+        # level 4 of 9: several times faster than 9, and a sixth larger
         _to_pillow(picture).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 
 def encode_jpeg(picture: npt.NDArray[Any] | PIL.Image.Image, quality: int) -> bytes:
-    """A JPEG file's bytes; colour is kept at full resolution, so that thin coloured lines stay sharp."""
+    """The bytes of a JPEG file, without chroma subsampling, so that thin coloured lines stay sharp."""
     buffer = io.BytesIO()
     _to_pillow(picture).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return buffer.getvalue()
@@ -61,16 +61,16 @@ def load_cv2() -> ModuleType:
     """The module `cv2`.
 
     Raises:
-        PluginError: OpenCV is not installed, or a system library it links is missing; says what to install.
+        PluginError: OpenCV is not installed, or a system library it needs is missing; the hint says what to install.
     """
     try:
         import cv2
     except ImportError as error:
-        raise PluginError(Problem(f"OpenCV cannot be imported: {error}", hint=_advice(error))) from error
+        raise PluginError(Problem(f"OpenCV cannot be imported: {error}", hint=_install_hint(error))) from error
     return cv2
 
 
-def _advice(error: ImportError) -> str:
+def _install_hint(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError):
         return "pip install opencv-python-headless"
     # opencv-python links window-system libraries that slim images and servers lack

@@ -1,4 +1,4 @@
-"""Outlines of masks along the edges of their pixels, and the polygons of annotation formats.
+"""Outlines of masks along their pixel edges, and polygons for annotation formats.
 
 Coordinates are those of prompts: floats, origin at the image's top-left corner, so that
 the pixel in row r and column c covers the square (c, r) to (c + 1, r + 1).
@@ -19,7 +19,7 @@ from .pixels import crop_mask, load_cv2
 
 Points = npt.NDArray[np.float32]
 
-#: A simplified part must overlap the exact one this well; thin parts are simplified less.
+#: Minimum IoU of a simplified part with the exact one; thin parts are simplified less.
 _MIN_IOU = 0.95
 _MAX_PAIRS = 1_000_000
 
@@ -27,17 +27,17 @@ _MAX_PAIRS = 1_000_000
 def trace_outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]:
     """The closed outlines of a mask, as float32 arrays (n, 2) of x, y.
 
-    Vertices are the midpoints of pixel edges, which makes a slanted border a straight
-    line, and the corners where two straight sides meet. Every pixel's centre lies on
-    the right side of the line, so rasterising an outline gives back the pixels exactly.
+    Vertices are the midpoints of pixel edges, which turns a slanted border into a straight
+    line, and the corners where two straight sides meet. Every pixel centre is on the correct
+    side of the line, so rasterising an outline restores the pixels exactly.
 
     Args:
         pixels: bool (H, W).
-        holes: also the outlines of holes; otherwise holes are ignored.
+        holes: whether to include the outlines of holes.
     """
     cv2 = load_cv2()
-    # OpenCV walks through the centres of border pixels. In the doubled picture each of
-    # these lies next to one corner of an original pixel: (p + 1) // 2.
+    # OpenCV follows the centres of border pixels. In the doubled picture each of these
+    # is next to one corner of an original pixel: (p + 1) // 2.
     doubled = np.repeat(np.repeat(pixels.astype(np.uint8), 2, axis=0), 2, axis=1)
     mode = cv2.RETR_CCOMP if holes else cv2.RETR_EXTERNAL
     found, _ = cv2.findContours(doubled, mode, cv2.CHAIN_APPROX_NONE)
@@ -45,9 +45,9 @@ def trace_outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[P
 
 
 def _smooth_corners(corners: npt.NDArray[Any]) -> Points:
-    """Midpoints of the unit steps between pixel corners, and the corners that are real.
+    """Replace pixel corners by the midpoints of the steps between them, except for real corners.
 
-    On a digital straight line one of two adjoining runs has length 1, so a corner between
+    On a digital straight line one of two adjacent runs has length 1, so a corner between
     two longer runs is a corner of the object, not of the pixel grid.
     """
     corners = corners[np.any(corners != np.roll(corners, 1, axis=0), axis=1)]
@@ -63,15 +63,15 @@ def _smooth_corners(corners: npt.NDArray[Any]) -> Points:
 
 
 def to_polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
-    """A mask as polygons [x1, y1, x2, y2, ...], one for each separate part, at least 3 points each.
+    """A mask as polygons [x1, y1, x2, y2, ...], one per connected part, with at least 3 points each.
 
-    Polygons cannot have holes: holes are filled. With `tolerance` 0 rasterising the polygons
-    with pycocotools gives the filled mask exactly.
+    Polygons cannot have holes, so holes are filled. With `tolerance` 0, rasterising the polygons
+    with pycocotools restores the filled mask exactly.
 
     Args:
         mask: the mask; an empty one has no polygons.
-        tolerance: how far a polygon may leave the outline, in pixels (Douglas-Peucker);
-            parts so thin that they would suffer from it keep more points.
+        tolerance: maximum distance of a polygon from the outline in pixels (Douglas-Peucker);
+            thin parts keep more points.
     """
     crop = crop_mask(mask)
     if crop is None:
@@ -84,7 +84,7 @@ def to_polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
 def to_rings(mask: Mask, tolerance: float = 0.5) -> list[Points]:
     """The outlines of all parts and of all holes, simplified, as float32 arrays (n, 2) of x, y, n >= 3.
 
-    Filled by the even-odd rule they give the mask, exactly with `tolerance` 0.
+    Filling them by the even-odd rule restores the mask, exactly if `tolerance` is 0.
     """
     crop = crop_mask(mask)
     if crop is None:
@@ -95,10 +95,10 @@ def to_rings(mask: Mask, tolerance: float = 0.5) -> list[Points]:
 
 
 def join_rings(parts: Sequence[Points]) -> Points:
-    """One closed line through all outlines, float32 (n, 2): each is tied to the others by a bridge without width.
+    """One closed line through all outlines, float32 (n, 2), joined by bridges of zero width.
 
-    A bridge runs there and back along the same line, so that it encloses nothing. It joins the
-    nearest corners, as Ultralytics' `merge_multi_segment` does for parts, here for holes too.
+    A bridge runs back and forth along the same line, so it encloses nothing. It joins the nearest
+    corners, as Ultralytics' `merge_multi_segment` does for parts; here also for holes.
     """
     first, *others = sorted(parts, key=lambda part: -len(part))
     line = first
@@ -110,7 +110,10 @@ def join_rings(parts: Sequence[Points]) -> Points:
 
 
 def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]]) -> float:
-    """IoU of a mask with the union of polygons [x1, y1, x2, y2, ...] in pixels, 0 where there is none."""
+    """IoU of a mask with the union of polygons [x1, y1, x2, y2, ...] in pixels; 0 without polygons.
+
+    pycocotools fills polygons by the even-odd rule, in the coordinates used here.
+    """
     parts = [list(part) for part in parts if len(part) >= 6]
     if not parts:
         return 0.0
@@ -119,8 +122,8 @@ def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]]) -> float:
 
 
 def _find_nearest(a: Points, b: Points) -> tuple[int, int]:
-    """Numbers of the points of `a` and `b` that are nearest to each other."""
-    if len(a) * len(b) > _MAX_PAIRS:  # a ragged mask: near enough is good enough
+    """The positions of the points of `a` and `b` that are nearest to each other."""
+    if len(a) * len(b) > _MAX_PAIRS:  # a very ragged mask: an approximation is good enough
         b = b[:1]
     distances = np.square(a[:, None] - b[None]).sum(axis=2)
     here, there = np.unravel_index(int(distances.argmin()), distances.shape)

@@ -14,23 +14,23 @@ Split = Literal["train", "val", "test"]
 
 
 def order_labels(first: Sequence[str], labels: Iterable[str]) -> list[str]:
-    """All labels in the order of their numbers: those given, then the others in alphabetical order."""
+    """All labels in the order of their class numbers: the given ones, then the others alphabetically."""
     return [*first, *sorted(set(labels) - set(first))]
 
 
 def find_duplicates(option: str, given: Sequence[str]) -> list[Problem]:
-    """A problem for each label that an option names more than once."""
+    """A problem for each label that an option lists more than once."""
     names = sorted({name for name in given if given.count(name) > 1})
     return [Problem(f"{option}: {name!r} is given more than once") for name in names]
 
 
 def choose_split(key: str, val: float, test: float = 0.0) -> Split:
-    """The split of an image.
+    """The split of an image, from a hash of its key, so that it is independent of the other images.
 
     Args:
-        key: the image's key; other images have no influence.
-        val: the share of validation, about that many of many images.
-        test: the share of the test.
+        key: the image's key.
+        val: the share of images for validation, approximately.
+        test: the share of images for testing, approximately.
     """
     number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
     if number < val:

@@ -1,10 +1,9 @@
-"""Names of the files that belong to an image, so that no two images ever share one.
+"""Names of the output files of an image, such that no two images share one.
 
-Most writers make either one file an image, `<key>.png`, or a folder of files an image,
-`<key>/000_cat.png`. Keys are paths themselves, so a folder of the dataset could stand
-where such a file or folder is to be. That cannot happen here: an image's own folder
-always ends like an image, `a.jpg`, and a folder of the dataset never does, because one
-that is called `a.jpg` becomes `a.jpg_~` and a hash.
+Most writers create one file per image, `<key>.png`, or a folder of files per image, `<key>/000_cat.png`.
+Keys are paths, so a folder of the dataset could have the same path as such a file or folder. To prevent
+this, an image's own folder always ends like an image, `a.jpg`, and a dataset folder called `a.jpg` becomes
+`a.jpg_~` and a hash.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _OTHER = ".image"
 Names = Literal["stem", "full"]
 NAMES_MEANING = (
     "`stem`: `a.jpg` becomes `a`, as readers of the format expect; `full`: it becomes `a_jpg`, for datasets in which"
-    " images differ in their suffix alone"
+    " images differ only in their suffix"
 )
 
 _ROOM = ".-----"  # as long as the longest suffix that follows a stem
@@ -28,7 +27,7 @@ _RESERVED = (".txt", ".xml", ".json", ".png")
 
 
 def name_image_file(key: str) -> str:
-    """The name of an image's only file, without what the writer appends (".png"), for `maskmill.save`."""
+    """The name of an image's single output file, without the writer's suffix (".png"), for `maskmill.save`."""
     *folders, last = key.split("/")
     return "/".join([*map(_escape_folder, folders), last])
 
@@ -39,7 +38,7 @@ def name_object_file(key: str, number: int, label: str | None, suffix: str) -> s
     Args:
         key: the image's key.
         number: position of the mask among the kept masks of the image, from 0.
-        label: the class name; it becomes part of the file name, made safe.
+        label: the class name; made safe, it becomes part of the file name.
         suffix: for example ".png".
     """
     folder = name_image_file(key)
@@ -50,15 +49,15 @@ def name_object_file(key: str, number: int, label: str | None, suffix: str) -> s
 
 
 def _escape_folder(name: str) -> str:
-    # no real name holds a NUL; saving replaces it and marks the name with a hash
+    # no real name contains a NUL; saving replaces it and adds a hash to the name
     return f"{name}\0" if name.lower().endswith((*_IMAGES, _OTHER)) else name
 
 
 def stem_path(key: str, names: Names = "stem") -> str:
-    """An image's POSIX path without its suffix, under names that every system accepts.
+    """An image's POSIX path without its suffix, with names that every system accepts.
 
-    A folder called `images` is marked with a hash: Ultralytics looks for the labels by replacing the
-    last `/images/` of the path. So are folders that end as the files beside them do.
+    Folders called `images` get a hash, because Ultralytics finds labels by replacing the last `/images/`
+    of the path. So do folders that end like the files next to them.
     """
     *folders, last = key.split("/")
     path = PurePosixPath(last)

@@ -1,4 +1,4 @@
-"""Several masks in one map of numbers, where a pixel can have one number only."""
+"""Several masks in one map of numbers, and what an output format loses of a mask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..drawing.pixels import crop_mask
 
 
 def make_mask_map(masks: Sequence[Mask], size: tuple[int, int], dtype: Any = np.uint8) -> npt.NDArray[Any]:
-    """An array (H, W) with 1 + the number of a pixel's mask, 0 where there is none.
+    """An array (H, W) with 1 + the position of each pixel's mask, 0 for background.
 
-    Where masks overlap the smaller one wins, which would otherwise vanish behind the larger one.
+    Where masks overlap, the smaller one wins; otherwise it could disappear behind the larger one.
     """
     numbers = np.zeros(size, dtype)
     for number, mask in sorted(enumerate(masks, start=1), key=lambda item: -item[1].area):
@@ -33,13 +33,13 @@ def paint_mask(picture: npt.NDArray[Any], mask: Mask, value: int) -> None:
 
 
 def measure_kept(numbers: npt.NDArray[Any], masks: Sequence[Mask]) -> list[float]:
-    """IoU of each mask that has pixels with what the map holds of it."""
+    """IoU of each non-empty mask with its remaining pixels in the map."""
     left = np.bincount(numbers.ravel(), minlength=len(masks) + 1)
     return [float(left[number]) / mask.area for number, mask in enumerate(masks, start=1) if mask.area]
 
 
 def summarize_iou(ious: Sequence[float]) -> dict[str, Any] | None:
-    """What a writer notes as `iou`: {"mean", "min", "masks"}, rounded to 6 digits; None without masks."""
+    """The note `iou` of a writer: {"mean", "min", "masks"}, rounded to 6 digits; None without masks."""
     if not ious:
         return None
     return {"mean": round(sum(ious) / len(ious), 6), "min": round(min(ious), 6), "masks": len(ious)}

@@ -14,7 +14,7 @@ from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
 from maskmill.stored.originals import Originals, same_image
 from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
-from maskmill_plugins._shared.drawing.name_tags import Tags
+from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
 #: The longer side of one panel, in pixels, and the space between two.
@@ -81,9 +81,9 @@ def _draw_panel(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.u
     canvas = Canvas(pixels, SIDE, SIDE)
     pairs = sorted(zip(panel.masks, panel.tones, strict=True), key=lambda pair: -pair[0].area)
     for mask, tone in pairs:  # large ones first, so that small ones on top of them stay visible
-        canvas.mask(mask, colors.nth(tone))
-    canvas.prompts(panel.prompts)
-    tags = Tags(canvas)
+        canvas.draw_mask(mask, colors.nth(tone))
+    canvas.draw_prompts(panel.prompts)
+    tags = NameTags(canvas)
     tags.add(panel.caption, _GRAY)
     for mask, tone in zip(panel.masks, panel.tones, strict=True):
         tags.add(mask.label or "", colors.nth(tone), mask)

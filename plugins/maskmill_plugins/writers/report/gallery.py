@@ -168,11 +168,11 @@ def draw_thumbnail(image: Image, result: ImageResult, side: int, quality: int) -
     canvas = Canvas(image.pixels, 1, side)
     kept = sorted(enumerate(result.kept), key=lambda pair: -pair[1].area)
     for number, mask in kept:  # large ones first, so that small ones on top of them stay visible
-        canvas.mask(mask, colors.nth(number))
+        canvas.draw_mask(mask, colors.nth(number))
     if not kept:
         for mask in sorted(result.masks, key=lambda mask: -mask.area)[:_MOST_DROPPED]:
-            canvas.mask(mask, _DROPPED, alpha=0)
-    canvas.prompts(result.prompts)
+            canvas.draw_mask(mask, _DROPPED, alpha=0)
+    canvas.draw_prompts(result.prompts)
     buffer = io.BytesIO()
     PIL.Image.fromarray(canvas.pixels).save(buffer, "WEBP", quality=quality, method=3)
     return buffer.getvalue()

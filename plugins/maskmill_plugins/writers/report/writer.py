@@ -43,7 +43,7 @@ class Report(Writer):
     )
 
     def open(self) -> None:
-        """Find out early whether OpenCV works, which draws the thumbnails."""
+        """Fail early if OpenCV, which draws the thumbnails, is missing."""
         load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
@@ -83,5 +83,5 @@ def _run(stack: ExitStack) -> Run | None:
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `report`."""
+    """Register `report`."""
     register("report", Report)
