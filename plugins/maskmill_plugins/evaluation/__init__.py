@@ -1,4 +1,4 @@
-"""`maskmill evaluate` and `maskmill compare`: masks against the truth, and runs against each other."""
+"""`maskmill evaluate` compares masks with ground truth, `maskmill compare` compares runs."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ SHOWN = 5
 
 @click.command("compare")
 @click.argument("what", metavar="A B... | FILE [PHOTOS]", nargs=-1, required=True, type=FILE)
-@click.option("-o", "--folder", type=FILE, help="Write numbers and pictures there; with --vary also the runs.")
-@click.option("--vary", metavar="KEY=VALUE,VALUE", help="Run the pipeline FILE with each value, and compare the runs.")
+@click.option("-o", "--folder", type=FILE, help="Folder for the report; with --vary also for the runs.")
+@click.option("--vary", metavar="KEY=VALUE,VALUE", help="Run the pipeline FILE with each value and compare the runs.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="With --vary: override one value in all runs.")
-@click.option("--limit", type=click.IntRange(min=1), help="With --vary: only the first N images.")
+@click.option("--limit", type=click.IntRange(min=1), help="With --vary: process only the first N images.")
 @click.option(
     "--plugins", multiple=True, type=FILE, metavar="PATH", help="With --vary: load drop-in plugins from here."
 )
@@ -40,16 +40,16 @@ def compare(
     plugins: tuple[Path, ...],
     images: Path | None,
 ) -> int:
-    """Compare runs over the same images: A with B (and more), or a pipeline FILE with values of an option.
+    """Compare runs over the same images: A with B (and more), or a pipeline FILE with several values of an option.
 
-    Exit code: 0 compared, 1 images could not be compared or failed in a run of --vary, 2 nothing could be.
+    Exit code: 0 compared, 1 some images could not be compared or failed in a run of --vary, 2 nothing compared.
     """
     if vary is None:
         if len(what) < 2 or sets or limit or plugins:
             raise click.UsageError("give two output folders, or a pipeline file and --vary KEY=VALUE,VALUE")
         return _compare_runs(what, _name_runs(what), folder, images)
     if len(what) > 2:
-        raise click.UsageError("with --vary: a pipeline file, and perhaps the photos")
+        raise click.UsageError("with --vary: give a pipeline file, and optionally the photos")
     from maskmill.run.plan import RunRequest
 
     from .variants import load_variants
@@ -65,10 +65,12 @@ def compare(
         command = as_typed(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
         report = variant.pipeline.run(RunRequest(limit=limit, command=command))
         if report.outcome != "finished":
-            said = (
-                f"Stopped: {report.message}" if report.outcome == "stopped" else "Interrupted. To go on, run it again."
+            message = (
+                f"Stopped: {report.message}"
+                if report.outcome == "stopped"
+                else "Interrupted. Run the command again to continue."
             )
-            click.echo(said, err=True)
+            click.echo(message, err=True)
             return report.exit_code
         worst = max(worst, report.exit_code)
     outputs = [variant.pipeline.config.output for variant in chosen]
@@ -77,13 +79,13 @@ def compare(
 
 
 def _name_runs(folders: Sequence[Path]) -> list[str]:
-    """Their own names, or whole paths where two have one name."""
+    """The names of the folders, or their paths if two have the same name."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
-    """Each with the first."""
+    """Compare each run with the first and return the exit code."""
     from maskmill import OutputError
 
     from ..report.pages import ReportFolder
@@ -105,8 +107,8 @@ def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | N
                 click.echo(line)
             if target is not None:
                 _write(target, found, runs[0], runs[number], images)
-                click.echo(f"\nNumbers and the images that differ most: {target.path}")
-            code = max(code, int(bool(found.troubles.count)))
+                click.echo(f"\nReport with numbers and the images that differ most: {target.path}")
+            code = max(code, int(bool(found.errors.count)))
     return code
 
 
@@ -140,7 +142,7 @@ def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | Non
 
 
 def format_lines(found: Comparison) -> Iterator[str]:
-    """For the terminal."""
+    """The comparison as lines for the terminal."""
     yield f"{found.a.name} and {found.b.name}"
     yield from summarize(found)
     for table in make_tables(found):
@@ -149,26 +151,26 @@ def format_lines(found: Comparison) -> Iterator[str]:
 
 
 def summarize(found: Comparison) -> list[str]:
-    """What was compared and what was not, in sentences."""
+    """A line for each fact: what was compared and what was not."""
     identical = found.identical_images
-    told = [
-        f"images that both finished: {found.images}, in {identical} of them all masks are the same bit for bit",
+    facts = [
+        f"images finished in both runs: {found.images}, {identical} of them with identical masks",
         f"pairs of masks: {len(found.ious)} ({found.by_prompt} by equal prompts,"
-        f" {len(found.ious) - found.by_prompt} by overlap), {found.identical} of them the same bit for bit",
+        f" {len(found.ious) - found.by_prompt} by overlap), {found.identical} of them identical",
     ]
     for (a, b), count in sorted(found.statuses.items()):
         if a != b:
-            told.append(f"{a} in {found.a.name} and {b} in {found.b.name}: {count}")
+            facts.append(f"{a} in {found.a.name} and {b} in {found.b.name}: {count}")
     for names, side in zip(found.only, (found.a, found.b), strict=True):
         if names.count:
-            told.append(f"only in {side.name}: {names.count} ({', '.join(names.first[:SHOWN])})")
-    if found.troubles.count:
-        told.append(f"could not be compared: {found.troubles.count} ({'; '.join(found.troubles.first[:SHOWN])})")
-    return told
+            facts.append(f"only in {side.name}: {names.count} ({', '.join(names.first[:SHOWN])})")
+    if found.errors.count:
+        facts.append(f"could not be compared: {found.errors.count} ({'; '.join(found.errors.first[:SHOWN])})")
+    return facts
 
 
 def make_tables(found: Comparison) -> list[Table]:
-    """How well they agree; what each of them found and took."""
+    """Tables of the agreement, and of the masks and processing time of each run."""
     from ..report.pages import Table, format_number
 
     about = found.to_json()

@@ -1,4 +1,4 @@
-"""Two runs over the same images: which masks answer each other, and how far they agree."""
+"""The comparison of two runs over the same images: which masks correspond, and how well they agree."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ..pairing import pair_by_key, pair_by_overlap
 from ..report.pages import ListedNames
 from ..report.panels import Panel, WorstImages, side_by_side
 
-#: Shares of pairs that agree at least so well are told.
+#: IoU thresholds for which the share of pairs is reported.
 STEPS = (0.5, 0.75, 0.9, 0.95, 0.99)
 _RAN = ("done", "empty")
 
 
 @dataclass(frozen=True, slots=True)
 class MaskPair:
-    """A mask of each run for the same thing.
+    """One mask of each run for the same object.
 
     Attributes:
         a: position among the kept masks of the first run.
-        b: position among those of the second.
-        iou: of the two.
-        identical: True if every pixel is the same.
-        by_prompt: True if their prompts are equal; else they overlap.
+        b: position among the kept masks of the second run.
+        iou: of the two masks.
+        identical: whether all pixels are equal.
+        by_prompt: whether they were paired by equal prompts; otherwise by overlap.
     """
 
     a: int
@@ -45,9 +45,9 @@ class MaskPair:
 
 
 def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[MaskPair]:
-    """Masks of equal prompts first, several of one prompt by overlap; then, greedily, what overlaps most.
+    """Pair masks of equal prompts, several of one prompt by overlap; then the rest greedily by overlap.
 
-    Where a prompt was answered once on each side the two are a pair even if they have no pixel in common.
+    If a prompt has one mask in each run, these are a pair even if they have no pixel in common.
     """
     overlap = iou(a, b)
     keys = [[_prompt_key(mask) for mask in masks] for masks in (a, b)]
@@ -70,7 +70,7 @@ def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[MaskPair]:
 
 
 def _prompt_key(mask: Mask) -> Any:
-    """What was asked, whoever asked it, however sure they were, and whatever a filter called it."""
+    """The prompt without label, source and score."""
     return None if mask.prompt is None else replace(mask.prompt, label=None, source=None, score=None)
 
 
@@ -84,12 +84,12 @@ class ComparedRun:
     """One of the two runs.
 
     Attributes:
-        name: what it is called.
-        folder: where it is.
-        model: what computed, as far as it is known.
-        masks: kept masks of the images that were compared.
-        only: masks without a partner.
-        seconds: what each image took, of those that both runs have.
+        name: its name.
+        folder: its output folder.
+        model: the model, if known.
+        masks: number of kept masks in the compared images.
+        only: number of masks without a partner.
+        seconds: processing time of each image that both runs have.
     """
 
     name: str
@@ -117,19 +117,20 @@ class ComparedRun:
 
 @dataclass
 class Comparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         a: the first run.
-        b: the second.
-        images: that both runs finished, on the same file.
-        identical_images: those whose masks are the same bit for bit.
-        by_prompt: pairs of masks with equal prompts; the others overlap.
-        identical: pairs without a pixel of difference.
+        b: the second run.
+        images: number of images that both runs finished with the same file.
+        identical_images: number of images whose masks are identical.
+        by_prompt: number of pairs with equal prompts; the others overlap.
+        identical: number of pairs with identical pixels.
+        agreement: sum of the agreement of all images.
         ious: of the pairs.
-        statuses: (status in the first, in the second) of the images that both have.
+        statuses: (status in the first run, in the second run) of the images that both have.
         only: images that only the first run has, and only the second.
-        troubles: images that cannot be compared, with the reason.
+        errors: images that cannot be compared, with the reason.
         worst: (key, agreement) of the images that differ most.
     """
 
@@ -143,16 +144,16 @@ class Comparison:
     ious: array[float] = field(default_factory=lambda: array("d"))
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
     only: tuple[ListedNames, ListedNames] = field(default_factory=lambda: (ListedNames(), ListedNames()))
-    troubles: ListedNames = field(default_factory=ListedNames)
+    errors: ListedNames = field(default_factory=ListedNames)
     worst: Sequence[tuple[str, float]] = ()
 
     def shares(self) -> dict[str, float]:
-        """The share of pairs with at least such an IoU."""
+        """The share of pairs that reach each IoU threshold."""
         values = np.frombuffer(self.ious, np.float64) if self.ious else np.zeros(0)
         return {f"{step:g}": float(np.mean(values >= step)) if values.size else 0.0 for step in STEPS}
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Plain data for the report."""
         return {
             "a": self.a.to_json(),
             "b": self.b.to_json(),
@@ -168,13 +169,13 @@ class Comparison:
             "statuses": [{"a": a, "b": b, "images": count} for (a, b), count in sorted(self.statuses.items())],
             "only_in_a": self.only[0].to_json(),
             "only_in_b": self.only[1].to_json(),
-            "troubles": self.troubles.to_json(),
+            "troubles": self.errors.to_json(),
             "worst": [{"image": key, "agreement": value} for key, value in self.worst],
         }
 
 
 def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
-    """Hold two runs against each other; memory grows by eight bytes a mask and an image."""
+    """Compare two runs; memory use grows by eight bytes per mask and per image."""
     found = Comparison(_describe_run(a, names[0]), _describe_run(b, names[1]))
     worst = WorstImages()
     for key, rows in _join_rows(a, b):
@@ -188,7 +189,7 @@ def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
             results = a.result(rows[0]), b.result(rows[1])
             value = _compare_image(found, *results)
         except OutputError as error:
-            found.troubles.add(str(error))
+            found.errors.add(str(error))
             continue
         found.a.seconds.append(rows[0].seconds)
         found.b.seconds.append(rows[1].seconds)
@@ -204,7 +205,7 @@ def _describe_run(run: Run, name: str) -> ComparedRun:
 
 
 def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
-    """Count one image; returns its agreement: the mean IoU of its pairs, masks without a partner counting 0."""
+    """Add an image and return its agreement: the mean IoU of its pairs, where masks without a partner count as 0."""
     if a.sha256 != b.sha256:
         raise OutputError(f"{a.key}: the runs saw different versions of this image")
     pairs = pair_masks(a.kept, b.kept)
@@ -225,7 +226,7 @@ def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
 
 
 def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
-    """The rows of both by key; both come sorted."""
+    """The rows of both runs by key; both are sorted."""
     rows = [a.rows(), b.rows()]
     one, two = (next(each, None) for each in rows)
     while one is not None or two is not None:
@@ -242,7 +243,7 @@ def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | No
 
 
 def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:
-    """Image and both runs' masks side by side; masks that are a pair have the same colour."""
+    """Image and both runs' masks side by side; the masks of a pair have the same colour."""
     results = a.result(a.find(key)), b.result(b.find(key))
     kept = results[0].kept, results[1].kept
     partner = {pair.b: pair.a for pair in pair_masks(*kept)}

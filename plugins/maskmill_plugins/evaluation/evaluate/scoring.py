@@ -1,4 +1,4 @@
-"""One image's masks against its truth: who answers whom, how well, and what is left over on both sides."""
+"""Scores of an image's masks: which mask matches which true object, how well, and what is unmatched; with totals."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ..pairing import How, pair_by_key, pair_by_overlap
 from ..truth.objects import Kind, TrueImage, TrueObject
 from .boundary import boundary_f
 
-#: IoU of a prompt's box with the object's from which on the prompt may be about it.
+#: Minimum IoU of a prompt's box with an object's box for the prompt to refer to the object.
 SAME_BOX = 0.5
 SIZES = ("small", "medium", "large")
-#: IoU from which on an object counts as found well.
+#: Minimum IoU for an object to count as found well.
 GOOD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectScore:
-    """What became of one true object.
+    """The result for one true object.
 
     Attributes:
         true: the object.
-        mask: the number of the mask that answers it (`Mask.index`), None if none does.
-        how: how the two were brought together.
-        kind: what the mask's prompt is made of, "missed" without a mask.
-        iou: intersection over union, of boxes where only boxes are known; 0 if missed.
-        boundary: the boundary measure F; 0 if missed, None where only boxes are known.
+        mask: `Mask.index` of the matching mask, None if there is none.
+        how: how the two were matched.
+        kind: kind of the mask's prompt, "missed" without a mask.
+        iou: intersection over union, of boxes if only boxes are known; 0 if missed.
+        boundary: the boundary measure F; 0 if missed, None if only boxes are known.
     """
 
     true: TrueObject
@@ -47,13 +47,13 @@ class ObjectScore:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """What became of one image.
+    """The result for one image.
 
     Attributes:
-        key: the image.
-        name: how the truth names it.
-        scores: of its objects, crowds left out.
-        extra: masks that answer no object and lie in no crowd.
+        key: key of the image.
+        name: its name in the ground truth.
+        scores: of its objects, without crowds.
+        extra: number of masks that match no object and are in no crowd.
     """
 
     key: str
@@ -63,12 +63,12 @@ class ImageScore:
 
     @property
     def iou(self) -> float | None:
-        """The mean over its objects, None if it has none."""
+        """The mean over its objects, None if there are none."""
         return float(np.mean([score.iou for score in self.scores])) if self.scores else None
 
 
 def hide_void(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
-    """The masks without the pixels that nothing is known of."""
+    """The masks without the pixels that have no ground truth."""
     if image.void is None:
         return list(masks)
     known = ~Mask(image.size, image.void).array
@@ -78,16 +78,16 @@ def hide_void(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
 def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
     """Score one image.
 
-    First each mask answers the object whose id its prompt's `ref` is, if the prompt lies on it (ids of two
-    files may be equal by chance); then, among the rest, the pair that
-    overlaps most, and so on (greedily), of the same class if classes count.
+    A mask first matches the object whose id equals its prompt's `ref`, if the prompt is on the object (ids
+    of two files may be equal by chance). The rest are matched greedily by overlap, within a class if
+    classes count.
 
     Args:
         key: the image's key in the run.
-        masks: those that were kept, as `visible` gives them.
-        image: its truth.
+        masks: the kept masks, as returned by `hide_void`.
+        image: its ground truth.
         kind: whether masks or boxes are compared.
-        by_class: whether a mask has to be of the object's class; one that was found by its id need not.
+        by_class: whether a mask matched by overlap must have the object's class.
     """
     objects = [true for true in image.objects if not true.crowd]
     overlap = measure_overlaps(masks, objects, image, kind)
@@ -114,7 +114,7 @@ def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, b
 
 
 def _is_about(prompt: Prompt | None, true: TrueObject) -> bool:
-    """Whether a prompt may be about this object: its box is about the object's, its points lie inside that."""
+    """Whether a prompt may refer to this object: its box is similar to the object's, or its points are inside."""
     if prompt is None:
         return False
     x, y, width, height = true.box
@@ -134,7 +134,7 @@ def score_missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:
 def measure_overlaps(
     masks: Sequence[Mask], objects: Sequence[TrueObject], image: TrueImage, kind: Kind, crowd: bool = False
 ) -> npt.NDArray[np.float64]:
-    """IoU of masks with objects, float64 (len(masks), len(objects)); with `crowd`: the part of the mask inside."""
+    """IoU of masks with objects, float64 (len(masks), len(objects)); with `crowd` the share of the mask inside."""
     if not masks or not objects:
         return np.zeros((len(masks), len(objects)))
     flags = [int(crowd)] * len(objects)
@@ -163,14 +163,14 @@ def _score_object(
 
 
 def _count_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
-    """How many of these masks lie for the greater part inside a crowd."""
+    """The number of masks that are mostly inside a crowd."""
     inside = measure_overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
     return int(np.count_nonzero(inside.max(axis=1) > 0.5)) if inside.size else 0
 
 
 @dataclass
 class GroupTotals:
-    """Sums over the objects of one group."""
+    """Sums over the objects of a group."""
 
     objects: int = 0
     answered: int = 0
@@ -179,7 +179,7 @@ class GroupTotals:
     boundary: float | None = 0.0
 
     def add(self, score: ObjectScore) -> None:
-        """Count one object."""
+        """Add an object."""
         self.objects += 1
         self.answered += score.mask is not None
         self.good += score.iou >= GOOD
@@ -187,7 +187,7 @@ class GroupTotals:
         self.boundary = None if self.boundary is None or score.boundary is None else self.boundary + score.boundary
 
     def means(self) -> dict[str, Any]:
-        """Counts, mean IoU and mean boundary F; missed objects count with 0."""
+        """Counts, mean IoU and mean boundary F; missed objects count as 0."""
         count = max(self.objects, 1)
         return {
             "objects": self.objects,
@@ -200,12 +200,12 @@ class GroupTotals:
 
 @dataclass
 class ScoreTotals:
-    """All groups.
+    """Totals of all objects, and by class, size and kind of prompt.
 
     Attributes:
-        all: every object.
-        ways: objects by how their mask was found: "id", "overlap", "missed".
-        extra: masks that answer no object.
+        all: of all objects.
+        ways: number of objects matched by "id", by "overlap", and "missed".
+        extra: number of masks that match no object.
     """
 
     all: GroupTotals = field(default_factory=GroupTotals)
@@ -216,7 +216,7 @@ class ScoreTotals:
     )
 
     def add(self, image: ImageScore) -> None:
-        """Count one image."""
+        """Add an image."""
         self.extra += image.extra
         for score in image.scores:
             self.all.add(score)
@@ -225,7 +225,7 @@ class ScoreTotals:
                 self._groups[group].setdefault(name, GroupTotals()).add(score)
 
     def groups(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-        """(what it is grouped by, means by name), those with most objects first; sizes in their order."""
+        """(criterion, means by name) of each criterion, names with most objects first; sizes in their order."""
         for group, tallies in self._groups.items():
             order = (
                 list(tallies) if group == "size" else sorted(tallies, key=lambda name: (-tallies[name].objects, name))

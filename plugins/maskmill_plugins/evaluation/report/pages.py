@@ -1,4 +1,4 @@
-"""What the two commands leave in a folder (numbers as JSON, a page, pictures), and tables for the terminal."""
+"""The report folder of the two commands (JSON, a page, pictures), and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ figure { margin: 2rem 0; } img { max-width: 100%; height: auto; }
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table for the terminal and the page.
 
     Attributes:
-        head: names of the columns; the first column is text, the others numbers.
-        rows: as many cells each.
+        head: names of the columns; the first column is text, the others are numbers.
+        rows: the cells of each row.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def lines(self) -> list[str]:
-        """For the terminal; Chinese characters take two places there."""
+        """The table as lines for the terminal, where Chinese characters take two columns."""
         cells = [self.head, *self.rows]
         widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
         return ["  ".join(_pad(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
 
     def html(self) -> str:
-        """For the page."""
+        """The table as HTML for the page."""
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -56,10 +56,10 @@ class Table:
 
 @dataclass(frozen=True)
 class ReportPicture:
-    """One of the worst.
+    """A picture of one of the worst images.
 
     Attributes:
-        name: of its file.
+        name: its file name.
         caption: for the page.
         data: JPEG.
     """
@@ -71,7 +71,7 @@ class ReportPicture:
 
 @dataclass
 class ListedNames(Examples):
-    """Some names, and how many there are."""
+    """A count, and the first thousand names."""
 
     limit: ClassVar[int] = 1000
 
@@ -85,10 +85,10 @@ class ReportFolder:
 
     Args:
         path: the folder.
-        marker: the JSON file that shows whose folder it is.
+        marker: name of the JSON file that identifies a report of this kind.
 
     Raises:
-        OutputError: it holds anything else.
+        OutputError: the folder contains other files.
     """
 
     def __init__(self, path: Path, marker: str) -> None:
@@ -97,16 +97,14 @@ class ReportFolder:
         if path.exists() and not path.is_dir():
             raise OutputError(f"'{path}' is a file; a folder was expected")
         if path.is_dir() and not self._marker.is_file() and (others := sorted(each.name for each in path.iterdir())):
-            text = f"the folder '{path}' holds files that are no earlier report ({others[0]!r}, ...)"
-            raise OutputError(
-                Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")
-            )
+            text = f"the folder '{path}' contains files that are not from an earlier report ({others[0]!r}, ...)"
+            raise OutputError(Problem(text, hint="give an empty or new folder, so that no other files are overwritten"))
 
     def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[ReportPicture]) -> None:
-        """Write it; the files of the earlier report go.
+        """Write the report and remove the pictures of an earlier one.
 
         Raises:
-            OutputError: the system does not let one.
+            OutputError: the folder cannot be written.
         """
         try:
             for name in self._earlier():
@@ -121,7 +119,7 @@ class ReportFolder:
             raise OutputError(f"cannot write to '{self.path}': {error.strerror or error}") from error
 
     def _earlier(self) -> list[str]:
-        """The pictures of the report that is here, by its own account."""
+        """The pictures that the existing report lists."""
         try:
             files = json.loads(self._marker.read_bytes())["files"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -130,14 +128,14 @@ class ReportFolder:
 
 
 def render_page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[ReportPicture]) -> str:
-    """The page: facts, tables, pictures that load as they are scrolled to; nothing from another host."""
+    """The page: facts, tables, and lazily loaded pictures; nothing comes from another host."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
     view = "<meta name=viewport content='width=device-width'>"
     parts = [f"{head}{view}<style>{_STYLE}</style>", f"<h1>{html.escape(title)}</h1>"]
     parts += [f"<p>{html.escape(fact)}</p>" for fact in facts]
     parts += [table.html() for table in tables]
     parts += [
-        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # on a phone it is small here
+        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # opens the full size, for small screens
         f'<img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt=""></a>'
         f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
         for picture in pictures
@@ -146,7 +144,7 @@ def render_page(title: str, facts: Sequence[str], tables: Sequence[Table], pictu
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """A number, or a dash where there is none."""
+    """A number, or a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures side by side: what an image looks like, and what two sides say is in it."""
+"""An image and two sets of masks side by side."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
 #: The longer side of one panel, in pixels, and the space between two.
 SIDE, GAP = 480, 8
-#: How many of the worst are shown.
+#: Number of worst images that are shown.
 WORST = 20
 _GRAY = (70, 70, 70)
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One side.
+    """One set of masks to draw.
 
     Attributes:
-        caption: drawn into the corner.
+        caption: drawn in the corner.
         masks: drawn over the image.
-        tones: a number of a colour for each mask: what belongs together has the same.
+        tones: the colour number of each mask; matching masks have the same.
         prompts: drawn on top.
     """
 
@@ -42,13 +42,13 @@ class Panel:
 
 
 class WorstImages:
-    """Keeps the keys with the lowest values, at most `WORST`; memory does not grow with how many it saw."""
+    """Keeps the keys with the lowest values, at most `WORST`."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, str]] = []
 
     def add(self, value: float, key: str) -> None:
-        """Consider one."""
+        """Add a key with its value."""
         if len(self._heap) < WORST:
             heapq.heappush(self._heap, (-value, key))
         elif value < -self._heap[0][0]:
@@ -60,7 +60,7 @@ class WorstImages:
 
 
 def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Panel]) -> bytes:
-    """A JPEG with the image as it is, then each panel; the image is gray where it is gone or has changed."""
+    """A JPEG of the image and each panel; the image is gray if its file is missing or has changed."""
     pixels, note = _load_pixels(originals, result)
     drawn = [_draw_panel(pixels, Panel(note, (), ())), *(_draw_panel(pixels, panel) for panel in panels)]
     gap = np.full((drawn[0].shape[0], GAP, 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Reading a truth: which format a file or folder has."""
+"""Ground truth from a COCO file or a folder of indexed PNG files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .png import read_png_truth
 
 
 def read_truth(path: Path) -> Truth:
-    """Read a truth: a COCO file, or a folder of indexed PNG files.
+    """Read ground truth from a COCO file or a folder of indexed PNG files.
 
     Raises:
-        PipelineError: it does not exist or is broken; names file and element.
+        PipelineError: it does not exist or is invalid; with file and position.
     """
     if path.is_dir():
         return read_png_truth(path)
@@ -24,4 +24,6 @@ def read_truth(path: Path) -> Truth:
         return read_coco_truth(path)
     there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     close = nearest(path.name, there)
-    raise PipelineError(Problem(f"there is no truth '{path}'", hint=f"did you mean {close[0]!r}?" if close else ""))
+    raise PipelineError(
+        Problem(f"the ground truth '{path}' does not exist", hint=f"did you mean {close[0]!r}?" if close else "")
+    )

@@ -1,4 +1,4 @@
-"""Truth in indexed PNG files, as Pascal VOC has them: a pixel's value is the number of its object."""
+"""Ground truth in indexed PNG files, as in Pascal VOC: a pixel's value is the number of its object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskmill_plugins._shared.text_files import read_lines
 
 from .objects import TrueImage, TrueObject, Truth, truth_error
 
-#: Pixels of this value belong to nobody: borders and what is too hard to say (VOC2012 devkit, section 3).
+#: Pixels of this value are void: borders and ambiguous areas (VOC2012 devkit, section 3).
 VOID = 255
 #: VOC's classes in the order of their numbers, from 1 (VOC2012 devkit, section 2).
 VOC = (
@@ -44,14 +44,14 @@ NAMES = ("labels.txt", "class_names.txt")
 
 
 def read_png_truth(folder: Path) -> Truth:
-    """Read `SegmentationObject` and, where there is one, `SegmentationClass`; or a folder of object maps alone.
+    """Read `SegmentationObject` and, if it exists, `SegmentationClass`; or a folder of object maps only.
 
-    A value of a class map is a number from 1 on: of the names in `labels.txt` or `class_names.txt`, one a
-    line (`_background_` and `__ignore__` do not count), else of VOC's. Without class maps every object is an
-    `object`.
+    A value in a class map is the number, starting at 1, of a name in `labels.txt` or `class_names.txt`,
+    one per line (without `_background_` and `__ignore__`), or of VOC's classes if there is no such file.
+    Without class maps every object has the class `object`.
 
     Raises:
-        PipelineError: there is no PNG file, or one cannot be read.
+        PipelineError: there is no PNG file, or a file cannot be read.
     """
     objects = folder / OBJECTS if (folder / OBJECTS).is_dir() else folder
     classes = folder / CLASSES if objects != folder and (folder / CLASSES).is_dir() else None
@@ -62,7 +62,7 @@ def read_png_truth(folder: Path) -> Truth:
         images[name] = _read_image(name, path, None if classes is None else classes / name, names)
     if not images:
         hint = f"expected a COCO file, or a folder of indexed PNG files such as VOC's with {OBJECTS}"
-        raise PipelineError(Problem(f"there is no PNG file in '{objects}'", hint=hint))
+        raise PipelineError(Problem(f"no PNG file found in '{objects}'", hint=hint))
     used = {true.label for image in images.values() for true in image.objects}
     return Truth(folder, "mask", images, [*(name for name in names if name in used), *sorted(used - set(names))])
 
@@ -77,7 +77,7 @@ def _read_image(name: str, path: Path, class_path: Path | None, names: list[str]
     classes = None if class_path is None else _read_pixels(class_path)
     if classes is not None and classes.shape != numbers.shape:
         raise truth_error(
-            class_path or path, "", f"its size is {classes.shape}, that of the object map {numbers.shape}"
+            class_path or path, "", f"its size is {classes.shape}, but the object map's is {numbers.shape}"
         )
     void = numbers == VOID if numbers.dtype == np.uint8 else np.zeros(numbers.shape, np.bool_)
     found = []
@@ -94,12 +94,12 @@ def _read_object(
     if classes is not None:
         values, counts = np.unique(classes[pixels & (classes != VOID) & (classes != 0)], return_counts=True)
         if not len(values):
-            raise truth_error(path, f"object {number}", "the class map has no class where it is")
+            raise truth_error(path, f"object {number}", "the class map has no class at its pixels")
         index = int(values[np.argmax(counts)])
         label = names[index - 1] if index <= len(names) else f"class {index}"
     mask = Mask.from_array(pixels)
     box = mask.box
-    assert box is not None, "it has pixels"
+    assert box is not None, "the object has pixels"
     return TrueObject(None, label, mask.counts, (box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1), mask.area)
 
 
@@ -109,7 +109,7 @@ def _read_pixels(path: Path) -> npt.NDArray[Any]:
         with PIL.Image.open(path, formats=["PNG"]) as picture:
             if picture.mode not in ("P", "L", "I;16", "I"):
                 raise truth_error(
-                    path, "", f"expected an indexed PNG (one number a pixel), found colours ({picture.mode})"
+                    path, "", f"expected an indexed PNG (one number per pixel), found colours ({picture.mode})"
                 )
             return np.array(picture)
     except PipelineError:

@@ -1,4 +1,4 @@
-"""The HTML file: skeleton, data and program first, so that it can be used while the thumbnails still arrive."""
+"""The HTML file: skeleton, data and scripts first, so that it can be used while thumbnails are still loading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maskmill import Run
 from .gallery import Gallery, data_json, thumbnail_path
 from .summary import Summary
 
-#: Thumbnails in one block: what the browser takes out of the file at a time.
+#: Thumbnails per block; the browser decodes one block at a time.
 BLOCK = 48
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCRIPTS = ("base.js", "charts.js", "overview.js", "gallery.js")
@@ -29,15 +29,15 @@ _SCRIPTS = ("base.js", "charts.js", "overview.js", "gallery.js")
 def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery, about: dict[str, Any]) -> None:
     """Write the page.
 
-    Thumbnails stand at the end as base64, one a line, in blocks that the browser keeps as they are until an
-    image of theirs comes into view. The page forbids itself any connection (Content-Security-Policy).
+    Thumbnails are at the end as base64, one per line, in blocks that are decoded when one of their images
+    comes into view. The page's Content-Security-Policy forbids any connection.
 
     Args:
         out: the file.
-        folder: the writer's, where the thumbnails lie.
+        folder: the writer's folder, which contains the thumbnails.
         summary: the counts.
         gallery: the images to show.
-        about: where they come from.
+        about: the provenance, of `collect_provenance`.
     """
     data = {**summary.to_json(), "about": about, "gallery": {"shown": len(gallery), "total": gallery.total}}
     style, script = _read_part("report.css"), "\n".join(_read_part(name) for name in _SCRIPTS)
@@ -62,7 +62,7 @@ def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery,
 
 
 def _content_policy(style: str, script: str) -> str:
-    """Nothing runs but this script, nothing is loaded but pictures that the page itself holds."""
+    """A policy that allows only this script, this style, and pictures contained in the page."""
     return (
         f"default-src 'none'; script-src '{_csp_hash(script)}'; style-src '{_csp_hash(style)}'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
@@ -78,7 +78,7 @@ def _write_block(out: IO[bytes], name: str, content: str) -> None:
 
 
 def _load_thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
-    """The thumbnails of the gallery's images, empty where there is none."""
+    """The thumbnails of the gallery's images, empty if there is none."""
     for key, _ in gallery.lines():
         try:
             yield base64.b64encode(thumbnail_path(folder, key).read_bytes()) if key else b""
@@ -87,42 +87,42 @@ def _load_thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
 
 
 def _read_part(name: str) -> str:
-    """A part of the page, with the line ends that its hash is made of."""
+    """A part of the page, with LF line endings, on which its hash is based."""
     return (files(__package__) / "page" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:
-    """What `run.json` and the ledger say, as plain data; what results carry where there is no run.
+    """The pipeline, versions and machine from `run.json` and the ledger; without a run, from the results.
 
-    Secrets are masked in `run.json` already. Its outcome is left out: while the page is written the run
-    has not ended yet.
+    Secrets are already masked in `run.json`. The outcome is omitted, because the run has not ended yet
+    while the page is written.
     """
-    told = dict(run.about) if run is not None else {}
+    info = dict(run.about) if run is not None else {}
     provenance = summary.provenance
     return {
         "name": run.name if run is not None else "maskmill",
-        "command": told.get("command"),
-        "backend": _describe_backend(provenance.get("backend"), told.get("pipeline")),
-        "model": _describe_model(told.get("fingerprint", {}).get("model") or provenance.get("model")),
-        "versions": provenance.get("versions") or told.get("versions") or {},
+        "command": info.get("command"),
+        "backend": _describe_backend(provenance.get("backend"), info.get("pipeline")),
+        "model": _describe_model(info.get("fingerprint", {}).get("model") or provenance.get("model")),
+        "versions": provenance.get("versions") or info.get("versions") or {},
         "maskmill": provenance.get("maskmill"),
-        "machine": told.get("machine", {}),
-        "jobs": told.get("jobs"),
-        "drop_ins": told.get("drop_ins", {}),
-        "pipeline": _dump_yaml(told["pipeline"]) if "pipeline" in told else None,
+        "machine": info.get("machine", {}),
+        "jobs": info.get("jobs"),
+        "drop_ins": info.get("drop_ins", {}),
+        "pipeline": _dump_yaml(info["pipeline"]) if "pipeline" in info else None,
         "stages": sorted(run.stage_seconds().items(), key=lambda item: -item[1]) if run is not None else [],
     }
 
 
 def _describe_backend(name: str | None, pipeline: Any) -> str | None:
-    """The backend with the model that was chosen for it, such as "sam vit_b"."""
+    """The backend with its configured model, such as "sam vit_b"."""
     options = pipeline.get("backend") if isinstance(pipeline, dict) else None
     model = options.get("model") if isinstance(options, dict) else None
     return f"{name} {model}" if name and isinstance(model, str) else name
 
 
 def _describe_model(model_id: str | None) -> str | None:
-    """What computed, with the name of the hash where it is a checkpoint's."""
+    """The model id, with the name of the hash if it is the hash of a checkpoint."""
     return f"sha256 {model_id}" if model_id and _SHA256.fullmatch(model_id) else model_id
 
 

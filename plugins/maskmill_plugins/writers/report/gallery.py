@@ -1,4 +1,4 @@
-"""The images of the gallery: a line each, the most doubtful ones where there are too many."""
+"""The gallery: a row and a thumbnail for each image, or for the most doubtful ones if there are too many."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 class Gallery:
-    """The rows of the gallery; a context manager. They wait in a temporary file.
+    """The rows of the gallery, kept in a temporary file; a context manager.
 
     Args:
         folder: for the temporary file.
-        limit: at most so many images are kept, the most doubtful ones.
+        limit: maximum number of images, the most doubtful ones.
 
     Attributes:
-        total: images seen.
+        total: number of images added.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -59,12 +59,12 @@ class Gallery:
         self._rows.close()
 
     def add(self, result: ImageResult, row: Row | None, summary: Summary) -> None:
-        """Take an image in.
+        """Add an image.
 
         Args:
-            result: what came of it.
-            row: what the ledger knows of it, if there is one.
-            summary: knows the numbers of the labels; the image has been counted in it.
+            result: its result.
+            row: its row in the ledger, if there is one.
+            summary: has the numbers of the labels; the image must already be counted in it.
         """
         found = rate_doubt(result)
         key = (
@@ -80,7 +80,7 @@ class Gallery:
         return len(self._chosen)
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """(key, row as JSON) of the images chosen, in the order of their keys; the key is "" without a thumbnail."""
+        """(key, row as JSON) of the chosen images, in the order of their keys; the key is "" without a thumbnail."""
         chosen = {-negative for _, negative in self._chosen}
         self._rows.seek(0)
         for position, line in enumerate(self._rows):
@@ -90,10 +90,10 @@ class Gallery:
 
 
 def _image_row(result: ImageResult, found: Doubt, row: Row | None, summary: Summary) -> list[Any]:
-    """An image, in the order that `gallery.js` reads.
+    """The fields of an image, in the order that `gallery.js` reads.
 
-    Key, status, doubt, why, its figure, [width, height], kept and dropped masks, lowest score, seconds,
-    attempts, numbers of the labels, text, masks, path of its overlay.
+    Key, status, doubt, its reason, its figure, [width, height], kept and dropped masks, lowest score,
+    seconds, attempts, numbers of the labels, text, masks, path of its overlay.
     """
     kept = result.kept
     scores = [known for mask in kept if (known := finite_number(mask.score)) is not None]
@@ -121,7 +121,7 @@ def _image_row(result: ImageResult, found: Doubt, row: Row | None, summary: Summ
 
 
 def _mask_row(mask: Mask, summary: Summary) -> list[Any]:
-    """A mask: number of its label, score, stability, part of the image, the filter that dropped it, its reason."""
+    """A mask: number of its label, score, stability, share of the image, the filter that dropped it, the reason."""
     part = mask.area / max(1, mask.size[0] * mask.size[1])
     values: list[Any] = [
         summary.labels[mask.label],
@@ -147,21 +147,21 @@ def _round_figure(value: float | None) -> float | None:
 
 
 def thumbnail_name(key: str) -> str:
-    """Name of an image's thumbnail below the writer's folder, without its suffix, for `maskmill.save`."""
+    """The name of an image's thumbnail in the writer's folder, without suffix, for `maskmill.save`."""
     return f"{FOLDER}/{name_image_file(key)}"
 
 
 def thumbnail_path(folder: Path, key: str) -> Path:
-    """Where an image's thumbnail lies, if it has one."""
+    """The path of an image's thumbnail, which may not exist."""
     return folder / safe_path(thumbnail_name(key), SUFFIX)
 
 
 def draw_thumbnail(image: Image, result: ImageResult, side: int, quality: int) -> bytes:
-    """A WebP file's bytes: kept masks filled, prompts on top; where none is kept, the outlines of the dropped ones.
+    """The bytes of a WebP file: kept masks filled, prompts on top; without kept masks the outlines of dropped ones.
 
     Args:
         image: the image.
-        result: what was found in it.
+        result: its result.
         side: longer side of the picture in pixels; smaller images are not enlarged.
         quality: of the WebP, 1..100.
     """
@@ -181,6 +181,6 @@ def draw_thumbnail(image: Image, result: ImageResult, side: int, quality: int) -
 def data_json(value: Any) -> str:
     """Compact JSON for a `<script type="application/json">`: ASCII, without `<`, `>` and `&`.
 
-    Lone surrogates, which labels from JSON and old file names may hold, come out as escapes.
+    Lone surrogates, which labels from JSON and old file names may contain, become escapes.
     """
     return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_SCRIPT)

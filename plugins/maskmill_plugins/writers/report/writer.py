@@ -1,4 +1,4 @@
-"""The writer: thumbnails while the images are worked on, the page at the end."""
+"""The writer `report`: thumbnails while images are processed, the page at the end."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ NAME = "report.html"
 
 
 class Report(Writer):
-    """`report.html`: what came of a run, in one file that opens from disk and loads nothing from anywhere.
+    """`report.html`: the results of a run in one self-contained file that loads nothing from elsewhere.
 
-    Counts by status, scores, areas, labels, what filters dropped, failures with their reasons, seconds,
-    what each output format loses, and a gallery in the order of doubt, with masks and prompts drawn.
-    English or Chinese, light or dark, as the browser is set.
+    It shows counts by status, scores, areas, labels, dropped masks, failures with their reasons, times,
+    the loss of each output format, and a gallery sorted by doubt, with masks and prompts drawn. Language
+    (English or Chinese) and theme (light or dark) follow the browser.
 
-    The thumbnails also lie in `thumbnails/`; the page holds copies of them. Only times differ between
-    two reports of the same results.
+    The thumbnails are also in `thumbnails/`; the page contains copies. Two reports of the same results
+    differ only in times.
     """
 
     takes: ClassVar[tuple[Status, ...]] = STATUSES
 
-    thumbnail: int = Field(192, ge=32, le=1024, description="longer side of the gallery's pictures, in pixels")
-    quality: int = Field(70, ge=1, le=100, description="of the gallery's pictures (WebP)")
+    thumbnail: int = Field(192, ge=32, le=1024, description="longer side of the thumbnails, in pixels")
+    quality: int = Field(70, ge=1, le=100, description="of the thumbnails (WebP)")
     gallery: int = Field(
-        20_000, ge=0, description="at most so many images are shown, the most doubtful ones; everything is counted"
+        20_000, ge=0, description="maximum number of images shown, the most doubtful ones; all are counted"
     )
 
     def open(self) -> None:
@@ -52,10 +52,7 @@ class Report(Writer):
         return [save(folder, thumbnail_name(result.key), data, ".webp")]
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write the page.
-
-        It grows on disk: memory holds counts and, of the images in the gallery, a number each.
-        """
+        """Write the page incrementally; memory holds the counts and a number for each image in the gallery."""
         with atomic_path(folder / NAME) as unfinished, unfinished.open("wb") as out:
             self._write(results, folder, out)
         return [describe_file(folder, NAME)]
@@ -63,7 +60,7 @@ class Report(Writer):
     def _write(self, results: Iterator[ImageResult], folder: Path, out: IO[bytes]) -> None:
         summary = Summary()
         with ExitStack() as stack:
-            run = _run(stack)
+            run = _open_run(stack)
             gallery = stack.enter_context(Gallery(folder, self.gallery))
             for result in results:
                 row = run.row(result.key) if run is not None else None
@@ -72,8 +69,8 @@ class Report(Writer):
             write_page(out, folder, summary, gallery, collect_provenance(run, summary))
 
 
-def _run(stack: ExitStack) -> Run | None:
-    """The run that this report is about, None where there is none to be read (in a test of the writer, say)."""
+def _open_run(stack: ExitStack) -> Run | None:
+    """The run of this report, None if there is none, as in a test of the writer."""
     output = run_folder()
     try:
         return None if output is None else stack.enter_context(Run(output))
