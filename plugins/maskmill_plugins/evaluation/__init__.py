@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from .hooks import register_commands
+import click
 
-__all__ = ["register_commands"]
+from maskmill import hookimpl
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `maskmill evaluate` and `maskmill compare`; the rest is imported when one of them starts."""
+    from .compare.command import compare
+    from .evaluate.command import evaluate
+
+    cli.add_command(compare)
+    cli.add_command(evaluate)

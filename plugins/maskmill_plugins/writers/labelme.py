@@ -18,7 +18,7 @@ from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
 from maskmill_plugins._shared.export.mask_map import summarize_iou
-from maskmill_plugins._shared.export.output_files import StemTable, describe_file, remove_file, save_as
+from maskmill_plugins._shared.export.output_files import StemTable, describe_file, save_as
 
 VERSION = "5.5.0"  # of the format; mask shapes were added in 5.3
 LIST = "images.txt"
@@ -87,10 +87,7 @@ class Labelme(Writer):
                     stem = stem_path(result.key, self.names)
                     stems.add(stem, result.key)
                     out.write(f"{stem}.json\n")
-            if before.is_file():
-                with before.open(encoding="utf-8") as lines:
-                    for stem in stems.find_missing(line.rstrip("\n").removesuffix(".json") for line in lines):
-                        remove_file(folder, f"{stem}.json")
+            stems.remove_outdated(folder, before, ("{}.json",), ".json")
         return [describe_file(folder, LIST)]
 
     def _shapes(self, mask: Mask, group: int, ious: list[float]) -> Iterator[dict[str, Any]]:

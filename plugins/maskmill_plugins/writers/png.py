@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, hookimpl, save
@@ -67,11 +66,9 @@ def _make_map(masks: Sequence[Mask], size: tuple[int, int]) -> npt.NDArray[Any]:
 
 
 def _encode_indexed(numbers: npt.NDArray[Any]) -> bytes:
-    picture = PIL.Image.fromarray(numbers)
-    if numbers.dtype == np.uint8:
-        tones = [(0, 0, 0), *(colors.nth(number) for number in range(255))]
-        picture.putpalette([value for tone in tones for value in tone])
-    return encode_png(picture, flat=True)
+    tones = [(0, 0, 0), *(colors.nth(number) for number in range(255))]
+    palette = [value for tone in tones for value in tone] if numbers.dtype == np.uint8 else None
+    return encode_png(numbers, flat=True, palette=palette)
 
 
 @hookimpl

@@ -21,7 +21,7 @@ from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
 from maskmill_plugins._shared.export.classes import UNLABELLED, choose_split, find_duplicates, order_labels
 from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
-from maskmill_plugins._shared.export.output_files import StemTable, remove_file, save_as, temporary_file
+from maskmill_plugins._shared.export.output_files import StemTable, save_as, temporary_file
 
 VOID = 255
 SETS = "ImageSets/Segmentation"
@@ -118,7 +118,7 @@ class Voc(Writer):
                     waiting.write(json.dumps([stem, found]) + "\n")
             classes = list(self.classes) or order_labels((), labels)
             artifacts = _write_classes(folder, waiting, labels, classes)
-            _remove_outdated(folder, stems)
+            stems.remove_outdated(folder, folder / SETS / "trainval.txt", _FILES)
             for name, lines in sets.items():
                 lines.seek(0)
                 artifacts.append(save_as(folder, f"{SETS}/{name}.txt", lines.read().encode()))
@@ -145,9 +145,7 @@ def _to_class_map(numbers: npt.NDArray[np.uint8], of_object: Sequence[int]) -> n
 
 
 def _encode_indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
-    picture = PIL.Image.fromarray(numbers)
-    picture.putpalette(voc_palette())
-    return encode_png(picture, flat=True)
+    return encode_png(numbers, flat=True, palette=voc_palette())
 
 
 def voc_palette() -> list[int]:
@@ -217,15 +215,6 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
         of_class = _to_class_map(of_object, [by_number[number] for number in found])
         artifacts.append(save_as(folder, target, _encode_indexed(of_class)))
     return artifacts
-
-
-def _remove_outdated(folder: Path, stems: StemTable) -> None:
-    before = folder / SETS / "trainval.txt"
-    if before.is_file():
-        with before.open(encoding="utf-8") as lines:
-            for stem in stems.find_missing(line.rstrip("\n") for line in lines):
-                for name in _FILES:
-                    remove_file(folder, name.format(stem))
 
 
 def _write_label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:

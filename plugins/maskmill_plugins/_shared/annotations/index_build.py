@@ -77,7 +77,7 @@ def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> No
     """
     connection.executescript(_TABLES)
     connection.execute("BEGIN")
-    heads: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     in_one_file = False
     source: Iterator[FileItem] = iter(items)
     while batch := list(itertools.islice(source, BATCH)):
@@ -87,10 +87,10 @@ def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> No
         )
         for item in batch:
             if isinstance(item, FileProperty):
-                _store_property(connection, heads, item)
+                _store_property(connection, properties, item)
             in_one_file = in_one_file or (isinstance(item, AnnotatedImage) and not item.file)
     connection.executemany(
-        "INSERT INTO heads VALUES (?, ?)", [(name, _dump_json(value)) for name, value in heads.items()]
+        "INSERT INTO heads VALUES (?, ?)", [(name, _dump(value)) for name, value in properties.items()]
     )
     connection.execute("COMMIT")
     for column in ("id", "name"):
@@ -100,49 +100,43 @@ def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> No
         connection.executescript(_SAME_REF)
 
 
-def _store_property(connection: sqlite3.Connection, heads: dict[str, Any], item: FileProperty) -> None:
+def _store_property(connection: sqlite3.Connection, properties: dict[str, Any], item: FileProperty) -> None:
     if item.name == "category":
         category = item.value["item"]
         connection.execute(
-            "INSERT INTO categories VALUES (NULL, ?, ?, ?)", (item.value["key"], category["name"], _dump_json(category))
+            "INSERT INTO categories VALUES (NULL, ?, ?, ?)", (item.value["key"], category["name"], _dump(category))
         )
     elif item.name.endswith("[]"):
-        heads.setdefault(item.name[:-2], []).append(item.value)
+        properties.setdefault(item.name[:-2], []).append(item.value)
     else:
-        heads[item.name] = item.value
+        properties[item.name] = item.value
 
 
 def _image_row(item: AnnotatedImage) -> tuple[Any, ...]:
     height, width = item.size or (None, None)
-    more = None if item.more is None else _dump_json(item.more)
-    place = (_escape_text(item.place), _escape_text(item.file), item.line, item.relative)
-    return (_escape_text(item.id), _escape_text(item.name), height, width, *place, more)
+    more = None if item.more is None else _dump(item.more)
+    place = (_escape(item.place), _escape(item.file), item.line, item.relative)
+    return (_escape(item.id), _escape(item.name), height, width, *place, more)
 
 
 def _annotation_row(item: Annotation) -> tuple[Any, ...]:
     box = item.box or (None,) * 4
-    points = _dump_json(item.points) if item.points else None
-    label = None if item.label is None else _escape_text(item.label)
-    more = None if item.more is None else _dump_json(item.more)
-    where = (
-        _escape_text(item.image),
-        _escape_text(item.ref),
-        _escape_text(item.place),
-        _escape_text(item.file),
-        item.line,
-    )
-    details = (label, item.category, item.score, _escape_text(item.error), item.skipped, more)
+    points = _dump(item.points) if item.points else None
+    label = None if item.label is None else _escape(item.label)
+    more = None if item.more is None else _dump(item.more)
+    where = (_escape(item.image), _escape(item.ref), _escape(item.place), _escape(item.file), item.line)
+    details = (label, item.category, item.score, _escape(item.error), item.skipped, more)
     return (*where, *box, points, *details)
 
 
-def _escape_text(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape lone surrogates, which come from JSON or from file names that are not UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _dump_json(value: Any) -> str:
+def _dump(value: Any) -> str:
     """Compact JSON; NaN and infinity, which Python reads but JSON does not allow, become null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        return _dump_json(json.loads(json.dumps(value), parse_constant=lambda name: None))
+        return _dump(json.loads(json.dumps(value), parse_constant=lambda name: None))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from maskmill import Box, PromptError
 
@@ -91,13 +91,6 @@ class FileProperty:
 
 
 FileItem: TypeAlias = AnnotatedImage | Annotation | FileProperty
-
-
-class Format(Protocol):
-    """Reads a file or folder of one format; raises PipelineError if it cannot be read at all."""
-
-    def __call__(self, path: Any) -> Iterator[FileItem]:
-        """Yield its items, in any order."""
 
 
 class AnnotationError(Exception):

@@ -145,9 +145,9 @@ def _list_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tup
 
     `test` may be missing, or have no labels.
     """
-    place = next((base / entry for base in (root, about.parent) if (base / entry).exists()), None)
-    if place is None and entry.startswith("../"):  # Roboflow writes paths relative to a subfolder
-        place = next((base / entry[3:] for base in (root, about.parent) if (base / entry[3:]).exists()), None)
+    entries = [entry, entry[3:]] if entry.startswith("../") else [entry]  # Roboflow's are relative to a subfolder
+    places = (base / path for path in entries for base in (root, about.parent))
+    place = next((path for path in places if path.exists()), None)
     if place is None:
         if split == "test":
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -30,19 +31,21 @@ def crop_mask(mask: Mask) -> tuple[npt.NDArray[np.bool_], int, int] | None:
     return np.ascontiguousarray(frame[y1:y2, x1:x2], dtype=np.bool_), x1, y1
 
 
-def encode_png(picture: npt.NDArray[Any] | PIL.Image.Image, flat: bool = False) -> bytes:
+def encode_png(
+    picture: npt.NDArray[Any] | PIL.Image.Image, flat: bool = False, palette: Sequence[int] | None = None
+) -> bytes:
     """The bytes of a PNG file.
 
     Args:
         picture: a picture, or an array of (H, W), (H, W, 3) or (H, W, 4).
         flat: whether large areas have one value, as in a mask; encodes faster and smaller then.
+        palette: red, green, blue of each value of an 8-bit picture.
     """
-    buffer = io.BytesIO()
-    if flat:
-        _to_pillow(picture).save(buffer, "PNG", compress_type=_RUNS)
-    else:
-        # level 4 of 9: several times faster than 9, and a sixth larger
-        _to_pillow(picture).save(buffer, "PNG", compress_level=4)
+    buffer, image = io.BytesIO(), _to_pillow(picture)
+    if palette is not None:
+        image.putpalette(palette)
+    # level 4 of 9: several times faster than 9, and a sixth larger
+    image.save(buffer, "PNG", **({"compress_type": _RUNS} if flat else {"compress_level": 4}))
     return buffer.getvalue()
 
 

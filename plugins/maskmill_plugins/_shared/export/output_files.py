@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -63,6 +63,14 @@ class StemTable:
             raise OutputError(
                 Problem(text, hint="set names: full for this writer (export: --set names=full)")
             ) from None
+
+    def remove_outdated(self, folder: Path, listing: Path, files: Sequence[str], suffix: str = "") -> None:
+        """Remove the files (paths with `{}` for the stem) of stems that an earlier listing has and this table lacks."""
+        if listing.is_file():
+            with listing.open(encoding="utf-8") as lines:
+                for stem in self.find_missing(line.rstrip("\n").removesuffix(suffix) for line in lines):
+                    for file in files:
+                        remove_file(folder, file.format(stem))
 
     def find_missing(self, before: Iterable[str]) -> Iterator[str]:
         """The stems of an earlier run that are not in this table."""

@@ -91,7 +91,8 @@ class LineReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_header()
-        index = np.fromiter(self._scan(), dtype=[("key", np.int64), ("offset", np.int64)])
+        found = ((hash(name), offset) for name, offset in self._scan())
+        index = np.fromiter(found, dtype=[("key", np.int64), ("offset", np.int64)])
         index = index[np.argsort(index["key"], kind="stable")]
         self._keys, self._offsets = index["key"].copy(), index["offset"].copy()
 
@@ -126,13 +127,7 @@ class LineReader:
 
     def names(self) -> Iterator[str]:
         """The name in each valid line."""
-        for _, _, raw in self._lines():
-            try:
-                row = self._parse_line(decode_line(raw))
-            except PromptError:
-                continue
-            if row:
-                yield row[0]
+        return (name for name, _ in self._scan())
 
     def records(self) -> Iterator[PromptRecord]:
         """The entries of each line."""
@@ -154,14 +149,15 @@ class LineReader:
         first, last = (int(np.searchsorted(self._keys, hash(name), side)) for side in ("left", "right"))
         return first, last
 
-    def _scan(self) -> Iterator[tuple[int, int]]:
+    def _scan(self) -> Iterator[tuple[str, int]]:
+        """(name, offset) of each valid line."""
         for _, offset, raw in self._lines():
             try:
                 row = self._parse_line(decode_line(raw))
             except PromptError:
                 continue  # `records` reports it
             if row:
-                yield hash(row[0]), offset
+                yield row[0], offset
 
     def _read_at(self, offset: int) -> tuple[str, Any] | None:
         with self._path.open("rb") as file:

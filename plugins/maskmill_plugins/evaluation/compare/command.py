@@ -14,7 +14,7 @@ from maskmill.cli.options import FILE, IMAGES, as_typed
 if TYPE_CHECKING:
     from maskmill import Run
 
-    from ..report.pages import Table
+    from ..report.pages import ReportFolder, Table
     from .comparison import Comparison
 
 MARKER = "comparison.json"
@@ -65,11 +65,8 @@ def compare(
         command = as_typed(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
         report = variant.pipeline.run(RunRequest(limit=limit, command=command))
         if report.outcome != "finished":
-            message = (
-                f"Stopped: {report.message}"
-                if report.outcome == "stopped"
-                else "Interrupted. Run the command again to continue."
-            )
+            stopped = report.outcome == "stopped"
+            message = f"Stopped: {report.message}" if stopped else "Interrupted. Run the command again to continue."
             click.echo(message, err=True)
             return report.exit_code
         worst = max(worst, report.exit_code)
@@ -86,14 +83,15 @@ def _name_runs(folders: Sequence[Path]) -> list[str]:
 
 def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
     """Compare each run with the first and return the exit code."""
-    from maskmill import OutputError
+    from maskmill import OutputError, Run
 
     from ..report.pages import ReportFolder
     from . import comparison
 
     several = len(folders) > 2
     code = 0
-    with _open_runs(folders) as runs:
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(Run(folder)) for folder in folders]
         for number in range(1, len(runs)):
             sides = (names[0], names[number])
             below = None if place is None else place / f"{number:02}" if several else place
@@ -112,33 +110,17 @@ def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | N
     return code
 
 
-@contextlib.contextmanager
-def _open_runs(folders: Sequence[Path]) -> Iterator[list[Run]]:
-    from maskmill import Run
-
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Run(folder)) for folder in folders]
-
-
-def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
+def _write(target: ReportFolder, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
     from maskmill.stored.originals import Originals
 
-    from ..report.pages import ReportFolder, ReportPicture, render_page
+    from ..report.pages import rank_pictures
     from .comparison import draw_comparison
 
-    assert isinstance(target, ReportFolder)
     names = (found.a.name, found.b.name)
     with Originals(a, images) as originals:
-        pictures = [
-            ReportPicture(
-                f"{rank:02}.jpg", f"{rank}. {key}: agreement {value:.3f}", draw_comparison(a, b, key, names, originals)
-            )
-            for rank, (key, value) in enumerate(found.worst, start=1)
-        ]
-    title = f"{names[0]} and {names[1]}"
-    target.fill(
-        {"schema": 1, **found.to_json()}, render_page(title, summarize(found), make_tables(found), pictures), pictures
-    )
+        pictures = rank_pictures(found.worst, "agreement", lambda key: draw_comparison(a, b, key, names, originals))
+    about = {"schema": 1, **found.to_json()}
+    target.fill(about, f"{names[0]} and {names[1]}", summarize(found), make_tables(found), pictures)
 
 
 def format_lines(found: Comparison) -> Iterator[str]:

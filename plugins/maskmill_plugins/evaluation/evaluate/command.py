@@ -39,7 +39,7 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     from maskmill.output.folder import EVALUATION
     from maskmill.stored.originals import Originals
 
-    from ..report.pages import ReportFolder, ReportPicture, render_page
+    from ..report.pages import ReportFolder, rank_pictures
     from ..truth import read_truth
     from . import evaluation
 
@@ -51,18 +51,15 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
             text = f"no image of the run in '{output}' is in the ground truth '{truth}'"
             raise OutputError(_with_examples(text, found))
         pairs = evaluation.pair_up(run, true)
-        pictures = [
-            ReportPicture(
-                f"{rank:02}.jpg",
-                f"{rank}. {key}: mean IoU {value:.3f}",
-                evaluation.draw_evaluation(run, key, pairs[key], found, originals),
-            )
-            for rank, (key, value) in enumerate(found.worst, start=1)
-        ]
+        pictures = rank_pictures(
+            found.worst,
+            "mean IoU",
+            lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals),
+        )
         title = f"{run.name} against {truth.name}"
-        facts, tables = summarize(found), [*make_tables(found)]
+        facts, tables = summarize(found), make_tables(found)
         about = {"schema": 1, "run": str(output.absolute()), "name": run.name, **found.to_json()}
-        place.fill(about, render_page(title, facts, tables, pictures), pictures)
+        place.fill(about, title, facts, tables, pictures)
     for line in [title, *facts, *(line for table in tables for line in ["", *table.lines()[: MOST_ROWS + 1]])]:
         click.echo(line)
     click.echo(f"\nReport with numbers and the worst images: {place.path}")

@@ -14,7 +14,7 @@ from ..report.pages import ListedNames
 from ..report.panels import Panel, WorstImages, side_by_side
 from ..truth.objects import TrueImage, Truth
 from .precision import Precision
-from .scoring import ScoreTotals, hide_void, score_image, score_missed
+from .scoring import ScoreTotals, hide_void, score_image
 
 
 @dataclass
@@ -99,11 +99,6 @@ def pair_up(run: Run, truth: Truth, found: Evaluation | None = None) -> dict[str
     return pairs
 
 
-def has_labels(run: Run, keys: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
-    """Whether any mask of these images has one of these labels."""
-    return any(mask.label in labels for row in run.rows(("done",)) if row.key in keys for mask in run.result(row).kept)
-
-
 def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation:
     """Compare the kept masks of a run with ground truth.
 
@@ -115,7 +110,7 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     found = Evaluation(truth, True if by_class is None else by_class)
     pairs = pair_up(run, truth, found)
     if by_class is None:
-        found.by_class = _counts_classes(run, pairs, set(truth.labels))
+        found.by_class = _has_labels(run, pairs, set(truth.labels))
     precision, worst = Precision(truth, found.by_class), WorstImages()
     for row in run.rows():
         if (image := pairs.get(row.key)) is None:
@@ -123,7 +118,7 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
         masks: Sequence[Mask] = ()
         if row.status in ("failed", "quarantined"):
             found.failed.add(row.key)
-            scored = score_missed(row.key, image, truth.kind)
+            scored = score_image(row.key, (), image, truth.kind, by_class=False)
         else:
             try:
                 result = _require_same_size(run.result(row), image)
@@ -141,9 +136,11 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     return found
 
 
-def _counts_classes(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+def _has_labels(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+    """Whether any mask of these images has one of these labels."""
+    kept = (mask for row in run.rows(("done",)) if row.key in pairs for mask in run.result(row).kept)
     try:
-        return has_labels(run, pairs, labels)
+        return any(mask.label in labels for mask in kept)
     except OutputError:  # a damaged result, which the evaluation reports
         return True
 

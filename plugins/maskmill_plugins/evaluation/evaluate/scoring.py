@@ -126,11 +126,6 @@ def _is_about(prompt: Prompt | None, true: TrueObject) -> bool:
     return all(x - 1 <= point.x <= x + width + 1 and y - 1 <= point.y <= y + height + 1 for point in ons)
 
 
-def score_missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:
-    """The score of an image that failed in the run."""
-    return score_image(key, (), image, kind, by_class=False)
-
-
 def measure_overlaps(
     masks: Sequence[Mask], objects: Sequence[TrueObject], image: TrueImage, kind: Kind, crowd: bool = False
 ) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,7 +100,14 @@ class ReportFolder:
             text = f"the folder '{path}' contains files that are not from an earlier report ({others[0]!r}, ...)"
             raise OutputError(Problem(text, hint="give an empty or new folder, so that no other files are overwritten"))
 
-    def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[ReportPicture]) -> None:
+    def fill(
+        self,
+        about: Mapping[str, Any],
+        title: str,
+        facts: Sequence[str],
+        tables: Sequence[Table],
+        pictures: Sequence[ReportPicture],
+    ) -> None:
         """Write the report and remove the pictures of an earlier one.
 
         Raises:
@@ -111,6 +118,7 @@ class ReportFolder:
                 (self.path / name).unlink(missing_ok=True)
             for picture in pictures:
                 write_atomic(self.path / PICTURES / picture.name, picture.data)
+            page = render_page(title, facts, tables, pictures)
             write_atomic(self.path / PAGE, page.encode("utf-8", "replace"))
             files = [f"{PICTURES}/{picture.name}" for picture in pictures]
             text = json.dumps({**about, "files": [PAGE, *files]}, ensure_ascii=False, indent=2)
@@ -141,6 +149,16 @@ def render_page(title: str, facts: Sequence[str], tables: Sequence[Table], pictu
         for picture in pictures
     ]
     return "\n".join([*parts, "</html>\n"])
+
+
+def rank_pictures(
+    worst: Sequence[tuple[str, float]], measure: str, draw: Callable[[str], bytes]
+) -> list[ReportPicture]:
+    """The pictures of the worst images, given as (key, value); captions name the value by `measure`."""
+    return [
+        ReportPicture(f"{rank:02}.jpg", f"{rank}. {key}: {measure} {value:.3f}", draw(key))
+        for rank, (key, value) in enumerate(worst, start=1)
+    ]
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
