@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +57,6 @@ class File(PromptSource):
     )
 
     _reader: PromptReader | None = PrivateAttr(None)
-    _matcher: Matcher | None = PrivateAttr(None)
     _matching: Matching | None = PrivateAttr(None)
     _blocked: Mapping[str, Sequence[str]] = PrivateAttr(default_factory=dict)
     _database: str | None = PrivateAttr(None)
@@ -113,7 +113,7 @@ class File(PromptSource):
 
     def survey(self, refs: Iterable[ImageRef]) -> Survey:
         """Match the images of the dataset with those of the file."""
-        self._matching = matching = Matching(self._names(), (ref.key for ref in refs))
+        self._matching = matching = Matching(self._names, (ref.key for ref in refs))
         self._blocked = matching.blocked
         reader = self._read()
         self._database = str(reader.index.file) if isinstance(reader, IndexReader) else None
@@ -233,10 +233,9 @@ class File(PromptSource):
             content = str(error)
         return hashlib.sha256(json.dumps([self.version, content], sort_keys=True).encode()).hexdigest()[:16]
 
+    @cached_property
     def _names(self) -> Matcher:
-        if self._matcher is None:
-            self._matcher = Matcher(self._read().names())
-        return self._matcher
+        return Matcher(self._read().names())
 
     def _find(self, key: str) -> ImagePrompts | None:
         """The prompts of an image in the file; None also for an image that is marked as not finished.
@@ -248,7 +247,7 @@ class File(PromptSource):
         # jsonl and csv are looked up by exact path first, so that workers rarely need all names
         entry = None if isinstance(reader, IndexReader) else reader.find(key)
         if entry is None:
-            name, why = find_name(self._names(), key, self._blocked)
+            name, why = find_name(self._names, key, self._blocked)
             if why:
                 raise PromptError(f"{self.path.name}: {why}")
             entry = None if name is None else reader.find(name)

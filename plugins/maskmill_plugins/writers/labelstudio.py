@@ -58,9 +58,8 @@ class LabelStudio(Writer):
         regions = [_region(number, mask) for number, mask in enumerate(result.kept) if mask.area]
         about: dict[str, Any] = {"result": regions}
         if self.kind == "predictions":
-            about["model_version"] = str(
-                result.provenance.get("model") or result.provenance.get("backend") or "maskmill"
-            )
+            origin = result.provenance
+            about["model_version"] = str(origin.get("model") or origin.get("backend") or "maskmill")
         key = quote(result.key, errors="surrogateescape")
         return {"data": {"image": f"{self.url}{key}", "key": result.key}, self.kind: [about]}
 
@@ -87,11 +86,9 @@ def _region(number: int, mask: Mask) -> dict[str, Any]:
 
 
 def encode_rle(pixels: npt.NDArray[np.bool_]) -> list[int]:
-    """A mask in Label Studio's run-length code: thi.ng's `rle-pack` over the bytes of an RGBA picture.
+    """A mask in Label Studio's run-length code, whose own encoder needs Pandas and NLTK and is slow.
 
-    All four channels of a pixel are 255 on the mask and 0 elsewhere. Label Studio's own encoder
-    (`label_studio_converter.brush.encode_rle`) needs Pandas, NLTK and a client and loops over every byte
-    in Python; the tests compare with it.
+    It is thi.ng's `rle-pack` over the bytes of an RGBA picture, all 255 on the mask and 0 elsewhere.
 
     Reference: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts
 

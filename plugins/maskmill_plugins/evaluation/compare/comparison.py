@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -227,19 +229,10 @@ def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
 
 def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
     """The rows of both runs by key; both are sorted."""
-    rows = [a.rows(), b.rows()]
-    one, two = (next(each, None) for each in rows)
-    while one is not None or two is not None:
-        if two is None or (one is not None and one.key < two.key):
-            assert one is not None
-            yield one.key, (one, None)
-            one = next(rows[0], None)
-        elif one is None or two.key < one.key:
-            yield two.key, (None, two)
-            two = next(rows[1], None)
-        else:
-            yield one.key, (one, two)
-            one, two = next(rows[0], None), next(rows[1], None)
+    of_a, of_b = ((row.key, 0, row) for row in a.rows()), ((row.key, 1, row) for row in b.rows())
+    for key, found in groupby(heapq.merge(of_a, of_b, key=lambda item: item[:2]), key=lambda item: item[0]):
+        rows = {side: row for _, side, row in found}
+        yield key, (rows.get(0), rows.get(1))
 
 
 def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:

@@ -67,9 +67,8 @@ class Gallery:
             summary: has the numbers of the labels; the image must already be counted in it.
         """
         found = rate_doubt(result)
-        key = (
-            result.key if result.status in ("done", "empty") else ""
-        )  # a failed image's thumbnail would be a stale one
+        # a thumbnail of a failed image would be from an earlier run
+        key = result.key if result.status in ("done", "empty") else ""
         self._rows.write(f"{data_json(key)}\t{data_json(_image_row(result, found, row, summary))}\n")
         push = heapq.heappush if len(self._chosen) < self._limit else heapq.heappushpop
         if self._limit:
@@ -97,6 +96,7 @@ def _image_row(result: ImageResult, found: Doubt, row: Row | None, summary: Summ
     """
     kept = result.kept
     scores = [known for mask in kept if (known := finite_number(mask.score)) is not None]
+    overlays = [item.path for item in result.artifacts if item.path.startswith("overlay/")]
     failure = result.failure
     text = f"{failure.type}: {failure.message}" if failure else result.reason or ""
     return [
@@ -114,9 +114,7 @@ def _image_row(result: ImageResult, found: Doubt, row: Row | None, summary: Summ
         sorted({summary.labels[mask.label] for mask in result.masks}),
         text[:_TEXT],
         [_mask_row(mask, summary) for mask in sorted(result.masks, key=_worst_first)[:_MASKS_SHOWN]],
-        next(
-            (f"../{quote(item.path, errors='surrogatepass')}" for item in result.artifacts if _is_overlay(item.path)), 0
-        ),
+        next((f"../{quote(path, errors='surrogatepass')}" for path in overlays), 0),
     ]
 
 
@@ -135,10 +133,6 @@ def _mask_row(mask: Mask, summary: Summary) -> list[Any]:
 def _worst_first(mask: Mask) -> tuple[bool, float, int]:
     score = finite_number(mask.score)
     return not mask.kept, 1.0 if score is None else score, mask.index
-
-
-def _is_overlay(path: str) -> bool:
-    return path.startswith("overlay/")
 
 
 def _round_figure(value: float | None) -> float | None:
