@@ -24,11 +24,7 @@ class _TextLoader(yaml.SafeLoader):
 
 @contextmanager
 def report_unreadable(path: Path) -> Iterator[None]:
-    """Turn the errors of opening, reading and decoding a file into one that names it.
-
-    Raises:
-        PipelineError: the file cannot be read or is not UTF-8.
-    """
+    """Turn errors of opening, reading and decoding a file into a PipelineError that names the file."""
     try:
         yield
     except OSError as error:

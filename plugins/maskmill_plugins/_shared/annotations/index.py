@@ -184,9 +184,8 @@ _LARGEST = {
 def _load_image(row: Any) -> AnnotatedImage:
     key, name, height, width, place, file, line, relative, more = row
     size = None if height is None else (height, width)
-    return AnnotatedImage(
-        key, name, size, place, file, line, bool(relative), None if more is None else json.loads(more)
-    )
+    fields = None if more is None else json.loads(more)
+    return AnnotatedImage(key, name, size, place, file, line, bool(relative), fields)
 
 
 def _load_annotation(row: Any) -> Annotation:

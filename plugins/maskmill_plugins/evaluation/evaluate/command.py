@@ -52,9 +52,7 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
             raise OutputError(_with_examples(text, found))
         pairs = evaluation.pair_up(run, true)
         pictures = rank_pictures(
-            found.worst,
-            "mean IoU",
-            lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals),
+            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals)
         )
         title = f"{run.name} against {truth.name}"
         facts, tables = summarize(found), make_tables(found)
