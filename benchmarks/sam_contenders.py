@@ -1,9 +1,9 @@
 """One contender of `sam_cpu.py`, in a process of its own.
 
-Reads a job a line from standard input and answers a line, both JSON:
-`{"job": "encode"}`, `{"job": "boxes", "count": 10}`, `{"job": "everything", "side": 16}` or
-`{"job": "sgemm"}`; the answer holds "seconds", "cpu" (seconds of processor time) and "peak"
-(MB, since the process began).
+Reads one job per line from standard input and writes one line for each, both JSON. Jobs are
+`{"job": "encode"}`, `{"job": "boxes", "count": 10}`, `{"job": "everything", "side": 16}` and
+`{"job": "sgemm"}`; the output has "seconds", "cpu" (seconds of processor time) and "peak"
+(MB since the process started).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import numpy as np
 import psutil
 
 SIZE = (1200, 1800)
-#: sgemm of the shape that the two-layer networks of ViT-B have, some times over.
+#: Shape of the matrix products in the two-layer networks of ViT-B, and how many to time.
 ROWS, INNER, OUTER, TIMES = 4096, 768, 3072, 6
 
 
-def photo() -> np.ndarray:
-    """A picture of SIZE, uint8: what it shows does not change the time."""
+def make_photo() -> np.ndarray:
+    """An image of SIZE, uint8; its content does not affect the time."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
     waves = np.stack([np.sin(x / rng.uniform(20, 90) + y / rng.uniform(20, 90)) for _ in range(3)], -1)
     return (127 + 100 * waves).astype(np.uint8)
 
 
-def boxes(count: int) -> np.ndarray:
+def make_boxes(count: int) -> np.ndarray:
     """Random boxes xyxy in pixels, float64 (count, 4)."""
     rng = np.random.default_rng(count)
     height, width = SIZE
@@ -40,16 +40,16 @@ def boxes(count: int) -> np.ndarray:
     return np.concatenate([corner, corner + rng.uniform(40, 400, (count, 2))], 1)
 
 
-#: Random weights predict IoUs around 0: with these about half of the candidates are made, as photos
-#: have it with trained weights and the usual thresholds.
+#: Random weights predict IoUs around 0. With these thresholds about half of the candidates are computed, as
+#: with trained weights, photos and the usual thresholds.
 LOOSE = {"pred_iou_thresh": 0.01, "stability_score_thresh": 0.0}
 
 
 class Contender:
-    """What is measured: an encoder, and the way from pixels and boxes to run-length encoded masks.
+    """An implementation to measure: its encoder, and from pixels and boxes to run-length encoded masks.
 
     Class attributes:
-        requires: packages, or the contender is left out.
+        requires: packages; if one is missing, the contender is skipped.
         environment: variables set before its process starts.
     """
 
@@ -58,14 +58,14 @@ class Contender:
 
     def __init__(self, model: str, checkpoint: Path) -> None:
         self.model, self.checkpoint = model, checkpoint
-        self.pixels = photo()
+        self.pixels = make_photo()
 
     def encode(self) -> None:
         """The image encoder alone, from pixels."""
         raise NotImplementedError
 
     def boxes(self, count: int) -> None:
-        """From pixels to the masks of so many boxes."""
+        """From pixels to the masks of `count` boxes."""
         raise NotImplementedError
 
     def everything(self, side: int) -> None:
@@ -74,7 +74,7 @@ class Contender:
 
 
 class Ours(Contender):
-    """maskmill's `sam`, as it comes."""
+    """The `sam` backend with its default options."""
 
     fast: ClassVar[bool] = True
 
@@ -95,7 +95,7 @@ class Ours(Contender):
         """See `Contender.boxes`."""
         from maskmill import Box, Prompt
 
-        self.stage.masks(self.image, [Prompt(box=Box(*box)) for box in boxes(count).tolist()])
+        self.stage.masks(self.image, [Prompt(box=Box(*box)) for box in make_boxes(count).tolist()])
 
     def everything(self, side: int) -> None:
         """See `Contender.everything`."""
@@ -105,7 +105,7 @@ class Ours(Contender):
 
 
 class Stock(Contender):
-    """`segment_anything` as its own notebooks use it: one `predict` a box."""
+    """`segment_anything` as in its own notebooks: one `predict` per box."""
 
     requires: ClassVar[tuple[str, ...]] = ("segment_anything",)
 
@@ -125,7 +125,7 @@ class Stock(Contender):
         from pycocotools import mask as coco_mask
 
         self.predictor.set_image(self.pixels)
-        for box in boxes(count):
+        for box in make_boxes(count):
             masks, _, _ = self.predictor.predict(box=box, multimask_output=False)
             coco_mask.encode(np.asfortranarray(masks[0], dtype=np.uint8))
 
@@ -138,7 +138,7 @@ class Stock(Contender):
 
 
 class StockKeepingMemory(Stock):
-    """The same, with glibc told not to give memory back after every layer."""
+    """The same, with glibc set to keep memory instead of returning it after every layer."""
 
     environment: ClassVar[dict[str, str]] = {
         "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -238,8 +238,8 @@ CONTENDERS: dict[str, type[Contender]] = {
 }
 
 
-def sgemm() -> Callable[[], None]:
-    """A function that multiplies single-precision matrices, as the yardstick of what the processor can do."""
+def make_sgemm() -> Callable[[], None]:
+    """Make a function that multiplies single-precision matrices, as a reference for the processor's speed."""
     import torch
 
     left, right, out = torch.randn(ROWS, INNER), torch.randn(INNER, OUTER), torch.empty(ROWS, OUTER)
@@ -253,17 +253,17 @@ def sgemm() -> Callable[[], None]:
 
 
 def measure(job: Callable[[], Any]) -> dict[str, float]:
-    """Seconds on the clock, seconds of processor time, and the process's peak memory in MB."""
+    """Measure wall-clock seconds, seconds of processor time, and the peak memory of the process in MB."""
     process = psutil.Process()
     before, start = process.cpu_times(), time.perf_counter()
     job()
     seconds, after = time.perf_counter() - start, process.cpu_times()
     cpu = after.user + after.system - before.user - before.system
-    return {"seconds": seconds, "cpu": cpu, "peak": peak_megabytes()}
+    return {"seconds": seconds, "cpu": cpu, "peak": get_peak_megabytes()}
 
 
-def peak_megabytes() -> float:
-    """The most memory this process has held, files mapped into it included."""
+def get_peak_megabytes() -> float:
+    """The peak memory of this process, including memory-mapped files."""
     if sys.platform == "win32":
         return float(psutil.Process().memory_info().peak_wset) / 1e6
     import resource
@@ -273,7 +273,7 @@ def peak_megabytes() -> float:
 
 
 def main() -> None:
-    """Build the contender named on the command line and do what standard input says."""
+    """Build the contender named on the command line and run the jobs from standard input."""
     name, model, checkpoint = sys.argv[1:4]
     import torch
 
@@ -283,7 +283,7 @@ def main() -> None:
         "encode": contender.encode,
         "boxes": contender.boxes,
         "everything": contender.everything,
-        "sgemm": sgemm(),
+        "sgemm": make_sgemm(),
     }
     print(json.dumps({"ready": name}), flush=True)
     for line in sys.stdin:

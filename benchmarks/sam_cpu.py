@@ -1,11 +1,11 @@
-"""How fast the `sam` backend is on this machine's processor, beside other ways to run SAM.
+"""The speed of the `sam` backend on this machine's processor, compared with other implementations of SAM.
 
     python benchmarks/sam_cpu.py --model vit_b --rounds 3
 
-Needs no published weights: random ones cost the same time. Every contender runs in a process
-of its own, with the same number of threads; the contenders take turns, so that whatever else
-the machine does hits all of them. Reported are medians, and ratios to `ours` within a round.
-Packages that are not installed are left out.
+Needs no published weights: random ones take the same time. Every contender runs in a process
+of its own, with the same number of threads. The contenders take turns, so that other load on the
+machine affects all of them. Reports medians, and ratios to `ours` within a round. Contenders
+whose packages are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Measured = dict[str, float]
 
 
 class Process:
-    """A contender's process, which waits for work."""
+    """The process of a contender."""
 
     def __init__(self, name: str, model: str, checkpoint: Path, threads: int) -> None:
         self.name = name
@@ -58,16 +58,16 @@ class Process:
         print(json.dumps(task), file=self.process.stdin, flush=True)
 
     def receive(self) -> Measured:
-        """Wait for its end."""
+        """Wait for the result of a task."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise click.ClickException(f"the contender {self.name} died with code {self.process.wait()}")
-        answer: Measured = json.loads(line)
-        return answer
+            raise click.ClickException(f"the contender {self.name} exited with code {self.process.wait()}")
+        result: Measured = json.loads(line)
+        return result
 
     def run(self, task: Task) -> Measured:
-        """Do a task and wait for its end."""
+        """Run a task and wait for its result."""
         self.send(task)
         return self.receive()
 
@@ -78,8 +78,8 @@ class Process:
         self.process.wait()
 
 
-def random_checkpoint(model: str, folder: Path) -> Path:
-    """A checkpoint with random weights, in a process of its own so that its memory is given back."""
+def write_random_checkpoint(model: str, folder: Path) -> Path:
+    """Write a checkpoint with random weights, in a separate process so that its memory is freed."""
     path = folder / f"{model}.pth"
     code = (
         "import sys, torch, segment_anything as s; torch.manual_seed(0);"
@@ -90,10 +90,10 @@ def random_checkpoint(model: str, folder: Path) -> Path:
 
 
 def take_turns(processes: Iterable[Process], tasks: list[Task], rounds: int) -> dict[tuple[str, str], list[Measured]]:
-    """Every task of every process, `rounds` times, one at a time: (contender, task) -> measurements."""
+    """Run every task on every process `rounds` times, one at a time: (contender, task) -> measurements."""
     results: dict[tuple[str, str], list[Measured]] = {}
     processes = list(processes)
-    for process in processes:  # the first pass asks for memory and fills caches
+    for process in processes:  # the first pass allocates memory and fills caches
         process.run({"job": "encode"})
     for number in range(rounds):
         for task in tasks:
@@ -101,30 +101,30 @@ def take_turns(processes: Iterable[Process], tasks: list[Task], rounds: int) -> 
             for process in turn:
                 if task["job"] in ("encode", "sgemm") or process.name not in ENCODER_ONLY:
                     measured = process.run(task)
-                    results.setdefault((process.name, title(task)), []).append(measured)
-                    say(f"{title(task):14s} {process.name:13s} {measured['seconds']:8.2f} s")
+                    results.setdefault((process.name, describe_task(task)), []).append(measured)
+                    log(f"{describe_task(task):14s} {process.name:13s} {measured['seconds']:8.2f} s")
     return results
 
 
-def title(task: Task) -> str:
-    """A task in words."""
+def describe_task(task: Task) -> str:
+    """A task as text."""
     return " ".join(str(part) for part in task.values())
 
 
-def say(text: str) -> None:
-    """Progress goes to standard error, the report to standard output."""
+def log(text: str) -> None:
+    """Print progress on standard error; the report goes to standard output."""
     print(text, file=sys.stderr, flush=True)
 
 
-def median(results: list[Measured], what: str = "seconds") -> float:
+def compute_median(results: list[Measured], what: str = "seconds") -> float:
     """The median of one quantity."""
     return statistics.median(measured[what] for measured in results)
 
 
-def table(results: dict[tuple[str, str], list[Measured]], names: list[str], tasks: list[Task]) -> list[str]:
-    """Markdown: a task a line; for each contender the median seconds and the ratio to `ours`."""
+def format_table(results: dict[tuple[str, str], list[Measured]], names: list[str], tasks: list[Task]) -> list[str]:
+    """Markdown with one row per task: for each contender the median seconds and the ratio to `ours`."""
     lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for task in (title(task) for task in tasks if task["job"] != "sgemm"):
+    for task in (describe_task(task) for task in tasks if task["job"] != "sgemm"):
         ours = results["ours", task]
         cells = []
         for name in names:
@@ -133,25 +133,25 @@ def table(results: dict[tuple[str, str], list[Measured]], names: list[str], task
                 cells.append("")
                 continue
             ratio = statistics.median(b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True))
-            cells.append(f"{median(theirs):.2f} s" + ("" if name == "ours" else f" ({ratio:.2f}×)"))
+            cells.append(f"{compute_median(theirs):.2f} s" + ("" if name == "ours" else f" ({ratio:.2f}×)"))
         lines.append(f"| {task} | {' | '.join(cells)} |")
     peaks = [max(m["peak"] for (who, _), all_of in results.items() if who == name for m in all_of) for name in names]
     lines.append(f"| peak memory | {' | '.join(f'{peak / 1000:.1f} GB' for peak in peaks)} |")
     return lines
 
 
-def shares(results: dict[tuple[str, str], list[Measured]], names: list[str], model: str) -> list[str]:
-    """How near each encoder comes to the rate of matrix products, measured in the same rounds."""
+def format_shares(results: dict[tuple[str, str], list[Measured]], names: list[str], model: str) -> list[str]:
+    """The speed of each encoder relative to that of matrix products measured in the same rounds."""
     lines = []
     for name in names:
-        rate = TIMES * 2 * ROWS * INNER * OUTER / 1e9 / median(results[name, "sgemm"])
-        reached = GFLOP[model] / median(results[name, "encode"])
+        rate = TIMES * 2 * ROWS * INNER * OUTER / 1e9 / compute_median(results[name, "sgemm"])
+        reached = GFLOP[model] / compute_median(results[name, "encode"])
         lines.append(f"{name}: {reached:.0f} of sgemm's {rate:.0f} GFLOP/s, {reached / rate:.0%}")
     return lines
 
 
-def side_by_side(model: str, checkpoint: Path, threads: int, rounds: int) -> str:
-    """Images a second of one process with all threads, and of as many processes as threads."""
+def compare_processes(model: str, checkpoint: Path, threads: int, rounds: int) -> str:
+    """Compare the images per second of one process with all threads and of one process per thread."""
     one = Process("ours", model, checkpoint, threads)
     many = [Process("ours", model, checkpoint, 1) for _ in range(threads)]
     rates: dict[str, list[float]] = {"one": [], "many": []}
@@ -169,8 +169,8 @@ def side_by_side(model: str, checkpoint: Path, threads: int, rounds: int) -> str
     return f"1 process × {threads} threads: {alone:.3f} images/s; {threads} × 1: {together:.3f} images/s"
 
 
-def machine() -> str:
-    """Processor, cores, memory, versions, and how busy the machine is."""
+def describe_machine() -> str:
+    """Processor, cores, memory, versions and load of the machine."""
     import torch
 
     memory = psutil.virtual_memory().total / 1e9
@@ -186,18 +186,18 @@ def machine() -> str:
 @click.option("--model", type=click.Choice(list(GFLOP)), default="vit_b", show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True)
-@click.option("--boxes", default="1,10,100", show_default=True, help="Boxes an image, end to end.")
-@click.option("--everything", default=0, help="Points a side of everything mode; 0 leaves it out.")
+@click.option("--boxes", default="1,10,100", show_default=True, help="Boxes per image, end to end.")
+@click.option("--everything", default=0, help="Points per side in everything mode; 0: skip it.")
 @click.option(
     "--only",
     default=",".join(CONTENDERS),
     show_default=True,
-    help="Contenders; ours is always in. All live at once: ViT-B's hold 24 GB.",
+    help="Contenders; ours is always included. They run at the same time: 24 GB with ViT-B.",
 )
-@click.option("--processes", is_flag=True, help="Also one process against several.")
+@click.option("--processes", is_flag=True, help="Also compare one process with several.")
 def main(model: str, rounds: int, threads: int, boxes: str, everything: int, only: str, processes: bool) -> None:
     """Measure, and print a report in Markdown."""
-    about = machine()
+    about = describe_machine()
     wanted = {"ours", *only.split(",")}
     names = [
         name
@@ -208,15 +208,15 @@ def main(model: str, rounds: int, threads: int, boxes: str, everything: int, onl
     tasks += [{"job": "boxes", "count": int(count)} for count in boxes.split(",") if count]
     tasks += [{"job": "everything", "side": everything}] if everything else []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = random_checkpoint(model, Path(folder))
+        checkpoint = write_random_checkpoint(model, Path(folder))
         running = [Process(name, model, checkpoint, threads) for name in names]
         results = take_turns(running, tasks, rounds)
         for process in running:
             process.close()
         lines = [f"{model}, {threads} threads, {rounds} rounds. {about}", ""]
-        lines += [*table(results, names, tasks), "", *shares(results, names, model)]
+        lines += [*format_table(results, names, tasks), "", *format_shares(results, names, model)]
         if processes:
-            lines.append(side_by_side(model, checkpoint, threads, rounds))
+            lines.append(compare_processes(model, checkpoint, threads, rounds))
     click.echo("\n".join(lines))
 
 

@@ -1,12 +1,12 @@
-"""How fast the `sam` backend is on this machine's GPU, beside `segment_anything`.
+"""The speed of the `sam` backend on this machine's GPU, compared with `segment_anything`.
 
     python benchmarks/sam_gpu.py --models vit_b,vit_l,vit_h --rounds 5
 
-Needs no published weights: random ones cost the same time. The ways take turns, image by
-image, so that whatever else the machine does hits all of them; the first image of each, in
-which memory is asked for and kernels are compiled, is not counted. Reported are images a
-second from medians, from pixels to the encoder's output and to masks of boxes, and how far
-each way's embedding is from the stock one, as a part of its largest value.
+Needs no published weights: random ones take the same time. The variants take turns, image by
+image, so that other load on the machine affects all of them. The first image of each, which
+allocates memory and compiles kernels, is not counted. Reports the median images per second from
+pixels to the encoder's output and to the masks of boxes, and the largest difference between each
+variant's embedding and the original one, relative to the largest value of the latter.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 
 import click
 import numpy as np
-from sam_contenders import boxes, photo
-from sam_cpu import GFLOP, machine, random_checkpoint, say
+from sam_contenders import make_boxes, make_photo
+from sam_cpu import GFLOP, describe_machine, log, write_random_checkpoint
 
 #: name -> options of the backend; None is `segment_anything` itself.
-WAYS: dict[str, dict[str, bool] | None] = {
+VARIANTS: dict[str, dict[str, bool] | None] = {
     "stock": None,
     "ours": {},
     "ours, half": {"half": True},
@@ -37,13 +37,13 @@ WAYS: dict[str, dict[str, bool] | None] = {
 
 @dataclass
 class Measured:
-    """One way with one model.
+    """The measurements of one variant with one model.
 
     Attributes:
         encode: seconds of each encoder pass, from pixels.
         masks: seconds of each image from pixels to the masks of all boxes.
-        apart: largest difference from the stock embedding, as a part of its largest value.
-        memory: bytes of GPU memory at the peak of this way.
+        apart: largest difference from the original embedding, relative to its largest value.
+        memory: peak GPU memory in bytes.
     """
 
     encode: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Stock:
         from segment_anything import SamPredictor, sam_model_registry
 
         self.predictor = SamPredictor(sam_model_registry[model](checkpoint).to("cuda"))
-        self.pixels = photo()
+        self.pixels = make_photo()
 
     def encode(self) -> np.ndarray:
         """The embedding, float32 (1, C, G, G)."""
@@ -73,7 +73,7 @@ class Stock:
 
         predictor = self.predictor
         predictor.set_image(self.pixels)
-        corners = predictor.transform.apply_boxes(boxes(count), self.pixels.shape[:2])
+        corners = predictor.transform.apply_boxes(make_boxes(count), self.pixels.shape[:2])
         given = torch.as_tensor(corners, dtype=torch.float, device="cuda")
         masks, _, _ = predictor.predict_torch(None, None, given, multimask_output=False)
         for mask in masks[:, 0].cpu().numpy():
@@ -81,7 +81,7 @@ class Stock:
 
 
 class Ours:
-    """maskmill's `sam` with some options."""
+    """The `sam` backend with some options."""
 
     def __init__(self, model: str, checkpoint: Path, **options: Any) -> None:
         from maskmill import Image
@@ -89,7 +89,7 @@ class Ours:
 
         self.stage = Sam(model=model, checkpoint=checkpoint, device="cuda", **options)
         self.stage.open()
-        self.image = Image.from_array(photo())
+        self.image = Image.from_array(make_photo())
 
     def encode(self) -> np.ndarray:
         """The embedding, float32 (1, C, G, G)."""
@@ -99,11 +99,11 @@ class Ours:
         """From pixels to run-length encoded masks."""
         from maskmill import Box, Prompt
 
-        self.stage.masks(self.image, [Prompt(box=Box(*box)) for box in boxes(count).tolist()])
+        self.stage.masks(self.image, [Prompt(box=Box(*box)) for box in make_boxes(count).tolist()])
 
 
-def timed(job: Callable[[], Any]) -> tuple[float, int]:
-    """Seconds until the GPU has finished, and the memory it needed at its peak, in bytes."""
+def measure_time(job: Callable[[], Any]) -> tuple[float, int]:
+    """Measure the seconds until the GPU has finished, and its peak memory in bytes."""
     import torch
 
     torch.cuda.synchronize()
@@ -115,30 +115,30 @@ def timed(job: Callable[[], Any]) -> tuple[float, int]:
 
 
 def measure(model: str, checkpoint: Path, names: list[str], rounds: int, count: int) -> dict[str, Measured]:
-    """All ways with one model, in turns."""
-    ways: dict[str, Stock | Ours] = {}
+    """Measure all variants with one model, in turns."""
+    variants: dict[str, Stock | Ours] = {}
     results = {name: Measured() for name in names}
     expected = np.zeros(0, dtype=np.float32)
     for name in names:
-        options = WAYS[name]
-        ways[name] = Stock(model, checkpoint) if options is None else Ours(model, checkpoint, **options)
-        say(f"{model}, {name}: the first image")
-        embedding = ways[name].encode()
-        ways[name].masks(count)
+        options = VARIANTS[name]
+        variants[name] = Stock(model, checkpoint) if options is None else Ours(model, checkpoint, **options)
+        log(f"{model}, {name}: the first image")
+        embedding = variants[name].encode()
+        variants[name].masks(count)
         expected = embedding if options is None else expected
         results[name].apart = float(np.abs(embedding - expected).max() / np.abs(expected).max())
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            seconds, _ = timed(ways[name].encode)
+            seconds, _ = measure_time(variants[name].encode)
             results[name].encode.append(seconds)
-            seconds, memory = timed(lambda way=ways[name]: way.masks(count))  # type: ignore[misc]
+            seconds, memory = measure_time(lambda variant=variants[name]: variant.masks(count))  # type: ignore[misc]
             results[name].masks.append(seconds)
             results[name].memory = max(memory, results[name].memory)
     return results
 
 
-def table(model: str, results: dict[str, Measured], count: int) -> list[str]:
-    """Markdown: a way a line."""
+def format_table(model: str, results: dict[str, Measured], count: int) -> list[str]:
+    """Markdown with one row per variant."""
     stock = results["stock"]
     lines = [
         f"| {model} | encoder, images/s | with {count} boxes, images/s | embedding apart | working memory |",
@@ -156,7 +156,7 @@ def table(model: str, results: dict[str, Measured], count: int) -> list[str]:
 @click.command(help=__doc__, context_settings={"max_content_width": 100})
 @click.option("--models", default=",".join(GFLOP), show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--boxes", "count", default=10, show_default=True, help="Boxes an image.")
+@click.option("--boxes", "count", default=10, show_default=True, help="Boxes per image.")
 def main(models: str, rounds: int, count: int) -> None:
     """Measure, and print a report in Markdown."""
     if importlib.util.find_spec("torch") is None:
@@ -166,15 +166,15 @@ def main(models: str, rounds: int, count: int) -> None:
     if not torch.cuda.is_available():
         click.echo("no GPU here: PyTorch finds no CUDA device, so nothing was measured")
         return
-    names = list(WAYS)
+    names = list(VARIANTS)
     if importlib.util.find_spec("triton") is None:
-        say("no triton here: compile is left out")
+        log("triton is not installed: skipping compile")
         names.remove("ours, half, compile")
-    click.echo(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; {rounds} rounds. {machine()}\n")
+    click.echo(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; {rounds} rounds. {describe_machine()}\n")
     for model in models.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            results = measure(model, random_checkpoint(model, Path(folder)), names, rounds, count)
-            click.echo("\n".join(table(model, results, count)))
+            results = measure(model, write_random_checkpoint(model, Path(folder)), names, rounds, count)
+            click.echo("\n".join(format_table(model, results, count)))
             sys.stdout.flush()
         torch.cuda.empty_cache()
 

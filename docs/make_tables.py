@@ -17,10 +17,9 @@ from pydantic import BaseModel
 from maskmill.cli import cli
 from maskmill.config.config import RunOptions
 from maskmill.config.load import PipelineFile
-from maskmill.plugins.options import option_table
+from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS as MODELS_OF_SAM
-from maskmill_plugins.backends.sam.weights.checkpoints import Model
+from maskmill_plugins.backends.sam.weights.published import MODELS as MODELS_OF_SAM, PublishedModel
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -44,7 +43,7 @@ def table(name: str) -> str:
 
 def options_table(model: type[BaseModel]) -> str:
     """Options with the kind of their value, their default and their meaning."""
-    rows = option_table(model)
+    rows = list_options(model)
     if not rows:
         return "It has no options.\n"
     if model is PipelineFile:  # there, what the model leaves open is a plugin
@@ -77,7 +76,7 @@ def models_table() -> str:
     return markdown(("model", "file", "size", "memory a worker needs on a CPU"), rows)
 
 
-def gigabytes(model: Model) -> str:
+def gigabytes(model: PublishedModel) -> str:
     """Memory, also of the slow way."""
     return f"{model.memory / 1e9:g} GB; with `fast: false` {model.stock_memory / 1e9:g} GB"
 

@@ -12,7 +12,8 @@ from maskmill import testing
 PLUGINS = '''
 import os, signal, time
 from pydantic import Field
-from maskmill import NO_EFFECT, Backend, Box, Filter, Prompt, PromptSource, StopRun, Transient, Writer, hookimpl, save
+from maskmill import NO_EFFECT, Backend, Box, Filter, PluginError, Problem, Prompt, PromptSource, StopRun
+from maskmill import Transient, Writer, hookimpl, save
 from maskmill.testing import FillPrompt
 
 
@@ -35,6 +36,8 @@ class Slow(FillPrompt):
     def open(self):
         if self.refuse == "raise":
             raise ValueError("no such weights")
+        if self.refuse == "hint":
+            raise PluginError(Problem("the weights are damaged", "w.pth", hint="download them again"))
         if self.refuse == "die":
             os._exit(3)
 

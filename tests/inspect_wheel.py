@@ -20,10 +20,9 @@ def main(wheel: str) -> None:
         expected |= {f"{name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
         expected.add(f"{name}/py.typed")
     expected |= {f"maskmill_pipelines/{path.name}" for path in (ROOT / "pipelines").glob("*.yaml")}
-    page = "writers/report/page"
-    expected |= {
-        f"maskmill_plugins/{page}/{path.name}" for path in (ROOT / "plugins/maskmill_plugins" / page).iterdir()
-    }
+    for data in ("framework/maskmill/testing/plugin_templates", "plugins/maskmill_plugins/writers/report/page"):
+        package = data.partition("/")[2]
+        expected |= {f"{package}/{path.name}" for path in (ROOT / data).iterdir()}
     expected |= {f"maskmill_quickstart/{name}" for name in ("boxes.json", "photos.txt", "prompts.jsonl")}
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name.split("/")[0]}
     if missing := sorted(expected - names):

@@ -39,7 +39,7 @@ def build(checkpoint: None = None, *, width: int = 32, channels: int = 32):
 
 
 def randomise(sam, seed: int = 0, logits: float = 40):
-    """Random weights where `segment_anything` begins with zeros; mask logits so many times as large."""
+    """Set random weights where `segment_anything` starts with zeros, and multiply the mask logits by `logits`."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +73,7 @@ def save(sam, path: Path) -> Path:
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A smooth random picture with some noise, uint8 (height, width, 3)."""
+    """A smooth random image with some noise, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / rng.uniform(9, 60) + y / rng.uniform(9, 60) + rng.uniform(0, 6)) for _ in range(3)]

@@ -9,7 +9,7 @@ import pytest
 
 from maskmill import Pipeline, files, testing
 from maskmill.cli import main
-from maskmill.run.prompts_csv import COLUMNS, account
+from maskmill.run.prompts_csv import COLUMNS, update_prompts_csv
 
 HEIGHT, WIDTH = 48, 64
 FILTER = '''
@@ -141,7 +141,7 @@ def test_what_was_not_run_yet_is_not_asked(place):
     assert [row["outcome"] for row in place.rows()] == ["mask", "mask"]
     place.annotations[0]["bbox"] = [1, 2, 20, 20]
     place.run(only="b*")
-    assert place.outcomes()["1000"] == ("not asked", "it was changed after its image was run")
+    assert place.outcomes()["1000"] == ("not asked", "it was changed after its image was processed")
     assert place.run().ran == 1
     assert [row["outcome"] for row in place.rows()] == ["mask", "mask"]
 
@@ -184,7 +184,7 @@ def test_two_sources_have_their_own_rows_and_a_line_that_was_replaced_has_none(p
     rows = [(row["file"], row["image"], row["outcome"], row["reason"]) for row in place.rows()]
     assert rows == [
         ("boxes.json", "a.png", "mask", ""),
-        ("more.jsonl", "a.png", "not asked", "its image was run without it"),
+        ("more.jsonl", "a.png", "not asked", "its image was processed without it"),
         ("more.jsonl", "b.png", "mask", ""),
     ]
 
@@ -254,7 +254,9 @@ def test_a_stop_while_it_is_written_leaves_the_file_of_before(place, monkeypatch
     before = file.read_bytes()
     place.image("b.png", [1, 2, 30, 40])
     asked = iter([False, True])
-    monkeypatch.setattr("maskmill.run.driver.account", lambda *given: account(*given[:-1], lambda: next(asked)))
+    monkeypatch.setattr(
+        "maskmill.run.driver.update_prompts_csv", lambda *given: update_prompts_csv(*given[:-1], lambda: next(asked))
+    )
     place.run()
     assert file.read_bytes() == before
     assert not list((place.folder / "out").glob(".mm-*"))
@@ -267,7 +269,7 @@ def test_a_result_that_is_gone_stops_the_run_with_advice(place):
     (place.folder / "out" / "results" / "a.png.json").unlink()
     report = place.run(only="b.png")
     assert report.outcome == "stopped"
-    assert "prompts.csv could not be written: the stored result of a.png is gone or damaged" in report.message
+    assert "prompts.csv could not be written: the stored result of a.png is missing or damaged" in report.message
 
 
 def test_a_file_that_another_program_holds_open_is_named(place, monkeypatch):

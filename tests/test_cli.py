@@ -10,9 +10,9 @@ import pytest
 
 import maskmill
 from maskmill import testing
-from maskmill.cli import cli
-from maskmill.cli import main as maskmill_main
+from maskmill.cli import cli, main as maskmill_main
 from maskmill.cli.run import main as run_main
+from maskmill.plugins.registry import Registry
 
 
 def python(code, *arguments):
@@ -155,6 +155,44 @@ def test_segment_in_python(tmp_path, as_array):
     assert box.array.dtype == np.bool_
     assert box.area > 500
     assert points.prompt.points[1].label == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "text"),
+    [
+        ({"boxes": [[500, 500, 600, 600]]}, maskmill.PromptError, "outside"),
+        ({"boxes": [[10, 5, 70, 55]], "backend": "textual"}, maskmill.PromptError, "takes text, not box"),
+        ({"boxes": [[10, 5, 70, 55]], "backend": "forgetful"}, maskmill.ImageError, "no mask came back for the prompt"),
+    ],
+    ids=["outside the image", "a kind it does not take", "a mask is missing"],
+)
+def test_segment_keeps_the_contract_of_a_run(tmp_path, monkeypatch, asked, error, text):
+    class Textual(testing.FillPrompt):
+        def accepts(self):
+            return frozenset({"text"})
+
+    class Forgetful(testing.FillPrompt):
+        def masks(self, image, prompts, embedding=None):
+            return []
+
+    class Plugin:
+        @maskmill.hookimpl
+        def register_backends(self, register):
+            register("textual", Textual)
+            register("forgetful", Forgetful)
+            register("filling", testing.FillPrompt)
+
+    registry = Registry()
+    registry.add(Plugin(), "test")
+    monkeypatch.setattr("maskmill.api.Registry.load", lambda: registry)
+    with pytest.raises(error, match=text):
+        maskmill.segment(testing.pixels(60, 80), **{"backend": "filling", **asked})
+
+
+def test_segment_gives_the_same_bits_every_time():
+    boxes = [[10, 5, 70, 55], [20, 10, 60, 50]]
+    first, second = (maskmill.segment(testing.pixels(60, 80), boxes=boxes, backend="grabcut") for _ in range(2))
+    assert [mask.counts for mask in first] == [mask.counts for mask in second]
 
 
 def test_every_public_name_is_there_and_listed():

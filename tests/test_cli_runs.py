@@ -23,11 +23,11 @@ def test_a_probe_times_some_images_and_reckons(project, capsys):
     project.many(20)
     assert exit_code(run_main, project.file, "--dry-run", "--probe", "3") == 0
     said = capsys.readouterr().out
-    assert "20 images to do, 0 there already" in said
+    assert "20 images to do, 0 already done" in said
     assert "3 images timed: 0.2" in said
     assert "of it backend" in said
     assert "20 images to do: about 2 seconds here, with 2 workers × 1 threads" in said
-    assert "What would help: a smaller model" in said
+    assert "To speed it up: a smaller model" in said
     assert not project.output.exists()
 
 
@@ -89,7 +89,7 @@ def test_status_of_a_run_that_was_cut_short(project, capsys):
     assert exit_code(maskmill_main, "status", project.output) == 0
     said = capsys.readouterr().out
     assert said.startswith("p: stopped\n1 done\n")
-    assert "To go on: " in said
+    assert "To continue: " in said
 
 
 def test_status_of_a_folder_that_is_no_run(tmp_path, capsys):
@@ -110,12 +110,12 @@ def test_init_copies_pipelines_that_load_and_overwrites_nothing(tmp_path, capsys
     box.write_text("mine", encoding="utf-8")
     capsys.readouterr()
     assert exit_code(maskmill_main, "init", "box") == 0
-    assert "yours differs" in capsys.readouterr().out
+    assert "it differs from" in capsys.readouterr().out
     assert box.read_text(encoding="utf-8") == "mine"
 
 
 def test_init_names_what_there_is(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert exit_code(maskmill_main, "init", "quickstrat") == 2
-    assert "there are: box" in capsys.readouterr().err
+    assert "available: box" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -42,4 +42,4 @@ def test_masks_inside_their_box_and_masks_without_one_stay_as_they_are():
 
 def test_a_mask_of_which_nothing_is_left_is_dropped():
     (dropped,) = ClipToBox(margin=2).apply(IMAGE, [mask(columns=(40, 60))])
-    assert dropped.reason == "nothing of it lies in its box"
+    assert dropped.reason == "it lies outside its box"

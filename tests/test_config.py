@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from maskmill import PipelineError, PluginError
-from maskmill.config.config import Config, stages_from
+from maskmill.config.config import Config, build_stages
 from maskmill.config.load import load_config
 from maskmill.plugins import registry as plugins
+from maskmill.plugins.messages import WorkerSetup
 
 #: Plugins with options of every kind, under the names that a pipeline file has by default.
 PLUGINS = '''
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from maskmill import Backend, Filter, PromptSource, Writer, hookimpl
 from maskmill.plugins.engine import Engine
+from maskmill.plugins.messages import WorkerSetup
 
 
 class Size(BaseModel):
@@ -149,7 +151,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "fakes.py").write_text(PLUGINS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plugins, "entry_points", list)
+    monkeypatch.setattr(plugins, "list_entry_points", list)
     return tmp_path
 
 
@@ -233,7 +235,7 @@ def test_a_key_without_a_value_is_left_out(key: str) -> None:
 
 def test_writers_get_folders_of_their_own() -> None:
     config = load(SMALL + "writers: [png, png, results, png]\n")
-    assert [folder for _, folder in config.writer_folders()] == ["png", "png-2", "results-2", "png-3"]
+    assert [use.folder for use in config.writers] == ["png", "png-2", "results-2", "png-3"]
     assert [name for name, _ in config.stages().writers] == ["png", "png-2", "results-2", "png-3"]
 
 
@@ -290,7 +292,7 @@ def test_all_errors_of_a_file_come_at_once_by_line() -> None:
           set it first: export MASKMILL_NOPE=...   (in PowerShell: $env:MASKMILL_NOPE = '...')
         p.yaml:12:13: format: expected 'masks' or 'polygons', not 'polygon'
           did you mean 'polygons'?
-        p.yaml:13:13: jobs: expected 'auto' or a whole number other than 0: 2 workers, or -1 for one on each core
+        p.yaml:13:13: jobs: expected 'auto' or a whole number other than 0, such as 2, or -1 for one worker per core
         p.yaml:13:24: there is no engine 'jobib'
           did you mean 'joblib'?"""
     )
@@ -309,12 +311,12 @@ TOP = {
     "no prompts": (
         "dataset: d\noutput: o\n",
         "p.yaml:1:1: the key 'prompts' is missing\n"
-        "  write below it what to segment, for example `- use: manual` and its options",
+        "  list what to segment, for example `- use: manual` with its options",
     ),
     "prompts without a value": (
         "dataset: d\nprompts:\noutput: o\n",
         "p.yaml:2:1: the key 'prompts' has no value\n"
-        "  write below it what to segment, for example `- use: manual` and its options",
+        "  list what to segment, for example `- use: manual` with its options",
     ),
     "empty prompts": (
         "dataset: d\nprompts: []\noutput: o\n",
@@ -322,7 +324,7 @@ TOP = {
     ),
     "prompts that are no list": (
         "dataset: d\nprompts:\n  use: points\noutput: o\n",
-        "p.yaml:3:3: prompts: expected a list, not a mapping\n  begin each entry with '- '",
+        "p.yaml:3:3: prompts: expected a list, not a mapping\n  start each entry with '- '",
     ),
     "no dataset": (
         "prompts: [everything]\noutput: o\n",
@@ -335,12 +337,12 @@ TOP = {
     ),
     "a key that belongs below run": (
         SMALL + "jobs: 3\n",
-        "p.yaml:5:1: unknown key 'jobs'\n  write it below `run:`, as `run: {jobs: ...}`",
+        "p.yaml:5:1: unknown key 'jobs'\n  write it under `run:`, as `run: {jobs: ...}`",
     ),
     "a key like no other": (
         SMALL + "zzz: 3\n",
         "p.yaml:5:1: unknown key 'zzz'\n"
-        "  there are: name, plugins, dataset, prompts, combine, backend, filters, writers, output, run",
+        "  available: name, plugins, dataset, prompts, combine, backend, filters, writers, output, run",
     ),
     "a number for a name": (
         SMALL + "name: 2024\n",
@@ -361,17 +363,16 @@ TOP = {
     ),
     "no use": (
         SMALL + "backend: {model: vit_h}\n",
-        "p.yaml:5:10: backend: `use: NAME` is missing, which says what backend this is\n  the backends are: sam",
+        "p.yaml:5:10: backend: `use: NAME` is missing; it selects the backend\n  the backends are: sam",
     ),
     "use misspelt": (
         SMALL + "backend: {uses: sam}\n",
-        "p.yaml:5:10: backend: `use: NAME` is missing, which says what backend this is\n"
-        "  did you mean 'use' instead of 'uses'?",
+        "p.yaml:5:10: backend: `use: NAME` is missing; it selects the backend\n  did you mean 'use' instead of 'uses'?",
     ),
     "the name as a key": (
         SMALL + "writers:\n  - png:\n      format: masks\n",
-        "p.yaml:6:5: writers.0: `use: NAME` is missing, which says what writer this is\n"
-        "  write `use: png`, and its options as keys beside it",
+        "p.yaml:6:5: writers.0: `use: NAME` is missing; it selects the writer\n"
+        "  write `use: png`, with its options as keys next to it",
     ),
     "use is no text": (
         SMALL + "backend: {use: [sam]}\n",
@@ -383,7 +384,7 @@ TOP = {
     ),
     "an option where there are none": (
         SMALL + "filters: [{use: bare, least: 1}]\n",
-        "p.yaml:5:23: the filter 'bare' has no option 'least'\n  it has no options",
+        "p.yaml:5:23: the filter 'bare' has no option 'least'\n  it takes no options",
     ),
     "a path with backslashes": (
         SMALL + "combine: D:\\new\n",
@@ -429,7 +430,7 @@ OPTIONS = {
     ),
     "unknown in a nested model": (
         "points: []\nsize: {width: 1, depth: 2}",
-        "p.yaml:6:22: 'size' of the prompt source 'points' has no option 'depth'\n  there are: width, height",
+        "p.yaml:6:22: 'size' of the prompt source 'points' has no option 'depth'\n  available: width, height",
     ),
     "missing in a nested model": (
         "points: []\nsize: {height: 1}",
@@ -456,12 +457,12 @@ OPTIONS = {
         "points: [[1, 2, 1], [1, x, 1], [1, 2, 0.5], 3]",
         "p.yaml:5:29: points.1.1: expected a number, not 'x'\n"
         "p.yaml:5:43: points.2.2: expected a whole number, not 0.5\n"
-        "p.yaml:5:49: points.3: expected a list of 3 values, not the single value 3\n  write it in brackets: [3]",
+        "p.yaml:5:49: points.3: expected a list of 3 values, not the single value 3\n  put it in brackets: [3]",
     ),
     "inside a dict": ("points: []\nlabels: {车: x}", "p.yaml:6:17: labels.车: expected a whole number, not 'x'"),
     "text for a list": (
         "points: many",
-        "p.yaml:5:13: points: expected a list, not the single value 'many'\n  write it in brackets: ['many']",
+        "p.yaml:5:13: points: expected a list, not the single value 'many'\n  put it in brackets: ['many']",
     ),
     "no value": ("points:", "p.yaml:5:12: points: expected a list, but there is no value"),
     "yes for a bool": (
@@ -497,8 +498,8 @@ def test_a_range_with_both_ends() -> None:
 def test_a_plugin_that_fails_on_its_options_is_blamed_without_their_content() -> None:
     said = refusal("dataset: d\noutput: o\nprompts: [{use: fragile, text: private}]\n")
     assert said == (
-        "p.yaml:3:11: the prompt source 'fragile' failed while it read its options: KeyError\n"
-        "  this is a fault of the plugin; tell its author"
+        "p.yaml:3:11: the prompt source 'fragile' failed while reading its options: KeyError\n"
+        "  this is a bug in the plugin; please report it to its author"
     )
 
 
@@ -538,11 +539,11 @@ def test_values_of_environment_variables_are_not_repeated(monkeypatch: pytest.Mo
     assert said.endswith("high: expected a number above 0 and of 1 or less, not the text of an environment variable")
 
 
-def test_resolved_and_repr_mask_secrets_and_worker_data_does_not() -> None:
+def test_resolved_and_repr_mask_secrets_and_chain_spec_does_not() -> None:
     config = load("dataset: d\noutput: o\nprompts: [{use: points, points: [], secret: correct horse}]\n")
     assert "correct horse" not in repr(config) + json.dumps(config.resolved())
     assert config.resolved()["prompts"][0]["secret"] == "**********"
-    assert config.worker_data()["prompts"][0]["options"]["secret"] == "correct horse"
+    assert config.chain_spec().prompts[0].options["secret"] == "correct horse"
 
 
 def test_a_secret_on_the_command_line_is_not_repeated() -> None:
@@ -596,16 +597,16 @@ WRONG_SETS = {
     "unknown plugin": ("backend.use=samm", "--set backend.use: there is no backend 'samm'\n  did you mean 'sam'?"),
     "too far in a list": (
         "writers.3.use=png",
-        "--set writers.3.use: 'writers' has 1 entry, counted from 0; there is no number 3",
+        "--set writers.3.use: 'writers' has 1 entry, numbered from 0; there is no entry 3",
     ),
     "no number for a list": (
         "writers.png=1",
-        "--set writers.png: 'writers' is a list; expected a number after it, not 'png'\n"
+        "--set writers.png: 'writers' is a list; expected the number of an entry, not 'png'\n"
         "  for example: --set writers.0.png=...",
     ),
-    "inside a text": ("output.x=1", "--set output.x: 'output' is a single value; nothing can be set inside it"),
+    "inside a text": ("output.x=1", "--set output.x: 'output' is a single value; it has no keys to set"),
     "made for it": ("name.x=1", "--set name.x: name: expected a text, not a mapping"),
-    "not yaml": ("run.jobs=[", "--set run.jobs: a value is missing here\n  is a '[' or '{' not closed?"),
+    "not yaml": ("run.jobs=[", "--set run.jobs: a value is missing here\n  is a '[' or '{' left open?"),
     "unset variable": (
         "name=${MASKMILL_NOPE}",
         "--set name: the environment variable MASKMILL_NOPE is not set\n"
@@ -613,9 +614,9 @@ WRONG_SETS = {
     ),
     "no equals sign": (
         "backend.model",
-        "--set: expected KEY=VALUE, found 'backend.model...'\n  for example: --set backend.model=vit_h",
+        "--set: expected KEY=VALUE, got 'backend.model...'\n  for example: --set backend.model=vit_h",
     ),
-    "no key": ("=3", "--set: expected KEY=VALUE, found '...'\n  for example: --set backend.model=vit_h"),
+    "no key": ("=3", "--set: expected KEY=VALUE, got '...'\n  for example: --set backend.model=vit_h"),
     "taken away": (
         "dataset=",
         "--set dataset: the key 'dataset' has no value\n"
@@ -680,7 +681,7 @@ def test_a_missing_file_suggests_the_nearest() -> None:
         assert str(caught.value) == f"there is no pipeline file '{asked}'\n  did you mean '{meant}'?"
     with pytest.raises(PipelineError) as caught:
         load_config(Path("zzz.yaml"))
-    assert str(caught.value).endswith("\n  in '.' there are: quickstart.yaml, scenes.yml")
+    assert str(caught.value).endswith("\n  the pipeline files in '.' are: quickstart.yaml, scenes.yml")
     with pytest.raises(PipelineError) as caught:
         load_config(Path("nowhere/p.yaml"))
     assert str(caught.value).endswith("\n  the folder 'nowhere' does not exist")
@@ -747,9 +748,10 @@ def test_stages_are_rebuilt_from_plain_data(folder: Path) -> None:
         output: out
         """
     )
-    data = config.worker_data()
-    assert pickle.loads(pickle.dumps(data)) == json.loads(json.dumps(data)) == data
-    stages = stages_from(json.loads(json.dumps(data)))
+    data = config.chain_spec()
+    setup = WorkerSetup(data, "out", 100, "model", "digest")
+    assert pickle.loads(pickle.dumps(setup)) == WorkerSetup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
+    stages = build_stages(data)
     # the drop-in's classes are new ones, as they are in another process
     for role, name, stage in stages.all():
         assert [(role, name)] == [(r, n) for r, n, s in config.stages().all() if s.model_dump() == stage.model_dump()]
@@ -760,11 +762,11 @@ def test_stages_are_rebuilt_from_plain_data(folder: Path) -> None:
 
 
 def test_a_plugin_that_changed_meanwhile_is_refused(folder: Path) -> None:
-    data = load().worker_data()
+    data = load().chain_spec()
     with (folder / "plugins" / "fakes.py").open("a", encoding="utf-8") as file:
         file.write("\n# changed\n")
-    with pytest.raises(PluginError, match="the plugin changed while the pipeline was running"):
-        stages_from(data)
+    with pytest.raises(PluginError, match="the plugin file changed during the run"):
+        build_stages(data)
 
 
 def test_resolved_is_a_pipeline_file_that_gives_the_same() -> None:

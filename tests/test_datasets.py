@@ -7,16 +7,17 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from maskmill import DatasetError, ImageReadError, ImageRef
 from maskmill.dataset import walk as folders
 from maskmill.dataset.dataset import Dataset
+from maskmill.dataset.listing import SharedListing
 from maskmill.dataset.walk import Pattern
 from maskmill.testing import write_picture
 
@@ -131,7 +132,7 @@ def test_a_link_to_a_folder_above_ends_with_a_warning(tmp_path: Path) -> None:
     dataset = Dataset(("photos",), tmp_path)
     assert [ref.key for ref in dataset] == ["a.jpg", "sub/b.jpg"]
     assert len(dataset.warnings) == 2
-    assert all("leads back to a folder above" in text for text in dataset.warnings)
+    assert all("links back to a folder above" in text for text in dataset.warnings)
 
 
 @POSIX
@@ -162,7 +163,7 @@ def test_pipes_sockets_and_devices_are_left_out_with_a_warning_each(tmp_path: Pa
         dataset = Dataset((".",), tmp_path)
         assert [ref.key for ref in dataset] == ["a.jpg"]
     for name in ("pipe.jpg", "endless.jpg", "socket.jpg"):
-        assert sum(f"{name} is no file" in text for text in dataset.warnings) == 1
+        assert sum(f"{name} is a pipe, socket or device" in text for text in dataset.warnings) == 1
     assert len(dataset.warnings) == 3
 
 
@@ -179,7 +180,7 @@ def test_a_pipe_in_a_list_fails_as_an_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     write(tmp_path / "l.txt", "pipe.jpg")
     (ref,) = Dataset(("l.txt",), tmp_path)
-    with pytest.raises(ImageReadError, match=r"pipe\.jpg is no file"):
+    with pytest.raises(ImageReadError, match=r"pipe.jpg is a pipe, socket or device"):
         ref.read()
 
 
@@ -262,7 +263,7 @@ def test_the_output_of_a_run_inside_the_dataset_is_left_out(tmp_path: Path) -> N
     dataset = Dataset((".",), tmp_path)
     assert [ref.key for ref in dataset] == ["a.jpg"]
     assert "out is the output folder of a run" in dataset.warnings[0]
-    assert "no dataset" in refused(tmp_path, "out")
+    assert "cannot be a dataset" in refused(tmp_path, "out")
     assert keys(tmp_path, "out/cutout") == ["a.jpg/0.png"]
 
 
@@ -410,7 +411,7 @@ def test_rows_below_the_list_and_elsewhere(tmp_path: Path) -> None:
 
 def test_a_row_above_the_list_needs_a_key(tmp_path: Path) -> None:
     write(tmp_path / "d/l.txt", "a.jpg", "../up.jpg")
-    assert "l.txt:2: ../up.jpg lies outside the list's folder: give it a `key`" in refused(tmp_path, "d/l.txt")
+    assert "l.txt:2: ../up.jpg is outside the list's folder: give it a `key`" in refused(tmp_path, "d/l.txt")
     write(tmp_path / "d/l.csv", "key,image", "up.jpg,../up.jpg")
     assert images(tmp_path, "d/l.csv") == {"up.jpg": str(tmp_path / "up.jpg")}
 
@@ -429,16 +430,16 @@ def test_a_jsonl_list_may_be_a_prompts_file(tmp_path: Path) -> None:
 BROKEN = {
     "url": ("l.txt", ["https://x.org/a.jpg"], "l.txt:1: https://x.org/a.jpg: images are not downloaded"),
     "file url": ("l.txt", ["file:///a.jpg"], "l.txt:1: .*not downloaded"),
-    "no column": ("l.csv", ["name,size", "a.jpg,1"], "l.csv:1: the first line names no column `image` or `path`"),
-    "semicolons": ("l.csv", ["image;key", "a.jpg;b"], "separate the columns by commas"),
+    "no column": ("l.csv", ["name,size", "a.jpg,1"], "l.csv:1: the first line has no column `image` or `path`"),
+    "semicolons": ("l.csv", ["image;key", "a.jpg;b"], "separate the columns with commas"),
     "short row": ("l.csv", ["image,key", "a.jpg,", "b.jpg"], "l.csv:3: expected 2 columns, found 1"),
-    "no image": ("l.csv", ["image,key", ",b"], "l.csv:2: names no image"),
+    "no image": ("l.csv", ["image,key", ",b"], "l.csv:2: no image"),
     "open quote": ("l.csv", ["image", '"a.jpg'], "l.csv:2: not CSV"),
     "not json": ("l.jsonl", ['{"image": "a.jpg"}', "{oops"], "l.jsonl:2: not a JSON object"),
     "no object": ("l.jsonl", ["[1]"], "l.jsonl:1: expected a JSON object"),
-    "no field": ("l.jsonl", ['{"file": "a.jpg"}'], "l.jsonl:1: names no image"),
-    "number": ("l.jsonl", ['{"image": 3}'], "l.jsonl:1: names no image"),
-    "number key": ("l.jsonl", ['{"image": "a.jpg", "key": 3}'], "l.jsonl:1: a key is a text, not 3"),
+    "no field": ("l.jsonl", ['{"file": "a.jpg"}'], "l.jsonl:1: no image"),
+    "number": ("l.jsonl", ['{"image": 3}'], "l.jsonl:1: no image"),
+    "number key": ("l.jsonl", ['{"image": "a.jpg", "key": 3}'], "l.jsonl:1: `key` must be a text, not 3"),
     "key up": ("l.jsonl", ['{"image": "a.jpg", "key": "../a.jpg"}'], "l.jsonl:1: '../a.jpg' cannot be a key"),
     "key root": ("l.jsonl", ['{"image": "a.jpg", "key": "/a.jpg"}'], "l.jsonl:1: '/a.jpg' cannot be a key"),
     "key slashes": ("l.jsonl", ['{"image": "a.jpg", "key": "a//b"}'], "cannot be a key"),
@@ -525,3 +526,38 @@ def test_a_dataset_of_real_pictures_can_be_read(tmp_path: Path) -> None:
     write_picture(tmp_path / "photos/深/a b.png")
     (ref,) = Dataset(("photos",), tmp_path)
     assert ref.key == "深/a b.png" and ref.read()[:4] == b"\x89PNG"
+
+
+# --- one listing for several readers
+
+
+def test_readers_of_a_shared_listing_each_see_all_images(tmp_path):
+    names = sorted(f"{number:04}.png" for number in range(600))
+    fill(tmp_path / "d", *names)
+    drawn = []
+
+    class Counted(Dataset):
+        def __iter__(self):
+            for ref in super().__iter__():
+                drawn.append(ref.key)
+                yield ref
+
+    with SharedListing(Counted(("d",), tmp_path)) as listed:
+        first = iter(listed)
+        assert [next(first).key for _ in range(300)] == names[:300]
+        assert len(drawn) < 600, "no more than needed is listed"
+        assert [ref.key for ref in listed] == names
+        assert [ref.key for ref in first] == names[300:]
+        with ThreadPoolExecutor(4) as pool:
+            found = pool.map(lambda _: [ref.key for ref in listed], range(4))
+        assert all(keys == names for keys in found)
+    assert drawn == names
+
+
+def test_an_error_of_the_listing_reaches_every_reader(tmp_path):
+    fill(tmp_path / "d", "a.png")
+    (tmp_path / "list.txt").write_text("d/a.png\nd/a.png\n", encoding="utf-8")
+    with SharedListing(Dataset(("list.txt",), tmp_path)) as listed:
+        for _ in range(2):
+            with pytest.raises(DatasetError):
+                list(listed)

@@ -16,7 +16,7 @@ from maskmill.cli.run import command as run_command
 from maskmill.config.load import load_config
 from maskmill.dataset.dataset import Dataset
 from maskmill.plugins.registry import BUILT_IN, Registry
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS
+from maskmill_plugins.backends.sam.weights.published import MODELS
 from maskmill_plugins.prompts.file import File
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ from maskmill.api import Pipeline
 from maskmill.cli import cli
 from maskmill.files import TEMPORARY_PREFIX
 from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam.embedding_cache.cache import EmbeddingCache, embeddings_folder, entry_name
+from maskmill_plugins.backends.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 
 BOX = Prompt(box=Box(10, 10, 90, 60))
 POINT = Prompt(points=(Point(30, 40),))
@@ -192,7 +192,7 @@ def test_what_is_larger_than_the_cache_drives_nothing_out(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from maskmill_plugins.backends.sam.embedding_cache.cache import EmbeddingCache, entry_name
+from maskmill_plugins.backends.sam.embedding_cache import EmbeddingCache, entry_name
 cache, seed, rounds = EmbeddingCache(Path(sys.argv[1]), int(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
 rng = np.random.default_rng(seed)
 for _ in range(rounds):
@@ -252,7 +252,7 @@ def test_a_full_disk_is_a_warning_once_and_nothing_half(opened, passes, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [embedding.shape for embedding in embeddings] == [(1, 32, 16, 16)] * 2
     assert len(caplog.records) == 1
-    assert "is not written to" in caplog.text
+    assert "cannot write to the embedding cache" in caplog.text
     assert not [path for path in (tmp_path / "cache/embeddings").iterdir() if path.name != ".lock"]
 
 
@@ -260,7 +260,7 @@ def test_a_full_disk_is_a_warning_once_and_nothing_half(opened, passes, tmp_path
 def test_a_cache_that_cannot_be_made_is_a_warning(opened, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file, no folder", encoding="utf-8")
     assert len(opened().masks(image(), [BOX])) == 1
-    assert "is not written to" in caplog.text
+    assert "cannot write to the embedding cache" in caplog.text
 
 
 def test_the_place_can_be_chosen(tmp_path, monkeypatch):

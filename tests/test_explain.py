@@ -7,7 +7,7 @@ import pytest
 from stored_runs import project, run, told
 
 from maskmill import Run
-from maskmill.output.run import nearest
+from maskmill.errors import nearest_names
 
 
 @pytest.fixture
@@ -103,6 +103,16 @@ def test_a_key_like_none_says_how_many_there_are(output, capsys):
 
 def test_the_nearest_of_many():
     names = [f"IMG_{number:04}.jpg" for number in range(2000)]
-    assert nearest("IMG_1234.png", names)[0] == "IMG_1234.jpg"
-    assert nearest("sub/IMG_0042.jpg", names)[0] == "IMG_0042.jpg"
-    assert nearest("?", names) == []
+    assert nearest_names("IMG_1234.png", names)[0] == "IMG_1234.jpg"
+    assert nearest_names("sub/IMG_0042.jpg", names)[0] == "IMG_0042.jpg"
+    assert nearest_names("?", names) == []
+
+
+def test_a_key_is_found_in_other_letters_and_the_image_in_yet_others(tmp_path, capsys):
+    output = run(project(tmp_path, ["caf\u00e9.png", "a[1].png"]))
+    assert explained(capsys, output, "cafe\u0301.png")["key"] == "caf\u00e9.png"
+    assert explained(capsys, output, "a[1].png")["key"] == "a[1].png"
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "photos" / "caf\u00e9.png").rename(tmp_path / "moved" / "cafe\u0301.png")
+    about = explained(capsys, output, "caf\u00e9.png", "--images", tmp_path / "moved")
+    assert about["image"]["now"] == "the same"

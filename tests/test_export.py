@@ -8,7 +8,7 @@ import pytest
 from stored_runs import KEYS, files, journal, project, run, told
 
 from maskmill import Run
-from maskmill.stored.export import Request, export
+from maskmill.stored.export import ExportRequest, export
 from maskmill.stored.export_folder import Journal
 from maskmill.testing import write_picture
 
@@ -132,7 +132,7 @@ def test_an_export_that_was_cut_short_is_moved_aside(output, capsys):
     whole = files(folder)
     code, _, err = told(capsys, "export", output, "--to", "png")
     assert code == 0
-    assert "cut short" in err
+    assert "unfinished export" in err
     assert files(folder) == whole == files(output / "exports" / "png.unfinished-1")
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_result_does_not_stop_writers_of_one_file(output, capsys, writ
     (output / "results" / "d.png.json").write_text("{}", encoding="utf-8")
     code, _, err = told(capsys, "export", output, "--to", writer)
     assert code == 1
-    assert err.startswith("d.png: its stored result is gone or damaged")
+    assert err.startswith("d.png: its stored result is missing or damaged")
     assert "4 images exported" in err
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_result_is_told_of_and_the_others_go_on(output, capsys):
     (output / "run.json").write_text("{", encoding="utf-8")
     code, _, err = told(capsys, "export", output, "--to", "coco")
     assert code == 1
-    assert err.startswith("d.png: its stored result is gone or damaged")
+    assert err.startswith("d.png: its stored result is missing or damaged")
     assert "4 images exported, 1 file\n1 could not be exported" in err
     listed = json.loads((output / "exports" / "coco" / "instances.json").read_bytes())["images"]
     assert [image["file_name"] for image in listed] == sorted({*KEYS} - {"d.png"})
@@ -190,7 +190,7 @@ def test_a_changed_image_is_told_of_and_not_used(made, tmp_path, capsys):
     assert code == 1
     assert "b/照片 1.png: " in err
     assert "has changed since its masks were made" in err
-    assert "d.png: not found; --images FOLDER names the folder that holds it as" in err
+    assert "d.png: not found; name the folder that contains it as" in err
     assert sorted(files(tmp_path / "e")) == ["a.png.jpg", "b/c.png.jpg", "e.png.jpg"]
     assert "3 images exported" in err
     assert "2 could not be exported" in err
@@ -214,7 +214,7 @@ def test_a_writer_that_reads_no_pixels_needs_no_images(output, capsys):
     assert files(output / "exports" / "png") == files(output / "png")
     code, _, err = told(capsys, "export", output, "--to", "overlay")
     assert code == 2
-    assert "not where they were" in err
+    assert "no longer where they were" in err
     assert "--images FOLDER" in err
     assert not (output / "exports" / "overlay").exists()
 
@@ -302,5 +302,5 @@ def test_an_export_does_not_keep_a_run_from_writing(made, tmp_path):
 
 def test_it_works_from_python(made, tmp_path):
     with Run(made) as opened:
-        done = export(opened, Request("coco", folder=tmp_path / "e"), print)
+        done = export(opened, ExportRequest("coco", folder=tmp_path / "e"), print)
     assert (done.images, done.failed, done.files, done.left_out) == (len(KEYS), 0, 1, 0)

@@ -261,7 +261,7 @@ def test_relative_units_taken_for_pixels_are_worth_a_warning(tmp_path: Path) -> 
 def test_pixels_taken_for_relative_units_are_told_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(line(), encoding="utf-8")
     source = File.from_options({"path": "p.jsonl", "units": "relative"}, base=tmp_path)
-    assert "p.jsonl:1: prompt 1: relative coordinates lie between 0 and 1, not 10" in told(source)
+    assert "p.jsonl:1: prompt 1: relative coordinates are between 0 and 1, not 10" in told(source)
 
 
 # --- another version of the picture

@@ -5,11 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from maskmill import files
-from maskmill.files import TEMPORARY_PREFIX, leftovers, replace, safe_part, safe_path, write_atomic
+from maskmill.files import TEMPORARY_PREFIX, find_leftovers, replace, safe_part, safe_path, write_atomic
 
 ANY = st.text(st.characters(), max_size=300)  # lone surrogates included
 AWKWARD = st.text(st.sampled_from('ab.~ /\\:*?"<>|\0\n车é\ud800\udce9'), max_size=12)
@@ -106,7 +105,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary(tmp_path: Path)
     with pytest.raises(OSError, match=re.escape(str(target.name))):
         write_atomic(target, b"data")
     assert (target / "inside").is_dir()
-    assert list(leftovers(tmp_path)) == []
+    assert list(find_leftovers(tmp_path)) == []
 
 
 def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
@@ -123,10 +122,10 @@ def test_what_a_kill_left_is_found_and_the_next_write_takes_its_place(tmp_path: 
     write_atomic(target, b"old")
     half = next(iter(_names_while_writing(target)))
     half.write_bytes(b"ha")
-    assert list(leftovers(tmp_path)) == [half]
+    assert list(find_leftovers(tmp_path)) == [half]
     assert target.read_bytes() == b"old"
     write_atomic(target, b"new")
-    assert target.read_bytes() == b"new" and list(leftovers(tmp_path)) == []
+    assert target.read_bytes() == b"new" and list(find_leftovers(tmp_path)) == []
 
 
 def _names_while_writing(target: Path) -> list[Path]:

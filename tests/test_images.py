@@ -16,10 +16,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import Image, ImageReadError, ImageRef
-from maskmill import decoding as decoder
+from maskmill import DatasetError, Image, ImageReadError, ImageRef, decoding as decoder
 from maskmill.decoding import decode
-from maskmill.images import SUFFIXES, package_path
+from maskmill.images import SUFFIXES, find_key, package_path
 
 
 def encoded(picture: PIL.Image.Image, kind: str, **options: Any) -> bytes:
@@ -300,7 +299,7 @@ def progressive(scans: int) -> bytes:
 
 def test_a_jpeg_of_endless_scans_is_refused() -> None:
     assert decode(progressive(decoder.MAX_SCANS)).shape == (64, 64, 3)
-    with pytest.raises(ImageReadError, match="a JPEG file of 101 scans; no more than 100 are decoded"):
+    with pytest.raises(ImageReadError, match="the JPEG file has 101 scans; at most 100 are decoded"):
         decode(progressive(decoder.MAX_SCANS + 1))
 
 
@@ -347,8 +346,8 @@ def test_pillows_remarks_on_damaged_files_do_not_reach_the_terminal() -> None:
         (b"", r"empty \(0 bytes\)"),
         (b"this is a text\n", "not a JPEG, PNG, BMP, TIFF, WebP or GIF image"),
         (b"<html>404</html>", "not a JPEG"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG file whose header is damaged"),
-        (b"\xff\xd8\xff\xe0\0", "header is damaged|not a readable image"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG file with a damaged"),
+        (b"\xff\xd8\xff\xe0\0", "damaged or unsupported header|not a readable image"),
     ],
     ids=["empty", "text", "html", "png", "jpeg"],
 )
@@ -364,7 +363,7 @@ def test_formats_beyond_the_six_are_refused() -> None:
 
 def test_a_huge_header_is_refused_before_anything_is_decoded() -> None:
     bomb = png(60_000, 60_000, 8, 2, b"")
-    with pytest.raises(ImageReadError, match=r"60000×60000 is 3600 million pixels; at most 250 million.*max_pixels"):
+    with pytest.raises(ImageReadError, match=r"60000×60000 has 3600 million pixels; at most 250 million.*max_pixels"):
         decode(bomb)
 
 
@@ -447,7 +446,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "endless.jpg").symlink_to("/dev/zero")
     for name in ("pipe.jpg", "endless.jpg"):
-        with pytest.raises(ImageReadError, match=f"{name} is no file but a pipe, socket or device"):
+        with pytest.raises(ImageReadError, match=f"{name} is a pipe, socket or device, not a file"):
             ImageRef(str(tmp_path / name), name).read()
 
 
@@ -486,3 +485,34 @@ def test_a_package_uri_cannot_leave_its_package(uri: str, reason: str) -> None:
 def test_every_suffix_of_a_dataset_has_a_decoder() -> None:
     known = PIL.Image.registered_extensions()
     assert {known[suffix] for suffix in SUFFIXES} == {"JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"}
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9.jpg", "cafe\u0301.jpg"
+NAMES = {
+    "same text": ("a.jpg", ["b.jpg", "a.jpg"], "a.jpg"),
+    "none": ("a.jpg", ["b.jpg", "sub/a.jpg"], None),
+    "composed": (COMPOSED, ["a.jpg", DECOMPOSED], DECOMPOSED),
+    "decomposed": (DECOMPOSED, ["a.jpg", COMPOSED], COMPOSED),
+    "same text before same letters": (DECOMPOSED, [COMPOSED, DECOMPOSED], DECOMPOSED),
+    "brackets": ("a[1].jpg", ["a1.jpg", "a[1].jpg"], "a[1].jpg"),
+    "other case": ("A.JPG", ["b.jpg", "a.jpg"], "a.jpg"),
+    "same text before other case": ("A.jpg", ["a.jpg", "A.jpg"], "A.jpg"),
+    "same letters before other case": (COMPOSED, ["CAFE\u0301.jpg", DECOMPOSED], DECOMPOSED),
+}
+
+
+@pytest.mark.parametrize(("name", "keys", "expected"), NAMES.values(), ids=NAMES)
+def test_a_key_is_found_by_the_name_somebody_wrote(name, keys, expected):
+    assert find_key(name, iter(keys), ignore_case=True) == expected
+
+
+def test_case_counts_where_file_names_differ_by_it():
+    assert find_key("A.JPG", ["a.jpg"], ignore_case=False) is None
+
+
+def test_a_name_that_fits_two_keys_is_refused_with_both():
+    with pytest.raises(DatasetError, match=r"'A.JPG' fits several images: 'a.jpg', 'A.jpg'"):
+        find_key("A.JPG", ["a.jpg", "A.jpg"], ignore_case=True)
+    mixed = ["\u1e69.jpg", "s\u0323\u0307.jpg"]  # one letter, composed and decomposed
+    with pytest.raises(DatasetError, match=r"'\\u1e69.jpg', 's\\u0323\\u0307.jpg'"):
+        find_key("s\u0307\u0323.jpg", mixed, ignore_case=False)

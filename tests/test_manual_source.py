@@ -71,6 +71,14 @@ def test_an_exact_key_goes_before_patterns_and_is_no_pattern_itself() -> None:
     assert ask(options, "x1.jpg") == [Prompt(box=Box(*A))]
 
 
+def test_a_key_and_a_pattern_are_found_in_other_letters() -> None:
+    options = {"images": {"cafe\u0301.jpg": {"box": A}, "the\u0301*": {"box": B}}}
+    assert ask(options, "caf\u00e9.jpg") == [Prompt(box=Box(*A))]
+    assert ask(options, "th\u00e9 1.jpg") == [Prompt(box=Box(*B))]
+    both = {"images": {"cafe\u0301.jpg": {"box": A}, "caf\u00e9.jpg": {"box": B}}}
+    assert ask(both, "caf\u00e9.jpg") == [Prompt(box=Box(*B))]
+
+
 def test_an_empty_entry_by_exact_key_goes_before_patterns() -> None:
     assert ask({"images": {"*": {"box": A}, "a.jpg": {}}}, "a.jpg") == []
 

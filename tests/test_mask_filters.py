@@ -53,7 +53,7 @@ def test_cleanup(options, expected):
 
 def test_cleanup_drops_what_is_too_small_altogether():
     (after,) = applied(Cleanup(islands=3), drawn("##..", "...#"))
-    assert after.reason == "no part of it has 3 pixels"
+    assert after.reason == "all its parts have fewer than 3 pixels"
 
 
 def test_cleanup_leaves_a_tidy_mask_as_it_is():
@@ -91,7 +91,7 @@ def test_no_pixel_belongs_to_two_masks(options, expected):
 
 def test_a_mask_that_loses_too_much_says_so_and_takes_nothing():
     after = applied(NoOverlap(min_left=0.6), *OVERLAPPING)
-    assert after[0].reason == "better masks have 4 of its 8 pixels"
+    assert after[0].reason == "better masks cover 4 of its 8 pixels"
 
 
 MANY = tuple(
@@ -116,7 +116,7 @@ def test_the_best_stay(options, kept):
 
 def test_those_beyond_the_number_say_why():
     reasons = [mask.reason for mask in applied(MaxPerImage(count=1, per_label=True), *MANY)]
-    assert reasons == ["number 2 of 'a' by score, 1 are kept", None, None, "number 3 of 'a' by score, 1 are kept"]
+    assert reasons == ["rank 2 of 'a' by score, the limit is 1", None, None, "rank 3 of 'a' by score, the limit is 1"]
 
 
 def test_labels_are_mapped():
@@ -124,7 +124,7 @@ def test_labels_are_mapped():
     table = {"car": "vehicle", "犬": "动物", "sky": None, "": "thing"}
     after = applied(ClassMap(map=table), *masks)
     assert [mask.label for mask in after if not mask.reason] == ["vehicle", "动物", "thing", "tree"]
-    assert after[2].reason == "label 'sky' is not wanted"
+    assert after[2].reason == "label 'sky' is mapped to null"
     after = applied(ClassMap(map=table, others="drop"), *masks)
     assert after[4].reason == "label 'tree' is not in the map"
 

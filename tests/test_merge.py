@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 from stored_runs import KEYS, files, project, run, told
@@ -22,7 +23,7 @@ def test_the_merged_run_is_the_undivided_one(shards, tmp_path, capsys):
     _, whole, one, two = shards
     code, out, _ = told(capsys, "merge", one, two, "-o", tmp_path / "m")
     assert code == 0
-    assert "5 images of 2 runs: 5 done" in out
+    assert "5 images from 2 runs: 5 done" in out
     with Run(whole) as before, Run(tmp_path / "m") as after:
         assert before.counts() == after.counts()
         assert [row.key for row in after.rows()] == [row.key for row in before.rows()] == sorted(KEYS)
@@ -88,7 +89,7 @@ def test_the_same_result_in_two_runs_counts_once(shards, tmp_path, capsys):
     code, out, _ = told(capsys, "merge", one, whole, "-o", tmp_path / "m")
     assert code == 0
     assert "5 images" in out
-    assert "3 of them stood in more than one" in out
+    assert "3 of them were in more than one run" in out
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_contradicting_results_are_refused(contradicting, tmp_path, capsys):
     whole, other, _ = contradicting
     code, _, err = told(capsys, "merge", whole, other, "-o", tmp_path / "m")
     assert code == 2
-    assert "different results of 3 images" in err
+    assert "different results for 3 images" in err
     assert "b/照片 1.png" in err
     assert "--prefer first, last or done" in err
     assert not (tmp_path / "m").exists()
@@ -163,7 +164,7 @@ def test_what_cannot_be_merged_is_refused(shards, tmp_path, capsys, case):
     target = tmp_path / "m"
     given = [one, two]
     said = {"twice": "named twice", "no run": "not the output folder of a run", "not empty": "is not empty"}
-    said |= {"running": "a run is working", "damaged": "gone or damaged"}
+    said |= {"running": "a run is working", "damaged": "missing or damaged"}
     if case == "twice":
         given.append(one)
     if case == "no run":
@@ -212,3 +213,20 @@ def test_an_empty_folder_is_filled_and_needs_the_runs_no_more(shards, tmp_path):
     shutil.rmtree(tmp_path / "one")
     with Run(tmp_path / "m") as merged:
         assert len(list(merged.results())) == len(KEYS)
+
+
+def test_an_image_that_two_systems_spell_in_other_letters_is_one(tmp_path):
+    one = run(project(tmp_path / "1", ["caf\u00e9.png", "z.png"]))
+    two = run(project(tmp_path / "2", ["cafe\u0301.png"]))
+    merged = merge([two, one], tmp_path / "m")
+    assert (merged.counts["done"], merged.doubled) == (2, 1)
+    with Run(tmp_path / "m") as after:
+        assert [row.key for row in after.rows()] == ["cafe\u0301.png", "z.png"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take both for one name")
+def test_images_that_differ_by_letters_alone_in_one_run_stay_two(tmp_path):
+    both = run(project(tmp_path / "1", ["caf\u00e9.png", "cafe\u0301.png"]))
+    one = run(project(tmp_path / "2", ["caf\u00e9.png"]))
+    merged = merge([one, both], tmp_path / "m")
+    assert (merged.counts["done"], merged.doubled) == (2, 1)

@@ -7,7 +7,7 @@ import pytest
 
 from maskmill import PluginError, testing
 from maskmill.cli import main
-from maskmill.testing.check import try_out
+from maskmill.testing.check import check_file
 
 HEAD = """
 import os, threading, time
@@ -131,7 +131,7 @@ BROKEN = {
         BACKEND,
         "def model_id(self)",
         "def modelid(self)",
-        "Boxes.modelid is none",
+        "Boxes.modelid is not a method",
         "did you mean 'model_id'?",
     ),
     "arguments missing": (
@@ -182,7 +182,7 @@ BROKEN = {
         "            except OSError:\n"
         "                pass\n"
         f"        {BOX}",
-        "it connected to 192.0.2.1:80, and says that it needs no network",
+        "it connected to 192.0.2.1:80, but declares that it needs no network",
         "network = ",
     ),
     "a source that returns one prompt": (
@@ -217,14 +217,14 @@ BROKEN = {
         SOURCE,
         "    def prompts",
         "    def kinds(self):\n        return frozenset({'points'})\n\n    def prompts",
-        "kinds() says points, prompts() also gives box",
+        "kinds() returns points, but prompts() also gives box",
         "",
     ),
     "prompts of the process": (
         SOURCE,
         BOX,
         f"self._asked = getattr(self, '_asked', 0) + 1\n        {BOX.replace('self.label', 'str(self._asked)')}",
-        "prompts() says something else about",
+        "prompts() returns something else for",
         "keep no state",
     ),
     "prompts of the thread": (
@@ -247,7 +247,7 @@ BROKEN = {
         SOURCE,
         "    def prompts",
         "    def has_answer(self, ref):\n        return False\n\n    def prompts",
-        "has_answer() of wide.png (64×48) is False, and prompts() returns",
+        "has_answer() of wide.png (64×48) is False, but prompts() returns",
         "",
     ),
     "unknown kinds": (BACKEND, 'frozenset({"box"})', 'frozenset({"boxes"})', "accepts() returns", "everything"),
@@ -255,7 +255,7 @@ BROKEN = {
         BACKEND,
         "(image.height, image.width)",
         "(image.width, image.height)",
-        "a mask is of size (64, 48), the image of (48, 64)",
+        "a mask has size (64, 48), the image (48, 64)",
         "shape (image.height, image.width)",
     ),
     "masks without their prompt": (BACKEND, ", prompt=prompt)", ")", "does not name its prompt", "prompt=prompt"),
@@ -263,10 +263,10 @@ BROKEN = {
         BACKEND,
         "return found",
         "return found[::-1]",
-        "2 prompts got 2 masks, of the prompts number [1, 0]",
+        "2 prompts got 2 masks, for the prompts number [1, 0]",
         "in the order of the prompts",
     ),
-    "a mask too few": (BACKEND, "return found", "return found[:1]", "2 prompts got 1 masks", "one mask a prompt"),
+    "a mask too few": (BACKEND, "return found", "return found[:1]", "2 prompts got 1 masks", "one mask per prompt"),
     "arrays instead of masks": (BACKEND, ADDED, "found.append(pixels)", "masks() of wide.png", "maskmill.Mask"),
     "None instead of masks": (BACKEND, "return found", "return None", "returns None", "a list"),
     "a score that is none": (
@@ -274,13 +274,13 @@ BROKEN = {
         ", prompt=prompt)",
         ", prompt=prompt, score=float('nan'))",
         "a score is nan",
-        "None if",
+        "use None if",
     ),
     "masks of chance": (
         BACKEND,
         ADDED,
         "found.append(Mask.from_array(pixels, prompt=prompt, score=int.from_bytes(os.urandom(4), 'big') / 2**32))",
-        "masks() says something else about",
+        "masks() returns something else for",
         "seed what is random",
     ),
     "another result with the embedding": (
@@ -305,7 +305,7 @@ BROKEN = {
         FILTER,
         KEPT,
         "raise ImageError('too odd')",
-        "it fails every image of the trial: too odd",
+        "it fails every image of the check: too odd",
         "",
     ),
     "a new mask": (
@@ -321,7 +321,7 @@ BROKEN = {
         FILTER,
         KEPT,
         "return [mask.with_array(mask.array.T) for mask in masks]",
-        "a mask is of size (64, 48)",
+        "a mask has size (64, 48)",
         "",
     ),
     "a drop signed by hand": (
@@ -349,14 +349,14 @@ BROKEN = {
         FILTER,
         KEPT,
         "return [mask for mask in masks if os.urandom(1)[0] % 2]",
-        "apply() says something else",
+        "apply() returns something else",
         "",
     ),
     "a file not named": (
         WRITER,
         SAVED,
         f"folder.mkdir(exist_ok=True, parents=True)\n        (folder / 'extra.txt').write_bytes(b'x')\n        {SAVED}",
-        "it made the file own/extra.txt and does not return it",
+        "it wrote the file own/extra.txt but does not return it",
         "maskmill.save",
     ),
     "a folder that is not there": (
@@ -405,28 +405,28 @@ BROKEN = {
         WRITER,
         SAVED,
         "made = save(folder, result.key, b'x', '.txt'); (folder / made.path).write_bytes(b'yy'); return [made]",
-        "has another content than it says",
+        "does not match its artifact",
         "",
     ),
     "the time in a file": (
         WRITER,
         "repr([mask.area for mask in result.kept]).encode()",
         "str(time.time_ns()).encode()",
-        "is another one when it is written again",
-        "no times",
+        "differs when it is written again",
+        "write no times",
     ),
     "files in the order of work": (
         WRITER,
         SAVED,
         "self._count = getattr(self, '_count', 0) + 1; return [save(folder, f'{self._count}.txt', b'')]",
-        "is another one when it is written again",
+        "differs when it is written again",
         "",
     ),
     "pixels that it says it does not need": (
         WRITER,
         SAVED,
         f"{SAVED.replace('[mask.area for mask in result.kept]', 'image.pixels.mean()')}\n\n    needs_pixels = False",
-        "needs_pixels is False, and the file wide.png.txt depends on the pixels",
+        "needs_pixels is False, but the file wide.png.txt depends on the pixels",
         "leave needs_pixels out",
     ),
     "a run without images not thought of": (
@@ -466,9 +466,9 @@ def test_two_plugins_of_one_file_do_not_meet(tmp_path):
 
 def test_what_differs_between_processes_is_found(tmp_path):
     file = written(tmp_path, FILTER.replace(KEPT, "return [mask.drop(str(os.getpid())) for mask in masks]"))
-    (found,) = [verdict for verdict in try_out(file, {}) if verdict.problem]
-    assert found.what == "gives the same through joblib as through inline"
-    assert found.problem.startswith("not the same: results/")
+    (found,) = [verdict for verdict in check_file(file, {}) if verdict.problem]
+    assert found.rule == "gives the same results through joblib as through inline"
+    assert found.problem.startswith("different: results/")
 
 
 def test_what_fails_in_another_process_is_found(tmp_path):
@@ -476,8 +476,8 @@ def test_what_fails_in_another_process_is_found(tmp_path):
         f"import os\n        if os.getpid() != {os.getpid()}:\n            raise RuntimeError('not at home')\n        "
     )
     file = written(tmp_path, WRITER.replace(SAVED, home + SAVED))
-    found = [verdict for verdict in try_out(file, {}) if verdict.problem]
-    assert found[0].what == "runs through joblib"
+    found = [verdict for verdict in check_file(file, {}) if verdict.problem]
+    assert found[0].rule == "runs through joblib"
     assert "failed at writers: RuntimeError: not at home" in found[0].problem
 
 
@@ -496,7 +496,7 @@ def test_the_command_says_how_each_check_went(tmp_path, capsys):
     for each in ("prompt source 'left'", "filter 'big'"):
         assert f"ok       {each}: runs through inline" in lines
         assert f"ok       {each}: runs through joblib" in lines
-    assert "ok       plugin.py: run_started, image_finished, run_finished follow a run" in lines
+    assert "ok       plugin.py: run_started, image_finished, run_finished work in a run" in lines
 
 
 def test_the_command_fails_when_something_is_wrong(tmp_path, capsys):
@@ -510,9 +510,9 @@ def test_the_command_fails_when_something_is_wrong(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        ("import nosuchmodule", (), "plugin.py:10: the plugin fails to load: ModuleNotFoundError"),
-        ("raise SystemExit(0)", (), "plugin.py:10: the plugin fails to load: SystemExit"),
-        (FILTER.replace("pixels: int", "version: int"), (), "write it without a type: version = ..."),
+        ("import nosuchmodule", (), "plugin.py:10: the plugin cannot be loaded: ModuleNotFoundError"),
+        ("raise SystemExit(0)", (), "plugin.py:10: the plugin cannot be loaded: SystemExit"),
+        (FILTER.replace("pixels: int", "version: int"), (), "remove its type: version = ..."),
         (FILTER.replace('"big"', '"nms"'), (), "two plugins register the filter 'nms'"),
         (FILTER.replace("register_filters", "register_filter"), (), "unknown hook 'register_filter'"),
         (FILTER, ("--set", "pixel=3"), "no plugin of plugin.py has the option 'pixel'"),
@@ -548,7 +548,7 @@ def test_a_helper_with_a_name_like_a_method_is_no_mistake(tmp_path):
 
 def test_an_option_of_another_plugin_is_refused(tmp_path):
     with pytest.raises(PluginError, match="has the option 'label'"):
-        list(try_out(written(tmp_path, FILTER), {"label": "x"}))
+        list(check_file(written(tmp_path, FILTER), {"label": "x"}))
 
 
 def test_options_with_paths_and_variables_reach_the_real_run(tmp_path, monkeypatch):

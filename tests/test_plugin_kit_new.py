@@ -14,7 +14,7 @@ from maskmill.cli.plugins_new import LONGEST, ROLES
 from maskmill.config.load import load_config
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.registry import Registry
-from maskmill.testing.templates import TEMPLATES
+from maskmill.testing.templates import YAML_LINES
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +58,7 @@ def long_names(tmp_path_factory):
 
 
 def test_every_role_has_a_template():
-    assert set(ROLES) == set(TEMPLATES)
+    assert set(ROLES) == set(YAML_LINES)
 
 
 def test_the_generated_tests_pass(generated):
@@ -144,7 +144,7 @@ def test_the_line_that_it_prints_works(tmp_path, monkeypatch, capsys):
 def test_the_lines_for_another_folder_work(tmp_path, monkeypatch, capsys, role):
     monkeypatch.chdir(tmp_path)
     assert plugins("new", role, "mine", "--folder", "鎏 tools") == 0
-    shown = capsys.readouterr().out.partition("lies beside the folder '鎏 tools':\n")[2].splitlines()
+    shown = capsys.readouterr().out.partition("next to the folder '鎏 tools':\n")[2].splitlines()
     lines = ["prompts: [fake-source]", "dataset: x", *(line.strip() for line in shown)]
     (tmp_path / "fakes.py").write_text(testing.DROP_IN, encoding="utf-8")
     Path("p.yaml").write_text("\n".join(lines), encoding="utf-8")
@@ -172,29 +172,29 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert plugins("new", "filter", "big", "--folder", tmp_path) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert plugins("new", "writer", "big", "--folder", tmp_path) == 2
-    assert "big.py' exists" in capsys.readouterr().err
+    assert "big.py' already exists" in capsys.readouterr().err
     (tmp_path / "big.py").unlink()
     assert plugins("new", "writer", "big", "--folder", tmp_path) == 2
-    assert "_big_test.py' exists" in capsys.readouterr().err
+    assert "_big_test.py' already exists" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"_big_test.py": before["_big_test.py"]}
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my-filter", "letters, digits and _ only"),
-        ("3d", "letters, digits and _ only"),
+        ("my-filter", "use letters, digits and _"),
+        ("3d", "use letters, digits and _"),
         ("class", "cannot be a plugin's name"),
-        ("_hidden", "a letter first"),
+        ("_hidden", "beginning with a letter"),
         ("con", "cannot be a plugin's name"),
         ("../up", "cannot be a plugin's name"),
-        ("MyFilter", "small letters: myfilter"),
-        ("mask", "the class Mask would hide the one that the plugin imports; say more: my_mask"),
-        ("numpy", "the file numpy.py would hide the module 'numpy' that is installed; say more: my_numpy"),
-        ("a" * 31, "at most 30 letters, this one has 31"),
-        ("nms", "there is a plugin 'nms' already: the filter of built-in"),
-        ("manual", "there is a plugin 'manual' already: the prompt source"),
-        ("mine", "there is a plugin 'mine' already: the filter of"),
+        ("MyFilter", "use lower case: myfilter"),
+        ("mask", "the class Mask would hide the one that the plugin imports; try my_mask"),
+        ("numpy", "the file numpy.py would hide the installed module 'numpy'; try my_numpy"),
+        ("a" * 31, "at most 30 characters, this one has 31"),
+        ("nms", "there is already a plugin 'nms': the filter of built-in"),
+        ("manual", "there is already a plugin 'manual': the prompt source"),
+        ("mine", "there is already a plugin 'mine': the filter of"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(tmp_path, capsys, name, message):
@@ -269,7 +269,7 @@ def test_show_tells_all_about_a_plugin_of_two_roles(tmp_path, capsys):
         "",
         "option  value           default  meaning",
         "limit   number, 0 to 1  needed   how much",
-        "mode    fast or slow    fast     how; changing it redoes nothing",
+        "mode    fast or slow    fast     how; no effect on results",
         "key     text            –        what lets one in",
         "",
         "both: writer",
@@ -299,4 +299,4 @@ def test_show_suggests_the_nearest_name(capsys):
     assert plugins("show", "grabcat") == 2
     assert capsys.readouterr().err == "there is no plugin 'grabcat'\n  did you mean 'grabcut'?\n"
     assert plugins("show", "zzzzzz") == 2
-    assert "there are: class_map, cleanup, " in capsys.readouterr().err
+    assert "available: class_map, cleanup, " in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Finding and registering plugins: drop-ins, clashes, mistakes, each with a message that helps."""
 
+import inspect
 import subprocess
 import sys
 from importlib import metadata
@@ -10,6 +11,7 @@ import pytest
 from maskmill import Backend, PipelineError, PluginError, PromptSource, hookimpl
 from maskmill.config.load import load_config
 from maskmill.plugins.find import find_drop_ins
+from maskmill.plugins.optional import optional_methods
 from maskmill.plugins.registry import BUILT_IN, Registry
 
 CENTER = '''
@@ -55,8 +57,8 @@ def test_a_drop_in_file_is_a_plugin(tmp_path):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("import maskmill\n1/0\n", r"mine\.py:2: the plugin fails to load: ZeroDivisionError"),
-        ("def broken(:\n", r"mine\.py:1: the plugin fails to load: SyntaxError"),
+        ("import maskmill\n1/0\n", r"mine\.py:2: the plugin cannot be loaded: ZeroDivisionError"),
+        ("def broken(:\n", r"mine\.py:1: the plugin cannot be loaded: SyntaxError"),
         ("import nothing_like_it\n", r"mine\.py:1: .*ModuleNotFoundError[\s\S]*pip install nothing_like_it"),
         (CENTER.replace("register_prompt_sources", "register_prompt_source"), "unknown hook 'register_prompt_source'"),
         (CENTER.replace("prompt_sources", "backends"), "must be a subclass of Backend"),
@@ -65,12 +67,23 @@ def test_a_drop_in_file_is_a_plugin(tmp_path):
             "two plugins register the prompt source 'manual': built-in and .*mine.py",
         ),
         (CENTER.replace("margin:", "check:"), "option 'check', which hides PromptSource.check"),
+        (CENTER.replace("margin:", "survey:"), "option 'survey', which hides PromptSource.survey"),
         (
             CENTER.replace('register("center"', 'register(undefined, "center"'),
             "register_prompt_sources raised NameError",
         ),
     ],
-    ids=["raises", "syntax", "import", "unknown-hook", "wrong-base", "duplicate", "shadowing", "register-raises"],
+    ids=[
+        "raises",
+        "syntax",
+        "import",
+        "unknown-hook",
+        "wrong-base",
+        "duplicate",
+        "shadowing",
+        "shadowing optional",
+        "register-raises",
+    ],
 )
 def test_a_plugin_that_is_wrong_is_named_with_the_reason(tmp_path, source, says):
     with pytest.raises(PluginError, match=says):
@@ -193,3 +206,13 @@ def test_an_empty_path_loads_nothing_that_lies_there(tmp_path):
     (tmp_path / "p.yaml").write_text("prompts: [everything]\nplugins: ''\n", encoding="utf-8")
     with pytest.raises(PipelineError, match="plugins: expected a text that is not empty"):
         load_config(tmp_path / "p.yaml", complete=False)
+
+
+def test_optional_methods_of_the_built_ins_have_the_documented_parameters():
+    defined = set()
+    for entry in Registry.load().entries.values():
+        for name, method in optional_methods(entry.role).items():
+            if (own := getattr(entry.cls, name, None)) is not None:
+                defined.add(name)
+                assert list(inspect.signature(own).parameters) == list(inspect.signature(method).parameters), entry
+    assert defined == optional_methods("prompt source").keys()

@@ -18,10 +18,9 @@ import pytest
 from maskmill import Pipeline, read_run, testing
 from maskmill.cli import main
 from maskmill.cli.run import main as run_pipeline
-from maskmill.config.json_schema import pipeline_schema
+from maskmill.config.json_schema import build_schema
 from maskmill.config.yaml_reader import load_yaml
-from maskmill.plugins import hooks as hookspecs
-from maskmill.plugins import roles as stages
+from maskmill.plugins import hooks as hookspecs, optional, roles as stages
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.registry import Registry
 
@@ -144,7 +143,7 @@ def test_the_commands_print_what_is_shown(there, session, capsys):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".yaml")])
 def test_the_pipeline_files_are_right(there, name):
-    schema = pipeline_schema(Registry.load(find_drop_ins(there / name)))
+    schema = build_schema(Registry.load(find_drop_ins(there / name)))
     tree = load_yaml(FILES[name].replace("${", "$${").encode(), name).tree
     assert [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(tree)] == []
     problems = Pipeline.load(name).check()
@@ -211,7 +210,7 @@ def test_every_hook_is_there_with_its_signature():
 
 def test_every_method_of_the_roles_is_there_with_its_signature():
     methods = []
-    for role in ROLES:
+    for role in (*ROLES, *optional.STAGE_PROTOCOLS, *optional.SOURCE_PROTOCOLS):
         for name, method in vars(role).items():
             function = method.__func__ if isinstance(method, classmethod) else method
             if inspect.isfunction(function) and not name.startswith("_"):
@@ -239,7 +238,7 @@ def test_the_helpers_for_tests_are_those_of_the_code():
             parameters = [str(p).split(":")[0] for p in inspect.signature(getattr(testing, name)).parameters.values()]
             assert arguments.split(", ") == parameters
     things = [thing for thing in vars(testing).values() if inspect.isclass(thing) or inspect.isfunction(thing)]
-    own = {thing.__name__ for thing in things if thing.__module__ == testing.__name__}
+    own = {thing.__name__ for thing in things if thing.__module__.startswith(f"{testing.__name__}.")}
     public = {name for name in own if not name.startswith(("_", "register_"))}
     assert names == public
 

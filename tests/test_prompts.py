@@ -36,7 +36,7 @@ def test_json_brings_back_the_same_prompt(prompt):
         ({"points": [[1, 2, 3]]}, "1 .foreground. or 0"),
         ({"points": 5}, "must be a list"),
         ({"bbox": [0, 0, 1, 1]}, "unknown field 'bbox'"),
-        ({"box": [0, 0, 1, 1], "label": 5}, "label is a text"),
+        ({"box": [0, 0, 1, 1], "label": 5}, "label must be a text"),
         ({"grid": {"points": 3}}, "unknown field 'points'"),
     ],
 )

@@ -11,8 +11,7 @@ import numpy as np
 import PIL.Image
 import pydantic
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from qwen_wire import KEY, TEXT, VISION, Act, Wire, boxes
 
 from maskmill import Image, ImageError, ImageRef, PipelineError

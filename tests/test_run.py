@@ -10,6 +10,8 @@ import time
 import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
+from maskmill.dataset.walk import FolderWalk
+from maskmill.run.plan import RunRequest, listing
 
 ENGINES = ["inline", "joblib"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -135,6 +137,24 @@ def test_limit_and_only(project):
     assert run(project).counts["done"] == 3
 
 
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    {
+        "a[1].png": ["a[1].png"],
+        "[ab]1.png": ["a1.png", "b1.png"],
+        "b[1].png": ["b1.png"],
+        "cafe\u0301.png": ["caf\u00e9.png"],
+        "caf\u00e9*": ["caf\u00e9.png"],
+        "cafe\u0301*": ["caf\u00e9.png"],
+        "a2.png": [],
+    }.items(),
+)
+def test_only_takes_a_key_by_its_letters_or_a_pattern(project, only, expected):
+    project.photos("a[1].png", "a1.png", "b1.png", "caf\u00e9.png")
+    refs = listing(Pipeline.load(project.file).config, RunRequest(only=only))
+    assert [ref.key for ref in refs] == expected
+
+
 def test_a_changed_backend_is_refused_until_told(project):
     project.photos("a.png")
     run(project)
@@ -165,10 +185,20 @@ def test_a_backend_that_cannot_be_opened_is_the_runs_fault(project, engine):
     assert project.statuses() == {}
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_hint_of_a_backend_that_cannot_be_opened_reaches_the_user(project, engine):
+    project.photos("a.png")
+    project.write("{use: slow, refuse: hint}", run=f"{{engine: {engine}}}")
+    with pytest.raises(PluginError) as caught:
+        run(project)
+    text = "the backend 'slow' cannot be opened: w.pth: the weights are damaged\n  download them again"
+    assert str(caught.value) == text
+
+
 def test_a_worker_that_dies_while_opening_is_the_runs_fault(project):
     project.photos("a.png")
     project.write("{use: slow, refuse: die}", run="{engine: joblib}")
-    with pytest.raises(PluginError, match="died 3 times in a row while it was getting ready"):
+    with pytest.raises(PluginError, match="died 3 times in a row while it was starting"):
         run(project)
 
 
@@ -188,6 +218,17 @@ def test_max_failures(project, limit, ran):
     project.photos(*(f"raise-{n:03}.png" for n in range(103)))
     report = run(project)
     assert (report.outcome, report.ran, report.exit_code) == ("stopped", ran, 1)
+
+
+def test_the_dataset_is_listed_once_by_all_who_work_with_it(project, monkeypatch):
+    project.many(30)
+    scans = []
+    scan = FolderWalk._scan
+    monkeypatch.setattr(
+        FolderWalk, "_scan", lambda self, folder, state: scans.append(folder) or scan(self, folder, state)
+    )
+    run(project)
+    assert len(scans) == 1
 
 
 def test_no_images_is_an_error(project):
@@ -245,7 +286,7 @@ def test_a_signal_drains_and_a_rerun_goes_on(project):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Interrupted. To go on: maskmill run" in errors
+    assert "Interrupted. To continue: maskmill run" in errors
     done = finished(project)
     assert 4 <= done < 40
     assert len(project.statuses()) == done, "what was in work is finished and recorded"

@@ -1,6 +1,6 @@
 """The `sam` backend: masks equal to `SamPredictor`'s, and weights that are found, refused and read safely.
 
-What the fast way adds is tested in test_sam_fast.py, the real architecture in test_sam_real.py.
+The fast implementation is tested in test_sam_fast.py, the real architecture in test_sam_real.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import maskmill.testing
 from maskmill import Box, Image, ImageError, PipelineError, Point, Prompt
 from maskmill_plugins.backends import sam as sam_plugin
 from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS
+from maskmill_plugins.backends.sam.weights.published import MODELS
 
 BOX = Prompt(box=Box(40, 30, 200.5, 150))
 POINT = Prompt(points=(Point(100, 80),))
@@ -199,7 +199,7 @@ def count_encoder_passes(stage):
 @pytest.mark.torch
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "stock"])
 def test_an_image_too_thin_for_the_model_fails_alone(small, opened, fast):
-    with pytest.raises(ImageError, match="too long and thin"):
+    with pytest.raises(ImageError, match="too long and narrow"):
         opened(checkpoint=small, fast=fast).masks(image_of((1, 2000)), [Prompt(points=(Point(5, 0),))])
 
 
@@ -214,7 +214,7 @@ def test_closing_releases_the_model(small, opened):
 @pytest.mark.torch
 def test_weights_of_another_model_are_named(small, tmp_path):
     large = small_sam.save(small_sam.seeded(width=64), tmp_path / "large.pth")
-    with pytest.raises(PipelineError, match=r"large\.pth holds vit_h, not vit_b"):
+    with pytest.raises(PipelineError, match=r"large\.pth has the weights of vit_h, not of vit_b"):
         Sam(checkpoint=large).open()
 
 
@@ -256,7 +256,7 @@ def test_a_checkpoint_that_would_run_a_command_is_refused_unexecuted(small, tmp_
         small.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, small, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(PipelineError, match=r"small\.pth is refused: it holds \w+\.system"):
+    with pytest.raises(PipelineError, match=r"small\.pth is refused: it contains \w+\.system"):
         Sam(checkpoint=small).open()
     assert not ran.exists()
 
@@ -320,7 +320,7 @@ def test_a_file_without_named_tensors_is_a_clear_error(small):
     import torch
 
     torch.save({"model": "vit_b", "epoch": 3}, small)
-    with pytest.raises(PipelineError, match="does not hold tensors by name"):
+    with pytest.raises(PipelineError, match="it has no named tensors"):
         Sam(checkpoint=small).open()
 
 

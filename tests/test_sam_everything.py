@@ -81,7 +81,7 @@ def test_the_fast_way_finds_the_same_masks_in_the_same_order(sam, name, size):
 def test_decoding_points_together_finds_the_same(sam, at_a_time):
     pixels = small_sam.photo(200, 320, seed=1)
     alone = found_by(FastSegmenter(sam), pixels, GRIDS["plain"])
-    together = found_by(FastSegmenter(sam, prompts_at_a_time=at_a_time), pixels, GRIDS["plain"])
+    together = found_by(FastSegmenter(sam, batch_size=at_a_time), pixels, GRIDS["plain"])
     assert len(alone) == len(together) > 3
     for one, other in zip(alone, together, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The fast way of the `sam` backend against `segment_anything`'s own: the same numbers, to rounding."""
+"""The fast implementation of the `sam` backend against `segment_anything`'s own: the same numbers, to rounding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from maskmill import Box, Mask, Point, Prompt
 torch = pytest.importorskip("torch")
 
 from maskmill.masks import stability_score  # noqa: E402
-from maskmill_plugins.backends.sam.model.decoder import MOST_TOKENS, FastDecoder, choose  # noqa: E402
+from maskmill_plugins.backends.sam.model.decoder import MAX_TOKENS, FastDecoder, select_masks  # noqa: E402
 from maskmill_plugins.backends.sam.model.encoder import FastEncoder  # noqa: E402
 from maskmill_plugins.backends.sam.model.loading import load_model  # noqa: E402
 from maskmill_plugins.backends.sam.segment.fast import FastSegmenter  # noqa: E402
 from maskmill_plugins.backends.sam.segment.stock import StockSegmenter  # noqa: E402
-from maskmill_plugins.backends.sam.segment.upsample import Upsampler, encode  # noqa: E402
+from maskmill_plugins.backends.sam.segment.upsample import Upsampler, encode_part  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -32,7 +32,7 @@ PROMPTS = {
     "negative points": Prompt(points=(Point(100, 80), Point(200, 150, 0), Point(10, 10, 0))),
     "only negative": Prompt(points=(Point(100, 80, 0),)),
     "box and points": Prompt(points=(Point(100, 80), Point(90, 50, 0)), box=Box(40, 30, 200, 150)),
-    "very many points": Prompt(points=tuple(Point(10 * n, 5 * n, n % 2) for n in range(MOST_TOKENS))),
+    "very many points": Prompt(points=tuple(Point(10 * n, 5 * n, n % 2) for n in range(MAX_TOKENS))),
 }
 SIZES = {"wide": (200, 320), "tall": (301, 77), "small": (40, 40), "thin": (5, 400), "square": (256, 256)}
 
@@ -88,7 +88,7 @@ def test_a_second_image_is_not_disturbed_by_the_first(sam):
 @pytest.mark.parametrize("wanted", ["one", "three"])
 @pytest.mark.parametrize(
     ("points", "boxes"),
-    [(0, True), (1, True), (1, False), (4, True), (4, False), (MOST_TOKENS, False)],
+    [(0, True), (1, True), (1, False), (4, True), (4, False), (MAX_TOKENS, False)],
     ids=["box", "box and point", "point", "box and points", "points", "very many points"],
 )
 def test_low_resolution_logits_equal_the_stock_decoders(sam, points, boxes, wanted):
@@ -99,7 +99,7 @@ def test_low_resolution_logits_equal_the_stock_decoders(sam, points, boxes, want
             embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=wanted == "three"
         )
     decoder = FastDecoder(sam)
-    found_logits, found_scores = decoder(decoder.image_side(embedding), sparse, wanted)
+    found_logits, found_scores = decoder(decoder.prepare_image(embedding), sparse, wanted)
     assert found_logits.shape == logits.shape
     assert (found_logits - logits).abs().max() < LOGITS
     assert (found_scores - scores).abs().max() < LOGITS
@@ -109,7 +109,7 @@ def test_best_makes_the_mask_with_the_best_predicted_iou(sam):
     embedding = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(4))
     sparse, _ = sparse_embeddings(sam, 16, 1, False)
     decoder = FastDecoder(sam)
-    image = decoder.image_side(embedding)
+    image = decoder.prepare_image(embedding)
     logits, scores = decoder(image, sparse, "three")
     best_logits, best_scores = decoder(image, sparse, "best")
     best = scores.argmax(1)
@@ -122,7 +122,7 @@ def test_best_makes_the_mask_with_the_best_predicted_iou(sam):
 )
 def test_mask_0_is_for_clear_prompts_and_the_others_are_candidates(wanted, expected):
     scores = torch.tensor([[9.0, 1, 3, 2], [9, 3, 1, 2]])
-    assert choose(scores, wanted).tolist() == expected
+    assert select_masks(scores, wanted).tolist() == expected
 
 
 @pytest.mark.parametrize("at_a_time", [1, 4, 16])
@@ -130,7 +130,7 @@ def test_results_do_not_depend_on_how_many_are_decoded_together(sam, at_a_time):
     embedding = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(5))
     sparse, _ = sparse_embeddings(sam, 16, 2, True)
     decoder = FastDecoder(sam)
-    image = decoder.image_side(embedding)
+    image = decoder.prepare_image(embedding)
     alone, _ = decoder(image, sparse, "three")
     parts = [decoder(image, part, "three")[0] for part in sparse.split(at_a_time)]
     assert (torch.cat(parts) - alone).abs().max() < LOGITS
@@ -182,7 +182,7 @@ def test_mixed_prompts_come_back_in_their_order_whatever_the_chunk(sam):
     rng = np.random.default_rng(0)
     kinds = list(PROMPTS.values())
     prompts = [kinds[number] for number in rng.integers(0, len(kinds), 40)]
-    chunks = {count: FastSegmenter(sam, prompts_at_a_time=count) for count in (1, 3, 16)}
+    chunks = {count: FastSegmenter(sam, batch_size=count) for count in (1, 3, 16)}
     embedding = chunks[1].embed(small_sam.photo(*SIZE))
     found = {count: segmenter.masks(embedding, SIZE, prompts, "auto") for count, segmenter in chunks.items()}
     assert [mask.prompt for mask in found[1]] == prompts
@@ -223,8 +223,8 @@ def test_upscaling_and_encoding_a_crop_equal_the_whole(size, shift):
     outside = np.isneginf(whole)
     assert np.all(expected[outside] <= -1 + LOGITS)
     assert np.abs(whole - expected)[~outside].max(initial=0) < LOGITS
-    assert crop.rle(0.0) == Mask.from_array(whole > 0).counts
-    assert crop.stability(0.0) == pytest.approx(stability_score(expected), abs=1e-3)
+    assert crop.encode_rle(0.0) == Mask.from_array(whole > 0).counts
+    assert crop.compute_stability(0.0) == pytest.approx(stability_score(expected), abs=1e-3)
 
 
 def test_run_lengths_of_a_part_are_pycocotools_own():
@@ -236,7 +236,7 @@ def test_run_lengths_of_a_part_are_pycocotools_own():
         part = part < rng.choice([0, 0.3, 0.7, 1])
         whole = np.zeros((height, width), dtype=bool)
         whole[top : top + part.shape[1], left : left + part.shape[0]] = part.T
-        assert encode(part, left, top, (height, width)) == Mask.from_array(whole).counts
+        assert encode_part(part, left, top, (height, width)) == Mask.from_array(whole).counts
 
 
 def mapped_at(address: int) -> list[Path]:

@@ -15,8 +15,7 @@ from maskmill_plugins.backends.sam import Sam
 
 torch = pytest.importorskip("torch")
 
-from maskmill_plugins.backends.sam.model.encoder import FastEncoder  # noqa: E402
-from maskmill_plugins.backends.sam.model.gpu import TunedEncoder  # noqa: E402
+from maskmill_plugins.backends.sam.model.encoder import FastEncoder, GpuEncoder  # noqa: E402
 
 pytestmark = pytest.mark.torch
 BENCHMARK = Path(__file__).parent.parent / "benchmarks/sam_gpu.py"
@@ -42,7 +41,7 @@ def pixels(seed=0):
 
 def encoded(half, compiled, backend="aot_eager"):
     """Two images one after the other, as the backend computes: in inference mode, tables made in it, too."""
-    encoder = TunedEncoder(small_sam.seeded().image_encoder, half, compiled, backend)
+    encoder = GpuEncoder(small_sam.seeded().image_encoder, half, compiled, backend)
     with torch.inference_mode():
         return [encoder(pixels(seed)) for seed in (0, 1)]
 
@@ -75,22 +74,22 @@ def test_what_half_precision_cannot_hold_fails_the_image():
     with torch.no_grad():
         sam.image_encoder.pos_embed.fill_(1e30)
     with pytest.raises(ImageError, match="half: false"):
-        TunedEncoder(sam.image_encoder, half=True, compiled=False)(pixels())
+        GpuEncoder(sam.image_encoder, half=True, compiled=False)(pixels())
 
 
 @pytest.mark.parametrize("option", ["half", "compile"])
 def test_off_a_gpu_it_is_refused_by_the_check_and_when_opened(weights, option, monkeypatch):
     [problem] = Sam(checkpoint=weights, device="cpu", **{option: True}).check()
-    assert problem.message == f"{option}: true computes on a CUDA device only, and this is cpu"
+    assert problem.message == f"{option}: true needs a CUDA device, and this is cpu"
     assert not problem.warning
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(PipelineError, match=f"{option}: true computes on a CUDA device only"):
+    with pytest.raises(PipelineError, match=f"{option}: true needs a CUDA device"):
         Sam(checkpoint=weights, **{option: True}).open()
 
 
 def test_it_is_no_part_of_the_stock_way(weights):
     [problem] = Sam(checkpoint=weights, half=True, fast=False).check()
-    assert "fast way" in problem.message
+    assert problem.message == "half: true needs `fast: true`"
 
 
 def test_both_enter_the_digest():

@@ -92,10 +92,10 @@ def test_the_fast_way_is_the_predictor_to_rounding(real, opened):
     embedding = stage.embed(real.image)
     assert np.abs(embedding - real.embedding).max() < 2e-5
     segmenter = stage._segmenter
-    image = segmenter.decoder.image_side(torch.as_tensor(real.embedding))
+    image = segmenter.decoder.prepare_image(torch.as_tensor(real.embedding))
     masks = iter(stage.masks(real.image, PROMPTS, embedding))
     for prompt, (logits, scores, low) in zip(PROMPTS, real.answers, strict=True):
-        found, _ = segmenter.decoder(image, segmenter._embed_prompts([prompt], real.image.size), "three")
+        found, _ = segmenter.decoder(image, segmenter.embed_prompts([prompt], real.image.size), "three")
         assert np.abs(found[0].numpy() - low).max() < 1e-5
         for expected, score in zip(logits, scores, strict=True):
             mask = next(masks)

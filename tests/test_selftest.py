@@ -11,7 +11,13 @@ import small_sam
 
 from maskmill import Image, testing
 from maskmill.cli import main
-from maskmill_plugins.backends.sam.selftest import Comparison, Difference, compare, prompts_for, report
+from maskmill_plugins.backends.sam.selftest import (
+    Difference,
+    SelftestResult,
+    compare_implementations,
+    format_report,
+    make_prompts,
+)
 from maskmill_plugins.backends.sam.weights import download
 
 
@@ -62,11 +68,11 @@ def test_a_way_that_computes_something_else_is_not_equal(weights, part):
             other.image_encoder.neck[3].weight.mul_(1.001)
         else:
             other.mask_decoder.output_hypernetworks_mlps[2].layers[-1].weight.mul_(1.001)
-    assert compare(SamPredictor(sam), fast, image, 1).is_equal
-    result = compare(SamPredictor(other), fast, image, 1)
+    assert compare_implementations(SamPredictor(sam), fast, image, 1).is_equal
+    result = compare_implementations(SamPredictor(other), fast, image, 1)
     assert not result.is_equal
     assert result.embedding.is_rounding == (part == "decoder")
-    said = report(result)
+    said = format_report(result)
     assert "MORE THAN ROUNDING" in said
     assert "\nNOT EQUAL: " in said
 
@@ -87,14 +93,14 @@ def test_large_values_may_differ_more():
 
 
 def test_a_pixel_beyond_rounding_and_a_test_without_masks_are_not_equal():
-    assert Comparison(masks=1, differing=3).is_equal
-    assert not Comparison(masks=1, differing=3, beyond=1).is_equal
-    assert not Comparison().is_equal
+    assert SelftestResult(masks=1, differing=3).is_equal
+    assert not SelftestResult(masks=1, differing=3, beyond=1).is_equal
+    assert not SelftestResult().is_equal
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 2)], ids=str)
 def test_the_prompts_lie_in_the_image(size):
-    for prompt in prompts_for(*size):
+    for prompt in make_prompts(*size):
         assert prompt.fit(*size) == prompt
 
 

@@ -1,4 +1,4 @@
-"""Weights: found, downloaded once before the workers start, added, verified; never run as code."""
+"""Weights: found, downloaded once before the workers start, verified; never run as code."""
 
 import contextlib
 import hashlib
@@ -17,12 +17,9 @@ from click.testing import CliRunner
 
 from maskmill import Pipeline, PipelineError
 from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam import backend as plugin
-from maskmill_plugins.backends.sam.model import loading
-from maskmill_plugins.backends.sam.weights import checkpoints
-from maskmill_plugins.backends.sam.weights import command as weights_command
-from maskmill_plugins.backends.sam.weights import published as weights
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS, weights_folder
+from maskmill_plugins.backends.sam.commands import weights
+from maskmill_plugins.backends.sam.weights.checkpoints import weights_folder
+from maskmill_plugins.backends.sam.weights.published import MODELS
 
 CONTENT = random.Random(2).randbytes(50_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -42,17 +39,14 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def mirror(monkeypatch):
     """A mirror of `vit_b`, as if Meta had published these bytes."""
-    table = {**MODELS, "vit_b": replace(MODELS["vit_b"], bytes=len(CONTENT), sha256=SHA256)}
-    monkeypatch.setattr(checkpoints, "MODELS", table)
-    for module in (weights, weights_command, loading, plugin):
-        monkeypatch.setattr(module, "MODELS", table)
+    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], bytes=len(CONTENT), sha256=SHA256))
     with serving(CONTENT) as server:
         monkeypatch.setenv("MASKMILL_WEIGHTS_URL", server.url)
         yield server
 
 
 def command(*arguments):
-    return CliRunner().invoke(weights_command.weights, arguments)
+    return CliRunner().invoke(weights, arguments)
 
 
 def test_the_table_is_metas():
@@ -92,10 +86,10 @@ def test_pull_takes_what_is_here_already(mirror, place):
     path.write_bytes(CONTENT)
     result = command("pull", "vit_b")
     assert result.exit_code == 0
-    assert "is here already" in result.output
+    assert "is already on this machine" in result.output
     assert mirror.requests == []
     path.write_bytes(b"half")
-    assert "takes it before others: rename it" in command("pull", "vit_b").output
+    assert "finds it first: rename it" in command("pull", "vit_b").output
     assert (weights_folder() / "sam_vit_b_01ec64.pth").read_bytes() == CONTENT
 
 
@@ -131,7 +125,7 @@ def test_list_says_what_is_verified(mirror, place):
 
 
 def test_list_verify_and_path(mirror):
-    assert "not here; maskmill weights pull vit_b" in command("list").output
+    assert "missing; maskmill weights pull vit_b" in command("list").output
     absent = command("path", "vit_b")
     assert absent.exit_code == 1
     assert "maskmill weights pull vit_b" in absent.output
@@ -161,7 +155,7 @@ def test_only_a_run_downloads(mirror, project, what):
         with pytest.raises(PipelineError) as caught:
             pipeline.run(offline=True)
         assert "--offline: the backend 'sam' needs the network (internet)" in str(caught.value)
-        assert "sam_vit_b_01ec64.pth may also be put into" in str(caught.value)
+        assert "put sam_vit_b_01ec64.pth into" in str(caught.value)
         (project.folder / "sam_vit_b_01ec64.pth").write_bytes(CONTENT)
         assert pipeline.check(offline=True) == []
     assert mirror.requests == []
@@ -171,7 +165,7 @@ RUN = """
 import sys
 from dataclasses import replace
 from maskmill.cli import main
-from maskmill_plugins.backends.sam.weights.checkpoints import MODELS
+from maskmill_plugins.backends.sam.weights.published import MODELS
 MODELS["vit_b"] = replace(MODELS["vit_b"], bytes=int(sys.argv[1]), sha256=sys.argv[2])
 main(["run", sys.argv[3]])
 """
@@ -231,46 +225,30 @@ def test_a_run_downloads_once_for_all_its_workers(project, monkeypatch, tuned):
     assert {failure["type"] for failure in project.failures().values()} == {"ImageReadError"}
 
 
-@pytest.mark.torch
-def test_added_weights_are_found_by_their_name(tuned, tmp_path):
-    added = command("add", str(tuned))
-    assert added.exit_code == 0, added.output
-    assert "{use: sam, model: vit_b, checkpoint: 微调.pth}" in added.output
-    stage = Sam.from_options({"checkpoint": "微调.pth"}, base=tmp_path / "here")
+def test_weights_put_into_the_cache_are_found_by_their_name(place):
+    path = weights_folder() / "微调.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    stage = Sam.from_options({"checkpoint": "微调.pth"}, base=place / "here")
     assert stage.check() == []
-    assert stage.model_id() == hashlib.sha256(tuned.read_bytes()).hexdigest()
+    assert stage.checkpoint_path() == path
+    assert stage.model_id() == SHA256
     assert "微调.pth" in command("list").output
+    assert command("path", "微调.pth").output.strip() == str(path)
+    assert command("verify").output.rstrip().endswith(": no sha256 to compare with")
+    path.with_name("微调.pth.sha256").write_text(f"{SHA256}  微调.pth\n", encoding="utf-8")
     assert command("verify").output.rstrip().endswith(": ok")
-    assert command("add", str(tuned)).exit_code == 0, "the same file again"
-    (weights_folder() / "微调.pth").write_bytes(b"damaged")
-    assert command("verify", "微调.pth").exit_code == 1
-    clash = command("add", str(tuned))
-    assert isinstance(clash.exception, PipelineError)
-    assert "exists and is another file" in str(clash.exception)
-    posing = command("add", str(tuned), "--name", "sam_vit_b_01ec64.pth")
-    assert "is not Meta's" in str(posing.exception)
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("name", ["../tuned.pth", "tuned.txt", "con.pth", ".mm-tuned.pth"])
-def test_a_name_that_cannot_be_is_refused(tuned, name):
-    assert f"{name!r} cannot be the name" in str(command("add", str(tuned), "--name", name).exception)
-    assert not weights_folder().exists()
-
-
-@pytest.mark.torch
-def test_a_cache_that_cannot_be_written_is_said(tuned, place, monkeypatch):
-    monkeypatch.setenv("MASKMILL_CACHE", str(tuned))
-    error = command("add", str(tuned)).exception
-    assert isinstance(error, PipelineError)
-    assert "MASKMILL_CACHE names another folder" in str(error)
+    path.write_bytes(b"damaged")
+    damaged = command("verify", "微调.pth")
+    assert damaged.exit_code == 1
+    assert f"DAMAGED, expected {SHA256}" in damaged.output
 
 
 @pytest.mark.torch
 def test_half_a_file_under_a_published_name_is_explained(place):
     path = place / "here" / "sam_vit_b_01ec64.pth"
     path.write_bytes(b"PK\x03\x04" + bytes(1000))
-    with pytest.raises(PipelineError, match=r"it has 1004 bytes, the published file 375042383: delete it.*pull"):
+    with pytest.raises(PipelineError, match=r"it has 1004 bytes, the published file has 375042383: delete it.*pull"):
         Sam(device="cpu").open()
 
 
@@ -285,7 +263,7 @@ class Evil:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("way", ["add", "open", "verify"])
+@pytest.mark.parametrize("way", ["open", "verify"])
 @pytest.mark.parametrize("form", ["bare", "zip", "old", "beside weights", "safetensors"])
 def test_a_checkpoint_that_would_run_code_is_refused_unexecuted(tmp_path, way, form):
     import torch
@@ -302,8 +280,6 @@ def test_a_checkpoint_that_would_run_code_is_refused_unexecuted(tmp_path, way, f
         assert command("verify", str(path)).exit_code == 0
     else:
         with pytest.raises(PipelineError, match="cannot be read" if form == "safetensors" else "refused: it "):
-            if way == "add":
-                raise command("add", str(path)).exception
             Sam(checkpoint=path, device="cpu").open()
     assert not proof.exists()
     assert not weights_folder().exists()

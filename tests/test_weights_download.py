@@ -90,11 +90,11 @@ def test_it_arrives_all_the_same(fetch, server, content, script):
 @pytest.mark.parametrize(
     ("script", "text"),
     [
-        (["404"], "answers 404"),
-        (["403"], "answers 403"),
-        (["500"], "answers 500"),
+        (["404"], "the server returned 404"),
+        (["403"], "the server returned 403"),
+        (["500"], "the server returned 500"),
         (["html"], "has 25 bytes (text/html), not the 300000"),
-        (["wrong bytes"], "is not the file that was published: its sha256 is"),
+        (["wrong bytes"], "it is not the published file: its sha256 is"),
         (["lies longer"], "has 301000 bytes"),
         (["lies shorter"], "has 299000 bytes"),
         (["longer"], "is longer than the 300000 bytes"),
@@ -109,7 +109,7 @@ def test_what_is_not_the_file_never_gets_its_name(fetch, server, script, text):
     with pytest.raises(PipelineError) as caught:
         fetch()
     assert text in str(caught.value)
-    assert "maskmill weights add FILE" in str(caught.value)
+    assert f"download the file yourself and put it into {fetch.target.parent}" in str(caught.value)
     assert not fetch.target.exists()
 
 
@@ -172,7 +172,7 @@ def test_the_proxy_of_the_environment_is_used(server, content, tmp_path, monkeyp
     download("http://weights.invalid/sam.pth", target, SIZE, hashlib.sha256(content).hexdigest(), lambda line: None)
     assert target.read_bytes() == content
     monkeypatch.setenv("HTTP_PROXY", "nonsense://127.0.0.1")
-    with pytest.raises(PipelineError, match=r"Unknown scheme for proxy URL.*\n.*proxies in the environment"):
+    with pytest.raises(PipelineError, match=r"Unknown scheme for proxy URL.*\n.*proxy settings in the environment"):
         download("http://weights.invalid/b.pth", tmp_path / "b.pth", SIZE, "0" * 64, lambda line: None)
 
 
@@ -200,7 +200,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(content, certi
     with serving(content, tls) as server:
         url = f"https://127.0.0.1:{server.server_port}/sam.pth"
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-        with pytest.raises(PipelineError, match=r"its certificate is refused: self.signed.*\n.*SSL_CERT_FILE"):
+        with pytest.raises(PipelineError, match=r"certificate is rejected: self.signed.*\n.*SSL_CERT_FILE"):
             download(url, target, SIZE, sha256, lambda line: None)
         monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.nowhere")
         with pytest.raises(PipelineError, match=r"cannot download.*\n.*SSL_CERT_FILE"):
@@ -255,7 +255,9 @@ def test_a_disk_that_fills_up_is_said_and_what_arrived_is_kept(fetch, server, co
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: usage)
     target = small_disk / "sam.pth"
-    with pytest.raises(PipelineError, match=r"No space left.*\n.*make room; what arrived is kept"):
+    with pytest.raises(
+        PipelineError, match=r"No space left.*\n.*free some disk space; what was downloaded so far is kept"
+    ):
         fetch(target)
     assert not target.exists()
     arrived = part_of(target).read_bytes()

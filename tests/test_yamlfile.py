@@ -8,7 +8,7 @@ from maskmill import PipelineError, Problem
 from maskmill.config.yaml_reader import load_yaml, parse_yaml
 
 ENVIRON = {"HOST": "10.0.0.1", "TRICK": "a: [b, *c] # d", "EMPTY": ""}
-SAME_COLUMN = "keys of one level, and the entries of one list, begin in the same column"
+SAME_COLUMN = "keys of one level, and entries of one list, must begin in the same column"
 
 
 def load(text: str):
@@ -76,20 +76,20 @@ def test_numbers_stay_finite_and_exact() -> None:
 def test_a_byte_order_mark_is_accepted() -> None:
     document = load_yaml(b"\xef\xbb\xbfname: x\n", "p.yaml")
     assert document.tree == {"name": "x"}
-    assert document.mark(("name",)) == (1, 7)
+    assert document.find_position(("name",)) == (1, 7)
 
 
 def test_marks_of_values_keys_and_missing_things() -> None:
     document = load("a: 1\nlist:\n  - x: 车辆\n    y:   [1, two]\nempty:\n")
-    assert document.mark(()) == (1, 1)
-    assert document.mark(("a",)) == (1, 4)
-    assert document.mark(("a",), key=True) == (1, 1)
-    assert document.mark(("list", 0)) == (3, 5)
-    assert document.mark(("list", 0, "y", 1)) == (4, 14)
-    assert document.mark(("list", 0, "y"), key=True) == (4, 5)
-    assert document.mark(("list", 0, "z", "deep")) == (3, 5)
-    assert document.mark(("empty",)) == (5, 7)
-    assert document.mark(("nowhere",), key=True) == (1, 1)
+    assert document.find_position(()) == (1, 1)
+    assert document.find_position(("a",)) == (1, 4)
+    assert document.find_position(("a",), key=True) == (1, 1)
+    assert document.find_position(("list", 0)) == (3, 5)
+    assert document.find_position(("list", 0, "y", 1)) == (4, 14)
+    assert document.find_position(("list", 0, "y"), key=True) == (4, 5)
+    assert document.find_position(("list", 0, "z", "deep")) == (3, 5)
+    assert document.find_position(("empty",)) == (5, 7)
+    assert document.find_position(("nowhere",), key=True) == (1, 1)
 
 
 def test_a_problem_says_its_place() -> None:
@@ -132,14 +132,14 @@ BROKEN = {
     "only comments": ("# a\n\n# b\n", "p.yaml: the file is empty"),
     "duplicate key": (
         "run: 1\nname: x\nrun: 2\n",
-        "p.yaml:3:1: the key 'run' is here a second time; the first is in line 1\n  keep one of the two",
+        "p.yaml:3:1: duplicate key 'run'; the first one is in line 1\n  remove one of them",
     ),
     "anchor and alias": (
         "a: &x 1\nb: *x\n",
         "p.yaml:1:4: the anchor '&x' is not allowed: write the value out each time\n"
         '  a text that begins with & needs quotes: "&x"\n'
         "p.yaml:2:4: the alias '*x' is not allowed\n"
-        '  a text needs quotes: "*x"',
+        '  if it is a text, put quotes around it: "*x"',
     ),
     "pattern read as an alias": (
         "dataset: *.jpg\n",
@@ -162,11 +162,11 @@ BROKEN = {
         "1: x\ntrue: y\n? [a]\n: z\n",
         'p.yaml:1:1: a key must be a text, not 1\n  put it in quotes: "1"\n'
         'p.yaml:2:1: a key must be a text, not true\n  put it in quotes: "true"\n'
-        "p.yaml:3:3: a key must be a text, not a list or a mapping\n  is a `:` out of place here?",
+        "p.yaml:3:3: a key must be a text, not a list or a mapping\n  is there a `:` in the wrong place?",
     ),
     "several documents": (
         "a: 1\n---\nb: 2\n",
-        "p.yaml:2:1: a second document begins here ('---')\n  keep one pipeline in one file",
+        "p.yaml:2:1: a second document begins here ('---')\n  put each pipeline in a file of its own",
     ),
     "tab": (
         "run:\n\tjobs: 1\n",
@@ -186,59 +186,63 @@ BROKEN = {
         "p.yaml: the file is UTF-16, not UTF-8\n  save the file as UTF-8 (in Notepad: Save as, Encoding: UTF-8)",
     ),
     "picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "p.yaml: this is not a text file"),
-    "zero byte": ("a: \0\n", "p.yaml:1:4: this is not a text file: it holds a zero byte"),
+    "zero byte": ("a: \0\n", "p.yaml:1:4: this is not a text file: it contains a zero byte"),
     "control character": ("a: x\n" + "b: \x07\n", "p.yaml:2:4: the character U+0007 is not allowed here"),
     "full-width colon in the first line": (
         "name： x\nprompts: []\n",
-        "p.yaml:1:5: this has a full-width colon: '：'\n"
-        "  type ':' and a space: `name: ...`, or put quotes around the text",
+        "p.yaml:1:5: this contains a full-width colon: '：'\n"
+        "  use ':' and a space: `name: ...`, or put quotes around the text",
     ),
     "full-width colon below": (
         "name: x\nprompts： []\nrun: {}\n",
-        "p.yaml:2:8: this has a full-width colon: '：'\n"
-        "  type ':' and a space: `prompts: ...`, or put quotes around the text",
+        "p.yaml:2:8: this contains a full-width colon: '：'\n"
+        "  use ':' and a space: `prompts: ...`, or put quotes around the text",
     ),
     "full-width colon in a list": (
         "prompts:\n  - use： manual\n",
-        "p.yaml:2:5: this has a full-width colon: '：'\n"
-        "  type ':' and a space: `use: ...`, or put quotes around the text",
+        "p.yaml:2:5: this contains a full-width colon: '：'\n"
+        "  use ':' and a space: `use: ...`, or put quotes around the text",
     ),
     "full-width comma": (
         "find: [车辆，行人]\n",
-        "p.yaml:1:8: this has a full-width comma: '，'\n  type ',' between the entries, or put quotes around the text",
+        "p.yaml:1:8: this contains a full-width comma: '，'\n"
+        "  use ',' between the entries, or put quotes around the text",
     ),
     "full-width bracket": (
         "find: ［车辆］\n",
-        "p.yaml:1:7: this begins with a full-width '［'\n  type '['",
+        "p.yaml:1:7: this begins with a full-width '［'\n  use '['",
     ),
     "full-width space": (
         "run:\n\u3000\u3000jobs: 1\n",
-        "p.yaml:2:1: there is a full-width or no-break space before or after this text\n  type an ordinary space",
+        "p.yaml:2:1: there is a full-width or non-breaking space before or after this text\n  use a normal space",
     ),
     "full-width comment sign": (
         "＃ 注释\na: 1\n",
-        "p.yaml:1:1: this has a full-width '＃'\n  a comment begins with the ASCII '#'",
+        "p.yaml:1:1: this contains a full-width '＃'\n  use the ASCII '#' for comments",
     ),
     "curly quotes": (
         "name: “x”\n",
-        'p.yaml:1:7: “ and ” are no quotes in YAML\n  write "x" with straight quotes',
+        'p.yaml:1:7: “ and ” are not quotes in YAML\n  use straight quotes: "x"',
     ),
     "unknown escape": (
         'path: "D:\\photos\\new"\n',
-        "p.yaml:1:7: inside double quotes, \\ begins a special character\n"
+        "p.yaml:1:7: inside double quotes, \\ starts an escape sequence\n"
         "  use single quotes: 'D:\\photos\\new', or forward slashes: \"D:/photos/new\"",
     ),
     "escape of a long character": (
         'path: "C:\\Users\\li"\n',
-        "p.yaml:1:7: inside double quotes, \\ begins a special character\n"
+        "p.yaml:1:7: inside double quotes, \\ starts an escape sequence\n"
         "  use single quotes: 'C:\\Users\\li', or forward slashes: \"C:/Users/li\"",
     ),
     "escapes that are valid and wrong": (
         'path: "D:\\new\\table"\n',
-        "p.yaml:1:7: inside double quotes, \\ begins a special character\n"
+        "p.yaml:1:7: inside double quotes, \\ starts an escape sequence\n"
         "  use single quotes: 'D:\\new\\table', or forward slashes: \"D:/new/table\"",
     ),
-    "half a character": ('a: "\\ud83d"\n', "p.yaml:1:4: this text has half of a character (\\ud800 to \\udfff)"),
+    "half a character": (
+        'a: "\\ud83d"\n',
+        "p.yaml:1:4: this text contains invalid surrogate characters (\\ud800 to \\udfff)",
+    ),
     "variable in a flow mapping": (
         "backend: {use: x, token: ${TOKEN}}\n",
         'p.yaml:1:26: ${TOKEN} inside [...] or {...} needs quotes\n  put quotes around it: "${TOKEN}"',
@@ -251,10 +255,10 @@ BROKEN = {
         "a: ${NOPE}\nb: ${a-b}\nc: x${open\n",
         "p.yaml:1:4: the environment variable NOPE is not set\n"
         "  set it first: export NOPE=...   (in PowerShell: $env:NOPE = '...')\n"
-        "p.yaml:2:4: '${a-b}' is no environment variable: its name needs letters, digits and _ only\n"
-        "  write $${ for the two characters ${\n"
-        "p.yaml:3:4: '${' has no '}'\n"
-        "  write $${ for the two characters ${",
+        "p.yaml:2:4: '${a-b}' is not an environment variable: names consist of letters, digits and _\n"
+        "  for the characters ${ themselves, write $${\n"
+        "p.yaml:3:4: '${' without a closing '}'\n"
+        "  for the characters ${ themselves, write $${",
     ),
     "numbers without end": (
         "a: .inf\nb: .NaN\nc: 1e999\n",
@@ -274,51 +278,51 @@ BROKEN = {
         "label: a: b\n",
         "p.yaml:1:9: there is a second ': ' in this line\n  put quotes around the text",
     ),
-    "no colon": ("a: 1\nhello\nb: 2\n", "p.yaml:2:1: expected `key: value`, found 'hello'"),
+    "no colon": ("a: 1\nhello\nb: 2\n", "p.yaml:2:1: expected `key: value`, got 'hello'"),
     "too far right": (
         "a: 1\n  b: 2\n",
-        "p.yaml:2:3: this line begins too far to the right: the line above already has a value\n  " + SAME_COLUMN,
+        "p.yaml:2:3: this line is indented too far: the line above already has a value\n  " + SAME_COLUMN,
     ),
     "too far left": (
         "prompts:\n  - use: x\n   b: 2\n",
-        "p.yaml:3:4: the spaces before this do not match the lines above\n  " + SAME_COLUMN,
+        "p.yaml:3:4: the indentation does not match the lines above\n  " + SAME_COLUMN,
     ),
     "open bracket": (
         "a: [1, 2\nb: 3\n",
-        "p.yaml:2:2: expected ',' or ']' here, to go on after the '[' in line 1",
+        "p.yaml:2:2: expected ',' or ']' here, to continue or close the '[' in line 1",
     ),
     "open bracket and full-width comma": (
         "a: [1，2\nb: 3\n",
-        "p.yaml:2:2: expected ',' or ']' here, to go on after the '[' in line 1\n"
-        "  '，' is a full-width character; YAML needs the ASCII one",
+        "p.yaml:2:2: expected ',' or ']' here, to continue or close the '[' in line 1\n"
+        "  '，' is a full-width character; use the ASCII one",
     ),
-    "open bracket at the end": ("a: [", "p.yaml:1:5: a value is missing here\n  is a '[' or '{' not closed?"),
+    "open bracket at the end": ("a: [", "p.yaml:1:5: a value is missing here\n  is a '[' or '{' left open?"),
     "bracket too many": (
         "a: ]\n",
-        "p.yaml:1:4: ']' was not expected here\n  put quotes around a text that begins with it: \"]...\"",
+        "p.yaml:1:4: unexpected ']'\n  if a text begins with it, put quotes around the text: \"]...\"",
     ),
     "open quote": (
         "a: 'it\nb: 3\n",
-        "p.yaml:1:4: the quote ' that begins here is never closed\n"
-        "  write ' at the end of the text; inside '...', write '' for one '",
+        "p.yaml:1:4: the quote ' that starts here is not closed\n"
+        "  add ' at the end of the text; inside '...', a ' is written ''",
     ),
     "text after a quote": (
         'a: "x" y\n',
         "p.yaml:1:8: there is more text after the end of the value\n  put quotes around the whole text",
     ),
     "at sign": ("a: @home\n", "p.yaml:1:4: a text cannot begin with '@'\n  put quotes around the text: \"@home\""),
-    "too deep": ("a: " + "[" * 5000, "p.yaml: the file has too many levels, one inside the other"),
+    "too deep": ("a: " + "[" * 5000, "p.yaml: the file is nested too deeply"),
     "sign of a block of text": (
         "a: |x| # y\n",
         "p.yaml:1:4: a text cannot begin with '|'\n  put quotes around the text: \"|x|\"",
     ),
     "list in the line of its key": (
         "prompts: - use: x\n",
-        "p.yaml:1:10: a list cannot begin in the line of its key\n  begin a new line before the '-'",
+        "p.yaml:1:10: a list cannot begin on the line of its key\n  start a new line before the '-'",
     ),
     "first line too far right": (
         "  a: 1\nb: 2\n",
-        "p.yaml:2:1: the spaces before this do not match the lines above\n  " + SAME_COLUMN,
+        "p.yaml:2:1: the indentation does not match the lines above\n  " + SAME_COLUMN,
     ),
     "anything else": ("a: ? x\n", "p.yaml:1:4: this is not valid YAML: mapping keys are not allowed here"),
 }
@@ -360,7 +364,7 @@ def test_parsing_goes_on_past_what_is_refused() -> None:
     document = parse_yaml(b"a: ${NOPE}\nb: 2\nb: 3\nc: {d: 4}\n", "p.yaml", ENVIRON)
     assert document.tree == {"a": "${NOPE}", "b": 2, "c": {"d": 4}}
     assert [problem.line for problem in document.problems] == [1, 3]
-    assert document.is_refused(("a",)) and not document.is_refused(("b",))
+    assert document.has_problem(("a",)) and not document.has_problem(("b",))
 
 
 def test_an_empty_text_may_stand_for_null() -> None:
@@ -371,7 +375,7 @@ def test_load_raises_problems_with_places() -> None:
     with pytest.raises(PipelineError) as caught:
         load("a: 1\na: 2\n")
     assert caught.value.problems == (
-        Problem("the key 'a' is here a second time; the first is in line 1", "p.yaml", 2, 1, "keep one of the two"),
+        Problem("duplicate key 'a'; the first one is in line 1", "p.yaml", 2, 1, "remove one of them"),
     )
 
 

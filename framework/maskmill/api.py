@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .chain.chain import Chain
+from .chain.contract import fit_prompts
 from .config.config import Config
 from .config.load import load_config
 from .dataset.dataset import Dataset
 from .errors import PipelineError, Problem, PromptError
 from .images import Image, ImageRef
 from .masks import Mask
-from .output import folder as output
+from .output.folder import check_output
+from .plugins.optional import network_reach, prepare_stage
 from .plugins.registry import Registry
+from .plugins.roles import Stages
 from .plugins.stage import Stage
 from .prompts import Box, Point, Prompt
 from .results import RunReport
@@ -64,35 +67,36 @@ class Pipeline:
             if not problem.file
             else problem
             for use in config.uses()
-            for problem in use.stage.missing() or ([] if offline and _asks_around(use.stage) else use.stage.check())
+            for problem in use.stage.missing()
+            or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
         found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
-        found += [config.problem(("output",), p.message, p.hint) for p in output.problems(config.output)]
+        found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
         found += self._output_inside_dataset()
         if offline:
             found += [
                 config.problem(
-                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({use.stage.reaches()})"
+                    use.loc, f"--offline: the {use.role} {use.name!r} needs the network ({network_reach(use.stage)})"
                 )
                 for use in config.uses()
-                if use.stage.reaches() != "none"
+                if network_reach(use.stage) != "none"
             ]
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
         return found
 
     def unmatched(self, most: int = 20_000) -> list[str]:
-        """What the prompt sources have to say of the dataset, such as images that are only on one side.
+        """Warnings of the prompt sources about the dataset, such as annotations without an image.
 
         Args:
-            most: nothing is looked at if there are more images.
+            most: with more images than this nothing is checked.
 
         Raises:
             DatasetError: the images cannot be listed.
         """
         if len(list(itertools.islice(self.dataset, most + 1))) > most:
             return []
-        return Surveys(self.config).warnings()
+        return Surveys(self.config, self.dataset).warnings()
 
     @property
     def dataset(self) -> Dataset:
@@ -151,9 +155,7 @@ class Pipeline:
         """
         request = request or driver.RunRequest()
         warnings = self._checked(request)
-        said = dry_run.rehearse(self.config, request)
-        timed = [dry_run.probe(self.config, request, probe)] if probe else []
-        return "\n".join([*warnings, said, *timed])
+        return "\n".join([*warnings, dry_run.rehearse(self.config, request, probe)])
 
     def _checked(self, request: driver.RunRequest) -> list[str]:
         """The warnings; errors are raised, and the warnings with them, which may explain them."""
@@ -166,7 +168,7 @@ class Pipeline:
     def open_chain(self) -> Iterator[Chain]:
         """The pipeline's plugins, opened in this process, to be used on single images."""
         stages = self.config.stages()
-        stages.prepare(_say)
+        stages.prepare(_print)
         model_id = stages.backend[1].model_id()
         with Chain(stages, max_pixels=self.config.run.max_pixels, model_id=model_id) as chain:
             yield chain
@@ -191,9 +193,10 @@ def segment(
         The masks of the boxes in order, then that of the points.
 
     Raises:
-        PromptError: neither boxes nor points, or one that cannot be right.
+        PromptError: neither boxes nor points, one outside the image, or a kind the backend does not take.
         ImageReadError: the file cannot be read.
         PluginError: no such backend, or it cannot be opened.
+        ImageError: the backend failed on this image.
     """
     prompts = [Prompt(box=Box(*box)) for box in boxes]
     if points:
@@ -204,24 +207,22 @@ def segment(
         picture = Image.from_array(image)
     else:
         picture = Image.load(ImageRef(str(image), Path(image).name))
-    fitted = [prompt.fit(*picture.size) for prompt in prompts]
     stage = Registry.load().backend(backend)
     if problems := [one for one in stage.missing() or stage.check() if not one.warning]:
         raise PipelineError(*problems)
-    stage.prepare(_say)
-    stage.open()
-    try:
-        return stage.masks(picture, fitted)
-    finally:
-        stage.close()
+    name = backend if isinstance(backend, str) else str(backend["use"])
+    fitted = fit_prompts(name, stage, prompts, picture.size)
+    prepare_stage(stage, _print)
+    with Chain(Stages([], "first", (name, stage))) as chain:
+        return list(chain.run(picture, fitted).masks)
 
 
-def _asks_around(stage: Stage) -> bool:
-    """Whether its check may already reach out, as that of a backend on another machine does."""
-    return stage.network != "none" and stage.reaches() != "none"
+def _checks_over_network(stage: Stage) -> bool:
+    """Whether its check may use the network, as that of a backend on another machine does."""
+    return stage.network != "none" and network_reach(stage) != "none"
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The one decoder: an image file's bytes to pixels, whatever the file is.
+"""The one decoder: from the bytes of an image file to pixels, with Pillow.
 
-Every part of maskmill decodes through `decode`, so that a file which opens in one place
-opens in all of them, with the same pixels. Pillow does the work.
+Every part of maskmill decodes through `decode`, so that a file opens everywhere or nowhere,
+with the same pixels.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from .errors import ImageReadError
 
 #: Images of more pixels are refused before they are decoded (3 bytes each in memory, 8 while decoding).
 MAX_PIXELS = 250_000_000
-#: Pixels converted at once: conversions take several times the memory of what they convert.
+#: Pixels converted at once: a conversion takes several times the memory of its input.
 STRIP = 16_000_000
-#: Passes over a JPEG file's pixels; encoders make about ten, and a few bytes can ask for each.
+#: Scans of a JPEG file; encoders write about ten, but a small hostile file can contain thousands.
 MAX_SCANS = 100
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 _pillow = threading.Lock()
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on damaged files reach the terminal
+logging.getLogger("PIL").addHandler(
+    logging.NullHandler()
+)  # otherwise its messages about damaged files reach the terminal
 
-#: EXIF orientation -> what brings the picture upright.
+#: EXIF orientation -> the transposition that turns the picture upright.
 _UPRIGHT = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -52,10 +54,10 @@ _ORIENTATION, _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 274, 258, 259, 262, 2
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode an image file's bytes to uint8 (H, W, 3) RGB, upright.
 
-    EXIF orientation is applied; transparency is laid on white; of an animation, or a file of
-    several pages, the first is taken. 16-bit gray is divided by 257 and rounded, without
-    stretching; of 16-bit colours Pillow keeps the high byte, at most one level apart from
-    that. Colour profiles are not applied.
+    EXIF orientation is applied; transparent pixels are blended with white; of an animation, or a file
+    with several pages, the first image is taken. 16-bit gray is divided by 257 and rounded, without
+    stretching; for 16-bit colours Pillow keeps the high byte, which differs from that by at most
+    one level. Colour profiles are not applied.
 
     Args:
         data: the bytes of a JPEG, PNG, BMP, TIFF, WebP or GIF file.
@@ -67,46 +69,46 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """
     if not data:
         raise ImageReadError("the file is empty (0 bytes)")
-    with _alone_in_pillow():
+    with _exclusive_pillow():
         try:
-            return _decoded(data, max_pixels)
+            return _decode(data, max_pixels)
         except ImageReadError:
-            bare = _without_metadata(data)
+            bare = _strip_metadata(data)
             if len(bare) == len(data):
                 raise
-            return _decoded(bare, max_pixels)
+            return _decode(bare, max_pixels)
 
 
-def _decoded(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
+def _decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
     picture = _open(data)
     width, height = picture.size
     if width * height > max_pixels:
         raise ImageReadError(
-            f"{width}×{height} is {width * height / 1e6:.0f} million pixels; at most"
+            f"{width}×{height} has {width * height / 1e6:.0f} million pixels; at most"
             f" {max_pixels / 1e6:.0f} million are decoded (run: {{max_pixels: ...}} raises the limit)"
         )
-    said: list[str] = []
+    messages: list[str] = []
     try:
-        _refuse_garbled(picture)
-        _refuse_endless(picture, data)
-        PIL.Image.MAX_IMAGE_PIXELS = max_pixels  # tiles and frames may be larger than the header said
-        with _libtiff_heard(said) if picture.format == "TIFF" else nullcontext():
+        _refuse_misread_planes(picture)
+        _refuse_too_many_scans(picture, data)
+        PIL.Image.MAX_IMAGE_PIXELS = max_pixels  # tiles and frames may be larger than the header announces
+        with _capture_stderr(messages) if picture.format == "TIFF" else nullcontext():
             picture.load()
-        return np.ascontiguousarray(_rgb(_upright(picture)), dtype=np.uint8)
+        return np.ascontiguousarray(_convert_to_rgb(_apply_orientation(picture)), dtype=np.uint8)
     except ImageReadError:
         raise
     except MemoryError:
         raise ImageReadError(f"not enough memory to decode {width}×{height} pixels") from None
-    except Exception as error:  # damaged files raise nearly anything
-        reason = said[0] if said else str(error)
+    except Exception as error:  # damaged files raise almost any error
+        reason = messages[0] if messages else str(error)
         raise ImageReadError(": ".join(filter(None, [f"damaged or truncated {picture.format} file", reason]))) from None
 
 
 @contextmanager
-def _alone_in_pillow() -> Iterator[None]:
-    """One decoding at a time in a process: Pillow's limit and Python's warning filters are global."""
+def _exclusive_pillow() -> Iterator[None]:
+    """Decode one image at a time in a process: Pillow's limit and Python's warning filters are global."""
     with _pillow, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata is no news; the pixels decide
+        warnings.simplefilter("ignore")  # only the pixels matter, not odd metadata
         limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
         try:
             yield
@@ -115,8 +117,8 @@ def _alone_in_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def _libtiff_heard(said: list[str]) -> Iterator[None]:
-    """Adds to `said` what libtiff writes to the standard error, the only place where it gives reasons."""
+def _capture_stderr(messages: list[str]) -> Iterator[None]:
+    """Add to `messages` what libtiff writes to the standard error, the only place where it gives reasons."""
     try:
         file, terminal = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 - closed below
     except OSError:  # a process without a standard error, or without a place for temporary files
@@ -131,7 +133,7 @@ def _libtiff_heard(said: list[str]) -> Iterator[None]:
             os.close(terminal)
             file.seek(0)
             lines = file.read(10_000).decode("utf-8", "replace").splitlines()
-            said += [line.removeprefix("tempfile.tif: ") for line in lines]
+            messages += [line.removeprefix("tempfile.tif: ") for line in lines]
 
 
 def _open(data: bytes) -> PIL.Image.Image:
@@ -142,15 +144,15 @@ def _open(data: bytes) -> PIL.Image.Image:
         pass
     except Exception as error:
         reason = f": {error}"
-    for name in _FORMATS:  # the signature may be right and the rest unknown to Pillow
+    for name in _FORMATS:  # the signature may be right although Pillow does not support the rest
         accept = PIL.Image.OPEN[name][1]
         if accept is not None and accept(data[:16]):
-            raise ImageReadError(f"a {name} file whose header is damaged or of an unsupported kind{reason}")
+            raise ImageReadError(f"a {name} file with a damaged or unsupported header{reason}")
     raise ImageReadError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image")
 
 
-def _without_metadata(data: bytes) -> bytes:
-    """A PNG without texts and profile: Pillow refuses the image for large ones, and they change no pixel."""
+def _strip_metadata(data: bytes) -> bytes:
+    """A PNG without texts and colour profile: Pillow refuses large ones, and they do not affect the pixels."""
     if not data.startswith(_PNG):
         return data
     kept, place = [_PNG], len(_PNG)
@@ -163,36 +165,36 @@ def _without_metadata(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
-    # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails where they are odd.
+def _apply_orientation(picture: PIL.Image.Image) -> PIL.Image.Image:
+    # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails on odd ones.
     try:
         method = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # unreadable EXIF says nothing about orientation
+    except Exception:  # unreadable EXIF has no orientation
         return picture
     return picture if method is None else picture.transpose(method)
 
 
-def _rgb(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-    """Its colours as uint8 (H, W, 3), converted strip by strip."""
+def _convert_to_rgb(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """The picture as uint8 (H, W, 3) RGB, converted strip by strip."""
     if picture.mode in ("I", "F"):
         raise ImageReadError(
-            "pixels of floating-point, signed or 32-bit type have no fixed range; convert the image to 8 or 16 bits"
+            "floating-point, signed and 32-bit pixels have no fixed range; convert the image to 8 or 16 bits"
         )
     width, height = picture.size
     rows = max(STRIP // width, 1)
     tags = getattr(picture, "tag_v2", {})
     if rows >= height:
-        return _strip(picture, tags)
+        return _convert_strip(picture, tags)
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = _strip(picture.crop((0, top, width, bottom)), tags)
+        pixels[top:bottom] = _convert_strip(picture.crop((0, top, width, bottom)), tags)
     return pixels
 
 
-def _strip(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
+def _convert_strip(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
     if picture.mode.startswith("I;16"):
-        return _from_gray_16(picture, tags)
+        return _convert_gray_16(picture, tags)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = PIL.Image.new("RGBA", picture.size, "white")
@@ -200,37 +202,39 @@ def _strip(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _from_gray_16(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
+def _convert_gray_16(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
     """16-bit gray divided by 257 (12-bit by 4095/255), rounded."""
     top = (1 << tags.get(_BITS, (16,))[0]) - 1
     values = np.asarray(picture).astype(np.uint32)
     gray = ((values * 255 + top // 2) // top).astype(np.uint8)
-    if tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow turns only 8-bit gray round
+    if tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow inverts only 8-bit gray
         gray = 255 - gray
     if (clear := picture.info.get("transparency")) is not None:  # PNG: one gray value is transparent
         gray[values == clear] = 255
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
-def _refuse_garbled(picture: PIL.Image.Image) -> None:
-    """Pillow misreads 16-bit TIFF planes that are not compressed: noise instead of an error."""
+def _refuse_misread_planes(picture: PIL.Image.Image) -> None:
+    """Refuse uncompressed 16-bit TIFF planes, which Pillow reads as noise without an error."""
     tags = getattr(picture, "tag_v2", {})
     if tags.get(_PLANES) == 2 and tags.get(_BITS, (8,))[0] > 8 and tags.get(_COMPRESSION, 1) == 1:
-        raise ImageReadError("an uncompressed 16-bit TIFF in planes is not supported; save it interleaved")
+        raise ImageReadError(
+            "an uncompressed 16-bit TIFF with separate colour planes is not supported; save it interleaved"
+        )
 
 
-def _refuse_endless(picture: PIL.Image.Image, data: bytes) -> None:
-    """A small JPEG file may ask for hours of work."""
+def _refuse_too_many_scans(picture: PIL.Image.Image, data: bytes) -> None:
+    """Refuse JPEG files with so many scans that decoding them would take hours."""
     start_of_scan = b"\xff\xda"
     if picture.format not in ("JPEG", "MPO") or data.count(start_of_scan) <= MAX_SCANS:
         return
     scans, place = 0, 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker, length = struct.unpack_from(">xBH", data, place)
-        if marker == 0xD9:  # the end of the picture; what follows is none of it
+        if marker == 0xD9:  # the end of the picture; the rest does not belong to it
             break
         scans += marker == 0xDA
         has_length = 0xC0 <= marker < 0xD0 or 0xDA <= marker < 0xFF
         place += 2 + length if has_length else 1 + (marker != 0xFF)
     if scans > MAX_SCANS:
-        raise ImageReadError(f"a JPEG file of {scans} scans; no more than {MAX_SCANS} are decoded")
+        raise ImageReadError(f"the JPEG file has {scans} scans; at most {MAX_SCANS} are decoded")

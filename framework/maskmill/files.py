@@ -1,8 +1,8 @@
-"""Writing files so that a kill leaves the old file or the new one, never half of one.
+"""Writing files so that a killed process leaves the old file or the new one, never half of one.
 
-Names of outputs follow the image's key. They are made safe for every system here,
-in one place: characters and names that Windows forbids are replaced, and a part
-longer than 255 bytes is shortened with a hash of the whole.
+Names of outputs follow the image's key. Here they are made safe for every system:
+characters and names that Windows forbids are replaced, and a part longer than
+255 bytes is shortened, with a hash of the whole.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ _FORBIDDEN = re.compile(r'[<>:"/|?*\\\x00-\x1f\x7f\ud800-\udfff]')
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"
 }
-_MARK = re.compile(r"~[0-9a-f]{16}$")
+_HASH_SUFFIX = re.compile(r"~[0-9a-f]{16}$")
 
 
 def safe_part(text: str, suffix: str = "") -> str:
     """One path component that every system accepts, at most 255 bytes with `suffix`.
 
-    A text that has to be changed gets a hash of itself, so that two texts never
-    become the same name (64 bits: for all that is made by accident).
+    A text that has to be changed gets a hash of itself, so that two texts never become
+    the same name (64 bits: enough unless collisions are made on purpose).
 
     Raises:
-        ValueError: the suffix itself is no part of a safe name; it is the program's, not the user's.
+        ValueError: the suffix, which comes from the program, is not safe itself.
     """
-    if _FORBIDDEN.search(suffix) or len(_bytes(suffix)) > 64 or suffix.endswith((".", " ")):
+    if _FORBIDDEN.search(suffix) or len(_encode(suffix)) > 64 or suffix.endswith((".", " ")):
         raise ValueError(f"{suffix!r} cannot end a file name")
     part = _FORBIDDEN.sub("_", text).rstrip(". ")
     if part.split(".")[0].strip().lower() in _DEVICES or part.startswith(TEMPORARY_PREFIX) or not part:
         part = "_" + part
-    room = MAX_NAME_BYTES - len(_bytes(suffix))
-    if part == text and len(_bytes(part)) <= room and not _MARK.search(part):
+    room = MAX_NAME_BYTES - len(_encode(suffix))
+    if part == text and len(_encode(part)) <= room and not _HASH_SUFFIX.search(part):
         return part + suffix
-    mark = "~" + hashlib.sha256(_bytes(text)).hexdigest()[:16]
-    kept = _bytes(part)[: room - len(mark)].decode("utf-8", "ignore")
+    mark = "~" + hashlib.sha256(_encode(text)).hexdigest()[:16]
+    kept = _encode(part)[: room - len(mark)].decode("utf-8", "ignore")
     return kept + mark + suffix
 
 
-def _bytes(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # a label from JSON may hold lone surrogates
 
 
 def safe_path(name: str, suffix: str = "") -> str:
     """A POSIX path below an output folder, each part of it made safe by `safe_part`.
 
-    Neither `..` nor a leading slash leads out of the folder: no part is left empty or all dots.
-    Among files of one suffix, none stands where another needs a folder: a folder that ends with
-    the suffix is marked with a hash (no real name holds the NUL that makes `safe_part` do so).
+    Neither `..` nor a leading slash leads out of the folder: no part stays empty or all dots.
+    No file of this suffix can take the name of a folder that another needs: a folder that ends
+    with the suffix gets a hash (from the NUL, which no real name contains).
     """
     *folders, last = name.split("/")
     ends = suffix.lower() or "\0"
@@ -72,10 +72,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder for what becomes `path` when the block ends, and nothing if it raises.
+    """A temporary file name in the same folder; it becomes `path` when the block ends, or is removed if it raises.
 
-    The temporary name depends on `path` alone, so that a second try after a kill
-    overwrites what the first one left.
+    The temporary name depends on `path` alone, so that a retry after a kill overwrites
+    what the first attempt left.
     """
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{digest}")
@@ -89,7 +89,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def replace(source: Path, target: Path, tries: int = 8) -> None:
-    """Rename over an existing file, tried again while Windows says that another program holds the target.
+    """Rename over an existing file; on Windows, retried while another program has the target open.
 
     Virus scanners and indexers open fresh files for some tens of milliseconds.
     """
@@ -109,6 +109,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def leftovers(folder: Path) -> Iterator[Path]:
+def unused_name(path: Path, ending: str) -> Path:
+    """The path with `ending` and the first number from 1 that no file has yet."""
+    number = 1
+    while (free := path.with_name(f"{path.name}{ending}{number}")).exists():
+        number += 1
+    return free
+
+
+def find_leftovers(folder: Path) -> Iterator[Path]:
     """Temporary files below `folder` that a killed process left."""
     yield from folder.rglob(f"{TEMPORARY_PREFIX}*")

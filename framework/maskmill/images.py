@@ -1,4 +1,4 @@
-"""Images: where one is (`ImageRef`), and its pixels (`Image`)."""
+"""Images: where one is (`ImageRef`), its pixels (`Image`), and which key a written name means (`find_key`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import hashlib
 import importlib.util
 import os
 import stat
+import sys
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .decoding import MAX_PIXELS, decode
-from .errors import ImageReadError
+from .errors import DatasetError, ImageReadError, Problem
 
-#: What a dataset takes for an image, lower case.
+#: Endings of image files, lower case.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 PACKAGE = "package:"
 
-#: Where a package is not installed by its import name.
+#: Whether names that differ only by case are one file on this system.
+IGNORES_CASE = sys.platform in ("win32", "darwin")
+
+#: Packages that are not installed under their import name.
 _INSTALLED_BY = {"skimage": "maskmill[samples]"}
 
 
@@ -65,8 +71,8 @@ class ImageRef:
         try:
             path = self.path
             about = path.stat()
-            if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # reading might never end
-                raise ImageReadError(f"{self.uri} is no file but a pipe, socket or device")
+            if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # reading one might never end
+                raise ImageReadError(f"{self.uri} is a pipe, socket or device, not a file")
             size = about.st_size
             data = path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -115,7 +121,7 @@ class Image:
 
     @classmethod
     def load(cls, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image:
-        """Read and decode the file behind `ref`.
+        """Read and decode the file of `ref`.
 
         Raises:
             ImageReadError: it cannot be read or decoded; the text names the file and the reason.
@@ -137,10 +143,10 @@ class Image:
 
     @classmethod
     def from_array(cls, pixels: npt.NDArray[np.uint8], key: str = "array") -> Image:
-        """An image that is already in memory: uint8 (H, W, 3) RGB.
+        """An image from pixels in memory: uint8 (H, W, 3) RGB.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: the shape or dtype is another.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ValueError(f"pixels must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
@@ -149,10 +155,10 @@ class Image:
 
 
 def package_path(uri: str) -> Path:
-    """The file or folder behind `package:PACKAGE/PATH`.
+    """The file or folder of `package:PACKAGE/PATH`.
 
     Raises:
-        ImageReadError: the package is not installed, or the path leaves it.
+        ImageReadError: the package is not installed, or the path leads outside it.
     """
     package, _, inside = uri.removeprefix(PACKAGE).partition("/")
     try:
@@ -168,3 +174,46 @@ def package_path(uri: str) -> Path:
         raise ImageReadError(f"{uri}: a path inside a package is relative and has no '..'")
     places = [Path(folder, inside) for folder in spec.submodule_search_locations]
     return next((place for place in places if place.exists()), places[0])
+
+
+def normalize_key(name: str) -> str:
+    """A key or a pattern of keys as it is compared: in composed characters (NFC)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def spellings(key: str) -> list[str]:
+    """The key, and the same letters composed (NFC, as most systems write them) and decomposed (NFD, as macOS did)."""
+    return list(dict.fromkeys([key, *(unicodedata.normalize(form, key) for form in ("NFC", "NFD"))]))
+
+
+def find_key(name: str, keys: Iterable[str], ignore_case: bool = IGNORES_CASE) -> str | None:
+    """The key that a name means: the same text, or else the one key of the same letters.
+
+    Composed and decomposed letters (NFC, NFD) are the same. A name is no pattern: brackets mean themselves.
+
+    Args:
+        name: as somebody wrote it.
+        keys: read once, up to the same text.
+        ignore_case: take a key that differs by case if none differs by less.
+
+    Returns:
+        The key, None if there is none.
+
+    Raises:
+        DatasetError: several keys fit equally well.
+    """
+    wanted = normalize_key(name)
+    same_letters, other_case = [], []
+    for key in keys:
+        if key == name:
+            return key
+        other = normalize_key(key)
+        if other == wanted:
+            same_letters.append(key)
+        elif ignore_case and other.casefold() == wanted.casefold():
+            other_case.append(key)
+    found = same_letters or other_case
+    if len(found) > 1:
+        hint = "write it exactly as one of them"
+        raise DatasetError(Problem(f"{name!r} fits several images: {', '.join(map(ascii, found))}", hint=hint))
+    return found[0] if found else None

@@ -1,4 +1,4 @@
-"""Masks: where the object is, held as COCO run-length encoding.
+"""Masks: the pixels of an object, stored in COCO run-length encoding.
 
 Mask arrays are bool (H, W), indexed [row, column], of the upright original image.
 The run-length encoding is COCO's (column-major, compressed counts), by pycocotools.
@@ -26,14 +26,14 @@ class Mask:
     Attributes:
         size: (height, width) of the image in pixels.
         counts: COCO compressed RLE counts, ASCII.
-        score: the model's predicted IoU (or the backend's stand-in for it), 0..1, or None.
+        score: the model's predicted IoU (or the backend's substitute for it), 0..1, or None.
         stability: SAM's stability score, 0..1, or None.
         prompt: the prompt it answers.
         index: its number among the masks the backend made of this image; set by the
             framework and kept by filters, also when they change the pixels.
-        dropped_by: the filter that took it out, None if it is kept.
-        reason: why it was taken out, in words, or None.
-        changed_by: the filters that gave it other pixels or another label, in their order.
+        dropped_by: the filter that dropped it, None if it is kept.
+        reason: why it was dropped, in words, or None.
+        changed_by: the filters that changed its pixels or its label, in their order.
     """
 
     size: tuple[int, int]
@@ -61,7 +61,7 @@ class Mask:
             ValueError: the array does not have two dimensions.
         """
         if array.ndim != 2:
-            raise ValueError(f"a mask is an array of shape (H, W), not {array.shape}")
+            raise ValueError(f"expected a mask array of shape (H, W), not {array.shape}")
         rle = coco_mask.encode(np.asfortranarray(array, dtype=np.uint8))
         height, width = array.shape
         counts = bytes(rle["counts"]).decode("ascii")
@@ -69,12 +69,12 @@ class Mask:
 
     @property
     def rle(self) -> dict[str, Any]:
-        """COCO's form of it: {"size": [height, width], "counts": text}."""
+        """The mask in COCO's format: {"size": [height, width], "counts": text}."""
         return {"size": list(self.size), "counts": self.counts}
 
     @property
     def array(self) -> BoolArray:
-        """The pixels, bool (H, W); decoded at every call, so keep it if you need it twice."""
+        """The pixels, bool (H, W); decoded at each access, so keep the array if you need it twice."""
         return np.ascontiguousarray(coco_mask.decode(self.rle), dtype=np.bool_)
 
     @property
@@ -99,7 +99,7 @@ class Mask:
         return self.dropped_by is None
 
     def drop(self, reason: str) -> Mask:
-        """This mask, marked for dropping; a filter returns it and the framework fills in who."""
+        """This mask marked as dropped, for a filter to return; the framework sets `dropped_by`."""
         return replace(self, reason=reason)
 
     def with_array(self, array: npt.NDArray[Any]) -> Mask:
@@ -146,7 +146,7 @@ def iou(a: Sequence[Mask], b: Sequence[Mask]) -> npt.NDArray[np.float64]:
 
 
 def stability_score(logits: npt.NDArray[Any], threshold: float = 0.0, offset: float = 1.0) -> float:
-    """SAM's stability score of one mask's logits (H, W): how little it changes with the threshold.
+    """SAM's stability score of one mask's logits (H, W): how little the mask depends on the threshold.
 
     IoU of the mask cut at `threshold + offset` with the mask cut at `threshold - offset`;
     0.0 where both are empty. Reference: Kirillov et al., arXiv:2304.02643, appendix B.

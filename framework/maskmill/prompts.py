@@ -20,10 +20,10 @@ from .errors import PromptError
 CANDIDATES = 3
 
 
-def _finite(value: object, what: str) -> float:
+def _to_finite(value: object, what: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
-    except OverflowError:  # a whole number of some hundred digits
+    except OverflowError:  # an integer of several hundred digits
         number = math.inf
     if not math.isfinite(number):
         raise PromptError(f"{what} must be a finite number, not {reprlib.repr(value)}")
@@ -43,8 +43,8 @@ class Point:
     label: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x", _finite(self.x, "a point's x"))
-        object.__setattr__(self, "y", _finite(self.y, "a point's y"))
+        object.__setattr__(self, "x", _to_finite(self.x, "a point's x"))
+        object.__setattr__(self, "y", _to_finite(self.y, "a point's y"))
         if isinstance(self.label, bool) or self.label not in (0, 1):
             raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {self.label!r}")
         object.__setattr__(self, "label", int(self.label))
@@ -65,7 +65,7 @@ class Box:
 
     def __post_init__(self) -> None:
         for name in ("x1", "y1", "x2", "y2"):
-            object.__setattr__(self, name, _finite(getattr(self, name), f"a box's {name}"))
+            object.__setattr__(self, name, _to_finite(getattr(self, name), f"a box's {name}"))
         if self.x1 >= self.x2 or self.y1 >= self.y2:
             raise PromptError(
                 f"a box is [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {list(self.xyxy)}"
@@ -123,11 +123,11 @@ class Prompt:
         text: a description, for backends that accept text.
         grid: everything mode.
         label: the class name that the masks carry, or None.
-        source: the prompt source it came from; filled in by the framework.
+        source: the prompt source it came from; set by the framework.
         score: the source's confidence in 0..1, or None.
-        ref: which annotation of the source it is (an id in its file), or None; outputs carry it on.
-        pick: which of a backend's several candidate masks answers it, from 0; None leaves that to the
-            backend. Backends that have one candidate a prompt pass over it.
+        ref: the annotation it came from (an id in the source's file), or None; passed on to outputs.
+        pick: which of the backend's candidate masks to take, from 0; None leaves that to the backend.
+            Ignored by backends with one candidate per prompt.
 
     Raises:
         PromptError: not exactly one of (points and/or box), text, grid is given.
@@ -149,13 +149,13 @@ class Prompt:
         if sum(given) != 1:
             raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid")
         if self.score is not None:
-            object.__setattr__(self, "score", _finite(self.score, "a prompt's score"))
+            object.__setattr__(self, "score", _to_finite(self.score, "a prompt's score"))
         if self.pick is not None and (isinstance(self.pick, bool) or self.pick not in range(CANDIDATES)):
             raise PromptError(f"a prompt's pick is 0 to {CANDIDATES - 1}, not {self.pick!r}")
 
     @property
     def needs(self) -> frozenset[str]:
-        """What a backend must accept for it: of "points", "box", "text", "everything"."""
+        """The kinds that a backend must accept: of "points", "box", "text", "everything"."""
         kinds = {
             "points": bool(self.points),
             "box": self.box is not None,
@@ -168,7 +168,7 @@ class Prompt:
         """This prompt for an image of that size: its box clipped to the image.
 
         Raises:
-            PromptError: the box lies wholly outside, or a point lies outside the image.
+            PromptError: the whole box or a point lies outside the image.
         """
         for point in self.points:
             if not (0 <= point.x <= width and 0 <= point.y <= height):
@@ -183,7 +183,7 @@ class Prompt:
         return self if clipped == self.box else replace(self, box=clipped)
 
     def to_pixels(self, height: int, width: int) -> Prompt:
-        """This prompt in pixels, where its coordinates are parts (0..1) of the width and the height.
+        """This prompt in pixels, from relative coordinates: fractions (0..1) of the width and the height.
 
         Raises:
             PromptError: a coordinate is not in 0..1.
@@ -191,7 +191,7 @@ class Prompt:
         corners = () if self.box is None else self.box.xyxy
         for number in (*corners, *(n for point in self.points for n in (point.x, point.y))):
             if not 0 <= number <= 1:
-                raise PromptError(f"relative coordinates lie between 0 and 1, not {number:g} (are they pixels?)")
+                raise PromptError(f"relative coordinates are between 0 and 1, not {number:g} (are they pixels?)")
         points = tuple(Point(point.x * width, point.y * height, point.label) for point in self.points)
         box = self.box and Box(self.box.x1 * width, self.box.y1 * height, self.box.x2 * width, self.box.y2 * height)
         return replace(self, points=points, box=box)
@@ -215,44 +215,44 @@ class Prompt:
         """The inverse of `to_json`; a point may also be [x, y] (foreground).
 
         Raises:
-            PromptError: an unknown field, or a value of the wrong form.
+            PromptError: a field is unknown, or a value is not valid.
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise PromptError(f"unknown field {unknown[0]!r} in a prompt; known are {', '.join(sorted(known))}")
+            raise PromptError(f"unknown field {unknown[0]!r} in a prompt; expected {', '.join(sorted(known))}")
         values = {name: value for name, value in data.items() if value is not None}
         if "points" in values:
-            values["points"] = tuple(_point(item) for item in _list(values["points"], "points"))
+            values["points"] = tuple(_parse_point(item) for item in _to_list(values["points"], "points"))
         if "box" in values:
-            corners = _list(values["box"], "box")
+            corners = _to_list(values["box"], "box")
             if len(corners) != 4:
                 raise PromptError(f"a box is [x1, y1, x2, y2], not {values['box']!r}")
             values["box"] = Box(*corners)
         if "grid" in values:
-            values["grid"] = _grid(values["grid"])
+            values["grid"] = _parse_grid(values["grid"])
         for name in ("text", "label", "source", "ref"):
             if name in values and not isinstance(values[name], str):
-                raise PromptError(f"a prompt's {name} is a text, not {values[name]!r}")
+                raise PromptError(f"a prompt's {name} must be a text, not {values[name]!r}")
         return cls(**values)
 
 
-def _list(value: object, what: str) -> list[Any]:
+def _to_list(value: object, what: str) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise PromptError(f"{what} must be a list, not {value!r}")
     return list(value)
 
 
-def _point(item: object) -> Point:
-    numbers = _list(item, "a point")
+def _parse_point(item: object) -> Point:
+    numbers = _to_list(item, "a point")
     if len(numbers) not in (2, 3):
         raise PromptError(f"a point is [x, y] or [x, y, label], not {item!r}")
     return Point(*numbers)
 
 
-def _grid(data: object) -> Grid:
+def _parse_grid(data: object) -> Grid:
     if not isinstance(data, Mapping):
         raise PromptError(f"grid must be a mapping, not {data!r}")
     known = {field.name for field in fields(Grid)}
     if unknown := sorted(set(data) - known):
-        raise PromptError(f"unknown field {unknown[0]!r} in a grid; known are {', '.join(sorted(known))}")
+        raise PromptError(f"unknown field {unknown[0]!r} in a grid; expected {', '.join(sorted(known))}")
     return Grid(**data)

@@ -1,9 +1,10 @@
-"""What a run leaves behind: results of images, the files written, the report of the run."""
+"""What a run produces: the results of images, the files written, the report of the run."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,12 +19,12 @@ STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a writer made.
+    """A file that a writer wrote.
 
     Attributes:
         path: POSIX path below the writer's folder (in an `ImageResult`: below the output folder).
         sha256: of its bytes, hexadecimal.
-        bytes: its size.
+        bytes: its size in bytes.
     """
 
     path: str
@@ -38,7 +39,7 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
         folder: the writer's folder, as given to `Writer.write`.
         name: POSIX path below it, usually the image's key.
         data: the content.
-        suffix: what follows the name, for example ".png"; it survives the shortening of long names.
+        suffix: appended to the name, for example ".png"; kept when long names are shortened.
     """
     path = safe_path(name, suffix)
     write_atomic(folder / path, data)
@@ -54,7 +55,7 @@ class Failure:
         plugin: the registered name of the plugin, "" for the framework itself.
         type: class name of the exception.
         message: its text, for the user.
-        traceback: for the plugin's author; "" where it says nothing more.
+        traceback: for the plugin's author; "" if it adds nothing.
     """
 
     stage: str
@@ -73,12 +74,12 @@ class ImageResult:
         status: done, empty, failed or quarantined.
         size: (height, width) in pixels, None if it could not be read.
         sha256: of the image file's bytes, "" if it could not be read.
-        prompts: what was asked.
+        prompts: given to the backend.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
         raw: the masks as the backend made them, before filters, only those that filters changed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
-        notes: what the stages noted, by plugin name.
+        notes: of the stages, by plugin name.
         reason: for an empty result, why.
         failure: for a failed or quarantined one, why.
     """
@@ -95,6 +96,68 @@ class ImageResult:
     notes: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     failure: Failure | None = None
+
+    @classmethod
+    def done_or_empty(
+        cls,
+        key: str,
+        size: tuple[int, int],
+        sha256: str,
+        prompts: Sequence[Prompt] = (),
+        masks: Sequence[Mask] = (),
+        raw: Sequence[Mask] = (),
+        reason: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> ImageResult:
+        """The result of an image whose chain ran to its end: `done` if a mask is kept, else `empty`.
+
+        Args:
+            key: the image's key.
+            size: (height, width) in pixels.
+            sha256: of the image file's bytes.
+            prompts: given to the backend.
+            masks: kept and dropped ones.
+            raw: of the masks that filters changed, as the backend made them.
+            reason: why there are no masks; ignored if masks were kept or dropped by filters.
+            provenance: what made it.
+            notes: by plugin name.
+        """
+        dropped = Counter(mask.dropped_by for mask in masks)
+        kept = dropped.pop(None, 0)
+        if dropped and not kept:
+            by_filter = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items(), key=str))
+            reason = f"all masks dropped: {by_filter}"
+        return cls(
+            key=key,
+            status="done" if kept else "empty",
+            size=size,
+            sha256=sha256,
+            prompts=tuple(prompts),
+            masks=tuple(masks),
+            raw=tuple(raw),
+            provenance=provenance or {},
+            notes=notes or {},
+            reason=None if kept else reason or "the backend found nothing",
+        )
+
+    @classmethod
+    def failed(
+        cls,
+        key: str,
+        failure: Failure,
+        size: tuple[int, int] | None = None,
+        sha256: str = "",
+        provenance: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> ImageResult:
+        """The result of an image on which a step failed."""
+        return cls(key, "failed", size, sha256, provenance=provenance or {}, notes=notes or {}, failure=failure)
+
+    @classmethod
+    def quarantined(cls, key: str, failure: Failure, provenance: Mapping[str, Any] | None = None) -> ImageResult:
+        """The result of an image that ended its worker process too often."""
+        return cls(key, "quarantined", provenance=provenance or {}, failure=failure)
 
     @property
     def kept(self) -> tuple[Mask, ...]:
@@ -140,8 +203,8 @@ class ImageResult:
         )
 
 
-class Row(NamedTuple):
-    """What the ledger knows of one image.
+class LedgerRow(NamedTuple):
+    """What the ledger records of one image.
 
     Attributes:
         key: the image's key.
@@ -150,8 +213,8 @@ class Row(NamedTuple):
         bytes: size of the image file when it was read.
         mtime: its modification time in nanoseconds.
         attempts: how often it was tried.
-        seconds: what the last try took.
-        listing: number of the last listing of the dataset that it was seen in.
+        seconds: duration of the last attempt.
+        listing: number of the last listing of the dataset that contained it.
     """
 
     key: str
@@ -166,7 +229,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What observers (hooks `run_started`, `image_finished`, `run_finished`) see of a run.
+    """What observers (hooks `run_started`, `image_finished`, `run_finished`) get of a run.
 
     Attributes:
         name: the pipeline's name.
@@ -190,11 +253,11 @@ class RunReport:
     Attributes:
         output: the output folder.
         outcome: "finished", "interrupted", "stopped" (a plugin or max_failures stopped it).
-        counts: images by status, over everything in the output folder that the dataset still lists.
-        ran: images that this run worked on (the others were already there).
+        counts: images by status, over all in the output folder that the dataset still lists.
+        ran: images that this run processed (the others were already there).
         seconds: wall time of this run.
         stage_seconds: seconds spent by stage, summed over the images of this run.
-        images_per_second: over the images this run worked on.
+        images_per_second: over the images this run processed.
         artifacts: dataset-wide files written at the end.
         message: why it stopped, or "".
     """
@@ -211,7 +274,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all is well, 1 images failed or the run was stopped, 130 interrupted."""
+        """0 success, 1 images failed or the run was stopped, 130 interrupted."""
         if self.outcome == "interrupted":
             return 130
         bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)

@@ -139,7 +139,7 @@ def test_a_damaged_result_is_named_and_verify_mends_it(project, damage):
     testing.write_picture(project.folder / "photos" / "004.png", seed=4)
     code, errors = ended(start(project))
     assert code == 1
-    assert "002.png is gone or damaged" in errors
+    assert "002.png is missing or damaged" in errors
     assert "--verify" in errors
     (project.folder / "photos" / "004.png").unlink()
     code, errors = ended(start(project, "--verify"))

@@ -162,7 +162,7 @@ def test_a_signal_to_the_whole_group_drains(mill, mode, number):
     os.killpg(process.pid, number)
     code, said = mill.end(process)
     assert code == 130, said
-    assert "To go on:" in said
+    assert "To continue:" in said
     assert 3 <= len(mill.statuses()) < total
     assert set(mill.statuses().values()) == {"done"}
     assert mill.run()[0] == 0

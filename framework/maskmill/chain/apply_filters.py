@@ -1,4 +1,4 @@
-"""Masks through the filters, and back: what each filter did stays with the mask."""
+"""Masks through the filters and back: what each filter did is recorded in the mask."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from ..images import Image
 from ..masks import Mask
 from ..plugins.roles import Filter
 from ..results import Failure, ImageResult
-from .plugin_call import StepError, Trace, several
+from .contract import call_for_list
+from .plugin_call import StepError, Trace
 
 
-def filtered(
+def apply_filters(
     filters: Sequence[tuple[str, Filter]], backend: str, image: Image, raw: Sequence[Mask], trace: Trace
 ) -> tuple[Mask, ...]:
-    """All masks in the backend's order, the dropped ones saying by whom, the changed ones too.
+    """All masks in the backend's order; dropped and changed ones name the filter.
 
     Args:
         filters: with their names, in their order.
@@ -28,32 +29,31 @@ def filtered(
     Raises:
         StepError: a filter failed, or gave back a mask that it had not been given.
     """
-    gone: list[Mask] = []
+    dropped: list[Mask] = []
     kept: list[Mask] = []
     for mask in raw:
-        kept.append(mask) if mask.area else gone.append(replace(mask, dropped_by=backend, reason="empty mask"))
+        kept.append(mask) if mask.area else dropped.append(replace(mask, dropped_by=backend, reason="empty mask"))
     for name, stage in filters:
         known = {mask.index: mask for mask in kept}
-        back = trace.step("filters", name, partial(several, Mask, stage.apply, image, kept), image.sha256)
-        if strangers := [mask for mask in back if mask.index not in known]:
-            raise StepError(
-                Failure("filters", name, "ImageError", f"{len(strangers)} masks are new; filters only keep")
-            )
-        judged = {mask.index: _noted(mask, known[mask.index], name) for mask in back}
+        back = trace.step("filters", name, partial(call_for_list, Mask, stage.apply, image, kept), image.sha256)
+        if unknown := [mask for mask in back if mask.index not in known]:
+            message = f"it returned {len(unknown)} new masks; a filter may only keep, change or drop those it gets"
+            raise StepError(Failure("filters", name, "ImageError", message))
+        checked = {mask.index: _record_change(mask, known[mask.index], name) for mask in back}
         for index, mask in known.items():
-            if index not in judged or judged[index].reason is not None:
-                gone.append(replace(judged.get(index, mask), dropped_by=name))
-        kept = [mask for mask in judged.values() if mask.reason is None]
-    return tuple(sorted([*kept, *gone], key=lambda mask: mask.index))
+            if index not in checked or checked[index].reason is not None:
+                dropped.append(replace(checked.get(index, mask), dropped_by=name))
+        kept = [mask for mask in checked.values() if mask.reason is None]
+    return tuple(sorted([*kept, *dropped], key=lambda mask: mask.index))
 
 
-def unfiltered(result: ImageResult) -> tuple[Mask, ...]:
-    """The masks as the backend made them, out of a stored result."""
+def restore_masks(result: ImageResult) -> tuple[Mask, ...]:
+    """The masks as the backend made them, from a stored result."""
     changed = {mask.index: mask for mask in result.raw}
     return tuple(replace(changed.get(m.index, m), dropped_by=None, reason=None) for m in result.masks)
 
 
-def _noted(mask: Mask, before: Mask, name: str) -> Mask:
+def _record_change(mask: Mask, before: Mask, name: str) -> Mask:
     """A mask as a filter gave it back, with the filter's name if it is not what it was."""
     if replace(mask, reason=None) == before:
         return mask

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..images import ImageRef
+from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource
 from ..plugins.stage import Stage, digest
+from ..results import ImageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,6 @@ class Fingerprint:
 
     def __str__(self) -> str:
         return "/".join([self.prompts, self.masks, self.filters, "+".join(self.writers)])
-
-    def same_masks(self, other: Fingerprint) -> bool:
-        """Whether prompts and backend are the same, so that stored masks can serve."""
-        return (self.prompts, self.masks) == (other.prompts, other.masks)
 
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
@@ -65,7 +63,7 @@ class Fingerprints:
         writers: Sequence[tuple[str, str, Stage]],
     ) -> None:
         self._combine = combine
-        self._prompts = [_prompts_of(code, source) for code, source in sources]
+        self._prompts = [(code, prompts_fingerprint(source)) for code, source in sources]
         self.masks = digest([backend[0], backend[1].digest(), model_id])
         self._filters = digest([[code, stage.digest()] for code, stage in filters])
         self.writers = tuple(digest([code, folder, stage.digest()]) for code, folder, stage in writers)
@@ -73,7 +71,7 @@ class Fingerprints:
 
     def of(self, ref: ImageRef) -> Fingerprint:
         """The fingerprint that a result of this image has to have."""
-        parts = tuple(prompts(ref) for prompts in self._prompts)
+        parts = tuple(code + fingerprint(ref) for code, fingerprint in self._prompts)
         known = self._known.get(parts)
         if known is None:
             known = Fingerprint(digest([self._combine, parts]), self.masks, self._filters, self.writers)
@@ -82,8 +80,41 @@ class Fingerprints:
         return known
 
 
-def _prompts_of(code: str, source: PromptSource) -> Callable[[ImageRef], str]:
-    if type(source).fingerprint is PromptSource.fingerprint:
-        constant = code + source.digest()
-        return lambda ref: constant
-    return lambda ref: code + source.fingerprint(ref)
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """What of a stored result still holds; each part includes those before it. `plan_reuse` decides.
+
+    Attributes:
+        before: the stored result, None if nothing of it can be used.
+        masks: prompts and masks.
+        filters: what the filters did.
+        writers: fingerprints of the writers whose files are of these masks.
+        everything: all that is wanted, in this order; files may be missing all the same.
+    """
+
+    before: ImageResult | None = None
+    masks: bool = False
+    filters: bool = False
+    writers: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> Reuse:
+    """Decide what of a stored result can be reused.
+
+    Args:
+        before: the stored result, None if there is none.
+        sha256: of the image file's bytes now.
+        wanted: what the result has to be made with.
+    """
+    if before is None or before.status not in ("done", "empty") or before.sha256 != sha256:
+        return Reuse()
+    try:
+        have = Fingerprint.parse(before.provenance["fingerprint"])
+    except (KeyError, ValueError):
+        return Reuse()
+    if (have.prompts, have.masks) != (wanted.prompts, wanted.masks):
+        return Reuse()
+    filters = have.filters == wanted.filters
+    writers = frozenset(have.writers) if filters else frozenset[str]()
+    return Reuse(before, True, filters, writers, have == wanted)

@@ -1,4 +1,4 @@
-"""One call into a plugin: timed, seeded, retried when it asks for it, its exceptions caught."""
+"""One call into a plugin: timed, seeded, retried after `Transient`, its exceptions turned into records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import json
 import random
 import re
-import reprlib
 import sys
 import time
 import traceback
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import MaskmillError, StopRun, Transient
+from ..errors import ImageError, MaskmillError, StopRun, Transient
 from ..plugins.stage import collecting
 from ..results import Failure
 
@@ -28,11 +27,11 @@ T = TypeVar("T")
 PAUSES = (1.0, 4.0)
 #: Characters of a message or a traceback that are recorded.
 LONGEST = 10_000
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
 
 
-class StepError(Exception):
-    """A step of the chain failed on this image; carries the record of it."""
+class StepError(ImageError):
+    """A step of the chain failed on this image; `failure` is the record of it."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -69,14 +68,14 @@ class Trace:
         started = time.perf_counter()
         try:
             notes = self.notes.setdefault(plugin, {})
-            with _recorded(stage, plugin), collecting(notes, self.story):
-                answer = self._tried(plugin, partial(_seeded, call, stage + seed))
+            with _record_errors(stage, plugin), collecting(notes, self.story):
+                answer = self._retry(plugin, partial(_call_seeded, call, stage + seed))
                 _check_notes(notes)
                 return answer
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
-    def _tried(self, plugin: str, call: Callable[[], T]) -> T:
+    def _retry(self, plugin: str, call: Callable[[], T]) -> T:
         for pause in PAUSES:
             try:
                 return call()
@@ -86,20 +85,8 @@ class Trace:
         return call()
 
 
-def several(kind: type[T], call: Callable[..., object], *given: Any) -> list[T]:
-    """What a plugin's method returns that has to give a list of these.
-
-    Raises:
-        TypeError: it gave something else.
-    """
-    answer = call(*given)
-    if isinstance(answer, (list, tuple)) and all(isinstance(item, kind) for item in answer):
-        return list(answer)
-    raise TypeError(f"expected a list of {kind.__name__}, not {reprlib.repr(answer)}")
-
-
 def _check_notes(notes: dict[str, Any]) -> None:
-    """A note that cannot be stored is the fault of the plugin that made it, here and now."""
+    """Fail the plugin that made a note which cannot be stored."""
     try:
         json.dumps(notes, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
@@ -108,46 +95,46 @@ def _check_notes(notes: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _recorded(stage: str, plugin: str) -> Iterator[None]:
+def _record_errors(stage: str, plugin: str) -> Iterator[None]:
     try:
         yield
     except (StopRun, StepError):
         raise
     except OSError as error:
-        if error.errno in _NO_ROOM:  # every further image would fail the same way
+        if error.errno in _DISK_ERRORS:  # every further image would fail the same way
             raise StopRun(f"{plugin or stage}: {error}") from error
-        raise StepError(failure_of(stage, plugin, error)) from error
-    except MaskmillError as error:  # raised on purpose: its text says all
-        raise StepError(Failure(stage, plugin, type(error).__name__, _recordable(str(error)))) from error
+        raise StepError(describe_failure(stage, plugin, error)) from error
+    except MaskmillError as error:  # raised on purpose: its text is enough, no traceback
+        raise StepError(Failure(stage, plugin, type(error).__name__, _clean(str(error)))) from error
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # sys.exit() and a cancelled coroutine are no way to end a run
-        raise StepError(failure_of(stage, plugin, error)) from error
+    except BaseException as error:  # SystemExit and CancelledError of a plugin must not end the run
+        raise StepError(describe_failure(stage, plugin, error)) from error
 
 
-def failure_of(stage: str, plugin: str, error: BaseException) -> Failure:
-    """The record of an exception that nobody raised on purpose."""
+def describe_failure(stage: str, plugin: str, error: BaseException) -> Failure:
+    """The record of an unexpected exception."""
     trace = "".join(traceback.format_exception(error))
     try:
         text = str(error) or "no message"
     except Exception:
         text = "no readable message"
-    return Failure(stage, plugin, type(error).__name__, _recordable(text), _recordable(trace))
+    return Failure(stage, plugin, type(error).__name__, _clean(text), _clean(trace))
 
 
-def _recordable(text: str) -> str:
-    """Fit for every record: no addresses, no half characters, no novel."""
+def _clean(text: str) -> str:
+    """The text as it is recorded: shortened, without memory addresses and invalid surrogate characters."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-    return without_addresses(text).encode("utf-8", "backslashreplace").decode()
+    return remove_addresses(text).encode("utf-8", "backslashreplace").decode()
 
 
-def without_addresses(text: str) -> str:
+def remove_addresses(text: str) -> str:
     """The text without memory addresses, which differ from run to run."""
     return re.sub(r"0x[0-9a-fA-F]{6,}", "0x…", text)
 
 
-def _seeded(call: Callable[[], T], seed: str) -> T:
+def _call_seeded(call: Callable[[], T], seed: str) -> T:
     """Call with every random generator set from the image, so that results do not depend on order."""
     number = zlib.crc32(seed.encode())
     random.seed(number)

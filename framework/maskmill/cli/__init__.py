@@ -1,17 +1,23 @@
 """The command line: `maskmill COMMAND`, and `run-pipeline`, which is `maskmill run`.
 
-Nothing but click is imported until a command runs, so that a command's help is instant.
+Only click is imported until a command runs, so that help is instant.
+
+Exit codes: 0 success, 1 something failed, 2 wrong usage or input, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-from typing import Any
+import signal
+import sys
+from typing import NoReturn
 
 import click
 
-#: command -> module with a function `command`
+#: The exit code of a command that was interrupted by the user.
+INTERRUPTED = 130
+#: command -> module with its click command, named `command`
 COMMANDS = {
     "check": "check",
     "explain": "explain",
@@ -26,29 +32,29 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command is used; plugins may add commands."""
+    """Imports a command's module when the command is used; plugins can add commands."""
 
     _loaded = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands that come with maskmill, and those that plugins add."""
-        with contextlib.suppress(Exception):  # help works in a broken installation too
+        """The commands of maskmill and those of plugins."""
+        with contextlib.suppress(Exception):  # help should work even if a plugin cannot be loaded
             self._load_plugins()
         return sorted({*COMMANDS, *super().list_commands(ctx)})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """The command of that name; an unknown one may be a plugin's."""
+        """The command of that name; looks it up in plugins if it is not one of maskmill's."""
         if name in COMMANDS:
             command = importlib.import_module(f".{COMMANDS[name]}", __name__).command
             assert isinstance(command, click.Command)
             return command
-        for wanted in (name, None):
+        for wanted in (name, None):  # first the built-in that has it, then all plugins
             if super().get_command(ctx, name) is None:
                 self._load_plugins(wanted)
         return super().get_command(ctx, name)
 
     def _load_plugins(self, name: str | None = None) -> None:
-        """Add the commands of plugins; of the built-ins, of the one that has this command, or of all."""
+        """Register the commands of plugins; of the built-ins only the one with this command, or all if None."""
         if not self._loaded:
             from ..plugins.registry import Registry
 
@@ -64,11 +70,38 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="maskmill")
 def cli() -> None:
-    """Turn folders of images into masks: a YAML file says what to segment, with what, into what."""
+    """Turn folders of images into masks, as described in a YAML pipeline file."""
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `maskmill`."""
-    from .errors import guarded
+    run_command(cli, arguments)
 
-    return guarded(cli, arguments)
+
+def run_command(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and exit; errors meant for the user are printed without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not stop a run
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except Exception as error:
+        code = _report_error(error)
+    if code == INTERRUPTED:  # another Ctrl-C while Python shuts down would change the exit code
+        with contextlib.suppress(ValueError):  # only the main thread can, and only it receives signals
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _report_error(error: Exception) -> int:
+    from ..errors import MaskmillError, UsageError
+
+    if not isinstance(error, MaskmillError):
+        raise error
+    click.echo(str(error), err=True)
+    return 2 if isinstance(error, UsageError) else 1

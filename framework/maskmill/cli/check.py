@@ -1,4 +1,4 @@
-"""`maskmill check`: find what is wrong before the first image."""
+"""`maskmill check`: find mistakes before a run."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from .options import load, pipeline_options
+from .options import load_pipeline, pipeline_options
 
 
 @click.command("check")
 @pipeline_options
 def command(**chosen: Any) -> int:
-    """Validate the pipeline FILE and what it names, and print it with all defaults filled in."""
+    """Validate the pipeline FILE and everything it refers to, and print it with all defaults filled in."""
     import yaml
 
-    pipeline = load(**chosen)
+    pipeline = load_pipeline(**chosen)
     problems = pipeline.check()
     for problem in problems:
         click.echo(str(problem), err=True)

@@ -1,4 +1,4 @@
-"""`maskmill explain OUTPUT KEY`: where the masks of one image come from."""
+"""`maskmill explain OUTPUT KEY`: how the masks of one image were made."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .options import FILE, IMAGES
 @click.command("explain")
 @click.argument("output", type=FILE)
 @click.argument("key")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with everything that is recorded.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything that is recorded, as JSON.")
 @IMAGES
 def command(output: Path, key: str, as_json: bool, images: Path | None) -> int:
-    """Say where the masks of the image KEY in the run OUTPUT come from, and whether its files are as they were.
+    """Show how the masks of the image KEY in the run OUTPUT were made, and whether its files have changed since.
 
-    KEY is the image's path below the dataset, as `status` and `failures.jsonl` show it.
+    KEY is the image's path within the dataset, as in `status` and `failures.jsonl`.
     """
     from ..output.run import Run
-    from ..stored.explain import explain, lines
+    from ..stored.explain import explain, format_lines
 
     with Run(output) as run:
         about = explain(run, key, images)
     if as_json:
         click.echo(json.dumps(about, ensure_ascii=False, indent=2))
     else:
-        for line in lines(about):
+        for line in format_lines(about):
             click.echo(line)
     return 0

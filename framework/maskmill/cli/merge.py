@@ -1,4 +1,4 @@
-"""`maskmill merge OUTPUT... -o MERGED`: several runs made one."""
+"""`maskmill merge OUTPUT... -o MERGED`: combine several runs into one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @click.command("merge")
 @click.argument("outputs", metavar="OUTPUT...", nargs=-1, required=True, type=FILE)
-@click.option("-o", "--output", "target", required=True, type=FILE, help="The new folder.")
+@click.option("-o", "--output", "target", required=True, type=FILE, help="The new output folder.")
 @click.option(
     "--prefer",
     type=click.Choice(["first", "last", "done"]),
-    help="Where runs have different results of an image: of the first or the last run named, or one that is done.",
+    help="If runs differ in an image: take it from the first or the last run given, or one that is done.",
 )
 def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> int:
-    """Make one run of several, such as shards or runs of two machines, in a new folder.
+    """Combine several runs, such as shards or runs on two machines, in a new folder.
 
-    It has the results, not the files of writers: `maskmill export` makes those. `status`, `explain`
-    and `evaluate` read it as they do any run. Exit code 1 if images of it have failed.
+    Results are copied, files of writers are not; `maskmill export` creates them. `status`, `explain`
+    and `evaluate` work on the merged run as on any other. Exit code 1 if it contains failed images.
     """
     from ..stored.merge import merge
 
@@ -33,9 +33,9 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     total = sum(merged.counts.values())
     parts = ", ".join(f"{count} {status}" for status, count in merged.counts.items() if count)
     images, runs = (f"{n} {what}{'s' if n != 1 else ''}" for n, what in ((total, "image"), (len(outputs), "run")))
-    click.echo(f"{images} of {runs}: {parts or 'none'}")
+    click.echo(f"{images} from {runs}: {parts or 'none'}")
     if merged.doubled:
-        click.echo(f"{merged.doubled} of them stood in more than one")
+        click.echo(f"{merged.doubled} of them were in more than one run")
     click.echo(f"Output: {target}")
-    click.echo(f"To make files of it: maskmill export {target} --to WRITER")
+    click.echo(f"To write files from it: maskmill export {target} --to WRITER")
     return 1 if merged.counts["failed"] + merged.counts["quarantined"] else 0

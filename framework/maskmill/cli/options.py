@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""What several commands share: options, loading a pipeline, writing a file."""
 
 from __future__ import annotations
 
@@ -17,49 +17,43 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
-#: Of commands that are about all plugins found.
 PLUGINS = click.option(
-    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-in plugins from this file or folder."
 )
-BESIDE = click.option("--for", "file", type=FILE, help="Also what lies beside this pipeline file.")
-#: Of commands that look at the images of a run again.
+#: For commands about all plugins.
+BESIDE = click.option("--for", "file", type=FILE, help="Also load the drop-ins that this pipeline file would find.")
+#: For commands that read the images of a run again.
 IMAGES = click.option(
-    "--images", type=FILE, metavar="FOLDER", help="Where the images are now, if no longer where the run found them."
+    "--images", type=FILE, metavar="FOLDER", help="Where the images are now, if they were moved since the run."
 )
-#: The parameters of `load`, as click hands them over.
+#: The parameters of `load_pipeline`, as named by click.
 LOAD = ("file", "photos", "output", "sets", "jobs", "plugins", "no_drop_ins")
 
 
 def pipeline_options(function: F) -> F:
-    """FILE, PHOTOS, -o, --set, --jobs, --plugins, --no-drop-ins: what decides which pipeline it is."""
+    """Add the options that select a pipeline: FILE, PHOTOS, -o, --set, --jobs, --plugins, --no-drop-ins."""
     for decorate in reversed(
         [
             click.argument("file", type=FILE),
             click.argument("photos", required=False),
-            click.option("-o", "--output", type=FILE, help="Output folder, instead of the file's."),
+            click.option("-o", "--output", type=FILE, help="Output folder, instead of the one in the file."),
             click.option(
                 "--set",
                 "sets",
                 multiple=True,
                 metavar="KEY=VALUE",
-                help="Override one value, for example backend.model=vit_h.",
+                help="Override one value of the file, for example backend.model=vit_h.",
             ),
-            click.option("-j", "--jobs", help="Workers: a number, or auto."),
-            click.option(
-                "--plugins",
-                multiple=True,
-                type=FILE,
-                metavar="PATH",
-                help="Load drop-in plugins from this file or folder.",
-            ),
-            click.option("--no-drop-ins", is_flag=True, help="Load no drop-in plugins that were not named."),
+            click.option("-j", "--jobs", help="Number of workers, or auto."),
+            PLUGINS,
+            click.option("--no-drop-ins", is_flag=True, help="Load only drop-in plugins that are named explicitly."),
         ]
     ):
         function = decorate(function)
     return function
 
 
-def load(
+def load_pipeline(
     file: Path,
     photos: str | None,
     output: Path | None,
@@ -68,10 +62,10 @@ def load(
     plugins: tuple[Path, ...],
     no_drop_ins: bool,
 ) -> Pipeline:
-    """The pipeline that these options describe.
+    """Load the pipeline selected by these options.
 
     Raises:
-        UsageError: it is wrong.
+        UsageError: the pipeline file or an option is wrong.
     """
     from ..api import Pipeline
 
@@ -87,16 +81,16 @@ def load(
     )
 
 
-def as_typed(parts: Sequence[str]) -> str:
-    """A command as this system's shell takes it."""
+def quote_command(parts: Sequence[str]) -> str:
+    """A command line, quoted for this system's shell."""
     return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
-def settings(sets: Sequence[str]) -> dict[str, Any]:
-    """The options of `--set`, whose values are YAML.
+def parse_settings(sets: Sequence[str]) -> dict[str, Any]:
+    """Parse the options of `--set`; their values are YAML.
 
     Raises:
-        PipelineError: one is not of the form OPTION=VALUE, or its value is no YAML.
+        PipelineError: one does not have the form OPTION=VALUE, or its value is not valid YAML.
     """
     from ..config.document import Document
     from ..config.overrides import override
@@ -109,3 +103,18 @@ def settings(sets: Sequence[str]) -> dict[str, Any]:
         raise PipelineError(*found, *document.problems)
     settings: dict[str, Any] = document.tree
     return settings
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file in UTF-8, creating its folder.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from ..errors import OutputError, Problem
+    from ..files import write_atomic
+
+    try:
+        write_atomic(file, text.encode("utf-8"))
+    except OSError as error:
+        raise OutputError(Problem(f"cannot write '{file}': {error.strerror or error}")) from None

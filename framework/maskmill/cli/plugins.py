@@ -1,14 +1,14 @@
-"""`maskmill plugins`: what was found and where, and what a plugin's author needs."""
+"""`maskmill plugins`: list and describe plugins; check a new one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .options import BESIDE, PLUGINS
-from .plugins_check import check
+from .options import BESIDE, FILE, PLUGINS, parse_settings
 from .plugins_new import new
 
 if TYPE_CHECKING:
@@ -17,23 +17,22 @@ if TYPE_CHECKING:
 
 @click.group("plugins")
 def command() -> None:
-    """What plugins there are, and help for those who write one."""
+    """List plugins, and help to write new ones."""
 
 
 command.add_command(new)
-command.add_command(check)
 
 
 @command.command("list")
 @PLUGINS
 @BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
-    """List every plugin: name, role, where it comes from, and what it does."""
-    from ..plugins.stage import installed
+    """List every plugin: name, role, origin, and what it does."""
+    from ..plugins.stage import is_installed
 
-    for entry in _entries(plugins, file):
+    for entry in _load_entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
-        missing = "; ".join(package for package in entry.cls.requires if not installed(package))
+        missing = "; ".join(package for package in entry.cls.requires if not is_installed(package))
         note = f" [not installed: {missing}]" if missing else ""
         click.echo(f"{entry.name:12} {entry.role:14} {entry.origin:12} {lines[0] if lines else ''}{note}")
 
@@ -43,19 +42,34 @@ def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
 @PLUGINS
 @BESIDE
 def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
-    """Tell all about the plugin NAME: what it does, its options, what it needs."""
-    from ..errors import PluginError, Problem
-    from ..plugins.registry import suggestion
+    """Describe the plugin NAME: what it does, its options, what it needs."""
+    from ..errors import PluginError, Problem, suggest_name
 
-    entries = _entries(plugins, file)
+    entries = _load_entries(plugins, file)
     chosen = [entry for entry in entries if entry.name == name]
     if not chosen:
         names = sorted({entry.name for entry in entries})
-        raise PluginError(Problem(f"there is no plugin {name!r}", hint=suggestion(name, names)))
-    click.echo("\n\n".join(_described(entry) for entry in chosen))
+        raise PluginError(Problem(f"there is no plugin {name!r}", hint=suggest_name(name, names)))
+    click.echo("\n\n".join(_describe(entry) for entry in chosen))
 
 
-def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlugin]:
+@command.command("check")
+@click.argument("file", type=FILE)
+@click.option("--set", "sets", multiple=True, metavar="OPTION=VALUE", help="Set an option of the plugin.")
+@click.option("--inline", is_flag=True, help="Run it in this process only, not also through joblib.")
+def check(file: Path, sets: Sequence[str], inline: bool) -> int:
+    """Test the plugins of a drop-in FILE on generated images, alone and in a complete run."""
+    from ..testing.check import check_file
+
+    problems = 0
+    for verdict in check_file(file, parse_settings(sets), ("inline",) if inline else ("inline", "joblib")):
+        click.echo(str(verdict))
+        problems += bool(verdict.problem)
+    click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
+    return 1 if problems else 0
+
+
+def _load_entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlugin]:
     from ..plugins.find import find_drop_ins
     from ..plugins.registry import ROLES, Registry
 
@@ -64,19 +78,19 @@ def _entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlu
     return sorted(entries, key=lambda entry: (roles.index(entry.role), entry.name))
 
 
-def _described(entry: RegisteredPlugin) -> str:
+def _describe(entry: RegisteredPlugin) -> str:
     import inspect
 
-    from ..plugins.options import Option, option_table
-    from ..plugins.stage import installed
+    from ..plugins.options import OptionRow, list_options
+    from ..plugins.stage import is_installed
 
     cls = entry.cls
-    needs = [f"{package}{'' if installed(package) else ' (not installed)'}" for package in cls.requires]
+    needs = [f"{package}{'' if is_installed(package) else ' (not installed)'}" for package in cls.requires]
     install = f'  pip install "maskmill[{cls.extra}]"' if cls.extra else ""
     facts = [
         f"{entry.name}: {entry.role}",
         "",
-        inspect.cleandoc(cls.__doc__ or "(it has no docstring)"),
+        inspect.cleandoc(cls.__doc__ or "(no description)"),
         "",
         f"from     {entry.origin}",
         f"version  {cls.version}",
@@ -84,10 +98,12 @@ def _described(entry: RegisteredPlugin) -> str:
         f"needs    {', '.join(needs) or 'nothing'}{install}",
         "",
     ]
-    rows = [Option(*(cell.replace("`", "").replace("*needed*", "needed") for cell in row)) for row in option_table(cls)]
+    rows = [
+        OptionRow(*(cell.replace("`", "").replace("*needed*", "needed") for cell in row)) for row in list_options(cls)
+    ]
     if not rows:
         return "\n".join([*facts, "It has no options."])
-    rows.insert(0, Option("option", "value", "default", "meaning"))
+    rows.insert(0, OptionRow("option", "value", "default", "meaning"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row.meaning]).rstrip()

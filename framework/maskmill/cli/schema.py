@@ -1,4 +1,4 @@
-"""`maskmill schema`: what editors need to complete and check pipeline files."""
+"""`maskmill schema`: the JSON Schema with which editors complete and check pipeline files."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from pathlib import Path
 
 import click
 
-from .options import BESIDE, FILE, PLUGINS
+from .options import BESIDE, FILE, PLUGINS, write_text
 
 
 @click.command("schema")
-@click.option("-o", "--output", type=FILE, help="Write it to this file instead of the console.")
+@click.option("-o", "--output", type=FILE, help="Write it to this file instead of standard output.")
 @PLUGINS
 @BESIDE
 def command(output: Path | None, plugins: tuple[Path, ...], file: Path | None) -> int:
     """Print the JSON Schema of pipeline files, with the options of every plugin found."""
-    from ..config.json_schema import pipeline_schema
+    from ..config.json_schema import build_schema
     from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
-    from .writing import write_text
 
-    schema = pipeline_schema(Registry.load(find_drop_ins(file, plugins)))
+    schema = build_schema(Registry.load(find_drop_ins(file, plugins)))
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)
         return 0
     write_text(output, text)
-    click.echo(f"Make this the first line of {file or 'a pipeline file beside it'}:")
-    click.echo(f"# yaml-language-server: $schema={_seen_from(file, output)}")
+    click.echo(f"Add this as the first line of {file or 'a pipeline file in the same folder'}:")
+    click.echo(f"# yaml-language-server: $schema={_relative_path(file, output)}")
     return 0
 
 
-def _seen_from(file: Path | None, schema: Path) -> str:
-    """The schema's path relative to the pipeline file's folder, as editors take it; None: one that lies beside it."""
+def _relative_path(file: Path | None, schema: Path) -> str:
+    """The schema's path relative to the pipeline file; None means a file in the schema's folder."""
     folder = schema.parent if file is None else file.parent
     try:
         return Path(os.path.relpath(schema, folder)).as_posix()

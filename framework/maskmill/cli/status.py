@@ -1,4 +1,4 @@
-"""`maskmill status OUTPUT`: how a run stands, what failed and why, how to go on."""
+"""`maskmill status OUTPUT`: the state of a run, what failed and why, how to continue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = 3
 @click.command("status")
 @click.argument("output", type=FILE)
 def command(output: Path) -> int:
-    """Say how the run in the folder OUTPUT stands: done, failed and why, and how to go on."""
+    """Show the state of the run in the folder OUTPUT: counts, failures, how to continue."""
     from ..output.run import Run
 
     with Run(output) as run:
@@ -34,7 +34,9 @@ def command(output: Path) -> int:
         more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
         click.echo(f"  {len(keys)} {reason}\n    {', '.join(keys[:EXAMPLES])}{more}")
     if merged := about.get("merged"):
-        click.echo(f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to go on, go on with those")
+        click.echo(
+            f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to continue, continue those runs"
+        )
     else:
         _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
     return 0
@@ -44,6 +46,6 @@ def _advise(command: str, outcome: str, counts: Counter[str]) -> None:
     if outcome == "running now":
         return
     if outcome != "finished":
-        click.echo(f"To go on: {command}")
+        click.echo(f"To continue: {command}")
     if counts["failed"] + counts["quarantined"]:
-        click.echo(f"To try the failed ones again: {command} --retry-failed")
+        click.echo(f"To retry the failed ones: {command} --retry-failed")

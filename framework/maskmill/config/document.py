@@ -1,4 +1,4 @@
-"""Plain data that remembers where each part of it came from."""
+"""Plain data from YAML with the source position of each value."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from ..errors import Problem
 
-#: Where a value stands: the keys and indices that lead to it.
+#: The path of a value: the keys and indices that lead to it.
 Loc = tuple[str | int, ...]
 
 
 class Document:
-    """Plain data from YAML, and the place of each part of it.
+    """Plain data from YAML, and the position of each value.
 
     Attributes:
         name: the file as the user wrote its name.
         tree: mappings, lists, texts, numbers, booleans and None.
-        problems: what is wrong with the text; the tree is complete but for those parts.
+        problems: what is wrong with the text; the tree has placeholders for those values.
         values: 1-based (line, column) of each value.
-        keys: the same of each key, by the place of its value.
-        variables: the values that hold text of an environment variable.
+        keys: the same for each key, by the path of its value.
+        variables: the values that contain text of an environment variable.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,14 +31,14 @@ class Document:
         self.keys: dict[Loc, tuple[int, int]] = {}
         self._labels: dict[Loc, str] = {}
         self.variables: set[Loc] = set()
-        self._refused: dict[Loc, list[Problem]] = {}
+        self._by_loc: dict[Loc, list[Problem]] = {}
 
-    def mark(self, loc: Sequence[str | int], key: bool = False) -> tuple[int, int]:
-        """1-based (line, column) of a value, or of the nearest known thing that holds it.
+    def find_position(self, loc: Sequence[str | int], key: bool = False) -> tuple[int, int]:
+        """1-based (line, column) of a value, or of the innermost container with a known position.
 
         Args:
             loc: keys and indices that lead to the value.
-            key: True for the place of the value's key.
+            key: True for the position of the value's key.
         """
         loc = tuple(loc)
         if key and loc in self.keys:
@@ -50,42 +50,42 @@ class Document:
     def problem(
         self, loc: Sequence[str | int], message: str, hint: str = "", *, key: bool = False, warning: bool = False
     ) -> Problem:
-        """A problem at the place of a value: in the file, or in the command line that set it."""
+        """A problem located at a value: in the file, or in the command-line option that set it."""
         if label := self.label(loc):
             return Problem(message, label, hint=hint, warning=warning)
-        return Problem(message, self.name, *self.mark(loc, key), hint=hint, warning=warning)
+        return Problem(message, self.name, *self.find_position(loc, key), hint=hint, warning=warning)
 
     def label(self, loc: Sequence[str | int]) -> str:
-        """What of the command line a value comes from, such as "--set run.jobs"; "" for the file."""
+        """The command-line option that set a value, such as "--set run.jobs"; "" if the file did."""
         lengths = range(len(loc), 0, -1)
         return next((self._labels[part] for length in lengths if (part := tuple(loc[:length])) in self._labels), "")
 
-    def refuse(self, problem: Problem, loc: Loc | None) -> None:
-        """Note a problem, of the value at `loc` or of no value."""
+    def add_problem(self, problem: Problem, loc: Loc | None) -> None:
+        """Record a problem, of the value at `loc` or of no value."""
         self.problems.append(problem)
         if loc is not None:
-            self._refused.setdefault(loc, []).append(problem)
+            self._by_loc.setdefault(loc, []).append(problem)
 
-    def is_refused(self, loc: Loc) -> bool:
-        """Whether the value already has a problem of its own in `problems`."""
-        return loc in self._refused
+    def has_problem(self, loc: Loc) -> bool:
+        """Whether this very value has a problem in `problems`."""
+        return loc in self._by_loc
 
-    def put(self, loc: Loc, label: str, value: Document, made: Loc) -> None:
-        """Note that what stands at `loc` now comes from elsewhere; the tree itself is changed by the caller.
+    def record_override(self, loc: Loc, label: str, value: Document, created: Loc) -> None:
+        """Record that the value at `loc` now comes from the command line; the caller changes the tree.
 
         Args:
-            loc: where the value was put.
+            loc: the path of the value.
             label: names its origin in problems, such as "--set run.jobs".
             value: the document it was read from.
-            made: the outermost mapping or list that was made for it, or `loc`.
+            created: the outermost mapping or list that was created for it, or `loc`.
         """
         for marks in (self.values, self.keys, self._labels):
-            for known in [known for known in marks if known[: len(made)] == made]:
+            for known in [known for known in marks if known[: len(created)] == created]:
                 del marks[known]
-        for known in [known for known in self._refused if known[: len(loc)] == loc]:
-            settled = self._refused.pop(known)
-            self.problems = [problem for problem in self.problems if problem not in settled]
-        self._labels[made] = self._labels[loc] = label
+        for known in [known for known in self._by_loc if known[: len(loc)] == loc]:
+            solved = self._by_loc.pop(known)
+            self.problems = [problem for problem in self.problems if problem not in solved]
+        self._labels[created] = self._labels[loc] = label
         self.variables = {known for known in self.variables if known[: len(loc)] != loc}
         self.variables |= {loc + known for known in value.variables}
-        self._refused.update((loc + known, problems) for known, problems in value._refused.items())
+        self._by_loc.update((loc + known, problems) for known, problems in value._by_loc.items())

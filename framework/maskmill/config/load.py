@@ -1,7 +1,7 @@
-"""From a pipeline file to a validated `Config`, or to all that is wrong with it, each thing with its place.
+"""Reads a pipeline file into a validated `Config`, or raises everything that is wrong with it, by line and column.
 
-The text is read by `yamlfile`, `--set` is applied by `overrides`, the plugins check their
-options themselves, and `messages` puts pydantic's errors into words.
+`yaml_reader` parses the text, `overrides` applies `--set`, each plugin's model validates its own
+options, and `option_errors` rewrites pydantic's errors.
 """
 
 from __future__ import annotations
@@ -16,36 +16,34 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import PipelineError, PluginError, Problem
+from ..errors import PipelineError, PluginError, Problem, nearest_name
 from ..files import safe_part
 from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
-from .config import Config, PluginUse, RunOptions, stages_from
+from .config import Config, PluginUse, RunOptions
 from .document import Document, Loc
-from .option_errors import findings, found, nearest
+from .option_errors import SIMILAR, explain_validation_error, format_value
 from .overrides import override
 from .yaml_reader import parse_yaml, read_file
-
-__all__ = ["Config", "PluginUse", "RunOptions", "load_config", "stages_from"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
 
-#: The plugins of a file that names none.
+#: Used by a file that names no backend, no engine.
 DEFAULT_BACKEND: Mapping[str, Any] = {"use": "sam", "model": "vit_b"}
 DEFAULTS: Mapping[Loc, Mapping[str, Any]] = {("backend",): DEFAULT_BACKEND, ("run", "engine"): {"use": "joblib"}}
-#: Folders of the output that no writer may have.
+#: Folders of the output that writers cannot have.
 RESERVED = ("results", *OTHERS)
 
 
 class PipelineFile(BaseModel):
-    """The top level of a pipeline file; each `use:` in it is checked by its plugin."""
+    """The top level of a pipeline file; the plugins in it are validated by their own models."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: Text | None = Field(None, description="of the pipeline; the file's name when left out")
+    name: Text | None = Field(None, description="name of the pipeline; by default the name of the file")
     plugins: Text | list[Text] = Field([], description="plugin files or folders to load")
     dataset: Text | Annotated[list[Text], Field(min_length=1)] | None = Field(
         None, description="the images: a folder, a pattern, a list file, or package:NAME/PATH; or a list of these"
@@ -53,12 +51,14 @@ class PipelineFile(BaseModel):
     prompts: Annotated[list[Any], Field(min_length=1)] = Field(
         [], description="what to segment: a list of prompt sources, such as `- use: manual`"
     )
-    combine: Literal["first", "all"] = Field("first", description="ask until a source answers, or join them all")
-    backend: Any = Field(DEFAULT_BACKEND, description="what makes the masks")
-    filters: list[Any] = Field([], description="which masks are kept")
-    writers: list[Any] = Field([], description="the files to make")
+    combine: Literal["first", "all"] = Field(
+        "first", description="first: the first source with an answer for the image; all: the prompts of all sources"
+    )
+    backend: Any = Field(DEFAULT_BACKEND, description="the model that makes the masks")
+    filters: list[Any] = Field([], description="which masks to keep")
+    writers: list[Any] = Field([], description="which files to write")
     output: Text | None = Field(None, description="the output folder")
-    run: dict[str, Any] = Field({}, description="how to run")
+    run: dict[str, Any] = Field({}, description="workers, time limit and other settings of the run")
 
     @property
     def images(self) -> list[str]:
@@ -84,79 +84,67 @@ def load_config(
         sets: `KEY=VALUE`, each overriding one value of the file.
         dataset: overrides the file's; relative to the working directory.
         output: overrides the file's; relative to the working directory.
-        plugins: drop-in files and folders to load besides those of the file.
-        drop_ins: False loads only drop-ins that are named, and does not look beside the file.
+        plugins: drop-in files and folders to load in addition to those of the file.
+        drop_ins: False loads only drop-ins that are named, and does not search next to the file.
         jobs: overrides `run.jobs`.
-        complete: False lets `dataset` and `output` be missing, for a pipeline that is opened and
-            not run; `output` is then the folder `outputs/NAME` beside the file.
+        complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
+            not run; `output` is then the folder `outputs/NAME` next to the file.
 
     Raises:
-        PipelineError: all that is wrong with the file and with `sets`, at once, by line.
-        PluginError: a drop-in cannot be loaded; with all that was found before.
+        PipelineError: everything that is wrong with the file and with `sets`, sorted by line.
+        PluginError: a drop-in cannot be loaded; includes the problems found before.
     """
-    document = parse_yaml(read_file(file), str(file))
-    loader = _Loader(file, document)
-    loader.prepare(sets, jobs)
-    top = loader.top(complete and dataset is None, complete and output is None)
-    registry, paths = loader.load_plugins(plugins, drop_ins)
-    sources = loader.uses("prompt source", "prompts", registry)
-    backend = loader.use("backend", ("backend",), document.tree.get("backend", DEFAULT_BACKEND), registry)
-    filters, writers = loader.uses("filter", "filters", registry), loader.uses("writer", "writers", registry)
-    run = loader.run_options()
-    engine = loader.engine(registry)
-    loader.finish()
-    assert top and run and backend and engine, "what is missing has a problem, and problems are raised"
-    name = top.name or file.stem
-    written = loader.base / Path(top.output or f"outputs/{safe_part(name)}").expanduser()
-    return Config(
-        file=file,
-        base=loader.base,
-        name=name,
-        dataset=tuple(top.images if dataset is None else dataset),
-        dataset_base=loader.base if dataset is None else Path.cwd(),
-        prompts=tuple(sources),
-        combine=top.combine,
-        backend=backend,
-        filters=tuple(filters),
-        writers=_with_folders(writers),
-        engine=engine,
-        output=_absolute(written if output is None else output.expanduser()),
-        run=run,
-        drop_ins=tuple(paths),
-        registry=registry,
-        document=document,
-    )
+    builder = _ConfigBuilder(file, parse_yaml(read_file(file), str(file)))
+    builder.apply_overrides(sets, jobs)
+    top = builder.read_top(complete and dataset is None, complete and output is None)
+    builder.load_plugins(plugins, drop_ins)
+    return builder.build(top, dataset, output)
 
 
-class _Loader:
-    """The steps of `load_config`; each notes what is wrong and goes on."""
+class _ConfigBuilder:
+    """Builds a `Config` step by step.
+
+    A user should see every mistake of a file in one go. So a step that finds something wrong records
+    it, returns None (or what it could read), and the next step goes on; only `raise_problems` raises.
+    A None therefore always comes with a recorded problem.
+    """
 
     def __init__(self, file: Path, document: Document) -> None:
-        self.base = _absolute(file).parent
+        self._file = file
+        self._base = _absolute(file).parent
         self._document = document
         self._problems: list[Problem] = []
         self._empty: set[str] = set()
+        self._registry = Registry()
+        self._drop_ins: list[Path] = []
 
-    def finish(self) -> None:
-        """Raise what was found."""
-        if problems := self._sorted():
+    def raise_problems(self) -> None:
+        """Raise what was found, if anything."""
+        if problems := self._sort_problems():
             raise PipelineError(*problems)
 
-    def _sorted(self) -> list[Problem]:
-        """What was found in the file by line, then the rest."""
+    def _sort_problems(self) -> list[Problem]:
+        """Problems of the file by line, then those of the command line; each once."""
         every = dict.fromkeys([*self._document.problems, *self._problems])
         return sorted(every, key=lambda each: (each.file != self._document.name, each.line, each.column))
 
-    def _note(self, loc: Loc, message: str, hint: str = "", key: bool = False) -> None:
-        if not self._document.is_refused(loc):
+    def _record(self, loc: Loc, message: str, hint: str = "", key: bool = False) -> None:
+        # A value that the YAML reader already complained about is only a placeholder in the tree:
+        # whatever is wrong with the placeholder would confuse the user.
+        if not self._document.has_problem(loc):
             self._problems.append(self._document.problem(loc, message, hint, key=key))
 
-    def prepare(self, sets: Sequence[str], jobs: int | str | None) -> None:
-        """Apply what the command line sets; a key without a value counts as left out."""
+    def apply_overrides(self, sets: Sequence[str], jobs: int | str | None) -> None:
+        """Apply `--set` and `--jobs` to the tree; a top-level key without a value counts as missing.
+
+        Raises:
+            PipelineError: the file does not contain a mapping, so no other step makes sense.
+        """
         tree = self._document.tree
         if not isinstance(tree, dict):
-            self._note((), f"expected `key: value` lines, found {found(tree)}", "for example: `dataset: photos`")
-            self.finish()
+            text = f"expected `key: value` lines, found {format_value(tree)}"
+            self._record((), text, "for example: `dataset: photos`")
+            self.raise_problems()
         for assignment in sets:
             self._problems += override(self._document, assignment, defaults=DEFAULTS)
         if jobs is not None:
@@ -165,132 +153,180 @@ class _Loader:
         for key in self._empty:
             del tree[key]
 
-    def top(self, needs_dataset: bool, needs_output: bool) -> PipelineFile | None:
-        """The top level but for its plugins."""
+    def read_top(self, needs_dataset: bool, needs_output: bool) -> PipelineFile | None:
+        """Validate the top level; its plugins are validated later, by `build`."""
         tree = self._document.tree
         misplaced = [key for key in tree if key in RunOptions.model_fields]
         for key in misplaced:
-            self._note((key,), f"unknown key {key!r}", f"write it below `run:`, as `run: {{{key}: ...}}`", key=True)
-        top = self._validated(PipelineFile, {key: value for key, value in tree.items() if key not in misplaced}, ())
-        wanted = {
-            "prompts": (True, "write below it what to segment, for example `- use: manual` and its options"),
+            self._record((key,), f"unknown key {key!r}", f"write it under `run:`, as `run: {{{key}: ...}}`", key=True)
+        top = self._validate(PipelineFile, {key: value for key, value in tree.items() if key not in misplaced}, ())
+        required = {
+            "prompts": (True, "list what to segment, for example `- use: manual` with its options"),
             "dataset": (needs_dataset, "write `dataset: FOLDER` in the file, or: run-pipeline FILE.yaml FOLDER"),
             "output": (needs_output, "write `output: FOLDER` in the file, or: run-pipeline FILE.yaml -o FOLDER"),
         }
-        for key, (needed, hint) in wanted.items():
-            if needed and key not in tree and not any(nearest(other, [key]) for other in tree):
+        for key, (is_needed, hint) in required.items():
+            # `datset: photos` is reported as an unknown key; that `dataset` is missing is then the same mistake.
+            is_misspelt = any(nearest_name(other, [key], SIMILAR) for other in tree)
+            if is_needed and key not in tree and not is_misspelt:
                 text = f"the key '{key}' has no value" if key in self._empty else f"the key '{key}' is missing"
-                self._note((key,), text, hint, key=True)
+                self._record((key,), text, hint, key=True)
         return top
 
-    def run_options(self) -> RunOptions | None:
-        """What stands under `run:`."""
-        run = self._document.tree.get("run", {})
-        return self._validated(RunOptions, run, ("run",), "run") if isinstance(run, dict) else RunOptions()
+    def load_plugins(self, named: Sequence[Path], search: bool) -> None:
+        """Load all plugins: installed ones, then drop-ins named in the file, named by the caller, next to the file.
 
-    def engine(self, registry: Registry) -> PluginUse | None:
-        """What stands under `run: {engine: ...}`."""
-        run = self._document.tree.get("run", {})
-        written = run.get("engine", RunOptions().engine) if isinstance(run, dict) else None
-        return self.use("engine", ("run", "engine"), written, registry) if isinstance(written, (str, dict)) else None
-
-    def load_plugins(self, named: Sequence[Path], search: bool) -> tuple[Registry, list[Path]]:
-        """Every plugin: installed, named in the file, named by the caller, and lying beside the file."""
+        Raises:
+            PluginError: one cannot be loaded. What it would register is unknown, so no `use:` can be checked.
+        """
         written = self._document.tree.get("plugins", [])
         texts = [written] if isinstance(written, str) else written if isinstance(written, list) else []
         paths: dict[Path, None] = {}
         for index, text in enumerate(texts):
             loc: Loc = ("plugins",) if isinstance(written, str) else ("plugins", index)
-            if not isinstance(text, str) or not text or self._document.is_refused(loc):
+            if not isinstance(text, str) or not text or self._document.has_problem(loc):
                 continue
             try:
-                paths.update(dict.fromkeys(find_drop_ins(None, [self.base / Path(text).expanduser()])))
+                paths.update(dict.fromkeys(find_drop_ins(None, [self._base / Path(text).expanduser()])))
             except PluginError as error:
                 for problem in error.problems:
-                    self._note(loc, problem.message, problem.hint)
+                    self._record(loc, problem.message, problem.hint)
         try:
-            paths.update(dict.fromkeys(find_drop_ins(self.base / "_", list(named), search)))
-            return Registry.load(paths), list(paths)
+            paths.update(dict.fromkeys(find_drop_ins(self._base / "_", list(named), search)))
+            self._registry, self._drop_ins = Registry.load(paths), list(paths)
         except PluginError as error:
-            raise PluginError(*self._sorted(), *error.problems) from error
+            raise PluginError(*self._sort_problems(), *error.problems) from error
 
-    def uses(self, role: str, key: str, registry: Registry) -> list[PluginUse]:
+    def build(self, top: PipelineFile | None, dataset: Sequence[str] | None, output: Path | None) -> Config:
+        """Validate the plugins and put everything together.
+
+        Raises:
+            PipelineError: this step or one before found something wrong.
+        """
+        prompts = self._read_uses("prompt source", "prompts")
+        backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
+        filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
+        run, engine = self._read_run(), self._read_engine()
+        self.raise_problems()
+        assert top and run and backend and engine, "each None comes with a problem, and problems were raised"
+        name = top.name or self._file.stem
+        written = self._base / Path(top.output or f"outputs/{safe_part(name)}").expanduser()
+        return Config(
+            file=self._file,
+            base=self._base,
+            name=name,
+            dataset=tuple(top.images if dataset is None else dataset),
+            dataset_base=self._base if dataset is None else Path.cwd(),
+            prompts=tuple(prompts),
+            combine=top.combine,
+            backend=backend,
+            filters=tuple(filters),
+            writers=_assign_folders(writers),
+            engine=engine,
+            output=_absolute(written if output is None else output.expanduser()),
+            run=run,
+            drop_ins=tuple(self._drop_ins),
+            registry=self._registry,
+            document=self._document,
+        )
+
+    def _read_run(self) -> RunOptions | None:
+        run = self._document.tree.get("run", {})
+        return self._validate(RunOptions, run, ("run",), "run") if isinstance(run, dict) else RunOptions()
+
+    def _read_engine(self) -> PluginUse | None:
+        """The plugin under `run: {engine: ...}`; another type of value there is reported by `_read_run`."""
+        run = self._document.tree.get("run", {})
+        written = run.get("engine", RunOptions().engine) if isinstance(run, dict) else None
+        return self._read_use("engine", ("run", "engine"), written) if isinstance(written, (str, dict)) else None
+
+    def _read_uses(self, role: str, key: str) -> list[PluginUse]:
         """The plugins listed under a key."""
         items = self._document.tree.get(key, [])
-        if not isinstance(items, list):  # `top` says so
+        if not isinstance(items, list):  # reported by `read_top`
             return []
-        uses = [self.use(role, (key, index), item, registry) for index, item in enumerate(items)]
+        uses = [self._read_use(role, (key, index), item) for index, item in enumerate(items)]
         return [use for use in uses if use is not None]
 
-    def use(self, role: str, loc: Loc, item: Any, registry: Registry) -> PluginUse | None:
-        """One plugin with its options; None, with problems noted, if it cannot be had."""
-        if self._document.is_refused(loc):
+    def _read_use(self, role: str, loc: Loc, item: Any) -> PluginUse | None:
+        """One plugin with its options; None if there is no such plugin or its options are wrong."""
+        if self._document.has_problem(loc):
             return None
-        named = loc if isinstance(item, str) else (*loc, "use")
-        if (name := self._name(role, loc, item, registry)) is None:
+        if (name := self._read_name(role, loc, item)) is None:
             return None
         try:
-            entry = registry.get(role, name)
+            entry = self._registry.get(role, name)
         except PluginError as error:
             hint = error.problems[0].hint
-            if match := re.match(r"use:\s*(\S+)$", name):
+            if match := re.match(r"use:\s*(\S+)$", name):  # `- use:sam` is the text "use:sam" in YAML
                 hint = f"put a space after the ':', as in `use: {match[1]}`"
-            self._note(named, error.problems[0].message, hint)
+            self._record(loc if isinstance(item, str) else (*loc, "use"), error.problems[0].message, hint)
             return None
         options = {} if isinstance(item, str) else {key: value for key, value in item.items() if key != "use"}
-        stage = self._validated(entry.cls, options, loc, f"the {role} {name!r}")
+        stage = self._validate(entry.cls, options, loc, f"the {role} {name!r}")
         return None if stage is None else PluginUse(role, name, options, stage, entry, loc)
 
-    def _name(self, role: str, loc: Loc, item: Any, registry: Registry) -> str | None:
-        """What stands under `use:`."""
-        path = ".".join(map(str, loc))
+    def _read_name(self, role: str, loc: Loc, item: Any) -> str | None:
+        """The plugin's name: the item itself if it is a text, else the value of its `use:`."""
         if isinstance(item, str):
             return item
+        path = ".".join(map(str, loc))
         if not isinstance(item, dict):
-            self._note(loc, f"{path}: expected a {role}, such as `use: NAME`, not {found(item)}")
-            return None
-        if (name := item.get("use")) is None and "use" not in item:
-            names = registry.names(role)
+            self._record(loc, f"{path}: expected a {role}, such as `use: NAME`, not {format_value(item)}")
+        elif "use" not in item:
+            names = self._registry.names(role)
             hint = f"the {role}s are: {', '.join(names)}"
-            if close := nearest("use", list(item)):
+            if close := nearest_name("use", list(item), SIMILAR):
                 hint = f"did you mean 'use' instead of {close!r}?"
-            elif first := next((key for key in item if key in names), None):
-                hint = f"write `use: {first}`, and its options as keys beside it"
-            self._note(loc, f"{path}: `use: NAME` is missing, which says what {role} this is", hint)
-        elif not isinstance(name, str):
-            self._note((*loc, "use"), f"{path}.use: expected the name of a {role}, not {found(name)}")
-        return name if isinstance(name, str) else None
+            elif first := next((key for key in item if key in names), None):  # `- manual: {boxes: ...}`
+                hint = f"write `use: {first}`, with its options as keys next to it"
+            self._record(loc, f"{path}: `use: NAME` is missing; it selects the {role}", hint)
+        elif not isinstance(name := item["use"], str):
+            self._record((*loc, "use"), f"{path}.use: expected the name of a {role}, not {format_value(name)}")
+        else:
+            return name
+        return None
 
-    def _validated(self, model: type[Model], options: dict[str, Any], loc: Loc, owner: str = "") -> Model | None:
-        """The options as their model; None, with problems noted, if it refuses them."""
+    def _validate(self, model: type[Model], options: dict[str, Any], loc: Loc, owner: str = "") -> Model | None:
+        """The options as an instance of their model; None if it rejects them.
+
+        Args:
+            model: a stage, or a part of the pipeline file.
+            options: plain data.
+            loc: their place in the document.
+            owner: names the model in messages, such as "the backend 'sam'".
+        """
         try:
             if issubclass(model, Stage):
-                return cast(Model, model.from_options(options, self.base))
+                return cast(Model, model.from_options(options, self._base))
             return model.model_validate_json(json.dumps(options))
         except ValidationError as error:
-            for item in findings(error, model, options, owner, lambda at: (*loc, *at) in self._document.variables):
+            for item in explain_validation_error(
+                error, model, options, owner, lambda at: (*loc, *at) in self._document.variables
+            ):
                 at = (*loc, *item.loc)
-                named = item.subject and not self._document.label(at).endswith(item.subject)
-                self._note(at, f"{item.subject}: {item.message}" if named else item.message, item.hint, item.key)
-        except Exception as error:
-            text = f"{owner} failed while it read its options: {type(error).__name__}"
-            self._note(loc, text, "this is a fault of the plugin; tell its author")
+                # `--set run.jobs: expected ...` names the option already
+                is_named = self._document.label(at).endswith(item.subject)
+                self._record(at, item.message if is_named else str(item), item.hint, item.key)
+        except Exception as error:  # a validator of the plugin failed; not even its message may contain the options
+            text = f"{owner} failed while reading its options: {type(error).__name__}"
+            self._record(loc, text, "this is a bug in the plugin; please report it to its author")
         return None
 
 
-def _with_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:
-    """Writers with folder names that differ: `png`, then `png-2`; also on systems that ignore case."""
+def _assign_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:
+    """Give each writer a folder of its own: `png`, then `png-2`; names differ also on systems that ignore case."""
     taken = set(RESERVED)
-    placed = []
+    assigned = []
     for use in writers:
         folder, number = safe_part(use.name), 1
         while folder.lower() in taken:
             number += 1
             folder = safe_part(use.name, f"-{number}")
         taken.add(folder.lower())
-        placed.append(replace(use, folder=folder))
-    return tuple(placed)
+        assigned.append(replace(use, folder=folder))
+    return tuple(assigned)
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - without following links, as the user sees it
+    return Path(os.path.abspath(path))  # noqa: PTH100 - does not resolve links: users see their own path

@@ -1,8 +1,8 @@
-"""pydantic's validation errors sorted by place, with unions decided.
+"""Groups pydantic's validation errors by the value they are about, and resolves unions.
 
-Where a value may be of several kinds, pydantic reports the errors of each kind, its name
-put into the path. The kind the author meant is the one that accepts the value itself and
-finds fewest faults inside; where no kind accepts it, all of them have their say.
+Where a value may have several types, pydantic reports the errors of each type ("branch") and puts the
+branch's name into the path. The branch that the author meant is probably the one that accepts the
+value itself and has the fewest errors inside it; if none accepts the value, all branches are reported.
 """
 
 from __future__ import annotations
@@ -17,73 +17,78 @@ from pydantic_core import ErrorDetails
 from .document import Loc
 
 
-def settled(error: ValidationError, options: dict[str, Any]) -> list[Place]:
-    """The places of the options that have errors, each with those that matter."""
-    root = Place((), options)
+def group_errors(error: ValidationError, options: dict[str, Any]) -> list[ErrorSite]:
+    """The values that have errors, each with those that matter."""
+    root = ErrorSite((), options)
     for details in error.errors(include_url=False):
         root.add(details, details["loc"])
-    return list(root.settle())
+    return list(root.resolve())
 
 
 @dataclass
-class Place:
-    """The errors at one place of the options, sorted by the branches of its union.
+class ErrorSite:
+    """The errors about one value of the options, a node of a tree.
 
     Attributes:
         loc: keys and indices within the options.
-        value: what stands there.
-        errors: pydantic's errors about it.
-        inner: the places inside it.
-        branches: the same place, as each branch of its union sees it.
+        value: the value.
+        errors: pydantic's errors about the value itself.
+        inner: the sites inside it, by key or index.
+        branches: the same site for each branch of its union.
     """
 
     loc: Loc
     value: Any
     errors: list[ErrorDetails] = field(default_factory=list)
-    inner: dict[str | int, Place] = field(default_factory=dict)
-    branches: dict[str | int, Place] = field(default_factory=dict)
+    inner: dict[str | int, ErrorSite] = field(default_factory=dict)
+    branches: dict[str | int, ErrorSite] = field(default_factory=dict)
 
     def add(self, error: ErrorDetails, path: Sequence[str | int]) -> None:
-        """Sort one error in, by the rest of pydantic's path to it."""
+        """Add an error.
+
+        Args:
+            error: from pydantic.
+            path: the rest of the error's `loc`, relative to this site.
+        """
         if not path or (len(path) == 1 and error["type"] in ("missing", "extra_forbidden")):
             self.errors.append(error)
             return
         step = path[0]
-        if isinstance(self.value, (dict, list)) and _holds(self.value, step):
-            place = self.inner.setdefault(step, Place((*self.loc, step), self.value[step]))  # type: ignore[index]
-        else:  # pydantic puts the name of a union's branch into the path
-            place = self.branches.setdefault(step, Place(self.loc, self.value))
-        place.add(error, path[1:])
+        if isinstance(self.value, (dict, list)) and _contains(self.value, step):
+            site = self.inner.setdefault(step, ErrorSite((*self.loc, step), self.value[step]))  # type: ignore[index]
+        else:  # a step that is no key of the value is the name of a branch
+            site = self.branches.setdefault(step, ErrorSite(self.loc, self.value))
+        site.add(error, path[1:])
 
-    def settle(self) -> Iterator[Place]:
-        """The places with errors, of each union only the branch that fits best, or all where none fits."""
-        fitting = [branch for branch in self.branches.values() if branch.fits()]
+    def resolve(self) -> Iterator[ErrorSite]:
+        """The sites with errors; of each union only the best branch, or all of them if none matches."""
+        fitting = [branch for branch in self.branches.values() if branch.is_match()]
         if fitting:
-            yield from min(fitting, key=Place.faults).settle()
+            yield from min(fitting, key=ErrorSite.count_errors).resolve()
         else:
             for branch in self.branches.values():
-                for place in branch.settle():
-                    self.errors += place.errors
+                for site in branch.resolve():
+                    self.errors += site.errors
         if self.errors:
             yield self
-        for place in self.inner.values():
-            yield from place.settle()
+        for site in self.inner.values():
+            yield from site.resolve()
 
-    def fits(self) -> bool:
-        """Whether the value is of this kind at all, and only something inside it is wrong."""
+    def is_match(self) -> bool:
+        """Whether the value itself has the type of this branch, and only something inside it is wrong."""
         own = any(error["type"] in ("missing", "extra_forbidden") for error in self.errors)
-        return own or bool(self.inner) or any(branch.fits() for branch in self.branches.values())
+        return own or bool(self.inner) or any(branch.is_match() for branch in self.branches.values())
 
-    def faults(self) -> tuple[int, int]:
+    def count_errors(self) -> tuple[int, int]:
         """How many errors there are, and how many unknown keys among them."""
-        errors = [error["type"] for place in self._all() for error in place.errors]
+        errors = [error["type"] for site in self._walk() for error in site.errors]
         return len(errors), errors.count("extra_forbidden")
 
-    def _all(self) -> Iterator[Place]:
+    def _walk(self) -> Iterator[ErrorSite]:
         yield self
-        for place in [*self.inner.values(), *self.branches.values()]:
-            yield from place._all()
+        for site in [*self.inner.values(), *self.branches.values()]:
+            yield from site._walk()
 
 
-def _holds(value: dict[str, Any] | list[Any], step: str | int) -> bool:
+def _contains(value: dict[str, Any] | list[Any], step: str | int) -> bool:
     return step in value if isinstance(value, dict) else isinstance(step, int) and step < len(value)

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from ..errors import DatasetError, ImageReadError, Problem
 from ..images import PACKAGE, SUFFIXES, ImageRef, package_path
-from .lists import READERS, ListedImage, read_manifest
-from .walk import ALL, Pattern, Walk
+from .lists import READERS, ListedImage, read_list
+from .walk import ALL, FolderWalk, Pattern
 
-#: Rows of a list that `check` looks at; a mistake further down stops the run when it gets there.
+#: Rows of a list that `check` reads; a mistake further down stops the run when it gets there.
 CHECKED_ROWS = 100_000
-#: Images of a list that `check` looks for, and mistakes that it tells one by one.
+#: Images of a list that `check` looks for, and mistakes that it reports one by one.
 SAMPLE = 20
 
 _WILDCARD = re.compile(r"[*?[]")
@@ -31,11 +31,11 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """One entry of a dataset, found on this machine.
+class _DatasetEntry:
+    """One entry of a dataset, located on this machine.
 
     Attributes:
-        number: its place in the dataset, from 1.
+        number: its position in the dataset, from 1.
         text: as the user wrote it.
         path: a folder, an image, or a list.
         uri: what the uris of its images begin with.
@@ -54,8 +54,8 @@ class _Entry:
     def is_list(self) -> bool:
         return self.pattern is None and self.path.suffix.lower() in READERS
 
-    def place(self, line: int) -> str:
-        """Where an image of it is listed, for the user."""
+    def describe_place(self, line: int) -> str:
+        """Where one of its images is listed, for messages."""
         return f"{self.path}:{line}" if line else f"entry {self.number} of the dataset ({self.text})"
 
 
@@ -66,7 +66,7 @@ class Dataset:
     Attributes:
         spec: the entries, as the user wrote them.
         base: the folder that relative entries are relative to.
-        warnings: what the last listing had to leave out; filled while it goes on.
+        warnings: what the last listing had to leave out; filled during the listing.
     """
 
     spec: tuple[str, ...]
@@ -80,54 +80,56 @@ class Dataset:
             DatasetError: an entry is missing, a row of a list is wrong, or two images have one key.
         """
         self.warnings.clear()
-        entries = self._entries()
-        # A folder alone cannot name a key twice, and may be too large to remember them.
+        entries = self._resolve_entries()
+        # A single folder cannot contain a key twice, and may have too many images to remember their keys.
         seen: set[int] | None = set() if len(entries) > 1 or any(entry.is_list for entry in entries) else None
-        for entry, ref, line in self._listed(entries):
+        for entry, ref, line in self._list_entries(entries):
             if seen is not None:
                 mark = hash(ref.key)
                 if mark in seen:
-                    self._refuse_twin(entry, ref, line)
+                    self._refuse_duplicate(entry, ref, line)
                 seen.add(mark)
             yield ref
 
     def check(self) -> list[Problem]:
-        """What is wrong that can be found quickly: missing entries, no image, broken lists."""
+        """Problems that can be found quickly: missing entries, no images, broken lists."""
         problems: list[Problem] = []
         if not self.spec:
             problems.append(Problem("the dataset is empty", hint="name a folder of images"))
         for number, text in enumerate(self.spec, 1):
             try:
-                entry = self._entry(number, text)
+                entry = self._resolve_entry(number, text)
                 problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
             except DatasetError as error:
                 problems += error.problems
         return problems
 
-    def _entries(self) -> list[_Entry]:
-        return [self._entry(number, text) for number, text in enumerate(self.spec, 1)]
+    def _resolve_entries(self) -> list[_DatasetEntry]:
+        return [self._resolve_entry(number, text) for number, text in enumerate(self.spec, 1)]
 
-    def _entry(self, number: int, text: str) -> _Entry:
-        """Find an entry on this machine.
+    def _resolve_entry(self, number: int, text: str) -> _DatasetEntry:
+        """Locate an entry on this machine.
 
         Raises:
             DatasetError: it does not exist, or is neither folder, image nor list.
         """
-        place, pattern = text, None
+        path_text, pattern = text, None
         if _WILDCARD.search(text) and not _exists(self._locate(text)):
-            place, pattern = _split_pattern(text)
-        path = self._locate(place)
-        package = place.removeprefix(PACKAGE).strip("/") if place.startswith(PACKAGE) else None
+            path_text, pattern = _split_pattern(text)
+        path = self._locate(path_text)
+        package = path_text.removeprefix(PACKAGE).strip("/") if path_text.startswith(PACKAGE) else None
         if not _exists(path):
             what = f" (the folder of the pattern {text!r})" if pattern else ""
             raise DatasetError(Problem(f"the dataset '{path}'{what} does not exist"))
         if path.is_dir():
             prefix = "" if package is None else f"{package}/"
-            return _Entry(number, text, path, PACKAGE if package else str(path / "_")[:-1], prefix, pattern or ALL)
+            return _DatasetEntry(
+                number, text, path, PACKAGE if package else str(path / "_")[:-1], prefix, pattern or ALL
+            )
         if pattern or path.suffix.lower() not in SUFFIXES | READERS.keys() or not path.is_file():
             kinds = "an image nor a list (.txt, .csv, .jsonl)"
             raise DatasetError(Problem(f"the dataset '{path}' is neither a folder nor {kinds}"))
-        return _Entry(number, text, path, place if package else str(path), package or path.name, None)
+        return _DatasetEntry(number, text, path, path_text if package else str(path), package or path.name, None)
 
     def _locate(self, text: str) -> Path:
         if text.startswith(PACKAGE):
@@ -138,67 +140,69 @@ class Dataset:
         path = Path(self.base, Path(text).expanduser())
         return path.resolve() if ".." in path.parts else path.absolute()
 
-    def _listed(self, entries: list[_Entry]) -> Iterator[tuple[_Entry, ImageRef, int]]:
+    def _list_entries(self, entries: list[_DatasetEntry]) -> Iterator[tuple[_DatasetEntry, ImageRef, int]]:
         """(entry, image, line in a list or 0) of every image."""
         for entry in entries:
-            for item in self._rows(entry) if entry.is_list else self._images(entry):
+            for item in self._list_rows(entry) if entry.is_list else self._list_images(entry):
                 if isinstance(item, Problem):
                     raise DatasetError(item)
                 yield entry, *item
 
-    def _images(self, entry: _Entry) -> Iterator[tuple[ImageRef, int]]:
+    def _list_images(self, entry: _DatasetEntry) -> Iterator[tuple[ImageRef, int]]:
         if entry.pattern is None:
             yield ImageRef(entry.uri, entry.prefix), 0
             return
-        for rel in Walk(entry.path, Pattern(entry.pattern), self.warnings):
+        for rel in FolderWalk(entry.path, Pattern(entry.pattern), self.warnings):
             key = entry.prefix + rel
             yield ImageRef(entry.uri + (key if entry.prefix else rel), key), 0
 
-    def _rows(self, entry: _Entry) -> Iterator[tuple[ImageRef, int] | Problem]:
+    def _list_rows(self, entry: _DatasetEntry) -> Iterator[tuple[ImageRef, int] | Problem]:
         folder = str(entry.path.parent)
-        for row in read_manifest(entry.path):
+        for row in read_list(entry.path):
             if isinstance(row, Problem):
                 yield row
                 continue
             try:
-                yield _ref(folder, row), row.line
+                yield _to_ref(folder, row), row.line
             except ValueError as error:
                 yield Problem(str(error), str(entry.path), row.line)
 
-    def _refuse_twin(self, entry: _Entry, ref: ImageRef, line: int) -> None:
-        """List again up to the first image with this key; there is none if only hashes are equal."""
-        for other, twin, place in Dataset(self.spec, self.base)._listed(self._entries()):
+    def _refuse_duplicate(self, entry: _DatasetEntry, ref: ImageRef, line: int) -> None:
+        """List again up to the first image with this key; if only the hashes were equal, that is the image itself."""
+        for other, twin, other_line in Dataset(self.spec, self.base)._list_entries(self._resolve_entries()):
             if twin.key != ref.key:
                 continue
-            if (other.number, twin.uri, place) != (entry.number, ref.uri, line):
-                raise DatasetError(_twins(ref.key, other.place(place), entry.place(line)))
+            if (other.number, twin.uri, other_line) != (entry.number, ref.uri, line):
+                raise DatasetError(
+                    _duplicate_key(ref.key, other.describe_place(other_line), entry.describe_place(line))
+                )
             return
 
-    def _check_images(self, entry: _Entry) -> list[Problem]:
-        if next(self._images(entry), None) is not None:
+    def _check_images(self, entry: _DatasetEntry) -> list[Problem]:
+        if next(self._list_images(entry), None) is not None:
             return []
-        hint = f"images end in {' '.join(sorted(SUFFIXES))}"
+        hint = f"image files end in {' '.join(sorted(SUFFIXES))}"
         if entry.pattern != ALL:
-            hint += "; a pattern names files, `folder/**/*.jpg` those of all folders below"
+            hint += "; a pattern such as `folder/**/*.jpg` finds files in all subfolders"
         return [Problem(f"there is no image in {entry.text!r}", hint=hint)]
 
-    def _check_list(self, entry: _Entry) -> list[Problem]:
+    def _check_list(self, entry: _DatasetEntry) -> list[Problem]:
         problems: list[Problem] = []
         lines: dict[str, int] = {}
         sample: list[ImageRef] = []
-        for item in itertools.islice(self._rows(entry), CHECKED_ROWS):
+        for item in itertools.islice(self._list_rows(entry), CHECKED_ROWS):
             if isinstance(item, Problem):
                 problems.append(item)
                 continue
             ref, line = item
             first = lines.setdefault(ref.key, line)
             if first != line:
-                problems.append(_twins(ref.key, entry.place(first), entry.place(line)))
+                problems.append(_duplicate_key(ref.key, entry.describe_place(first), entry.describe_place(line)))
             if len(sample) < SAMPLE:
                 sample.append(ref)
         if not lines and not problems:
             problems.append(Problem("the list names no image", str(entry.path)))
-        if sample and not any(_is_there(ref) for ref in sample):
+        if sample and not any(_image_exists(ref) for ref in sample):
             text = f"none of the first {len(sample)} images exists, beginning with {sample[0].uri}"
             problems.append(Problem(text, str(entry.path), hint="paths are relative to the folder of the list"))
         if len(problems) > SAMPLE:
@@ -207,18 +211,22 @@ class Dataset:
         return problems
 
 
-def _ref(folder: str, row: ListedImage) -> ImageRef:
-    """The image that a row of a list means; ValueError says what is wrong with it."""
+def _to_ref(folder: str, row: ListedImage) -> ImageRef:
+    """The image that a row of a list names.
+
+    Raises:
+        ValueError: the row is wrong; the text is for the user.
+    """
     image = row.image
     if image.startswith(PACKAGE):
-        return ImageRef(image, _valid(row.key or posixpath.normpath(image.removeprefix(PACKAGE))))
+        return ImageRef(image, _check_key(row.key or posixpath.normpath(image.removeprefix(PACKAGE))))
     if _URL.match(image):
-        raise ValueError(f"{image}: images are not downloaded; list files")
-    full = os.path.normpath(os.path.join(folder, os.path.expanduser(image)))  # noqa: PTH111, PTH118 - see _key
-    return ImageRef(full, _valid(row.key or _key(folder, image, full)))
+        raise ValueError(f"{image}: images are not downloaded; list local files")
+    full = os.path.normpath(os.path.join(folder, os.path.expanduser(image)))  # noqa: PTH111, PTH118 - see _derive_key
+    return ImageRef(full, _check_key(row.key or _derive_key(folder, image, full)))
 
 
-def _key(folder: str, image: str, full: str) -> str:
+def _derive_key(folder: str, image: str, full: str) -> str:
     """The path below the list's folder, or as written without its drive.
 
     On strings, because a list may have a million rows and pathlib is ten times slower.
@@ -228,11 +236,11 @@ def _key(folder: str, image: str, full: str) -> str:
         return full[len(above) :].replace(os.sep, "/")
     written = os.path.splitdrive(os.path.normpath(image))[1].replace(os.sep, "/").lstrip("/")
     if written.startswith("../") or written == "..":
-        raise ValueError(f"{image} lies outside the list's folder: give it a `key` (in CSV or JSONL)")
+        raise ValueError(f"{image} is outside the list's folder: give it a `key` (in CSV or JSONL)")
     return written
 
 
-def _valid(key: str) -> str:
+def _check_key(key: str) -> str:
     """The key, if it is a plain relative path.
 
     Raises:
@@ -241,7 +249,7 @@ def _valid(key: str) -> str:
     if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
         raise ValueError(f"{key!r} cannot be a key: expected a relative path such as folder/name.jpg, without '..'")
     if "\0" in key or (not key.isascii() and key != key.encode("utf-8", "replace").decode()):
-        raise ValueError(f"{key!r} cannot be a key: it holds characters that no file name can have")
+        raise ValueError(f"{key!r} cannot be a key: it contains characters that no file name can have")
     return key
 
 
@@ -255,8 +263,8 @@ def _split_pattern(text: str) -> tuple[str, tuple[str, ...]]:
     return folder or ".", tuple(part for part in parts[first:] if part)
 
 
-def _twins(key: str, first: str, second: str) -> Problem:
-    hint = "give one of them another `key` (in a CSV or JSONL list), or name the folder above both"
+def _duplicate_key(key: str, first: str, second: str) -> Problem:
+    hint = "give one of them another `key` (in a CSV or JSONL list), or list the folder that contains both"
     return Problem(f"two images have the key {key!r}: {first} and {second}", hint=hint)
 
 
@@ -264,7 +272,7 @@ def _exists(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - False where Path.exists raises: forbidden, too long
 
 
-def _is_there(ref: ImageRef) -> bool:
+def _image_exists(ref: ImageRef) -> bool:
     try:
         return _exists(ref.path)
     except ImageReadError:

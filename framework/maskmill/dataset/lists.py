@@ -27,18 +27,18 @@ class ListedImage:
 
 
 Lines = Iterator[tuple[int, str]]
-Rows = Iterator[ListedImage | Problem]
+ParsedRows = Iterator[ListedImage | Problem]
 
 
-def read_manifest(file: Path) -> Rows:
-    """The rows of a list in order, lazily; a `Problem` in the place of a row that is wrong."""
+def read_list(file: Path) -> ParsedRows:
+    """The rows of a list in order, lazily; a `Problem` in place of a row that is wrong."""
     try:
-        yield from READERS[file.suffix.lower()](_lines(file), str(file))
+        yield from READERS[file.suffix.lower()](_read_lines(file), str(file))
     except DatasetError as error:
         yield from error.problems
 
 
-def _lines(file: Path) -> Lines:
+def _read_lines(file: Path) -> Lines:
     """(number, text) of each line.
 
     Raises:
@@ -57,21 +57,21 @@ def _lines(file: Path) -> Lines:
         raise DatasetError(problem) from None
 
 
-def _read_text(lines: Lines, name: str) -> Rows:
+def _read_text(lines: Lines, name: str) -> ParsedRows:
     for number, line in lines:
         image = line.strip()
         if image and not image.startswith("#"):
             yield ListedImage(number, image)
 
 
-def _read_csv(lines: Lines, name: str) -> Rows:
+def _read_csv(lines: Lines, name: str) -> ParsedRows:
     reader = csv.reader((text for _, text in lines), strict=True)
     try:
         header = [column.strip().lower() for column in next(reader, [])]
         column = next((header.index(column) for column in COLUMNS if column in header), None)
         if column is None:
-            hint = "separate the columns by commas" if any(";" in title for title in header) else ""
-            yield Problem(f"the first line names no column `image` or `path`: {', '.join(header)}", name, 1, hint=hint)
+            hint = "separate the columns with commas" if any(";" in title for title in header) else ""
+            yield Problem(f"the first line has no column `image` or `path`: {', '.join(header)}", name, 1, hint=hint)
             return
         key = header.index("key") if "key" in header else None
         for row in reader:
@@ -80,14 +80,14 @@ def _read_csv(lines: Lines, name: str) -> Rows:
             if len(row) != len(header):
                 yield Problem(f"expected {len(header)} columns, found {len(row)}", name, reader.line_num)
                 continue
-            yield _row(
+            yield _parse_row(
                 reader.line_num, row[column].strip(), row[key].strip() or None if key is not None else None, name
             )
     except csv.Error as error:
         yield Problem(f"not CSV: {error}", name, reader.line_num)
 
 
-def _read_json_lines(lines: Lines, name: str) -> Rows:
+def _read_json_lines(lines: Lines, name: str) -> ParsedRows:
     for number, line in lines:
         if not line.strip():
             continue
@@ -99,18 +99,20 @@ def _read_json_lines(lines: Lines, name: str) -> Rows:
         if not isinstance(data, Mapping):
             yield Problem("expected a JSON object with `image` or `path`", name, number)
             continue
-        yield _row(number, next((data[column] for column in COLUMNS if column in data), None), data.get("key"), name)
+        yield _parse_row(
+            number, next((data[column] for column in COLUMNS if column in data), None), data.get("key"), name
+        )
 
 
-def _row(line: int, image: object, key: object, name: str) -> ListedImage | Problem:
+def _parse_row(line: int, image: object, key: object, name: str) -> ListedImage | Problem:
     if not isinstance(image, str) or not image:
-        return Problem("names no image: expected a path in `image` or `path`", name, line)
+        return Problem("no image: expected a path in `image` or `path`", name, line)
     if key is not None and not isinstance(key, str):
-        return Problem(f"a key is a text, not {key!r}", name, line)
+        return Problem(f"`key` must be a text, not {key!r}", name, line)
     return ListedImage(line, image, key)
 
 
-READERS: Mapping[str, Callable[[Lines, str], Rows]] = {
+READERS: Mapping[str, Callable[[Lines, str], ParsedRows]] = {
     ".txt": _read_text,
     ".csv": _read_csv,
     ".jsonl": _read_json_lines,

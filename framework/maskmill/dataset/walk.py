@@ -1,4 +1,4 @@
-"""Listing the images of a folder, lazily: one directory at a time, sorted, links followed, loops not."""
+"""Listing the images of a folder, lazily: one directory at a time, sorted; links are followed, but not in loops."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Identity = tuple[int, int]
 
 
 class Pattern:
-    """A path pattern, matched one name at a time on the way down.
+    """A path pattern, matched level by level.
 
     Args:
         parts: one pattern a level, with `*`, `?` and `[...]`; `**` stands for any number of levels.
-            A name that begins with a dot is matched only by a part that does.
+            A name that begins with a dot is matched only by a part that begins with one.
     """
 
     def __init__(self, parts: Sequence[str]) -> None:
-        self._parts = [None if part in ("*", "**") else _compiled(part) for part in parts]
+        self._parts = [None if part in ("*", "**") else _compile(part) for part in parts]
         self._deep = [part == "**" for part in parts]
         self._dotted = [part.startswith(".") for part in parts]
         self.end = len(parts)
@@ -38,12 +38,12 @@ class Pattern:
 
     def _with_skips(self, places: set[int]) -> State:
         for place in range(self.end):
-            if place in places and self._deep[place]:  # `**` may stand for no level at all
+            if place in places and self._deep[place]:  # `**` may match no level at all
                 places.add(place + 1)
         return frozenset(places)
 
     def step(self, state: State, name: str) -> State:
-        """The places in the pattern after `name`; `end` among them: it matches. Empty: nothing below can."""
+        """The positions in the pattern after `name`: `end` among them: it matches; none: nothing below can match."""
         hidden = name.startswith(".")
         text = os.path.normcase(name)
         after = set()
@@ -56,13 +56,13 @@ class Pattern:
         return self._with_skips(after)
 
 
-def _compiled(part: str) -> re.Pattern[str]:
+def _compile(part: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(os.path.normcase(part)))
 
 
 @dataclass
-class _Level:
-    """A directory under way: the path from the root, what is left to enter, the directories above."""
+class _Directory:
+    """A directory being walked: its path from the root, the subdirectories left to enter, the directories above."""
 
     rel: str
     folders: Iterator[tuple[str, State]]
@@ -70,17 +70,17 @@ class _Level:
 
 
 @dataclass
-class Walk:
+class FolderWalk:
     """The images below a folder; iterating gives POSIX paths relative to it.
 
-    Files of a directory come first, then its subdirectories, each sorted by name. Only one
-    directory's names are held at a time (and those of the directories above it to be entered).
-    Hidden names are left out. Outputs of a run that lie below are left out.
+    Files of a directory come first, then its subdirectories, each sorted by name. Memory holds the
+    names of one directory, and of the subdirectories left to enter above it.
+    Hidden names and the output folders of runs are skipped.
 
     Attributes:
         root: the folder.
-        pattern: which files; images are told by their suffix besides.
-        warnings: receives a line for each thing that had to be left out.
+        pattern: which files; of these, those with the suffix of an image.
+        warnings: receives a line for everything that had to be skipped.
     """
 
     root: Path
@@ -88,12 +88,12 @@ class Walk:
     warnings: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[str]:
-        """Walk.
+        """Walk the folder.
 
         Raises:
             DatasetError: the folder itself cannot be read, or is the output of a run.
         """
-        stack = [_Level("", iter([("", self.pattern.start)]), ())]
+        stack = [_Directory("", iter([("", self.pattern.start)]), ())]
         while stack:
             level = stack[-1]
             name, state = next(level.folders, ("", frozenset[int]()))
@@ -106,35 +106,35 @@ class Walk:
                 files, folders, identity = found
                 for file in files:
                     yield rel + file
-                stack.append(_Level(rel, iter(folders), (*level.above, identity)))
+                stack.append(_Directory(rel, iter(folders), (*level.above, identity)))
 
     def _enter(
         self, rel: str, state: State, above: tuple[Identity, ...]
     ) -> tuple[list[str], list[tuple[str, State]], Identity] | None:
-        """The sorted images and directories of one directory; None if it is left out."""
+        """The sorted images and directories of one directory; None if it is skipped."""
         folder = self.root / rel
         try:
             stat = folder.stat()
             identity = (stat.st_dev, stat.st_ino)
             if identity in above:
-                self.warnings.append(f"{folder} leads back to a folder above it; not entered again")
+                self.warnings.append(f"{folder} links back to a folder above it; skipped")
                 return None
             listed = self._scan(folder, state)
         except OSError as error:
             if not rel:
                 raise DatasetError(f"cannot read the folder {folder}: {error.strerror}") from None
-            self.warnings.append(f"cannot read the folder {folder}: {error.strerror}; its images are left out")
+            self.warnings.append(f"cannot read the folder {folder}: {error.strerror}; its images are skipped")
             return None
         if listed is None:
             if not rel:
-                raise DatasetError(f"{folder} is the output folder of a run; its pictures are no dataset")
-            self.warnings.append(f"{folder} is the output folder of a run; left out")
+                raise DatasetError(f"{folder} is the output folder of a run, which cannot be a dataset")
+            self.warnings.append(f"{folder} is the output folder of a run; skipped")
             return None
         files, folders = listed
         return sorted(files), sorted(folders, key=lambda item: item[0]), identity
 
     def _scan(self, folder: Path, state: State) -> tuple[list[str], list[tuple[str, State]]] | None:
-        """Images and directories as the system gives them; None for the output folder of a run."""
+        """Images and directories, unsorted; None for the output folder of a run."""
         files: list[str] = []
         folders: list[tuple[str, State]] = []
         unnameable: list[str] = []
@@ -151,18 +151,18 @@ class Walk:
                     continue
                 if not is_folder and (self.pattern.end not in after or not name.lower().endswith(_SUFFIXES)):
                     continue
-                if not _is_text(name):
+                if not _is_utf8(name):
                     unnameable.append(name)
                 elif is_folder:
                     folders.append((name, after))
-                elif _can_be_read(entry):
+                elif _is_readable(entry):
                     files.append(name)
                 else:
-                    self.warnings.append(f"{folder / name} is no file but a pipe, socket or device; left out")
+                    self.warnings.append(f"{folder / name} is a pipe, socket or device, not a file; skipped")
         if unnameable:
             shown = min(unnameable).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             self.warnings.append(
-                f"{folder}: {len(unnameable)} names are not UTF-8 and left out, such as {shown}; rename them"
+                f"{folder}: {len(unnameable)} names are not UTF-8 and were skipped, such as {shown}; rename them"
             )
         return files, folders
 
@@ -174,15 +174,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _can_be_read(entry: os.DirEntry[str]) -> bool:
-    """True for files, and for links to nothing: these fail as images, by name."""
+def _is_readable(entry: os.DirEntry[str]) -> bool:
+    """True for files, and for broken links, so that these are reported as failed images."""
     try:
         return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
     except OSError:
         return True
 
 
-def _is_text(name: str) -> bool:
+def _is_utf8(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,38 +1,67 @@
-"""The output folder: claimed by one run at a time, never anybody else's, never silently replaced."""
+"""Folders that maskmill writes into: whether one may be used, one process at a time, nothing silently replaced."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import filelock
 
 from ..errors import OutputError, Problem
-from ..files import leftovers
+from ..files import find_leftovers, sha256_of, unused_name
+from ..results import Artifact
 from . import ledger as ledgers
 from .records import RUN
 
 LOCK = ".lock"
-#: Folders in a run's output that are no part of the run: made of it by commands, never touched by a rerun.
+#: Folders in a run's output that are no part of the run: made from it by commands, never touched by a rerun.
 EXPORTS, EVALUATION = "exports", "evaluation"
 OTHERS = (EXPORTS, EVALUATION)
 
 
-def problems(output: Path) -> list[Problem]:
-    """Why a run could not write there; cheap, and creates nothing."""
-    if output.exists() and not output.is_dir():
-        return [Problem(f"the output '{output}' is a file; a folder was expected")]
-    if output.is_dir() and not _is_run(output):
-        others = [path.name for path in output.iterdir() if path.name != LOCK]
+def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> list[Problem]:
+    """Why files must not be written into a folder; cheap, and creates nothing.
+
+    Args:
+        folder: may be missing.
+        is_ours: whether a folder that holds files was made by us and may be used again.
+        maker: what makes such folders, for the message, such as "a run".
+    """
+    if folder.exists() and not folder.is_dir():
+        return [Problem(f"'{folder}' is a file; expected a folder")]
+    if folder.is_dir() and not is_ours(folder):
+        others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
         if others:
-            text = f"the output folder '{output}' holds files that are not from a run ({others[0]!r}, ...)"
+            text = f"the folder '{folder}' holds files that are not from {maker} ({others[0]!r}, ...)"
             return [Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")]
     return []
 
 
-def _is_run(output: Path) -> bool:
+def check_output(output: Path) -> list[Problem]:
+    """Why a run must not write into a folder."""
+    return check_folder(output, is_run, "a run")
+
+
+def check_outside_runs(folder: Path) -> None:
+    """Refuse a folder that belongs to a run.
+
+    Raises:
+        OutputError: it lies in the output folder of a run, but not below its `exports`.
+    """
+    place = folder.absolute()
+    for above in (place, *place.parents):
+        if (above / ledgers.NAME).exists():
+            inside = place.relative_to(above).parts
+            if len(inside) < 2 or inside[0] != EXPORTS:
+                hint = f"leave out -o, or give '{above / EXPORTS / 'NAME'}' or a new folder"
+                raise OutputError(Problem(f"'{folder}' belongs to the run in '{above}'", hint=hint))
+            return
+
+
+def is_run(output: Path) -> bool:
     """Whether a run made this folder: it has a ledger or, where that was deleted, the run's description."""
     if (output / ledgers.NAME).exists():
         return True
@@ -42,38 +71,79 @@ def _is_run(output: Path) -> bool:
         return False
 
 
+def file_state(path: Path, artifact: Artifact) -> Literal["the same", "changed", "gone"]:
+    """Whether a file is still as it was written.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        same = path.stat().st_size == artifact.bytes and sha256_of(path) == artifact.sha256
+    except FileNotFoundError:
+        return "gone"
+    return "the same" if same else "changed"
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn an OSError into an `OutputError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}") from error
+
+
+@contextmanager
+def lock_folder(folder: Path, busy: Problem) -> Iterator[None]:
+    """Hold an existing folder against other processes; the lock is released when the process ends, however it ends.
+
+    Args:
+        folder: the folder.
+        busy: the problem to report if another process holds it.
+
+    Raises:
+        OutputError: another process holds it, or the lock cannot be written.
+    """
+    lock = filelock.FileLock(folder / LOCK)
+    with writing_to(folder):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise OutputError(busy) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 @contextmanager
 def claim(output: Path, fresh: bool = False) -> Iterator[str]:
-    """Hold the output folder against other runs; the lock falls with the process, however it ends.
+    """Hold the output folder against other runs.
 
     Args:
         output: the folder, made if it does not exist.
         fresh: move an existing run aside first.
 
     Yields:
-        What the user should know, or "".
+        A notice for the user, or "".
 
     Raises:
-        OutputError: another run holds it, or it cannot be written.
+        OutputError: another run holds it, it cannot be written, or it holds other files.
     """
-    if found := problems(output):
-        raise OutputError(*found)
+    if problems := check_output(output):
+        raise OutputError(*problems)
+    busy = Problem(f"another run is working in '{output}'", hint="wait for it to end, or give another output")
     notice = ""
-    try:
+    with writing_to(output):
         output.mkdir(parents=True, exist_ok=True)
-        if fresh and _is_run(output):
-            notice = _move_aside(output)
-        lock = filelock.FileLock(output / LOCK)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        text = f"another run is working in '{output}'"
-        raise OutputError(Problem(text, hint="wait for it to end, or give another output")) from None
-    except OSError as error:
-        raise OutputError(f"cannot write to '{output}': {error.strerror or error}") from error
-    try:
+        if fresh and is_run(output):
+            with lock_folder(output, busy):
+                pass
+            aside = output.rename(unused_name(output, ".old-"))
+            output.mkdir()
+            notice = f"--fresh: the earlier run is kept in {aside}"
+    with lock_folder(output, busy):
         yield notice
-    finally:
-        lock.release()
 
 
 def is_claimed(output: Path) -> bool:
@@ -83,35 +153,24 @@ def is_claimed(output: Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
-    except OSError:  # a folder that may only be read
+    except OSError:  # a read-only folder
         return False
     lock.release()
     return False
 
 
-def _move_aside(output: Path) -> str:
-    with filelock.FileLock(output / LOCK).acquire(timeout=0):
-        pass
-    number = 1
-    while (aside := output.with_name(f"{output.name}.old-{number}")).exists():
-        number += 1
-    output.rename(aside)
-    output.mkdir()
-    return f"--fresh: the earlier run is kept in {aside}"
-
-
-def sweep(output: Path, ledger: ledgers.Ledger) -> None:
-    """Remove the temporary files of a run that was killed; the folder counts as unclean from here on."""
+def clean_up(output: Path, ledger: ledgers.Ledger) -> None:
+    """Remove the temporary files of a run that was killed; from here on the folder counts as unclean."""
     if ledger.meta("clean") is False:
         remove_leftovers(output)
     ledger.set_meta("clean", False)
 
 
 def remove_leftovers(output: Path) -> None:
-    """Remove the temporary files of processes that were killed; only while none is at work.
+    """Remove the temporary files of killed processes; only while no process of a run is working.
 
-    What is below `exports` belongs to commands that may be at work while a run is.
+    Files below `exports` and `evaluation` belong to commands, which may be working now.
     """
-    for path in leftovers(output):
+    for path in find_leftovers(output):
         if path.relative_to(output).parts[0] not in OTHERS:
             path.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """The record of finished images: one SQLite file in the output folder, one writer, the driver.
 
-A row is small (status, fingerprint, the file's size and time); what was found in an image
-stands in `results/<key>.json`, written before its row. Rows are committed in batches: what a
-kill loses is done again, with the same bits.
+A row is small (status, fingerprint, the file's size and time); the result of an image is in
+`results/<key>.json`, written before its row. Rows are committed in batches: what is lost when the
+process is killed is computed again, bit for bit the same.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Failure, ImageResult, Row, Status
+from ..results import STATUSES, Failure, ImageResult, LedgerRow, Status
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -47,7 +46,7 @@ class Ledger:
     """The ledger of one output folder; a context manager.
 
     Attributes:
-        listing: number of the listing of the dataset that is under way or was the last.
+        listing: number of the current or last listing of the dataset.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -62,7 +61,7 @@ class Ledger:
         """Open the ledger for writing, making it if there is none.
 
         Raises:
-            OutputError: the file is not a ledger, or of a newer maskmill.
+            OutputError: the file is not a ledger, or from a newer maskmill.
         """
         folder.mkdir(parents=True, exist_ok=True)
         return cls._open(folder, _TABLES)
@@ -90,7 +89,9 @@ class Ledger:
             if script and version == 0:
                 connection.execute(f"PRAGMA user_version={SCHEMA}")
             elif version != SCHEMA:
-                raise OutputError(f"{folder / NAME} has format {version}, this maskmill reads format {SCHEMA}")
+                raise OutputError(
+                    f"{folder / NAME} has format {version}; this version of maskmill reads format {SCHEMA}"
+                )
             if (damage := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(damage.replace("\n", " "))
             return cls(folder, connection)
@@ -99,19 +100,17 @@ class Ledger:
             raise OutputError(f"{folder / NAME} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             connection.close()
-            hint = "delete that file and run again: the results are looked at again, and kept where they are right"
+            hint = "delete that file and run again: the stored results are checked, and kept where they are valid"
             raise OutputError(Problem(f"{folder / NAME} cannot be used: {error}", hint=hint)) from error
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Commit and close; idempotent. What cannot be written any more is lost, and done again by a rerun."""
+        """Commit and close; idempotent. What can no longer be written is lost, and computed again by a rerun."""
         with contextlib.suppress(sqlite3.Error):
             self.commit()
         self._connection.close()
@@ -135,16 +134,16 @@ class Ledger:
         self._pending += 1
 
     def meta(self, name: str, default: Any = None) -> Any:
-        """A value kept for the whole run, JSON."""
+        """A JSON value stored for the whole run."""
         row = self._connection.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
         return default if row is None else json.loads(row[0])
 
     def set_meta(self, name: str, value: Any) -> None:
-        """Keep a JSON value for the whole run; durable at the next commit."""
+        """Store a JSON value for the whole run; durable at the next commit."""
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def begin_listing(self) -> None:
-        """A run over the whole dataset begins; images it does not list any more will not count."""
+        """A run over the whole dataset begins; images that it no longer lists will not count."""
         self.listing += 1
         self.set_meta("listing", self.listing)
 
@@ -153,71 +152,71 @@ class Ledger:
         self.set_meta("complete_listing", self.listing)
         self.commit()
 
-    def known(self, keys: Sequence[str], listed: bool = True) -> dict[str, Row]:
+    def find_rows(self, keys: Sequence[str], listed: bool = True) -> dict[str, LedgerRow]:
         """The rows of these images, by key, for those that have one; with `listed` they count as listed."""
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
-        rows = {values[0]: Row._make(values) for values in found}
+        rows = {values[0]: LedgerRow._make(values) for values in found}
         if listed and any(row.listing != self.listing for row in rows.values()):
             self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
-    def record(self, row: Row) -> None:
+    def record(self, row: LedgerRow) -> None:
         """Record a finished image; durable at the next commit."""
         self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self._write("DELETE FROM attempts WHERE key=?", (row.key,))
         self.commit(only_if_due=True)
 
-    def lost(self, key: str) -> int:
-        """How often this image took its process down so far."""
+    def count_losses(self, key: str) -> int:
+        """How often this image has ended its process so far."""
         row = self._connection.execute("SELECT lost FROM attempts WHERE key=?", (key,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def set_lost(self, key: str, times: int) -> None:
-        """Record at once how often this image took its process down; survives the driver's own death."""
+    def record_losses(self, key: str, times: int) -> None:
+        """Record at once how often this image has ended its process; survives the death of the driver."""
         self._write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
         self.commit()
 
     def counts(self) -> dict[str, int]:
-        """Images by status, every status named, those gone from the dataset left out."""
+        """Images by status, every status named, without those gone from the dataset."""
         sql = "SELECT status, COUNT(*) FROM images WHERE listing >= ? GROUP BY status"
-        found = dict(self._connection.execute(sql, (self._complete(),)))
+        found = dict(self._connection.execute(sql, (self._last_complete_listing(),)))
         return {status: int(found.get(status, 0)) for status in STATUSES}
 
-    def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[Row]:
-        """Rows of these statuses in key order, lazily; those gone from the dataset left out.
+    def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[LedgerRow]:
+        """Rows of these statuses in key order, lazily, without those gone from the dataset.
 
-        Read by the page: who takes hours over them must not keep a run from writing meanwhile.
+        Read in pages, so that a slow reader does not keep a run from writing.
         """
         wanted = tuple(statuses)
         marks = ",".join("?" * len(wanted))
         page = f"key > ? AND listing >= ? AND status IN ({marks}) ORDER BY key LIMIT {PAGE}"
         sql, last = f"SELECT * FROM images WHERE {page}", ""  # noqa: S608 - marks only
-        while found := self._connection.execute(sql, (last, self._complete(), *wanted)).fetchall():
-            yield from map(Row._make, found)
+        while found := self._connection.execute(sql, (last, self._last_complete_listing(), *wanted)).fetchall():
+            yield from map(LedgerRow._make, found)
             last = found[-1][0]
 
     def digest(self) -> str:
-        """Stands for the images that count, their status and what they were made with."""
+        """A digest of the images that count, their status and fingerprint."""
         marks = hashlib.sha256()
         for row in self.rows():
             marks.update(f"{row.key}\0{row.status}\0{row.fingerprint}\n".encode())
         return marks.hexdigest()[:16]
 
-    def _complete(self) -> int:
+    def _last_complete_listing(self) -> int:
         return int(self.meta("complete_listing", 0))
 
-    def result(self, row: Row) -> ImageResult:
-        """The stored result behind a row.
+    def result(self, row: LedgerRow) -> ImageResult:
+        """The stored result of a row's image.
 
         Raises:
-            OutputError: a finished image's result file is gone or damaged.
+            OutputError: the result file of a finished image is missing or damaged.
         """
         result = load_result(self.folder, row.key)
         if result is not None:
             return result
         if row.status in ("done", "empty"):
             raise OutputError(
-                f"the stored result of {row.key} is gone or damaged; run the pipeline again with --verify"
+                f"the stored result of {row.key} is missing or damaged; run the pipeline again with --verify"
             )
         return ImageResult(row.key, row.status, failure=Failure("worker", "", "Unknown", "no details are stored"))

@@ -1,4 +1,4 @@
-"""What a run writes about itself: `run.json`, `failures.jsonl`, and the summary on the screen."""
+"""The records of a run: `run.json`, `failures.jsonl`, and the summary on the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAILURES = "failures.jsonl"
 
 
 def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None, outcome: str = "running") -> None:
-    """Write `run.json`: what the run is, and how it went once it has ended (`outcome` while there is no report)."""
+    """Write `run.json`: what the run is and, once it has ended, its report (until then only `outcome`)."""
     content = {"schema": 1, **values, "outcome": outcome}
     if report is not None:
         ended = asdict(report)
@@ -39,12 +39,12 @@ def write_failures(output: Path, ledger: Ledger) -> int:
     return len(lines)
 
 
-def summary(report: RunReport, command: str) -> str:
-    """What happened and what to do next, a few lines.
+def format_summary(report: RunReport, command: str) -> str:
+    """What happened and what to do next, in a few lines.
 
     Args:
         report: the run.
-        command: what the user typed to start it, to be repeated in the advice.
+        command: that started it, repeated in the advice.
     """
     total = sum(report.counts.values())
     parts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
@@ -56,12 +56,12 @@ def summary(report: RunReport, command: str) -> str:
     if report.ran:
         lines[0] += f", {report.seconds:.1f} s, {report.images_per_second:.2f} images/s"
     if report.outcome == "interrupted":
-        lines.append(f"Interrupted. To go on: {command}")
+        lines.append(f"Interrupted. To continue: {command}")
     elif report.outcome == "stopped":
         lines.append(f"Stopped: {report.message}")
-        lines.append(f"When that is mended, go on with: {command}")
+        lines.append(f"After fixing this, continue with: {command}")
     if bad := report.counts.get("failed", 0) + report.counts.get("quarantined", 0):
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
-        lines.append(f"To try them again: {command} --retry-failed")
+        lines.append(f"To retry them: {command} --retry-failed")
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)

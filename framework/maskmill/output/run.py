@@ -1,22 +1,18 @@
-"""Reading what a run left: its results, its ledger, what it says about itself."""
+"""Reading the output of a run: its results, its ledger, its `run.json`."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from ..errors import OutputError, Problem
-from ..results import STATUSES, ImageResult, Row, Status
+from ..errors import OutputError, Problem, nearest_names
+from ..images import find_key
+from ..results import STATUSES, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
 from .records import RUN
-
-#: Suggestions for a key that is none, and how much alike they have to be.
-SUGGESTED, ALIKE = 3, 0.6
 
 
 class Run:
@@ -33,14 +29,12 @@ class Run:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self._ledger = Ledger.open_existing(self.folder)
-        self.about: Mapping[str, Any] = _about(self.folder / RUN)
+        self.about: Mapping[str, Any] = _read_about(self.folder / RUN)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._ledger.close()
 
     @property
@@ -49,13 +43,13 @@ class Run:
         return str(self.about.get("name", self.folder.name))
 
     def pipelines(self) -> Sequence[Mapping[str, Any]]:
-        """The pipelines it was made by, as `run.json` holds them: one, or several if runs were merged."""
+        """The pipelines that made it, as in `run.json`: one, or several if runs were merged."""
         return [part["pipeline"] for part in self.parts() if isinstance(part.get("pipeline"), dict)]
 
     def parts(self) -> list[dict[str, Any]]:
-        """What `run.json` says of each run that was merged into this one; of this one alone if none were.
+        """The content of `run.json` of each run that was merged into this one; of this one alone if none were.
 
-        Each has `folder`, and of the rest what is known: name, pipeline, fingerprint, versions, machine, ...
+        Each has `folder` and, as far as known, name, pipeline, fingerprint, versions, machine, ...
         """
         merged = self.about.get("merged")
         if isinstance(merged, list) and all(isinstance(part, dict) for part in merged):
@@ -64,7 +58,7 @@ class Run:
 
     @property
     def masks_fingerprint(self) -> str | None:
-        """Stands for the backend, its options and its model; None if the masks are not of one kind."""
+        """Identifies the backend, its options and its model; None if the masks come from several."""
         found = self._ledger.meta("masks")
         return None if found is None else str(found)
 
@@ -80,58 +74,46 @@ class Run:
         """Seconds by stage, over all runs into this folder."""
         return dict(self._ledger.meta("stage_seconds", {}))
 
-    def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Row]:
-        """What the ledger knows of each image (key, status, attempts, seconds), in key order."""
+    def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[LedgerRow]:
+        """The ledger's row of each image (key, status, attempts, seconds), in key order."""
         return self._ledger.rows(statuses)
 
-    def row(self, key: str) -> Row | None:
-        """What the ledger knows of one image, None if nothing."""
-        return self._ledger.known([key], listed=False).get(key)
+    def row(self, key: str) -> LedgerRow | None:
+        """The ledger's row of one image, None if there is none."""
+        return self._ledger.find_rows([key], listed=False).get(key)
 
-    def find(self, key: str) -> Row:
-        """What the ledger knows of one image.
+    def find(self, key: str) -> LedgerRow:
+        """The ledger's row of the image that a key means (see `find_key`).
 
         Raises:
-            OutputError: nothing; says which key was probably meant.
+            OutputError: there is none; the message suggests similar keys.
+            DatasetError: several images fit.
         """
         if (row := self.row(key)) is not None:
             return row
+        found = find_key(key, (row.key for row in self.rows()))
+        if found is not None and (row := self.row(found)) is not None:
+            return row
         count = sum(self.counts().values())
-        close = nearest(key, (row.key for row in self.rows()))
+        close = nearest_names(key, (row.key for row in self.rows()))
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count} images"
         raise OutputError(Problem(f"the run in '{self.folder}' has no image {key!r}", hint=hint))
 
-    def result(self, row: Row) -> ImageResult:
+    def result(self, row: LedgerRow) -> ImageResult:
         """The stored result of an image.
 
         Raises:
-            OutputError: it is gone or damaged.
+            OutputError: it is missing or damaged.
         """
         return self._ledger.result(row)
 
     def results(self, statuses: Sequence[Status] = ("done", "empty")) -> Iterator[ImageResult]:
-        """The stored results in key order, one at a time; OutputError if one is gone or damaged."""
+        """The stored results in key order, one at a time; OutputError if one is missing or damaged."""
         for row in self.rows(statuses):
             yield self.result(row)
 
 
-def nearest(key: str, keys: Iterable[str]) -> list[str]:
-    """The keys most like this one, the best first, three at most; with the same file name before others."""
-    name = key.replace("\\", "/").rpartition("/")[2].lower()
-    matcher = difflib.SequenceMatcher(b=key.lower())  # compares many with one: that one is kept prepared
-    best: list[tuple[float, str]] = []
-    for other in keys:
-        matcher.set_seq1(other.lower())
-        bonus = float(other.lower().rpartition("/")[2] == name)
-        floor = best[-1][0] if len(best) == SUGGESTED else ALIKE
-        if min(matcher.real_quick_ratio(), matcher.quick_ratio()) + bonus < floor:
-            continue
-        if (score := matcher.ratio() + bonus) >= floor:
-            best = sorted([*best, (score, other)], key=lambda item: (-item[0], item[1]))[:SUGGESTED]
-    return [other for _, other in best]
-
-
-def _about(path: Path) -> dict[str, Any]:
+def _read_about(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -146,9 +128,7 @@ def read_run(output: Path | str) -> Iterator[ImageResult]:
         output: the output folder of a run, finished or not.
 
     Raises:
-        OutputError: the folder holds no run, or a result that its ledger lists is gone.
+        OutputError: the folder holds no run, or a result that its ledger lists is missing.
     """
-    folder = Path(output)
-    with Ledger.open_existing(folder) as ledger:
-        for row in ledger.rows():
-            yield ledger.result(row)
+    with Run(output) as run:
+        yield from run.results(STATUSES)

@@ -1,4 +1,4 @@
-"""The stored result of each image: `results/<key>.json`, written and read in one place."""
+"""The stored result of each image: `results/<key>.json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store_result(output: Path, result: ImageResult) -> None:
 
 
 def load_result(output: Path, key: str) -> ImageResult | None:
-    """The stored result of an image, None if there is none that can be read."""
+    """The stored result of an image, None if there is none or it cannot be read."""
     try:
         return ImageResult.from_json(json.loads(result_path(output, key).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
@@ -31,7 +31,7 @@ def load_result(output: Path, key: str) -> ImageResult | None:
 
 
 def replace_result(output: Path, before: ImageResult | None, result: ImageResult) -> None:
-    """Store a result and remove the files of the one it replaces that it does not have itself."""
+    """Store a result, and remove the files of the replaced one that the new one does not have."""
     store_result(output, result)
     if before is not None:
         current = {artifact.path for artifact in result.artifacts}

@@ -1,82 +1,58 @@
-"""The contract between the driver and what runs images in parallel. Not public before 1.0.
+"""`Engine`, what runs images in parallel, and what it returns to the driver. Not stable before 1.0.
 
-An engine adds no meaning of its own: retry, blame, timeouts and stopping are decided by
-the driver. It runs one task at a time in each slot and says which tasks ended, and how.
+An engine runs one task at a time in each slot and reports which tasks ended, and how. Retries,
+quarantine, time limits and stopping are the driver's decisions. In its processes it calls
+`maskmill.run.worker`: `open_chain`, then `work` for each task, in the end `close_chain`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
+from .messages import OpenFailure, Reply, Task, WorkerDied, WorkerSetup
 from .stage import Stage
 
-#: So often in a row may a process die while it gets ready: something else may have killed it.
+#: Processes of one slot that may die in a row while opening; more than one, since another program may have
+#: used up the memory just then.
 MAX_OPENINGS = 3
 
-
-@dataclass(frozen=True, slots=True)
-class WorkerDied:
-    """The process that ran the task is gone: killed, crashed, or stopped by the time limit.
-
-    Attributes:
-        reason: what is known of it, for the user.
-        timed_out: True if it was ended for taking too long.
-    """
-
-    reason: str
-    timed_out: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFailure:
-    """The chain could not be opened in the worker: the run's fault, no image's.
-
-    Attributes:
-        reason: the error, for the user.
-        traceback: "" if the process died.
-        died: MAX_OPENINGS processes of one slot died while they got ready.
-    """
-
-    reason: str
-    traceback: str = ""
-    died: bool = field(default=False, kw_only=True)
+Outcome = Reply | WorkerDied | OpenFailure
 
 
 class Engine(Stage):
-    """Runs tasks in slots, one at a time in each.
+    """Runs tasks in slots, one at a time in each slot.
 
     Class attributes:
-        processes: False if tasks run in the driver's own process, so that a death takes it along.
+        processes: False if tasks run in the driver's own process, which a crash would then end.
     """
 
     processes: ClassVar[bool] = True
 
-    def start(self, worker: dict[str, Any], slots: int, environment: dict[str, str]) -> None:
-        """Get ready.
+    def start(self, setup: WorkerSetup, slots: int, environment: Mapping[str, str]) -> None:
+        """Start the engine.
 
         Args:
-            worker: plain data that `run.worker` builds the chain from, in each process.
+            setup: what each process opens its chain from.
             slots: how many tasks run at once.
-            environment: variables set in the workers before they start.
+            environment: environment variables for the workers.
         """
         raise NotImplementedError
 
-    def submit(self, token: int, task: dict[str, Any], timeout: float) -> None:
+    def submit(self, token: int, task: Task, timeout: float) -> None:
         """Start a task in a free slot; the caller never submits more than there are slots.
 
         Args:
-            token: names the task in `wait`.
-            task: plain data for `run.worker.work`.
-            timeout: seconds, not counting the opening of the chain; 0 means no limit.
+            token: identifies the task in `wait`.
+            task: for `run.worker.work`.
+            timeout: seconds, not including opening the chain; 0 means no limit.
         """
         raise NotImplementedError
 
-    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
-        """The tasks that ended, waiting up to this long for the first of them."""
+    def wait(self, seconds: float) -> Iterable[tuple[int, Outcome]]:
+        """Wait up to this long for a task to end; returns all that have ended, with their outcomes."""
         raise NotImplementedError
 
     def stop(self, kill: bool) -> None:
-        """End the workers: after their current task, or at once. Idempotent."""
+        """Stop the workers: after their current task, or at once. Can be called twice."""
         raise NotImplementedError

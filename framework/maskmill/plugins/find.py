@@ -1,4 +1,4 @@
-"""Where plugins are found: entry points of installed packages, and drop-in files; and how one is imported."""
+"""Finds and imports plugins: entry points of installed packages, and drop-in files."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ GROUP = "maskmill"
 
 
 def find_drop_ins(pipeline_file: Path | None, named: Sequence[Path] = (), search: bool = True) -> list[Path]:
-    """The drop-in files to load, in order: those named, then those lying beside the pipeline file.
+    """The drop-in files to load, in order: those named by the user, then those found near the pipeline file.
 
     Args:
-        pipeline_file: its folder's `plugins/`, and `plugins/` beside that folder, are searched.
+        pipeline_file: `plugins/` in its folder, and `plugins/` next to that folder, are searched.
         named: files or folders given by the user.
-        search: False finds only those named.
+        search: False returns only those named.
 
     Raises:
-        PluginError: a named path does not exist or holds no plugin.
+        PluginError: a named path does not exist.
     """
     found: dict[Path, None] = {}
     for path in named:
         if path.is_file():
             found[path.resolve()] = None
         elif path.is_dir():
-            found.update(dict.fromkeys(_candidates(path)))
+            found.update(dict.fromkeys(_list_python_files(path)))
         else:
             raise PluginError(Problem(f"the plugin path '{path}' does not exist"))
     if search and pipeline_file is not None:
         here = pipeline_file.resolve().parent
         for folder in (here / "plugins", here.parent / "plugins"):
-            found.update(dict.fromkeys(path for path in _candidates(folder) if _imports_maskmill(path)))
+            found.update(dict.fromkeys(path for path in _list_python_files(folder) if _imports_maskmill(path)))
     return list(found)
 
 
@@ -49,7 +49,7 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     """Load a drop-in file; returns the module and the file's sha256.
 
     Raises:
-        PluginError: it cannot be read or fails while it is imported; names file and line.
+        PluginError: it cannot be read, or importing it fails; with file and line.
     """
     try:
         source = path.read_bytes()
@@ -59,25 +59,25 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     name = f"maskmill_drop_in_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError(Problem("a plugin is a Python file, whose name ends in .py", str(path)))
+        raise PluginError(Problem("a plugin must be a Python file whose name ends in .py", str(path)))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses look their module up there
+    sys.modules[name] = module  # before it runs: dataclasses look up their module there
     try:
-        with warnings.catch_warnings():  # what pydantic warns of here, registration refuses
+        with warnings.catch_warnings():  # registration raises an error for these
             warnings.filterwarnings("ignore", message="Field name .* shadows", category=UserWarning)
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a script that calls sys.exit is no plugin
+    except (Exception, SystemExit) as error:  # a script that calls sys.exit is not a plugin
         del sys.modules[name]
-        raise _load_failure(error, path) from error
+        raise _explain_failure(error, path) from error
     return module, sha256
 
 
-def _candidates(folder: Path) -> list[Path]:
+def _list_python_files(folder: Path) -> list[Path]:
     return [path.resolve() for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
 def _imports_maskmill(path: Path) -> bool:
-    """Whether the file's source imports maskmill; a file that does not parse is no plugin of ours."""
+    """Whether the file's source imports maskmill; False if it cannot be parsed."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -91,10 +91,10 @@ def _imports_maskmill(path: Path) -> bool:
     return False
 
 
-def entry_points() -> list[tuple[str, importlib.metadata.EntryPoint]]:
-    """(distribution name and version, entry point), maskmill's own first; "maskmill" stands for itself."""
+def list_entry_points() -> list[tuple[str, importlib.metadata.EntryPoint]]:
+    """(distribution name and version, entry point) of each plugin; maskmill's own come first, without a version."""
     points = []
-    labels: dict[int, str] = {}  # a distribution parses its metadata at each question
+    labels: dict[int, str] = {}  # each access to a distribution's name parses its metadata
     for point in importlib.metadata.entry_points(group=GROUP):
         distribution = point.dist
         if id(distribution) not in labels:
@@ -106,19 +106,19 @@ def entry_points() -> list[tuple[str, importlib.metadata.EntryPoint]]:
 
 
 def load_entry_point(point: importlib.metadata.EntryPoint, origin: str) -> ModuleType:
-    """Import what an installed package offers.
+    """Import the plugin of an installed package.
 
     Raises:
-        PluginError: it fails while it is imported; names file and line.
+        PluginError: importing it fails; with file and line.
     """
     try:
         return cast(ModuleType, point.load())
     except Exception as error:
-        raise _load_failure(error, None, f"{origin} ({point.value})") from error
+        raise _explain_failure(error, None, f"{origin} ({point.value})") from error
 
 
-def _load_failure(error: BaseException, path: Path | None, origin: str = "") -> PluginError:
-    """A clear error for a plugin that fails while it is imported: its file and line, and what it raised."""
+def _explain_failure(error: BaseException, path: Path | None, origin: str = "") -> PluginError:
+    """The error for a plugin that cannot be imported: its file and line, and the exception."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if path is None or frame.filename == str(path)]
     line = own[-1].lineno if own else 0
@@ -127,5 +127,5 @@ def _load_failure(error: BaseException, path: Path | None, origin: str = "") -> 
     hint = ""
     if isinstance(error, ModuleNotFoundError):
         hint = f"pip install {error.name}"
-    text = f"the plugin {origin}".rstrip() + f" fails to load: {type(error).__name__}: {error}"
+    text = f"the plugin {origin}".rstrip() + f" cannot be loaded: {type(error).__name__}: {error}"
     return PluginError(Problem(text, str(path) if path else "", line or 0, hint=hint))

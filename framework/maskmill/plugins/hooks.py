@@ -1,8 +1,8 @@
-"""Every hook a plugin can implement. Mark implementations with `@maskmill.hookimpl`.
+"""Every hook that a plugin can implement. Mark implementations with `@maskmill.hookimpl`.
 
-`register_*` hooks receive a function and call it once for each thing they offer:
-`register(name, Class)`. The name is what users write under `use:`.
-Observers run in the driver only; none of them can change prompts or masks.
+`register_*` hooks receive a function and call it once for each class:
+`register(name, Class)`. The name is what users write after `use:`.
+Observer hooks run in the main process only and cannot change prompts or masks.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ hookimpl = pluggy.HookimplMarker("maskmill")
 
 @hookspec
 def register_prompt_sources(register: Callable[[str, type[PromptSource]], None]) -> None:
-    """Offer prompt sources: what stands under `prompts:`."""
+    """Register prompt sources, listed under `prompts:`."""
 
 
 @hookspec
 def register_backends(register: Callable[[str, type[Backend]], None]) -> None:
-    """Offer backends: what stands under `backend:`."""
+    """Register backends, selected under `backend:`."""
 
 
 @hookspec
 def register_filters(register: Callable[[str, type[Filter]], None]) -> None:
-    """Offer filters: what stands under `filters:`."""
+    """Register filters, listed under `filters:`."""
 
 
 @hookspec
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer writers: what stands under `writers:`."""
+    """Register writers, listed under `writers:`."""
 
 
 @hookspec
 def register_engines(register: Callable[[str, type[Engine]], None]) -> None:
-    """Offer engines: what stands under `run: {engine: ...}`. Not a public contract before 1.0."""
+    """Register engines, selected under `run: {engine: ...}`. Not stable before 1.0."""
 
 
 @hookspec
@@ -55,14 +55,14 @@ def register_commands(cli: click.Group) -> None:
 
 @hookspec
 def run_started(run: RunInfo) -> None:
-    """A run begins: called once, before the first image."""
+    """A run starts; called once, before the first image."""
 
 
 @hookspec
 def image_finished(run: RunInfo, result: ImageResult) -> None:
-    """An image has its result, recorded; called in the driver, in the order images finish."""
+    """The result of an image has been recorded; called in the order in which images finish."""
 
 
 @hookspec
 def run_finished(run: RunInfo, report: RunReport) -> None:
-    """A run ended, finished or not: called once, after the dataset-wide files."""
+    """A run ended, complete or not; called once, after the dataset-wide files are written."""

@@ -1,19 +1,16 @@
-"""Finding plugins: installed packages (the built-ins are one), and drop-in files.
+"""`Registry`: the plugins of installed packages (such as the built-ins) and of drop-in files, by role and name.
 
-Both are pluggy plugins: modules with functions marked `@hookimpl`. A package is found
-by an entry point in the group `maskmill`; a drop-in by its path. Loading guards
-against accidents (a duplicate name, a misspelt hook), not against attackers: a
-drop-in is code that runs with the user's rights.
+All of them are pluggy plugins: modules with functions marked `@hookimpl`. A package is found by an entry
+point in the group `maskmill`, a drop-in by its path. Loading guards against mistakes (a duplicate name,
+a misspelt hook), not against attackers: a drop-in is code that runs with the user's rights.
 
-The built-ins are imported when they are asked for: a run that uses four of thirty does
-not wait for the others.
+Built-ins are imported on first use, so that a run that uses four of thirty does not load the others.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +18,11 @@ from typing import Any, cast
 
 import pluggy
 
-from ..errors import PluginError, Problem
+from ..errors import PluginError, Problem, suggest_name
 from . import hooks as hookspecs
 from .engine import Engine
-from .find import GROUP, entry_points, load_entry_point, load_file
+from .find import GROUP, list_entry_points, load_entry_point, load_file
+from .optional import optional_methods
 from .roles import Backend, Filter, PromptSource, Writer
 from .stage import Stage
 
@@ -42,11 +40,11 @@ ROLES: Mapping[str, tuple[type[Stage], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class RegisteredPlugin:
-    """One registered thing.
+    """One registered class.
 
     Attributes:
         role: a key of `ROLES`.
-        name: what users write under `use:`.
+        name: what users write after `use:`.
         cls: the class.
         origin: "built-in", "package NAME VERSION", or the path of the drop-in file.
         code: sha256 of the drop-in file, "" for installed plugins (their `version` counts).
@@ -62,7 +60,8 @@ class RegisteredPlugin:
 class Registry:
     """The plugins that were found, by role and name.
 
-    A built-in has an entry point for each name that it registers, commands too; until one is asked for it waits.
+    Built-ins have one entry point per registered name or command, so that only the one that is needed
+    is imported; the others stay in `_waiting`.
     """
 
     def __init__(self) -> None:
@@ -77,10 +76,10 @@ class Registry:
         """Load the plugins of other packages, then these drop-in files.
 
         Raises:
-            PluginError: one of them fails to load or to register.
+            PluginError: one of them cannot be loaded or registered.
         """
         registry = cls()
-        for distribution, point in entry_points():
+        for distribution, point in list_entry_points():
             if distribution == GROUP:
                 registry._waiting[point.name] = point
             else:
@@ -93,60 +92,64 @@ class Registry:
         return registry
 
     def load_all(self) -> None:
-        """Load the built-ins that are still waiting."""
+        """Load the built-ins that are not loaded yet."""
         for name in list(self._waiting):
             self.load_waiting(name)
 
     def load_waiting(self, name: str) -> None:
-        """Load the built-in that has something of this name, or a command, if it is still waiting."""
+        """Load the built-in that registers this name or command, if it is not loaded yet."""
         if (point := self._waiting.pop(name, None)) is not None:
             self._load(point, BUILT_IN)
 
     def _load(self, point: importlib.metadata.EntryPoint, origin: str) -> None:
         plugin = load_entry_point(point, origin)
-        if not self.manager.is_registered(plugin):  # it may have several names
+        if not self.manager.is_registered(plugin):  # several names may have one module
             self.add(plugin, origin)
 
     @property
     def entries(self) -> Mapping[tuple[str, str], RegisteredPlugin]:
-        """Everything there is, by role and name."""
+        """All plugins by role and name; loads the built-ins."""
         self.load_all()
         return self._entries
 
     def add(self, plugin: ModuleType | object, origin: str, code: str = "") -> None:
-        """Register one plugin and everything it offers.
+        """Register one plugin and all its classes.
 
         Raises:
-            PluginError: an unknown hook, a wrong base class, or a name that is taken.
+            PluginError: an unknown hook, a wrong base class, or a name that is already registered.
         """
         try:
             self.manager.register(plugin, name=f"{origin}:{getattr(plugin, '__name__', id(plugin))}")
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
             known = ", ".join(hook for hook in vars(hookspecs) if hook.startswith(("register_", "run_", "image_")))
-            raise PluginError(Problem(f"plugin {origin}: {_first_line(error)}", hint=f"known hooks: {known}")) from None
+            raise PluginError(Problem(f"plugin {origin}: {_shorten(error)}", hint=f"known hooks: {known}")) from None
         for role, (base, hook) in ROLES.items():
             implementation = next(
                 (i for i in getattr(self.manager.hook, hook).get_hookimpls() if i.plugin is plugin), None
             )
             if implementation is not None:
-                _call(implementation.function, self._register(role, base, origin, code), origin, hook)
+                _call_hook(implementation.function, self._make_register(role, base, origin, code), origin, hook)
 
-    def _register(self, role: str, base: type[Stage], origin: str, code: str) -> Callable[[str, type[Stage]], None]:
+    def _make_register(
+        self, role: str, base: type[Stage], origin: str, code: str
+    ) -> Callable[[str, type[Stage]], None]:
+        reserved = optional_methods(role)
+
         def register(name: str, cls: type[Stage]) -> None:
             if not (isinstance(cls, type) and issubclass(cls, base)):
                 raise PluginError(
                     f"plugin {origin}: {role} {name!r} must be a subclass of {base.__name__}, not {cls!r}"
                 )
-            if shadowing := [option for option in cls.model_fields if hasattr(base, option)]:
+            if shadowing := [option for option in cls.model_fields if hasattr(base, option) or option in reserved]:
                 raise PluginError(
                     f"plugin {origin}: {role} {name!r} has an option {shadowing[0]!r}, which hides"
-                    f" {base.__name__}.{shadowing[0]}; give it another name, or, if that is the one you mean,"
-                    f" write it without a type: {shadowing[0]} = ..."
+                    f" {base.__name__}.{shadowing[0]}; rename the option, or, to set the attribute,"
+                    f" remove its type: {shadowing[0]} = ..."
                 )
             self.load_waiting(name)
-            if (taken := self._entries.get((role, name))) is not None:
-                raise PluginError(f"two plugins register the {role} {name!r}: {taken.origin} and {origin}")
+            if (other := self._entries.get((role, name))) is not None:
+                raise PluginError(f"two plugins register the {role} {name!r}: {other.origin} and {origin}")
             self._entries[role, name] = RegisteredPlugin(role, name, cls, origin, code)
 
         return register
@@ -155,13 +158,13 @@ class Registry:
         """The plugin of this role and name.
 
         Raises:
-            PluginError: there is none; says which there are and the nearest spelling.
+            PluginError: there is none; the hint has the nearest name.
         """
         self.load_waiting(name)
         if (entry := self._entries.get((role, name))) is not None:
             return entry
         names = self.names(role)
-        hint = suggestion(name, names)
+        hint = suggest_name(name, names)
         elsewhere = [other for other, taken in self.entries if taken == name]
         if elsewhere:
             hint = f"{name!r} is a {elsewhere[0]}; the {role}s are: {', '.join(names)}"
@@ -172,34 +175,28 @@ class Registry:
         return sorted(name for kind, name in self.entries if kind == role)
 
     def backend(self, spec: str | Mapping[str, Any]) -> Backend:
-        """A backend from its name or from what stands under `backend:`; not yet open.
+        """Build a backend from its name or from the content of `backend:`; not yet open.
 
         Raises:
-            PluginError: no such backend.
-            pydantic.ValidationError: an option is wrong.
+            PluginError: there is no such backend.
+            pydantic.ValidationError: an option is invalid.
         """
         return cast(Backend, self.build("backend", spec))
 
     def build(self, role: str, spec: str | Mapping[str, Any], base: Path | None = None) -> Stage:
-        """A stage from its name or from `{"use": name, **options}`; not yet open.
+        """Build a stage from its name or from `{"use": name, **options}`; not yet open.
 
         Args:
             role: a key of `ROLES`.
-            spec: plain data, as it comes from YAML.
-            base: the folder that relative paths are relative to; None leaves them as they are.
+            spec: plain data, as in YAML.
+            base: the folder that relative paths start from; None leaves them unchanged.
         """
         options = {"use": spec} if isinstance(spec, str) else dict(spec)
         entry = self.get(role, options.pop("use"))
         return entry.cls.from_options(options, base)
 
 
-def suggestion(name: str, names: Sequence[str]) -> str:
-    """What to take for a name that is none: the nearest of the known ones, or all of them."""
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
-
-
-def _call(function: Callable[..., object], register: Callable[..., None], origin: str, hook: str) -> None:
+def _call_hook(function: Callable[..., object], register: Callable[..., None], origin: str, hook: str) -> None:
     try:
         function(register=register)
     except PluginError:
@@ -208,6 +205,6 @@ def _call(function: Callable[..., object], register: Callable[..., None], origin
         raise PluginError(f"plugin {origin}: {hook} raised {type(error).__name__}: {error}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3])

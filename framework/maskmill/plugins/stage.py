@@ -1,8 +1,8 @@
-"""What all plugins of a pipeline have in common: options, a check, a life in a worker.
+"""`Stage`, the base of all plugins of a pipeline: options, `check`, `open` and `close`.
 
-A stage is a pydantic model: its fields are the options that users write in YAML,
-their descriptions are the documentation. State that is not an option lives in
-attributes that begin with an underscore, made in `open()`.
+A stage is a pydantic model. Its fields are the options that users write in YAML, and the fields'
+descriptions are the documentation. Other state belongs in attributes that begin with an underscore,
+set in `open()`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,10 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
 from ..errors import Problem
-from ..images import ImageRef
 
-#: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result
-#: (a device, a retry count, a key): changing it redoes nothing.
+#: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result, such as
+#: a device, a retry count or a key. When it changes, existing results stay valid.
 NO_EFFECT: JsonDict = {"affects_results": False}
 
 Network = Literal["none", "lan", "internet"]
@@ -36,7 +35,7 @@ _folder: ContextVar[Path | None] = ContextVar("maskmill_folder", default=None)
 
 @contextmanager
 def collecting(into: dict[str, Any], story: Callable[[str], None] | None = None) -> Iterator[None]:
-    """While this is open, `Stage.note` and `Stage.tell` of this thread write into the dictionary and the story."""
+    """Within the block, `Stage.note` and `Stage.tell` write to `into` and `story`, in this thread only."""
     tokens = _notes.set(into), _story.set(story)
     try:
         yield
@@ -47,7 +46,7 @@ def collecting(into: dict[str, Any], story: Callable[[str], None] | None = None)
 
 @contextmanager
 def working_in(folder: Path | None) -> Iterator[None]:
-    """While this is open, `run_folder` gives this folder."""
+    """Within the block, `run_folder` returns this folder."""
     token = _folder.set(folder)
     try:
         yield
@@ -56,25 +55,25 @@ def working_in(folder: Path | None) -> Iterator[None]:
 
 
 def run_folder() -> Path | None:
-    """The output folder of the run, None outside a run; known while `Stage.open` and `Writer.finish` run.
+    """The run's output folder, during `Stage.open` and `Writer.finish`; None otherwise.
 
-    For what a stage has to keep from one start of a run to the next, such as what it has spent.
+    For what a stage has to remember when a run is resumed, such as money spent.
     """
     return _folder.get()
 
 
 def worker_threads() -> int:
-    """How many threads this worker may use: cores divided by workers, set by the run."""
+    """How many threads this worker may use: the number of cores divided by the number of workers."""
     return int(os.environ.get("MASKMILL_THREADS") or os.cpu_count() or 1)
 
 
 class Stage(BaseModel):
-    """Base of everything a pipeline file names under `use:`.
+    """Base of every plugin that a pipeline file selects with `use:`.
 
     Class attributes:
         requires: importable packages it needs; checked before the run starts.
         extra: the maskmill extra that installs them (`pip install "maskmill[extra]"`), or "".
-        version: raise it when the same options give other results; enters the fingerprint.
+        version: increase it when the same options give different results; part of the fingerprint.
         network: how far it reaches: "none", "lan" or "internet".
     """
 
@@ -87,84 +86,57 @@ class Stage(BaseModel):
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], base: Path | None = None) -> Self:
-        """A stage from options as they come from YAML, strictly validated.
+        """Create a stage from options as in YAML, validated strictly.
 
-        pydantic's strict JSON mode: it takes lists for tuples, text for paths and ints for
-        floats, and refuses `"no"` for a bool or `1.0` for an int.
+        This is pydantic's strict JSON mode: it accepts lists for tuples, text for paths and ints for
+        floats, and rejects `"no"` for a bool or `1.0` for an int.
 
         Args:
             options: plain data.
-            base: the folder that relative paths are relative to; None leaves them as they are.
+            base: the folder that relative paths start from; None leaves them unchanged.
 
         Raises:
-            pydantic.ValidationError: an option is unknown or has a wrong value.
+            pydantic.ValidationError: an option is unknown or its value is invalid.
         """
         return cls.model_validate_json(json.dumps(dict(options)), strict=True, context={"base": base})
 
     def check(self) -> list[Problem]:
-        """What is wrong that can be found without working: missing files, bad combinations.
+        """Problems that can be found before the run, such as missing files or options that exclude each other.
 
-        Runs in the driver before the first image; cheap, and imports nothing heavy.
+        Called in the main process; must be fast and import nothing heavy.
         """
         return []
 
-    def reaches(self) -> Network:
-        """How far it reaches with these options, for `--offline`; `network`, unless the stage knows better."""
-        return self.network
-
-    def prepare(self, say: Callable[[str], None]) -> None:
-        """Get what is missing on this machine, such as a download; once in the driver, before any worker opens it.
-
-        Args:
-            say: takes a line for the user.
-        """
-
     def open(self) -> None:
-        """Get ready (load a model, read a file); once in each worker, before its first image."""
+        """Load the model, read the file; called once in each worker, before its first image."""
 
     def close(self) -> None:
-        """Release what `open` took; once in each worker, at its end."""
+        """Release what `open` acquired; called once in each worker, at its end."""
 
     def note(self, name: str, value: Any) -> None:
-        """Put a JSON value into the current image's result, under this plugin's name."""
+        """Store a JSON value in the current image's result, under this plugin's name."""
         notes = _notes.get()
         if notes is not None:
             notes[name] = value
 
     def tell(self, line: str) -> None:
-        """Add a line to the current image's story, which `-v` shows."""
+        """Print a line about the current image, if the run is verbose (`-v`)."""
         story = _story.get()
         if story is not None:
             story(line)
 
-    def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
-        """What this stage will take that has a price, in lines for `--dry-run`. Called without `open`.
-
-        Args:
-            refs: the images that it will be given.
-            output: the run's output folder, which may not exist yet.
-        """
-        return []
-
-    def objection(self, refs: Sequence[ImageRef], output: Path) -> str:
-        """Why a run over these images should not start before the user said `--yes`, "" if it may.
-
-        Called in the driver, without `open`, before anything is done; arguments as of `forecast`.
-        """
-        return ""
-
     def missing(self) -> list[Problem]:
         """A problem for each package of `requires` that is not installed."""
-        return [self._missing(name) for name in self.requires if not installed(name)]
+        return [self._missing(name) for name in self.requires if not is_installed(name)]
 
     def _missing(self, package: str) -> Problem:
-        what = f"maskmill[{self.extra}]" if self.extra else package
-        return Problem(f"needs the package {package!r}, which is not installed", hint=f'pip install "{what}"')
+        wanted = f"maskmill[{self.extra}]" if self.extra else package
+        return Problem(f"needs the package {package!r}, which is not installed", hint=f'pip install "{wanted}"')
 
     def digest(self) -> str:
-        """16 hexadecimal digits of all that decides this stage's results: class, version, options.
+        """16 hexadecimal digits for everything that decides this stage's results: class, version, options.
 
-        Options marked `NO_EFFECT` are left out.
+        Secrets and options marked `NO_EFFECT` are not included.
         """
         cls = type(self)
         ignored = {
@@ -179,14 +151,14 @@ class Stage(BaseModel):
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in type(self).model_fields:
             raise AttributeError(
-                f"{type(self).__name__} has no option {name!r}; keep state in an underscore attribute:"
+                f"{type(self).__name__} has no option {name!r}; for internal state, use an underscore attribute:"
                 f" self._{name} = ..."
             )
         super().__setattr__(name, value)
 
     @field_validator("*", mode="after")
     @classmethod
-    def _relative_to_the_pipeline_file(cls, value: Any, info: ValidationInfo) -> Any:
+    def _resolve_paths(cls, value: Any, info: ValidationInfo) -> Any:
         base = (info.context or {}).get("base")
         if base is None:
             return value
@@ -198,11 +170,11 @@ class Stage(BaseModel):
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits that stand for a JSON value."""
+    """A hash of a JSON value, 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def installed(package: str) -> bool:
-    """Whether a package could be imported; does not import it."""
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; does not import it."""
     return importlib.util.find_spec(package) is not None

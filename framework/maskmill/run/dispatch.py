@@ -1,44 +1,68 @@
-"""The loop that keeps the slots of an engine busy: window, retry, quarantine, stop.
+"""The loop that keeps the slots of an engine busy, and the one rule about deaths: blame, retry, quarantine.
 
-A lost process counts against the image that was in it, and only that one: an engine's slot
-holds one image at a time. The third loss quarantines the image.
+A death of a process counts against the image that was alone in it, and only that one: an engine's
+slot holds one image at a time. An image is quarantined after MAX_TRIES deaths, counted across
+restarts of the driver. The prompt lane follows the same rule for its own process.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
+from dataclasses import dataclass, replace
 
-from ..plugins.engine import Engine, OpenFailure, WorkerDied
+from ..images import ImageRef
+from ..plugins.engine import Engine, Outcome
+from ..plugins.messages import LaneAnswers, OpenFailure, Task, WorkerDied
+from .stop import Stop
 
 MAX_TRIES = 3
-#: So many other images come before one that lost its process is tried again: what killed it
-#: may have been something else, such as another program's hunger for memory, and may pass.
+#: How many other images are started before one that lost its process is tried again: what killed it
+#: may have been something else, such as another program that used up the memory, and may be over by then.
 APART = 16
 
 
 @dataclass
 class QueuedImage:
-    """An image on its way through the engine.
+    """An image on its way through the lane and the engine.
 
     Attributes:
-        task: plain data for the worker.
+        task: what the worker gets.
+        attempts: tries in earlier runs.
         lost: how often it took its process down so far.
     """
 
-    task: dict[str, Any]
+    task: Task
+    attempts: int = 0
     lost: int = 0
+
+    @property
+    def ref(self) -> ImageRef:
+        """Where it is."""
+        return self.task.ref
+
+    @property
+    def key(self) -> str:
+        """Its key in the dataset."""
+        return self.task.ref.key
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has had all its tries and is to be quarantined."""
+        return self.lost >= MAX_TRIES
+
+    def blame(self) -> None:
+        """Count a death of the process in which it was alone."""
+        self.lost += 1
+
+    def add_answers(self, answers: LaneAnswers) -> None:
+        """Attach what the prompt lane found."""
+        self.task = replace(self.task, answers=answers)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotGivenUp:
-    """A slot was given up, and its image goes to another: its processes died while they got ready.
+    """A slot was given up, and its image goes to another: its processes died while they were starting.
 
     Attributes:
         slots: how many are left.
@@ -49,131 +73,77 @@ class SlotGivenUp:
     reason: str
 
 
-@dataclass
-class Stop:
-    """The order to stop: no new images; `now` also ends the workers at once.
-
-    Attributes:
-        message: why, for the user.
-        now: end the workers at once.
-        interrupted: a person or the system asked, not a plugin.
-        alone: no worker is running any more; a second signal ends the driver's own work at once.
-    """
-
-    message: str = ""
-    now: bool = False
-    interrupted: bool = False
-    alone: bool = False
-    _asked: threading.Event = field(default_factory=threading.Event)
-
-    def ask(self, message: str) -> None:
-        """Stop after the images that are in work."""
-        if not self._asked.is_set():
-            self.message = message
-            self._asked.set()
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody asked."""
-        return self._asked.is_set()
-
-
 def dispatch(
-    engine: Engine, items: Iterator[QueuedImage | None], slots: int, timeout: float, stop: Stop
-) -> Iterator[tuple[QueuedImage, dict[str, Any] | WorkerDied | OpenFailure | SlotGivenUp] | None]:
-    """Run items through an engine that has been started.
+    engine: Engine, images: Iterator[QueuedImage | None], slots: int, timeout: float, stop: Stop
+) -> Iterator[tuple[QueuedImage, Outcome | SlotGivenUp] | None]:
+    """Run images through an engine that has been started.
 
     Args:
         engine: the engine.
-        items: drawn only when a slot is free; None means "nothing yet, come back".
-        slots: how many run at once; one that cannot get ready is given up while another works.
+        images: drawn only when a slot is free; None means "nothing yet, come back".
+        slots: how many run at once; one that cannot start is given up while another works.
         timeout: seconds an image may take, 0 for no limit.
-        stop: asked from outside, or by the caller between two results.
+        stop: requested from outside, or by the caller between two results.
 
     Yields:
-        Each item with its outcome, as they end; `WorkerDied` at every death, and `item.lost` counts
-        them: after MAX_TRIES the item is not tried again. None now and then, so that the
-        caller can look at the clock.
+        Each image with its outcome, as they end; `WorkerDied` at every death, counted in `lost`: an image
+        that is spent is not tried again. None now and then, so that the caller can look at the clock.
     """
     running: dict[int, QueuedImage] = {}
     again: deque[tuple[int, QueuedImage]] = deque()  # with the token from which on it is due
     started = 0
     works = False  # a slot got ready once
     more = True
-    while not stop.now:
-        while len(running) < slots and not stop.asked and (again or more):
-            item: QueuedImage | None = None
+    while not stop.at_once:
+        while len(running) < slots and not stop.requested and (again or more):
+            image: QueuedImage | None = None
             if more and not (again and again[0][0] <= started):
                 try:
-                    item = next(items)
+                    image = next(images)
                 except StopIteration:
                     more = False
-            if item is None and again:
-                _, item = again.popleft()
-            if item is None:
+            if image is None and again:  # nothing else to do meanwhile: it need not wait its turn
+                _, image = again.popleft()
+            if image is None:
                 break
             started += 1
-            running[started] = item
-            engine.submit(started, item.task, timeout)
+            running[started] = image
+            engine.submit(started, image.task, timeout)
         if not running:
-            if stop.asked or not (more or again):
+            if stop.requested or not (more or again):
                 return
             yield None
             continue
         for token, outcome in engine.wait(0.2):
-            item = running.pop(token)
+            image = running.pop(token)
             if isinstance(outcome, OpenFailure) and outcome.died and works and slots > 1:
                 slots -= 1
-                again.appendleft((started, item))
-                yield item, SlotGivenUp(slots, outcome.reason)
+                again.appendleft((started, image))
+                yield image, SlotGivenUp(slots, outcome.message)
                 continue
             works = works or not isinstance(outcome, OpenFailure)
             if isinstance(outcome, WorkerDied):
-                item.lost += 1
-                if item.lost < MAX_TRIES:
-                    again.append((started + APART, item))
-            yield item, outcome
+                image.blame()
+                if not image.is_spent:
+                    again.append((started + APART, image))
+            yield image, outcome
         yield None
 
 
-@contextmanager
-def signals(stop: Stop) -> Iterator[None]:
-    """While this is open, the first Ctrl-C or SIGTERM drains, the second ends the workers at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only; the program around us decides
-        return
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        if stop.interrupted:
-            stop.now = True
-            if stop.alone:
-                raise KeyboardInterrupt
-        stop.interrupted = True
-        stop.ask("interrupted")
-
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, asked) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def lost_reason(lost: WorkerDied, trace: str, timeout: float) -> tuple[str, str]:
+def describe_death(death: WorkerDied, stack: str, timeout: float) -> tuple[str, str]:
     """(type, message) of a death, for the failure record.
 
     Args:
-        lost: what the engine knows.
-        trace: the stack that the time limit wrote, "" if it was not the time limit.
+        death: what the engine or the lane reported.
+        stack: written when the time limit ended the process, else "".
         timeout: the limit in seconds.
     """
-    if trace or lost.timed_out:
+    if stack or death.timed_out:
         return "Timeout", f"took longer than {timeout:g} s and was ended ({MAX_TRIES} tries)"
-    return "WorkerLost", f"its worker process died: {with_hint(lost.reason)} ({MAX_TRIES} tries)"
+    return "WorkerLost", f"its worker process died: {explain_exit(death.reason)} ({MAX_TRIES} tries)"
 
 
-def with_hint(reason: str) -> str:
+def explain_exit(reason: str) -> str:
     """A death's exit code, and what it usually means."""
     killed = "-9" in reason or "SIGKILL" in reason
-    return f"{reason} (killed by the system, usually for want of memory)" if killed else reason
+    return f"{reason} (killed by the system, usually because it ran out of memory)" if killed else reason

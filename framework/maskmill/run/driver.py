@@ -1,7 +1,7 @@
 """A run: every image of the dataset brought to its status, recorded, reported.
 
 What has to be done is decided in `plan`, what an outcome means in `record`, when to try again
-in `dispatch`; the work itself happens in `chain.py`, inside the engine.
+in `dispatch`; the work itself is done by `chain.chain`, inside the engine.
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
 
 from ..config.config import Config
+from ..dataset.dataset import Dataset
+from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
-from ..output import environment
-from ..output import records as reports
-from ..output.folder import claim, remove_leftovers, sweep
+from ..output import environment, records as reports
+from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
+from ..plugins.messages import Task, WorkerSetup
+from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
-from ..results import Artifact, Row, RunInfo, RunReport
-from .dispatch import MAX_TRIES, QueuedImage, Stop, dispatch, signals
-from .dry_run import first_images, resources_for
+from ..results import Artifact, LedgerRow, RunInfo, RunReport
+from .dispatch import QueuedImage, dispatch
+from .dry_run import choose_resources, count_first_images
 from .finish import finish
 from .forecast import require_consent
 from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
-from .prompts_csv import NAME as ACCOUNTS
-from .prompts_csv import Surveys, account
+from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
+from .stop import Stop, Stopped, handle_signals
 
 __all__ = ["RunInfo", "RunRequest", "run"]
 
@@ -52,24 +55,29 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
-    images = first_images(config, options)
-    surveys = Surveys(config)
-    require_consent(config, options)
-    with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
-        try:
-            return _Run(config, options, ledger, images, surveys).execute([*notices, *surveys.warnings(), notice])
-        except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
-            text = f"the output '{config.output}' cannot be written any more: {error}"
-            if not (config.output / NAME).exists():
-                text = f"the output '{config.output}' is gone: it was deleted or moved while the run was going"
-            raise StopRun(f"{text}\n  When that is mended, go on with: {options.command}") from error
+    with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+        images = count_first_images(config, options, listed)
+        surveys = Surveys(config, listed)
+        require_consent(config, options, listed)
+        with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+            try:
+                this = _Run(config, options, ledger, images, surveys, listed)
+                return this.execute([*notices, *surveys.warnings(), notice])
+            except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
+                text = f"the output '{config.output}' cannot be written any more: {error}"
+                if not (config.output / NAME).exists():
+                    text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
+                raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
 
 
 class _Run:
     """One run; `execute` is its life."""
 
-    def __init__(self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys) -> None:
+    def __init__(
+        self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys, listed: SharedListing
+    ) -> None:
         self.config = config
+        self.listed = listed
         self.surveys = surveys
         self.options = options
         self.ledger = ledger
@@ -77,24 +85,24 @@ class _Run:
         self.engine = cast(Engine, config.engine.stage)
         self.model_id = self.stages.backend[1].model_id()
         self.fingerprints = config.fingerprints(self.model_id)
-        self.plan = Plan(config, options, self.fingerprints)
-        self.resources = resources_for(config, images, ledger.meta("threads"))
+        self.plan = Plan(config, options, self.fingerprints, listed)
+        self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
-        self.story = options.verbose or (images == 1 and not options.quiet)
+        self.verbose = options.verbose or (images == 1 and not options.quiet)
         self.stop = Stop()
         progress = JsonLog if options.log_json else Progress
-        self.progress = progress(listing(config, options), options.quiet)
+        self.progress = progress(listing(config, options, listed), options.quiet)
         self.records = Recorder(config, options, self.info, ledger, self.progress, self.stop)
 
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal ends the preparations at once, and drains the work."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
-        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.say)
-        with signals(self.stop):
-            return self._executed(notices)
+        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
+        with handle_signals(self.stop):
+            return self._execute(notices)
 
-    def _executed(self, notices: Sequence[str]) -> RunReport:
-        sweep(self.config.output, self.ledger)
+    def _execute(self, notices: Sequence[str]) -> RunReport:
+        clean_up(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None
         if whole:
@@ -108,7 +116,7 @@ class _Run:
             self._work()
             self._check_output()
             self._add_up()
-            if whole and not self.stop.asked:
+            if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
             artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
@@ -118,10 +126,10 @@ class _Run:
             raise
         finally:
             self.progress.close()
-        for warning in self.plan.dataset.warnings:
-            self.progress.say(f"warning: {warning}")
+        for warning in self.listed.warnings:
+            self.progress.log(f"warning: {warning}")
         if accounted and not self.options.quiet:
-            self.progress.say(accounted)
+            self.progress.log(accounted)
         report = self._report(time.monotonic() - started, artifacts)
         reports.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
@@ -131,17 +139,17 @@ class _Run:
         return report
 
     def _check_output(self) -> None:
-        """Look at what deaths and deletions left.
+        """Check that the folder is still there, and remove what processes that died left.
 
         Raises:
-            FileNotFoundError: the folder was deleted or moved away under the run.
+            FileNotFoundError: the folder was deleted or moved away during the run.
         """
         output = self.config.output
         if not (output / NAME).exists():
             if output.exists():  # a worker was just writing: what it left has to be known as a run's
                 reports.write_run(output, self._about(), None, "cut short")
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
-        if self.records.losses or self.stop.now:
+        if self.records.deaths or self.stop.at_once:
             remove_leftovers(output)
 
     def _announce(self, notices: Sequence[str]) -> None:
@@ -150,25 +158,25 @@ class _Run:
         lines += [f"plugin {path} (sha256 {sha[:12]})" for path, sha in self.config.registry.drop_ins.items()]
         for line in lines:
             if line and not self.options.quiet:
-                self.progress.say(line)
+                self.progress.log(line)
 
     def _work(self) -> None:
-        worker = {
-            "stages": self.config.worker_data(self.surveys.memories),
-            "output": str(self.config.output),
-            "max_pixels": self.config.run.max_pixels,
-            "model_id": self.model_id,
-            "backend_digest": self.stages.backend[1].digest(),
-        }
+        setup = WorkerSetup(
+            self.config.chain_spec(self.surveys.memories),
+            str(self.config.output),
+            self.config.run.max_pixels,
+            self.model_id,
+            self.stages.backend[1].digest(),
+        )
         slots = self.resources.jobs
-        lane = self._lane(worker, slots)
-        items = self._items() if lane is None else lane.feed(self._items())
+        lane = self._lane(setup, slots)
+        images = self._images() if lane is None else lane.feed(self._images())
         ended = False
         try:
-            self.engine.start(worker, slots, self.resources.environment())
-            for event in dispatch(self.engine, items, slots, self.config.run.timeout, self.stop):
+            self.engine.start(setup, slots, self.resources.environment())
+            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop):
                 if event is not None:
-                    self.records.outcome(*event)
+                    self.records.record(*event)
                 elif lane is not None:
                     lane.pump()
                 self.ledger.commit(only_if_due=True)
@@ -181,12 +189,10 @@ class _Run:
     def _end_workers(self, lane: Lane | None, kill: bool) -> None:
         """Let them close; a second signal ends them at once."""
         try:
-            self.stop.alone = True  # from here on it raises; one that came before is in `now`
-            self._end_each(lane, kill or self.stop.now)
-        except KeyboardInterrupt:
-            self.stop.alone = False
+            with self.stop.interruptible():  # a second signal that came before is in `at_once`
+                self._end_each(lane, kill or self.stop.at_once)
+        except (Stopped, KeyboardInterrupt):
             self._end_each(lane, kill=True)
-        self.stop.alone = False
 
     def _end_each(self, lane: Lane | None, kill: bool) -> None:
         self.engine.stop(kill)
@@ -194,40 +200,37 @@ class _Run:
             lane.close(kill)
             self.records.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
 
-    def _lane(self, worker: dict[str, Any], slots: int) -> Lane | None:
-        """The prompt lane, where a source waits on a network and there are processes at all."""
+    def _lane(self, setup: WorkerSetup, slots: int) -> Lane | None:
+        """The prompt lane, if a source waits on a network and the engine has processes at all."""
         waiting = [source for _, source in self.stages.prompts if source.waits]
         if not waiting or not self.engine.processes:
             return None
-        setup = {**worker, "threads": max(source.at_once() for source in waiting)}
-        return Lane(setup, slots, self.config.run.timeout, self.stop, self.records.lost, self.progress.say)
+        threads = max(max_concurrent(source) for source in waiting)
+        timeout, log = self.config.run.timeout, self.progress.log
+        return Lane(setup, threads, slots, timeout, self.stop, self.records.record_death, log)
 
-    def _items(self) -> Iterator[QueuedImage | None]:
+    def _images(self) -> Iterator[QueuedImage | None]:
         for batch in self.plan.batches(self.ledger):
             for ref, row, wanted in batch:
-                item = self._item(ref, row, wanted) if wanted else None
-                if item is None:
+                image = self._queue(ref, row, wanted) if wanted else None
+                if image is None:
                     self.progress.skip(1)
                 else:
-                    yield item
+                    yield image
             yield None  # lets the driver look at the clock in a long row of finished images
 
-    def _item(self, ref: ImageRef, row: Row | None, wanted: str) -> QueuedImage | None:
-        lost = 0 if self.options.retry_failed else self.ledger.lost(ref.key)
-        task = {
-            "ref": [ref.uri, ref.key],
-            "fingerprint": wanted,
-            "story": self.story,
-            "attempts": row.attempts if row else 0,
-            "trace": str(self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"),
-        }
-        item = QueuedImage(task, lost)
-        if lost >= MAX_TRIES:
-            self.records.quarantine(item, "WorkerLost", f"it took its process down {lost} times")
+    def _queue(self, ref: ImageRef, row: LedgerRow | None, wanted: str) -> QueuedImage | None:
+        """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
+        stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
+        lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
+        task = Task(ref, wanted, self.verbose, str(stack_file))
+        image = QueuedImage(task, row.attempts if row else 0, lost)
+        if image.is_spent:
+            self.records.quarantine(image, "WorkerLost", f"it took its process down {lost} times")
             return None
         if not self.engine.processes:
-            self.ledger.set_lost(ref.key, lost + 1)  # its death would be ours: count it before
-        return item
+            self.ledger.record_losses(ref.key, lost + 1)  # its death would be ours: count it before
+        return image
 
     def _add_up(self) -> None:
         """Keep what the stages took, over all runs into this folder."""
@@ -238,19 +241,22 @@ class _Run:
 
     def _account(self) -> str:
         """Write `prompts.csv`, unless the run was cut short; a line about it, or ""."""
-        if self.stop.asked:
+        if self.stop.requested:
             return ""
         try:
-            return account(self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.asked)
-        except KeyboardInterrupt:
+            with self.stop.interruptible():
+                return update_prompts_csv(
+                    self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.requested
+                )
+        except (Stopped, KeyboardInterrupt):
             return ""
         except (OutputError, PermissionError) as error:  # on Windows: a table program has it open
-            self.stop.ask(f"{ACCOUNTS} could not be written: {error}")
+            self.stop.request(f"{ACCOUNTS} could not be written: {error}")
             return ""
 
     def _report(self, seconds: float, artifacts: tuple[Artifact, ...]) -> RunReport:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"
-        if self.stop.asked:
+        if self.stop.requested:
             outcome = "interrupted" if self.stop.interrupted else "stopped"
         return RunReport(
             output=self.config.output,
@@ -261,7 +267,7 @@ class _Run:
             stage_seconds={stage: round(value, 3) for stage, value in sorted(self.records.stage_seconds.items())},
             images_per_second=round(self.records.ran / max(seconds, 1e-9), 3),
             artifacts=artifacts,
-            message=self.stop.message,
+            message=self.stop.reason,
         )
 
     def _about(self) -> dict[str, Any]:
@@ -273,6 +279,6 @@ class _Run:
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
             "prompts": self.surveys.about(),
-            "versions": environment.versions(),
-            "machine": environment.machine(self.resources.threads),
+            "versions": environment.read_versions(),
+            "machine": environment.describe_machine(self.resources.threads),
         }

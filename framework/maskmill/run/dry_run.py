@@ -1,4 +1,4 @@
-"""What a run would do, found without doing it: how many images, how many workers, what it will cost."""
+"""What a run would do, without doing it: how many images, how many workers, what it will cost."""
 
 from __future__ import annotations
 
@@ -9,120 +9,131 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
 from ..chain.chain import Chain
 from ..chain.plugin_call import Trace
 from ..config.config import Config
+from ..dataset.dataset import Dataset
+from ..dataset.listing import SharedListing
 from ..errors import DatasetError, StopRun
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
-from .forecast import forecasts
+from .forecast import forecast_run
 from .plan import Plan, RunRequest, listing
 from .prompts_csv import Surveys
-from .resources import Resources, share_out
+from .resources import Resources, plan_resources
 
-#: So many images are looked at before the run starts: is there one, and are there fewer than cores?
+#: Images listed before a run starts, to know whether there are any, and whether fewer than cores.
 FIRST = 64
 
 
-def rehearse(config: Config, options: RunRequest) -> str:
-    """What a run would do, in words; changes nothing.
+def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
+    """Describe what a run would do; changes nothing.
+
+    Args:
+        config: the pipeline.
+        options: what would be asked of the run.
+        probed: how many images to process and time, in a temporary folder.
 
     Raises:
         DatasetError: there are no images.
     """
-    first_images(config, options)
-    surveys = Surveys(config)
-    counts = planned(config, options)
-    said = f"dry run: {counts['to do']} images to do, {counts['there already']} there already"
-    return "\n".join([*surveys.warnings(), said, *forecasts(config, options)])
+    with SharedListing(Dataset(config.dataset, config.dataset_base)) as images:
+        count_first_images(config, options, images)
+        surveys = Surveys(config, images)
+        counts = count_planned(config, options, images)
+        summary = f"dry run: {counts['to do']} images to do, {counts['there already']} already done"
+        forecast = forecast_run(config, options, images)
+        timed = [_probe(config, options, images, counts["to do"], probed)] if probed else []
+    return "\n".join([*surveys.warnings(), summary, *forecast, *timed])
 
 
-def planned(config: Config, options: RunRequest) -> Counter[str]:
-    """How many images a run would have "to do", and how many are "there already"."""
-    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()))
+def count_planned(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> Counter[str]:
+    """Count the images that a run would process ("to do") and those with a result ("there already")."""
+    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()), images)
     if options.fresh or not (config.output / NAME).exists():
         return plan.count(None)
     with Ledger.open_existing(config.output) as ledger:
         return plan.count(ledger)
 
 
-def resources_for(config: Config, images: int, kept_threads: int | None = None) -> Resources:
-    """Workers and threads of a run.
+def choose_resources(config: Config, images: int, kept_threads: int | None = None) -> Resources:
+    """Choose the workers and threads of a run.
 
     Args:
         config: the pipeline.
-        images: how many there are; FIRST stands for that many or more.
-        kept_threads: of the run that is resumed.
+        images: how many there are; FIRST means that many or more.
+        kept_threads: the threads per worker of the run that is resumed, which must not change.
     """
     wanted = config.run
     need = config.stages().backend[1].memory_per_worker()
     if not cast(Engine, config.engine.stage).processes:
-        return share_out(1, wanted.threads, need, kept_threads)
-    return share_out(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
+        return plan_resources(1, wanted.threads, need, kept_threads)
+    return plan_resources(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
 
 
-def first_images(config: Config, options: RunRequest) -> int:
-    """How many images there are, at most `FIRST`.
+def count_first_images(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> int:
+    """Count the images, up to `FIRST`.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there are none.
     """
-    images = len(list(itertools.islice(listing(config, options), FIRST)))
-    if not images:
+    count = len(list(itertools.islice(listing(config, options, images), FIRST)))
+    if not count:
         where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
         raise DatasetError(f"there are no images in {where}")
-    return images
+    return count
 
 
-#: What would help, by the stage that takes longest.
+#: What would make a run faster, by the stage that takes longest.
 ADVICE = {
     "read": "smaller image files, or a faster disk",
-    "prompts": "a source that answers faster, or more requests at once where it waits on a network",
-    "backend": "a smaller model, fewer prompts an image, or a machine with a GPU",
+    "prompts": "a faster source, or more requests at once if it waits on a network",
+    "backend": "a smaller model, fewer prompts per image, or a machine with a GPU",
     "filters": "fewer masks before the filters",
-    "writers": "fewer writers; they can be added later without running the backend again",
+    "writers": "fewer writers; more can be added later without running the backend again",
 }
 
 
-def probe(config: Config, request: RunRequest, count: int) -> str:
-    """Time some images, spread over the dataset, and reckon from them, in words.
+def _probe(config: Config, request: RunRequest, images: Iterable[ImageRef], to_do: int, count: int) -> str:
+    """Time some images, spread over the dataset, and estimate the time of the run from them.
 
     Args:
         config: the pipeline.
-        request: narrows the dataset; images that are done already are not counted.
+        request: narrows the dataset.
+        images: of the whole dataset.
+        to_do: how many images the run would process.
         count: how many images to time.
 
     Raises:
-        DatasetError: none of them could be worked on.
+        DatasetError: none of them could be processed.
         PluginError: a plugin cannot be opened.
     """
-    total = sum(1 for _ in listing(config, request))
+    total = sum(1 for _ in listing(config, request, images))
     chosen = {total * number // count for number in range(count)}
-    refs = [ref for number, ref in enumerate(listing(config, request)) if number in chosen]
-    resources = resources_for(config, min(total, FIRST))
+    refs = [ref for number, ref in enumerate(listing(config, request, images)) if number in chosen]
+    resources = choose_resources(config, min(total, FIRST))
     os.environ.update(resources.environment())
-    walls, stages, failed = _timed(config, refs)
+    walls, stages, failed = _time_images(config, refs)
     if not walls:
-        raise DatasetError(f"none of {len(refs)} images could be worked on: {failed[0]}")
-    to_do = planned(config, request)["to do"]
+        raise DatasetError(f"none of {len(refs)} images could be processed: {failed[0]}")
     seconds = statistics.median(walls)
     largest, share = stages.most_common(1)[0]
     lines = [
-        f"{len(walls)} images timed: {seconds:.2f} s an image in one worker,"
+        f"{len(walls)} images timed: {seconds:.2f} s per image in one worker,"
         f" {share / sum(stages.values()):.0%} of it {largest}",
-        f"{to_do:,} images to do: {_about(to_do * seconds / resources.jobs)} here, with {resources}",
-        f"What would help: {ADVICE.get(largest, ADVICE['backend'])}",
+        f"{to_do:,} images to do: {_format_duration(to_do * seconds / resources.jobs)} here, with {resources}",
+        f"To speed it up: {ADVICE.get(largest, ADVICE['backend'])}",
     ]
     return "\n".join([*lines, *(f"failed: {text}" for text in failed)])
 
 
-def _timed(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float], Counter[str], list[str]]:
-    """Seconds of each image that worked, seconds by stage, and what failed."""
+def _time_images(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float], Counter[str], list[str]]:
+    """Seconds of each successful image, seconds by stage, and the failures."""
     walls: list[float] = []
     stages: Counter[str] = Counter()
     failed: list[str] = []
@@ -133,7 +144,7 @@ def _timed(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float], Count
         tempfile.TemporaryDirectory(prefix="maskmill-probe-") as folder,
         Chain(opened, max_pixels=config.run.max_pixels) as chain,
     ):
-        for number, ref in enumerate([*refs[:1], *refs]):  # the first one twice: it also warms up
+        for number, ref in enumerate([*refs[:1], *refs]):  # the first image twice, to warm up
             chain.output = Path(folder, str(number))
             trace = Trace()
             started = time.perf_counter()
@@ -150,7 +161,7 @@ def _timed(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float], Count
     return walls[1:] or walls, stages, list(dict.fromkeys(failed))
 
 
-def _about(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 1.5 * length:
             return f"about {seconds / length:.0f} {unit}"

@@ -10,43 +10,42 @@ from ..output.ledger import Ledger
 from ..plugins.roles import Stages
 from ..plugins.stage import digest, working_in
 from ..results import Artifact, ImageResult, Status
-from .dispatch import Stop
+from .stop import Stop, Stopped
 
 
 def finish(
     config: Config, stages: Stages, ledger: Ledger, stop: Stop, writers: Sequence[str], again: bool
 ) -> tuple[Artifact, ...]:
-    """Have the writers write the files about the whole dataset, unless the run was cut short or nothing changed.
+    """Write the files about the whole dataset, unless the run was interrupted or nothing changed.
 
     Args:
         config: the pipeline.
         stages: its plugins.
-        ledger: of the output folder; remembers what was made of which results.
-        stop: asked when a writer cannot finish; asked by the user, it ends the writing.
+        ledger: of the output folder; records which results the files were made from.
+        stop: requested when a writer cannot finish; if the user requests it, the writing ends.
         writers: the fingerprints of the writers.
         again: also if nothing changed.
 
     Returns:
         What there is now; what was made before the first writer that failed.
     """
-    if stop.asked:
+    if stop.requested:
         return ()
     state = digest([writers, ledger.digest()])
     finished = ledger.meta("finished")
     if finished is not None and finished["state"] == state and not again:
         return tuple(Artifact(**values) for values in finished["artifacts"])
     artifacts: list[Artifact] = []
-    stop.alone = True  # nothing but this is under way: a second signal ends it at once
     for folder, writer in stages.writers:
         try:
-            with working_in(config.output):
+            with stop.interruptible(), working_in(config.output):
                 writer.open()
                 made = writer.finish(_results(ledger, writer.takes, stop), config.output / folder)
                 writer.close()
-        except KeyboardInterrupt:
+        except (Stopped, KeyboardInterrupt):
             return ()
         except Exception as error:
-            stop.ask(f"the writer {folder!r} could not finish: {type(error).__name__}: {error}")
+            stop.request(f"the writer {folder!r} could not finish: {type(error).__name__}: {error}")
             return tuple(artifacts)
         artifacts += [Artifact(f"{folder}/{item.path}", item.sha256, item.bytes) for item in made]
     ledger.set_meta("finished", {"state": state, "artifacts": [asdict(item) for item in artifacts]})
@@ -57,6 +56,5 @@ def finish(
 def _results(ledger: Ledger, statuses: Sequence[Status], stop: Stop) -> Iterator[ImageResult]:
     """The results for a writer's files, in key order; an interruption ends them."""
     for row in ledger.rows(statuses):
-        if stop.asked:
-            raise KeyboardInterrupt
+        stop.check()
         yield ledger.result(row)

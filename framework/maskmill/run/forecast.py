@@ -1,63 +1,61 @@
-"""What the stages of a run will cost, where one of them says so, and whether the user has to agree first."""
+"""The cost of a run, as forecast by its stages, and the consent that it may need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, cast
 
 from ..config.config import Config, PluginUse
 from ..errors import PipelineError
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
-from ..plugins.roles import PromptSource
-from ..plugins.stage import Stage
+from ..plugins.optional import PaidStage, defines, has_answer
 from .plan import Plan, RunRequest
 
 
-def forecasts(config: Config, request: RunRequest) -> list[str]:
-    """The lines that the stages have to say about the images that are to do."""
+def forecast_run(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> list[str]:
+    """The stages' forecasts for the images that remain to be processed, one line each."""
     return [
         f"{use.name}: {line}"
-        for use, refs in _asked_for(config, request, "forecast")
-        for line in use.stage.forecast(refs, config.output)
+        for use, stage, refs in _list_uses(config, request, images, "forecast")
+        for line in stage.forecast(refs, config.output)
     ]
 
 
-def require_consent(config: Config, request: RunRequest) -> None:
-    """Do nothing, unless a stage objects and the user did not say `--yes`.
+def require_consent(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> None:
+    """Stop if a stage objects to the cost of the run and `--yes` was not given.
 
     Raises:
-        PipelineError: what the stages object to.
+        PipelineError: the objections of the stages.
     """
     if request.yes:
         return
     problems = [
-        config.problem(use.loc, f"{use.role} {use.name!r}: {text}", "to start it all the same: --yes")
-        for use, refs in _asked_for(config, request, "objection")
-        if (text := use.stage.objection(refs, config.output))
+        config.problem(use.loc, f"{use.role} {use.name!r}: {text}", "to start anyway, add --yes")
+        for use, stage, refs in _list_uses(config, request, images, "objection")
+        if (text := stage.objection(refs, config.output))
     ]
     if problems:
         raise PipelineError(*problems)
 
 
-def _asked_for(
-    config: Config, request: RunRequest, method: Literal["forecast", "objection"]
-) -> Iterator[tuple[PluginUse, list[ImageRef]]]:
-    """Each stage that has this method of its own, with the images that it will be given."""
-    uses = [use for use in config.uses() if getattr(type(use.stage), method) is not getattr(Stage, method)]
+def _list_uses(
+    config: Config, request: RunRequest, images: Iterable[ImageRef], method: Literal["forecast", "objection"]
+) -> Iterator[tuple[PluginUse, PaidStage, list[ImageRef]]]:
+    """Each stage that defines this method, with the images that it would be given."""
+    uses = [use for use in config.uses() if defines(use.stage, method)]
     if not uses:
         return
-    refs = list(_due(config, request))
+    refs = list(_list_due(config, request, images))
     for use in uses:
-        before: list[PromptSource] = []
-        if use in config.prompts and config.combine == "first":
-            earlier = config.prompts[: config.prompts.index(use)]
-            before = [other.stage for other in earlier if isinstance(other.stage, PromptSource)]
-        yield use, [ref for ref in refs if not any(source.has_answer(ref) for source in before)]
+        earlier = config.prompts[: config.prompts.index(use)] if use in config.prompts else ()
+        before = earlier if config.combine == "first" else ()
+        unanswered = [ref for ref in refs if not any(has_answer(other.stage, ref) for other in before)]
+        yield use, cast(PaidStage, use.stage), unanswered
 
 
-def _due(config: Config, request: RunRequest) -> Iterator[ImageRef]:
-    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()))
+def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()), images)
     if request.fresh or not (config.output / NAME).exists():
         yield from (ref for batch in plan.batches(None) for ref, _, due in batch if due)
         return

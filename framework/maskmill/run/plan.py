@@ -5,16 +5,16 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError
-from ..images import ImageRef
+from ..images import ImageRef, find_key, normalize_key
 from ..output.ledger import Ledger
-from ..results import Row
+from ..results import LedgerRow
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -27,7 +27,7 @@ class RunRequest:
 
     Attributes:
         limit: only the first so many images of the dataset; None for all.
-        only: only images whose key matches this pattern (`fnmatch`); None for all.
+        only: only the image of this key, or those whose key matches this pattern (`fnmatch`); None for all.
         fresh: move an existing run aside and start over.
         retry_failed: try failed and quarantined images again.
         verify: compare the files' sha256, not only size and time, and look for missing outputs.
@@ -52,47 +52,68 @@ class RunRequest:
     command: str = "run-pipeline"
 
 
-def listing(config: Config, options: RunRequest, dataset: Dataset | None = None) -> Iterator[ImageRef]:
+def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | None = None) -> Iterator[ImageRef]:
     """The images that this run is about, lazily.
 
     Args:
         config: the pipeline.
         options: `only` and `limit` narrow the dataset.
-        dataset: the pipeline's dataset, where the caller wants its warnings.
+        images: of the whole dataset, where they are listed already; may be iterated twice.
     """
-    refs: Iterable[ImageRef] = dataset or Dataset(config.dataset, config.dataset_base)
-    if options.only is not None:
-        pattern = options.only
-        refs = (ref for ref in refs if fnmatch.fnmatchcase(ref.key, pattern))
-    return itertools.islice(refs, options.limit)
+    refs = Dataset(config.dataset, config.dataset_base) if images is None else images
+    is_wanted = _selector(options.only, refs) if options.only is not None else lambda key: True
+    yield from itertools.islice((ref for ref in refs if is_wanted(ref.key)), options.limit)
+
+
+def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
+    """Whether `--only` means the image of a key; lists the dataset where brackets or letters leave that open.
+
+    Raises:
+        DatasetError: it is no pattern, and several images fit.
+    """
+    if not {"*", "?"} & set(only) and (key := find_key(only, (ref.key for ref in refs))) is not None:
+        return key.__eq__
+    pattern = normalize_key(only)
+    return lambda key: fnmatch.fnmatchcase(normalize_key(key), pattern)
 
 
 class Plan:
     """Which images are due, against the ledger of the output folder.
 
-    Attributes:
-        dataset: the images; its `warnings` fill while they are listed.
+    Args:
+        config: the pipeline.
+        options: narrow the dataset; say what counts as up to date.
+        fingerprints: that the results need.
+        images: of the whole dataset, where they are listed already.
     """
 
-    def __init__(self, config: Config, options: RunRequest, fingerprints: Fingerprints) -> None:
-        self.dataset = Dataset(config.dataset, config.dataset_base)
+    def __init__(
+        self,
+        config: Config,
+        options: RunRequest,
+        fingerprints: Fingerprints,
+        images: Iterable[ImageRef] | None = None,
+    ) -> None:
+        self._images = images
         self._config = config
         self._options = options
         self._fingerprints = fingerprints
 
-    def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[tuple[ImageRef, Row | None, str]]]:
+    def batches(
+        self, ledger: Ledger | None, listed: bool = True
+    ) -> Iterator[list[tuple[ImageRef, LedgerRow | None, str]]]:
         """Every image with its row and the fingerprint it needs, "" if its result is up to date.
 
         Args:
             ledger: None if there is none yet.
             listed: mark the images as seen in this listing of the dataset.
         """
-        refs = listing(self._config, self._options, self.dataset)
+        refs = listing(self._config, self._options, self._images)
         while batch := list(itertools.islice(refs, BATCH)):
-            known = ledger.known([ref.key for ref in batch], listed) if ledger else {}
+            known = ledger.find_rows([ref.key for ref in batch], listed) if ledger else {}
             yield [(ref, row, self._due(ref, row)) for ref in batch for row in [known.get(ref.key)]]
 
-    def _due(self, ref: ImageRef, row: Row | None) -> str:
+    def _due(self, ref: ImageRef, row: LedgerRow | None) -> str:
         wanted = str(self._fingerprints.of(ref))
         if row is None or self._options.verify or wanted != row.fingerprint:
             return wanted

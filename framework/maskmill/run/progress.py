@@ -1,4 +1,4 @@
-"""Progress for a person: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress: a bar on a terminal, a plain line every ten seconds elsewhere, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts images and shows how it goes; a context manager.
+    """Counts images and shows how far the run is.
 
     Args:
         listing: yields something for each image of the dataset; counted in the background,
@@ -41,23 +41,23 @@ class Progress:
     def _count(self, listing: Iterable[object]) -> None:
         try:
             self.total = sum(1 for _ in listing)
-        except Exception:  # the run itself meets the same error, and reports it
+        except Exception:  # the run itself gets the same error and reports it
             self.total = None
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Print a line."""
-        with contextlib.suppress(OSError):  # a terminal that was closed must not end the run
+        with contextlib.suppress(OSError):  # a closed terminal must not end the run
             if self._bar is not None:
                 self._bar.write(line, file=sys.stderr)
             else:
                 print(line, file=sys.stderr, flush=True)
 
     def skip(self, images: int) -> None:
-        """So many images were there already."""
+        """Count images that were up to date already."""
         self.skipped += images
 
     def step(self, status: str, key: str, seconds: float) -> None:
-        """One image has its status, after so many seconds of work."""
+        """Count an image that has its status, after this many seconds of work."""
         self.counts[status] += 1
         if self._bar is not None:
             with contextlib.suppress(OSError):
@@ -65,7 +65,7 @@ class Progress:
                 self._bar.set_postfix(self.counts, refresh=False)
 
     def tick(self) -> None:
-        """Called often: shows what is due."""
+        """Called often: refresh what is shown if that is due."""
         left = None if self.total is None else max(0, self.total - self.skipped)
         if self._bar is not None:
             if self._bar.total != left and left is not None:
@@ -77,7 +77,7 @@ class Progress:
             self._show(left)
 
     def _show(self, left: int | None) -> None:
-        self.say(self._line(left))
+        self.log(self._line(left))
 
     def _line(self, left: int | None) -> str:
         done = sum(self.counts.values())
@@ -88,7 +88,7 @@ class Progress:
         return f"{done}{of} images, {rate:.2f} images/s{eta}: {counts or 'none finished yet'}"
 
     def close(self) -> None:
-        """Take the bar down."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -105,7 +105,7 @@ class JsonLog(Progress):
     `status`, `seconds`) or "progress" (`done`, `of`, `counts`).
     """
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """A message."""
         self._write("message", text=line)
 

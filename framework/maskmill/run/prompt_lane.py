@@ -1,11 +1,11 @@
 """The prompt lane: one process in which sources that wait on a network run ahead of the backend.
 
-The driver writes one JSON line an image to the process and reads one line back; a thread
-pool in there asks the sources. Rate limits, budgets and secrets so live in one place, and the
-slots never wait for an answer as long as enough images are under way.
+The driver writes one JSON line an image to the process and reads one line back; a thread pool there
+queries the sources. So rate limits, budgets and secrets are in one place, and the slots do not wait
+for answers as long as enough images are in flight.
 
-A death is blamed on an image only if it was alone in the process: after a death the images
-that were in flight are asked again one at a time.
+A death is blamed on an image only if it was alone in the process: after a death the images that were
+in flight are queried again, one at a time.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from ..errors import PluginError
-from ..plugins.engine import MAX_OPENINGS, WorkerDied
-from .dispatch import MAX_TRIES, QueuedImage, Stop, with_hint
-from .worker import signals_held
+from ..plugins.engine import MAX_OPENINGS
+from ..plugins.messages import LaneReply, LaneSetup, LaneTask, OpenFailure, WorkerDied, WorkerSetup
+from .dispatch import QueuedImage, explain_exit
+from .stop import Stop
+from .worker import hold_signals
 
-#: Seconds that images in flight get to end when the run is stopped: their answers were paid for.
+#: Seconds that images in flight get to finish when the run stops: their answers are already paid for.
 GRACE = 60.0
 _PAUSE = 0.02
 
 
 class _Process:
-    """A lane process with its reader; `lines` ends with None."""
+    """A lane process with the thread that reads it; None in `lines` marks the end."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen
@@ -56,10 +58,10 @@ class _Process:
             self.popen.stdin.write(json.dumps(message) + "\n")
             self.popen.stdin.flush()
         except OSError:
-            pass  # it is dead; its reader says so
+            pass  # the process died; its reader will notice
 
     def end(self, kill: bool) -> int:
-        """End it, at once or when the images in flight have their answers; returns the exit code."""
+        """End it, at once or after the images in flight; returns the exit code."""
         try:
             if kill:
                 self.popen.kill()
@@ -78,73 +80,74 @@ class Lane:
     """The driver's side.
 
     Args:
-        setup: plain data for the process: `stages`, `output`, `max_pixels`, `threads`.
-        slots: of the engine; so many answers are kept ready on top of those under way.
+        setup: what the workers open their chains from.
+        threads: how many images are queried at the same time.
+        slots: of the engine; so many answers are kept ready besides those in flight.
         timeout: seconds an image may take here.
-        stop: asked when a source raises `StopRun`.
-        lost: told of each image that was alone in a process that died, counted in `item.lost`.
-        say: prints a line of an image's story.
+        stop: requested when a source raises `StopRun`.
+        record_death: called for each image that was alone in a process that died.
+        log: prints a line.
     """
 
     def __init__(
         self,
-        setup: dict[str, Any],
+        setup: WorkerSetup,
+        threads: int,
         slots: int,
         timeout: float,
         stop: Stop,
-        lost: Callable[[QueuedImage, WorkerDied], None],
-        say: Callable[[str], None],
+        record_death: Callable[[QueuedImage, WorkerDied], None],
+        log: Callable[[str], None],
     ) -> None:
-        self._setup = setup
-        self._threads = int(setup["threads"])
-        self._window = 2 * self._threads + slots
+        self._setup = LaneSetup(setup, threads, os.getpid())
+        self._window = 2 * threads + slots
         self._timeout = timeout
         self._stop = stop
-        self._lost = lost
-        self._say = say
+        self._record_death = record_death
+        self._log = log
         self._process: _Process | None = None
-        self._in_flight: dict[int, QueuedImage] = {}  # in the order of asking
-        self._since: dict[int, float] = {}  # when those of them began that a thread is at
+        self._in_flight: dict[int, QueuedImage] = {}  # in the order of sending
+        self._since: dict[int, float] = {}  # when a thread took up those of them that are being queried
         self._suspects: deque[QueuedImage] = deque()
         self._ready: deque[QueuedImage] = deque()
         self._tokens = 0
         self._more = True
         self.seconds: Counter[str] = Counter()
 
-    def feed(self, items: Iterator[QueuedImage | None]) -> Iterator[QueuedImage | None]:
-        """The same items with their answers, as they come; None while there is none yet."""
+    def feed(self, images: Iterator[QueuedImage | None]) -> Iterator[QueuedImage | None]:
+        """The same images with their answers, as they arrive; None while there is none yet."""
         first = None
         while first is None:  # a run that has nothing to do needs no process
             try:
-                first = next(items)
+                first = next(images)
             except StopIteration:
                 return
             if first is None:
                 yield None
-        self._items = itertools.chain([first], items)
+        self._images = itertools.chain([first], images)
         self._start()
         while self._more or self._in_flight or self._suspects or self._ready:
             self.pump(0.0 if self._ready else _PAUSE)
             yield self._ready.popleft() if self._ready else None
 
     def pump(self, seconds: float = 0.0) -> None:
-        """Collect what has come, waiting so long for the first, and ask about further images."""
+        """Collect the answers that have arrived, waiting so long for the first, and send further images."""
         if self._process is None:
             return
         self._collect(seconds)
         self._end_hang()
-        while not self._stop.asked and self._room():
+        while not self._stop.requested and self._has_room():
             if self._suspects:
                 self._submit(self._suspects.popleft())
                 continue
             try:
-                item = next(self._items)
+                image = next(self._images)
             except StopIteration:
                 self._more = False
                 return
-            if item is None:
+            if image is None:
                 return
-            self._submit(item)
+            self._submit(image)
 
     def close(self, kill: bool) -> None:
         """End the process: at once, or when the images in flight have their answers. Idempotent."""
@@ -152,30 +155,30 @@ class Lane:
             self._process.end(kill)
             self._process = None
 
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         if self._suspects:
             return not self._in_flight
         return self._more and len(self._in_flight) + len(self._ready) < self._window
 
     def _start(self) -> None:
-        """Start a process, again if something kills it while it gets ready."""
+        """Start a process; again if something kills it before it is ready."""
         for _ in range(MAX_OPENINGS):
-            process = self._started()
-            first = self._first_line(process)
-            if self._stop.asked:
+            process = self._launch()
+            first = self._wait_for_first_line(process)
+            if self._stop.requested:
                 return
             if first is not None:
                 break
             code = process.end(kill=True)
         else:
-            died = f"the prompt sources' process died {MAX_OPENINGS} times in a row while it was getting ready"
-            raise PluginError(f"{died}: {with_hint(f'exit code {code}')}")
-        if error := json.loads(first)["error"]:
-            raise PluginError(error.split("\n", 1)[0])
+            died = f"the process of the prompt sources died {MAX_OPENINGS} times in a row while it was starting"
+            raise PluginError(f"{died}: {explain_exit(f'exit code {code}')}")
+        if failure := json.loads(first):
+            raise PluginError(OpenFailure(**failure).message)
 
-    def _started(self) -> _Process:
+    def _launch(self) -> _Process:
         path = os.pathsep.join(part for part in sys.path if part)
-        with signals_held():
+        with hold_signals():
             popen = subprocess.Popen(
                 [sys.executable, "-m", "maskmill.run.prompt_lane_process"],
                 stdin=subprocess.PIPE,
@@ -186,24 +189,24 @@ class Lane:
             )
         self._process = process = _Process(popen)
         self._hung = False
-        process.write({**self._setup, "driver": os.getpid()})
+        process.write(self._setup.to_json())
         return process
 
-    def _first_line(self, process: _Process) -> str | None:
-        """Its word that it is ready; None if it died, or was ended because the run is to stop."""
+    def _wait_for_first_line(self, process: _Process) -> str | None:
+        """The line that reports it ready or failed; None if it died, or was ended because the run stops."""
         while True:
             try:
                 return process.lines.get(timeout=0.1)
             except queue.Empty:
-                if self._stop.asked:  # nothing is in flight there that is worth waiting for
+                if self._stop.requested:  # nothing is in flight there that is worth waiting for
                     process.popen.kill()
 
-    def _submit(self, item: QueuedImage) -> None:
+    def _submit(self, image: QueuedImage) -> None:
         assert self._process is not None
         self._tokens += 1
-        self._in_flight[self._tokens] = item
-        keys = ("ref", "fingerprint", "story")
-        self._process.write({"token": self._tokens, **{key: item.task[key] for key in keys}})
+        self._in_flight[self._tokens] = image
+        task = image.task
+        self._process.write(LaneTask(self._tokens, task.ref, task.fingerprint, task.verbose).to_json())
 
     def _collect(self, seconds: float) -> None:
         assert self._process is not None
@@ -211,45 +214,45 @@ class Lane:
             line = self._process.lines.get(timeout=seconds) if seconds else self._process.lines.get_nowait()
             while True:
                 if line is None:
-                    self._died()
+                    self._handle_death()
                 else:
-                    self._answered(json.loads(line))
+                    self._handle_reply(LaneReply.from_json(json.loads(line)))
                 line = self._process.lines.get_nowait()
         except queue.Empty:
             return
 
-    def _answered(self, reply: dict[str, Any]) -> None:
-        item = self._in_flight.pop(reply["token"])
-        self._since.pop(reply["token"], None)
-        self.seconds.update(reply["seconds"])
-        for line in reply["lines"]:
-            self._say(line)
-        if "stop" in reply:
-            self._stop.ask(reply["stop"])
+    def _handle_reply(self, reply: LaneReply) -> None:
+        image = self._in_flight.pop(reply.token)
+        self._since.pop(reply.token, None)
+        self.seconds.update(reply.seconds)
+        for line in reply.lines:
+            self._log(line)
+        if reply.answers is None:
+            self._stop.request(reply.stop)
             return
-        item.task["asked"] = reply["asked"]
-        self._ready.append(item)
+        image.add_answers(reply.answers)
+        self._ready.append(image)
 
-    def _died(self) -> None:
-        """Begin again with a new process; the images in flight are asked again, one at a time."""
+    def _handle_death(self) -> None:
+        """Begin again with a new process; the images in flight are queried again, one at a time."""
         assert self._process is not None
         code = self._process.end(kill=True)
-        items = list(self._in_flight.values())
+        images = list(self._in_flight.values())
         self._in_flight.clear()
         self._since.clear()
-        if len(items) == 1:
-            (item,) = items
-            item.lost += 1
-            self._lost(item, WorkerDied(f"exit code {code} in the prompt lane", timed_out=self._hung))
-            items = [item] if item.lost < MAX_TRIES else []
-        self._suspects.extend(items)
+        if len(images) == 1:
+            (image,) = images
+            image.blame()
+            self._record_death(image, WorkerDied(f"exit code {code} in the prompt lane", timed_out=self._hung))
+            images = [] if image.is_spent else [image]
+        self._suspects.extend(images)
         self._start()
 
     def _end_hang(self) -> None:
-        """End the process if an image in it takes too long; if it is not alone, it will be next time."""
+        """End the process if an image in it takes too long; an image that is not alone gets blamed the next time."""
         assert self._process is not None
         now = time.monotonic()
-        for token in itertools.islice(self._in_flight, self._threads):  # the others wait for a thread
+        for token in itertools.islice(self._in_flight, self._setup.threads):  # the others wait for a thread
             self._since.setdefault(token, now)
         if self._timeout and not self._hung and any(now - since > self._timeout for since in self._since.values()):
             self._hung = True

@@ -1,33 +1,36 @@
-"""The process of the prompt lane; see `lane`. Started as `python -m maskmill.run.prompt_lane_process`."""
+"""The process of the prompt lane; see `prompt_lane`. Started as `python -m maskmill.run.prompt_lane_process`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..chain.ask_sources import LaneAnswers, answers_of
-from ..chain.chain import fingerprint_of, usable
-from ..chain.fingerprint import Fingerprint
+from ..chain.ask_sources import query_sources
+from ..chain.fingerprint import Fingerprint, plan_reuse
 from ..chain.plugin_call import StepError, Trace
-from ..config.config import stages_from
+from ..config.config import build_stages
 from ..errors import StopRun
-from ..images import Image, ImageRef
+from ..images import Image
 from ..output.store import load_result
-from ..plugins.roles import Stages
+from ..plugins.messages import LaneAnswers, LaneReply, LaneSetup, LaneTask, OpenFailure
+from ..plugins.roles import PromptSource, Stages
 from ..plugins.stage import working_in
-from .worker import prepare
+from .worker import prepare_process
 
 
 @dataclass
-class _Asking:
-    """The sources, open, and the way back to the driver."""
+class _Lane:
+    """The sources, open, and the pipe back to the driver."""
 
     stages: Stages
     output: Path
@@ -35,66 +38,67 @@ class _Asking:
     out: IO[str]
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def reply(self, message: dict[str, Any]) -> None:
+    def write(self, message: Any) -> None:
+        """One JSON line to the driver."""
         with self.lock:
             self.out.write(json.dumps(message) + "\n")
             self.out.flush()
 
-    def one(self, task: dict[str, Any]) -> None:
-        """Ask about one image and reply; whatever goes wrong travels with it."""
+    def work(self, task: LaneTask) -> None:
+        """Query the sources about one image and reply; exceptions become part of the reply."""
         lines: list[str] = []
-        trace = Trace(story=lines.append if task["story"] else lambda line: None)
-        reply: dict[str, Any] = {"token": task["token"], "lines": lines}
+        trace = Trace(story=lines.append if task.verbose else lambda line: None)
+        answers, stop = None, ""
         try:
-            asked = self._asked(ImageRef(*task["ref"]), Fingerprint.parse(task["fingerprint"]), trace)
-            reply["asked"] = asked.to_json()
+            answers = self._query(task, trace)
         except StepError as error:
-            reply["asked"] = LaneAnswers(failure=error.failure, notes=_noted(trace)).to_json()
-        except StopRun as stop:
-            reply["stop"] = str(stop) or type(stop).__name__
-        except BaseException as error:  # no reply at all would be waited for
-            reply["stop"] = f"{task['ref'][1]}: {type(error).__name__}: {error}"
-        self.reply({**reply, "seconds": trace.seconds})
+            answers = LaneAnswers(failure=error.failure, notes=_without_empty(trace))
+        except StopRun as error:
+            stop = str(error) or type(error).__name__
+        except BaseException as error:  # the driver would wait for ever without a reply
+            stop = f"{task.ref.key}: {type(error).__name__}: {error}"
+        self.write(LaneReply(task.token, answers, stop, trace.seconds, tuple(lines)).to_json())
 
-    def _asked(self, ref: ImageRef, wanted: Fingerprint, trace: Trace) -> LaneAnswers:
-        image = trace.step("read", "", lambda: Image.load(ref, self.max_pixels))
-        trace.story(f"{ref.key}: read, {image.width}×{image.height}")
-        before = usable(load_result(self.output, ref.key), image)
-        have = fingerprint_of(before)
-        if have is not None and have.same_masks(wanted):
-            return LaneAnswers(image.sha256)  # the stored masks serve: nobody has to be asked, or paid
-        answers = answers_of(self.stages, image, trace, {}, ahead=True)
-        return LaneAnswers(image.sha256, answers, _noted(trace))
+    def _query(self, task: LaneTask, trace: Trace) -> LaneAnswers:
+        data = trace.step("read", "", task.ref.read)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if plan_reuse(load_result(self.output, task.ref.key), sha256, Fingerprint.parse(task.fingerprint)).masks:
+            return LaneAnswers(sha256)  # the stored masks are used: no query, and nothing to pay
+        image = trace.step("read", "", partial(Image.from_bytes, data, task.ref, self.max_pixels))
+        trace.story(f"{task.ref.key}: read, {image.width}×{image.height}")
+        answers = query_sources(self.stages, image, trace, {}, ahead=True)
+        return LaneAnswers(image.sha256, answers, _without_empty(trace))
 
 
-def _noted(trace: Trace) -> dict[str, Any]:
+def _without_empty(trace: Trace) -> dict[str, Any]:
     return {name: notes for name, notes in trace.notes.items() if notes}
 
 
 def main() -> None:
-    """Read the set-up, then images, one JSON line each, until the input ends."""
+    """Read the setup, then images, one JSON line each, until the input ends."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a plugin prints must not end up among the replies
-    setup = json.loads(sys.stdin.readline())
-    prepare(setup["driver"])
+    setup = LaneSetup.from_json(json.loads(sys.stdin.readline()))
+    prepare_process(setup.driver)
+    output = Path(setup.worker.output)
     try:
-        stages = stages_from(setup["stages"])
-        with working_in(Path(setup["output"])):
+        stages = build_stages(setup.worker.chain)
+        lane = _Lane(stages, output, setup.worker.max_pixels, out)
+        with working_in(output):
             opened = _open_sources(stages)
     except Exception as error:
-        out.write(json.dumps({"error": f"{error}\n{traceback.format_exc()}"}) + "\n")
+        out.write(json.dumps(asdict(OpenFailure(str(error), traceback.format_exc()))) + "\n")
         out.flush()
         return
-    asking = _Asking(stages, Path(setup["output"]), setup["max_pixels"], out)
-    asking.reply({"error": ""})
-    with ThreadPoolExecutor(setup["threads"]) as pool:
+    lane.write(None)
+    with ThreadPoolExecutor(setup.threads) as pool:
         for line in sys.stdin:
-            pool.submit(asking.one, json.loads(line))
+            pool.submit(lane.work, LaneTask.from_json(json.loads(line)))
     for source in reversed(opened):
         source.close()
 
 
-def _open_sources(stages: Stages) -> list[Any]:
+def _open_sources(stages: Stages) -> Sequence[PromptSource]:
     for name, source in stages.prompts:
         try:
             source.open()

@@ -1,25 +1,27 @@
-"""What became of every thing that a prompt source holds: `prompts.csv`, a row each.
+"""`prompts.csv`: the outcome of every annotation that a prompt source holds, one row each.
 
-Before a run the sources are shown the dataset (`Surveys`); after it their inventories are joined
-with the results, by image, `ref` and the prompt itself. Nothing is written after an interruption.
+Before a run the sources compare their content with the dataset (`Surveys`); after it, each annotation
+of their inventories is looked up in the results by its image and its prompt. After an interruption
+nothing is written.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..config.config import Config
-from ..dataset.dataset import Dataset
 from ..errors import PromptError
 from ..files import atomic_path
+from ..images import ImageRef
 from ..masks import Mask
 from ..output.ledger import Ledger
-from ..plugins.roles import Item, PromptSource, Survey
+from ..plugins.optional import Item, Survey, list_inventory, survey_dataset
 from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
@@ -28,44 +30,40 @@ NAME = "prompts.csv"
 COLUMNS = ("source", "file", "place", "ref", "image", "label", "x1", "y1", "x2", "y2", "outcome", "mask", "reason")
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
-#: Outcome -> how the summary says it.
-SAID = {
+#: Outcome -> its words in the summary.
+SUMMARY_WORDS = {
     MASK: "masks",
     DROPPED: "dropped",
     FAILED: "on images that failed",
-    QUARANTINED: "on images in quarantine",
+    QUARANTINED: "on quarantined images",
     NO_IMAGE: "without an image",
     SKIPPED: "skipped",
     NOT_ASKED: "not asked",
 }
-#: Images whose results are held; things of one image mostly follow each other.
-HELD = 64
+#: Images whose results are kept in memory; annotations of one image are usually adjacent.
+CACHED = 64
 
 
 class Surveys:
-    """What the prompt sources found when they were shown the dataset.
+    """The results of comparing the prompt sources with the dataset.
 
     Args:
-        config: the pipeline; the dataset is listed once for each source that wants to see it.
+        config: the pipeline.
+        images: of the whole dataset; iterated once for each source that has a `survey`.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, images: Iterable[ImageRef]) -> None:
         self._names = [use.name for use in config.prompts]
-        self.sources = [cast(PromptSource, use.stage) for use in config.prompts]
-        self.found: list[Survey | None] = [
-            source.survey(iter(Dataset(config.dataset, config.dataset_base)))
-            if type(source).survey is not PromptSource.survey
-            else None
-            for source in self.sources
-        ]
+        self.sources = [use.stage for use in config.prompts]
+        self.found: list[Survey | None] = [survey_dataset(source, lambda: images) for source in self.sources]
 
     @property
     def memories(self) -> list[Any]:
-        """What each source has to recall in the workers."""
+        """The memory that each source recalls in the workers."""
         return [survey and survey.memory for survey in self.found]
 
     def warnings(self) -> list[str]:
-        """What the user should know, a line each."""
+        """Warnings for the user, one line each."""
         return [f"warning: {line}" for survey in self.found if survey for line in survey.warnings]
 
     def about(self) -> list[dict[str, Any]]:
@@ -74,31 +72,31 @@ class Surveys:
         return [{"source": name, **survey.about} for name, survey in named if survey]
 
     def state(self) -> list[str]:
-        """Changes when what they hold does."""
+        """Changes when the content of a source changes."""
         return [survey.state if survey else "" for survey in self.found]
 
 
-def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped: Callable[[], bool]) -> str:
+def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped: Callable[[], bool]) -> str:
     """Bring `prompts.csv` up to date.
 
     Args:
         config: the pipeline, whose run has ended.
         surveys: of its sources.
         ledger: of its output.
-        ran: how many images this run worked on.
-        stopped: asked at every row whether to end at once.
+        ran: how many images this run processed.
+        stopped: checked at every row; True ends the writing.
 
     Returns:
         A line for the user, "" if no source has an inventory.
 
     Raises:
         OutputError: the result of a finished image is gone.
-        KeyboardInterrupt: `stopped` said so; the file of before is left.
+        KeyboardInterrupt: `stopped` returned True; the earlier file is kept.
     """
     inventories = [
         (use.name, items)
         for use, source in zip(config.prompts, surveys.sources, strict=True)
-        if (items := source.inventory()) is not None
+        if (items := list_inventory(source)) is not None
     ]
     if not inventories:
         return ""
@@ -106,26 +104,26 @@ def account(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped:
     known = ledger.meta("accounts")
     target = config.output / NAME
     if ran or known is None or known["state"] != state or not target.exists():
-        counts = _write(target, inventories, _Outcomes(ledger), stopped)
+        counts = _write_rows(target, inventories, _OutcomeFinder(ledger), stopped)
         ledger.set_meta("accounts", {"state": state, "counts": dict(counts)})
         ledger.commit()
     else:
         counts = Counter(known["counts"])
-    return _summary(counts)
+    return _summarize(counts)
 
 
-def _summary(counts: Counter[str]) -> str:
-    parts = [f"{counts[outcome]:,} {said}" for outcome, said in SAID.items() if counts[outcome]]
+def _summarize(counts: Counter[str]) -> str:
+    parts = [f"{counts[outcome]:,} {words}" for outcome, words in SUMMARY_WORDS.items() if counts[outcome]]
     return f"{counts.total():,} prompts in files: {', '.join(parts) or 'none'} ({NAME})"
 
 
-def _write(
+def _write_rows(
     target: Path,
     inventories: Sequence[tuple[str, Iterator[Item]]],
-    outcomes: _Outcomes,
+    outcomes: _OutcomeFinder,
     stopped: Callable[[], bool],
 ) -> Counter[str]:
-    """Write the file, row by row, under another name, then rename it."""
+    """Write the file row by row under a temporary name, then rename it."""
     counts: Counter[str] = Counter()
     with atomic_path(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -134,96 +132,89 @@ def _write(
             for item in items:
                 if stopped():
                     raise KeyboardInterrupt
-                outcome, mask, reason, prompt = outcomes.of(source, item)
+                outcome, mask, reason, prompt = outcomes.find(source, item)
                 counts[outcome] += 1
-                table.writerow([*_row(source, item, prompt), outcome, mask, _plain(reason)])
+                table.writerow([*_format_row(source, item, prompt), outcome, mask, _replace_surrogates(reason)])
     return counts
 
 
-def _row(source: str, item: Item, prompt: Prompt | None) -> list[Any]:
-    """The first columns; the box in pixels where the image is known, else as the file has it."""
+def _format_row(source: str, item: Item, prompt: Prompt | None) -> list[Any]:
+    """The first columns; the box is in pixels if the image is known, else as in the source's file."""
     box = prompt.box if prompt else None
     corners = [""] * 4 if box is None else [f"{value:.10g}" for value in box.xyxy]
     label = (prompt and prompt.label) or ""
     image = item.key if item.key is not None else item.image
-    return [*map(_plain, (source, item.file, item.place, item.ref, image, label)), *corners]
+    return [*map(_replace_surrogates, (source, item.file, item.place, item.ref, image, label)), *corners]
 
 
-def _plain(text: str) -> str:
-    """Without halves of characters, which no file can hold."""
+def _replace_surrogates(text: str) -> str:
+    """The text without surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
-class _Outcomes:
-    """What became of things, by the results of their images; those of the last images are held."""
+class _OutcomeFinder:
+    """Looks up the outcome of annotations in the results of their images; caches the last images."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: OrderedDict[str, _Answers | None] = OrderedDict()
+        self._outcomes = lru_cache(CACHED)(self._read_outcomes)
 
-    def of(self, source: str, item: Item) -> tuple[str, str, str, Prompt | None]:
-        """Outcome, number of the mask, reason, and the prompt as it was asked."""
+    def find(self, source: str, item: Item) -> tuple[str, str, str, Prompt | None]:
+        """Outcome, number of the mask, reason, and the prompt as given to the backend."""
         if item.prompt is None or item.problem:
             outcome = NO_IMAGE if item.prompt is not None and item.key is None and item.image else SKIPPED
             return outcome, "", item.problem, item.prompt
         if item.key is None:
-            return NO_IMAGE, "", "no image of the dataset fits", item.prompt
-        answers = self._answers(item.key)
-        if answers is None:
-            return NOT_ASKED, "", "its image was not run yet", item.prompt
-        if answers.status in (FAILED, QUARANTINED):
-            return answers.status, "", answers.failure, item.prompt
-        return answers.to(source, item, item.prompt)
+            return NO_IMAGE, "", "no image of the dataset matches", item.prompt
+        outcomes = self._outcomes(item.key)
+        if outcomes is None:
+            return NOT_ASKED, "", "its image has not been processed yet", item.prompt
+        if outcomes.status in (FAILED, QUARANTINED):
+            return outcomes.status, "", outcomes.failure, item.prompt
+        return outcomes.find(source, item, item.prompt)
 
-    def _answers(self, key: str) -> _Answers | None:
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
-        row = self._ledger.known([key], listed=False).get(key)
-        self._held[key] = answers = None if row is None else _Answers(self._ledger.result(row))
-        if len(self._held) > HELD:
-            self._held.popitem(last=False)
-        return answers
+    def _read_outcomes(self, key: str) -> _ImageOutcomes | None:
+        row = self._ledger.find_rows([key], listed=False).get(key)
+        return None if row is None else _ImageOutcomes(self._ledger.result(row))
 
 
-class _Answers:
-    """The masks of one image by their prompts."""
+class _ImageOutcomes:
+    """The masks of one image by prompt."""
 
     def __init__(self, result: ImageResult) -> None:
         self.status: str = result.status
         self.failure = result.failure.message if result.failure else ""
         self._size = result.size or (0, 0)
-        self._asked = set(result.prompts)
+        self._used = set(result.prompts)
         self._masks: dict[Prompt, list[Mask]] = {}
         for mask in result.masks:
-            if mask.prompt is not None:  # a filter may have given it another label
+            if mask.prompt is not None:  # without the label, which a filter may have changed
                 self._masks.setdefault(replace(mask.prompt, label=None), []).append(mask)
 
-    def to(self, source: str, item: Item, prompt: Prompt) -> tuple[str, str, str, Prompt | None]:
-        """What became of a prompt of an image that ran well."""
+    def find(self, source: str, item: Item, prompt: Prompt) -> tuple[str, str, str, Prompt | None]:
+        """Outcome, mask, reason and prompt of an image that was processed without a failure."""
         try:
-            asked = prompt.to_pixels(*self._size) if item.relative else prompt
-            asked = asked.fit(*self._size)
+            used = prompt.to_pixels(*self._size) if item.relative else prompt
+            used = used.fit(*self._size)
         except PromptError as error:
             return SKIPPED, "", str(error), prompt
-        asked = asked if asked.source else replace(asked, source=source)
-        if asked not in self._asked:
-            return NOT_ASKED, "", self._why(asked), asked
-        masks = self._masks.get(replace(asked, label=None), [])
+        used = used if used.source else replace(used, source=source)
+        if used not in self._used:
+            return NOT_ASKED, "", self._explain_unused(used), used
+        masks = self._masks.get(replace(used, label=None), [])
         if kept := [mask for mask in masks if mask.kept]:
-            return MASK, str(kept[0].index), "", asked
+            return MASK, str(kept[0].index), "", used
         if masks:
-            return DROPPED, str(masks[0].index), _dropped(masks[0]), asked
-        return DROPPED, "", "the backend found nothing", asked
+            return DROPPED, str(masks[0].index), _explain_dropped(masks[0]), used
+        return DROPPED, "", "the backend found nothing", used
 
-    def _why(self, asked: Prompt) -> str:
-        if any((prompt.source, prompt.ref) == (asked.source, asked.ref) for prompt in self._asked):
-            return "it was changed after its image was run"
-        others = sorted({str(prompt.source) for prompt in self._asked} - {str(asked.source)})
-        return (
-            f"its image was run with the prompts of {', '.join(others)}" if others else "its image was run without it"
-        )
+    def _explain_unused(self, used: Prompt) -> str:
+        if any((prompt.source, prompt.ref) == (used.source, used.ref) for prompt in self._used):
+            return "it was changed after its image was processed"
+        others = sorted({str(prompt.source) for prompt in self._used} - {str(used.source)})
+        instead = f"with the prompts of {', '.join(others)}" if others else "without it"
+        return f"its image was processed {instead}"
 
 
-def _dropped(mask: Mask) -> str:
+def _explain_dropped(mask: Mask) -> str:
     return f"{mask.dropped_by}: {mask.reason}" if mask.reason else str(mask.dropped_by)

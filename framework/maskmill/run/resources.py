@@ -1,4 +1,4 @@
-"""How many workers, and how many threads each: cores and memory shared out."""
+"""How many workers, and how many threads each: dividing cores and memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import joblib
 import psutil
 
 GIB = 1024**3
-#: Left to the system and the driver when `jobs: auto` divides the memory.
+#: Reserved for the system and the driver when `jobs: auto` divides the memory.
 RESERVE = 2 * GIB
-#: What a worker needs beside its backend: the interpreter, libraries, an image or two.
+#: What a worker needs besides its backend: the interpreter, libraries, an image or two.
 BASE = GIB // 2
 
 
@@ -39,12 +39,12 @@ class Resources:
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
         return {
             **dict.fromkeys((*names, "MASKMILL_THREADS"), count),
-            # loky replaces a worker that has grown; the model would be loaded again.
+            # Otherwise loky replaces a worker whose memory has grown, and the model is loaded again.
             "LOKY_MAX_MEMORY_LEAK_SIZE": str(10**15),
         }
 
 
-def share_out(
+def plan_resources(
     jobs: int | str, threads: int | str, need: int | None, kept_threads: int | None = None, images: int | None = None
 ) -> Resources:
     """Decide on workers and threads.
@@ -53,7 +53,7 @@ def share_out(
         jobs: "auto", or a number with joblib's meaning of `n_jobs` (-1: all cores).
         threads: "auto", or threads per worker.
         need: bytes one worker's backend needs, None if little.
-        kept_threads: of the run that is being resumed; results depend on it in the last bits.
+        kept_threads: of the run that is being resumed; the last bits of results depend on it.
         images: number of images where it is known to be small; more workers would idle.
     """
     cores = joblib.cpu_count()

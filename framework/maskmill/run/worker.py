@@ -1,7 +1,7 @@
 """What runs in a worker process: the chain, opened once, and one task at a time.
 
-Only plain data crosses the process border, in both directions: a class that lives in a
-drop-in file would break the channel.
+Only the plain data of `plugins.messages` crosses the process border, in both directions: an instance of
+a class that lives in a drop-in file cannot be unpickled in the driver.
 """
 
 from __future__ import annotations
@@ -16,56 +16,55 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from ..chain.ask_sources import LaneAnswers
 from ..chain.chain import Chain
 from ..chain.fingerprint import Fingerprint
-from ..chain.plugin_call import Trace, failure_of
+from ..chain.plugin_call import Trace, describe_failure
+from ..config.config import build_stages
 from ..errors import PluginError, StopRun
-from ..images import ImageRef
 from ..output.ledger import NAME as LEDGER
+from ..plugins.messages import OpenFailure, Reply, Task, WorkerSetup
 from .plan import stat
 
-#: Signals that are for the driver to answer, not for its workers.
-DRIVERS = frozenset({signal.SIGINT, signal.SIGTERM})
+#: Signals that the driver answers, not its workers.
+DRIVER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9  # of Linux
 
 _open: dict[str, Chain] = {}
 
 
-def prepare(driver: int) -> None:
-    """First thing in a worker process: leave signals to the driver, and end when the driver is gone."""
+def prepare_process(driver: int) -> None:
+    """Called first in a worker process: ignore signals that the driver answers, and end when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave_to_the_driver)
+    signal.signal(signal.SIGTERM, _ignore_signal)
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, DRIVERS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DRIVER_SIGNALS)
     if sys.platform == "linux":
         _end_with_parent()
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """While this is open: a process started here finds signals waiting, until `prepare` leaves them to the driver."""
+def hold_signals() -> Iterator[None]:
+    """While this is open, signals wait: a process started here gets them only after `prepare_process` ignores them."""
     if sys.platform == "win32":
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # starting one would end the holding: Python 3.11 unblocks, whatever was before
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, DRIVERS)
+    resource_tracker.ensure_running()  # starting it later would unblock the signals (Python 3.11)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DRIVER_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_to_the_driver(number: int, frame: FrameType | None) -> None:
-    """A signal to the whole group reached the driver too, which lets this image end. Not inherited, as SIG_IGN is."""
+def _ignore_signal(number: int, frame: FrameType | None) -> None:
+    """Do nothing: a signal to the whole group reached the driver, too. Unlike SIG_IGN this is not inherited."""
 
 
 def _end_with_parent() -> None:
@@ -88,42 +87,35 @@ def _end_with(driver: int) -> None:
     os._exit(1)
 
 
-def open_chain(worker: dict[str, Any]) -> str | None:
-    """Build and open the chain of this process, once.
-
-    Args:
-        worker: `stages` (of `Config.worker_data`), `output`, `max_pixels`, and what the run's masks are made
-            with: `model_id` and `backend_digest`.
-
-    Returns:
-        None, or the error with its traceback.
-    """
+def open_chain(setup: WorkerSetup) -> OpenFailure | None:
+    """Build and open the chain of this process, once; returns the error if that fails."""
     if "chain" in _open:
         return None
-    from ..config.config import stages_from
-
     try:
-        stages = stages_from(worker["stages"])
-        chain = Chain(stages, Path(worker["output"]), worker["max_pixels"], worker["model_id"])
+        stages = build_stages(setup.chain)
+        chain = Chain(stages, Path(setup.output), setup.max_pixels, setup.model_id)
         chain.open()
-        _check_backend(chain, worker)
+        _check_backend(chain, setup)
     except Exception as error:
-        return f"{error}\n{traceback.format_exc()}"
+        return OpenFailure(str(error), traceback.format_exc())
     _open["chain"] = chain
     return None
 
 
-def _check_backend(chain: Chain, worker: dict[str, Any]) -> None:
-    """A worker may be started long after the run: a server may have another model by then, a file other weights."""
+def _check_backend(chain: Chain, setup: WorkerSetup) -> None:
+    """Refuse a backend that changed since the run began.
+
+    A worker may be started long after the run: a server may have another model by then, a file other weights.
+    """
     name, backend = chain.stages.backend
     model = backend.model_id()
-    if (model, backend.digest()) == (worker["model_id"], worker["backend_digest"]):
+    if (model, backend.digest()) == (setup.model_id, setup.backend_digest):
         return
     chain.close()
-    what = f"with {model!r} now, and this run began with {worker['model_id']!r}"
-    if model == worker["model_id"]:
-        what = "with other options now"
-    raise PluginError(f"the backend {name!r} computes {what}; the masks would be of two kinds")
+    what = "with other options now"
+    if model != setup.model_id:
+        what = f"with {model!r} now, and this run began with {setup.model_id!r}"
+    raise PluginError(f"the backend {name!r} computes {what}; the masks would not all be of one model")
 
 
 def close_chain() -> None:
@@ -132,59 +124,38 @@ def close_chain() -> None:
         chain.close()
 
 
-def work(task: dict[str, Any]) -> dict[str, Any]:
-    """Bring one image up to date.
-
-    Args:
-        task: `ref` (uri, key), `fingerprint`, `timeout` in seconds (0: none), `trace` (the file
-            that receives the stack if the time limit ends this process), `story` (bool), and
-            `asked` if the prompt lane was there before.
-
-    Returns:
-        Plain data: status, changed, masks (number kept), bytes, mtime, seconds by stage, reason,
-        failure, lines (the story), or `stop` with the message of a `StopRun`.
-    """
+def work(task: Task) -> Reply:
+    """Bring one image up to date. The chain must be open; exceptions become part of the reply."""
     lines: list[str] = []
-    trace = Trace(story=lines.append if task["story"] else lambda line: None)
-    ref = ImageRef(*task["ref"])
+    trace = Trace(story=lines.append if task.verbose else lambda line: None)
     try:
         _check_output(_open["chain"].output)
-        with _time_limit(task["timeout"], Path(task["trace"])):
-            reply = _processed(ref, task, trace)
+        with _time_limit(task.timeout, Path(task.stack_file)):
+            reply = _process(task, trace)
     except StopRun as stop:
-        return {"stop": str(stop) or type(stop).__name__, "lines": lines}
+        reply = Reply(None, str(stop) or type(stop).__name__)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # a full disk, a lost output folder: so would all others
-            return {"stop": f"{ref.key}: {type(error).__name__}: {error}", "lines": lines}
-        reply = {"status": "failed", "changed": True, "masks": 0, "reason": None, "seconds": trace.seconds}
-        reply |= {"bytes": -1, "mtime": -1, "failure": asdict(failure_of("worker", "", error))}
-    return {**reply, "lines": lines}
+        if error.errno == errno.ENAMETOOLONG:
+            reply = Reply("failed", failure=describe_failure("worker", "", error), seconds=trace.seconds)
+        else:  # a full disk, a lost output folder: every other image would fail, too
+            reply = Reply(None, f"{task.ref.key}: {type(error).__name__}: {error}")
+    return replace(reply, lines=tuple(lines))
 
 
 def _check_output(output: Path | None) -> None:
-    """Refuse to write where the run's folder was: it would come back as a folder that is no run's."""
+    """Refuse to write if the run's folder is gone: writing would bring back a folder without a ledger."""
     if output is not None and not (output / LEDGER).exists():
         raise StopRun(f"the output folder '{output}' is gone")
 
 
-def _processed(ref: ImageRef, task: dict[str, Any], trace: Trace) -> dict[str, Any]:
-    size, mtime = stat(ref)
-    asked = LaneAnswers.from_json(task["asked"]) if "asked" in task else None
-    result, changed = _open["chain"].process(ref, Fingerprint.parse(task["fingerprint"]), trace, asked)
-    return {
-        "status": result.status,
-        "changed": changed,
-        "masks": len(result.kept),
-        "bytes": size,
-        "mtime": mtime,
-        "seconds": trace.seconds,
-        "reason": result.reason,
-        "failure": None if result.failure is None else asdict(result.failure),
-    }
+def _process(task: Task, trace: Trace) -> Reply:
+    size, mtime = stat(task.ref)
+    result, _ = _open["chain"].process(task.ref, Fingerprint.parse(task.fingerprint), trace, task.answers)
+    return Reply(result.status, bytes=size, mtime=mtime, seconds=trace.seconds, failure=result.failure)
 
 
 class _time_limit:  # noqa: N801 - used as a function
-    """End this process, hung in C code or not, when the time is over; the driver sees a lost worker."""
+    """End this process after the time limit, even if it hangs in C code; the driver sees that it died."""
 
     def __init__(self, seconds: float, trace: Path) -> None:
         self._seconds = seconds

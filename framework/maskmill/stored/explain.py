@@ -1,4 +1,4 @@
-"""Where the masks of one image come from: everything that is recorded of it, and what of it still holds."""
+"""Where the masks of one image come from: all that is recorded, and whether its files are unchanged."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any
 
 from ..chain.fingerprint import Fingerprint
 from ..errors import ImageReadError
-from ..files import sha256_of
 from ..masks import Mask
+from ..output.folder import file_state
 from ..output.run import Run
 from ..prompts import Prompt
-from ..results import Artifact, ImageResult, Row
-from .originals import Originals
+from ..results import Artifact, ImageResult, LedgerRow
+from .originals import OriginalImages
 
 _SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
 
 
 def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
-    """What is known of an image of a run, as JSON data.
+    """Everything recorded about an image of a run, as JSON data.
 
     Args:
         run: the run.
         key: the image.
-        images: the folder that holds the images now; None looks where the run found them.
+        images: the folder that contains the images now; None to search where the run found them.
 
     Raises:
-        OutputError: there is no such image, or its result is gone or damaged.
+        OutputError: there is no such image, or its result is missing or damaged.
     """
     row = run.find(key)
     result = run.result(row)
-    part = _part(run, row, result)
+    part = _find_part(run, row, result)
     pipeline = part.get("pipeline") or {}
     return {
         "key": result.key,
@@ -43,7 +43,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
         "failure": None if result.failure is None else asdict(result.failure),
         "attempts": row.attempts,
         "seconds": row.seconds,
-        "image": _image(run, result, images),
+        "image": _describe_image(run, result, images),
         "run": {
             "folder": part.get("folder"),
             "name": part.get("name") or run.name,
@@ -53,23 +53,25 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
         },
         "made_by": {
             "backend": result.provenance.get("backend"),
-            "options": _options(pipeline.get("backend")),
+            "options": _get_options(pipeline.get("backend")),
             "model": result.provenance.get("model"),
             "maskmill": result.provenance.get("maskmill"),
             "versions": result.provenance.get("versions"),
             "fingerprint": result.provenance.get("fingerprint"),
         },
-        "sources": [_source(entry, result) for entry in pipeline.get("prompts") or ()],
-        "filters": [{"use": entry.get("use"), "options": _options(entry)} for entry in pipeline.get("filters") or ()],
-        "prompts": [_prompt(prompt) for prompt in result.prompts],
-        "masks": [_mask(mask, result) for mask in result.masks],
-        "files": [_file(run.folder, artifact) for artifact in result.artifacts],
+        "sources": [_describe_source(entry, result) for entry in pipeline.get("prompts") or ()],
+        "filters": [
+            {"use": entry.get("use"), "options": _get_options(entry)} for entry in pipeline.get("filters") or ()
+        ],
+        "prompts": [_describe_prompt(prompt) for prompt in result.prompts],
+        "masks": [_describe_mask(mask, result) for mask in result.masks],
+        "files": [_describe_file(run.folder, artifact) for artifact in result.artifacts],
         "notes": dict(result.notes),
     }
 
 
-def _part(run: Run, row: Row, result: ImageResult) -> Mapping[str, Any]:
-    """The run that it was made in; where a merged one does not say which, the first of the same backend and model."""
+def _find_part(run: Run, row: LedgerRow, result: ImageResult) -> Mapping[str, Any]:
+    """The run that made it; if that is not recorded, the first merged run with the same backend and model."""
     parts = run.parts()
     for part in parts:
         if part.get("folder") == result.provenance.get("run"):
@@ -81,25 +83,25 @@ def _part(run: Run, row: Row, result: ImageResult) -> Mapping[str, Any]:
     return next((part for part in parts if (part.get("fingerprint") or {}).get("masks") == masks), parts[0])
 
 
-def _options(use: object) -> dict[str, Any] | None:
+def _get_options(use: object) -> dict[str, Any] | None:
     if not isinstance(use, Mapping):
         return None
     return {name: value for name, value in use.items() if name != "use"}
 
 
-def _source(entry: Mapping[str, Any], result: ImageResult) -> dict[str, Any]:
+def _describe_source(entry: Mapping[str, Any], result: ImageResult) -> dict[str, Any]:
     name = entry.get("use")
-    return {"use": name, "options": _options(entry), "noted": result.notes.get(str(name), {})}
+    return {"use": name, "options": _get_options(entry), "noted": result.notes.get(str(name), {})}
 
 
-def _image(run: Run, result: ImageResult, images: Path | None) -> dict[str, Any]:
+def _describe_image(run: Run, result: ImageResult, images: Path | None) -> dict[str, Any]:
     about: dict[str, Any] = {
         "size": None if result.size is None else {"height": result.size[0], "width": result.size[1]},
         "sha256": result.sha256,
         "uri": None,
         "now": "not found",
     }
-    with Originals(run, images) as originals:
+    with OriginalImages(run, images) as originals:
         ref = originals.find(result.key)
     if ref is None:
         return about
@@ -111,23 +113,25 @@ def _image(run: Run, result: ImageResult, images: Path | None) -> dict[str, Any]
     return {**about, "uri": ref.uri, "now": state if result.sha256 else "there"}
 
 
-def _prompt(prompt: Prompt) -> dict[str, Any]:
-    return {"kind": kind_of(prompt), **prompt.to_json()}
+def _describe_prompt(prompt: Prompt) -> dict[str, Any]:
+    return {"kind": describe_kind(prompt), **prompt.to_json()}
 
 
-def kind_of(prompt: Prompt | None) -> str:
-    """In a word what a prompt is made of: box, points, box+points, text, everything."""
+def describe_kind(prompt: Prompt | None) -> str:
+    """The kind of a prompt: box, points, box+points, text, everything."""
     return "+".join(sorted(prompt.needs)) if prompt is not None else "none"
 
 
-def _mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
+def _describe_mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
     box = mask.box
-    asked = next((raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt)  # filters may relabel it
+    prompt = next(
+        (raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt
+    )  # filters may change the label
     return {
         "number": mask.index,
         "label": mask.label,
         "kept": mask.kept,
-        "prompt": result.prompts.index(asked) if asked in result.prompts else None,
+        "prompt": result.prompts.index(prompt) if prompt in result.prompts else None,
         "score": mask.score,
         "stability": mask.stability,
         "area": mask.area,
@@ -138,30 +142,26 @@ def _mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
     }
 
 
-def _file(folder: Path, artifact: Artifact) -> dict[str, Any]:
-    return {**asdict(artifact), "now": _state(folder / artifact.path, artifact)}
-
-
-def _state(path: Path, artifact: Artifact) -> str:
+def _describe_file(folder: Path, artifact: Artifact) -> dict[str, Any]:
     try:
-        return "the same" if sha256_of(path) == artifact.sha256 else "changed"
-    except FileNotFoundError:
-        return "gone"
+        now: str = file_state(folder / artifact.path, artifact)
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
+        now = f"cannot be read: {error.strerror or error}"
+    return {**asdict(artifact), "now": now}
 
 
-def lines(about: Mapping[str, Any]) -> Iterator[str]:
-    """`explain`'s answer in words, line by line."""
+def format_lines(about: Mapping[str, Any]) -> Iterator[str]:
+    """The data of `explain` as text, line by line."""
     yield f"{about['key']}: {about['status']}" + (f" ({about['reason']})" if about["reason"] else "")
     if (failure := about["failure"]) is not None:
         where = " ".join(filter(None, [failure["stage"], failure["plugin"]]))
         yield f"  failed at {where}: {failure['type']}: {failure['message']}"
-    yield f"  tried {about['attempts']} time{'s' if about['attempts'] != 1 else ''}, {about['seconds']:.1f} s the last"
+    attempts = f"{about['attempts']} attempt{'s' if about['attempts'] != 1 else ''}"
+    yield f"  {attempts}, the last took {about['seconds']:.1f} s"
     yield from _image_lines(about["image"])
     yield from _made_by_lines(about["run"], about["made_by"])
     yield from _source_lines(about["sources"])
-    yield from (f"filter   {_used(each)}" for each in about["filters"])
+    yield from (f"filter   {_format_plugin(each)}" for each in about["filters"])
     yield from _prompt_lines(about["prompts"])
     yield from _mask_lines(about["masks"], about["prompts"])
     for file in about["files"]:
@@ -181,7 +181,7 @@ def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterat
     if run["command"]:
         yield f"         {run['command']}"
     if made_by["backend"]:
-        options = _shown(made_by["options"] or {})
+        options = _format_values(made_by["options"] or {})
         yield f"backend  {made_by['backend']}" + (f" ({options})" if options else "")
     if made_by["model"]:
         yield f"model    {'sha256 ' if _SHA256.fullmatch(str(made_by['model'])) else ''}{made_by['model']}"
@@ -191,15 +191,15 @@ def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterat
 
 def _source_lines(sources: list[Mapping[str, Any]]) -> Iterator[str]:
     for source in sources:
-        yield f"source   {_used(source)}"
+        yield f"source   {_format_plugin(source)}"
         for name, value in source["noted"].items():
             for item in value if isinstance(value, list) else [value]:
-                yield f"         {name}: {_shown(item) if isinstance(item, Mapping) else item}"
+                yield f"         {name}: {_format_values(item) if isinstance(item, Mapping) else item}"
 
 
-def _used(plugin: Mapping[str, Any]) -> str:
-    """Its name and its options."""
-    options = _shown({name: value for name, value in (plugin["options"] or {}).items() if value is not None})
+def _format_plugin(plugin: Mapping[str, Any]) -> str:
+    """The name and options of a plugin."""
+    options = _format_values({name: value for name, value in (plugin["options"] or {}).items() if value is not None})
     return f"{plugin['use']} ({options})" if options else str(plugin["use"])
 
 
@@ -209,7 +209,9 @@ def _prompt_lines(prompts: list[Mapping[str, Any]]) -> Iterator[str]:
         origin = f" from {prompt['source']}" if "source" in prompt else ""
         ref = f", ref {prompt['ref']}" if "ref" in prompt else ""
         label = f" {prompt['label']!r}" if "label" in prompt else ""
-        yield f"prompt {number}{label}: {prompt['kind']}{origin}{ref}" + (f" ({_shown(given)})" if given else "")
+        yield f"prompt {number}{label}: {prompt['kind']}{origin}{ref}" + (
+            f" ({_format_values(given)})" if given else ""
+        )
 
 
 def _mask_lines(masks: list[Mapping[str, Any]], prompts: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -217,7 +219,7 @@ def _mask_lines(masks: list[Mapping[str, Any]], prompts: list[Mapping[str, Any]]
         facts = [f"of prompt {mask['prompt']}"] if mask["prompt"] is not None else []
         facts += [f"{name} {mask[name]:.4g}" for name in ("score", "stability") if mask[name] is not None]
         facts.append(f"{mask['area']} pixels")
-        facts += [f"box {_numbers(mask['box'])}"] if mask["box"] else []
+        facts += [f"box {_format_numbers(mask['box'])}"] if mask["box"] else []
         facts += [f"changed by {', '.join(mask['changed_by'])}"] if mask["changed_by"] else []
         if not mask["kept"]:
             facts.append(
@@ -227,15 +229,15 @@ def _mask_lines(masks: list[Mapping[str, Any]], prompts: list[Mapping[str, Any]]
         yield f"mask {mask['number']}{label}: {', '.join(facts)}"
 
 
-def _shown(values: Mapping[str, Any]) -> str:
+def _format_values(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name}: {_numbers(value) if isinstance(value, list) else value}" for name, value in values.items()
+        f"{name}: {_format_numbers(value) if isinstance(value, list) else value}" for name, value in values.items()
     )
 
 
-def _numbers(values: list[Any]) -> str:
+def _format_numbers(values: list[Any]) -> str:
     inner = (
-        _numbers(item) if isinstance(item, list) else f"{item:g}" if isinstance(item, float) else str(item)
+        _format_numbers(item) if isinstance(item, list) else f"{item:g}" if isinstance(item, float) else str(item)
         for item in values
     )
     return f"[{', '.join(inner)}]"

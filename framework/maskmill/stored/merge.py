@@ -1,6 +1,6 @@
-"""Several runs made one: the results of shards or machines in a folder that can be read, exported and evaluated.
+"""Merging runs: the results of shards or machines in one folder that can be read, exported and evaluated.
 
-The files that writers made are not copied: `export` makes them anew from what is merged.
+The files of writers are not copied: `export` makes them from the merged results.
 """
 
 from __future__ import annotations
@@ -20,46 +20,47 @@ from typing import Any, Literal
 from ..chain.fingerprint import Fingerprint
 from ..errors import OutputError, Problem
 from ..files import TEMPORARY_PREFIX, replace, write_atomic
-from ..output.folder import LOCK, problems
+from ..images import spellings
+from ..output.folder import LOCK, check_output
 from ..output.ledger import Ledger
 from ..output.records import write_failures, write_run
 from ..output.run import Run
 from ..output.store import result_path
 from ..plugins.stage import digest
-from ..results import Row
+from ..results import LedgerRow
 
 Prefer = Literal["first", "last", "done"]
-#: Keys told one by one when runs contradict each other.
-TOLD = 5
+#: Keys listed when runs contradict each other.
+MAX_LISTED = 5
 
-_Item = tuple[str, int, Row]
+_NumberedRow = tuple[str, int, LedgerRow]
 
 
 @dataclass(frozen=True)
-class Merged:
-    """What a merge came to.
+class MergeReport:
+    """The outcome of a merge.
 
     Attributes:
         counts: images by status.
-        doubled: images that more than one run had.
+        doubled: number of images that more than one run had.
     """
 
     counts: Mapping[str, int]
     doubled: int
 
 
-def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -> Merged:
+def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -> MergeReport:
     """Merge runs into a new folder; it appears whole or not at all.
 
     Args:
         folders: output folders of runs, at least one.
         target: the new folder.
-        prefer: which result is taken where runs have different ones of one image: of the `first` or the
-            `last` run named, or the one that is `done`; None refuses.
+        prefer: which result to take where runs have different ones for an image: that of the `first` or
+            the `last` run named, or the one that is `done`; None refuses.
 
     Raises:
-        OutputError: a folder holds no run or one that is going on, the target holds anything, or runs
-            contradict each other.
+        OutputError: a folder holds no run or an active one, the target is not empty, or runs contradict
+            each other.
     """
     _check_target(target, folders)
     with contextlib.ExitStack() as stack:
@@ -70,32 +71,34 @@ def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -
         choose = _Chooser(runs, prefer)
         choose.check()
         unfinished = target.with_name(f"{TEMPORARY_PREFIX}{digest(target.name)}")
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a merge that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a merge that was killed
         try:
             unfinished.mkdir(parents=True)
-            _fill(unfinished, runs, choose)
+            _write_merged(unfinished, runs, choose)
             if target.exists():
-                shutil.rmtree(target)  # `_check_target` found it empty
+                shutil.rmtree(target)  # empty, see `_check_target`
             replace(unfinished, target)
         except OSError as error:
             raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         with Run(target) as merged:
-            return Merged(merged.counts(), choose.doubled)
+            return MergeReport(merged.counts(), choose.doubled)
 
 
 def _check_target(target: Path, folders: Sequence[Path]) -> None:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise OutputError("the same run is named twice")
     if target.is_dir() and any(path.name != LOCK for path in target.iterdir()):
-        raise OutputError(Problem(f"'{target}' is not empty", hint="give a new folder; nothing is merged into one"))
-    if found := problems(target):
-        raise OutputError(*found)
+        raise OutputError(
+            Problem(f"'{target}' is not empty", hint="give a new folder; runs are not merged into an existing one")
+        )
+    if problems := check_output(target):
+        raise OutputError(*problems)
 
 
 class _Chooser:
-    """One row for each key out of those of several runs, in key order; memory does not grow with them.
+    """Chooses one row for each key from those of several runs, in key order; memory does not grow with them.
 
     Attributes:
         doubled: keys that more than one run has, among those chosen so far.
@@ -107,69 +110,83 @@ class _Chooser:
         self.doubled = 0
 
     def check(self) -> None:
-        """Look at all of them before anything is written.
+        """Check all rows before anything is written.
 
         Raises:
-            OutputError: runs have different results of an image, and nothing says which to take.
+            OutputError: runs have different results for an image, and `prefer` is not given.
         """
         first: list[str] = []
         count = 0
         for same in self._by_key():
-            if len(same) > 1 and self._chosen(same) is None:
+            if len(same) > 1 and self._choose(same) is None:
                 count += 1
-                if len(first) < TOLD:
+                if len(first) < MAX_LISTED:
                     first.append(
                         f"{same[0][0]} ({', '.join(f'{self._runs[n].folder}: {row.status}' for _, n, row in same)})"
                     )
         if count:
             more = f"\n  and {count - len(first)} more" if count > len(first) else ""
             listed = "".join(f"\n  {line}" for line in first)
-            text = f"the runs have different results of {count} image{'s' if count > 1 else ''}:{listed}{more}"
-            raise OutputError(Problem(text, hint="say which to take: --prefer first, last or done"))
+            text = f"the runs have different results for {count} image{'s' if count > 1 else ''}:{listed}{more}"
+            raise OutputError(Problem(text, hint="choose one: --prefer first, last or done"))
 
-    def rows(self) -> Iterator[tuple[int, Row]]:
+    def rows(self) -> Iterator[tuple[int, LedgerRow]]:
         """(number of the run, row) of each key."""
         for same in self._by_key():
             self.doubled += len(same) > 1
-            chosen = self._chosen(same)
+            chosen = self._choose(same)
             assert chosen is not None, "checked before"
             yield chosen
 
-    def _by_key(self) -> Iterator[list[_Item]]:
-        listed = [_numbered(number, run) for number, run in enumerate(self._runs)]
-        for _, same in itertools.groupby(heapq.merge(*listed, key=itemgetter(0, 1)), key=itemgetter(0)):
-            yield list(same)
+    def _by_key(self) -> Iterator[list[_NumberedRow]]:
+        listed = [_number_rows(number, run) for number, run in enumerate(self._runs)]
+        for key, group in itertools.groupby(heapq.merge(*listed, key=itemgetter(0, 1)), key=itemgetter(0)):
+            same = list(group)
+            if same := same if key.isascii() else self._of_one_image(key, same):
+                yield same
 
-    def _chosen(self, same: list[_Item]) -> tuple[int, Row] | None:
-        """The row that counts, None if that cannot be said."""
+    def _of_one_image(self, key: str, same: list[_NumberedRow]) -> list[_NumberedRow]:
+        """The rows of a key with those of runs that spell it in other letters; none if an earlier run does so."""
+        found: list[_NumberedRow] = []
+        for number, run in enumerate(self._runs):
+            rows = [row for name in spellings(key) if (row := run.row(name)) is not None]
+            if len(rows) > 1:  # the letters tell two images apart
+                return same
+            found += [(row.key, number, row) for row in rows]
+        return found if found[0][0] == key else []
+
+    def _choose(self, same: list[_NumberedRow]) -> tuple[int, LedgerRow] | None:
+        """The row to take, None if that is undecided."""
         if self._prefer == "done":
             same = [item for item in same if item[2].status in ("done", "empty")] or same
-        if self._prefer != "last" and (self._prefer == "first" or self._equal(same)):
+        if self._prefer != "last" and (self._prefer == "first" or self._are_equal(same)):
             return same[0][1:]
         return same[-1][1:] if self._prefer == "last" else None
 
-    def _equal(self, same: list[_Item]) -> bool:
-        """Whether the stored results are the same but for the files that writers made."""
-        return len(same) == 1 or len({digest(_core(self._runs[number], row)) for _, number, row in same}) == 1
+    def _are_equal(self, same: list[_NumberedRow]) -> bool:
+        """Whether the stored results are the same except for the files of writers."""
+        return (
+            len(same) == 1 or len({digest(_comparable_result(self._runs[number], row)) for _, number, row in same}) == 1
+        )
 
 
-def _numbered(number: int, run: Run) -> Iterator[_Item]:
+def _number_rows(number: int, run: Run) -> Iterator[_NumberedRow]:
     return ((row.key, number, row) for row in run.rows())
 
 
-def _core(run: Run, row: Row) -> Any:
+def _comparable_result(run: Run, row: LedgerRow) -> Any:
     try:
-        stored = _stored(run, row)
+        stored = _read_stored(run, row)
     except OutputError:  # a failed image without details
         return row.status
     return {name: stored[name] for name in ("status", "size", "sha256", "prompts", "masks", "raw", "reason")}
 
 
-def _stored(run: Run, row: Row) -> dict[str, Any]:
-    """The stored result as plain data, looked at before it is copied.
+def _read_stored(run: Run, row: LedgerRow) -> dict[str, Any]:
+    """The stored result as plain data, validated.
 
     Raises:
-        OutputError: it is gone or damaged.
+        OutputError: it is missing or damaged.
     """
     run.result(row)
     try:
@@ -180,12 +197,12 @@ def _stored(run: Run, row: Row) -> dict[str, Any]:
     return data
 
 
-def _fill(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
-    """Results, ledger, run.json and failures.jsonl of the merged run."""
+def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
+    """Write results, ledger, run.json and failures.jsonl of the merged run."""
     models = {run.masks_fingerprint for run in runs}
     with Ledger.create(folder) as ledger:
         for number, row in choose.rows():
-            _copy(runs[number], row, folder)
+            _copy_result(runs[number], row, folder)
             ledger.record(row._replace(fingerprint=_without_writers(row.fingerprint), listing=ledger.listing))
         seconds: Counter[str] = Counter()
         for run in runs:
@@ -196,16 +213,16 @@ def _fill(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
         ledger.set_meta("clean", True)
         ledger.commit()
         write_failures(folder, ledger)
-        write_run(folder, {**_about(runs), "counts": ledger.counts()}, None, "merged")
+        write_run(folder, {**_describe(runs), "counts": ledger.counts()}, None, "merged")
 
 
-def _copy(run: Run, row: Row, folder: Path) -> None:
-    """A stored result without the files that it does not have here."""
+def _copy_result(run: Run, row: LedgerRow, folder: Path) -> None:
+    """Copy a stored result, without the files of writers."""
     if row.status in ("failed", "quarantined") and not result_path(run.folder, row.key).exists():
         return
-    data = _stored(run, row)
+    data = _read_stored(run, row)
     data["artifacts"] = []
-    data["provenance"].setdefault("run", str(run.folder.absolute()))  # runs of one model are told apart by it
+    data["provenance"].setdefault("run", str(run.folder.absolute()))  # identifies the run among several with one model
     if "fingerprint" in data["provenance"]:
         data["provenance"]["fingerprint"] = _without_writers(data["provenance"]["fingerprint"])
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -220,8 +237,8 @@ def _without_writers(text: str) -> str:
     return str(Fingerprint(made.prompts, made.masks, made.filters, ()))
 
 
-def _about(runs: Sequence[Run]) -> dict[str, Any]:
-    """What `run.json` says: what was merged, and beside it what all of them have in common."""
+def _describe(runs: Sequence[Run]) -> dict[str, Any]:
+    """The content of `run.json`: the merged runs, and the values that all of them share."""
     parts = [part for run in runs for part in run.parts()]
     about: dict[str, Any] = {"merged": parts}
     for name in ("name", "pipeline", "fingerprint", "versions", "machine"):

@@ -1,13 +1,13 @@
-"""The images behind a run's results: found again by key, and read only if they are still the same."""
+"""The original images of a run's results: found by key, and read only if they have not changed."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -15,21 +15,21 @@ import numpy as np
 from ..dataset.dataset import Dataset
 from ..decoding import MAX_PIXELS
 from ..errors import DatasetError, ImageReadError, OutputError, Problem
-from ..images import PACKAGE, Image, ImageRef
+from ..images import PACKAGE, Image, ImageRef, spellings
 from ..output.run import Run
 from ..results import ImageResult
 
 
-class Originals:
-    """Where the images of a run are; a context manager.
+class OriginalImages:
+    """Finds the images of a run; a context manager.
 
-    Looked for as the run's datasets list them or, given a folder, below that by key. A dataset that
-    is no plain folder is listed once, when it is first needed, into a temporary file: memory does
-    not grow with it.
+    They are found as the run's datasets list them or, given a folder, in that folder by key. A dataset
+    that is not a plain folder is listed once, when first needed, into a temporary file, so that memory
+    does not grow with it.
 
     Args:
         run: whose images.
-        folder: holds them now, each under its key; None takes the datasets that `run.json` names.
+        folder: contains them now, each under its key; None for the datasets in `run.json`.
 
     Raises:
         OutputError: the folder does not exist.
@@ -46,25 +46,27 @@ class Originals:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._listed is not None:
             self._listed.close()
 
     def find(self, key: str) -> ImageRef | None:
         """Where the image of this key is, None if it cannot be found."""
-        for dataset in self._datasets:
-            for entry in dataset:
-                if not entry.startswith(PACKAGE) and os.path.isfile(path := os.path.join(entry, key)):  # noqa: PTH113, PTH118 - once an image
-                    return ImageRef(path, key)
-        row = self._listing().execute("SELECT uri FROM images WHERE key = ?", (key,)).fetchone()
-        return None if row is None else ImageRef(str(row[0]), key)
+        folders = [entry for dataset in self._datasets for entry in dataset if not entry.startswith(PACKAGE)]
+        names = [key] if key.isascii() else spellings(key)
+        for folder, name in itertools.product(folders, names):
+            if os.path.isfile(path := os.path.join(folder, name)):  # noqa: PTH113, PTH118 - once an image
+                return ImageRef(path, key)
+        for name in names:
+            row = self._listing().execute("SELECT uri FROM images WHERE key = ?", (name,)).fetchone()
+            if row is not None:
+                return ImageRef(str(row[0]), key)
+        return None
 
     def _listing(self) -> sqlite3.Connection:
         """The images of datasets that are lists, patterns, packages or single images."""
         if self._listed is None:
-            self._listed = sqlite3.connect("", check_same_thread=False)  # SQLite's own temporary file
+            self._listed = sqlite3.connect("", check_same_thread=False)  # a temporary file of SQLite
             self._listed.execute("CREATE TABLE images (key TEXT PRIMARY KEY, uri TEXT NOT NULL) WITHOUT ROWID")
             for dataset in self._datasets:
                 if entries := [entry for entry in dataset if not Path(entry).is_dir()]:
@@ -74,46 +76,48 @@ class Originals:
     @staticmethod
     def _list(into: sqlite3.Connection, entries: Sequence[str]) -> None:
         for entry in entries:
-            with contextlib.suppress(DatasetError):  # what is gone holds no images; the caller says which it misses
+            with contextlib.suppress(
+                DatasetError
+            ):  # a missing entry has no images; the caller reports those it cannot find
                 for ref in Dataset((entry,), Path()):
                     into.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (ref.key, ref.uri))
 
 
-def same_image(result: ImageResult, ref: ImageRef | None, max_pixels: int = MAX_PIXELS) -> Image:
-    """The image of a result, read again.
+def load_unchanged(result: ImageResult, ref: ImageRef | None, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read the image of a result again.
 
     Args:
         result: whose image it is.
-        ref: where it is; None if that is not known.
+        ref: where it is; None if unknown.
         max_pixels: larger images are refused.
 
     Raises:
-        ImageReadError: it is gone, cannot be read, or is not what the masks were made of.
+        ImageReadError: it is missing, cannot be read, or has changed since the masks were made.
     """
     if ref is None:
-        raise ImageReadError(f"not found; --images FOLDER names the folder that holds it as {result.key}")
+        raise ImageReadError(f"not found; name the folder that contains it as {result.key} with --images FOLDER")
     image = Image.load(ref, max_pixels)
     if image.sha256 != result.sha256:
         raise ImageReadError(
             f"{ref.uri} has changed since its masks were made"
-            f" (sha256 {image.sha256[:12]}…, then {result.sha256[:12]}…): run the pipeline again"
+            f" (sha256 {image.sha256[:12]}…, was {result.sha256[:12]}…): run the pipeline again"
         )
     return image
 
 
-def stand_in(result: ImageResult, ref: ImageRef | None) -> Image:
-    """An image of the right size, name and sha256 whose pixels are all black and take no memory."""
+def black_image(result: ImageResult, ref: ImageRef | None) -> Image:
+    """A stand-in with the right size, name and sha256, whose black pixels take no memory."""
     pixels = np.broadcast_to(np.zeros(3, np.uint8), (*(result.size or (1, 1)), 3))
     return Image(pixels, ref or ImageRef(result.key, result.key), result.sha256)
 
 
-def missing_dataset(pipelines: Sequence[Mapping[str, Any]]) -> Problem | None:
-    """The problem if nothing that the datasets name exists any more, None if something does."""
+def find_missing_dataset(pipelines: Sequence[Mapping[str, Any]]) -> Problem | None:
+    """The problem if nothing in the datasets exists any more, None if something does."""
     entries = [entry for each in pipelines for entry in each.get("dataset", ())]
     if not entries:
-        text = "the run does not say where its images are (run.json is gone)"
+        text = "run.json is missing, so the images of the run cannot be found"
     elif all(Dataset((entry,), Path()).check() for entry in entries):
-        text = f"the images of the run are not where they were: {', '.join(entries)}"
+        text = f"the images of the run are no longer where they were: {', '.join(entries)}"
     else:
         return None
-    return Problem(text, hint="give their folder: --images FOLDER")
+    return Problem(text, hint="name their folder with --images FOLDER")

@@ -42,9 +42,8 @@ def download(image: Image, key: str, prompts: Sequence[Prompt], masks: Sequence[
     """
     options, ending, media_type = _KINDS[kind]
     numbered = tuple(replace(mask, index=number) for number, mask in enumerate(masks))
-    status = "done" if masks else "empty"
     image = replace(image, ref=ImageRef(key, key))
-    result = ImageResult(key, status, image.size, image.sha256, tuple(prompts), numbered)  # type: ignore[arg-type]
+    result = ImageResult.done_or_empty(key, image.size, image.sha256, prompts, numbered)
     writer = cast(Writer, Registry.load().build("writer", options, Path.cwd()))
     with tempfile.TemporaryDirectory(prefix="maskmill-") as name:
         folder = Path(name)

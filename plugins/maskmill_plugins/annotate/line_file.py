@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskmill.files import atomic_path
+from maskmill.files import atomic_path, unused_name
 
 #: Bytes of lines that later ones have replaced, from which on they are taken out, if they are half of all.
 WASTE = 1_000_000
@@ -56,7 +56,7 @@ def mend(path: Path) -> str:
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
         else:
-            aside = _free_name(path, ".torn")
+            aside = unused_name(path, ".torn")
             _write_through(aside, piece)
             file.truncate(offset)
             said = f"the last line of {path.name} was torn; its {len(piece)} bytes are now in {aside.name}"
@@ -122,13 +122,6 @@ def parsed(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 def _has_prompts(data: Mapping[str, Any]) -> bool:
     prompts = data.get("prompts")
     return isinstance(prompts, list) and all(isinstance(prompt, dict) for prompt in prompts)
-
-
-def _free_name(path: Path, ending: str) -> Path:
-    number = 1
-    while (free := path.with_name(f"{path.name}{ending}{number}")).exists():
-        number += 1
-    return free
 
 
 def _unended(file: Any) -> tuple[bytes, int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import ClassVar
 
 from maskmill import hookimpl
-from maskmill.plugins.engine import Engine, OpenFailure, WorkerDied
+from maskmill.plugins.engine import Engine, Outcome
+from maskmill.plugins.messages import Task, WorkerSetup
+from maskmill.run import worker
 
 
 class Inline(Engine):
@@ -18,29 +21,24 @@ class Inline(Engine):
 
     processes: ClassVar[bool] = False
 
-    def start(self, worker: dict[str, Any], slots: int, environment: dict[str, str]) -> None:
+    def start(self, setup: WorkerSetup, slots: int, environment: Mapping[str, str]) -> None:
         """Remember what to open; the first task opens it."""
         os.environ.update(environment)
-        self._worker = worker
-        self._waiting: list[tuple[int, dict[str, Any]]] = []
+        self._setup = setup
+        self._waiting: list[tuple[int, Task]] = []
 
-    def submit(self, token: int, task: dict[str, Any], timeout: float) -> None:
+    def submit(self, token: int, task: Task, timeout: float) -> None:
         """Put the task where `wait` finds it."""
-        self._waiting.append((token, {**task, "timeout": 0}))
+        self._waiting.append((token, task))
 
-    def wait(self, seconds: float) -> Iterable[tuple[int, dict[str, Any] | WorkerDied | OpenFailure]]:
-        """Run what was submitted."""
-        from maskmill.run import worker
-
+    def wait(self, seconds: float) -> Iterable[tuple[int, Outcome]]:
+        """Run what was submitted; without a time limit, which could only end the driver."""
         while self._waiting:
             token, task = self._waiting.pop()
-            error = worker.open_chain(self._worker)
-            yield token, OpenFailure(*error.split("\n", 1)) if error else worker.work(task)
+            yield token, worker.open_chain(self._setup) or worker.work(replace(task, timeout=0.0))
 
     def stop(self, kill: bool) -> None:
         """Close the chain."""
-        from maskmill.run import worker
-
         worker.close_chain()
 
 

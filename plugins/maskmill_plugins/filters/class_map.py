@@ -1,4 +1,4 @@
-"""class_map: renames labels, and drops those that are not wanted."""
+"""class_map: renames labels, and drops masks by label."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class ClassMap(Filter):
     """Gives masks other labels, such as `vehicle` to every `car` and `truck`."""
 
     map: dict[str, str | None] = Field(
-        description="label → new label, or null for those that are dropped; masks without a label have the label ''"
+        description="label → new label, or null to drop its masks; masks without a label have the label ''"
     )
-    others: Literal["keep", "drop"] = Field("keep", description="what becomes of labels that are not in the map")
+    others: Literal["keep", "drop"] = Field("keep", description="what to do with labels that are not in the map")
 
     def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
         """The masks, relabelled."""
-        return [self._mapped(mask) for mask in masks]
+        return [self._relabel(mask) for mask in masks]
 
-    def _mapped(self, mask: Mask) -> Mask:
+    def _relabel(self, mask: Mask) -> Mask:
         label = mask.label or ""
         if label not in self.map:
             return mask if self.others == "keep" else mask.drop(f"label {label!r} is not in the map")
         new = self.map[label]
         if new is None:
-            return mask.drop(f"label {label!r} is not wanted")
-        # A backend that answers without a prompt is the exception; its mask stays without a label.
+            return mask.drop(f"label {label!r} is mapped to null")
+        # Without a prompt, which few backends omit, a mask cannot have a label.
         prompt: Prompt | None = mask.prompt and replace(mask.prompt, label=new or None)
         return replace(mask, prompt=prompt)
 

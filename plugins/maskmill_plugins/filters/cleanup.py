@@ -9,23 +9,23 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, Problem, hookimpl
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import label_parts, load_cv2
 
 BoolArray = npt.NDArray[np.bool_]
 
 
 class Cleanup(Filter):
-    """Tidies the pixels of masks; pixels belong together if they touch, at a corner too.
+    """Removes small islands and fills small holes; pixels are connected if they touch, even at a corner.
 
-    Holes are filled before islands are looked at. A mask of which nothing is left is dropped.
+    Holes are filled before islands are removed. A mask that becomes empty is dropped.
     """
 
-    islands: int = Field(0, ge=0, description="parts of fewer pixels are removed")
-    holes: int = Field(0, ge=0, description="holes of fewer pixels are filled")
+    islands: int = Field(0, ge=0, description="remove parts of fewer pixels")
+    holes: int = Field(0, ge=0, description="fill holes of fewer pixels")
     keep_largest: bool = Field(False, description="remove all parts but the largest")
 
     def check(self) -> list[Problem]:
-        """OpenCV must load; a filter that has nothing to do is worth a warning."""
+        """OpenCV must load; warns if the options change nothing."""
         load_cv2()
         if self.islands > 1 or self.holes > 1 or self.keep_largest:
             return []
@@ -33,47 +33,40 @@ class Cleanup(Filter):
         return [Problem("changes no mask", hint=hint, warning=True)]
 
     def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
-        """The masks, tidied."""
-        return [self._tidied(mask) for mask in masks]
+        """The masks, cleaned."""
+        return [self._clean(mask) for mask in masks]
 
-    def _tidied(self, mask: Mask) -> Mask:
+    def _clean(self, mask: Mask) -> Mask:
         before = mask.array
-        after = filled(before, self.holes)
-        after = without_islands(after, self.islands, self.keep_largest)
+        after = fill_holes(before, self.holes)
+        after = remove_islands(after, self.islands, self.keep_largest)
         if not after.any():
-            return mask.drop(f"no part of it has {self.islands} pixels")
+            return mask.drop(f"all its parts have fewer than {self.islands} pixels")
         return mask if after is before or np.array_equal(before, after) else mask.with_array(after)
 
 
-def filled(pixels: BoolArray, least: int) -> BoolArray:
-    """The pixels (H, W), holes of fewer than `least` pixels filled; what touches the image's edge is no hole."""
-    if least < 2:
+def fill_holes(pixels: BoolArray, smallest: int) -> BoolArray:
+    """Fill holes of fewer than `smallest` pixels (H, W); a region that touches the edge of the image is not a hole."""
+    if smallest < 2:
         return pixels
-    labels, areas, edge = _parts(~pixels)
-    small = areas < least
+    labels, areas, edge = label_parts(~pixels)
+    small = areas < smallest
     small[0] = False
     small[edge] = False
     return pixels | small[labels] if small.any() else pixels
 
 
-def without_islands(pixels: BoolArray, least: int, largest: bool) -> BoolArray:
-    """The pixels (H, W) without parts of fewer than `least` pixels, of the others the largest only if so asked."""
-    if least < 2 and not largest:
+def remove_islands(pixels: BoolArray, smallest: int, largest: bool) -> BoolArray:
+    """Remove parts of fewer than `smallest` pixels (H, W) and, with `largest`, all but the largest."""
+    if smallest < 2 and not largest:
         return pixels
-    labels, areas, _ = _parts(pixels)
+    labels, areas, _ = label_parts(pixels)
     areas[0] = 0
-    stays = areas >= max(least, 1)
+    keep = areas >= max(smallest, 1)
     if largest:
-        stays &= np.arange(len(areas)) == areas.argmax()
-    result: BoolArray = stays[labels]
+        keep &= np.arange(len(areas)) == areas.argmax()
+    result: BoolArray = keep[labels]
     return result
-
-
-def _parts(pixels: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Connected parts: labels (H, W), 0 for none; pixels of each; labels of those at the edge."""
-    _, labels, stats, _ = load_cv2().connectedComponentsWithStats(pixels.astype(np.uint8), connectivity=8)
-    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    return labels, stats[:, -1].copy(), edge
 
 
 @hookimpl

@@ -13,14 +13,14 @@ from maskmill_plugins._shared.mask_order import order_best_first
 
 
 class MaxPerImage(Filter):
-    """Keeps so many masks, the best first; a mask without a score comes last, equals go by the backend's order."""
+    """Keeps the best masks of an image; masks without a score rank last, equal ones in the backend's order."""
 
-    count: int = Field(ge=1, description="masks to keep")
-    by: Literal["score", "area"] = Field("score", description="what makes a mask better: its score, or its size")
-    per_label: bool = Field(False, description="keep so many of each label")
+    count: int = Field(ge=1, description="number of masks to keep")
+    by: Literal["score", "area"] = Field("score", description="what to rank masks by: their score or their size")
+    per_label: bool = Field(False, description="keep this number of each label")
 
     def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
-        """The masks in their order, those beyond the number marked."""
+        """The masks in their order, those beyond the limit marked as dropped."""
         result = list(masks)
         seen: Counter[str | None] = Counter()
         order = order_best_first(masks) if self.by == "score" else order_best_first(masks, lambda mask: mask.area)
@@ -29,8 +29,8 @@ class MaxPerImage(Filter):
             group = mask.label if self.per_label else None
             seen[group] += 1
             if seen[group] > self.count:
-                of = f" of {group!r}" if group is not None else ""
-                result[number] = mask.drop(f"number {seen[group]}{of} by {self.by}, {self.count} are kept")
+                label = f" of {group!r}" if group is not None else ""
+                result[number] = mask.drop(f"rank {seen[group]}{label} by {self.by}, the limit is {self.count}")
         return result
 
 

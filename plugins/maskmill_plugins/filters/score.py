@@ -1,4 +1,4 @@
-"""score: drops masks that score low, change much with the threshold, or have the wrong size."""
+"""score: drops masks by score, stability or size."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from maskmill import Filter, Image, Mask, Problem, hookimpl
 
 
 class Score(Filter):
-    """Keeps masks that reach every minimum and exceed no maximum given; a limit itself is allowed.
+    """Keeps masks within all limits given, which are inclusive.
 
-    A mask whose backend gave no score (or no stability) is not judged by it: it is kept.
+    If the backend gave no score (or no stability), the limit for it is not applied.
     """
 
-    min_score: float | None = Field(None, ge=0, le=1, description="least predicted IoU")
-    min_stability: float | None = Field(None, ge=0, le=1, description="least stability score")
-    min_area: int | None = Field(None, ge=0, description="least area in pixels")
-    max_area: int | None = Field(None, ge=0, description="largest area in pixels")
-    min_fraction: float | None = Field(None, ge=0, le=1, description="least area as a part of the image's")
-    max_fraction: float | None = Field(None, ge=0, le=1, description="largest area as a part of the image's")
+    min_score: float | None = Field(None, ge=0, le=1, description="minimum predicted IoU")
+    min_stability: float | None = Field(None, ge=0, le=1, description="minimum stability score")
+    min_area: int | None = Field(None, ge=0, description="minimum area in pixels")
+    max_area: int | None = Field(None, ge=0, description="maximum area in pixels")
+    min_fraction: float | None = Field(None, ge=0, le=1, description="minimum area as a fraction of the image")
+    max_fraction: float | None = Field(None, ge=0, le=1, description="maximum area as a fraction of the image")
 
     def check(self) -> list[Problem]:
-        """A minimum above its maximum is an error, a filter without limits worth a warning."""
+        """A minimum must not exceed its maximum; warns if there are no limits."""
         problems = []
         for what in ("area", "fraction"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
@@ -35,20 +35,20 @@ class Score(Filter):
         return problems
 
     def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
-        """The masks, those beyond a limit marked with the first reason."""
-        return [mask.drop(reason) if (reason := self._fault(mask)) else mask for mask in masks]
+        """The masks, those beyond a limit marked as dropped, with the first reason."""
+        return [mask.drop(reason) if (reason := self._find_reason(mask)) else mask for mask in masks]
 
-    def _fault(self, mask: Mask) -> str | None:
+    def _find_reason(self, mask: Mask) -> str | None:
         height, width = mask.size
         area = mask.area
         fraction = area / (height * width)
-        lows = (
+        minima = (
             ("score", mask.score, self.min_score),
             ("stability", mask.stability, self.min_stability),
             ("area", area, self.min_area),
             ("fraction", fraction, self.min_fraction),
         )
-        for name, value, limit in lows:
+        for name, value, limit in minima:
             if value is not None and limit is not None and value < limit:
                 return f"{name} {value:.6g} < {limit:.6g}"
         for name, value, limit in (("area", area, self.max_area), ("fraction", fraction, self.max_fraction)):

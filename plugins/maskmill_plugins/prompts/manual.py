@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from maskmill import Box, Image, ImageRef, Point, Problem, Prompt, PromptError, PromptSource, hookimpl
+from maskmill.images import find_key, normalize_key
 
 
 def _check_box(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -156,9 +157,16 @@ class Manual(ImageObjects, PromptSource):
 
     def _find_entry(self, key: str) -> ImageObjects | None:
         """The objects for this image: an entry of `images`, those next to `use: manual`, or None."""
-        fitting = (objects for pattern, objects in self.images.items() if fnmatch.fnmatchcase(key, pattern))
-        own = self.images.get(key) or next(fitting, None)
+        name = key if key in self.images else find_key(key, self.images)
+        if name is not None:
+            return self.images[name]
+        path = normalize_key(key)
+        own = next((objects for pattern, objects in self._patterns if fnmatch.fnmatchcase(path, pattern)), None)
         return own if own is not None else (self if self._for_every_image else None)
+
+    @cached_property
+    def _patterns(self) -> list[tuple[str, ImageObjects]]:
+        return [(normalize_key(pattern), objects) for pattern, objects in self.images.items()]
 
     def _prompts_of(self, entry: ImageObjects) -> list[Prompt]:
         return entry._prompts(None if entry is self else self.label)

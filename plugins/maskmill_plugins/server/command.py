@@ -220,7 +220,7 @@ def chosen_backend(
 def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str, Backend]:
     from pydantic import ValidationError
 
-    from maskmill.config.option_errors import findings
+    from maskmill.config.option_errors import explain_validation_error
     from maskmill.config.overrides import override
     from maskmill.config.yaml_reader import parse_yaml
     from maskmill.plugins.find import find_drop_ins
@@ -238,20 +238,20 @@ def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str
     try:
         stage = cls.from_options(options, Path.cwd())
     except ValidationError as error:
-        found = findings(error, cls, options, f"the backend {name!r}")
-        raise PipelineError(
-            *(Problem(": ".join(filter(None, [each.subject, each.message])), "--set", hint=each.hint) for each in found)
-        ) from None
+        found = explain_validation_error(error, cls, options, f"the backend {name!r}")
+        raise PipelineError(*(Problem(str(each), "--set", hint=each.hint) for each in found)) from None
     assert isinstance(stage, Backend), "the registry gives backends for this role"
     return name, stage
 
 
 def ready_backend(name: str, backend: Backend) -> None:
     """Find what is wrong, and get what is missing, before anything listens."""
+    from maskmill.plugins.optional import prepare_stage
+
     problems = [*(backend.missing() or backend.check())]
     for problem in problems:
         if problem.warning:
             click.echo(str(problem), err=True)
     if errors := [problem for problem in problems if not problem.warning]:
         raise PipelineError(*(Problem(f"the backend {name!r}: {each.message}", hint=each.hint) for each in errors))
-    backend.prepare(lambda line: click.echo(line, err=True))
+    prepare_stage(backend, lambda line: click.echo(line, err=True))

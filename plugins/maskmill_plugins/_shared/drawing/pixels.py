@@ -78,3 +78,17 @@ def _install_hint(error: ImportError) -> str:
         return "pip install opencv-python-headless"
     # opencv-python links window-system libraries that slim images and servers lack
     return "apt install libgl1, or pip install opencv-python-headless"
+
+
+def label_parts(
+    mask: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Label the connected parts of a mask (h, w); pixels are connected if they touch, even at a corner.
+
+    Returns:
+        The label of each pixel (h, w), 0 outside the mask; the area of each label in pixels; the
+        labels that occur at the edge of the image.
+    """
+    _, labels, stats, _ = load_cv2().connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    return labels, stats[:, -1].copy(), edge

@@ -5,7 +5,6 @@ Nothing is guessed: if several names match equally well, none is used, and this 
 
 from __future__ import annotations
 
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from maskmill.images import SUFFIXES
+from maskmill.images import SUFFIXES, normalize_key
 
 #: How many names a message lists.
 MAX_EXAMPLES = 5
@@ -22,8 +21,7 @@ MAX_EXAMPLES = 5
 
 def normalize_path(name: str) -> str:
     """A path in the form used for comparison: `/` between folders, no leading `./`, composed characters (NFC)."""
-    text = name if name.isascii() else unicodedata.normalize("NFC", name)
-    text = text.replace("\\", "/")
+    text = normalize_key(name).replace("\\", "/")
     while text.startswith("./"):
         text = text[2:]
     return text.strip("/")

@@ -1,4 +1,4 @@
-"""Segment Anything on this machine, with the weights and the architecture of Meta's `segment_anything`.
+"""Segment Anything on this machine, with the weights and architecture of Meta's `segment_anything`.
 
 Reference: Kirillov et al., Segment Anything, arXiv:2304.02643.
 """

@@ -1,4 +1,4 @@
-"""The stage: options, checks, and which of the two ways to compute is taken."""
+"""The backend: options, checks, and the choice between the fast and the original implementation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pydantic import Field, PrivateAttr
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
 from maskmill.plugins.stage import Network, worker_threads
 
-from .embedding_cache.cache import EmbeddingCache, embeddings_folder, entry_name
+from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device
-from .segment.segmenter import FloatArray, Multimask, Segmenter, picked
-from .weights.checkpoints import MODELS, file_sha256, find_checkpoint, obtain, weights_folder
+from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
+from .weights.checkpoints import file_sha256, find_published, weights_folder
+from .weights.download import download_model
+from .weights.published import MODELS
 
 
 class Sam(Backend):
@@ -31,50 +33,50 @@ class Sam(Backend):
     )
     checkpoint: Literal["auto"] | Path = Field(
         "auto",
-        description="the weights: a .pth or .safetensors file, or the name of one added by `maskmill weights add`; auto"
-        " looks for the published file beside the pipeline file, in the working directory, in weights/ and checkpoints/"
-        " there, in torch hub's cache and in ours, and downloads it if it is nowhere",
-        json_schema_extra=NO_EFFECT,  # the file's content counts, by model_id, not where it lies
+        description="the weights: a .pth or .safetensors file, searched beside the pipeline file, then in weights/ of"
+        " the cache folder; auto: the published file, searched beside the pipeline file, in the working directory, in"
+        " weights/ and checkpoints/ of both, in torch hub's cache and in ours, and downloaded if it is missing",
+        json_schema_extra=NO_EFFECT,  # the content of the file counts, in model_id, not its path
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto",
-        description="where it computes; auto takes cuda, then mps, then cpu, as far as there is one",
+        description="where to compute; auto: the first of cuda, mps and cpu that is available",
         json_schema_extra=NO_EFFECT,
     )
     multimask: Multimask = Field(
         "auto",
-        description="auto: of a single point's three candidate masks the one with the best predicted IoU, and one mask"
-        " for every other prompt; all: the three candidates of every prompt; off: one mask a prompt",
+        description="auto: for a single point, the one of three candidate masks with the best predicted IoU, and one"
+        " mask for every other prompt; all: the three candidates of every prompt; off: one mask per prompt",
     )
     fast: bool = Field(
         True,
-        description="the same sums in a faster order: equal to segment_anything but for pixels whose logit is within"
+        description="the faster implementation: the masks of segment_anything, except for pixels whose logit is within"
         " rounding of the threshold; false, and always on mps: segment_anything itself, bit for bit",
     )
-
     half: bool = Field(
         False,
-        description="the encoder in half precision (float16), on cuda only: less memory and time;"
+        description="compute the encoder in half precision (float16), on cuda only: less memory and time;"
         " masks may differ along their border",
     )
     compile: bool = Field(
-        False, description="the encoder by torch.compile, on cuda only: the first image of each worker takes minutes"
+        False,
+        description="use torch.compile for the encoder, on cuda only: the first image of each worker takes minutes",
     )
     cache: bool | Path = Field(
         False,
-        description="keep each image's embedding on disk, so that a later run with other prompts does not encode it"
-        " again: true: in this user's cache folder, or a folder; false: no",
+        description="store each image's embedding on disk, so that a later run with other prompts does not encode it"
+        " again; true: in the cache folder of this user, or the path of a folder",
         json_schema_extra=NO_EFFECT,
     )
     cache_size: float = Field(
         10.0,
         gt=0,
-        description="GB that the cache may take (an embedding takes 4 MB); those unused for longest make room",
+        description="size of the cache in GB (an embedding takes 4 MB); the least recently used ones are removed",
         json_schema_extra=NO_EFFECT,
     )
     cache_precision: Literal["fp32", "fp16"] = Field(
         "fp32",
-        description="fp16 rounds the embeddings, cached or not, and halves the room they take;"
+        description="fp16 rounds the embeddings, cached or not, and halves their size on disk;"
         " masks may differ along their border",
     )
 
@@ -84,23 +86,23 @@ class Sam(Backend):
     _cached_as: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Keep the pipeline file's folder: `checkpoint: auto` looks there first."""
+        """Remember the pipeline file's folder, where `checkpoint: auto` searches first."""
         self._folder = (context or {}).get("base")
 
     def accepts(self) -> frozenset[str]:
-        """Points and boxes, also together, and everything mode."""
+        """Points, boxes, both together, and everything mode."""
         return frozenset({"points", "box", "everything"})
 
     def check(self) -> list[Problem]:
-        """The checkpoint must exist, and what reads it be installed; some options need a GPU."""
-        if self._for_gpu and not self.fast:
-            return [Problem(f"{self._for_gpu}: true is part of the fast way", hint="remove `fast: false`")]
-        if self._for_gpu and self.device not in ("auto", "cuda"):
-            return [self._needs_cuda(self.device)]
+        """The checkpoint must exist, the packages that read it be installed, and some options need a GPU."""
+        if self._gpu_options and not self.fast:
+            return [Problem(f"{self._gpu_options}: true needs `fast: true`", hint="remove `fast: false`")]
+        if self._gpu_options and self.device not in ("auto", "cuda"):
+            return [self._make_cuda_problem(self.device)]
         if self.compile and importlib.util.find_spec("triton") is None:
-            return [Problem("compile: true needs the package 'triton', which PyTorch brings along on Linux")]
-        if self._to_download():
-            return self._download_announced()
+            return [Problem("compile: true needs the package 'triton', which PyTorch installs on Linux")]
+        if self._must_download():
+            return self._announce_download()
         try:
             path = self.checkpoint_path()
         except PipelineError as error:
@@ -111,89 +113,91 @@ class Sam(Backend):
 
     def reaches(self) -> Network:
         """The internet, if weights have to be downloaded."""
-        return "internet" if self._to_download() else "none"
+        return "internet" if self._must_download() else "none"
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Download the weights that `auto` did not find.
+        """Download the weights if `auto` did not find them.
 
         Raises:
-            PipelineError: they cannot be had.
+            PipelineError: they cannot be downloaded.
         """
-        if self._to_download():
-            obtain(self.model, None, say)
+        if self._must_download():
+            download_model(self.model, say)
 
     def model_id(self) -> str:
-        """SHA-256 of the checkpoint file, also of one that is still to be downloaded.
+        """SHA-256 of the checkpoint file, known even before it is downloaded.
 
         Raises:
-            PipelineError: there is no such file.
+            PipelineError: the file does not exist.
         """
-        return MODELS[self.model].sha256 if self._to_download() else file_sha256(self.checkpoint_path())
+        return MODELS[self.model].sha256 if self._must_download() else file_sha256(self.checkpoint_path())
 
     def memory_per_worker(self) -> int:
-        """Peak of a process that works on one image with this model, measured on a CPU."""
+        """Peak memory of a process that works on one image with this model, measured on a CPU."""
         model = MODELS[self.model]
         return model.memory if self.fast else model.stock_memory
 
     def checkpoint_path(self) -> Path:
-        """The weights' file.
+        """The checkpoint file.
 
         Raises:
             PipelineError: it does not exist.
         """
         if self.checkpoint == "auto":
-            found = find_checkpoint(self.model, self._folder)
+            found = find_published(self.model, self._folder)
             if found is None:
-                raise PipelineError(Problem(f"there are no weights for {self.model}", hint=self._by_hand()))
+                raise PipelineError(Problem(f"the weights of {self.model} are missing", hint=self._suggest_placing()))
             return found
         if self.checkpoint.is_file():
             return self.checkpoint
-        added = weights_folder() / self.checkpoint.name
-        if self.checkpoint.parent == (self._folder or Path()) and added.is_file():
-            return added
-        raise PipelineError(Problem(f"the checkpoint '{self.checkpoint}' does not exist", hint=self._by_hand()))
+        shared = weights_folder() / self.checkpoint.name
+        if self.checkpoint.parent == (self._folder or Path()) and shared.is_file():
+            return shared
+        hint = "check the path, or use `checkpoint: auto` for Meta's weights"
+        raise PipelineError(Problem(f"the checkpoint '{self.checkpoint}' does not exist", hint=hint))
 
-    def _to_download(self) -> bool:
-        return self.checkpoint == "auto" and find_checkpoint(self.model, self._folder) is None
+    def _must_download(self) -> bool:
+        return self.checkpoint == "auto" and find_published(self.model, self._folder) is None
 
-    def _download_announced(self) -> list[Problem]:
+    def _announce_download(self) -> list[Problem]:
         published = MODELS[self.model]
         if importlib.util.find_spec("httpx") is None:
-            text = f"{published.file} is nowhere, and without the package 'httpx' it cannot be downloaded"
-            return [Problem(text, hint=f"pip install httpx, or {self._by_hand()}")]
+            text = f"{published.file} is missing, and downloading it needs the package 'httpx'"
+            return [Problem(text, hint=f"pip install httpx, or {self._suggest_placing()}")]
         text = f"{published.file} ({published.bytes / 1e6:.0f} MB) will be downloaded from {published.url}"
-        return [Problem(f"{text} into {weights_folder()}", hint=self._by_hand(), warning=True)]
+        return [Problem(f"{text} into {weights_folder()}", hint=self._suggest_placing(), warning=True)]
 
-    def _by_hand(self) -> str:
-        return f"{MODELS[self.model].file} may also be put into {Path('weights').absolute()}"
+    def _suggest_placing(self) -> str:
+        return f"put {MODELS[self.model].file} into {Path('weights').absolute()}"
 
     def open(self) -> None:
         """Load the model.
 
         Raises:
-            PipelineError: no checkpoint, one of another model, or no such device here.
+            PipelineError: the checkpoint is missing or of another model, or the device is not available.
         """
         import torch
 
         torch.set_num_threads(worker_threads())
         device = pick_device(self.device)
-        if self._for_gpu and device.type != "cuda":
-            raise PipelineError(self._needs_cuda(device.type))
+        if self._gpu_options and device.type != "cuda":
+            raise PipelineError(self._make_cuda_problem(device.type))
         sam = load_model(self.model, self.checkpoint_path()).to(device)
-        if self.fast and device.type != "mps":  # never tried there
+        if self.fast and device.type != "mps":  # the fast implementation is untested there
             from .segment.fast import FastSegmenter
 
             self._segmenter = fast = FastSegmenter(sam)
-            if self._for_gpu:
-                from .model.gpu import TunedEncoder
+            if self._gpu_options:
+                from .model.encoder import GpuEncoder
 
-                fast.encoder = TunedEncoder(sam.image_encoder, self.half, self.compile)
+                fast.encoder = GpuEncoder(sam.image_encoder, self.half, self.compile)
         else:
             from .segment.stock import StockSegmenter
 
             self._segmenter = StockSegmenter(sam)
         if self.cache is not False:
-            way = f"{type(self._segmenter).__name__} {self._for_gpu}".strip()
+            # These values name the stored files: renaming a class or a key would orphan every cached embedding.
+            way = f"{type(self._segmenter).__name__} {self._gpu_options}".strip()
             self._cached_as = {"model": self.model_id(), "way": way, "precision": self.cache_precision}
             folder = embeddings_folder(None if self.cache is True else self.cache)
             self._cache = EmbeddingCache(folder, int(self.cache_size * 1e9))
@@ -203,30 +207,30 @@ class Sam(Backend):
         self._segmenter = self._cache = None
 
     def embed(self, image: Image) -> FloatArray:
-        """The image encoder's output, float32 (1, 256, 64, 64); from the cache if it is there.
+        """The image encoder's output, float32 (1, 256, 64, 64), from the cache if possible.
 
         Raises:
-            ImageError: the image is so long and thin that SAM's input would have no pixel across.
+            ImageError: the image is so narrow that its shorter side would vanish in SAM's input.
         """
-        segmenter, cache = self._opened(), self._cache
+        segmenter, cache = self._get_segmenter(), self._cache
         name = entry_name(image.sha256, image.size, **self._cached_as)
         embedding = cache.get(name) if cache else None
         if embedding is None:
             embedding = segmenter.embed(image.pixels)
-            short = embedding.astype(np.float16) if self.cache_precision == "fp16" else None
+            stored = embedding.astype(np.float16) if self.cache_precision == "fp16" else embedding
             if cache:
-                cache.put(name, embedding if short is None else short)
-            if short is not None:  # also without a cache: results must not depend on what it holds
-                embedding = short.astype(np.float32)
+                cache.put(name, stored)
+            # Rounded even without a cache: results must not depend on what it contains.
+            embedding = stored.astype(np.float32, copy=False)
         return embedding
 
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
-        """Points and boxes: one mask a prompt, in order; three a prompt, in SAM's order, with `multimask: all`.
+        """Points and boxes: one mask per prompt, in order; with `multimask: all` three, in SAM's order.
 
-        Everything mode: the masks that `SamAutomaticMaskGenerator` finds. A prompt's `pick` takes one of
-        its three candidates. `score` is SAM's predicted IoU.
+        Everything mode: the masks of `SamAutomaticMaskGenerator`. A prompt's `pick` selects one of its
+        three candidates. `score` is SAM's predicted IoU.
         """
-        segmenter = self._opened()
+        segmenter = self._get_segmenter()
         found: list[Mask] = []
         for is_grid, group in itertools.groupby(prompts, key=lambda prompt: prompt.grid is not None):
             if embedding is None and (not is_grid or segmenter.grids_use_embedding):
@@ -234,21 +238,21 @@ class Sam(Backend):
             if is_grid:
                 found += [mask for prompt in group for mask in segmenter.everything(embedding, image.pixels, prompt)]
             else:
-                found += picked(segmenter.masks(embedding, image.size, list(group), self.multimask), self.multimask)
+                found += keep_picked(
+                    segmenter.masks(embedding, image.size, list(group), self.multimask), self.multimask
+                )
         return found
 
     @property
-    def _for_gpu(self) -> str:
-        """Which of the options are set that need a GPU, "" if none."""
+    def _gpu_options(self) -> str:
+        """The enabled options that need a GPU, joined by "/"; "" if none."""
         return "/".join(name for name in ("half", "compile") if getattr(self, name))
 
-    def _needs_cuda(self, device: str) -> Problem:
-        return Problem(
-            f"{self._for_gpu}: true computes on a CUDA device only, and this is {device}",
-            hint="remove it",
-        )
+    def _make_cuda_problem(self, device: str) -> Problem:
+        text = f"{self._gpu_options}: true needs a CUDA device, and this is {device}"
+        return Problem(text, hint=f"remove `{self._gpu_options}`, or use a machine with a CUDA device")
 
-    def _opened(self) -> Segmenter:
+    def _get_segmenter(self) -> Segmenter:
         if self._segmenter is None:
-            raise RuntimeError("open() must come before the first image")
+            raise RuntimeError("open() must be called before the first image")
         return self._segmenter

@@ -1,4 +1,4 @@
-"""Registers the backends `sam` and `local`, and the commands about weights, the cache and the self-test."""
+"""Registers the backends `sam` and `local`, and the commands for weights, the cache and the self-test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import click
 from maskmill import Backend, hookimpl
 
 from .backend import Sam
+from .commands import cache, weights
+from .selftest import selftest
 
 
 @hookimpl
@@ -21,10 +23,5 @@ def register_backends(register: Callable[[str, type[Backend]], None]) -> None:
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     """Add `maskmill cache`, `maskmill selftest` and `maskmill weights`."""
-    from .embedding_cache.command import cache
-    from .selftest import selftest
-    from .weights.command import weights
-
-    cli.add_command(cache)
-    cli.add_command(selftest)
-    cli.add_command(weights)
+    for command in (cache, selftest, weights):
+        cli.add_command(command)

@@ -1,4 +1,4 @@
-"""`maskmill selftest IMAGE`: with the user's weights, on the user's machine, is the fast way equal to stock?"""
+"""`maskmill selftest IMAGE`: compare the fast implementation with `segment_anything` on the user's machine."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import numpy.typing as npt
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
 
 from .backend import Sam
-from .segment.segmenter import FloatArray, as_arrays
-from .weights.checkpoints import MODELS, file_sha256
+from .segment.segmenter import FloatArray, stack_prompts
+from .weights.checkpoints import file_sha256
+from .weights.published import MODELS
 
 if TYPE_CHECKING:
     from segment_anything import SamPredictor
 
     from .segment.fast import FastSegmenter
 
-#: What rounding may change, for values up to 1; of larger ones it changes as much more.
+#: Largest difference explained by rounding for values up to 1; for larger values it grows in proportion.
 EMBEDDING, LOGITS, SCORES = 2e-5, 1e-5, 1e-4
 
 
 @dataclass
 class Difference:
-    """How far two ways to compute the same numbers are apart.
+    """The largest difference between two computations of the same numbers.
 
     Attributes:
-        allowed: for values up to 1.
+        allowed: difference explained by rounding, for values up to 1.
         largest: the largest difference found.
-        scale: the largest value, at least 1.
+        scale: the largest absolute value, at least 1.
     """
 
     allowed: float
@@ -43,34 +44,34 @@ class Difference:
     scale: float = 1.0
 
     def add(self, found: npt.ArrayLike, expected: npt.NDArray[np.float32]) -> None:
-        """Compare more numbers; one that is not a number stays the largest difference."""
+        """Compare more numbers; NaN, once found, stays the largest difference."""
         self.largest = float(np.maximum(self.largest, np.abs(np.asarray(found) - expected).max(initial=0)))
         self.scale = float(np.maximum(self.scale, np.abs(expected).max(initial=0)))
 
     @property
     def limit(self) -> float:
-        """The largest difference that is rounding."""
+        """The largest difference explained by rounding."""
         return self.allowed * self.scale
 
     @property
     def is_rounding(self) -> bool:
-        """Whether no difference is larger than that."""
+        """Whether no difference exceeds the limit."""
         return self.largest <= self.limit
 
 
 @dataclass
-class Comparison:
-    """Both ways, on one image.
+class SelftestResult:
+    """The comparison of both implementations on one image.
 
     Attributes:
-        embedding: the encoders' outputs.
-        logits: the decoders', at low resolution, from the same embedding.
-        scores: predicted IoUs, from pixels on, as the masks.
-        masks: how many were compared.
-        pixels: of all masks.
-        differing: pixels that only one of both ways has in its mask.
-        beyond: of these, the pixels whose logit is further from the threshold than rounding explains.
-        seconds: by (way, part of the work), the shortest of all rounds.
+        embedding: outputs of the encoders.
+        logits: low-resolution outputs of the decoders, both from the same embedding.
+        scores: predicted IoUs, each from the implementation's own embedding, as the masks.
+        masks: number of masks compared.
+        pixels: number of pixels of all masks.
+        differing: pixels that are in the mask of only one implementation.
+        beyond: those of them whose logit is further from the threshold than rounding explains.
+        seconds: by (implementation, step), the shortest of all rounds.
     """
 
     embedding: Difference = field(default_factory=lambda: Difference(EMBEDDING))
@@ -84,18 +85,18 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether rounding is all that differs."""
+        """Whether the implementations differ by rounding only."""
         differences = (self.embedding, self.logits, self.scores)
-        return self.masks > 0 and not self.beyond and all(one.is_rounding for one in differences)
+        return self.masks > 0 and not self.beyond and all(difference.is_rounding for difference in differences)
 
-    def took(self, way: str, part: str, since: float) -> None:
-        """Keep the time from `since` until now, if it is the shortest."""
-        seconds = time.perf_counter() - since
-        self.seconds[way, part] = min(seconds, self.seconds.get((way, part), seconds))
+    def record_time(self, implementation: str, step: str, since: float) -> None:
+        """Keep the time from `since` until now if it is the shortest so far."""
+        seconds, key = time.perf_counter() - since, (implementation, step)
+        self.seconds[key] = min(seconds, self.seconds.get(key, seconds))
 
 
-def prompts_for(height: int, width: int) -> list[Prompt]:
-    """A box, a point, points on and off, a box with a point off, in an image of this size."""
+def make_prompts(height: int, width: int) -> list[Prompt]:
+    """A box, a point, several points, and a box with a background point, in an image of this size."""
     box = Box(width * 0.25, height * 0.25, width * 0.75, height * 0.75)
     middle, corner = Point(width * 0.5, height * 0.5), Point(width * 0.3, height * 0.3, 0)
     return [
@@ -106,51 +107,51 @@ def prompts_for(height: int, width: int) -> list[Prompt]:
     ]
 
 
-def compare(stock: SamPredictor, fast: FastSegmenter, image: Image, rounds: int) -> Comparison:
-    """Encode and decode in both ways, in turns.
+def compare_implementations(stock: SamPredictor, fast: FastSegmenter, image: Image, rounds: int) -> SelftestResult:
+    """Encode and decode an image with both implementations, in turns.
 
     Args:
-        stock: `segment_anything`'s.
-        fast: with the same model.
-        image: any.
-        rounds: at least 1; the differences are those of the last one.
+        stock: the predictor of `segment_anything`.
+        fast: the fast implementation of the same model.
+        image: any image.
+        rounds: at least 1; the differences are those of the last round.
     """
-    prompts = prompts_for(*image.size)
-    result = Comparison()
+    prompts = make_prompts(*image.size)
+    result = SelftestResult()
     for _ in range(rounds):
-        result = Comparison(seconds=result.seconds)
+        result = SelftestResult(seconds=result.seconds)
         start = time.perf_counter()
         stock.set_image(image.pixels)
-        result.took("stock", "encoder", start)
+        result.record_time("stock", "encoder", start)
         start = time.perf_counter()
         embedding = fast.embed(image.pixels)
-        result.took("fast", "encoder", start)
+        result.record_time("fast", "encoder", start)
         result.embedding.add(embedding, stock.features.numpy())
         _compare_masks(stock, fast, embedding, prompts, result)
     return result
 
 
 def _compare_masks(
-    stock: SamPredictor, fast: FastSegmenter, embedding: FloatArray, prompts: Sequence[Prompt], result: Comparison
+    stock: SamPredictor, fast: FastSegmenter, embedding: FloatArray, prompts: Sequence[Prompt], result: SelftestResult
 ) -> None:
-    """Three masks of each prompt; each way from its own embedding."""
+    """Compare three masks of each prompt, each implementation with its own embedding."""
     size = stock.original_size
     start = time.perf_counter()
     found = iter(fast.masks(embedding, size, prompts, "all"))
-    result.took("fast", "masks", start)
-    shared = fast.decoder.image_side(stock.features)
+    result.record_time("fast", "masks", start)
+    shared = fast.decoder.prepare_image(stock.features)
     spent = 0.0
-    answers = []
+    expected_masks = []
     for prompt in prompts:
-        points, labels, box = (None if part is None else part[0] for part in as_arrays([prompt]))
+        points, labels, box = (None if part is None else part[0] for part in stack_prompts([prompt]))
         start = time.perf_counter()
         logits, scores, low = stock.predict(points, labels, box, return_logits=True)
         spent += time.perf_counter() - start
-        mine, _ = fast.decoder(shared, fast._embed_prompts([prompt], size), "three")
-        result.logits.add(mine[0].numpy(), low)
-        answers.append((logits, scores))
-    result.took("stock", "masks", time.perf_counter() - spent)
-    for logits, scores in answers:
+        found_low, _ = fast.decoder(shared, fast.embed_prompts([prompt], size), "three")
+        result.logits.add(found_low[0].numpy(), low)
+        expected_masks.append((logits, scores))
+    result.record_time("stock", "masks", time.perf_counter() - spent)
+    for logits, scores in expected_masks:
         for expected, score in zip(logits, scores, strict=True):
             mask = next(found)
             result.scores.add(mask.score or 0.0, score)
@@ -161,45 +162,51 @@ def _compare_masks(
             result.beyond += int((differs & (np.abs(expected - fast.threshold) > result.logits.limit)).sum())
 
 
-def report(result: Comparison) -> str:
-    """Differences, seconds, and the verdict."""
+def format_report(result: SelftestResult) -> str:
+    """Differences, times and verdict as text."""
     lines = [f"{'largest difference':>44s} {'rounding':>10s}"]
     for name, one in (
         ("image embedding", result.embedding),
         ("low-resolution logits", result.logits),
         ("predicted IoUs", result.scores),
     ):
-        said = "" if one.is_rounding else "  MORE THAN ROUNDING"
-        lines.append(f"{name:24s} {one.largest:19.1e} {one.limit:10.1e}{said}")
+        remark = "" if one.is_rounding else "  MORE THAN ROUNDING"
+        lines.append(f"{name:24s} {one.largest:19.1e} {one.limit:10.1e}{remark}")
     lines.append(f"{result.masks} masks: {result.differing} of {result.pixels} pixels differ, {result.beyond} of them")
-    lines[-1] += " further from the threshold than rounding explains"
+    lines[-1] += " by more than rounding explains"
     lines.append(f"\n{'':24s} {'stock':>10s} {'fast':>10s}")
-    for part in ("encoder", "masks"):
-        stock, fast = result.seconds["stock", part], result.seconds["fast", part]
-        lines.append(f"{part:24s} {stock:8.2f} s {fast:8.2f} s  {stock / fast:.2f}×")
+    for step in ("encoder", "masks"):
+        stock, fast = result.seconds["stock", step], result.seconds["fast", step]
+        lines.append(f"{step:24s} {stock:8.2f} s {fast:8.2f} s  {stock / fast:.2f}×")
     if result.is_equal:
-        lines.append("\nEQUAL: the fast way and segment_anything differ by rounding only.")
+        lines.append("\nEQUAL: the fast implementation and segment_anything differ by rounding only.")
     else:
-        lines.append("\nNOT EQUAL: use `fast: false`, and please report this with all that stands above.")
+        lines.append("\nNOT EQUAL: use `fast: false`, and please report this together with the lines above.")
     return "\n".join(lines)
 
 
 @click.command("selftest")
-@click.argument("picture", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.argument("image_path", metavar="IMAGE", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Choice(list(MODELS)), default="vit_b", show_default=True, help="Size of the model.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="The weights; left out: as `auto`.")
-@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Times; the shortest is shown.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="The weights; default: as `checkpoint: auto`.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How often to measure; the shortest time is shown.",
+)
 def selftest(
-    picture: Path, model: Literal["vit_b", "vit_l", "vit_h"], checkpoint: Path | None, rounds: int
+    image_path: Path, model: Literal["vit_b", "vit_l", "vit_h"], checkpoint: Path | None, rounds: int
 ) -> Literal[0, 1]:
-    """Compare the fast way of the backend sam with segment_anything itself, on IMAGE and the CPU.
+    """Compare the fast implementation of the backend sam with segment_anything on IMAGE, on the CPU.
 
-    Exits with 0 if both make the same masks but for rounding, with 1 if not.
+    Exits with 0 if the masks differ by rounding only, with 1 if not.
     """
     stage = Sam(model=model, checkpoint=checkpoint or "auto", device="cpu")
-    if problems := [one for one in stage.missing() or stage.check() if not one.warning]:
+    if problems := [problem for problem in stage.missing() or stage.check() if not problem.warning]:
         raise PipelineError(*problems)
-    image = Image.load(ImageRef(str(picture), picture.name))
+    image = Image.load(ImageRef(str(image_path), image_path.name))
     stage.prepare(functools.partial(click.echo, err=True))
     import torch
     from segment_anything import SamPredictor
@@ -210,8 +217,8 @@ def selftest(
     path = stage.checkpoint_path()
     sam = load_model(model, path)
     click.echo(f"{path.name}, {model}, sha256 {file_sha256(path)}")
-    click.echo(f"{picture.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
+    click.echo(f"{image_path.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
     click.echo(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}\n")
-    result = compare(SamPredictor(sam), FastSegmenter(sam), image, rounds)
-    click.echo(report(result))
+    result = compare_implementations(SamPredictor(sam), FastSegmenter(sam), image, rounds)
+    click.echo(format_report(result))
     return 0 if result.is_equal else 1

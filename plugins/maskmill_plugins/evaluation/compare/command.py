@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maskmill.cli.options import FILE, IMAGES, as_typed
+from maskmill.cli.options import FILE, IMAGES, quote_command
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -62,7 +62,7 @@ def compare(
     for variant in chosen:
         click.echo(variant.name, err=True)
         alone = [*options, ("--set", variant.setting), ("-o", str(variant.pipeline.config.output))]
-        command = as_typed(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
+        command = quote_command(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
         report = variant.pipeline.run(RunRequest(limit=limit, command=command))
         if report.outcome != "finished":
             stopped = report.outcome == "stopped"
@@ -111,13 +111,13 @@ def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | N
 
 
 def _write(target: ReportFolder, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
-    from maskmill.stored.originals import Originals
+    from maskmill.stored.originals import OriginalImages
 
     from ..report.pages import rank_pictures
     from .comparison import draw_comparison
 
     names = (found.a.name, found.b.name)
-    with Originals(a, images) as originals:
+    with OriginalImages(a, images) as originals:
         pictures = rank_pictures(found.worst, "agreement", lambda key: draw_comparison(a, b, key, names, originals))
     about = {"schema": 1, **found.to_json()}
     target.fill(about, f"{names[0]} and {names[1]}", summarize(found), make_tables(found), pictures)

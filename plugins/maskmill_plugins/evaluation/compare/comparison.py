@@ -15,8 +15,8 @@ import numpy as np
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.masks import iou
-from maskmill.results import Row
-from maskmill.stored.originals import Originals
+from maskmill.results import LedgerRow
+from maskmill.stored.originals import OriginalImages
 
 from ..pairing import pair_by_key, pair_by_overlap
 from ..report.pages import ListedNames
@@ -227,7 +227,7 @@ def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
     return value
 
 
-def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | None]]]:
+def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[LedgerRow | None, LedgerRow | None]]]:
     """The rows of both runs by key; both are sorted."""
     of_a, of_b = ((row.key, 0, row) for row in a.rows()), ((row.key, 1, row) for row in b.rows())
     for key, found in groupby(heapq.merge(of_a, of_b, key=lambda item: item[:2]), key=lambda item: item[0]):
@@ -235,7 +235,7 @@ def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[Row | None, Row | No
         yield key, (rows.get(0), rows.get(1))
 
 
-def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: Originals) -> bytes:
+def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: OriginalImages) -> bytes:
     """Image and both runs' masks side by side; the masks of a pair have the same colour."""
     results = a.result(a.find(key)), b.result(b.find(key))
     kept = results[0].kept, results[1].kept

@@ -37,13 +37,13 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     """
     from maskmill import OutputError, Run
     from maskmill.output.folder import EVALUATION
-    from maskmill.stored.originals import Originals
+    from maskmill.stored.originals import OriginalImages
 
     from ..report.pages import ReportFolder, rank_pictures
     from ..truth import read_truth
     from . import evaluation
 
-    with Run(output) as run, Originals(run, images) as originals:
+    with Run(output) as run, OriginalImages(run, images) as originals:
         place = ReportFolder(folder or output / EVALUATION, MARKER)
         true = read_truth(truth)
         found = evaluation.evaluate(run, true, by_class)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskmill import ImageResult, Mask, OutputError, Run
-from maskmill.stored.originals import Originals
+from maskmill.stored.originals import OriginalImages
 from maskmill_plugins._shared.prompt_files.matching import Matcher
 
 from ..report.pages import ListedNames
@@ -154,7 +154,7 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     return result
 
 
-def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: Originals) -> bytes:
+def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
     """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
     result = run.result(run.find(key))
     masks = hide_void(result.kept, image)

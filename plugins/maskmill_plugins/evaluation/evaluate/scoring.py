@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from maskmill import Mask, Prompt
-from maskmill.stored.explain import kind_of
+from maskmill.stored.explain import describe_kind
 
 from ..pairing import How, pair_by_key, pair_by_overlap
 from ..truth.objects import Kind, TrueImage, TrueObject
@@ -154,7 +154,7 @@ def _score_object(
     number, how = pair
     mask = masks[number]
     boundary = boundary_f(replace(mask, prompt=None), image.mask(true)) if kind == "mask" else None
-    return ObjectScore(true, mask.index, how, kind_of(mask.prompt), float(overlap[number]), boundary)
+    return ObjectScore(true, mask.index, how, describe_kind(mask.prompt), float(overlap[number]), boundary)
 
 
 def _count_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from maskmill import OutputError, Problem
+from maskmill import OutputError
 from maskmill.files import write_atomic
+from maskmill.output.folder import check_folder, writing_to
 from maskmill_plugins._shared.prompt_files.matching import Examples
 
 PAGE, PICTURES = "index.html", "worst"
@@ -94,11 +95,8 @@ class ReportFolder:
     def __init__(self, path: Path, marker: str) -> None:
         self.path = path
         self._marker = path / marker
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"'{path}' is a file; a folder was expected")
-        if path.is_dir() and not self._marker.is_file() and (others := sorted(each.name for each in path.iterdir())):
-            text = f"the folder '{path}' contains files that are not from an earlier report ({others[0]!r}, ...)"
-            raise OutputError(Problem(text, hint="give an empty or new folder, so that no other files are overwritten"))
+        if problems := check_folder(path, lambda _: self._marker.is_file(), "an earlier report"):
+            raise OutputError(*problems)
 
     def fill(
         self,
@@ -113,7 +111,7 @@ class ReportFolder:
         Raises:
             OutputError: the folder cannot be written.
         """
-        try:
+        with writing_to(self.path):
             for name in self._earlier():
                 (self.path / name).unlink(missing_ok=True)
             for picture in pictures:
@@ -123,8 +121,6 @@ class ReportFolder:
             files = [f"{PICTURES}/{picture.name}" for picture in pictures]
             text = json.dumps({**about, "files": [PAGE, *files]}, ensure_ascii=False, indent=2)
             write_atomic(self._marker, f"{text}\n".encode())
-        except OSError as error:
-            raise OutputError(f"cannot write to '{self.path}': {error.strerror or error}") from error
 
     def _earlier(self) -> list[str]:
         """The pictures that the existing report lists."""

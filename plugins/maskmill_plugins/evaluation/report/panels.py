@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
-from maskmill.stored.originals import Originals, same_image
+from maskmill.stored.originals import OriginalImages, load_unchanged
 from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.name_tags import NameTags
@@ -59,7 +59,7 @@ class WorstImages:
         return [(key, -value) for value, key in sorted(self._heap, key=lambda item: (-item[0], item[1]))]
 
 
-def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Panel]) -> bytes:
+def side_by_side(originals: OriginalImages, result: ImageResult, panels: Sequence[Panel]) -> bytes:
     """A JPEG of the image and each panel; the image is gray if its file is missing or has changed."""
     pixels, note = _load_pixels(originals, result)
     drawn = [_draw_panel(pixels, Panel(note, (), ())), *(_draw_panel(pixels, panel) for panel in panels)]
@@ -68,9 +68,9 @@ def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Pan
     return encode_jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
 
 
-def _load_pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
+def _load_pixels(originals: OriginalImages, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
     try:
-        image: Image = same_image(result, originals.find(result.key), originals.max_pixels)
+        image: Image = load_unchanged(result, originals.find(result.key), originals.max_pixels)
     except ImageReadError as error:
         gray: npt.NDArray[Any] = np.full((*(result.size or (SIDE, SIDE)), 3), 160, np.uint8)
         return gray, "changed since" if "has changed" in str(error) else "not found"

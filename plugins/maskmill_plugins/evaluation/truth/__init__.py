@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill.output.run import nearest
+from maskmill.errors import nearest_name
 
 from .coco import read_coco_truth
 from .objects import Truth
@@ -23,7 +23,7 @@ def read_truth(path: Path) -> Truth:
     if path.is_file():
         return read_coco_truth(path)
     there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = nearest(path.name, there)
+    close = nearest_name(path.name, there)
     raise PipelineError(
-        Problem(f"the ground truth '{path}' does not exist", hint=f"did you mean {close[0]!r}?" if close else "")
+        Problem(f"the ground truth '{path}' does not exist", hint=f"did you mean {close!r}?" if close else "")
     )

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from maskmill import Backend, Box, Image, ImageError, Mask, Prompt, StopRun
-from maskmill.chain.plugin_call import StepError, Trace, several
+from maskmill.chain.contract import call_for_list
+from maskmill.chain.plugin_call import StepError, Trace
 from maskmill_plugins._shared.http.wire import Multimask
 
 from ..http.metrics import Metrics
@@ -158,7 +159,7 @@ class Computing:
         embedding = self._embedding(image, job.stored.id)
         embedded = time.monotonic()
         backend = with_multimask(self._backend, job.multimask)
-        call = partial(several, Mask, backend.masks, image, job.prompts, embedding)
+        call = partial(call_for_list, Mask, backend.masks, image, job.prompts, embedding)
         masks = self._timed(job.part, len(job.prompts), lambda: Trace().step("backend", self._name, call, image.sha256))
         check_masks(masks, image, job)
         seconds = {

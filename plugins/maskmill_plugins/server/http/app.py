@@ -15,8 +15,7 @@ from maskmill import PromptError, __version__
 from maskmill_plugins._shared.http.wire import ID_PATTERN, ImageInfo, MasksReply, MasksRequest, ModelInfo
 
 from ..compute.host import Host
-from . import health as watching
-from . import upload_route as legacy
+from . import health as watching, upload_route as legacy
 from .docs import EXAMPLES, UPLOAD_BODY, described
 from .observing import Observing
 from .problems import ApiError, install, responses

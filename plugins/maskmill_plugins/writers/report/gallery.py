@@ -15,7 +15,7 @@ import PIL.Image
 
 from maskmill import Image, ImageResult, Mask
 from maskmill.files import TEMPORARY_PREFIX, safe_path
-from maskmill.results import STATUSES, Row
+from maskmill.results import STATUSES, LedgerRow
 from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.export.file_names import name_image_file
@@ -58,7 +58,7 @@ class Gallery:
     def __exit__(self, *exception: object) -> None:
         self._rows.close()
 
-    def add(self, result: ImageResult, row: Row | None, summary: Summary) -> None:
+    def add(self, result: ImageResult, row: LedgerRow | None, summary: Summary) -> None:
         """Add an image.
 
         Args:
@@ -88,7 +88,7 @@ class Gallery:
                 yield json.loads(key), row
 
 
-def _image_row(result: ImageResult, found: Doubt, row: Row | None, summary: Summary) -> list[Any]:
+def _image_row(result: ImageResult, found: Doubt, row: LedgerRow | None, summary: Summary) -> list[Any]:
     """The fields of an image, in the order that `gallery.js` reads.
 
     Key, status, doubt, its reason, its figure, [width, height], kept and dropped masks, lowest score,

@@ -1,4 +1,4 @@
-"""`segment_anything` itself, bit for bit."""
+"""The original implementation: `segment_anything` itself, bit for bit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from maskmill import Mask, Prompt
 from maskmill.masks import stability_score
 
-from .segmenter import STABILITY_OFFSET, FloatArray, Multimask, PixelArray, as_arrays, input_size, masks_wanted
+from .segmenter import (
+    STABILITY_OFFSET,
+    FloatArray,
+    Multimask,
+    PixelArray,
+    compute_input_size,
+    decide_masks,
+    stack_prompts,
+)
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam as SamModel
 
 
 class StockSegmenter:
-    """`segment_anything`'s `SamPredictor`, bit for bit.
+    """`SamPredictor` and `SamAutomaticMaskGenerator` of `segment_anything`.
 
     Args:
         sam: the model, on its device.
@@ -34,7 +42,7 @@ class StockSegmenter:
 
     def embed(self, pixels: PixelArray) -> FloatArray:
         """See `Segmenter.embed`."""
-        input_size(self.predictor.transform, pixels.shape[:2])
+        compute_input_size(self.predictor.transform, pixels.shape[:2])
         self.predictor.set_image(pixels)
         embedding: FloatArray = self.predictor.features.cpu().numpy()
         self.predictor.reset_image()
@@ -45,18 +53,18 @@ class StockSegmenter:
     ) -> list[Mask]:
         """See `Segmenter.masks`."""
         self._set_embedding(embedding, size)
-        found = [mask for prompt in prompts for mask in self._answer(prompt, multimask)]
+        found = [mask for prompt in prompts for mask in self._predict(prompt, multimask)]
         self.predictor.reset_image()
         return found
 
     def everything(self, embedding: FloatArray | None, pixels: PixelArray, prompt: Prompt) -> list[Mask]:
-        """See `Segmenter.everything`; the original has no use for the embedding."""
-        assert prompt.grid is not None, "only prompts with a grid come here"
+        """See `Segmenter.everything`; the original encodes the image itself."""
+        assert prompt.grid is not None, "the prompt must have a grid"
         generator = SamAutomaticMaskGenerator(self.sam, output_mode="coco_rle", **asdict(prompt.grid))
         try:
             records = generator.generate(pixels)
         except IndexError:
-            if prompt.grid.crop_n_layers:  # how the generator stumbles over crops without a single mask
+            if prompt.grid.crop_n_layers:  # the generator fails if no crop has any mask
                 return []
             raise
         return [
@@ -64,7 +72,7 @@ class StockSegmenter:
                 size=(pixels.shape[0], pixels.shape[1]),
                 counts=record["segmentation"]["counts"],
                 score=float(record["predicted_iou"]),
-                stability=float(np.nan_to_num(record["stability_score"])),  # of an empty mask it is not a number
+                stability=float(np.nan_to_num(record["stability_score"])),  # NaN for an empty mask
                 prompt=prompt,
             )
             for record in records
@@ -75,13 +83,13 @@ class StockSegmenter:
         predictor = self.predictor
         predictor.reset_image()
         predictor.original_size = size
-        predictor.input_size = input_size(predictor.transform, size)
+        predictor.input_size = compute_input_size(predictor.transform, size)
         predictor.features = torch.as_tensor(np.require(embedding, requirements="W"), device=predictor.device)
         predictor.is_image_set = True
 
-    def _answer(self, prompt: Prompt, multimask: Multimask) -> list[Mask]:
-        wanted = masks_wanted(prompt, multimask)
-        points, labels, box = as_arrays([prompt])
+    def _predict(self, prompt: Prompt, multimask: Multimask) -> list[Mask]:
+        wanted = decide_masks(prompt, multimask)
+        points, labels, box = stack_prompts([prompt])
         logits, scores, _ = self.predictor.predict(
             None if points is None else points[0],
             None if labels is None else labels[0],

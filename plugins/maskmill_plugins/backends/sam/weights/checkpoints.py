@@ -1,126 +1,110 @@
-"""Meta's published checkpoints: what they are called, where they come from, where they lie here."""
+"""Checkpoint files on this machine: where they are searched, which ones exist, and whether they were verified."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+from maskmill import PipelineError, Problem
 from maskmill.files import sha256_of, write_atomic
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.cache_folder import cache_folder
 
-DOWNLOADS = "https://dl.fbaipublicfiles.com/segment_anything/"
-#: Folders, below the pipeline file's and below the working directory, where weights usually lie.
+from .published import MODELS
+
+#: Searched below the pipeline file's folder and below the working directory.
 USUAL_FOLDERS = ("", "weights", "checkpoints")
+SUFFIXES = (".pth", ".safetensors")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One of the published sizes of SAM.
-
-    Attributes:
-        file: name of the checkpoint as Meta publishes it.
-        bytes: its size.
-        sha256: of its content.
-        memory: bytes that a process needs at its peak on a CPU, weights included.
-        stock_memory: the same without the fast way.
-    """
-
-    file: str
-    bytes: int
-    sha256: str
-    memory: int
-    stock_memory: int
-
-    @property
-    def url(self) -> str:
-        """Where the checkpoint comes from: Meta, or the mirror that `MASKMILL_WEIGHTS_URL` names."""
-        return (os.environ.get("MASKMILL_WEIGHTS_URL") or DOWNLOADS).rstrip("/") + "/" + self.file
+def weights_folder() -> Path:
+    """Where downloads go, and where the user may put other checkpoints to use them by name."""
+    return cache_folder() / "weights"
 
 
-MODELS: Mapping[str, Model] = {
-    "vit_b": Model(
-        "sam_vit_b_01ec64.pth",
-        375042383,
-        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        1_500_000_000,
-        4_000_000_000,
-    ),
-    "vit_l": Model(
-        "sam_vit_l_0b3195.pth",
-        1249524607,
-        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        2_400_000_000,
-        5_700_000_000,
-    ),
-    "vit_h": Model(
-        "sam_vit_h_4b8939.pth",
-        2564550879,
-        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        3_900_000_000,
-        7_000_000_000,
-    ),
-}
+def torch_hub_folder() -> Path:
+    """Where `torch.hub` stores its downloads, by torch's own rules but without importing torch."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")  # noqa: PTH118 - "~" is expanded below
+    return Path(os.path.expandvars(home)).expanduser() / "hub" / "checkpoints"
 
 
-def find_checkpoint(model: str, folder: Path | None = None) -> Path | None:
-    """Meta's checkpoint of this model, by its published name, if it lies in a usual place.
-
-    Args:
-        model: a key of `MODELS`.
-        folder: the pipeline file's, looked into first.
-    """
-    places = (place / MODELS[model].file for place in usual_places(folder))
-    return next((path for path in places if path.is_file()), None)
-
-
-def usual_places(folder: Path | None = None) -> Iterator[Path]:
-    """Where weights are looked for, in this order: beside the pipeline file, here, torch hub's cache, ours."""
+def list_search_folders(folder: Path | None = None) -> Iterator[Path]:
+    """The folders to search, in order: the pipeline file's, the working directory, torch hub's cache, ours."""
     for root in [Path()] if folder is None else [folder, Path()]:
         yield from (root / name for name in USUAL_FOLDERS)
     yield torch_hub_folder()
     yield weights_folder()
 
 
-def weights_folder() -> Path:
-    """Where downloaded and added weights lie."""
-    return cache_folder() / "weights"
-
-
-def obtain(model: str, folder: Path | None, say: Callable[[str], None], bar: bool = False) -> Path:
-    """Download Meta's checkpoint of this model, verified.
+def find_published(model: str, folder: Path | None = None) -> Path | None:
+    """The published checkpoint of a model, searched by file name; None if it is not on this machine.
 
     Args:
         model: a key of `MODELS`.
-        folder: where to; None: `weights_folder`.
-        say: told what goes on.
-        bar: show a bar on the standard error.
+        folder: the pipeline file's, searched first.
+    """
+    candidates = (place / MODELS[model].file for place in list_search_folders(folder))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def find_checkpoint(name: str) -> Path:
+    """The checkpoint of a published model, in our weights folder, or at a path.
+
+    Args:
+        name: a key of `MODELS`, a file name, or a path.
 
     Raises:
-        PipelineError: it cannot be had, or cannot be written.
+        PipelineError: there is no such file.
     """
-    from .download import download
+    found = find_published(name) if name in MODELS else None
+    for path in [found] if found else [weights_folder() / name, Path(name)]:
+        if path.is_file():
+            return path
+    hint = f"maskmill weights pull {name}" if name in MODELS else "maskmill weights list"
+    raise PipelineError(Problem(f"no weights named {name!r} on this machine", hint=hint))
 
-    published = MODELS[model]
-    path = (folder or weights_folder()) / published.file
-    download(published.url, path, published.bytes, published.sha256, say, bar)
-    mark_verified(path, published.sha256)
-    return path
+
+def list_own() -> Iterator[Path]:
+    """The user's own checkpoints in our weights folder, by name."""
+    published = {model.file for model in MODELS.values()}
+    for path in sorted(weights_folder().glob("*")):
+        if path.suffix in SUFFIXES and path.name not in published:
+            yield path
 
 
-def torch_hub_folder() -> Path:
-    """Where `torch.hub` keeps what it downloads; found by torch's own rules, without importing it."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")  # noqa: PTH118 - "~" is expanded below
-    return Path(os.path.expandvars(home)).expanduser() / "hub" / "checkpoints"
+def list_checkpoints() -> Iterator[Path]:
+    """Every checkpoint that `auto` or a name could select, each file once."""
+    seen = set()
+    for place in list_search_folders():
+        for model in MODELS.values():
+            path = place / model.file
+            if path.is_file() and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+    yield from list_own()
+
+
+def read_expected_sha256(path: Path) -> str:
+    """The sha256 that a file should have: the published one, or that in a file `NAME.sha256` beside it.
+
+    Such a file is what `sha256sum NAME > NAME.sha256` writes. "" if neither is known.
+    """
+    for model in MODELS.values():
+        if model.file == path.name:
+            return model.sha256
+    try:
+        record = path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return (record.split() or [""])[0]
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal; computed once a process for an unchanged file."""
+    """SHA-256 of a file's content, hexadecimal; computed once per process while the file is unchanged."""
     stat = path.stat()
     return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
 
@@ -131,16 +115,16 @@ def _file_sha256(path: Path, size: int, modified: int) -> str:
 
 
 def mark_verified(path: Path, sha256: str) -> None:
-    """Remember that this file has been read and had this content, for `is_verified`."""
-    with contextlib.suppress(OSError):  # a cache that cannot be written: it is verified again next time
-        write_atomic(_mark(path, sha256), f"{sha256}  {path}\n".encode("utf-8", "backslashreplace"))
+    """Record that this file was read and had this content, for `is_verified`."""
+    with contextlib.suppress(OSError):  # without a writable cache, it is verified again next time
+        write_atomic(_verified_mark(path, sha256), f"{sha256}  {path}\n".encode("utf-8", "backslashreplace"))
 
 
 def is_verified(path: Path, sha256: str) -> bool:
-    """Whether the file had this content when it was last read, and has not been touched since."""
-    return _mark(path, sha256).is_file()
+    """Whether the file had this content when it was last read, and is unchanged since."""
+    return _verified_mark(path, sha256).is_file()
 
 
-def _mark(path: Path, sha256: str) -> Path:
+def _verified_mark(path: Path, sha256: str) -> Path:
     stat = path.stat()
     return weights_folder() / "verified" / digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, sha256])

@@ -1,9 +1,9 @@
-"""Running a plugin for real, in a pipeline whose other roles are fakes."""
+"""Running a plugin in a real pipeline whose other roles are fakes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,37 +13,38 @@ from ..config.load import load_config
 from ..output.records import FAILURES
 from ..output.run import read_run
 from ..plugins.roles import Backend
-from ..results import RunReport
+from ..results import RunInfo, RunReport
 from . import fakes as testing
-from .bench import REFUSALS, Bench, Broken
+from .bench import REFUSALS, Bench, Broken, Check
 
-#: Files of an output folder that tell times.
+#: Files of an output folder that contain times.
 _TIMED = frozenset({"ledger.sqlite", "run.json", ".lock"})
 _SECONDS = 120
 
 
-def check_runs(bench: Bench, engines: Sequence[str]) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The rules of a real run and their checks: it ends well, the same on every engine, and once is enough."""
+def run_checks(bench: Bench, engines: Sequence[str]) -> Iterator[Check]:
+    """The checks of a real run: it finishes, with the same results on every engine, and need not be repeated."""
     if bench.entry.role == "engine":
         engines = ("inline", bench.entry.name)
     for engine in engines:
-        yield f"runs through {engine}", partial(_runs, bench, engine)
+        yield Check("", f"runs through {engine}", partial(_check_run, engine=engine))
         if engine != engines[0]:
-            same = f"gives the same through {engine} as through {engines[0]}"
-            yield same, partial(_same, bench, engines[0], engine)
+            rule = f"gives the same results through {engine} as through {engines[0]}"
+            yield Check("", rule, partial(_check_same_results, one=engines[0], two=engine))
     if engines:
-        yield "has nothing to do in a second run", partial(_is_done, bench, engines[0])
+        yield Check("", "has nothing to do in a second run", partial(_check_second_run, engine=engines[0]))
 
 
 def check_observers(file: Path, photos: Path, folder: Path, hooks: Sequence[str]) -> None:
-    """Show a run to a file's observers.
+    """Call a file's observers as a run does.
 
     Raises:
         Broken: one of them raised.
     """
     pipeline, report = _run([file], photos, folder, "inline", {})
     registry = pipeline.config.registry
-    info = _info(pipeline)
+    config = pipeline.config
+    info = RunInfo(config.name, config.output, config.resolved())
     for hook in hooks:
         for implementation in getattr(registry.manager.hook, hook).get_hookimpls():
             if implementation.plugin_name.startswith(f"{file}:"):
@@ -54,18 +55,12 @@ def check_observers(file: Path, photos: Path, folder: Path, hooks: Sequence[str]
                     raise Broken(f"{hook}() raised {type(error).__name__}: {error}") from error
 
 
-def _info(pipeline: Pipeline) -> object:
-    from ..results import RunInfo
-
-    return RunInfo(pipeline.config.name, pipeline.config.output, pipeline.config.resolved())
-
-
-def _place(bench: Bench, engine: str) -> Path:
+def _folder(bench: Bench, engine: str) -> Path:
     return bench.folder / f"run-{engine}"
 
 
-def _runs(bench: Bench, engine: str) -> None:
-    _, report = _of(bench, engine)
+def _check_run(bench: Bench, engine: str) -> None:
+    _, report = _run_plugin(bench, engine)
     if report.outcome != "finished":
         raise Broken(f"the run ended {report.outcome}: {report.message}")
     failures = _failures(report.output)
@@ -76,12 +71,12 @@ def _runs(bench: Bench, engine: str) -> None:
         raise Broken(f"{bad[0]['key']} failed at {bad[0]['stage']}: {bad[0]['type']}: {bad[0]['message']}")
 
 
-def _is_done(bench: Bench, engine: str) -> None:
-    done = len(bench.images) - len(_failures(_place(bench, engine) / "out"))
-    _, report = _of(bench, engine)
+def _check_second_run(bench: Bench, engine: str) -> None:
+    done = len(bench.images) - len(_failures(_folder(bench, engine) / "out"))
+    _, report = _run_plugin(bench, engine)
     if report.ran > len(bench.images) - done:
-        hint = "fingerprint(), digest() and model_id() say the same as long as the results are the same"
-        raise Broken(f"it did {report.ran} images again", hint)
+        hint = "fingerprint(), digest() and model_id() must not change as long as the results are the same"
+        raise Broken(f"it processed {report.ran} images again", hint)
 
 
 def _failures(output: Path) -> list[dict[str, Any]]:
@@ -89,11 +84,11 @@ def _failures(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
-def _same(bench: Bench, one: str, two: str) -> None:
-    first, second = (_files(_place(bench, engine) / "out") for engine in (one, two))
+def _check_same_results(bench: Bench, one: str, two: str) -> None:
+    first, second = (_files(_folder(bench, engine) / "out") for engine in (one, two))
     if differing := sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path)):
-        hint = "results depend on the image and the options only, not on the process, the order or the clock"
-        raise Broken(f"not the same: {', '.join(differing[:3])}{', ...' if differing[3:] else ''}", hint)
+        hint = "results may depend on the image and the options only, not on the process, the order or the time"
+        raise Broken(f"different: {', '.join(differing[:3])}{', ...' if differing[3:] else ''}", hint)
 
 
 def _files(output: Path) -> dict[str, bytes]:
@@ -101,27 +96,27 @@ def _files(output: Path) -> dict[str, bytes]:
     return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}
 
 
-def _of(bench: Bench, engine: str) -> tuple[Pipeline, RunReport]:
-    """Run the bench's plugin; again if it ran before."""
+def _run_plugin(bench: Bench, engine: str) -> tuple[Pipeline, RunReport]:
+    """Run the bench's plugin, or run it again."""
     photos = Path(bench.images[0].ref.uri).parent
-    return _run([Path(bench.entry.origin)], photos, _place(bench, engine), engine, _parts(bench))
+    return _run([Path(bench.entry.origin)], photos, _folder(bench, engine), engine, _parts(bench))
 
 
 def _parts(bench: Bench) -> dict[str, Any]:
-    """The part of the pipeline file that names the plugin, and fakes that suit it."""
-    use = {"use": bench.entry.name, **_written(bench)}
+    """The part of the pipeline file that names the plugin, and fakes that fit it."""
+    use = {"use": bench.entry.name, **_options_in_file(bench)}
     if bench.entry.role == "prompt source":
         return {"prompts": [use, "fake-source"]}
     if bench.entry.role == "backend":
-        kinds = cast(Backend, bench.make()).accepts()
+        kinds = cast(Backend, bench.build_stage()).accepts()
         kind = next(kind for kind in ("box", "points", "text", "everything") if kind in kinds)
         return {"prompts": [{"use": "fake-source", "kind": kind}], "backend": use}
     return {f"{bench.entry.role}s": [use]} if bench.entry.role in {"filter", "writer"} else {}
 
 
-def _written(bench: Bench) -> dict[str, Any]:
-    """The options as they have to stand in a file of another folder: paths absolute, `${` as it is."""
-    stage = bench.make()
+def _options_in_file(bench: Bench) -> dict[str, Any]:
+    """The options as a file in another folder needs them: paths absolute, `${` escaped."""
+    stage = bench.build_stage()
     fields = {field.alias or name: name for name, field in type(stage).model_fields.items()}
     values = {
         name: str(value) if isinstance(value := getattr(stage, fields[name]), Path) else plain
@@ -146,7 +141,7 @@ def _run(
         "run": {"engine": engine, "jobs": 1 if engine == "inline" else 2, "timeout": _SECONDS},
         **parts,
     }
-    file = folder / "trial.yaml"
+    file = folder / "check.yaml"
     file.write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
     config = load_config(file, plugins=[*drop_ins, fakes], drop_ins=False)
     return Pipeline(config), Pipeline(config).run(quiet=True)

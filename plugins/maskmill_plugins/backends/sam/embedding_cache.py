@@ -1,9 +1,9 @@
-"""Embeddings on disk: an image that was encoded once is not encoded again, whatever the prompts.
+"""Image embeddings on disk, so that an image is encoded only once however often its prompts change.
 
-Plain files rather than a library: an embedding is one block of 4 MB that is written once and
-read whole, so an atomic rename, a lock and the files' times are all that a bounded cache needs.
-diskcache, the usual choice, has had no release since 2023 and unpickles what it reads. Files
-are zip archives of numpy arrays: their checksum is verified at every reading.
+Plain files instead of a library: an embedding is one block of 4 MB that is written once and
+read whole, so a bounded cache needs only atomic renames, a lock and file times. diskcache, the
+usual choice, has had no release since 2023 and unpickles what it reads. The files are zip
+archives of numpy arrays, whose checksum is verified on every read.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from filelock import FileLock
 from maskmill.files import TEMPORARY_PREFIX, write_atomic
 from maskmill_plugins._shared.cache_folder import cache_folder
 
-from ..segment.segmenter import FloatArray
+from .segment.segmenter import FloatArray
 
-#: Raise it when the way from an image's file to the encoder's output changes.
+#: Raise it when the preprocessing of images or the encoder's arithmetic changes.
 PREPROCESSING = 1
-#: Seconds to wait for another process that writes; an embedding takes milliseconds.
-PATIENCE = 5.0
+#: Seconds to wait while another process writes; an embedding takes milliseconds.
+LOCK_TIMEOUT = 5.0
 LOCK = ".lock"
 
 _NAME = re.compile(r"[0-9a-f]{64}\.npz")
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A stored embedding.
+class StoredEmbedding:
+    """An embedding on disk.
 
     Attributes:
         path: its file.
@@ -55,14 +55,14 @@ class Entry:
 
 
 class EmbeddingCache:
-    """A folder of embeddings; any number of processes may share it.
+    """A folder of embeddings that any number of processes may share.
 
-    What goes wrong with the folder costs time, never a result: an entry that cannot be read is
-    computed anew, one that cannot be written is left out, with a warning the first time.
+    Problems with the folder cost time, never a result: an entry that cannot be read is computed
+    again, and one that cannot be written is skipped, with a warning the first time.
 
     Args:
-        folder: holds nothing else; made when first needed.
-        limit: bytes; those unused for longest make room.
+        folder: used for nothing else; created on first use.
+        limit: bytes; the least recently used entries are removed to stay below it.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -71,15 +71,15 @@ class EmbeddingCache:
         self._warned = False
 
     def get(self, name: str) -> FloatArray | None:
-        """The embedding stored under this name, float32; None if there is none that can be read."""
+        """The embedding stored under this name, float32; None if it is missing or damaged."""
         path = self.folder / name
         try:
             with zipfile.ZipFile(path) as archive:
                 data = archive.read("embedding.npy")
             embedding: FloatArray = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32, copy=False)
-        except OSError:  # not there, or another process is about to replace it
+        except OSError:  # missing, or being replaced by another process
             return None
-        except Exception:  # damaged files raise nearly anything
+        except Exception:  # damaged files raise almost any exception
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
@@ -98,84 +98,84 @@ class EmbeddingCache:
         np.savez(buffer, embedding=embedding)
         data = buffer.getvalue()
         try:
-            with self._alone():
+            with self._locked():
                 if self._make_room(len(data)):
                     write_atomic(self.folder / name, data)
-        except (OSError, NotImplementedError) as error:  # a full disk, no permission, no locks in this file system
+        except (OSError, NotImplementedError) as error:  # disk full, no permission, or a file system without locks
             if not self._warned:
-                _log.warning("the embedding cache %s is not written to: %s", self.folder, error)
+                _log.warning("cannot write to the embedding cache %s: %s", self.folder, error)
             self._warned = True
 
-    def entries(self) -> list[Entry]:
-        """What is stored, the longest unused first.
+    def entries(self) -> list[StoredEmbedding]:
+        """All stored embeddings, the least recently used first.
 
         Raises:
-            OSError: the folder is there and cannot be read.
+            OSError: the folder exists but cannot be read.
         """
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as listed:
             for item in listed:
                 if _NAME.fullmatch(item.name):
-                    with contextlib.suppress(OSError):  # removed by another process meanwhile
+                    with contextlib.suppress(OSError):  # removed by another process in the meantime
                         stat = item.stat()
-                        found.append(Entry(Path(item.path), stat.st_size, stat.st_mtime_ns))
+                        found.append(StoredEmbedding(Path(item.path), stat.st_size, stat.st_mtime_ns))
         return sorted(found, key=lambda entry: entry.used)
 
     def clear(self) -> int:
-        """Remove every embedding; returns how many bytes that freed.
+        """Remove every embedding; returns the number of bytes freed.
 
         Raises:
-            OSError: another process does not let go of the folder, or it cannot be written to.
+            OSError: another process holds the lock, or the folder cannot be written to.
         """
         if not self.folder.exists():
             return 0
-        with self._alone():
-            return sum(entry.bytes for entry in self.entries() if _removed(entry.path))
+        with self._locked():
+            return sum(entry.bytes for entry in self.entries() if _remove(entry.path))
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While this is open, no other process writes or removes; what a killed one left half is gone."""
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from writing and removing; incomplete files of killed ones are deleted first."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / LOCK, timeout=PATIENCE):
-            for half in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
-                _removed(half)
+        with FileLock(self.folder / LOCK, timeout=LOCK_TIMEOUT):
+            for incomplete in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+                _remove(incomplete)
             yield
 
     def _make_room(self, needed: int) -> bool:
-        """Remove what was unused for longest until so many bytes fit; False if they cannot."""
+        """Remove the least recently used entries until so many bytes fit; False if they cannot."""
         entries = self.entries()
         excess = sum(entry.bytes for entry in entries) + needed - self.limit
         for entry in entries:
             if excess <= 0 or needed > self.limit:
                 break
-            if _removed(entry.path):
+            if _remove(entry.path):
                 excess -= entry.bytes
         return excess <= 0
 
 
-def _removed(path: Path) -> bool:
+def _remove(path: Path) -> bool:
     try:
         path.unlink()
-    except OSError:  # on Windows a file that is being read stays
+    except OSError:  # Windows keeps a file that is being read
         return False
     return True
 
 
 def entry_name(image: str, size: tuple[int, int], **way: str) -> str:
-    """The file name of an embedding, by everything that decides its numbers.
+    """The file name of an embedding: a hash of everything that its values depend on.
 
     Args:
-        image: SHA-256 of the image's file.
-        size: (height, width); of an image that never was a file the digest does not tell it.
-        way: the model, and how it computes.
+        image: SHA-256 of the image file.
+        size: (height, width); needed because the digest of an image made from an array does not cover its shape.
+        way: the model, and how it is computed.
     """
     text = json.dumps([PREPROCESSING, image, size, way], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest() + ".npz"
 
 
 def embeddings_folder(chosen: Path | None = None) -> Path:
-    """Where embeddings lie: below a folder of the user's choice, or where this system keeps caches.
+    """The folder of embeddings: below the chosen folder, or else below the cache folder of this system.
 
-    The variable `MASKMILL_CACHE` names another folder than the system's.
+    The environment variable `MASKMILL_CACHE` replaces the latter.
     """
     return (chosen or cache_folder()) / "embeddings"

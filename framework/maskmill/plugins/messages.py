@@ -1,0 +1,279 @@
+"""What crosses a process border in a run: plain frozen data, from the driver to its workers and back.
+
+Workers and the prompt lane build their plugins from it, since instances of classes that live in
+drop-in files cannot be pickled. Engines carry it and look at none of it. The lane is reached through
+pipes, so what goes there also has `to_json` and `from_json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from ..images import ImageRef
+from ..prompts import Prompt
+from ..results import Failure, Status
+
+#: The prompts of one image by the position of their source; None: the source has nothing about the image.
+Answers = dict[int, list[Prompt] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSpec:
+    """One `use:` of a pipeline.
+
+    Attributes:
+        use: the registered name.
+        options: as in YAML, environment variables replaced; may hold secrets, so never stored or shown.
+        folder: a writer's folder below the output, else "".
+    """
+
+    use: str
+    options: Mapping[str, Any] = field(repr=False)
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSpec:
+    """The plugins of a pipeline, for `config.build_stages` in another process.
+
+    Attributes:
+        base: the folder that relative paths are relative to.
+        drop_ins: path -> sha256 of each plugin file to load.
+        combine: "first" or "all".
+        prompts: the prompt sources in order.
+        memories: JSON that each prompt source is given back by `recall`; () if none has any.
+        backend: the backend.
+        filters: in order.
+        writers: in order.
+    """
+
+    base: str
+    drop_ins: Mapping[str, str]
+    combine: str
+    prompts: tuple[PluginSpec, ...]
+    memories: tuple[Any, ...]
+    backend: PluginSpec
+    filters: tuple[PluginSpec, ...]
+    writers: tuple[PluginSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker opens its chain from.
+
+    Attributes:
+        chain: the plugins.
+        output: the output folder.
+        max_pixels: larger images fail.
+        model_id: of the backend when the run began.
+        backend_digest: of the backend's options when the run began.
+    """
+
+    chain: ChainSpec
+    output: str
+    max_pixels: int
+    model_id: str
+    backend_digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        chain = dict(data["chain"])
+        for name in ("prompts", "filters", "writers"):
+            chain[name] = tuple(PluginSpec(**plugin) for plugin in chain[name])
+        chain["backend"] = PluginSpec(**chain["backend"])
+        chain["memories"] = tuple(chain["memories"])
+        return cls(**{**data, "chain": ChainSpec(**chain)})
+
+
+@dataclass(frozen=True, slots=True)
+class LaneAnswers:
+    """What the prompt lane found for one image.
+
+    Attributes:
+        sha256: of the image file that was looked at, "" if it could not be read.
+        answers: by the position of the source; None: it has nothing about this image.
+        notes: what the sources noted, by plugin name.
+        failure: why the lane failed on this image, or None.
+    """
+
+    sha256: str = ""
+    answers: Answers = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "sha256": self.sha256,
+            "answers": [
+                [index, None if found is None else [prompt.to_json() for prompt in found]]
+                for index, found in self.answers.items()
+            ],
+            "notes": dict(self.notes),
+            "failure": None if self.failure is None else asdict(self.failure),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        answers: Answers = {
+            index: None if found is None else [Prompt.from_json(prompt) for prompt in found]
+            for index, found in data["answers"]
+        }
+        failure = None if data["failure"] is None else Failure(**data["failure"])
+        return cls(data["sha256"], answers, data["notes"], failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image for a worker.
+
+    Attributes:
+        ref: where the image is.
+        fingerprint: text of the `Fingerprint` that its result must have.
+        verbose: whether a line for each step comes back.
+        stack_file: receives the stack if the time limit ends the process.
+        timeout: seconds, 0 for no limit; the engine sets it.
+        answers: what the prompt lane found, None if the worker queries every source.
+    """
+
+    ref: ImageRef
+    fingerprint: str
+    verbose: bool
+    stack_file: str
+    timeout: float = 0.0
+    answers: LaneAnswers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a worker finished a task.
+
+    Attributes:
+        status: the image's status; None if the worker asks for the run to stop.
+        stop: why the run has to stop, "" if it does not.
+        bytes: size of the image file when it was read, -1 if unknown.
+        mtime: its modification time in nanoseconds, -1 if unknown.
+        seconds: by stage.
+        failure: for a failed image, why.
+        lines: the steps, for `-v`.
+    """
+
+    status: Status | None
+    stop: str = ""
+    bytes: int = -1
+    mtime: int = -1
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The process that ran the task is gone: killed, crashed, or ended by the time limit.
+
+    Attributes:
+        reason: what is known of it, for the user.
+        timed_out: True if it was ended because it took too long.
+    """
+
+    reason: str
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailure:
+    """The chain could not be opened in the worker: the run's fault, no image's.
+
+    Attributes:
+        message: the error with its hint, for the user.
+        traceback: "" if the process died.
+        died: MAX_OPENINGS processes of one slot died in a row while they were starting.
+    """
+
+    message: str
+    traceback: str = ""
+    died: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSetup:
+    """What the process of the prompt lane opens its sources from.
+
+    Attributes:
+        worker: as a worker gets it.
+        threads: images at the same time.
+        driver: the process id of the driver; the lane ends with it.
+    """
+
+    worker: WorkerSetup
+    threads: int
+    driver: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "worker": WorkerSetup.from_json(data["worker"])})
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTask:
+    """One image for the lane; `token` names it in the reply, the rest is as in `Task`."""
+
+    token: int
+    ref: ImageRef
+    fingerprint: str
+    verbose: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "ref": ImageRef(**data["ref"])})
+
+
+@dataclass(frozen=True, slots=True)
+class LaneReply:
+    """How the lane finished a `LaneTask`; `stop`, `seconds` and `lines` as in `Reply`.
+
+    Attributes:
+        token: of the task.
+        answers: None if the run has to stop.
+    """
+
+    token: int
+    answers: LaneAnswers | None = None
+    stop: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        answers = None if self.answers is None else self.answers.to_json()
+        return {
+            "token": self.token,
+            "answers": answers,
+            "stop": self.stop,
+            "seconds": dict(self.seconds),
+            "lines": self.lines,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        answers = None if data["answers"] is None else LaneAnswers.from_json(data["answers"])
+        return cls(**{**data, "answers": answers, "lines": tuple(data["lines"])})

@@ -1,0 +1,183 @@
+"""Methods that only a few stages need. A stage has one by defining a method of that name; nothing else to declare.
+
+The protocols document the methods; the functions below them are the only callers, and supply what
+applies to a stage without the method. Unless stated otherwise, a method is called in the main
+process, on a stage that is not open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+from ..images import ImageRef
+from ..prompts import Prompt
+from .stage import Network, Stage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One annotation that a prompt source holds; `prompts.csv` has a row for each.
+
+    Attributes:
+        file: the file that contains it.
+        place: where in the file: a line, an element.
+        ref: the `ref` of its prompt.
+        image: its image as the source names it.
+        key: the key of that image in the dataset, None if none matches.
+        prompt: the prompt, None if the annotation is invalid.
+        relative: whether the prompt's coordinates are fractions of the width and the height.
+        problem: why the prompt is not used, or why no image matches; "" if nothing is wrong.
+    """
+
+    file: str
+    place: str
+    ref: str
+    image: str
+    key: str | None
+    prompt: Prompt | None
+    relative: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a prompt source found when it compared its content with the dataset.
+
+    Attributes:
+        warnings: for the user, one line each.
+        about: JSON, stored in `run.json`.
+        memory: JSON that `recall` receives in every worker.
+        state: changes whenever the source's content, or how it matches the dataset, changes.
+    """
+
+    warnings: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    memory: Any = None
+    state: str = ""
+
+
+class NetworkStage(Protocol):
+    """A stage whose options decide how far it reaches, or that downloads something first."""
+
+    def reaches(self) -> Network:
+        """How far it reaches with these options, for `--offline`."""
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Fetch what is missing on this machine, such as a download; once, before any worker opens the stage.
+
+        Args:
+            say: prints a line for the user.
+        """
+
+
+class PaidStage(Protocol):
+    """A stage whose work costs money.
+
+    Args of both methods: `refs` are the images it would be given, `output` is the run's output
+    folder, which may not exist yet.
+    """
+
+    def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
+        """What the run will cost, in lines for `--dry-run`."""
+
+    def objection(self, refs: Sequence[ImageRef], output: Path) -> str:
+        """Why the run should not start without `--yes`, "" if it may."""
+
+
+class WaitingSource(Protocol):
+    """A prompt source that waits on a network (`waits = True`)."""
+
+    def at_once(self) -> int:
+        """How many images it can work on at the same time, in threads of one process."""
+
+
+class PromptStore(Protocol):
+    """A prompt source that holds the prompts of many images, such as an annotation file."""
+
+    def fingerprint(self, ref: ImageRef) -> str:
+        """A text that changes when the prompts of this one image change, so that only that image is redone."""
+
+    def has_answer(self, ref: ImageRef) -> bool | None:
+        """Whether it has prompts for this image; None if that is not known before `prompts` is called."""
+
+    def survey(self, refs: Iterable[ImageRef]) -> Survey | None:
+        """Compare its content with the dataset, once before a run.
+
+        Args:
+            refs: every image of the dataset, also if the run covers only some; can be iterated once.
+        """
+
+    def recall(self, memory: Any) -> None:
+        """Take the `memory` of `survey`; in each worker, before `open`."""
+
+    def inventory(self) -> Iterator[Item] | None:
+        """Every annotation it holds, for `prompts.csv`; after the run, on the stage whose `survey` was called."""
+
+
+#: Concurrent images of a source that waits and does not define `at_once`.
+AT_ONCE = 4
+STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
+SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, PromptStore)
+
+
+def optional_methods(role: str) -> dict[str, Callable[..., Any]]:
+    """The optional methods of a role by name."""
+    protocols = STAGE_PROTOCOLS + (SOURCE_PROTOCOLS if role == "prompt source" else ())
+    return {name: method for each in protocols for name, method in vars(each).items() if not name.startswith("_")}
+
+
+def defines(stage: Stage, method: str) -> bool:
+    """Whether a stage has an optional method."""
+    return callable(getattr(type(stage), method, None))
+
+
+def network_reach(stage: Stage) -> Network:
+    """How far a stage reaches with its options."""
+    return _call(stage, "reaches", default=stage.network)
+
+
+def prepare_stage(stage: Stage, say: Callable[[str], None]) -> None:
+    """Let a stage fetch what it needs."""
+    _call(stage, "prepare", say, default=None)
+
+
+def max_concurrent(source: Stage) -> int:
+    """How many images a source that waits can work on at the same time."""
+    return _call(source, "at_once", default=AT_ONCE)
+
+
+def has_answer(source: Stage, ref: ImageRef) -> bool | None:
+    """Whether a source has prompts for an image, None if unknown."""
+    return _call(source, "has_answer", ref, default=None)
+
+
+def prompts_fingerprint(source: Stage) -> Callable[[ImageRef], str]:
+    """The function that gives the fingerprint of an image's prompts; constant if the source does not define it."""
+    if defines(source, "fingerprint"):
+        return source.fingerprint  # type: ignore[attr-defined,no-any-return]
+    constant = source.digest()
+    return lambda ref: constant
+
+
+def survey_dataset(source: Stage, refs: Callable[[], Iterable[ImageRef]]) -> Survey | None:
+    """Let a source compare its content with the dataset, which is listed only if the source wants it."""
+    return source.survey(iter(refs())) if defines(source, "survey") else None  # type: ignore[attr-defined]
+
+
+def recall_survey(source: Stage, memory: Any) -> None:
+    """Hand a source the memory of its survey."""
+    _call(source, "recall", memory, default=None)
+
+
+def list_inventory(source: Stage) -> Iterator[Item] | None:
+    """Every annotation that a source holds, None if it holds none."""
+    return _call(source, "inventory", default=None)
+
+
+def _call(stage: Stage, method: str, *arguments: Any, default: T) -> T:
+    return cast(T, getattr(stage, method)(*arguments)) if defines(stage, method) else default

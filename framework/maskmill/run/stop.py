@@ -1,0 +1,85 @@
+"""Stopping a run: who may ask for it, what it means, and the signals that ask for it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """The driver's own work was ended because the run has to stop.
+
+    No `Exception`: it is raised while a plugin's `finish` runs, whose `except Exception` must not catch it.
+    """
+
+
+class Stop:
+    """The request to stop a run: no new images are started; those under way finish.
+
+    Attributes:
+        reason: why, for the user; "" while nobody asked.
+        interrupted: a person or the system asked, not a plugin or a limit.
+        at_once: asked a second time: the workers are ended without waiting for them.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.interrupted = False
+        self.at_once = False
+        self._requested = threading.Event()
+        self._raises = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run has to stop."""
+        return self._requested.is_set()
+
+    def request(self, reason: str) -> None:
+        """Stop after the images that are under way; the first reason is kept."""
+        if not self.requested:
+            self.reason = reason
+            self._requested.set()
+
+    def interrupt(self) -> None:
+        """Answer a signal: the first drains, the second ends the workers, or what `interruptible` encloses, at once."""
+        if self.interrupted:
+            self.at_once = True
+            if self._raises:
+                raise Stopped
+        self.interrupted = True
+        self.request("interrupted")
+
+    def check(self) -> None:
+        """Raise `Stopped` if the run has to stop."""
+        if self.requested:
+            raise Stopped
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While this is open, only the driver itself is working: a second signal raises `Stopped` in it."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+
+@contextmanager
+def handle_signals(stop: Stop) -> Iterator[None]:
+    """While this is open, Ctrl-C and SIGTERM are answered by `Stop.interrupt`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only; the program around us decides
+        return
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        stop.interrupt()
+
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,1 +1,0 @@
-"""Image embeddings kept on disk between runs."""
