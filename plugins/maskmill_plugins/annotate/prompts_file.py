@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from maskmill import PipelineError, Problem, UsageError
 from maskmill.files import TEMPORARY_PREFIX
-from maskmill_plugins._shared.prompt_files.read import JsonLines
+from maskmill_plugins._shared.prompt_files.formats import JsonLinesReader
 
 from .line_file import append, compact, read_lines, repair
 
@@ -220,7 +220,8 @@ def _revision(raw: bytes) -> str:
 
 
 def _find_problems(path: Path) -> Sequence[Problem]:
-    found = [Problem(each.fault, each.file, each.line) for each in JsonLines(path).everything() if each.fault]
+    records = JsonLinesReader(path).records()
+    found = [Problem(each.error, each.file, each.line) for each in records if each.error]
     if len(found) > MOST_PROBLEMS:
         found[MOST_PROBLEMS:] = [Problem(f"and {len(found) - MOST_PROBLEMS} more lines", str(path))]
     return found

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from starlette.concurrency import run_in_threadpool
 
 from maskmill import ImageReadError, ImageRef
-from maskmill_plugins._shared.drawing.pictures import jpeg, png
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 
 from ..server.compute.byte_cache import ByteCache
 from ..server.compute.image_store import StoredImage
@@ -167,7 +167,7 @@ def make_preview(pixels: npt.NDArray[np.uint8], most: int) -> tuple[bytes, str]:
         # With a reducing gap most of the reduction is done by averaging blocks: a fraction of the time and memory.
         picture = picture.resize((width, height), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
     small = width * height <= LOSSLESS
-    return (png(picture), "image/png") if small else (jpeg(picture, QUALITY), "image/jpeg")
+    return (encode_png(picture), "image/png") if small else (encode_jpeg(picture, QUALITY), "image/jpeg")
 
 
 def shrink(size: tuple[int, ...], most: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Literal
 
 from maskmill import Image, ImageError, ImageReadError
-from maskmill_plugins._shared.drawing.pictures import jpeg, png
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 from maskmill_plugins._shared.http.wire import image_id
 
 from .client import SamClient
@@ -58,11 +58,11 @@ def upload_image(
 def _list_forms(image: Image, compress: Compress) -> Iterator[Form]:
     """Yield the forms in which an image may be sent, the best first; each is encoded when its turn comes."""
     if compress == "jpeg":
-        yield _make_form(jpeg(image.pixels, QUALITY))
+        yield _make_form(encode_jpeg(image.pixels, QUALITY))
         return
     if compress == "none" and _has_file(image):
         yield image_id(image.sha256), partial(_read_file, image)
-    yield _make_form(png(image.pixels))
+    yield _make_form(encode_png(image.pixels))
 
 
 def _make_form(data: bytes) -> Form:

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
 from maskmill import Mask, PromptError, __version__
-from maskmill_plugins._shared.drawing.pictures import png
+from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.http.wire import (
     ID_PATTERN,
     ImageInfo,
@@ -160,7 +160,11 @@ def encode_reply(result: JobResult, format_: MaskFormat) -> bytes:
 
 
 def _encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
-    drawn = base64.b64encode(png(mask.array.astype(np.uint8) * 255, flat=True)).decode() if format_ == "png" else None
+    drawn = (
+        base64.b64encode(encode_png(mask.array.astype(np.uint8) * 255, flat=True)).decode()
+        if format_ == "png"
+        else None
+    )
     return MaskModel(
         prompt=prompt,
         size=mask.size,

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 
 from maskmill import Image, Mask, Prompt, PromptError
-from maskmill_plugins._shared.drawing.pictures import png
+from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.http.wire import MOST_POINTS, Finite, Whole, WireModel
 
 from ..compute.image_store import StoredImage
@@ -131,4 +131,4 @@ def cut_out(image: Image, mask: Mask) -> bytes:
     inside = mask.array
     rgba[inside, :3] = image.pixels[inside]
     rgba[inside, 3] = 255
-    return png(rgba)
+    return encode_png(rgba)

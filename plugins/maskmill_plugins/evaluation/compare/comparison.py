@@ -1,12 +1,14 @@
-"""Two runs over the same images: which masks answer each other, and how far they agree."""
+"""The comparison of two runs over the same images: which masks correspond, and how well they agree."""
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,25 +18,25 @@ from maskmill.masks import iou
 from maskmill.results import LedgerRow
 from maskmill.stored.originals import OriginalImages
 
-from ..evaluate.evaluate import Names
-from ..pairing import by_key, greedy
-from ..report.panels import Panel, Worst, side_by_side
+from ..pairing import pair_by_key, pair_by_overlap
+from ..report.pages import ListedNames
+from ..report.panels import Panel, WorstImages, side_by_side
 
-#: Shares of pairs that agree at least so well are told.
+#: IoU thresholds for which the share of pairs is reported.
 STEPS = (0.5, 0.75, 0.9, 0.95, 0.99)
 _RAN = ("done", "empty")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A mask of each run for the same thing.
+class MaskPair:
+    """One mask of each run for the same object.
 
     Attributes:
         a: position among the kept masks of the first run.
-        b: position among those of the second.
-        iou: of the two.
-        identical: True if every pixel is the same.
-        by_prompt: True if their prompts are equal; else they overlap.
+        b: position among the kept masks of the second run.
+        iou: of the two masks.
+        identical: whether all pixels are equal.
+        by_prompt: whether they were paired by equal prompts; otherwise by overlap.
     """
 
     a: int
@@ -44,53 +46,52 @@ class Pair:
     by_prompt: bool
 
 
-def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[Pair]:
-    """Masks of equal prompts first, several of one prompt by overlap; then, greedily, what overlaps most.
+def pair_masks(a: Sequence[Mask], b: Sequence[Mask]) -> list[MaskPair]:
+    """Pair masks of equal prompts, several of one prompt by overlap; then the rest greedily by overlap.
 
-    Where a prompt was answered once on each side the two are a pair even if they have no pixel in common.
+    If a prompt has one mask in each run, these are a pair even if they have no pixel in common.
     """
     overlap = iou(a, b)
-    keys = [[_asked(mask) for mask in masks] for masks in (a, b)]
+    keys = [[_prompt_key(mask) for mask in masks] for masks in (a, b)]
     equal = np.array([[key is not None and key == other for other in keys[1]] for key in keys[0]], np.bool_)
     equal = equal.reshape(overlap.shape)
-    found = [(row, column, True) for row, column, _ in greedy(overlap, equal)]
+    found = [(row, column, True) for row, column, _ in pair_by_overlap(overlap, equal)]
     left = [
         [n for n in range(len(masks)) if n not in {pair[side] for pair in found}] for side, masks in enumerate((a, b))
     ]
-    same = by_key(left[0], left[1], lambda n: _single(keys[0], n), lambda n: _single(keys[1], n))
+    same = pair_by_key(*([_single_mask_key(keys[side][n]) for n in left[side]] for side in (0, 1)))
     found += [(left[0][row], left[1][column], True) for row, column in same]
     free = np.ones(overlap.shape, np.bool_)
     free[[row for row, _, _ in found]] = False
     free[:, [column for _, column, _ in found]] = False
-    found += [(row, column, False) for row, column, _ in greedy(overlap, free)]
+    found += [(row, column, False) for row, column, _ in pair_by_overlap(overlap, free)]
     return [
-        Pair(row, column, float(overlap[row, column]), a[row].counts == b[column].counts, by_prompt)
+        MaskPair(row, column, float(overlap[row, column]), a[row].counts == b[column].counts, by_prompt)
         for row, column, by_prompt in sorted(found)
     ]
 
 
-def _asked(mask: Mask) -> Any:
-    """What was asked, whoever asked it, however sure they were, and whatever a filter called it."""
+def _prompt_key(mask: Mask) -> Any:
+    """The prompt without label, source and score."""
     return None if mask.prompt is None else replace(mask.prompt, label=None, source=None, score=None)
 
 
-def _single(keys: Sequence[Any], number: int) -> Any:
-    """The prompt of a mask, None unless it is one of points or a box: those have one mask a prompt."""
-    key = keys[number]
+def _single_mask_key(key: Any) -> Any:
+    """The prompt of a mask if it has points or a box, so that it yields one mask; None otherwise."""
     return key if key is not None and key.needs <= {"points", "box"} else None
 
 
 @dataclass
-class Side:
+class ComparedRun:
     """One of the two runs.
 
     Attributes:
-        name: what it is called.
-        folder: where it is.
-        model: what computed, as far as it is known.
-        masks: kept masks of the images that were compared.
-        only: masks without a partner.
-        seconds: what each image took, of those that both runs have.
+        name: its name.
+        folder: its output folder.
+        model: the model, if known.
+        masks: number of kept masks in the compared images.
+        only: number of masks without a partner.
+        seconds: processing time of each image that both runs have.
     """
 
     name: str
@@ -118,24 +119,25 @@ class Side:
 
 @dataclass
 class Comparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         a: the first run.
-        b: the second.
-        images: that both runs finished, on the same file.
-        identical_images: those whose masks are the same bit for bit.
-        by_prompt: pairs of masks with equal prompts; the others overlap.
-        identical: pairs without a pixel of difference.
+        b: the second run.
+        images: number of images that both runs finished with the same file.
+        identical_images: number of images whose masks are identical.
+        by_prompt: number of pairs with equal prompts; the others overlap.
+        identical: number of pairs with identical pixels.
+        agreement: sum of the agreement of all images.
         ious: of the pairs.
-        statuses: (status in the first, in the second) of the images that both have.
+        statuses: (status in the first run, in the second run) of the images that both have.
         only: images that only the first run has, and only the second.
-        troubles: images that cannot be compared, with the reason.
+        errors: images that cannot be compared, with the reason.
         worst: (key, agreement) of the images that differ most.
     """
 
-    a: Side
-    b: Side
+    a: ComparedRun
+    b: ComparedRun
     images: int = 0
     identical_images: int = 0
     by_prompt: int = 0
@@ -143,17 +145,17 @@ class Comparison:
     agreement: float = 0.0
     ious: array[float] = field(default_factory=lambda: array("d"))
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
-    only: tuple[Names, Names] = field(default_factory=lambda: (Names(), Names()))
-    troubles: Names = field(default_factory=Names)
+    only: tuple[ListedNames, ListedNames] = field(default_factory=lambda: (ListedNames(), ListedNames()))
+    errors: ListedNames = field(default_factory=ListedNames)
     worst: Sequence[tuple[str, float]] = ()
 
     def shares(self) -> dict[str, float]:
-        """The share of pairs with at least such an IoU."""
+        """The share of pairs that reach each IoU threshold."""
         values = np.frombuffer(self.ious, np.float64) if self.ious else np.zeros(0)
         return {f"{step:g}": float(np.mean(values >= step)) if values.size else 0.0 for step in STEPS}
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Plain data for the report."""
         return {
             "a": self.a.to_json(),
             "b": self.b.to_json(),
@@ -169,16 +171,16 @@ class Comparison:
             "statuses": [{"a": a, "b": b, "images": count} for (a, b), count in sorted(self.statuses.items())],
             "only_in_a": self.only[0].to_json(),
             "only_in_b": self.only[1].to_json(),
-            "troubles": self.troubles.to_json(),
+            "troubles": self.errors.to_json(),
             "worst": [{"image": key, "agreement": value} for key, value in self.worst],
         }
 
 
 def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
-    """Hold two runs against each other; memory grows by eight bytes a mask and an image."""
-    found = Comparison(_side(a, names[0]), _side(b, names[1]))
-    worst = Worst()
-    for key, rows in _joined(a, b):
+    """Compare two runs; memory use grows by eight bytes per mask and per image."""
+    found = Comparison(_describe_run(a, names[0]), _describe_run(b, names[1]))
+    worst = WorstImages()
+    for key, rows in _join_rows(a, b):
         if rows[0] is None or rows[1] is None:
             found.only[rows[0] is None].add(key)
             continue
@@ -187,9 +189,9 @@ def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
             continue
         try:
             results = a.result(rows[0]), b.result(rows[1])
-            value = _image(found, *results)
+            value = _compare_image(found, *results)
         except OutputError as error:
-            found.troubles.add(str(error))
+            found.errors.add(str(error))
             continue
         found.a.seconds.append(rows[0].seconds)
         found.b.seconds.append(rows[1].seconds)
@@ -199,13 +201,13 @@ def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
     return found
 
 
-def _side(run: Run, name: str) -> Side:
+def _describe_run(run: Run, name: str) -> ComparedRun:
     model = (run.about.get("fingerprint") or {}).get("model")
-    return Side(name, str(run.folder.absolute()), None if model is None else str(model))
+    return ComparedRun(name, str(run.folder.absolute()), None if model is None else str(model))
 
 
-def _image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
-    """Count one image; returns its agreement: the mean IoU of its pairs, masks without a partner counting 0."""
+def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
+    """Add an image and return its agreement: the mean IoU of its pairs, where masks without a partner count as 0."""
     if a.sha256 != b.sha256:
         raise OutputError(f"{a.key}: the runs saw different versions of this image")
     pairs = pair_masks(a.kept, b.kept)
@@ -225,25 +227,16 @@ def _image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
     return value
 
 
-def _joined(a: Run, b: Run) -> Iterator[tuple[str, tuple[LedgerRow | None, LedgerRow | None]]]:
-    """The rows of both by key; both come sorted."""
-    rows = [a.rows(), b.rows()]
-    one, two = (next(each, None) for each in rows)
-    while one is not None or two is not None:
-        if two is None or (one is not None and one.key < two.key):
-            assert one is not None
-            yield one.key, (one, None)
-            one = next(rows[0], None)
-        elif one is None or two.key < one.key:
-            yield two.key, (None, two)
-            two = next(rows[1], None)
-        else:
-            yield one.key, (one, two)
-            one, two = next(rows[0], None), next(rows[1], None)
+def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[LedgerRow | None, LedgerRow | None]]]:
+    """The rows of both runs by key; both are sorted."""
+    of_a, of_b = ((row.key, 0, row) for row in a.rows()), ((row.key, 1, row) for row in b.rows())
+    for key, found in groupby(heapq.merge(of_a, of_b, key=lambda item: item[:2]), key=lambda item: item[0]):
+        rows = {side: row for _, side, row in found}
+        yield key, (rows.get(0), rows.get(1))
 
 
-def picture(a: Run, b: Run, key: str, names: tuple[str, str], originals: OriginalImages) -> bytes:
-    """Image and both runs' masks side by side; masks that are a pair have the same colour."""
+def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: OriginalImages) -> bytes:
+    """Image and both runs' masks side by side; the masks of a pair have the same colour."""
     results = a.result(a.find(key)), b.result(b.find(key))
     kept = results[0].kept, results[1].kept
     partner = {pair.b: pair.a for pair in pair_masks(*kept)}

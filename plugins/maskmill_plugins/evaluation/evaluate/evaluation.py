@@ -1,65 +1,54 @@
-"""A run against the truth: image by image, then in sum."""
+"""The evaluation of a run against ground truth."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.stored.originals import OriginalImages
-from maskmill_plugins._shared.prompt_files.matching import Few, Matcher
+from maskmill_plugins._shared.prompt_files.matching import Matcher
 
-from ..report.panels import Panel, Worst, side_by_side
+from ..report.pages import ListedNames
+from ..report.panels import Panel, WorstImages, side_by_side
 from ..truth.objects import TrueImage, Truth
 from .precision import Precision
-from .scoring import missed, score, visible
-from .tallies import Tallies
-
-
-@dataclass
-class Names(Few):
-    """Some names, and how many there are."""
-
-    most: ClassVar[int] = 1000
-
-    def to_json(self) -> dict[str, Any]:
-        """The count, and the first of them."""
-        return {"count": self.count, "names": self.first}
+from .scoring import ScoreTotals, hide_void, score_image
 
 
 @dataclass
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        truth: the truth.
-        by_class: False where all classes count as one.
+        truth: the ground truth.
+        by_class: False if all classes count as one.
         precision: COCO's numbers, and AP by class.
         tallies: IoU and boundary F.
-        images: that were evaluated, failed ones included.
-        failed: images that failed in the run: all their objects count as missed.
-        troubles: images that could not be evaluated, with the reason; they do not count.
-        only_in_run: images of the run that the truth does not name; they do not count.
-        only_in_truth: images of the truth that the run does not have; they do not count.
-        unknown_labels: labels of masks that are no class of the truth, with how often.
+        images: number of evaluated images, including failed ones.
+        failed: images that failed in the run; all their objects count as missed.
+        errors: images that could not be evaluated, with the reason; ignored.
+        only_in_run: images of the run without ground truth; ignored.
+        only_in_truth: images with ground truth that are not in the run; ignored.
+        unknown_labels: labels of masks that are not a class of the ground truth, with their number.
         worst: (key, mean IoU) of the worst images.
     """
 
     truth: Truth
     by_class: bool
     precision: Mapping[str, float | None] = field(default_factory=dict)
-    tallies: Tallies = field(default_factory=Tallies)
+    tallies: ScoreTotals = field(default_factory=ScoreTotals)
     images: int = 0
-    failed: Names = field(default_factory=Names)
-    troubles: Names = field(default_factory=Names)
-    only_in_run: Names = field(default_factory=Names)
-    only_in_truth: Names = field(default_factory=Names)
+    failed: ListedNames = field(default_factory=ListedNames)
+    errors: ListedNames = field(default_factory=ListedNames)
+    only_in_run: ListedNames = field(default_factory=ListedNames)
+    only_in_truth: ListedNames = field(default_factory=ListedNames)
     unknown_labels: Mapping[str, int] = field(default_factory=dict)
     worst: Sequence[tuple[str, float]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Plain data for the report."""
         return {
             "truth": {
                 "source": str(self.truth.source),
@@ -74,7 +63,7 @@ class Evaluation:
             "all": {**self.tallies.all.means(), "matched_by": self.tallies.ways, "extra_masks": self.tallies.extra},
             **{f"by_{group}": means for group, means in self.tallies.groups()},
             "failed": self.failed.to_json(),
-            "troubles": self.troubles.to_json(),
+            "troubles": self.errors.to_json(),
             "only_in_run": self.only_in_run.to_json(),
             "only_in_truth": self.only_in_truth.to_json(),
             "unknown_labels": dict(self.unknown_labels),
@@ -83,9 +72,9 @@ class Evaluation:
 
 
 def pair_up(run: Run, truth: Truth, found: Evaluation | None = None) -> dict[str, TrueImage]:
-    """The truth of each image of the run, by key; what has no partner is noted in `found`.
+    """The ground truth of each image of the run, by key; images without a counterpart are added to `found`.
 
-    Two images that only a common stem connects with one of the truth have none: which is meant is unknown.
+    If several images of the run match one name only by their stem, none of them is used.
     """
     matcher = Matcher(truth.images)
     keys: dict[str, list[str]] = {}
@@ -110,39 +99,34 @@ def pair_up(run: Run, truth: Truth, found: Evaluation | None = None) -> dict[str
     return pairs
 
 
-def has_labels(run: Run, keys: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
-    """Whether any mask of these images has one of these labels; most often the first image says so."""
-    return any(mask.label in labels for row in run.rows(("done",)) if row.key in keys for mask in run.result(row).kept)
-
-
 def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation:
-    """Hold the kept masks of a run against the truth.
+    """Compare the kept masks of a run with ground truth.
 
     Args:
         run: the run.
-        truth: the truth.
-        by_class: whether a mask has to be of its object's class; None: if any mask has a class of the truth.
+        truth: the ground truth.
+        by_class: whether a mask must have its object's class; None: if any mask has a class of the truth.
     """
     found = Evaluation(truth, True if by_class is None else by_class)
     pairs = pair_up(run, truth, found)
     if by_class is None:
-        found.by_class = _labelled(run, pairs, set(truth.labels))
-    precision, worst = Precision(truth, found.by_class), Worst()
+        found.by_class = _has_labels(run, pairs, set(truth.labels))
+    precision, worst = Precision(truth, found.by_class), WorstImages()
     for row in run.rows():
         if (image := pairs.get(row.key)) is None:
             continue
         masks: Sequence[Mask] = ()
         if row.status in ("failed", "quarantined"):
             found.failed.add(row.key)
-            scored = missed(row.key, image, truth.kind)
+            scored = score_image(row.key, (), image, truth.kind, by_class=False)
         else:
             try:
-                result = _fitting(run.result(row), image)
+                result = _require_same_size(run.result(row), image)
             except OutputError as error:
-                found.troubles.add(str(error))
+                found.errors.add(str(error))
                 continue
-            masks = visible(result.kept, image)
-            scored = score(row.key, masks, image, truth.kind, found.by_class)
+            masks = hide_void(result.kept, image)
+            scored = score_image(row.key, masks, image, truth.kind, found.by_class)
             if scored.iou is not None and scored.iou < 1:
                 worst.add(scored.iou, row.key)
         found.images += 1
@@ -152,27 +136,29 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     return found
 
 
-def _labelled(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+def _has_labels(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+    """Whether any mask of these images has one of these labels."""
+    kept = (mask for row in run.rows(("done",)) if row.key in pairs for mask in run.result(row).kept)
     try:
-        return has_labels(run, pairs, labels)
-    except OutputError:  # a damaged result; the evaluation itself says which
+        return any(mask.label in labels for mask in kept)
+    except OutputError:  # a damaged result, which the evaluation reports
         return True
 
 
-def _fitting(result: ImageResult, image: TrueImage) -> ImageResult:
+def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     if result.size != image.size:
         mine, theirs = (f"{size[1]}×{size[0]}" if size else "?" for size in (result.size, image.size))
         raise OutputError(
-            f"{result.key}: the masks are of {mine} pixels, the truth of {theirs}; another version of it?"
+            f"{result.key}: the masks have {mine} pixels, the ground truth {theirs}; is it of another version?"
         )
     return result
 
 
-def picture(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
-    """Image, truth and masks side by side; an object and the mask that answers it have the same colour."""
+def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
+    """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
     result = run.result(run.find(key))
-    masks = visible(result.kept, image)
-    scored = score(key, masks, image, found.truth.kind, found.by_class)
+    masks = hide_void(result.kept, image)
+    scored = score_image(key, masks, image, found.truth.kind, found.by_class)
     tone_of = {each.mask: number for number, each in enumerate(scored.scores) if each.mask is not None}
     spare = len(scored.scores)
     tones = [tone_of.get(mask.index, spare + number) for number, mask in enumerate(masks)]

@@ -1,7 +1,7 @@
-"""Names on a picture: text on a solid ground, inside the frame, clear of each other.
+"""Name tags on a picture: text on a solid background, inside the frame, without overlaps.
 
-Text is drawn with the fonts inside OpenCV 5, which hold Latin, Chinese, Japanese, Korean,
-Greek and Cyrillic; they are the same on every system.
+Text is drawn with the fonts included in OpenCV 5, which cover Latin, Chinese, Japanese, Korean,
+Greek and Cyrillic, and are the same on every system.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import numpy.typing as npt
 
 from maskmill import Mask
 
-from ..drawing.colors import Rgb, readable_on
-from ..drawing.draw import Canvas, Region, blank
-from ..drawing.opencv import load_cv2
-from ..drawing.pictures import crop_of
+from .canvas import Canvas, Region, blank_cover
+from .colors import Rgb, readable_on
+from .pixels import crop_mask, load_cv2
 
 _WEIGHT = 600  # semibold
-_LONGEST = 200  # no picture has room for more, and a label may be a whole page
+_LONGEST = 200  # no picture has room for more, and a label may be very long
 
 
-class Tags:
-    """Name tags on a canvas; it remembers where they stand.
+class NameTags:
+    """Name tags on a canvas; the positions of earlier tags are kept free.
 
     Args:
         canvas: what to draw on.
@@ -40,20 +39,20 @@ class Tags:
         """Draw a tag.
 
         Args:
-            text: one line; what is wider than the picture is cut off with "…".
-            color: of the ground; the text is black or white.
-            mask: what it names; None puts it into the top-left corner.
+            text: one line; cut off with "…" if it is wider than the picture.
+            color: of the background; the text is black or white.
+            mask: the mask it belongs to; None places it in the top-left corner.
         """
-        text, left, width = self._fitted(_printable(text))
+        text, left, width = self._fit(_make_printable(text))
         if not text:
             return
         pad = max(3, round(0.32 * self._height))
         size = min(width + 2 * pad, self._canvas.width), min(self._height + 2 * pad - pad // 2, self._canvas.height)
-        x, y = self._free_place(size, mask)
+        x, y = self._find_place(size, mask)
         region = (x, y, x + size[0], y + size[1])
         self._taken.append(region)
-        self._canvas.blend(self._plate(size, radius=pad), region, color, 1.0)
-        letters = blank(region)
+        self._canvas.blend(self._draw_plate(size, radius=pad), region, color, 1.0)
+        letters = blank_cover(region)
         baseline = (size[1] + round(0.72 * self._height)) // 2  # capitals are 0.72 of the height
         self._cv2.putText(letters, text, (pad - left, baseline), (255,), *self._font())
         self._canvas.blend(letters, region, readable_on(color), 1.0)
@@ -61,8 +60,8 @@ class Tags:
     def _font(self) -> tuple[Any, int, int]:
         return self._cv2.FontFace("sans"), self._height, _WEIGHT
 
-    def _fitted(self, text: str) -> tuple[str, int, int]:
-        """The longest beginning of the text that fits into the picture, its left edge and its width."""
+    def _fit(self, text: str) -> tuple[str, int, int]:
+        """The longest prefix of the text that fits into the picture, its left edge and its width."""
         room = self._canvas.width - self._height
         shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
         while True:
@@ -71,8 +70,8 @@ class Tags:
                 return shown, left, width
             shown = shown.removesuffix("…")[:-1].rstrip() + "…"
 
-    def _free_place(self, size: tuple[int, int], mask: Mask | None) -> tuple[int, int]:
-        """Top-left corner: the first place inside the frame that covers no other tag, or the one that covers least."""
+    def _find_place(self, size: tuple[int, int], mask: Mask | None) -> tuple[int, int]:
+        """The top-left corner of the first place that covers no other tag, or of the one that covers least."""
         width, height = size
 
         def covered(place: tuple[int, int]) -> int:
@@ -80,12 +79,12 @@ class Tags:
             return sum(_overlap(mine, other) for other in self._taken)
 
         most = self._canvas.width - width, self._canvas.height - height
-        places = [(max(0, min(x, most[0])), max(0, min(y, most[1]))) for x, y in self._places(size, mask)]
+        places = [(max(0, min(x, most[0])), max(0, min(y, most[1]))) for x, y in self._candidate_places(size, mask)]
         return min(places, key=covered)
 
-    def _places(self, size: tuple[int, int], mask: Mask | None) -> Iterator[tuple[int, int]]:
-        """Where a tag of that size may stand, best first: above the object, on it, below it, beside it."""
-        crop = crop_of(mask) if mask else None
+    def _candidate_places(self, size: tuple[int, int], mask: Mask | None) -> Iterator[tuple[int, int]]:
+        """Candidate places for a tag of this size, best first: above the object, on it, below it, beside it."""
+        crop = crop_mask(mask) if mask else None
         if crop is None:
             yield 0, 0
             return
@@ -93,7 +92,7 @@ class Tags:
         rows, columns = pixels.shape
         peak = x + float(np.mean(np.flatnonzero(pixels[0]))) + 0.5
         ends = np.array([(peak, y), (x, y), (x + columns, y + rows)], np.float32)
-        (top_x, top), (left, _), (right, bottom) = np.rint(self._canvas.scaled(ends)).astype(int).tolist()
+        (top_x, top), (left, _), (right, bottom) = np.rint(self._canvas.scale(ends)).astype(int).tolist()
         width, height = size
         gap = 2 * self._canvas.line
         above, below, center = top - height - gap, bottom + gap, (top + bottom - height) // 2
@@ -106,8 +105,8 @@ class Tags:
         yield right + gap, center
         yield left - width - gap, center
 
-    def _plate(self, size: tuple[int, int], radius: int) -> npt.NDArray[np.uint8]:
-        """A filled rectangle with round corners, drawn four times as large and reduced."""
+    def _draw_plate(self, size: tuple[int, int], radius: int) -> npt.NDArray[np.uint8]:
+        """A filled rectangle with round corners, drawn at four times the size and reduced."""
         width, height = size[0] * 4, size[1] * 4
         radius = min(radius * 4, width // 2, height // 2)
         large = np.zeros((height, width), np.uint8)
@@ -119,8 +118,8 @@ class Tags:
         return np.asarray(self._cv2.resize(large, size, interpolation=self._cv2.INTER_AREA))
 
 
-def _printable(text: str) -> str:
-    """One line without control characters and halves of characters, which no font can draw."""
+def _make_printable(text: str) -> str:
+    """The text in one line, without control characters and lone surrogates, which no font can draw."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 

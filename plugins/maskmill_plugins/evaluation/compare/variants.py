@@ -1,4 +1,4 @@
-"""`compare FILE --vary KEY=VALUE,VALUE`: one pipeline, run once with each value."""
+"""The pipelines of `compare FILE --vary KEY=VALUE,VALUE`, one for each value."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Variant:
     """The pipeline with one of the values.
 
     Attributes:
-        name: the last part of the key and the value, `model=vit_b`.
-        setting: `--set` of it.
+        name: the last part of the key and the value, such as `model=vit_b`.
+        setting: its `--set` value.
         pipeline: checked, not yet run.
     """
 
@@ -29,22 +29,22 @@ class Variant:
     pipeline: Pipeline
 
 
-def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **load: Any) -> list[Variant]:
-    """The pipelines of `--vary`, all validated before any of them runs.
+def load_variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **load: Any) -> list[Variant]:
+    """Load the pipelines of `--vary`; all are validated before any of them runs.
 
     Args:
         file: the pipeline file.
-        vary: KEY=VALUE,VALUE,... with values as in `--set`; commas in brackets or quotes do not part them.
-        output: the folder for the runs, each in a folder of the name of its value; None takes the
-            pipeline's own output with `-compared` after its name.
-        sets: `--set` of all of them.
-        load: more for `Pipeline.load`.
+        vary: KEY=VALUE,VALUE,... with values as in `--set`; commas in brackets or quotes do not separate.
+        output: the folder for the runs, with a subfolder for each value; None: the pipeline's own
+            output with `-compared` appended to its name.
+        sets: `--set` values of all of them.
+        load: further arguments of `Pipeline.load`.
 
     Raises:
-        PipelineError: there are not two values, or a pipeline is wrong.
+        PipelineError: there are fewer than two values, or a pipeline is invalid.
     """
     key, _, text = vary.partition("=")
-    values = list(dict.fromkeys(split(text)))
+    values = list(dict.fromkeys(split_values(text)))
     if not _FORM.fullmatch(vary) or len(values) < 2:
         hint = "for example: --vary backend.model=vit_b,vit_h"
         raise PipelineError(Problem(f"--vary: expected KEY=VALUE,VALUE, found {vary!r}", hint=hint))
@@ -62,8 +62,8 @@ def variants(file: Path, vary: str, output: Path | None, sets: Sequence[str], **
     return found
 
 
-def split(text: str) -> list[str]:
-    """The parts between commas, those in brackets and quotes kept whole."""
+def split_values(text: str) -> list[str]:
+    """Split at commas, except in brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:
