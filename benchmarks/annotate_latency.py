@@ -1,12 +1,12 @@
-"""How long a person waits on the annotation page: from letting go of the mouse to the mask on the screen.
+"""Latency of the annotation page: from releasing the mouse button to the mask on the screen.
 
     python benchmarks/annotate_latency.py --seconds 0.02
     python benchmarks/annotate_latency.py --images 20000
 
-A real Chromium drags boxes on the page of a real `maskmill annotate`, whose backend takes the time that is
-given and fills an ellipse. Measured in the browser, from the time stamp of `pointerup` to the frame in which
-the mask of exactly that box is on the canvas. With `--images` no boxes, but a folder of so many images: until the
-page can be used, to the end of the list, a search, the next image. Needs the extras `server` and `dev`, and Chromium.
+A real Chromium drags boxes on the page of a real `maskmill annotate`, whose backend takes the given time and fills
+an ellipse. Measured in the browser, from the time stamp of `pointerup` to the frame in which the mask of exactly
+that box is on the canvas. With `--images`, the times in a folder of so many images instead: until the page is usable,
+to the end of the list, of a search, to the next image. Needs the extras `server` and `dev`, and Chromium.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from maskmill.testing import FillPrompt
 
 
 class Timed(FillPrompt):
-    """The ellipse in a box, after a while."""
+    """The ellipse in a box, after a pause."""
 
     seconds: float = 0.02
 
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def pictures(folder: Path, chosen: argparse.Namespace) -> None:
-    """Pictures of noise: as many as are looked at, and the others as links to one of them."""
+    """Images of noise: as many as are opened; the others are links to one of them."""
     folder.mkdir()
     height, width = chosen.size
     for number in range(chosen.images or 1):
@@ -121,7 +121,7 @@ def serving(folder: Path, seconds: float) -> Iterator[str]:
 
 @contextmanager
 def opened(url: str) -> Iterator[Page]:
-    """The page in a browser, as soon as it can be used."""
+    """The page in a browser, as soon as it is usable."""
     with sync_playwright() as playwright:
         found = shutil.which("chromium") or shutil.which("google-chrome") or playwright.chromium.executable_path
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -133,7 +133,7 @@ def opened(url: str) -> Iterator[Page]:
 
 
 def report_list(page: Page, images: int) -> None:
-    """The figures of the list: to its end, a search, and on to the next image."""
+    """Times of the list: to its end, of a search, to the next image."""
     last = f"image-{images - 1:05}.jpg"
     began = time.perf_counter()
     page.evaluate("(box => { box.scrollTop = box.scrollHeight; })(document.getElementById('list'))")
@@ -153,7 +153,7 @@ def report_list(page: Page, images: int) -> None:
             arg=f"image-{number:05}.jpg",
         )
         waits.append(time.perf_counter() - began)
-        page.wait_for_timeout(1500)  # a person looks; the next one is made ready meanwhile
+        page.wait_for_timeout(1500)  # a person looks; meanwhile the next image is prefetched
     print(f"the next image: median {1000 * statistics.median(waits):.0f} ms, longest {1000 * max(waits):.0f} ms")
 
 
@@ -175,7 +175,7 @@ def measured(page: Page, chosen: argparse.Namespace) -> tuple[list[float], list[
 
 
 def drag(page: Page, number: int, chosen: argparse.Namespace) -> None:
-    """Half a second, sixty moves a second, as a hand does it."""
+    """Half a second with sixty moves per second, like a person."""
     height, width = chosen.size
     begin = page.evaluate(PLACE, [width * (0.1 + 0.003 * number), height * 0.1])
     end = page.evaluate(PLACE, [width * (0.6 + 0.004 * number), height * 0.85])

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import psutil
 
-from maskmill_plugins._shared.annotations.index import Index
+from maskmill_plugins._shared.annotations.index import AnnotationIndex
 
 PER_IMAGE = 7
 
@@ -47,7 +47,7 @@ def opened(path: Path, times: int) -> None:
     before = process.memory_info().rss
     for _ in range(times):
         started = time.perf_counter()
-        index = Index.of(path, "coco")
+        index = AnnotationIndex.of(path, "coco")
         print(f"opened in {time.perf_counter() - started:.2f} s")
     grown = process.memory_info().rss - before
     print(f"memory grown by {grown / 1e6:.0f} MB, database {index.file.stat().st_size / 1e6:.0f} MB")

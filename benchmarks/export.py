@@ -26,7 +26,7 @@ from maskmill import ImageResult, Mask, Prompt
 from maskmill.output.ledger import Ledger
 from maskmill.output.store import store_result
 from maskmill.prompts import Box
-from maskmill.results import Row
+from maskmill.results import LedgerRow
 
 SIZE, MASKS, KINDS = (480, 640), 10, 50
 FINGERPRINT = "0/0/0/"
@@ -61,7 +61,7 @@ def make(folder: Path, first: int, last: int) -> None:
             store_result(
                 folder, ImageResult(key, "done", SIZE, f"{number:064x}", prompts, masks, provenance=provenance)
             )
-            ledger.record(Row(key, "done", FINGERPRINT, 1, 1, 1, 0.1, 0))
+            ledger.record(LedgerRow(key, "done", FINGERPRINT, 1, 1, 1, 0.1, 0))
         ledger.set_meta("masks", "0")
     (folder / "run.json").write_text(json.dumps({**about, "outcome": "finished"}), encoding="utf-8")
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from maskmill import Image, ImageResult, testing
 from maskmill_plugins.writers.report import Report
-from maskmill_plugins.writers.report.thumbnails import thumbnail_path
+from maskmill_plugins.writers.report.gallery import thumbnail_path
 
 PICTURES = 50
 SCROLL = """async () => {

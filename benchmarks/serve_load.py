@@ -1,12 +1,12 @@
-"""A server under more load than it can take: what it answers, how fast its health check is, how much memory it has.
+"""A server under overload: its responses, the latency of its health check, its memory.
 
     maskmill serve --backend grabcut --port 5000 &
     python benchmarks/serve_load.py http://127.0.0.1:5000 --seconds 60
 
-First a single client measures how many requests a second the server answers; then so many
-clients ask for `--times` as much together, without a thought for `Retry-After`. At the end as
-many clients that do wait have to get everything done. With `--images` the memory is measured
-instead: so many different images, each uploaded and segmented.
+First a single client measures how many requests the server answers per second; then many clients
+together send `--times` as many, ignoring `Retry-After`. At the end as many clients that do wait
+must get every request answered. With `--images` the memory is measured instead, while so many
+different images are uploaded and segmented.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def photo(seed: int, side: int) -> bytes:
 
 
 def prompt(side: int) -> dict[str, object]:
-    """A request for the mask of one box, a little different each time."""
+    """A request for the mask of one box, slightly different each time."""
     left = random.uniform(0.1, 0.2) * side
     return {"prompts": [{"box": [left, left, 0.8 * side, 0.8 * side]}]}
 
 
 class Load:
-    """Asks a server, and counts.
+    """Sends requests and counts the responses.
 
     Args:
         url: of the server.
@@ -77,7 +77,7 @@ class Load:
         return answer
 
     async def capacity(self, seconds: float = 5.0) -> float:
-        """Requests a second that the server answers, one after another."""
+        """Requests per second that the server answers one after another."""
         await self.ask()
         end, done = time.monotonic() + seconds, 0
         while time.monotonic() < end:
@@ -86,14 +86,14 @@ class Load:
         return done / seconds
 
     async def client(self, rate: float, end: float) -> None:
-        """Ask so often a second, or as fast as answers come."""
+        """Send requests at this rate, or as fast as they are answered."""
         await asyncio.sleep(random.uniform(0, 1 / rate))
         while (now := time.monotonic()) < end:
             await self.ask()
             await asyncio.sleep(max(0.0, now + 1 / rate - time.monotonic()))
 
     async def patient(self, jobs: int) -> int:
-        """Get so many requests answered, waiting as told; returns how often it waited."""
+        """Get so many requests answered, obeying `Retry-After`; returns how often it waited."""
         waits = 0
         while jobs:
             answer = await self.ask()
@@ -105,14 +105,14 @@ class Load:
         return waits
 
     async def rss(self) -> float:
-        """The server's memory in MB, as it says itself."""
+        """The server's memory in MB, from its metrics."""
         text = (await self.watcher.get("/metrics")).text
         found = re.search(r"^process_resident_memory_bytes (\S+)", text, re.MULTILINE)
         return float(found[1]) / 1e6 if found else float("nan")
 
 
 def watch(url: str, seconds: float) -> list[float]:
-    """Time the health check, ten times a second; in a process of its own, which is not as busy as the clients'."""
+    """Time the health check, ten times a second; in a process of its own, which is less busy than the clients."""
     found, end = [], time.monotonic() + seconds
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         while time.monotonic() < end:
@@ -132,7 +132,7 @@ def percentiles(values: list[float]) -> str:
 
 
 async def overload(load: Load, clients: int, times: float, seconds: float) -> None:
-    """Ask for more than the server can do; then have everything done by clients that wait."""
+    """Overload the server; then get everything answered with clients that wait."""
     await load.upload()
     capacity = await load.capacity()
     print(f"one client: {capacity:.1f} requests/s, {percentiles(load.seconds)}", flush=True)
@@ -152,7 +152,7 @@ async def overload(load: Load, clients: int, times: float, seconds: float) -> No
 
 
 async def memory(load: Load, images: int) -> None:
-    """Upload and segment so many different images; say what memory the server has on the way."""
+    """Upload and segment so many different images, printing the server's memory."""
     for number in range(1, images + 1):
         answer = await load.http.post("/v1/images", content=photo(number, load.side))
         load.ids = [answer.json()["id"]]
@@ -162,7 +162,7 @@ async def memory(load: Load, images: int) -> None:
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the two measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--clients", type=int, default=64)

@@ -1,6 +1,6 @@
-"""What is on the drawn scenes: shapes, as tests of which points lie inside.
+"""The shapes in the drawn scenes, as functions that test which points lie inside.
 
-Coordinates are pixels, x right and y down; a shape is made about a centre (cx, cy).
+Coordinates are pixels, x right and y down; (cx, cy) is the centre of a shape.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Inside = Callable[[Floats, Floats], Bools]
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape.
+    """One object of a scene.
 
     Attributes:
-        label: what it is.
+        label: class name.
         size: about half its length, in pixels.
-        inside: which points (x, y) in pixels lie inside.
-        round: how far from its edge it is rounded off, as a part of its size.
-        details: parts of it with a colour (RGB, 0..255) of their own, drawn in this order.
+        inside: tests which points (x, y) in pixels lie inside.
+        round: width of the rounded edge, as a fraction of its size.
+        details: parts with their own colour (RGB, 0..255), drawn in this order.
     """
 
     label: str
@@ -36,36 +36,36 @@ class Shape:
 
 
 def ellipse(cx: float, cy: float, a: float, b: float, turn: float) -> Inside:
-    """A turned ellipse with half-axes a and b."""
+    """A rotated ellipse with half-axes a and b."""
 
     def inside(x: Floats, y: Floats) -> Bools:
-        u, v = _turned(x - cx, y - cy, turn)
+        u, v = _rotate(x - cx, y - cy, turn)
         return np.asarray((u / a) ** 2 + (v / b) ** 2 <= 1)
 
     return inside
 
 
 def polar(cx: float, cy: float, radius: Callable[[Floats], Floats]) -> Inside:
-    """Everything nearer to the centre than `radius(angle)`."""
+    """All points closer to the centre than `radius(angle)`."""
     return lambda x, y: np.asarray(np.hypot(x - cx, y - cy) <= radius(np.arctan2(y - cy, x - cx)))
 
 
 def slab(cx: float, cy: float, a: float, b: float, turn: float, slant: float = 0.0) -> Inside:
-    """A turned rectangle with rounded corners (a superellipse of order 6), narrower at the top by `slant`."""
+    """A rotated rectangle with rounded corners (a superellipse of order 6), narrower at the top by `slant`."""
 
     def inside(x: Floats, y: Floats) -> Bools:
-        u, v = _turned(x - cx, y - cy, turn)
+        u, v = _rotate(x - cx, y - cy, turn)
         return np.asarray(abs(u / (a * (1 + slant * np.clip(v / b, -1, 1)))) ** 6 + abs(v / b) ** 6 <= 1)
 
     return inside
 
 
-def _turned(x: Floats, y: Floats, turn: float) -> tuple[Floats, Floats]:
+def _rotate(x: Floats, y: Floats, turn: float) -> tuple[Floats, Floats]:
     return x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
 
 
 def ball(random: Random, cx: float, cy: float, size: float) -> Shape:
-    """An ellipse, nearly round or not."""
+    """An ellipse, round or elongated."""
     return Shape("ball", size, ellipse(cx, cy, size, size * random.uniform(0.6, 1), random.uniform(0, np.pi)), 0.3)
 
 
@@ -76,7 +76,7 @@ def star(random: Random, cx: float, cy: float, size: float) -> Shape:
 
 
 def blob(random: Random, cx: float, cy: float, size: float) -> Shape:
-    """A pebble: a few harmonics around a circle."""
+    """A pebble: a circle with a few harmonics."""
     waves = [(n, random.uniform(0.02, 0.12), random.uniform(0, 6)) for n in (2, 3, 4)]
 
     def radius(angle: Floats) -> Floats:

@@ -1,6 +1,6 @@
-"""Make the picture at the top of the README from what the quickstart left in outputs/quickstart.
+"""Create the picture at the top of the README from the output of the quickstart in outputs/quickstart.
 
-Only photos whose licence allows it: coffee and chelsea (CC0), rocket (public domain).
+Only photos with suitable licences: coffee and chelsea (CC0), rocket (public domain).
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ OBJECTS = (
 )
 
 
-def scaled(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture at the common height."""
+def scale(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Scale the picture to the common height."""
     return picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), PIL.Image.Resampling.LANCZOS)
 
 
-def on_checks(cutout: PIL.Image.Image) -> PIL.Image.Image:
-    """A cut-out, not enlarged much, on the squares that stand for transparency."""
+def put_on_checkerboard(cutout: PIL.Image.Image) -> PIL.Image.Image:
+    """Put a cut-out on a checkerboard, which marks transparency; it is enlarged by 1.25 at most."""
     zoom = min(1.25, HEIGHT / cutout.height)
     cutout = cutout.resize((round(cutout.width * zoom), round(cutout.height * zoom)), PIL.Image.Resampling.LANCZOS)
     ground = PIL.Image.new("RGBA", (cutout.width, HEIGHT), "white")
@@ -39,12 +39,12 @@ def on_checks(cutout: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def main() -> None:
-    """Overlays above, cut-outs below."""
+    """Save overlays in the first row, cut-outs in the second."""
     photos = "skimage/data/"
     above = [
-        scaled(PIL.Image.open(OUTPUT / "overlay" / photos / f"{name}.jpg")) for name in ("coffee.png", "chelsea.png")
+        scale(PIL.Image.open(OUTPUT / "overlay" / photos / f"{name}.jpg")) for name in ("coffee.png", "chelsea.png")
     ]
-    below = [on_checks(PIL.Image.open(OUTPUT / "cutout" / photos / name)) for name in OBJECTS]
+    below = [put_on_checkerboard(PIL.Image.open(OUTPUT / "cutout" / photos / name)) for name in OBJECTS]
     gap = 8
     width = max(sum(picture.width for picture in row) + gap * (len(row) - 1) for row in (above, below))
     sheet = PIL.Image.new("RGB", (width, 2 * HEIGHT + gap), "white")

@@ -1,8 +1,8 @@
-"""Make the picture of docs/report.md: a run over cuttings of photos that may be shown, its report in Chromium.
+"""Create the picture of docs/report.md: run a pipeline on crops of photos, and open its report in Chromium.
 
     python docs/make_report_picture.py
 
-Needs scikit-image, playwright and Chromium. Only photos whose licence allows it: coffee and chelsea (CC0), rocket
+Requires scikit-image, playwright and Chromium. Only photos with suitable licences: coffee and chelsea (CC0), rocket
 (public domain).
 """
 
@@ -31,7 +31,7 @@ PIPELINE = {
     "writers": [{"use": "report"}],
     "output": "out",
 }
-#: Photo → boxes of its objects with their labels, in its pixels.
+#: Photo → boxes of its objects by label, in pixels of the photo.
 OBJECTS = {
     "coffee": {"cup": (170, 40, 470, 300), "spoon": (380, 230, 560, 330)},
     "chelsea": {"猫": (60, 60, 400, 290)},
@@ -40,7 +40,7 @@ OBJECTS = {
 
 
 def make_project(folder: Path) -> Path:
-    """Cuttings with boxes that are a little off, one file that is no picture; returns the pipeline file."""
+    """Create crops with slightly inaccurate boxes, and one broken image file; returns the pipeline file."""
     chance = random.Random(4)  # noqa: S311 - for boxes
     lines = []
     for number in range(COUNT):
@@ -68,8 +68,8 @@ def make_project(folder: Path) -> Path:
     return file
 
 
-def picture(page_file: Path) -> PIL.Image.Image:
-    """The overview above the gallery, as two windows on the page show them."""
+def take_screenshots(page_file: Path) -> PIL.Image.Image:
+    """Return the overview and, below it, the gallery, as seen in two browser windows."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -90,10 +90,10 @@ def picture(page_file: Path) -> PIL.Image.Image:
 
 
 def main() -> None:
-    """Run, look, save."""
+    """Run the pipeline, take screenshots, save the picture."""
     with tempfile.TemporaryDirectory() as name:
         report = Pipeline.load(make_project(Path(name)), drop_ins=False).run()
-        picture(report.output / "report" / "report.html").save(TARGET, quality=78, optimize=True)
+        take_screenshots(report.output / "report" / "report.html").save(TARGET, quality=78, optimize=True)
 
 
 if __name__ == "__main__":

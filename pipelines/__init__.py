@@ -1,1 +1,1 @@
-"""The ready pipelines, as data: `maskmill init` copies them."""
+"""The example pipelines, as package data: `maskmill init` copies them."""

@@ -22,30 +22,30 @@ def folder_of(path: Path, count=3, **size) -> Path:
 
 @contextlib.contextmanager
 def annotating(folder, backend=None, settings=None, prompts=None, **more):
-    """A server in a thread of this process, annotating a folder; gives it with `image`, `save` and `desk`."""
+    """A server in a thread of this process, annotating a folder; yields it, with `session`."""
     from maskmill.dataset.dataset import Dataset
-    from maskmill_plugins.annotate.image_list import Index
-    from maskmill_plugins.annotate.prompts_file import Store
-    from maskmill_plugins.annotate.routes import install
-    from maskmill_plugins.annotate.session import Desk
+    from maskmill_plugins.annotate.image_list import ImageList
+    from maskmill_plugins.annotate.prompts_file import PromptsFile
+    from maskmill_plugins.annotate.routes import add_routes
+    from maskmill_plugins.annotate.session import AnnotationSession
 
-    with Store(prompts or folder / "prompts.jsonl") as store:
-        desk = Desk(folder.name, Index.of(Dataset((str(folder),), folder)), store, "reviewer")
-        running = Running(backend, settings, add=lambda app, host: install(app, host, desk), **more)
-        running.desk = desk
+    with PromptsFile(prompts or folder / "prompts.jsonl") as file:
+        running = Running(backend, settings, add=lambda app, service: add_routes(app, running.session), **more)
+        images = ImageList(list(Dataset((str(folder),), folder)))
+        running.session = AnnotationSession(folder.name, images, file, running.service, "reviewer")
         with running:
             yield running
 
 
 def opened(running, key):
-    """What the page gets when it opens an image."""
+    """The response to opening an image."""
     answer = running.http.get("/v1/annotate/image", params={"key": key})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def save(running, key, *prompts, revision=None, status=None, **more):
-    """The answer to saving prompts of an image."""
+    """The response to saving prompts of an image."""
     revision = revision or opened(running, key)["revision"]
     body = {
         "revision": revision,

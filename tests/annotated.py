@@ -14,7 +14,7 @@ BOXES = {"车辆": (10.0, 20.0, 30.0, 40.0), "person": (50.0, 60.0, 70.0, 80.0)}
 
 
 def save(folder: Path, files: dict[str, Any]) -> Path:
-    """Write files; what is no text becomes JSON."""
+    """Write files; other values than text are written as JSON."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A web server on this machine that serves one file, and misbehaves as it is told."""
+"""A local web server that serves one file, with scripted failures."""
 
 import contextlib
 import http.server
@@ -10,9 +10,9 @@ class Breaking(http.server.ThreadingHTTPServer):
     """Serves `content` at every path.
 
     Attributes:
-        script: what each next request meets; the last one for ever. An int: the connection breaks after
-            so many bytes; "ok", "stall", "no range", "wrong range", "longer", "lies longer", "lies shorter",
-            "html", "wrong bytes", "wrong bytes 90000" (and breaks after so many), "redirect URL", or a
+        script: the responses to the next requests; the last one is repeated. An int: the connection breaks
+            after this many bytes; "ok", "stall", "no range", "wrong range", "longer", "lies longer", "lies shorter",
+            "html", "wrong bytes", "wrong bytes 90000" (and breaks after 90000), "redirect URL", or a
             status such as "503".
         requests: the Range header of each request, "" without one.
         sent: bytes of content that were sent.
@@ -33,7 +33,7 @@ class Breaking(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/weights"
 
     def handle_error(self, request, client_address):
-        """A client that went away is no news."""
+        """Ignore closed connections."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(content, tls=None):
-    """A `Breaking` server, running; `tls` is an `ssl.SSLContext`."""
+    """Run a `Breaking` server; `tls` is an `ssl.SSLContext`."""
     server = Breaking(content)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)

@@ -1,6 +1,6 @@
-"""A server on this machine that speaks DashScope's dialect and OpenAI's, and misbehaves as told.
+"""A local server with DashScope's and OpenAI's APIs and scripted failures.
 
-It checks paths, headers and bodies as the real ones do, and records each POST: when, what, how many at once.
+It checks paths, headers and bodies like the real ones, and records each POST: time, content, calls at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Call:
 
     Attributes:
         path: of the request.
-        headers: with small letters.
+        headers: names in lower case.
         body: the JSON sent.
-        at: seconds, monotonic, of its arrival.
-        model: asked for.
-        text: what is asked.
-        picture: sent, decoded; None if none is.
-        at_once: calls under way at its arrival, itself included.
+        at: time of its arrival, in monotonic seconds.
+        model: the model that was queried.
+        text: of the question.
+        picture: the image sent, decoded; None without one.
+        at_once: running calls at its arrival, including this one.
         number: from 0 on.
     """
 
@@ -57,21 +57,21 @@ class Call:
 
 @dataclass
 class Act:
-    """What the server does with one call.
+    """How the server responds to one call.
 
     Attributes:
         text: of the answer.
-        status: of HTTP.
-        code: DashScope's word, for errors.
-        message: for errors.
-        headers: besides the usual.
-        raw: body instead of JSON of the dialect.
-        media: type of `raw`.
-        seconds: to wait before.
+        status: HTTP status.
+        code: error code.
+        message: error message.
+        headers: additional headers.
+        raw: body to send instead of the API's JSON.
+        media: media type of `raw`.
+        seconds: delay before the answer.
         drop: close the connection without an answer.
         finish: why the answer ended.
-        output_tokens: None: a token for each four characters.
-        thinking: put before the answer, in the field for it.
+        output_tokens: None for one token per four characters.
+        thinking: text for the field with the model's thinking.
     """
 
     text: str = "[]"
@@ -89,7 +89,7 @@ class Act:
 
 
 def boxes(*found: tuple[str, tuple[float, float, float, float]]) -> str:
-    """An answer with these boxes."""
+    """Return an answer with these boxes."""
     objects = [{"bbox_2d": list(numbers), "label": label} for label, numbers in found]
     return "```json\n" + json.dumps(objects, ensure_ascii=False) + "\n```"
 
@@ -118,11 +118,11 @@ class Wire:
     """The server; a context manager.
 
     Args:
-        answer: says what to do with a call; OK for all if left out.
-        key: that is right; None takes any.
+        answer: returns the response to a call; OK for all calls if left out.
+        key: the valid key; None accepts any.
     """
 
-    input_tokens: int  # of all good answers, as are the next two
+    input_tokens: int  # of all good answers, like the next two
     output_tokens: int
     good: int
 
@@ -140,7 +140,7 @@ class Wire:
         self._server.wire = self
 
     def script(self, acts: Iterable[Act | str], then: Act = OK) -> None:
-        """Do these one after the other, then the last for ever."""
+        """Respond with these one after the other, then always with the last argument."""
         rest = [ERRORS[act] if isinstance(act, str) else act for act in acts]
         lock = threading.Lock()
 
@@ -174,13 +174,13 @@ class Wire:
         self._server.shutdown()
         self._server.server_close()
 
-    def arrived(self, call: Call) -> None:
+    def record_arrival(self, call: Call) -> None:
         with self._lock:
             self._now += 1
             call.at_once, call.number = self._now, len(self.calls)
             self.calls.append(call)
 
-    def left(self) -> None:
+    def record_end(self) -> None:
         with self._lock:
             self._now -= 1
 
@@ -197,7 +197,7 @@ class _Server(ThreadingHTTPServer):
     wire: Wire
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # clients that are killed are part of the tests
+        pass  # some tests kill the client
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -215,11 +215,11 @@ class _Handler(BaseHTTPRequestHandler):
         wire = self.server.wire
         data = self.rfile.read(int(self.headers["Content-Length"]))
         call = Call(self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(data), time.monotonic())
-        wire.arrived(call)
+        wire.record_arrival(call)
         try:
             self._answer(wire, call)
         finally:
-            wire.left()
+            wire.record_end()
 
     def _answer(self, wire: Wire, call: Call) -> None:
         if wrong := parse(call):
@@ -239,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif act.status != 200:
             self._fail(call, act.status, act.code, act.message, act.headers)
         else:
-            self._send(200, answered(wire, call, act), act.headers)
+            self._send(200, make_body(wire, call, act), act.headers)
 
     def _fail(self, call: Call, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         if call.is_openai:
@@ -259,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def parse(call: Call) -> str:
-    """Fill in model, text and picture; returns what the real server would refuse, "" if nothing."""
+    """Set model, text and picture; return what the real server would reject, "" if nothing."""
     if call.path not in (TEXT, VISION, CHAT):
         return f"no such path: {call.path}"
     body = call.body
@@ -302,8 +302,8 @@ def _picture(call: Call, uri: str) -> str:
     return "" if PIL.Image.MIME[call.picture.format or ""] == head[5:] else f"{head} is {call.picture.format}"
 
 
-def answered(wire: Wire, call: Call, act: Act) -> dict[str, Any]:
-    """The body of a good answer, in the dialect of the call."""
+def make_body(wire: Wire, call: Call, act: Act) -> dict[str, Any]:
+    """Return the body of a good answer, in the format of the call's API."""
     output_tokens = len(act.text) // 4 + 1 if act.output_tokens is None else act.output_tokens
     input_tokens = len(call.text) // 4 + 20
     if call.picture is not None:

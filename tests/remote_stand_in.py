@@ -1,4 +1,4 @@
-"""A server that speaks the interface of `maskmill serve`, computes with `FillPrompt`, and misbehaves as it is told."""
+"""A server with the interface of `maskmill serve`, the backend `FillPrompt`, and scripted failures."""
 
 import contextlib
 import hashlib
@@ -16,27 +16,27 @@ from maskmill_plugins._shared.http.wire import (
     PROBLEMS,
     URN,
     ImageInfo,
-    Limits,
     MaskModel,
     MasksReply,
     MasksRequest,
     ModelInfo,
+    ServerLimits,
 )
 
 
 class StandIn(http.server.ThreadingHTTPServer):
-    """Answers as it should, but for what `script` says of the next requests for masks.
+    """Answers correctly, except for the scripted responses to the next requests for masks.
 
     Attributes:
         script: "ok", "reset", "garbage", "half", "stall", "forget", "strange mask", "413", "502", a kind of problem, or
             (kind, seconds for Retry-After); when it is used up, "ok".
-        requests: "METHOD path" of each, with `{id}` for an image's id.
-        tokens: Authorization header of each.
+        requests: "METHOD path" of each request, with `{id}` for an image's id.
+        tokens: Authorization header of each request.
         bodies: bytes received by each POST of an image.
-        model: what it says of itself; None: it is loading.
-        token: what it asks for.
-        echo: what it adds to its words.
-        sleep: seconds that each request for masks takes.
+        model: its model; None while it is loading.
+        token: the valid token, None for none.
+        echo: text added to its error messages.
+        sleep: seconds for each request for masks.
     """
 
     daemon_threads = True
@@ -59,7 +59,7 @@ class StandIn(http.server.ThreadingHTTPServer):
             model_id="f" * 64,
             digest="d" * 16,
             accepts=["box", "points"],
-            limits=Limits(image_bytes=10_000_000, image_pixels=10_000_000, wait_seconds=1, deadline_seconds=5),
+            limits=ServerLimits(image_bytes=10_000_000, image_pixels=10_000_000, wait_seconds=1, deadline_seconds=5),
         )
 
     @property
@@ -70,14 +70,14 @@ class StandIn(http.server.ThreadingHTTPServer):
         return self.requests.count(request)
 
     def handle_error(self, request, client_address):
-        """A client that went away is no news."""
+        """Ignore closed connections."""
 
     def process_request(self, request, client_address):
         self.connections.append(request)
         super().process_request(request, client_address)
 
     def die(self):
-        """End all connections, as a killed process does."""
+        """Close all connections, like a killed process."""
         self.shutdown()
         self.server_close()
         for connection in self.connections:
@@ -114,8 +114,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.tokens.append(self.headers.get("Authorization", ""))
         if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
             self.problem("unauthorized", "the header Authorization is wrong")
+        elif self.path == "/v1/model" and server.model is None:
+            self.problem("loading", "the model is being loaded")
         elif self.path == "/v1/model":
-            self.problem("loading", "the model is being loaded") if server.model is None else self.say(server.model)
+            self.send_model(server.model)
         elif self.path == "/v1/images":
             self.upload(body)
         elif method == "HEAD":
@@ -129,7 +131,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = "sha256-" + hashlib.sha256(body).hexdigest()
         self.server.bodies.append(body)
         self.server.images[name] = found = Image.from_bytes(body, ImageRef(name, name))
-        self.say(ImageInfo(id=name, height=found.height, width=found.width), 201)
+        self.send_model(ImageInfo(id=name, height=found.height, width=found.width), 201)
 
     def masks(self, name, body):
         server = self.server
@@ -143,9 +145,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name not in server.images:
             return self.problem("unknown-image", "send it first")
         if act in PROBLEMS:
-            return self.problem(act, f"as told: {act} {server.echo}", wait)
+            return self.problem(act, f"scripted: {act} {server.echo}", wait)
         if act in ("413", "502"):
-            return self.answer(int(act), b"<html>said a proxy</html>", "text/html")
+            return self.answer(int(act), b"<html>sent by a proxy</html>", "text/html")
         if act == "reset":
             return self.reset()
         if act == "stall":
@@ -153,7 +155,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if act == "garbage":
             return self.answer(200, b"<html>log in first</html>", "text/html")
         request = MasksRequest.model_validate_json(body)
-        prompts = [prompt.prompt() for prompt in request.prompts]
+        prompts = [prompt.to_prompt() for prompt in request.prompts]
         masks = FillPrompt().masks(server.images[name], prompts)
         off = 7 if act == "strange mask" else 0
         reply = MasksReply(
@@ -168,16 +170,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(reply.model_dump_json().encode()[:50])
             return self.reset()
-        return self.say(reply)
+        return self.send_model(reply)
 
     def reset(self):
-        """End the connection as a killed process does."""
+        """Reset the connection, like a killed process."""
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.shutdown(socket.SHUT_RDWR)
         raise ConnectionResetError
 
-    def say(self, model, status=200):
+    def send_model(self, model, status=200):
         self.answer(status, model.model_dump_json().encode())
 
     def problem(self, kind, detail, wait=None):
@@ -197,7 +199,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def standing_in(port=0):
-    """A `StandIn`, running."""
+    """Run a `StandIn`."""
     server = StandIn(port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -27,7 +27,7 @@ from maskmill.testing import FillPrompt
 
 
 class Slow(FillPrompt):
-    """Takes its time."""
+    """A slow backend."""
 
     seconds: float = 0.0
     loading: float = 0.0
@@ -50,7 +50,7 @@ def register_backends(register):
 
 
 class Fake(testing.FillAnything):
-    """Fills prompts; counts what is asked of it, and waits where it is told to."""
+    """Fills prompts; counts its calls, sleeps, and waits at a gate."""
 
     seconds: float = 0.0
     encode: float = 0.0
@@ -83,23 +83,23 @@ class Fake(testing.FillAnything):
 class Running:
     """A server in a thread of this process; a context manager.
 
-    `add` is called with the application and the host, to add routes.
+    `add` is called with the application and the service, to add routes.
 
     Attributes:
-        host: what the routes work with.
+        service: what the routes work with.
         url: where it listens.
-        http: a client that knows the url.
+        http: a client with this base URL.
     """
 
     def __init__(self, backend=None, settings=None, wait=True, name="fake", add=None, **http):
-        from maskmill_plugins.server.compute.host import Host
+        from maskmill_plugins.server.compute.service import ModelService
         from maskmill_plugins.server.settings import Settings
 
         self.backend = backend or Fake()
-        self.host = Host(self.backend, name, settings or Settings())
+        self.service = ModelService(self.backend, name, settings or Settings())
         self._options = http
         self._wait = wait
-        self._add = add and (lambda app: add(app, self.host))
+        self._add = add and (lambda app: add(app, self.service))
 
     def __enter__(self):
         from maskmill_plugins.server import process as serving
@@ -113,7 +113,7 @@ class Running:
 
         def serve():
             with contextlib.suppress(Exception):
-                serving.run(self.host, serving.Place("127.0.0.1", 0), listening, self._add)
+                serving.run(self.service, serving.ListenAddress("127.0.0.1", 0), listening, self._add)
             self.up.set()
 
         self._thread = threading.Thread(target=serve)
@@ -122,7 +122,7 @@ class Running:
         self.url = f"http://127.0.0.1:{ports[0]}"
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, **self._options)
         if self._wait:
-            until(lambda: self.host.computing.state == "ready")
+            until(lambda: self.service.model_thread.state == "ready")
             self.backend.__dict__.get("_passes", [])
             if isinstance(self.backend, Fake):
                 self.backend._passes.clear()
@@ -134,7 +134,7 @@ class Running:
         self.http.close()
         if isinstance(self.backend, Fake):
             self.backend._gate.set()
-        self.host.draining = True
+        self.service.draining = True
         self._thread.join(30)
         assert not self._thread.is_alive()
 
@@ -196,10 +196,10 @@ class Process:
 
 
 def until(true, seconds=20.0):
-    """Wait for something to become true."""
+    """Wait for a condition."""
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it did not become true"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.02)
 
 
@@ -222,7 +222,7 @@ def id_of(data: bytes) -> str:
 
 
 def free_port() -> int:
-    """A port where nobody listens."""
+    """A free port."""
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         return opened.getsockname()[1]

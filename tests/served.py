@@ -1,4 +1,4 @@
-"""`maskmill serve` as a process of its own, for tests of those who ask it."""
+"""`maskmill serve` in a process of its own, for tests of its clients."""
 
 import contextlib
 import os
@@ -18,12 +18,12 @@ class Served:
 
     Attributes:
         url: its address.
-        said: the lines that it wrote.
+        said: its lines of output.
 
     Args:
         options: of the command.
         port: 0 takes a free one.
-        environment: variables beside those of the tests.
+        environment: variables in addition to those of the tests.
         ready: wait until the model is loaded.
     """
 
@@ -75,12 +75,12 @@ class Served:
             return answer.read().decode()
 
     def metric(self, beginning):
-        """Sum of the metrics whose line begins so."""
+        """Sum of the metrics whose line starts with this text."""
         lines = [line for line in self.get("/metrics").splitlines() if line.startswith(beginning)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def kill(self):
-        """End it without notice."""
+        """Kill the process."""
         self.process.kill()
         self.end()
 
@@ -103,7 +103,7 @@ class Served:
 
 
 def plugin(folder: Path) -> Path:
-    """A drop-in backend that takes a while: `--set seconds=...`."""
+    """A slow drop-in backend: `--set seconds=...`."""
     path = folder / "slow_backend.py"
     path.write_text(
         "import time\n"

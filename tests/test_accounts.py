@@ -97,12 +97,12 @@ def test_every_outcome_has_its_name_and_its_reason(place):
         "1000": ("mask", ""),
         "1001": ("dropped", "judge: is bad"),
         "1002": ("mask", ""),
-        "2000": ("skipped", "crowd region (iscrowd 1); with `crowd: prompt` it would be asked for"),
+        "2000": ("skipped", "crowd region (iscrowd 1), skipped; set `crowd: prompt` to use it"),
         "1003": ("mask", ""),
         "1004": ("skipped", "bbox has width -1"),
         "1005": ("failed", "as told"),
         "1006": ("no image", "no image of the dataset has this name"),
-        "1007": ("no image", "several images of the dataset fit it: x/twin.png, y/twin.png"),
+        "1007": ("no image", "several images of the dataset match it: x/twin.png, y/twin.png"),
     }
     row = next(row for row in place.rows() if row["ref"] == "1002")
     told = "file|boxes.json|annotations[2] (id 1002)|1002|a.png|cat|50|30|64|48|mask|2|"
@@ -310,6 +310,6 @@ def test_what_a_person_is_not_done_with_or_rejected_is_told(place):
     rows = [(row["image"], row["outcome"], row["reason"]) for row in place.rows()]
     assert rows == [
         ("a.png", "mask", ""),
-        ("b.png", "skipped", "a person is not done with its image"),
+        ("b.png", "skipped", "the image is marked as not finished"),
         ("c.png", "failed", "李 rejected this image in drawn.jsonl"),
     ]

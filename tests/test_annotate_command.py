@@ -1,4 +1,4 @@
-"""`maskmill annotate`: which images, which file, which backend, and what it says when one cannot be had."""
+"""`maskmill annotate`: the images, the prompts file, the backend, and errors."""
 
 import json
 import socket
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from maskmill import Backend, DatasetError, MaskmillError, PipelineError, Problem, UsageError
 from maskmill_plugins.annotate import command
-from maskmill_plugins.annotate.command import annotate, found, listed
+from maskmill_plugins.annotate.command import annotate, find_task, list_images
 
 
 def pipeline(folder: Path, *sources: dict) -> Path:
@@ -20,25 +20,25 @@ def pipeline(folder: Path, *sources: dict) -> Path:
     return file
 
 
-def test_the_prompts_of_a_folder_are_kept_in_it(tmp_path):
+def test_the_prompts_of_a_folder_are_saved_in_it(tmp_path):
     folder = folder_of(tmp_path / "照片", 2)
-    work = found(folder, None, ())
+    work = find_task(folder, None, ())
     assert (work.name, work.prompts) == ("照片", folder / "prompts.jsonl")
-    assert [ref.key for ref in listed(work).refs] == ["000.png", "001.png"]
-    assert found(folder, tmp_path / "x.jsonl", ()).prompts == tmp_path / "x.jsonl"
+    assert [ref.key for ref in list_images(work)] == ["000.png", "001.png"]
+    assert find_task(folder, tmp_path / "x.jsonl", ()).prompts == tmp_path / "x.jsonl"
 
 
-def test_the_prompts_of_a_pipeline_are_kept_where_it_reads_them(tmp_path):
+def test_the_prompts_of_a_pipeline_are_saved_where_it_reads_them(tmp_path):
     folder_of(tmp_path / "photos", 1)
     file = pipeline(tmp_path, {"use": "manual", "box": [1, 1, 2, 2]}, {"use": "file", "path": "mine/p.jsonl"})
-    work = found(file, None, ())
-    assert work.prompts == tmp_path / "mine" / "p.jsonl" and len(listed(work)) == 1
+    work = find_task(file, None, ())
+    assert work.prompts == tmp_path / "mine" / "p.jsonl" and len(list_images(work)) == 1
 
 
-def test_of_a_pipeline_without_a_prompts_file_they_are_kept_beside_it(tmp_path):
+def test_without_a_prompts_file_in_the_pipeline_they_are_saved_beside_it(tmp_path):
     folder_of(tmp_path / "photos", 1)
     file = pipeline(tmp_path, {"use": "manual", "box": [1, 1, 2, 2]})
-    assert found(file, None, ()).prompts == tmp_path / "prompts.jsonl"
+    assert find_task(file, None, ()).prompts == tmp_path / "prompts.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -46,23 +46,23 @@ def test_of_a_pipeline_without_a_prompts_file_they_are_kept_beside_it(tmp_path):
 )
 def test_a_prompts_file_that_cannot_be_written_to_is_refused(tmp_path, options):
     folder_of(tmp_path / "photos", 1)
-    with pytest.raises(UsageError, match="kept as jsonl in pixels"):
-        found(pipeline(tmp_path, {"use": "file", **options}), None, ())
+    with pytest.raises(UsageError, match="saved as jsonl in pixels"):
+        find_task(pipeline(tmp_path, {"use": "file", **options}), None, ())
 
 
-def test_prompts_are_not_kept_in_a_file_that_a_batch_would_take_for_another_format(tmp_path):
+def test_a_prompts_file_that_a_batch_run_would_read_as_another_format_is_refused(tmp_path):
     with pytest.raises(UsageError, match="not as csv"):
-        found(tmp_path, tmp_path / "boxes.csv", ())
+        find_task(tmp_path, tmp_path / "boxes.csv", ())
 
 
-def test_what_is_no_folder_and_a_folder_without_images_are_told(tmp_path):
+def test_a_missing_folder_and_a_folder_without_images_are_reported(tmp_path):
     with pytest.raises(UsageError, match="neither a folder nor a pipeline file"):
-        found(tmp_path / "nothing", None, ())
+        find_task(tmp_path / "nothing", None, ())
     with pytest.raises(DatasetError, match="no image"):
-        listed(found(tmp_path, None, ()))
+        list_images(find_task(tmp_path, None, ()))
 
 
-def test_a_backend_that_cannot_be_had_names_the_one_that_needs_nothing(tmp_path, monkeypatch):
+def test_for_an_unavailable_backend_grabcut_is_suggested(tmp_path, monkeypatch):
     def missing(self):
         return [Problem("needs the package 'torch'", hint='pip install "maskmill[sam]"')]
 
@@ -74,11 +74,9 @@ def test_a_backend_that_cannot_be_had_names_the_one_that_needs_nothing(tmp_path,
     assert not (folder / "prompts.jsonl").exists()
 
 
-def test_beyond_this_machine_a_token_is_made_up_and_put_into_the_address(tmp_path, monkeypatch):
+def test_beyond_loopback_a_token_is_generated_and_put_into_the_address(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(
-        command, "_serve", lambda desk, name, backend, settings, chosen: seen.update(token=settings.token)
-    )
+    monkeypatch.setattr(command, "_serve", lambda session, chosen: seen.update(token=session.service.settings.token))
     monkeypatch.delenv("MASKMILL_TOKEN", raising=False)
     folder = str(folder_of(tmp_path / "p", 1))
     for host, made in (("127.0.0.1", False), ("0.0.0.0", True)):
@@ -87,10 +85,10 @@ def test_beyond_this_machine_a_token_is_made_up_and_put_into_the_address(tmp_pat
         assert bool(seen["token"]) == made
 
 
-def test_the_port_is_the_same_at_every_start_unless_it_is_taken(monkeypatch):
+def test_the_port_is_the_same_at_every_start_unless_it_is_in_use(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         monkeypatch.setattr(command, "PORT", taken.getsockname()[1])
-        assert command._usual_port("127.0.0.1") == 0
-    assert command._usual_port("127.0.0.1") == command.PORT
+        assert command._default_port("127.0.0.1") == 0
+    assert command._default_port("127.0.0.1") == command.PORT

@@ -1,4 +1,4 @@
-"""A batch over the prompts file gives the masks that the page showed, bit for bit."""
+"""A batch run over the prompts file gives the masks that the page showed, bit for bit."""
 
 import json
 
@@ -64,7 +64,7 @@ def batch(folder, options):
 
 
 def shown(mask):
-    """What there is to a mask, of a result or of an answer over HTTP."""
+    """The fields of a mask to compare, of a result or of an HTTP response."""
     return (mask.get("rle") or mask)["counts"], mask["score"], mask["stability"]
 
 

@@ -1,4 +1,4 @@
-"""The routes of the annotation page, asked over HTTP."""
+"""The routes of the annotation page, over HTTP."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from serve_kit import BOX, POINT, Fake, id_of, picture, until
 
 from maskmill import UsageError
 from maskmill_plugins.annotate import pages
-from maskmill_plugins.annotate.prompts_file import Store
+from maskmill_plugins.annotate.prompts_file import PromptsFile
 from maskmill_plugins.server.settings import Settings
 
 TOKEN = "correct-horse"
@@ -49,7 +49,7 @@ def pixels(answer):
     return np.asarray(PIL.Image.open(io.BytesIO(answer.content)))
 
 
-def test_an_image_is_opened_with_what_a_page_needs(server):
+def test_opening_an_image_returns_all_that_the_page_needs(server):
     got = opened(server, "001.png")
     data = picture(1)
     assert (got["id"], got["size"], got["index"]) == (id_of(data), [48, 64], 1)
@@ -58,20 +58,20 @@ def test_an_image_is_opened_with_what_a_page_needs(server):
     assert server.masks(got["id"], BOX).status_code == 200
 
 
-def test_what_is_saved_comes_back_and_is_in_the_file(server):
+def test_saved_prompts_are_returned_and_are_in_the_file(server):
     key = "sub/猫 & dog.png"
     answer = save(server, key, {**BOX, "label": "猫"}, {**POINT, "pick": 2}, reviewer="韩梅梅")
     assert answer.status_code == 200, answer.text
     got = opened(server, key)
     assert got["revision"] == answer.json()["revision"] and got["entry"] == answer.json()["entry"]
-    line = json.loads(server.desk.store.path.read_text(encoding="utf-8").splitlines()[-1])
+    line = json.loads(server.session.prompts_file.path.read_text(encoding="utf-8").splitlines()[-1])
     assert (line["image"], line["size"], line["sha256"]) == (key, [48, 64], got["sha256"])
     assert (line["status"], line["reviewer"], line["schema"]) == ("done", "韩梅梅", 1)
-    assert line["model"]["id"] == server.host.computing.model_id and line["model"]["name"] == "fake"
+    assert line["model"]["id"] == server.service.model_thread.model_id and line["model"]["name"] == "fake"
     assert "猫" in get(server, "session").json()["labels"]
 
 
-def test_another_tab_is_told_what_is_there_instead(server):
+def test_a_conflict_returns_the_entry_of_the_other_tab(server):
     first = opened(server, "002.png")["revision"]
     new = save(server, "002.png", BOX, revision=first).json()
     answer = save(server, "002.png", POINT, revision=first)
@@ -80,7 +80,7 @@ def test_another_tab_is_told_what_is_there_instead(server):
     assert save(server, "002.png", POINT, revision=answer.json()["revision"]).status_code == 200
 
 
-def test_the_list_tells_the_status_of_each_image_and_is_searched(tmp_path):
+def test_the_list_has_the_status_of_each_image_and_can_be_searched(tmp_path):
     with annotating(folder_of(tmp_path / "p", 6)) as server:
         (tmp_path / "p" / "005.png").write_bytes(b"")
         for number, status in enumerate(["done", "empty", "rejected", "todo"]):
@@ -96,7 +96,7 @@ def test_the_list_tells_the_status_of_each_image_and_is_searched(tmp_path):
         assert [item["index"] for item in get(server, "images", offset=1, limit=2).json()["items"]] == [1, 2]
 
 
-def test_the_neighbours_of_an_image_are_those_of_a_list(tmp_path):
+def test_the_neighbours_of_an_image_are_those_in_the_filtered_list(tmp_path):
     with annotating(folder_of(tmp_path / "p", 5)) as server:
         save(server, "001.png", BOX)
         save(server, "003.png", BOX)
@@ -137,7 +137,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("status", "prompts"), BAD.values(), ids=BAD.keys())
-def test_what_a_batch_could_not_replay_is_not_saved(server, status, prompts):
+def test_prompts_that_a_batch_run_could_not_replay_are_not_saved(server, status, prompts):
     before = opened(server, "000.png")
     answer = save(server, "000.png", *prompts, status=status)
     assert (answer.status_code, kind(answer)) == (422, "invalid-request")
@@ -163,7 +163,7 @@ def test_only_images_of_the_dataset_are_served(server, path, key):
     assert (answer.status_code, kind(answer)) == (404, "not-found")
 
 
-def test_nothing_is_saved_for_an_image_that_is_not_of_the_dataset(server):
+def test_nothing_is_saved_for_an_image_outside_the_dataset(server):
     answer = server.http.put(
         "/v1/annotate/entry",
         params={"key": "../secret.png"},
@@ -175,7 +175,7 @@ def test_nothing_is_saved_for_an_image_that_is_not_of_the_dataset(server):
 @pytest.mark.parametrize(
     "asset", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "%2fetc/hostname", "x.py", "nothing.js"]
 )
-def test_of_the_page_only_its_own_parts_are_served(server, asset):
+def test_only_the_files_of_the_page_are_served(server, asset):
     with httpx.Client(trust_env=False) as client:
         request = client.build_request("GET", f"{server.url}/annotate/x")
         request.url = request.url.copy_with(raw_path=f"/annotate/{asset}".encode())
@@ -191,7 +191,7 @@ def web(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "WEB", tmp_path / "web")
 
 
-def test_the_page_keeps_to_itself_and_is_asked_for_again_only_when_it_changed(server, web):
+def test_the_page_has_security_headers_and_is_cached_until_it_changes(server, web):
     answer = server.http.get("/annotate/")
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
     policy = answer.headers["content-security-policy"]
@@ -244,11 +244,11 @@ STRANGERS = {
 
 @pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS.keys())
 @pytest.mark.parametrize(("method", "path"), DATA.values(), ids=DATA.keys())
-def test_pages_of_others_get_nothing_and_change_nothing(local, method, path, headers):
+def test_pages_of_other_origins_can_neither_read_nor_write(local, method, path, headers):
     answer = local.http.request(method, path, headers=headers, content=b"{}")
     assert (answer.status_code, kind(answer)) == (403, "forbidden")
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert not local.desk.store.path.exists()
+    assert not local.session.prompts_file.path.exists()
 
 
 @pytest.mark.parametrize("said", [None, "Bearer wrong"], ids=["missing", "wrong"])
@@ -270,7 +270,7 @@ def test_the_page_itself_needs_no_token_and_the_right_one_opens_the_data(guarded
     [{}, {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, {"sec-fetch-site": "none"}],
     ids=["no browser", "the page", "typed"],
 )
-def test_the_page_itself_is_let_in(local, headers):
+def test_requests_of_the_page_itself_are_accepted(local, headers):
     assert local.http.get("/v1/annotate/session", headers=headers).status_code == 200
     own = {"origin": local.url, **headers}
     assert local.http.post("/v1/annotate/prefetch", json={"keys": []}, headers=own).status_code == 202
@@ -283,8 +283,8 @@ def test_a_quick_upload_is_bounded(tmp_path):
         assert server.http.post("/v1/annotate/quick", content=picture(0)).status_code == 200
 
 
-def test_a_quick_try_is_not_kept_but_can_be_segmented_looked_at_and_downloaded(server):
-    lines = server.desk.store.path.read_bytes() if server.desk.store.path.exists() else b""
+def test_a_quick_try_can_be_segmented_previewed_and_downloaded_but_is_not_saved(server):
+    lines = server.session.prompts_file.path.read_bytes() if server.session.prompts_file.path.exists() else b""
     got = server.http.post("/v1/annotate/quick", content=picture(30), headers={"X-Name": "%E7%8C%AB.png"}).json()
     assert (got["key"], got["name"], got["size"]) == (None, "猫.png", [48, 64])
     assert server.masks(got["id"], BOX).status_code == 200
@@ -293,14 +293,16 @@ def test_a_quick_try_is_not_kept_but_can_be_segmented_looked_at_and_downloaded(s
     answer = server.http.post("/v1/annotate/result", params={"format": "mask"}, json=body)
     assert pixels(answer).shape == (48, 64) and pixels(answer).max() == 1
     assert "猫.mask.png" in unquote(answer.headers["content-disposition"])
-    assert (server.desk.store.path.read_bytes() if server.desk.store.path.exists() else b"") == lines
+    assert (
+        server.session.prompts_file.path.read_bytes() if server.session.prompts_file.path.exists() else b""
+    ) == lines
 
 
 def test_a_preview_is_upright_no_larger_than_asked_and_not_sent_twice(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
     exif = PIL.Image.Exif()
-    exif[274] = 6  # turned by a quarter
+    exif[274] = 6  # rotated by 90 degrees
     PIL.Image.new("RGB", (300, 100), "red").save(folder / "turned.jpg", exif=exif)
     with annotating(folder) as server:
         assert opened(server, "turned.jpg")["size"] == [300, 100]
@@ -317,7 +319,7 @@ def test_a_small_picture_is_shown_with_its_own_pixels(server):
     assert np.array_equal(shown, np.asarray(PIL.Image.open(io.BytesIO(picture(0)))))
 
 
-def test_downloads_are_what_the_writers_of_a_batch_make(server):
+def test_downloads_equal_the_files_of_a_batch_run(server):
     save(server, "001.png", {**BOX, "label": "猫"}, {"box": [40, 5, 60, 20]})
     mask = pixels(get(server, "result", key="001.png", format="mask"))
     assert mask.shape == (48, 64) and set(np.unique(mask)) == {0, 1, 2}
@@ -330,7 +332,7 @@ def test_downloads_are_what_the_writers_of_a_batch_make(server):
     assert not pixels(get(server, "result", key="000.png", format="mask")).any()
 
 
-def test_a_picture_that_changed_since_is_told(tmp_path):
+def test_an_image_that_has_changed_since_is_reported(tmp_path):
     folder = folder_of(tmp_path / "p", 1)
     with annotating(folder) as server:
         save(server, "000.png", BOX)
@@ -339,22 +341,22 @@ def test_a_picture_that_changed_since_is_told(tmp_path):
         assert got["changed"] is True and got["id"] == id_of(picture(9, 60, 60))
 
 
-def test_an_image_and_its_picture_asked_for_at_once_are_decoded_once(tmp_path, monkeypatch):
+def test_an_image_and_its_preview_requested_at_once_are_decoded_once(tmp_path, monkeypatch):
     with annotating(folder_of(tmp_path / "p", 1)) as server:
-        decode, decoded = server.host.images._decode, []
+        decode, decoded = server.service.images._decode, []
 
         def slowly(id_, data):
             decoded.append(id_)
             time.sleep(0.2)
             return decode(id_, data)
 
-        monkeypatch.setattr(server.host.images, "_decode", slowly)
+        monkeypatch.setattr(server.service.images, "_decode", slowly)
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda path: get(server, path, key="000.png"), ("image", "preview")))
         assert [answer.status_code for answer in answers] == [200, 200] and len(decoded) == 1
 
 
-def test_prompts_are_kept_with_the_picture_they_were_drawn_on(tmp_path):
+def test_prompts_are_saved_with_the_version_they_were_drawn_on(tmp_path):
     folder = folder_of(tmp_path / "p", 1)
     with annotating(folder) as server:
         before = opened(server, "000.png")
@@ -367,14 +369,14 @@ def test_prompts_are_kept_with_the_picture_they_were_drawn_on(tmp_path):
         assert opened(server, "000.png")["changed"] is True
 
 
-def test_an_unreadable_image_is_told_with_its_place(server):
+def test_an_unreadable_image_is_reported_with_its_position(server):
     for path in ("image", "preview"):
         answer = get(server, path, key="broken.jpg")
         assert (answer.status_code, kind(answer)) == (422, "unreadable-image")
         assert (answer.json()["index"], answer.json()["previous"]) == (3, "002.png")
 
 
-def test_the_next_images_are_made_ready_while_nobody_asks(tmp_path):
+def test_the_next_images_are_prefetched_while_no_job_waits(tmp_path):
     with annotating(folder_of(tmp_path / "p", 5)) as server:
         answer = server.http.post("/v1/annotate/prefetch", json={"keys": ["001.png", "../x", "002.png"]})
         assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
@@ -385,7 +387,7 @@ def test_the_next_images_are_made_ready_while_nobody_asks(tmp_path):
 
 
 class Gated(Fake):
-    """An encoder that waits until `_open` is set; `_seen` has the number of its passes before each call for masks."""
+    """An encoder that waits until `_open` is set; `_seen` has the number of its passes before each call of `masks`."""
 
     _open: threading.Event = PrivateAttr(default_factory=threading.Event)
     _seen: list[int] = PrivateAttr(default_factory=list)
@@ -404,21 +406,21 @@ class Gated(Fake):
         return super().masks(image, prompts, embedding)
 
 
-def test_what_is_made_ready_delays_a_request_by_one_pass_at_most(tmp_path):
+def test_prefetching_delays_a_request_by_one_pass_at_most(tmp_path):
     with annotating(folder_of(tmp_path / "p", 6), Gated()) as server:
         live = opened(server, "005.png")
         server.backend._open.clear()
         server.http.post("/v1/annotate/prefetch", json={"keys": [f"00{n}.png" for n in range(4)]})
-        until(lambda: len(server.backend._passes) == 1)  # the first of those made ready has begun
+        until(lambda: len(server.backend._passes) == 1)  # the first prefetch has started
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(server.masks, live["id"], BOX)
-            until(lambda: len(server.host.computing.jobs) == 1)
+            until(lambda: len(server.service.model_thread.jobs) == 1)
             server.backend._open.set()
             assert answer.result().status_code == 200
         assert server.backend._seen[-1:] == [2], "that one, and the request's own"
 
 
-def test_what_is_not_wanted_any_more_is_dropped(tmp_path):
+def test_prefetches_no_longer_requested_are_dropped(tmp_path):
     with annotating(folder_of(tmp_path / "p", 6), Gated()) as server:
         server.backend._open.clear()
         server.http.post("/v1/annotate/prefetch", json={"keys": ["000.png", "001.png", "002.png"]})
@@ -454,7 +456,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
     with Annotate(folder, "--backend", "grabcut") as server:
         for key, revision in acknowledged:
             assert opened(server, key)["revision"] == revision
-        with pytest.raises(UsageError, match="another `maskmill annotate`"), Store(folder / "prompts.jsonl"):
+        with pytest.raises(UsageError, match="another `maskmill annotate`"), PromptsFile(folder / "prompts.jsonl"):
             pass
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0, "Ctrl-C is no failure"

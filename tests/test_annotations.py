@@ -15,10 +15,10 @@ from annotated import BOXES, HEIGHT, KEY, WIDTH, coco, labelme, region, source, 
 from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageRef, PipelineError, Point, PromptError, testing
-from maskmill_plugins._shared.annotations.formats import detect
-from maskmill_plugins._shared.annotations.indexwriting import fill
-from maskmill_plugins._shared.annotations.jsonstream import JsonStream
-from maskmill_plugins._shared.annotations.model import Element, Picture
+from maskmill_plugins._shared.annotations.formats import detect_format
+from maskmill_plugins._shared.annotations.index_build import build_index
+from maskmill_plugins._shared.annotations.json_stream import JsonStream
+from maskmill_plugins._shared.annotations.model import AnnotatedImage, Annotation
 
 CAT, PERSON = BOXES.values()
 
@@ -57,7 +57,7 @@ def test_boxes_and_labels_are_those_that_were_written(tmp_path, name):
 def test_the_format_is_told_by_the_content_and_can_be_named(tmp_path, name):
     path, files = annotated.WRITTEN[name]
     annotated.save(tmp_path, files)
-    found = detect(tmp_path / path)
+    found = detect_format(tmp_path / path)
     assert found == name.split()[0]
     assert boxes(source(tmp_path, path, {}, format=found)) == list(BOXES.values())
 
@@ -69,18 +69,18 @@ def test_a_wrong_ending_does_not_matter(tmp_path, name):
     path, files = annotated.WRITTEN[name]
     annotated.save(tmp_path, files)
     (tmp_path / path).rename(tmp_path / "annotations.data")
-    assert detect(tmp_path / "annotations.data") == name.split()[0]
+    assert detect_format(tmp_path / "annotations.data") == name.split()[0]
 
 
 def test_a_folder_of_two_kinds_is_refused(tmp_path):
     stage = source(tmp_path, "mixed", {"mixed/a.xml": voc(), "mixed/a.txt": yolo()})
-    assert "holds .txt and .xml files" in told(stage)
+    assert "contains .txt and .xml files" in told(stage)
     assert boxes(source(tmp_path, "mixed", {}, format="voc")) == list(BOXES.values())
 
 
 def test_a_named_format_that_is_not_the_files_is_refused(tmp_path):
-    assert "no COCO file" in told(source(tmp_path, "a.json", {"a.json": labelme()}, format="coco"))
-    assert "no LabelMe file" in told(source(tmp_path, "b.json", {"b.json": coco()}, format="labelme"))
+    assert "not a COCO file" in told(source(tmp_path, "a.json", {"a.json": labelme()}, format="coco"))
+    assert "not a LabelMe file" in told(source(tmp_path, "b.json", {"b.json": coco()}, format="labelme"))
 
 
 def test_images_without_objects_are_empty_and_not_unknown(tmp_path):
@@ -95,7 +95,9 @@ def test_images_without_objects_are_empty_and_not_unknown(tmp_path):
 @pytest.mark.parametrize("name", ["coco", "voc", "labelme"])
 def test_an_image_of_another_size_fails_with_both_sizes(tmp_path, name):
     stage = source(tmp_path, *annotated.WRITTEN[name])
-    with pytest.raises(PromptError, match=r"height and width \(100, 200\), this one has \(50, 100\); make them anew"):
+    with pytest.raises(
+        PromptError, match=r"height and width \(100, 200\), but this one has \(50, 100\); recreate them"
+    ):
         stage.prompts(picture(height=50, width=100))
 
 
@@ -119,7 +121,7 @@ def test_coordinates_are_those_of_the_upright_picture(tmp_path):
 
 @pytest.mark.parametrize("name", ["coco", "voc", "labelme"])
 def test_sizes_of_the_picture_as_it_is_stored_are_told_apart(tmp_path, name):
-    with pytest.raises(PromptError, match="exchanged: they may be of the picture before its EXIF rotation"):
+    with pytest.raises(PromptError, match="swapped; they may belong to the image before its EXIF rotation"):
         source(tmp_path, *annotated.WRITTEN[name]).prompts(rotated())
 
 
@@ -142,7 +144,7 @@ def test_a_changed_annotation_changes_the_fingerprint_of_its_image_alone(tmp_pat
 def test_a_file_is_read_once_until_it_changes(tmp_path, cache, monkeypatch):
     path, files = annotated.WRITTEN["coco"]
     memory = source(tmp_path, path, files).survey([ImageRef(KEY, KEY)]).memory
-    monkeypatch.setattr("maskmill_plugins._shared.annotations.index._make", None)
+    monkeypatch.setattr("maskmill_plugins._shared.annotations.index._create", None)
     assert boxes(source(tmp_path, path, {})) == list(BOXES.values())
     worker = source(tmp_path, path, {"instances.json": "{gone"})
     worker.recall(memory)
@@ -161,7 +163,7 @@ def test_annotations_that_another_run_read_anew_are_not_mixed_with_those_of_befo
     source(tmp_path, "c.json", {"c.json": coco(annotations=[])}).open()
     late = source(tmp_path, "c.json", {})
     late.recall(memory)
-    with pytest.raises(PipelineError, match="changed while it was in use; run again"):
+    with pytest.raises(PipelineError, match="changed during the run; run again"):
         late.open()
 
 
@@ -206,10 +208,10 @@ def test_visible_keypoints_of_coco_are_points_if_so_wanted(tmp_path):
 @pytest.mark.parametrize(
     ("keypoints", "says"),
     [
-        ([1, 2], "2 numbers for keypoints: expected 3 each"),
-        ([1, 2, 3], "the visibility of a keypoint is 0, 1 or 2, not 3"),
+        ([1, 2], "keypoints must have 3 numbers each, found 2 numbers in total"),
+        ([1, 2, 3], "the visibility of a keypoint must be 0, 1 or 2, not 3"),
         ([1, 2, "x"], "keypoints must be a finite number, not 'x'"),
-        ("none", r"keypoints are \[x, y, v, ...\], not 'none'"),
+        ("none", r"keypoints must be \[x, y, v, ...\], not 'none'"),
     ],
     ids=["count", "visibility", "text", "no list"],
 )
@@ -232,7 +234,7 @@ def test_annotations_may_come_before_images_and_categories(tmp_path):
 
 def test_parts_of_the_image_in_a_format_of_pixels_are_worth_a_warning(tmp_path):
     (problem,) = source(tmp_path, "c.json", {"c.json": region(bbox=[0.1, 0.2, 0.3, 0.4])}).check()
-    assert problem.warning and "every box lies in the first pixel" in problem.message
+    assert problem.warning and "every box is within the first pixel" in problem.message
 
 
 def test_numbers_with_a_decimal_point_are_ids_too(tmp_path):
@@ -331,9 +333,9 @@ def test_keypoints_of_pose_lines_are_points_if_so_wanted(tmp_path, shape, line, 
     ("shape", "line", "says"),
     [
         ("[2, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 2", "expected 11 columns with 2 keypoints of 3, found 8"),
-        ("[1, 3]", "0 0.1 0.3 0.1 0.2 20 25 2", "coordinates are parts of the image, 0 to 1, not 20"),
-        ("[1, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 7", "the visibility of a keypoint is 0, 1 or 2, not 7"),
-        ("17", "", r"`kpt_shape` is \[number of keypoints, 2 or 3\], not 17"),
+        ("[1, 3]", "0 0.1 0.3 0.1 0.2 20 25 2", "coordinates must be fractions of the image, 0 to 1, not 20"),
+        ("[1, 3]", "0 0.1 0.3 0.1 0.2 0.9 0.9 7", "the visibility of a keypoint must be 0, 1 or 2, not 7"),
+        ("17", "", r"`kpt_shape` must be \[number of keypoints, 2 or 3\], not '17'"),
     ],
     ids=["too few", "pixels", "visibility", "kpt_shape"],
 )
@@ -346,7 +348,9 @@ def test_labels_of_several_splits_are_told_apart(tmp_path):
     stage = source(tmp_path, ".", files, format="yolo")
     assert boxes(stage, picture("train/a.png")) == [CAT]
     assert boxes(stage, picture("images/val/a.jpg")) == [PERSON]
-    with pytest.raises(PromptError, match="several of its images fit equally well: images/train/a, images/val/a"):
+    with pytest.raises(
+        PromptError, match="several of its image names match equally well: images/train/a, images/val/a"
+    ):
         stage.prompts(picture("a.jpg"))
 
 
@@ -413,6 +417,26 @@ def test_a_folder_that_a_tool_exported_is_read_as_it_is(tmp_path, name):
     found = stage.prompts(picture(key))
     assert [prompt.label for prompt in found] == list(BOXES)
     assert [prompt.box.xyxy for prompt in found] == [pytest.approx(box) for box in BOXES.values()]
+
+
+@pytest.mark.parametrize("names", ["[no, on, 007, 1.50]", "{0: no, 1: on, 2: 007, 3: 1.50}"])
+def test_class_names_of_data_yaml_are_the_text_of_the_file(tmp_path, names):
+    lines = "".join(f"{number} 0.1 0.3 0.1 0.2\n" for number in range(4))
+    files = {"ds/data.yaml": f"names: {names}\ntrain: images\n", "ds/images/a.jpg": b"", "ds/labels/a.txt": lines}
+    prompts = source(tmp_path, "ds", files).prompts(picture("images/a.jpg"))
+    assert [prompt.label for prompt in prompts] == ["no", "on", "007", "1.50"]
+
+
+def test_a_split_of_data_yaml_may_be_a_folder_called_like_a_year(tmp_path):
+    files = {"ds/data.yaml": "names: [cat]\ntrain: 2024\n", "ds/2024/a.jpg": b"", "ds/2024/a.txt": "0 0.1 0.3 0.1 0.2"}
+    assert boxes(source(tmp_path, "ds", files), picture("2024/a.jpg")) == [CAT]
+
+
+def test_merge_keys_of_data_yaml_work(tmp_path):
+    text = "base: &base {0: cat}\nnames: {<<: *base, 1: dog}\ntrain: images\n"
+    files = {"ds/data.yaml": text, "ds/images/a.jpg": b"", "ds/labels/a.txt": "1 0.1 0.3 0.1 0.2"}
+    (prompt,) = source(tmp_path, "ds", files).prompts(picture("images/a.jpg"))
+    assert prompt.label == "dog"
 
 
 def test_a_class_is_the_number_of_its_line(tmp_path):
@@ -496,13 +520,13 @@ def test_paths_of_labelme_may_lead_out_of_its_folder(tmp_path):
 def test_file_names_that_are_no_text_are_kept_apart():
     connection = sqlite3.connect(":memory:", isolation_level=None)
     files = ["/v/\udcb3.xml", "/v/\udcb5.xml"]
-    pieces = [Picture(file, f"{number}.jpg", file=file) for number, file in enumerate(files)]
-    fill(connection, [*pieces, *(Element(file, "object 1", file=file, box=(1, 2, 3, 4)) for file in files)])
+    pieces = [AnnotatedImage(file, f"{number}.jpg", file=file) for number, file in enumerate(files)]
+    build_index(connection, [*pieces, *(Annotation(file, "object 1", file=file, box=(1, 2, 3, 4)) for file in files)])
     assert connection.execute("SELECT name, file FROM images").fetchall() == [
         ("0.jpg", "/v/\\udcb3.xml"),
         ("1.jpg", "/v/\\udcb5.xml"),
     ]
-    assert connection.execute("SELECT image, fault FROM elements").fetchall() == [
+    assert connection.execute("SELECT image, error FROM annotations").fetchall() == [
         ("/v/\\udcb3.xml", ""),
         ("/v/\\udcb5.xml", ""),
     ]

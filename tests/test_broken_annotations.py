@@ -29,20 +29,24 @@ BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bnd
 BROKEN_ELEMENTS = {
     "coco negative width": ("c.json", region(bbox=[1, 2, -3, 4]), "c.json: annotations[0] (id 1): bbox has width -3"),
     "coco no height": ("c.json", region(bbox=[1, 2, 3, 0]), "bbox has height 0"),
-    "coco three numbers": ("c.json", region(bbox=[1, 2, 3]), "bbox is [x, y, width, height], not [1, 2, 3]"),
+    "coco three numbers": ("c.json", region(bbox=[1, 2, 3]), "bbox must be [x, y, width, height], not [1, 2, 3]"),
     "coco text": ("c.json", region(bbox=[1, 2, "3", 4]), "bbox must be a finite number, not '3'"),
     "coco nan": ("c.json", region(bbox=[1, 2, float("nan"), 4]), "bbox must be a finite number, not nan"),
     "coco nothing": ("c.json", region(), "has neither bbox nor segmentation"),
-    "coco short polygon": ("c.json", region(segmentation=[[1, 2, 3, 4]]), "a polygon of 4 numbers"),
-    "coco flat polygon": ("c.json", region(segmentation=[[1, 2, 3, 2, 5, 2]]), "its 3 points enclose nothing"),
+    "coco short polygon": (
+        "c.json",
+        region(segmentation=[[1, 2, 3, 4]]),
+        "a polygon must have x, y of at least 3 points, not 4 numbers",
+    ),
+    "coco flat polygon": ("c.json", region(segmentation=[[1, 2, 3, 2, 5, 2]]), "its 3 points enclose no area"),
     "coco polygon of text": ("c.json", region(segmentation="x"), "must be polygons or an RLE, not 'x'"),
-    "coco cut rle": ("c.json", region(segmentation={"size": [100, 200], "counts": "PR4"}), "is it complete?"),
+    "coco cut rle": ("c.json", region(segmentation={"size": [100, 200], "counts": "PR4"}), "they may be cut off"),
     "coco strange rle": ("c.json", region(segmentation={"size": [100, 200], "counts": "é"}), "counts of its RLE"),
-    "coco rle of 9 pixels": ("c.json", region(segmentation={"size": [100, 200], "counts": [4, 5]}), "sum up to 9, not"),
-    "coco rle without size": ("c.json", region(segmentation={"counts": [4, 5]}), "the size of an RLE is"),
-    "coco outside": ("c.json", region(bbox=[300, 2, 3, 4]), "lies outside its image, which is 200×100"),
+    "coco rle of 9 pixels": ("c.json", region(segmentation={"size": [100, 200], "counts": [4, 5]}), "add up to 9, not"),
+    "coco rle without size": ("c.json", region(segmentation={"counts": [4, 5]}), "the size of an RLE must be"),
+    "coco outside": ("c.json", region(bbox=[300, 2, 3, 4]), "is outside its image of 200×100"),
     "coco no image": ("c.json", region(bbox=[1, 2, 3, 4], image_id=8), 'its image_id 8 is not in "images"'),
-    "coco no image id": ("c.json", coco(annotations=[{"id": 1, "bbox": [1, 2, 3, 4]}]), "has no image_id"),
+    "coco no image id": ("c.json", coco(annotations=[{"id": 1, "bbox": [1, 2, 3, 4]}]), "image_id is missing"),
     "coco no category": ("c.json", region(bbox=[1, 2, 3, 4], category_id=9), "its category_id 9 is not in"),
     "coco no object": ("c.json", coco(annotations=[5]), "annotations[0]: expected an object, not 5"),
     "coco id twice": (
@@ -53,17 +57,17 @@ BROKEN_ELEMENTS = {
     "coco image twice": (
         "c.json",
         coco(images=[*coco()["images"], {"id": 8, "file_name": KEY}]),
-        "images[1] (id 8): is the second with the name",
+        "images[1] (id 8): has the same name as",
     ),
     "coco image id twice": (
         "c.json",
         coco(images=[*coco()["images"], {"id": 7, "file_name": "b"}]),
-        "is the second with the id 7; the first is images[0]",
+        "has the same id as images[0] (id 7): 7",
     ),
     "coco image without name": (
         "c.json",
         coco(images=[*coco()["images"], {"id": 8}]),
-        "images[1] (id 8): file_name must be a text",
+        "images[1] (id 8): file_name must be text",
     ),
     "coco image of no width": (
         "c.json",
@@ -73,12 +77,12 @@ BROKEN_ELEMENTS = {
     "coco category without name": (
         "c.json",
         coco(categories=[*coco()["categories"], {"id": 8}]),
-        "categories[2]: name must be a text",
+        "categories[2]: name must be text",
     ),
     "yolo pixels": (
         "a.txt",
         "0 100 30 10 20\n",
-        "a.txt:1: coordinates are parts of the image, 0 to 1, not 100 (are they pixels?)",
+        "a.txt:1: coordinates must be fractions of the image, 0 to 1, not 100; they may be pixels",
     ),
     "yolo four columns": (
         "a.txt",
@@ -87,9 +91,9 @@ BROKEN_ELEMENTS = {
     ),
     "yolo text": ("a.txt", "0 0.1 0.2 0.3 0.1\n0 0.1 x 0.1 0.1\n", "a coordinate must be a number, not 'x'"),
     "yolo nan": ("a.txt", "0 0.1 nan 0.1 0.1\n", "finite number"),
-    "yolo class": ("a.txt", "-1 0.1 0.2 0.1 0.1\n", "the class must be a whole number from 0 on, not -1"),
+    "yolo class": ("a.txt", "-1 0.1 0.2 0.1 0.1\n", "the class must be a whole number of at least 0, not -1"),
     "yolo no size": ("a.txt", "0 0.1 0.2 0 0.1\n", "x1 < x2"),
-    "yolo line of polygon": ("a.txt", "0 0.1 0.2 0.3 0.2 0.4 0.2\n", "its 3 points enclose nothing"),
+    "yolo line of polygon": ("a.txt", "0 0.1 0.2 0.3 0.2 0.4 0.2\n", "its 3 points enclose no area"),
     "coco huge number": ("c.json", region(bbox=[1, 2, 10**400, 4]), "bbox must be a finite number"),
     "coco image of huge width": (
         "c.json",
@@ -120,33 +124,37 @@ BROKEN_ELEMENTS = {
         '{"image": "b", "prompts": [{"box": [0, 0, %s, 9]}]}\n' % ("9" * 400),
         "b.jsonl:1: prompt 1: a box's x2 must be a finite number",
     ),
-    "voc no box": ("a.xml", voc("<object><name>x</name></object>"), "a.xml:3: object 1 (x): has no <bndbox>"),
+    "voc no box": ("a.xml", voc("<object><name>x</name></object>"), "a.xml:3: object 1 (x): <bndbox> is missing"),
     "voc no corner": (
         "a.xml",
         voc("<object><bndbox><xmin>1</xmin></bndbox></object>"),
-        "object 1: its <bndbox> has no <ymin>",
+        "object 1: <ymin> is missing in its <bndbox>",
     ),
     "voc text": ("a.xml", voc(f"<object>{BOX.format(1, 'x', 3, 4)}</object>"), "<ymin> must be a number, not 'x'"),
-    "voc turned": ("a.xml", voc(f"<object>{BOX.format(9, 9, 3, 4)}</object>"), "ends before it begins: 9, 9, 3, 4"),
+    "voc turned": (
+        "a.xml",
+        voc(f"<object>{BOX.format(9, 9, 3, 4)}</object>"),
+        "has a maximum below its minimum: 9, 9, 3, 4",
+    ),
     "voc outside": (
         "a.xml",
         voc(f"<object>{BOX.format(201, 9, 300, 40)}</object>"),
-        "lies outside its image, which is 200×100",
+        "is outside its image of 200×100",
     ),
     "labelme one corner": (
         "a.json",
         labelme([{"points": [[1, 2]], "shape_type": "rectangle"}]),
-        "a.json: shapes[0]: a shape of type rectangle has at least 2",
+        "a.json: shapes[0]: a shape of type rectangle must have at least 2",
     ),
     "labelme line": (
         "a.json",
         labelme([{"label": "x", "points": [[1, 2], [3, 4]], "shape_type": "line"}]),
-        "shapes[0] (x): a shape of type 'line' is no area",
+        "shapes[0] (x): a shape of type 'line' is not supported: it is neither an area nor a point",
     ),
     "labelme no points": ("a.json", labelme([{"label": "x"}]), "points must be a list, not None"),
-    "labelme three numbers": ("a.json", labelme([{"points": [[1, 2, 3]]}]), "a point is [x, y], not [1, 2, 3]"),
-    "labelme label": ("a.json", labelme([{"label": 5, "points": []}]), "label must be a text, not 5"),
-    "labelme flat": ("a.json", labelme([{"points": [[1, 2], [9, 2]], "shape_type": "rectangle"}]), "enclose nothing"),
+    "labelme three numbers": ("a.json", labelme([{"points": [[1, 2, 3]]}]), "a point must be [x, y], not [1, 2, 3]"),
+    "labelme label": ("a.json", labelme([{"label": 5, "points": []}]), "label must be text, not 5"),
+    "labelme flat": ("a.json", labelme([{"points": [[1, 2], [9, 2]], "shape_type": "rectangle"}]), "enclose no area"),
     "csv": ("b.csv", annotated.csv_rows() + f"{KEY},x,5,2,3,4\n", "b.csv:4: a box is [x1, y1, x2, y2]"),
     "jsonl": (
         "b.jsonl",
@@ -160,25 +168,25 @@ BROKEN_FILES = {
     "coco comma": ("c.json", '{"images": [],\n "annotations": [,]}', "c.json:2:18: not JSON: Expecting value"),
     "coco two": ("c.json", json.dumps(coco()) + "{}", "expected the end of the file"),
     "coco not utf-8": ("c.json", json.dumps(coco(), ensure_ascii=False).encode("gbk"), "not UTF-8 text"),
-    "coco without annotations": ("c.json", {"images": [], "categories": []}, 'no list "annotations"'),
+    "coco without annotations": ("c.json", {"images": [], "categories": []}, 'the list "annotations" is missing'),
     "coco images of an object": ("c.json", coco(images={}), '"images" must be a list, not {}'),
     "coco results": (
         "c.json",
         [{"image_id": 1, "bbox": [1, 2, 3, 4]}],
-        "is a list of results that does not name its images: item 0",
+        "is a list of results without image names: item 0",
     ),
     "coco deep": ("c.json", '{"images": ' + "[" * 100_000, "not JSON"),
-    "json of something else": ("c.json", {"a": 1}, "does not tell its format"),
+    "json of something else": ("c.json", {"a": 1}, "cannot be detected"),
     "empty json": ("c.json", "", "c.json: is empty"),
     "json in utf-16": ("c.json", json.dumps(coco()).encode("utf-16"), "c.json: not UTF-8 text; save"),
     "no text at all": ("c.json", b"PK\3\4\0\0\0", "c.json: not UTF-8 text"),
     "coco number of 5000 digits": (
         "c.json",
         '{"images": [],\n "annotations": [{"id": %s}]}' % ("9" * 5000),
-        "c.json:2:18: not JSON: a number of thousands of digits",
+        "c.json:2:18: not JSON: a number with thousands of digits",
     ),
     "voc cut short": ("a.xml", voc()[:-30], r"a.xml:4:\d+: not XML"),
-    "voc other root": ("a.xml", "<html></html>", "a.xml:1: no VOC file: its root is <html>"),
+    "voc other root": ("a.xml", "<html></html>", "a.xml:1: not a VOC file: its root is <html>"),
     "voc entities": (
         "a.xml",
         '<!DOCTYPE x [\n<!ENTITY a "aaaa">]><annotation>&a;</annotation>',
@@ -189,11 +197,11 @@ BROKEN_FILES = {
         '<!DOCTYPE a SYSTEM "a.dtd">\n<annotation><object><name>&cat;</name></object></annotation>',
         "a.xml:2:.*declares entities",
     ),
-    "voc in gbk": ("a.xml", voc().encode("gbk"), "not XML: .*\n.*save the file as UTF-8"),
+    "voc in gbk": ("a.xml", voc().encode("gbk"), "not XML: .*\n.*not UTF-8 text; save it as UTF-8"),
     "voc that says it is in gbk": (
         "a.xml",
         voc().replace("?>", ' encoding="gb2312"?>').encode("gbk"),
-        "not XML: multi-byte.*\n.*save the file as UTF-8",
+        "not XML: multi-byte.*\n.*not UTF-8 text; save it as UTF-8",
     ),
     "voc size": (
         "a.xml",
@@ -205,16 +213,21 @@ BROKEN_FILES = {
     "labelme size": ("a.json", labelme(imageHeight="x"), "imageHeight must be a finite number"),
     "yolo settings": ("data.yaml", "names: [a\ntrain: x", r"data.yaml:2:\d+: not YAML"),
     "yolo settings of a list": ("data.yaml", "- a", "expected `train:`"),
-    "yolo no split": ("data.yaml", "names: [a]", "names no images"),
+    "yolo no split": ("data.yaml", "names: [a]", "lists no images"),
     "yolo no folder": ("data.yaml", "names: [a]\ntrain: images", "train: '.*images' does not exist"),
-    "yolo split of a number": ("data.yaml", "names: [a]\ntrain: 5", "data.yaml: `train` is a path or a list of paths"),
+    "yolo split of a mapping": (
+        "data.yaml",
+        "names: [a]\ntrain: {a: b}",
+        "data.yaml: `train` must be a path or a list of paths",
+    ),
+    "yolo split of a number": ("data.yaml", "names: [a]\ntrain: 5", "train: '.*5' does not exist"),
     "yolo settings not utf-8": ("data.yaml", "names: [车辆]\ntrain: .".encode("gbk"), "data.yaml: not UTF-8 text"),
     "yolo names that grow": (
         "data.yaml",
         "a: &a [x,x,x,x,x,x,x,x,x]\n"
         + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in itertools.pairwise("abcdefghij"))
         + "names: *j\ntrain: .\n",
-        "`names` is a list of texts",
+        "`names` must be a list of texts",
     ),
     "csv column twice": ("b.csv", "image,x1,y1,x2,y2,x1\n", "b.csv:1: the first line names the column 'x1' twice"),
     "csv of an old mac": (
@@ -222,7 +235,7 @@ BROKEN_FILES = {
         annotated.csv_rows().replace("\n", "\r"),
         "b.csv:1: a carriage return within the line",
     ),
-    "yolo names": ("data.yaml", "names: {a: b}\ntrain: .", "`names` is a list of texts"),
+    "yolo names": ("data.yaml", "names: {a: b}\ntrain: .", "`names` must be a list of texts"),
     "yolo not text": ("a.txt", b"0 0.1 0.1 0.1 0.1 \xff\xfe\n", "not UTF-8 text"),
 }
 
@@ -242,7 +255,7 @@ def test_a_broken_annotation_can_be_left_out(tmp_path, name):
     stage = source(tmp_path, file, {file: content}, broken="skip")
     (problem,) = stage.check()
     assert problem.warning
-    assert "1 broken annotations are left out" in problem.message
+    assert "1 invalid annotations are skipped" in problem.message
     assert message.rpartition(":")[2] in problem.message
     stage.survey([ImageRef(KEY, KEY)])
     (item,) = (item for item in stage.inventory() if item.prompt is None)
@@ -265,12 +278,12 @@ def test_of_many_broken_annotations_twenty_are_told(tmp_path):
     annotations = [{"id": n, "image_id": 7, "category_id": 3, "bbox": [1, 2, 0, 4]} for n in range(50)]
     problems = source(tmp_path, "c.json", {"c.json": coco(annotations=annotations)}).check()
     assert len(problems) == 21
-    assert problems[-1].message == "and 30 more lines"
+    assert problems[-1].message == "and 30 more problems"
 
 
 def test_an_image_with_nothing_but_broken_annotations_fails_and_is_not_empty(tmp_path):
     stage = source(tmp_path, "c.json", {"c.json": region(bbox=[1, 2, -3, 4])}, broken="skip")
-    with pytest.raises(PromptError, match=r"all 1 of its annotations are broken: annotations\[0\] \(id 1\): bbox has"):
+    with pytest.raises(PromptError, match=r"all 1 of its annotations are invalid: annotations\[0\] \(id 1\): bbox has"):
         stage.prompts(picture())
 
 
@@ -278,7 +291,7 @@ def test_annotations_of_a_broken_image_say_so(tmp_path):
     images = [{"id": 7, "file_name": KEY, "width": "200", "height": 100}]
     first, *others = source(tmp_path, "c.json", {"c.json": coco(images=images)}).check()
     assert first.message == "images[0] (id 7): width must be a finite number, not '200'"
-    assert [other.message.partition(": ")[2] for other in others] == ["its image is broken: images[0] (id 7)"] * 2
+    assert [other.message.partition(": ")[2] for other in others] == ["its image is invalid: images[0] (id 7)"] * 2
 
 
 def test_what_is_left_is_asked_for(tmp_path):
@@ -311,7 +324,7 @@ def test_two_files_about_one_image_are_told_with_both(tmp_path):
     stage = source(tmp_path, "voc", {"voc/a.xml": voc(), "voc/b.xml": voc()})
     *others, problem = stage.check()
     assert problem.file.endswith("b.xml")
-    assert re.search(r"is the second with the name 猫 1.jpg; the first is .*a.xml", problem.message)
+    assert re.search(r"has the same name as .*a.xml: 猫 1.jpg", problem.message)
     assert [other.message.partition(": ")[2] for other in others] == [
-        "its image is left out, because another one has the same name"
+        "its image is skipped because another image has the same name"
     ] * 2

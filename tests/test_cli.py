@@ -10,8 +10,7 @@ import pytest
 
 import maskmill
 from maskmill import testing
-from maskmill.cli import cli
-from maskmill.cli import main as maskmill_main
+from maskmill.cli import cli, main as maskmill_main
 from maskmill.cli.run import main as run_main
 from maskmill.plugins.registry import Registry
 

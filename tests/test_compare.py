@@ -10,9 +10,9 @@ import pytest
 from stored_runs import files, project, run, told
 
 from maskmill import Box, Mask, Prompt
-from maskmill_plugins.evaluation.compare.agreement import pair_masks
-from maskmill_plugins.evaluation.compare.varied import split
-from maskmill_plugins.evaluation.pairing import greedy
+from maskmill_plugins.evaluation.compare.comparison import pair_masks
+from maskmill_plugins.evaluation.compare.variants import split_values
+from maskmill_plugins.evaluation.pairing import pair_by_overlap
 
 #: A backend whose masks are moved to the right, in some images.
 MOVED = """
@@ -77,7 +77,7 @@ def test_how_far_two_runs_agree(runs, tmp_path, capsys):
     assert found["median_iou"] == 1
     assert found["share_of_pairs_from_iou"] == {"0.5": 1, "0.75": 0.6, "0.9": 0.6, "0.95": 0.6, "0.99": 0.6}
     assert f"{(6 + 4 * moved) / 10:.3f}" in out
-    assert "in 3 of them all masks are the same bit for bit" in out
+    assert "3 of them with identical masks" in out
 
 
 def test_the_images_that_differ_most_are_shown(runs, tmp_path, capsys):
@@ -128,7 +128,7 @@ def test_masks_without_a_partner_count_against_the_agreement(file, runs, tmp_pat
 def test_more_than_two_are_each_compared_with_the_first(runs, tmp_path, capsys):
     out = compared(capsys, *runs, runs[0].parent / "one", "-o", tmp_path / "c")
     assert (numbers(tmp_path / "c" / "01")["images"], numbers(tmp_path / "c" / "02")["mean_agreement"]) == (5, 1)
-    assert out.count("images that both finished: 5") == 2
+    assert out.count("images finished in both runs: 5") == 2
 
 
 def test_runs_over_other_images_are_refused(runs, tmp_path, capsys):
@@ -189,7 +189,7 @@ def test_failed_images_of_a_varied_run_decide_the_exit_code(file, tmp_path, caps
         (["p.yaml", "--vary", "backend.nope=3,4"], "has no option 'nope'"),
         (["one"], "give two output folders"),
         (["one", "moved", "--limit", "3"], "give two output folders"),
-        (["a", "b", "c", "--vary", "x=1,2"], "and perhaps the photos"),
+        (["a", "b", "c", "--vary", "x=1,2"], "and optionally the photos"),
         (["one", "photos"], "is not the output folder of a run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -243,14 +243,14 @@ def test_without_prompts_what_overlaps_most_is_a_pair():
 
 def test_the_greatest_overlap_goes_first():
     overlap = np.array([[0.9, 0.8], [0.8, 0.0]])
-    assert greedy(overlap) == [(0, 0, 0.9)]
-    assert greedy(overlap, np.array([[False, True], [True, True]])) == [(0, 1, 0.8), (1, 0, 0.8)]
+    assert pair_by_overlap(overlap) == [(0, 0, 0.9)]
+    assert pair_by_overlap(overlap, np.array([[False, True], [True, True]])) == [(0, 1, 0.8), (1, 0, 0.8)]
 
 
 def test_values_are_parted_at_commas_outside_of_brackets_and_quotes():
-    assert split("vit_b, vit_h") == ["vit_b", "vit_h"]
-    assert split("[1, 2],{a: 3, b: 4}") == ["[1, 2]", "{a: 3, b: 4}"]
-    assert split("'a,b',c,") == ["'a,b'", "c"]
+    assert split_values("vit_b, vit_h") == ["vit_b", "vit_h"]
+    assert split_values("[1, 2],{a: 3, b: 4}") == ["[1, 2]", "{a: 3, b: 4}"]
+    assert split_values("'a,b',c,") == ["'a,b'", "c"]
 
 
 def test_a_filter_that_renames_does_not_change_what_was_asked():

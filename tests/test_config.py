@@ -235,7 +235,7 @@ def test_a_key_without_a_value_is_left_out(key: str) -> None:
 
 def test_writers_get_folders_of_their_own() -> None:
     config = load(SMALL + "writers: [png, png, results, png]\n")
-    assert [folder for _, folder in config.writer_folders()] == ["png", "png-2", "results-2", "png-3"]
+    assert [use.folder for use in config.writers] == ["png", "png-2", "results-2", "png-3"]
     assert [name for name, _ in config.stages().writers] == ["png", "png-2", "results-2", "png-3"]
 
 

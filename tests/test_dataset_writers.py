@@ -19,14 +19,13 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageError, ImageRef, ImageResult, Mask, OutputError, Pipeline, Point, Prompt, testing
 from maskmill.plugins.stage import collecting
-from maskmill_plugins._shared.export.fidelity import polygon_iou
-from maskmill_plugins._shared.export.polygons import bridged, outlines, rings
-from maskmill_plugins._shared.export.splits import split_of
-from maskmill_plugins._shared.export.stems import stem_path
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings, trace_outlines
+from maskmill_plugins._shared.export.classes import choose_split
+from maskmill_plugins._shared.export.file_names import stem_path
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.png import Png
-from maskmill_plugins.writers.voc import Voc, palette
+from maskmill_plugins.writers.voc import Voc, voc_palette
 from maskmill_plugins.writers.yolo import Yolo
 
 HEIGHT, WIDTH = 60, 80
@@ -95,7 +94,9 @@ def files(folder):
 
 def filled(array):
     """The array with its holes filled."""
-    parts = coco_mask.frPyObjects([ring.ravel().astype(float).tolist() for ring in outlines(array)], HEIGHT, WIDTH)
+    parts = coco_mask.frPyObjects(
+        [ring.ravel().astype(float).tolist() for ring in trace_outlines(array)], HEIGHT, WIDTH
+    )
     return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
 
 
@@ -104,13 +105,13 @@ def filled(array):
 
 @every_shape
 def test_a_bridged_line_gives_every_pixel_back_holes_and_parts_too(array):
-    line = bridged(rings(mask(array), tolerance=0))
+    line = join_rings(to_rings(mask(array), tolerance=0))
     assert polygon_iou(mask(array), [line.ravel().astype(float).tolist()]) == 1.0
 
 
 def test_a_ragged_mask_of_many_parts_is_bridged_exactly():
     array = RNG.random((HEIGHT, WIDTH)) > 0.5
-    assert polygon_iou(mask(array), [bridged(rings(mask(array), 0)).ravel().astype(float).tolist()]) == 1.0
+    assert polygon_iou(mask(array), [join_rings(to_rings(mask(array), 0)).ravel().astype(float).tolist()]) == 1.0
 
 
 # yolo
@@ -186,13 +187,13 @@ def test_a_label_that_is_not_in_classes_fails_the_image(tmp_path):
 
 def test_the_split_of_an_image_depends_on_its_key_alone():
     keys = [f"{number}.jpg" for number in range(4000)]
-    shares = [split_of(key, 0.2, 0.1) for key in keys]
+    shares = [choose_split(key, 0.2, 0.1) for key in keys]
     assert shares.count("val") / len(keys) == pytest.approx(0.2, abs=0.03)
     assert shares.count("test") / len(keys) == pytest.approx(0.1, abs=0.03)
-    assert {split_of(key, 0) for key in keys} == {"train"}
-    assert split_of("0.jpg", 0.2) == "train"
-    assert split_of("19.jpg", 0.2) == "val"  # and so for ever
-    wider = {key for key in keys if split_of(key, 0.3) == "val"}
+    assert {choose_split(key, 0) for key in keys} == {"train"}
+    assert choose_split("0.jpg", 0.2) == "train"
+    assert choose_split("19.jpg", 0.2) == "val"  # and so for ever
+    wider = {key for key in keys if choose_split(key, 0.3) == "val"}
     assert {key for key, share in zip(keys, shares, strict=True) if share == "val"} < wider
 
 
@@ -305,7 +306,7 @@ def test_labelme_files_lead_to_their_images_and_survive_any_label(tmp_path):
 def indexed(path):
     with PIL.Image.open(path) as opened:
         assert opened.mode == "P"
-        assert opened.getpalette() == palette()
+        assert opened.getpalette() == voc_palette()
         return np.asarray(opened)
 
 
@@ -353,7 +354,7 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
 
 
 def test_the_palette_is_that_of_the_development_kit():
-    assert np.array(palette()).reshape(-1, 3)[[0, 1, 2, 15, 20, 255]].tolist() == [
+    assert np.array(voc_palette()).reshape(-1, 3)[[0, 1, 2, 15, 20, 255]].tolist() == [
         [0, 0, 0],
         [128, 0, 0],
         [0, 128, 0],

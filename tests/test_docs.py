@@ -1,4 +1,4 @@
-"""The documentation says what is true: places exist, files exist, links lead somewhere."""
+"""The documentation is correct: the code that it names exists, files exist, links are valid."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""docs/pipelines.md says what is true: its tables are those of the code, its examples load."""
+"""docs/pipelines.md is correct: its tables match the code, its examples load."""
 
 import contextlib
 import importlib.util
@@ -22,7 +22,7 @@ from maskmill_plugins.prompts.file import File
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/pipelines.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-#: What an example leaves out, because it is about something else.
+#: Required keys that an example leaves out.
 REST = {
     "dataset": "dataset: photos",
     "prompts": "prompts: [{use: manual, box: [1, 1, 9, 9]}]",
@@ -37,7 +37,7 @@ def blocks(language):
 
 
 def examples():
-    """The YAML examples; the default backend has to find torch and weights."""
+    """The YAML examples; those with the default backend need torch and weights."""
     for number, text in enumerate(blocks("yaml")):
         marks = [pytest.mark.torch] if "sam" in text else []
         name = text.splitlines()[1 if text.startswith("#") else 0].split("#")[0].strip()
@@ -58,7 +58,7 @@ def make_tables():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """What the examples refer to, with the page's own files where it shows them."""
+    """The files that the examples refer to; files shown on the page are taken from it."""
     for name in ("photos/a.jpg", "photos/sub/b.png", "more photos/c.png", "root/street/d.jpg"):
         testing.write_picture(tmp_path / name)
     listed = next(text for text in blocks("csv") if "x1" not in text)
@@ -73,11 +73,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_tables_are_those_of_the_code():
-    assert make_tables().rewritten(PAGE) == PAGE, "run: python docs/make_tables.py"
+    assert make_tables().update_tables(PAGE) == PAGE, "run: python docs/make_tables.py"
 
 
 def test_a_changed_table_is_noticed():
-    assert make_tables().rewritten(PAGE.replace("| `0.75` |", "| `0.5` |")) == PAGE
+    assert make_tables().update_tables(PAGE.replace("| `0.75` |", "| `0.5` |")) == PAGE
     assert "| `0.75` |" in PAGE
 
 

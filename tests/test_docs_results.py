@@ -1,4 +1,4 @@
-"""docs/results.md says what is true: its commands exist with their options, its code runs."""
+"""docs/results.md is correct: its commands and options exist, its code runs."""
 
 import re
 import shlex

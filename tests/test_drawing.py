@@ -5,18 +5,16 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from maskmill import Box, Mask, PluginError, Point
 from maskmill_plugins._shared.drawing import colors
-from maskmill_plugins._shared.drawing.draw import Canvas
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.drawing.pictures import crop_of
-from maskmill_plugins._shared.export.polygons import outlines, polygons
-from maskmill_plugins._shared.export.tags import Tags
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.name_tags import NameTags
+from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
+from maskmill_plugins._shared.drawing.polygons import to_polygons, trace_outlines
 
 ARRAYS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
 Y, X = np.mgrid[:120, :160]
@@ -57,7 +55,7 @@ def overlap(a, b):
 @settings(deadline=None, max_examples=200)
 @given(ARRAYS)
 def test_polygons_without_tolerance_are_exact(array):
-    parts = polygons(Mask.from_array(array), tolerance=0)
+    parts = to_polygons(Mask.from_array(array), tolerance=0)
     if not array.any():
         assert parts == []
         return
@@ -69,7 +67,7 @@ def test_polygons_without_tolerance_are_exact(array):
 @pytest.mark.parametrize("name", OBJECTS)
 def test_polygons_of_ordinary_objects_are_close_with_few_points(name, tolerance):
     array = OBJECTS[name]
-    exact, simple = (polygons(Mask.from_array(array), tol) for tol in (0, tolerance))
+    exact, simple = (to_polygons(Mask.from_array(array), tol) for tol in (0, tolerance))
     assert overlap(rasterised(simple, array.shape), array) > 0.98
     assert sum(map(len, simple)) <= sum(map(len, exact))
     if tolerance == 1.0 and name != "rectangle":
@@ -79,12 +77,12 @@ def test_polygons_of_ordinary_objects_are_close_with_few_points(name, tolerance)
 @pytest.mark.parametrize("name", THIN)
 def test_thin_and_tiny_masks_survive_a_large_tolerance(name):
     array = THIN[name]
-    parts = polygons(Mask.from_array(array), tolerance=5)
+    parts = to_polygons(Mask.from_array(array), tolerance=5)
     assert overlap(rasterised(parts, array.shape), filled(array)) >= 0.95
 
 
 def test_a_rectangle_has_four_corners_on_the_edges_of_its_pixels():
-    (part,) = polygons(Mask.from_array(OBJECTS["rectangle"]))
+    (part,) = to_polygons(Mask.from_array(OBJECTS["rectangle"]))
     assert sorted(zip(part[::2], part[1::2], strict=True)) == [(31, 21), (31, 90), (140, 21), (140, 90)]
 
 
@@ -95,13 +93,13 @@ def test_outlines_enclose_the_area_of_the_mask_and_holes_have_their_own(array):
     labels, background = (
         cv2.connectedComponents(a.astype(np.uint8), connectivity=c)[0] - 1 for a, c in ((padded, 8), (~padded, 4))
     )
-    assert len(outlines(array)) <= labels
-    assert len(outlines(array, holes=True)) == labels + background - 1
+    assert len(trace_outlines(array)) <= labels
+    assert len(trace_outlines(array, holes=True)) == labels + background - 1
 
 
 @given(ARRAYS)
 def test_a_crop_is_the_mask_and_nothing_around_it(array):
-    crop = crop_of(Mask.from_array(array))
+    crop = crop_mask(Mask.from_array(array))
     if crop is None:
         assert not array.any()
         return
@@ -152,7 +150,7 @@ def test_coordinates_are_scaled_with_the_image(side):
     array = np.zeros((60, 80), bool)
     array[12:36, 20:52] = True
     canvas = Canvas(GRAY, min_side=side, max_side=side)
-    canvas.mask(Mask.from_array(array), (255, 0, 0), alpha=1.0, outline=False)
+    canvas.draw_mask(Mask.from_array(array), (255, 0, 0), alpha=1.0, outline=False)
     scale = side / 80
     assert changed(canvas, 128) == pytest.approx((20 * scale, 12 * scale, 52 * scale, 36 * scale), abs=1)
     assert np.array_equal(canvas.pixels[round(24 * scale), round(36 * scale)], (255, 0, 0))
@@ -163,11 +161,11 @@ def test_coordinates_are_scaled_with_the_image(side):
 def test_anything_can_be_drawn_on_the_smallest_picture(size):
     height, width = size
     canvas = Canvas(np.zeros((*size, 3), np.uint8))
-    canvas.mask(Mask.from_array(np.ones(size, bool)), (255, 255, 255))
-    canvas.mask(Mask.from_array(np.zeros(size, bool)), (255, 255, 255))
-    canvas.box(Box(0, 0, width, height))
-    canvas.point(Point(width, height))
-    Tags(canvas).add("车辆", (255, 255, 255), Mask.from_array(np.ones(size, bool)))
+    canvas.draw_mask(Mask.from_array(np.ones(size, bool)), (255, 255, 255))
+    canvas.draw_mask(Mask.from_array(np.zeros(size, bool)), (255, 255, 255))
+    canvas.draw_box(Box(0, 0, width, height))
+    canvas.draw_point(Point(width, height))
+    NameTags(canvas).add("车辆", (255, 255, 255), Mask.from_array(np.ones(size, bool)))
     assert canvas.pixels.shape == (*size, 3)
     assert canvas.pixels.any()
 
@@ -176,7 +174,7 @@ def test_foreground_and_background_points_look_different():
     pictures = []
     for label in (1, 0):
         canvas = Canvas(GRAY)
-        canvas.point(Point(40, 30, label))
+        canvas.draw_point(Point(40, 30, label))
         pictures.append(canvas.pixels)
         left, top, right, bottom = changed(canvas, 128)
         assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((40, 30), abs=1)
@@ -185,7 +183,7 @@ def test_foreground_and_background_points_look_different():
 
 def tag(text, mask=None, size=(200, 400)):
     canvas = Canvas(np.full((*size, 3), 128, np.uint8))
-    Tags(canvas).add(text, (20, 90, 200), mask)
+    NameTags(canvas).add(text, (20, 90, 200), mask)
     return canvas.pixels
 
 
@@ -226,11 +224,11 @@ def test_tags_of_the_same_place_do_not_cover_each_other():
     array[80:120, 150:250] = True
     tones = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     canvas = Canvas(np.full((200, 400, 3), 128, np.uint8))
-    tags = Tags(canvas)
+    tags = NameTags(canvas)
     alone = []
     for tone in tones:
         single = Canvas(np.full((200, 400, 3), 128, np.uint8))
-        Tags(single).add("cat", tone, Mask.from_array(array))
+        NameTags(single).add("cat", tone, Mask.from_array(array))
         alone.append(np.all(single.pixels == tone, axis=2).sum())
         tags.add("cat", tone, Mask.from_array(array))
     assert [np.all(canvas.pixels == tone, axis=2).sum() for tone in tones] == alone

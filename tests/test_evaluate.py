@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from stored_runs import files, project, run, told
 
 from maskmill import Mask
-from maskmill_plugins.evaluation.evaluate.boundary import boundary_f, contour
+from maskmill_plugins.evaluation.evaluate.boundary import boundary_f, find_contour
 from maskmill_plugins.evaluation.evaluate.precision import STATS
 
 SIZE = (40, 60)
@@ -106,7 +106,7 @@ def test_everything_is_counted_once(output, tmp_path, capsys):
     assert found["by_size"]["medium"]["objects"] == 5
     assert found["by_prompt"]["box"]["objects"] == 6
     assert found["by_prompt"]["missed"]["mean_iou"] == 0
-    assert "0 answered by the id that a mask's prompt carries, 6 by overlap, 1 missed; 4 masks answer none" in out
+    assert "0 matched by the id of a mask's prompt, 6 by overlap, 1 missed; 4 masks match no object" in out
 
 
 @pytest.mark.parametrize("by_class", [True, False], ids=["by class", "one class"])
@@ -148,7 +148,7 @@ def test_failed_images_count_as_missed_and_are_named(tmp_path, capsys):
     assert found["images"] == 5
     assert found["all"]["matched_by"] == {"id": 0, "overlap": 4, "missed": 3}
     assert found["coco"]["AR100"] < 0.6
-    assert "images that failed in the run, whose objects count as missed: 1 (a.png)" in out
+    assert "images that failed in the run; their objects count as missed: 1 (a.png)" in out
 
 
 def test_images_without_a_partner_are_named_on_both_sides_and_do_not_count(output, tmp_path, capsys):
@@ -219,7 +219,7 @@ def test_a_truth_of_boxes_alone_is_compared_with_boxes(output, tmp_path, capsys)
     assert found["truth"]["kind"] == "box"
     assert found["all"]["mean_iou"] == pytest.approx((1 + 900 / 1080) / 2)
     assert found["all"]["mean_boundary_f"] is None
-    assert "the truth has boxes only" in out
+    assert "the ground truth has only boxes" in out
 
 
 @pytest.mark.parametrize("form", ["polygon", "counts", "list of counts"])
@@ -264,7 +264,7 @@ def test_indexed_png_files_are_a_truth_and_nothing_is_known_of_the_void(output, 
     voc(tmp_path / "alone", "a.png", objects)
     found, out = evaluated(capsys, output, tmp_path / "alone" / "SegmentationObject", tmp_path / "f")
     assert found["all"]["mean_iou"] == 1
-    assert "classes do not count" in out
+    assert "classes are ignored" in out
     found, out = evaluated(capsys, output, tmp_path / "alone", tmp_path / "f", "--by-class")
     assert found["all"]["mean_iou"] == 0
     assert found["unknown_labels"] == {"thing": 1, "猫": 1}
@@ -306,7 +306,7 @@ def test_what_cannot_be_evaluated_is_named_and_does_not_count(output, tmp_path, 
     path.write_text(json.dumps(data), encoding="utf-8")
     found, out = evaluated(capsys, output, path, tmp_path / "e", code=1)
     assert found["images"] == 4
-    assert "a.png: the masks are of 60×40 pixels, the truth of 61×40" in out
+    assert "a.png: the masks have 60×40 pixels, the ground truth 61×40" in out
 
 
 def spoilt(**change):
@@ -316,20 +316,20 @@ def spoilt(**change):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda data: data.pop("images"), "a mapping with the lists 'images' and 'annotations'"),
-        (lambda data: data["images"][1].pop("file_name"), "images[1]: expected a mapping with 'id' and 'file_name'"),
-        (lambda data: data["images"][1].update(id=0), "images[1]: the id 0 is given twice"),
+        (lambda data: data.pop("images"), "an object with the lists 'images' and 'annotations'"),
+        (lambda data: data["images"][1].pop("file_name"), "images[1]: expected an object with 'id' and 'file_name'"),
+        (lambda data: data["images"][1].update(id=0), "images[1]: the id 0 is used twice"),
         (lambda data: data["images"][1].update(height=None), "images[1]: expected 'height' and 'width' in pixels"),
-        (lambda data: data["categories"][1].update(id=1), "categories[1]: the id 1 is given twice"),
-        (spoilt(image_id=99), "annotations[2]: there is no image with the id 99"),
-        (spoilt(category_id="x"), "annotations[2]: there is no category with the id 'x'"),
-        (spoilt(id=1), "annotations[2]: the id 1 is given twice"),
+        (lambda data: data["categories"][1].update(id=1), "categories[1]: the id 1 is used twice"),
+        (spoilt(image_id=99), "annotations[2]: no image has the id 99"),
+        (spoilt(category_id="x"), "annotations[2]: no category has the id 'x'"),
+        (spoilt(id=1), "annotations[2]: the id 1 is used twice"),
         (spoilt(bbox=[1, 2, 3]), "annotations[2]: expected 'bbox' as [x, y, width, height], found [1, 2, 3]"),
         (spoilt(segmentation=[[1, 2, 3, 4]]), "annotations[2]: its segmentation is neither"),
         (spoilt(segmentation={"size": [9, 9], "counts": "x"}), "annotations[2]: its segmentation is neither"),
-        (spoilt(segmentation={"size": [40, 60], "counts": [7]}), "add up to 7, not to 2400 pixels"),
+        (spoilt(segmentation={"size": [40, 60], "counts": [7]}), "add up to 7 pixels, not 2400"),
         (spoilt(segmentation={"counts": "x"}), "annotations[2]: its segmentation is neither"),
-        (lambda data: data["annotations"].insert(0, 7), "annotations[0]: expected a mapping"),
+        (lambda data: data["annotations"].insert(0, 7), "annotations[0]: expected an object"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -353,11 +353,11 @@ def test_other_things_are_no_truth(output, tmp_path, capsys):
         return err
 
     (tmp_path / "a.json").write_text('{"images": [1, }', encoding="utf-8")
-    assert "a.json: line 1, column 16: this is no JSON" in refused(tmp_path / "a.json")
+    assert "a.json: line 1, column 16: not JSON" in refused(tmp_path / "a.json")
     (tmp_path / "b.json").write_text("[]", encoding="utf-8")
-    assert "results of a detector alone" in refused(tmp_path / "b.json")
+    assert "a list of detection results" in refused(tmp_path / "b.json")
     assert "did you mean 'b.json'?" in refused(tmp_path / "bb.json")
-    assert "there is no PNG file" in refused(tmp_path)
+    assert "no PNG file found" in refused(tmp_path)
     PIL.Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     assert "expected an indexed PNG" in refused(tmp_path)
     nothing = coco(tmp_path / "t.json", [], ["nowhere.png"])
@@ -380,7 +380,7 @@ def test_the_boundary_measure_of_shifted_squares(shift, place):
 
     a, b = square(*place), square(place[0] + shift // 2, min(place[1] + shift, 119))
     radius = 2  # 0.8 % of the diagonal, 156.2, rounded up
-    precision, recall = near(contour(a), contour(b), radius), near(contour(b), contour(a), radius)
+    precision, recall = near(find_contour(a), find_contour(b), radius), near(find_contour(b), find_contour(a), radius)
     expected = 2 * precision * recall / (precision + recall) if precision + recall else 0
     found = boundary_f(Mask.from_array(a), Mask.from_array(b))
     assert found == pytest.approx(expected)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt, PromptError, testing
-from maskmill_plugins._shared.annotations.reading import NAMES
+from maskmill_plugins._shared.annotations.reader import NAMES
 from maskmill_plugins.prompts.file import File
 
 A, B = [10.0, 20.0, 30.0, 40.0], [50.0, 60.0, 70.0, 80.0]
@@ -92,9 +92,9 @@ BROKEN_JSON = {
     "unknown field": (line(prompts=[{"bbox": A}]), "unknown field 'bbox'"),
     "not a number": ('{"image": "a.jpg", "prompts": [{"box": [NaN, 0, 1, 1]}]}', "finite number"),
     "a text": (line(prompts=[{"box": ["1", 0, 2, 2]}]), "finite number"),
-    "grid": (line(prompts=[{"grid": {"points_per_side": "x"}}]), "wrong kind"),
-    "size": (line(size=[100]), '"size" is [height, width]'),
-    "newer": (line(schema=2), "format 2 is newer"),
+    "grid": (line(prompts=[{"grid": {"points_per_side": "x"}}]), "wrong type"),
+    "size": (line(size=[100]), '"size" must be [height, width]'),
+    "newer": (line(schema=2), "schema 2 is not supported"),
     "half a character": (r'{"image": "a.jpg", "prompts": [{"box": [1,2,3,4], "label": "\ud83d"}]}', "surrogates"),
 }
 
@@ -128,7 +128,7 @@ def test_a_whole_last_line_needs_no_line_end(tmp_path: Path) -> None:
 
 def test_many_broken_lines_are_counted_not_all_told(tmp_path: Path) -> None:
     problems = write(tmp_path / "p.jsonl", *["{"] * 50).check()
-    assert len(problems) == 21 and problems[-1].message == "and 30 more lines"
+    assert len(problems) == 21 and problems[-1].message == "and 30 more problems"
 
 
 # --- CSV
@@ -169,7 +169,7 @@ def test_a_box_outside_the_picture_is_told_with_its_file_and_ref(tmp_path: Path)
     [
         ("a.jpg,x,1,2,3", "expected 6 columns, found 5"),
         ("a.jpg,x,1,2,3,4,5", "expected 6 columns, found 7"),
-        (",x,1,2,3,4", "names no image"),
+        (",x,1,2,3,4", "the image name is missing"),
         ("a.jpg,x,1,2,three,4", "x1,y1,x2,y2 must be numbers, not 1,2,three,4"),
         ("a.jpg,x,1,2,,4", "x1,y1,x2,y2 must be numbers"),
         ("a.jpg,x,5,2,3,4", "x1 < x2"),
@@ -186,10 +186,10 @@ def test_a_broken_csv_row_is_told_with_its_number(tmp_path: Path, row: str, mess
 @pytest.mark.parametrize(
     "header, message",
     [
-        ("image,x,y,w,h", "p.csv:1: the first line must name the columns image,label,x1,y1,x2,y2; there is no 'x1'"),
-        ("image;label;x1;y1;x2;y2", "separate the columns by commas"),
-        ("a.jpg,cup,1,2,3,4", "there is no 'image'"),
-        ("", "there is no 'image'"),
+        ("image,x,y,w,h", "p.csv:1: the first line must name the columns image,label,x1,y1,x2,y2; 'x1' is missing"),
+        ("image;label;x1;y1;x2;y2", "separate the columns with commas"),
+        ("a.jpg,cup,1,2,3,4", "'image' is missing"),
+        ("", "'image' is missing"),
     ],
 )
 def test_a_csv_file_needs_its_header(tmp_path: Path, header: str, message: str) -> None:
@@ -214,8 +214,8 @@ def test_a_csv_file_that_is_not_utf_8_says_so(tmp_path: Path, encoding: str) -> 
     [
         ("gone.jsonl", None, "gone.jsonl' does not exist"),
         ("p.dat", "", "is empty"),
-        ("p.dat", "hello", "does not tell its format"),
-        ("p.jsonl", "", "warning: holds no prompts"),
+        ("p.dat", "hello", "cannot be detected"),
+        ("p.jsonl", "", "warning: contains no prompts"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_found_before_the_run(
@@ -228,7 +228,7 @@ def test_a_file_that_cannot_be_used_is_found_before_the_run(
 
 def test_a_folder_without_prompts_says_so(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").mkdir()
-    assert "p.jsonl: holds no file of prompts or annotations" in told(
+    assert "p.jsonl: contains no prompts or annotation files" in told(
         File.from_options({"path": str(tmp_path / "p.jsonl")})
     )
 
@@ -252,8 +252,8 @@ def test_relative_units_are_turned_into_pixels_once(tmp_path: Path) -> None:
 def test_relative_units_taken_for_pixels_are_worth_a_warning(tmp_path: Path) -> None:
     source = write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,0.1,0.2,0.3,0.4", "b.jpg,0,0,1,1")
     (problem,) = source.check()
-    assert problem.warning and "every box lies in the first pixel" in problem.message
-    assert problem.hint == "write `units: relative`"
+    assert problem.warning and "every box is within the first pixel" in problem.message
+    assert problem.hint == "set `units: relative`"
     assert File.from_options({"path": str(tmp_path / "p.csv"), "units": "relative"}).check() == []
     assert write(tmp_path / "p.csv", "image,x1,y1,x2,y2", "a.jpg,0,0,1,1", "b.jpg,0,0,2,1").check() == []
 
@@ -274,7 +274,7 @@ def test_prompts_for_this_very_picture_are_taken(tmp_path: Path) -> None:
 
 def test_prompts_made_on_a_picture_of_another_size_fail_the_image(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", line(size=[200, 100]))
-    with pytest.raises(PromptError, match=r"p\.jsonl .* \(200, 100\), this one has \(100, 200\)"):
+    with pytest.raises(PromptError, match=r"p\.jsonl .* \(200, 100\), but this one has \(100, 200\)"):
         source.prompts(picture())
 
 
@@ -288,7 +288,7 @@ def test_a_file_that_changes_in_use_fails_the_image(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", line("a.jpg"), line("b.jpg"))
     source.open()
     write(tmp_path / "p.jsonl", line("c.jpg"), line("d.jpg"))
-    with pytest.raises(PromptError, match="changed while it was in use"):
+    with pytest.raises(PromptError, match="changed during the run"):
         source.prompts(picture("b.jpg"))
 
 

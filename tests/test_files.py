@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from maskmill import files
 from maskmill.files import TEMPORARY_PREFIX, find_leftovers, replace, safe_part, safe_path, write_atomic

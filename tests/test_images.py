@@ -16,8 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import DatasetError, Image, ImageReadError, ImageRef
-from maskmill import decoding as decoder
+from maskmill import DatasetError, Image, ImageReadError, ImageRef, decoding as decoder
 from maskmill.decoding import decode
 from maskmill.images import SUFFIXES, find_key, package_path
 

@@ -8,9 +8,9 @@ import pytest
 
 from maskmill import OutputError
 from maskmill.output.ledger import NAME, Ledger
-from maskmill.results import Row
+from maskmill.results import LedgerRow
 
-ROW = Row("a.jpg", "done", "p/m/f/w", 10, 20, 1, 0.5, 0)
+ROW = LedgerRow("a.jpg", "done", "p/m/f/w", 10, 20, 1, 0.5, 0)
 
 
 def test_rows_come_back_in_key_order(tmp_path):
@@ -19,7 +19,7 @@ def test_rows_come_back_in_key_order(tmp_path):
             ledger.record(ROW._replace(key=key))
     with Ledger.open_existing(tmp_path) as ledger:
         assert [row.key for row in ledger.rows()] == ["B.jpg", "a.jpg", "b.jpg", "图/c.jpg"]
-        assert ledger.known(["a.jpg", "nothing"])["a.jpg"] == ROW._replace(key="a.jpg")
+        assert ledger.find_rows(["a.jpg", "nothing"])["a.jpg"] == ROW._replace(key="a.jpg")
 
 
 def test_counts_name_every_status(tmp_path):
@@ -36,7 +36,7 @@ def test_images_gone_from_a_complete_listing_do_not_count(tmp_path):
             ledger.record(ROW._replace(key=key, listing=ledger.listing))
         ledger.end_listing()
         ledger.begin_listing()
-        ledger.known(["b"])
+        ledger.find_rows(["b"])
         assert [row.key for row in ledger.rows()] == ["a", "b"], "an unfinished listing takes nothing away"
         ledger.end_listing()
         assert [row.key for row in ledger.rows()] == ["b"]
@@ -44,19 +44,19 @@ def test_images_gone_from_a_complete_listing_do_not_count(tmp_path):
 
 def test_losses_survive_and_end_with_a_record(tmp_path):
     with Ledger.create(tmp_path) as ledger:
-        ledger.set_lost("a.jpg", 2)
+        ledger.record_losses("a.jpg", 2)
     with Ledger.create(tmp_path) as ledger:
-        assert ledger.lost("a.jpg") == 2
+        assert ledger.count_losses("a.jpg") == 2
         ledger.record(ROW)
-        assert ledger.lost("a.jpg") == 0
+        assert ledger.count_losses("a.jpg") == 0
 
 
 def test_a_kill_loses_at_most_the_last_batch(tmp_path):
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from maskmill.output.ledger import Ledger; from maskmill.results import Row\n"
+        "from maskmill.output.ledger import Ledger; from maskmill.results import LedgerRow\n"
         "ledger = Ledger.create(Path(sys.argv[1]))\n"
-        "for n in range(1000): ledger.record(Row(f'{n:04}', 'done', 'p/m/f/w', 1, 1, 1, 0.1, 0))\n"
+        "for n in range(1000): ledger.record(LedgerRow(f'{n:04}', 'done', 'p/m/f/w', 1, 1, 1, 0.1, 0))\n"
         "os.kill(os.getpid(), 9)"
     )
     if os.name != "posix":

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, found
+from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
 
 FINDS = {
     "path": (["a/x.jpg", "b/x.jpg"], "a/x.jpg", "a/x.jpg"),
@@ -50,7 +50,11 @@ def matched(names, keys):
 def test_both_sides_know_what_has_no_counterpart():
     sides = matched(["a.jpg", "b.jpg", "c.jpg"], ["sub/b.jpg", "c.jpg", "d.jpg"])
     assert [sides.key_of(name) for name in ("a.jpg", "b.jpg", "c.jpg")] == [None, "sub/b.jpg", "c.jpg"]
-    assert (sides.spare.first, sides.unknown.first, sides.torn.count) == (["a.jpg"], ["d.jpg"], 0)
+    assert (sides.unmatched_names.first, sides.unmatched_images.first, sides.ambiguous.count) == (
+        ["a.jpg"],
+        ["d.jpg"],
+        0,
+    )
     assert sides.warnings("x.json") == [
         "1 of the images in x.json are not in the dataset: a.jpg",
         "1 of 3 images are not in x.json: d.jpg",
@@ -60,26 +64,29 @@ def test_both_sides_know_what_has_no_counterpart():
 def test_an_annotation_that_several_images_fit_is_given_to_none():
     sides = matched(["x.jpg"], ["a/x.jpg", "b/x.jpg"])
     assert sides.key_of("x.jpg") is None
-    assert sides.torn.count == 2
-    assert sides.spare.first == ["x.jpg"]
-    assert sides.why("x.jpg") == "several images of the dataset fit it: a/x.jpg, b/x.jpg"
-    assert found(Matcher(["x.jpg"]), "a/x.jpg", sides.blocked) == (None, "x.jpg fits a/x.jpg, b/x.jpg equally well")
+    assert sides.ambiguous.count == 2
+    assert sides.unmatched_names.first == ["x.jpg"]
+    assert sides.explain("x.jpg") == "several images of the dataset match it: a/x.jpg, b/x.jpg"
+    assert find_name(Matcher(["x.jpg"]), "a/x.jpg", sides.blocked) == (
+        None,
+        "x.jpg matches a/x.jpg, b/x.jpg equally well",
+    )
 
 
 def test_an_annotation_with_the_path_of_one_image_is_not_taken_for_another():
     sides = matched(["x.jpg"], ["a/x.jpg", "x.jpg", "x.png"])
     assert sides.key_of("x.jpg") == "x.jpg"
-    assert sides.unknown.first == ["a/x.jpg", "x.png"]
+    assert sides.unmatched_images.first == ["a/x.jpg", "x.png"]
     matcher = Matcher(["x.jpg"])
-    assert [found(matcher, key, sides.blocked) for key in ("x.jpg", "a/x.jpg")] == [("x.jpg", ""), (None, "")]
+    assert [find_name(matcher, key, sides.blocked) for key in ("x.jpg", "a/x.jpg")] == [("x.jpg", ""), (None, "")]
 
 
 def test_an_image_that_several_annotations_fit_is_given_none():
     sides = matched(["a/x.jpg", "b/x.jpg"], ["x.jpg"])
-    assert (sides.torn.count, sides.spare.count) == (1, 2)
-    assert "fits it, and others of this file too" in sides.why("a/x.jpg")
-    _, why = found(Matcher(["a/x.jpg", "b/x.jpg"]), "x.jpg", sides.blocked)
-    assert why == "several of its images fit equally well: a/x.jpg, b/x.jpg"
+    assert (sides.ambiguous.count, sides.unmatched_names.count) == (1, 2)
+    assert "matches it and other names in this file" in sides.explain("a/x.jpg")
+    _, why = find_name(Matcher(["a/x.jpg", "b/x.jpg"]), "x.jpg", sides.blocked)
+    assert why == "several of its image names match equally well: a/x.jpg, b/x.jpg"
 
 
 def test_only_the_first_are_named():

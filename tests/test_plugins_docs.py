@@ -18,11 +18,9 @@ import pytest
 from maskmill import Pipeline, read_run, testing
 from maskmill.cli import main
 from maskmill.cli.run import main as run_pipeline
-from maskmill.config.json_schema import pipeline_schema
+from maskmill.config.json_schema import build_schema
 from maskmill.config.yaml_reader import load_yaml
-from maskmill.plugins import hooks as hookspecs
-from maskmill.plugins import optional
-from maskmill.plugins import roles as stages
+from maskmill.plugins import hooks as hookspecs, optional, roles as stages
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.registry import Registry
 
@@ -145,7 +143,7 @@ def test_the_commands_print_what_is_shown(there, session, capsys):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".yaml")])
 def test_the_pipeline_files_are_right(there, name):
-    schema = pipeline_schema(Registry.load(find_drop_ins(there / name)))
+    schema = build_schema(Registry.load(find_drop_ins(there / name)))
     tree = load_yaml(FILES[name].replace("${", "$${").encode(), name).tree
     assert [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(tree)] == []
     problems = Pipeline.load(name).check()

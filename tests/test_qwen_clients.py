@@ -1,4 +1,4 @@
-"""The two dialects over the wire: what is sent, what comes of each answer, how often and how fast is asked."""
+"""The clients of both APIs: what is sent, what follows from each answer, retries, rates and budget."""
 
 import email.utils
 import itertools
@@ -10,20 +10,20 @@ from qwen_wire import CHAT, ERRORS, KEY, OK, TEXT, VISION, Act, Wire
 
 from maskmill import ImageError, PipelineError, StopRun
 from maskmill.testing import pixels
-from maskmill_plugins._shared.http.waiting import retry_after
+from maskmill_plugins._shared.http.answers import read_retry_after
 from maskmill_plugins.prompts.qwen.calls import client as clients
-from maskmill_plugins.prompts.qwen.calls.answer_store import Answers, Reply
-from maskmill_plugins.prompts.qwen.calls.client import Caller
-from maskmill_plugins.prompts.qwen.calls.dashscope_client import DashScope, as_text
-from maskmill_plugins.prompts.qwen.calls.openai_client import OpenAI
-from maskmill_plugins.prompts.qwen.calls.question import Question
-from maskmill_plugins.prompts.qwen.calls.rate_limits import Limits
-from maskmill_plugins.prompts.qwen.calls.servers import Server, server_for
-from maskmill_plugins.prompts.qwen.cost.budget import Budget, Purse, Spent, spent_in
+from maskmill_plugins.prompts.qwen.calls.answer_store import AnswerStore
+from maskmill_plugins.prompts.qwen.calls.client import RetryingClient
+from maskmill_plugins.prompts.qwen.calls.dashscope_client import DashScopeClient, protect_text
+from maskmill_plugins.prompts.qwen.calls.endpoint import Endpoint, resolve_endpoint
+from maskmill_plugins.prompts.qwen.calls.openai_client import OpenAIClient
+from maskmill_plugins.prompts.qwen.calls.question import ModelReply, Question
+from maskmill_plugins.prompts.qwen.calls.rate_limits import RateLimiter
+from maskmill_plugins.prompts.qwen.cost.budget import Budget, BudgetReservation, Usage, read_usage
 
 DIALECTS = ["dashscope", "openai"]
 OPENED = []
-LITTLE = Spent(1, 100, 100)
+LITTLE = Usage(1, 100, 100)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def no_pauses(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def opened():
-    """What a test opens is closed at its end."""
+    """Close what a test opens."""
     yield
     while OPENED:
         OPENED.pop().close()
@@ -57,16 +57,16 @@ def picture():
 
 def client_of(wire, dialect, timeout=5.0, key=KEY):
     pytest.importorskip(dialect)
-    kind = {"dashscope": DashScope, "openai": OpenAI}[dialect]
-    OPENED.append(kind(Server(dialect, getattr(wire, dialect), "cn-beijing", key), timeout, 8))
+    kind = {"dashscope": DashScopeClient, "openai": OpenAIClient}[dialect]
+    OPENED.append(kind(Endpoint(dialect, getattr(wire, dialect), "cn-beijing", key), timeout, 8))
     return OPENED[-1]
 
 
 def caller_of(wire, dialect, concurrency=4, budget=None, folder=None, **limits):
     client = client_of(wire, dialect)
     values = {"rpm": None, "tpm": None, **limits}
-    OPENED.append(Purse(budget or Budget(), folder))
-    return Caller(client, client._server, Limits(concurrency, **values), OPENED[-1])
+    OPENED.append(BudgetReservation(budget or Budget(), folder))
+    return RetryingClient(client, client._endpoint, RateLimiter(concurrency, **values), OPENED[-1])
 
 
 def ask(caller, text="Locate", told=None, **values):
@@ -117,16 +117,16 @@ def test_a_text_that_is_the_path_of_a_file_is_not_uploaded(wire, tmp_path):
         client_of(wire, "dashscope").post(Question("qwen3.7-plus", text))
         assert wire.calls[-1].text.strip() == text
     assert not wire.refused
-    assert as_text("an ordinary question") == "an ordinary question"
+    assert protect_text("an ordinary question") == "an ordinary question"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        ("bad key", StopRun, "refuses the key"),
-        ("unpaid", StopRun, "is not paid"),
-        ("no model", StopRun, "may have been retired; set `model:`"),
+        ("bad key", StopRun, "rejected the key"),
+        ("unpaid", StopRun, "has no credit left"),
+        ("no model", StopRun, "hosted models are retired after about a year; set `model:`"),
         ("url error", StopRun, "wrong endpoint for this model"),
         ("inspected", ImageError, "content inspection"),
     ],
@@ -157,17 +157,17 @@ def test_passing_troubles_are_tried_again_and_each_post_is_counted(wire, no_paus
     caller = caller_of(wire, dialect, folder=tmp_path)
     assert ask(caller, told=told).text == OK.text
     assert len(wire.calls) == 3
-    assert spent_in(tmp_path).calls == 3
+    assert read_usage(tmp_path).calls == 3
     assert len(told) == 2
-    assert "trying again in" in told[0]
+    assert "retrying in" in told[0]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_slow_answer_is_given_up_and_asked_again(wire, no_pauses, dialect):
     wire.script([Act(seconds=1.0)])
     client = client_of(wire, dialect, timeout=0.3)
-    OPENED.append(Purse(Budget(), None))
-    caller = Caller(client, client._server, Limits(1, None, None), OPENED[-1])
+    OPENED.append(BudgetReservation(Budget(), None))
+    caller = RetryingClient(client, client._endpoint, RateLimiter(1, None, None), OPENED[-1])
     told = []
     assert ask(caller, told=told).text == OK.text
     assert "did not answer within 0.3 s" in told[0]
@@ -184,7 +184,7 @@ def test_retry_after_is_waited_for(wire, no_pauses, dialect):
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_server_that_wants_hours_stops_the_run(wire, dialect):
     wire.script([], Act(status=429, code="Throttling", message="busy", headers={"Retry-After": "7200"}))
-    with pytest.raises(StopRun, match="come back in 7200 s"):
+    with pytest.raises(StopRun, match="retry in 7200 s"):
         ask(caller_of(wire, dialect))
     assert len(wire.calls) == 1
 
@@ -194,7 +194,7 @@ def test_one_question_in_vain_fails_its_image_and_several_stop_the_run(wire, no_
     wire.script([], ERRORS["internal"])
     caller = caller_of(wire, "openai", concurrency=2)
     for _ in range(2):
-        with pytest.raises(ImageError, match="given up after 2 tries"):
+        with pytest.raises(ImageError, match="gave up after 2 tries"):
             ask(caller)
     with pytest.raises(StopRun, match="3 questions in a row"):
         ask(caller)
@@ -208,11 +208,11 @@ def test_a_server_that_is_not_there_costs_nothing(dialect, no_pauses, monkeypatc
     monkeypatch.setattr(clients, "TRIES", 2)
     with Wire() as wire:
         client = client_of(wire, dialect)
-    OPENED.append(Purse(Budget(calls=1), tmp_path))
-    caller = Caller(client, client._server, Limits(1, None, None), OPENED[-1])
+    OPENED.append(BudgetReservation(Budget(calls=1), tmp_path))
+    caller = RetryingClient(client, client._endpoint, RateLimiter(1, None, None), OPENED[-1])
     with pytest.raises(ImageError, match="cannot be reached"):
         ask(caller)
-    assert spent_in(tmp_path) == Spent()
+    assert read_usage(tmp_path) == Usage()
     with pytest.raises(StopRun, match="is the server running"):
         ask(caller)
 
@@ -261,23 +261,23 @@ def test_calls_a_minute(wire):
 def test_calls_come_evenly_spread():
     """Six hundred calls a minute, asked for by a fake clock that stands still, then a long time later."""
     now, times = 5.0, []
-    limits = Limits(64, 600, None, clock=lambda: now)
+    limits = RateLimiter(64, 600, None, clock=lambda: now)
     limits.wait = lambda seconds: times.append(now + seconds)
     for _ in range(14):
-        with limits.turn(10):
+        with limits.acquire(10):
             pass
     assert times == pytest.approx([5 + 0.1 * number for number in range(14)])
     now = 100.0
-    with limits.turn(10), limits.turn(10):
+    with limits.acquire(10), limits.acquire(10):
         assert times[14:] == pytest.approx([100, 100.1]), "idle time is not saved up"
 
 
 def test_tokens_a_minute_are_paced_by_what_calls_really_take():
     """A hundred tokens a second; calls that take fifty times what was expected, or a fifth of it."""
-    limits, times = Limits(64, None, 6000, clock=lambda: 0.0), []
+    limits, times = RateLimiter(64, None, 6000, clock=lambda: 0.0), []
     limits.wait = times.append
     for expected, taken in ((20, 1000), (20, 20), (500, 100), (20, 20)):
-        with limits.turn(expected) as took:
+        with limits.acquire(expected) as took:
             took(taken)
     assert times == pytest.approx([0, 10, 10.2, 11.2])
 
@@ -293,10 +293,10 @@ def test_a_minute_of_tokens_is_kept_to_with_a_server(wire):
 
 def test_a_large_question_lets_no_small_ones_gather_behind_it():
     """Sixty calls and 6,000 tokens a minute: a call of 3,000 tokens, then many of 10."""
-    limits, times = Limits(64, 60, 6000, clock=lambda: 0.0), []
+    limits, times = RateLimiter(64, 60, 6000, clock=lambda: 0.0), []
     limits.wait = times.append
     for tokens in (3000, *[10] * 40):
-        with limits.turn(tokens):
+        with limits.acquire(tokens):
             pass
     assert times[:3] == pytest.approx([0, 30, 31])
     assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(times))
@@ -307,14 +307,14 @@ def test_a_large_question_lets_no_small_ones_gather_behind_it():
     [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("soon", None), ("", None), ("nan", None), ("inf", None)],
 )
 def test_retry_after(text, seconds):
-    assert retry_after({"RETRY-AFTER": text}) == seconds
+    assert read_retry_after({"RETRY-AFTER": text}) == seconds
 
 
 def test_retry_after_may_be_a_date():
     date = email.utils.formatdate(time.time() + 90, usegmt=True)
-    assert retry_after({"Retry-After": date}) == pytest.approx(90, abs=3)
-    assert retry_after({"Retry-After": "Mon, 01 Jan 2024 00:00:00 GMT"}) == 0.0
-    assert retry_after({}) is retry_after(None) is None
+    assert read_retry_after({"Retry-After": date}) == pytest.approx(90, abs=3)
+    assert read_retry_after({"Retry-After": "Mon, 01 Jan 2024 00:00:00 GMT"}) == 0.0
+    assert read_retry_after({}) is read_retry_after(None) is None
 
 
 @pytest.mark.parametrize(
@@ -330,11 +330,11 @@ def test_a_budget_is_never_overdrawn_and_goes_on_when_it_is_larger(wire, tmp_pat
             for _ in range(10):
                 ask(caller, "x" * 320)
         assert len(wire.calls) == calls
-    spent = spent_in(tmp_path)
-    assert spent == Spent(calls, wire.input_tokens, wire.output_tokens)
+    spent = read_usage(tmp_path)
+    assert spent == Usage(calls, wire.input_tokens, wire.output_tokens)
     larger = Budget(calls=calls + 1)
     ask(caller_of(wire, "openai", budget=larger, folder=tmp_path))
-    assert spent_in(tmp_path).calls == calls + 1
+    assert read_usage(tmp_path).calls == calls + 1
 
 
 def test_a_budget_is_kept_by_many_threads(wire, tmp_path):
@@ -353,26 +353,26 @@ def test_a_budget_is_kept_by_many_threads(wire, tmp_path):
 
 
 def test_what_was_under_way_at_a_kill_stays_reserved(tmp_path):
-    purse = Purse(Budget(calls=2), tmp_path)
+    purse = BudgetReservation(Budget(calls=2), tmp_path)
     OPENED.append(purse)
-    with pytest.raises(KeyboardInterrupt), purse.reserved(LITTLE):
+    with pytest.raises(KeyboardInterrupt), purse.reserve(LITTLE):
         raise KeyboardInterrupt
-    assert spent_in(tmp_path) == LITTLE
+    assert read_usage(tmp_path) == LITTLE
 
 
 def test_answers_are_kept_in_the_order_of_asking(tmp_path):
-    answers = Answers(tmp_path)
+    answers = AnswerStore(tmp_path)
     OPENED.append(answers)
     assert answers.get("q") == []
     assert not list(tmp_path.iterdir()), "reading makes nothing"
-    replies = [Reply("garbage", "stop", 1, 2), Reply("[]", "length")]
+    replies = [ModelReply("garbage", "stop", 1, 2), ModelReply("[]", "length")]
     for reply in replies:
         answers.add("q", "qwen3.7-plus", reply)
-    other = Answers(tmp_path)  # as after a kill: nothing was closed
+    other = AnswerStore(tmp_path)  # as after a kill: nothing was closed
     OPENED.append(other)
     assert other.get("q") == replies
     assert other.get("p") == []
-    assert [model for model, *_ in other.models()] == ["qwen3.7-plus"]
+    assert [model for model, *_ in other.list_models()] == ["qwen3.7-plus"]
     assert other.clear("another") == 0
     assert other.clear() == 2
     assert other.get("q") == []
@@ -380,9 +380,9 @@ def test_answers_are_kept_in_the_order_of_asking(tmp_path):
 
 def test_answers_that_cannot_be_kept_cost_a_warning(tmp_path, caplog):
     (tmp_path / "answers.sqlite").write_bytes(b"no database at all" * 100)
-    answers = Answers(tmp_path)
+    answers = AnswerStore(tmp_path)
     OPENED.append(answers)
-    answers.add("q", "m", Reply("[]"))
+    answers.add("q", "m", ModelReply("[]"))
     assert answers.get("q") == []
     assert caplog.text.count("cannot be used") == 1
 
@@ -403,7 +403,7 @@ def test_answers_that_cannot_be_kept_cost_a_warning(tmp_path, caplog):
 )
 def test_addresses_of_alibaba_get_the_key_of_the_environment(monkeypatch, values, url):
     monkeypatch.setenv("DASHSCOPE_API_KEY", KEY)
-    found = server_for(*values, None)
+    found = resolve_endpoint(*values, None)
     assert (found.url, found.key) == (url, KEY)
     assert KEY not in repr(found)
 
@@ -421,10 +421,10 @@ def test_addresses_of_alibaba_get_the_key_of_the_environment(monkeypatch, values
 def test_no_other_host_gets_the_key_of_the_environment(monkeypatch, url):
     monkeypatch.setenv("DASHSCOPE_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert server_for("openai", url, None, None).key is None
-    assert server_for("openai", url, None, "own").key == "own"
-    with pytest.raises(PipelineError, match="no key"):
-        server_for("dashscope", url, None, None)
+    assert resolve_endpoint("openai", url, None, None).key is None
+    assert resolve_endpoint("openai", url, None, "own").key == "own"
+    with pytest.raises(PipelineError, match="missing API key"):
+        resolve_endpoint("dashscope", url, None, None)
 
 
 def test_an_openai_server_without_a_key_sees_none_of_the_environment(wire, monkeypatch):
@@ -439,22 +439,23 @@ def test_an_openai_server_without_a_key_sees_none_of_the_environment(wire, monke
     ("values", "words"),
     [
         (("openai", None, None, None), "Ollama: http"),
-        (("dashscope", None, "cn-moon", None), "there is no region 'cn-moon'; there are: cn-beijing"),
-        (("openai", "127.0.0.1:80", None, None), "is an address such as"),
-        (("openai", "http://me:pw@host/v1", None, None), "holds a name or a password"),
+        (("dashscope", None, "cn-moon", None), "unknown region 'cn-moon'; expected one of cn-beijing"),
+        (("openai", "127.0.0.1:80", None, None), "must be an address such as"),
+        (("openai", "http://[::1/v1", None, None), "must be an address such as"),
+        (("openai", "http://me:pw@host/v1", None, None), "contains a user name or password"),
         (("dashscope", None, None, None), "get one at https://.*set the environment variable DASHSCOPE_API_KEY"),
     ],
 )
 def test_wrong_addresses_say_what_is_right(monkeypatch, values, words):
     monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
     with pytest.raises(PipelineError, match="(?s)" + words):
-        server_for(*values)
+        resolve_endpoint(*values)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_redirect_is_not_followed(wire, dialect):
     with Wire() as other:
         wire.script([], Act(status=307, code="", message="", headers={"Location": f"{other.root}{CHAT}"}))
-        with pytest.raises(StopRun, match="leads elsewhere"):
+        with pytest.raises(StopRun, match="redirects to another address"):
             ask(caller_of(wire, dialect))
         assert not other.calls

@@ -1,13 +1,18 @@
-"""From a model's numbers to pixels: every family, every shape, and what is put right or left out."""
+"""From a model's coordinates to pixels: every family and shape, corrected and dropped objects."""
 
 import random
 import time
 
 import pytest
 
-from maskmill_plugins.prompts.qwen.coordinates.convert import MOST_PIXELS, extent, size_to_send, to_image
-from maskmill_plugins.prompts.qwen.coordinates.families import DEFAULT_MODEL, FAMILIES, family_of
-from maskmill_plugins.prompts.qwen.reply.read import Found, read
+from maskmill_plugins.prompts.qwen.coordinates.convert import (
+    MAX_PIXELS,
+    choose_send_size,
+    convert_to_image,
+    find_far_corner,
+)
+from maskmill_plugins.prompts.qwen.coordinates.families import DEFAULT_MODEL, FAMILIES, find_family
+from maskmill_plugins.prompts.qwen.reply.parse import FoundObject, parse_reply
 
 #: Width and height, as people say them.
 SHAPES = [(4000, 300), (300, 4000), (1024, 1024), (37, 53)]
@@ -19,7 +24,7 @@ MODELS = [
 
 
 def box(x1, y1, x2, y2, name="thing"):
-    return Found((name,), (float(x1), float(y1), float(x2), float(y2)))
+    return FoundObject((name,), (float(x1), float(y1), float(x2), float(y2)))
 
 
 def server_resize(size, grid):
@@ -32,9 +37,9 @@ def server_resize(size, grid):
 def test_boxes_come_back_within_a_pixel(model, convention, shape):
     """The model sees an object in the picture as it is sent, and answers as its family does, in integers."""
     width, height = shape
-    family = family_of(model)
+    family = find_family(model)
     assert family.coords == convention
-    sent = size_to_send((height, width), family.coords, family.grid)
+    sent = choose_send_size((height, width), family.coords, family.grid)
     if convention == "abs_sent":
         assert server_resize(sent, family.grid) == sent, "nothing is left for the server to resize"
     unit_x, unit_y = (1000, 1000) if convention == "rel1000" else (sent[1], sent[0])
@@ -44,8 +49,8 @@ def test_boxes_come_back_within_a_pixel(model, convention, shape):
         told = [x1, y1, rng.randint(x1 + unit_x // 4, unit_x), rng.randint(y1 + unit_y // 4, unit_y)]
         units = (unit_x, unit_y, unit_x, unit_y)
         truth = [side / unit * whole for side, unit, whole in zip(told, units, (width, height) * 2, strict=True)]
-        reading = read(f'[{{"bbox_2d": {told}, "label": "thing"}}]')
-        ((found,), counts) = to_image(reading.found, family.coords, (height, width), sent)
+        reading = parse_reply(f'[{{"bbox_2d": {told}, "label": "thing"}}]')
+        ((found,), counts) = convert_to_image(reading.found, family.coords, (height, width), sent)
         assert found.box == pytest.approx(truth, abs=1)
         assert not counts
 
@@ -54,8 +59,8 @@ def test_boxes_come_back_within_a_pixel(model, convention, shape):
 @pytest.mark.parametrize("convention", ["rel1000", "abs_sent", "abs_original"])
 @pytest.mark.parametrize("grid", [28, 32])
 def test_what_is_sent_suits_the_model(shape, convention, grid):
-    height, width = size_to_send(shape, convention, grid)
-    assert height * width <= MOST_PIXELS * 1.01
+    height, width = choose_send_size(shape, convention, grid)
+    assert height * width <= MAX_PIXELS * 1.01
     assert min(height, width) >= grid
     assert max(height, width) / min(height, width) < 200
     if convention == "abs_sent":
@@ -66,16 +71,16 @@ def test_what_is_sent_suits_the_model(shape, convention, grid):
 
 def test_width_and_height_have_factors_of_their_own():
     sent = (100, 400)
-    assert extent("abs_sent", (50, 100), sent) == (400, 100)
-    ((found,), _) = to_image([box(40, 40, 80, 80)], "abs_sent", (50, 100), sent)
+    assert find_far_corner("abs_sent", (50, 100), sent) == (400, 100)
+    ((found,), _) = convert_to_image([box(40, 40, 80, 80)], "abs_sent", (50, 100), sent)
     assert found.box == (10, 20, 20, 40)
-    ((found,), _) = to_image([Found(points=((40.0, 40.0, 0),))], "abs_sent", (50, 100), sent)
+    ((found,), _) = convert_to_image([FoundObject(points=((40.0, 40.0, 0),))], "abs_sent", (50, 100), sent)
     assert found.points == ((10, 20, 0),)
 
 
 def cleaned(*found, size=(1000, 1000)):
     """What remains, with its counts."""
-    kept, counts = to_image(found, "rel1000", size, size)
+    kept, counts = convert_to_image(found, "rel1000", size, size)
     return [one.box or one.points for one in kept], dict(counts)
 
 
@@ -85,8 +90,8 @@ def test_boxes_are_clipped():
 
 def test_what_lies_outside_is_left_out():
     assert cleaned(box(1100, 0, 1200, 50)) == ([], {"outside": 1})
-    assert cleaned(Found(points=((5.0, 5.0, 1), (1001.0, 5.0, 0)))) == ([((5, 5, 1),)], {"outside": 1})
-    assert cleaned(Found(points=((-1.0, 5.0, 1),))) == ([], {"outside": 1})
+    assert cleaned(FoundObject(points=((5.0, 5.0, 1), (1001.0, 5.0, 0)))) == ([((5, 5, 1),)], {"outside": 1})
+    assert cleaned(FoundObject(points=((-1.0, 5.0, 1),))) == ([], {"outside": 1})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_what_was_told_before_is_left_out():
     assert cleaned(box(100, 100, 200, 200), near, box(100, 100, 200, 200)) == ([(100, 100, 200, 200)], {"duplicate": 2})
     assert len(cleaned(box(100, 100, 200, 200), box(130, 100, 230, 200))[0]) == 2
     assert len(cleaned(box(100, 100, 200, 200, "car"), box(100, 100, 200, 200, "dog"))[0]) == 2
-    point = Found(points=((5.0, 5.0, 1),))
+    point = FoundObject(points=((5.0, 5.0, 1),))
     assert cleaned(point, point) == ([((5, 5, 1),)], {"duplicate": 1})
 
 
@@ -134,23 +139,23 @@ def test_a_loop_leaves_one_of_each():
     ],
 )
 def test_a_models_name_tells_what_its_coordinates_mean(model, convention):
-    assert family_of(model).coords == convention
+    assert find_family(model).coords == convention
 
 
 @pytest.mark.parametrize("model", ["qwen-turbo", "qwen3:4b", "qwen2.5:0.5b", "Qwen/Qwen3-8B", "qwen-max-latest"])
 def test_models_of_text_alone_have_no_coordinates(model):
-    assert family_of(model).coords is None
-    assert family_of(model).endpoint == "text"
+    assert find_family(model).coords is None
+    assert find_family(model).api == "text"
 
 
 @pytest.mark.parametrize(
     "model", ["llava-7b", "qwen-vl-max", "qwen4-plus", "qwen2.5-omni-7b", "qwen3-omni-flash", "", "/"]
 )
 def test_nothing_is_guessed_about_other_models(model):
-    assert family_of(model) is None
+    assert find_family(model) is None
 
 
 def test_no_row_of_the_table_is_hidden_by_another():
     for family in FAMILIES:
         name = family.pattern.replace("[-:]*", "-x").replace("[5-9]", "7").replace("*", "")
-        assert family_of(name) == family
+        assert find_family(name) == family

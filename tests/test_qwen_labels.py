@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskmill_plugins.prompts.qwen.reply.labels import match
+from maskmill_plugins.prompts.qwen.reply.labels import match_class
 
 PLAIN = {"vehicle": "", "person": "", "traffic light": "", "汽车": ""}
 DESCRIBED = {
@@ -40,7 +40,7 @@ DESCRIBED = {
     ],
 )
 def test_names_become_classes(name, expected):
-    assert match([name], PLAIN) == expected
+    assert match_class([name], PLAIN) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,27 +57,27 @@ def test_names_become_classes(name, expected):
     ],
 )
 def test_descriptions_name_what_belongs_to_a_class(name, expected):
-    assert match([name], DESCRIBED) == expected
+    assert match_class([name], DESCRIBED) == expected
 
 
 def test_the_class_asked_for_takes_every_name_but_those_of_other_classes():
-    assert match(["car"], PLAIN, "vehicle") == "vehicle"
-    assert match([], PLAIN, "vehicle") == "vehicle"
-    assert match(["car door"], PLAIN, "vehicle") == "vehicle"
-    assert match(["Persons"], PLAIN, "vehicle") is None
-    assert match(["point_1"], PLAIN, "person") == "person"
+    assert match_class(["car"], PLAIN, "vehicle") == "vehicle"
+    assert match_class([], PLAIN, "vehicle") == "vehicle"
+    assert match_class(["car door"], PLAIN, "vehicle") == "vehicle"
+    assert match_class(["Persons"], PLAIN, "vehicle") is None
+    assert match_class(["point_1"], PLAIN, "person") == "person"
 
 
 def test_a_class_that_stands_alone_takes_every_name():
-    assert match(["anything"], {"vehicle": ""}) == "vehicle"
-    assert match([], {"vehicle": ""}) == "vehicle"
+    assert match_class(["anything"], {"vehicle": ""}) == "vehicle"
+    assert match_class([], {"vehicle": ""}) == "vehicle"
 
 
 def test_the_longest_class_wins():
     classes = {"car": "", "sports car": "", "cap": "", "cape": ""}
-    assert match(["red sports car"], classes) == "sports car"
-    assert match(["cape"], classes) == "cape"
-    assert match(["capes"], classes) == "cape"
+    assert match_class(["red sports car"], classes) == "sports car"
+    assert match_class(["cape"], classes) == "cape"
+    assert match_class(["capes"], classes) == "cape"
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_the_longest_class_wins():
 )
 def test_plurals_are_the_same_class(plural, singular):
     others = {"other": ""}
-    assert match([plural], {singular: "", **others}) == singular
-    assert match([singular], {plural: "", **others}) == plural
+    assert match_class([plural], {singular: "", **others}) == singular
+    assert match_class([singular], {plural: "", **others}) == plural
 
 
 def test_every_name_of_an_object_counts():
-    assert match(["Rice", "米饭"], {"米饭": "", "汤": ""}) == "米饭"
+    assert match_class(["Rice", "米饭"], {"米饭": "", "汤": ""}) == "米饭"
 
 
 def test_what_fits_two_descriptions_fits_none():
-    assert match(["car"], {"moving": "cars that drive", "parked": "cars that stand"}) is None
+    assert match_class(["car"], {"moving": "cars that drive", "parked": "cars that stand"}) is None

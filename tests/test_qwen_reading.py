@@ -1,4 +1,4 @@
-"""Reading replies: every answer that is there, none that is not, whatever the text."""
+"""Parsing replies: every answer is found, and nothing else, for any text."""
 
 import json
 import os
@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from maskmill_plugins.prompts.qwen.reply.read import read
+from maskmill_plugins.prompts.qwen.reply.parse import parse_reply
 
 CAR = '{"bbox_2d": [10, 20, 30, 40], "label": "car"}'
 DOG = '{"bbox_2d": [50, 60, 70, 80], "label": "dog"}'
@@ -22,12 +21,12 @@ REAL = os.environ.get("MASKMILL_QWEN_REPLIES")
 
 def boxes(text, **options):
     """Name and box of each object."""
-    return [(one.label, one.box) for one in read(text, **options).found]
+    return [(one.label, one.box) for one in parse_reply(text, **options).found]
 
 
 def spots(text, **options):
     """Name and points of each object."""
-    return [(one.label, one.points) for one in read(text, "points", **options).found]
+    return [(one.label, one.points) for one in parse_reply(text, "points", **options).found]
 
 
 TWO = [("car", A), ("dog", B)]
@@ -124,7 +123,7 @@ BOXES = {
 @pytest.mark.parametrize(("text", "expected"), BOXES.values(), ids=BOXES)
 def test_boxes_are_read_from(text, expected):
     assert boxes(text) == expected
-    assert read(text).readable
+    assert parse_reply(text).readable
 
 
 POINTS = {
@@ -191,7 +190,7 @@ NOTHING = [
 
 @pytest.mark.parametrize("text", NOTHING)
 def test_an_empty_list_says_that_nothing_is_there(text):
-    reading = read(text)
+    reading = parse_reply(text)
     assert reading.readable
     assert reading.found == []
 
@@ -230,7 +229,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("text", UNREADABLE)
 def test_there_is_no_answer_in(text):
-    reading = read(text)
+    reading = parse_reply(text)
     assert reading.found == []
     assert not reading.readable
 
@@ -238,7 +237,7 @@ def test_there_is_no_answer_in(text):
 def test_a_reply_that_breaks_off_keeps_what_is_complete():
     text = f'[{CAR}, {{"bbox_2d": [50, 60, 70, 80], "label": "dog"}}]'
     for cut in range(len(text) - 1):
-        reading = read(text[:cut])
+        reading = parse_reply(text[:cut])
         complete = [box for box, end in ((A, "40]"), (B, "80]")) if end in text[:cut]]
         assert [one.box for one in reading.found] == complete, text[:cut]
         assert reading.truncated == (cut > 0)
@@ -255,17 +254,17 @@ def test_a_reply_that_breaks_off_keeps_what_is_complete():
     ],
 )
 def test_numbers_that_break_off_are_no_coordinates(text, expected):
-    reading = read(text)
+    reading = parse_reply(text)
     assert [one.box for one in reading.found] == expected
     assert reading.truncated
 
 
 def test_what_was_put_right_and_left_out_is_counted():
-    counts = read(
+    counts = parse_reply(
         '[{"bbox_2d": [30, 40, 10, 20]}, {"bbox_2d": [1, 2, 3]}, {"bbox_3d": [1]}, {"bbox_2d": [1, 2, 3, 1e7]}]'
     ).counts
     assert counts == {"inverted": 1, "no box": 2, "not two-dimensional": 1}
-    assert read(f"[{CAR}]").counts == {}
+    assert parse_reply(f"[{CAR}]").counts == {}
 
 
 @pytest.mark.skipif(REAL is None, reason="MASKMILL_QWEN_REPLIES names no file of real replies")
@@ -279,7 +278,8 @@ def test_real_replies_are_read_as_people_read_them():
         ]
         wanted = "points" if any("point" in one for one in reply["expected"]) else "boxes"
         found = [
-            (one.label, one.box, one.points[0][:2] if one.points else ()) for one in read(reply["raw"], wanted).found
+            (one.label, one.box, one.points[0][:2] if one.points else ())
+            for one in parse_reply(reply["raw"], wanted).found
         ]
         if found != expected:
             wrong.append((reply["id"], found, expected))
@@ -351,7 +351,7 @@ def test_a_mutated_reply_loses_nothing_and_gains_nothing(mutation, seed):
     rng = random.Random(seed)
     text, truth = reply_of(rng)
     mutated, complete = mutation(text, truth, rng)
-    found = [one.box for one in read(mutated).found]
+    found = [one.box for one in parse_reply(mutated).found]
     assert set(complete) <= set(found), f"lost\n{mutated}"
     assert set(found) <= set(truth), f"invented\n{mutated}"
     assert len(found) == len(set(found))
@@ -421,7 +421,7 @@ TEXTS = st.one_of(
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TEXTS, st.sampled_from(["boxes", "points"]), st.booleans())
 def test_no_text_fails_or_yields_a_number_that_is_not_in_it(text, wanted, blind):
-    reading = read(text, wanted, blind)
+    reading = parse_reply(text, wanted, blind)
     written = {float(number) for number in [*NUMBERS.findall(text), *EXPONENTS.findall(text)]}
     for one in reading.found:
         numbers = [*(one.box or ()), *(number for point in one.points for number in point[:2])]
@@ -444,7 +444,7 @@ def test_no_edit_of_a_replys_punctuation_makes_a_box(seed, edits):
             here = ""  # without it, other numbers would stand there
         if not (before.isdigit() and text[at].isdigit()):
             text = text[:at] + sign + text[at + len(here) :]
-    assert {one.box for one in read(text).found} <= set(truth)
+    assert {one.box for one in parse_reply(text).found} <= set(truth)
 
 
 MILLION = 1_000_000  # characters
@@ -477,7 +477,7 @@ LONG = {
 def test_time_grows_with_the_length(text):
     length = MILLION // 2
     begun = time.perf_counter()
-    read(text[: length // 4])
+    parse_reply(text[: length // 4])
     middle = time.perf_counter()
-    read(text[:length])
+    parse_reply(text[:length])
     assert time.perf_counter() - middle < 12 * (middle - begun) + 1.0

@@ -1,4 +1,4 @@
-"""Whole runs with the source qwen against a server on this machine: answers, budget, kills, secrets, pace."""
+"""Whole runs with the source qwen against a local server: answers, budget, kills, secrets, rates."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from qwen_wire import ERRORS, KEY, OK, Act, Wire, boxes
 
 from maskmill import Pipeline, PipelineError
 from maskmill.cli.run import main as run_main
-from maskmill_plugins.prompts.qwen.calls.answer_store import Answers
-from maskmill_plugins.prompts.qwen.cost.budget import spent_in
+from maskmill_plugins.prompts.qwen.calls.answer_store import AnswerStore
+from maskmill_plugins.prompts.qwen.cost.budget import read_usage
 
 pytest.importorskip("openai")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -138,7 +138,7 @@ def test_options_without_effect_redo_nothing(asking, change):
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [("bad key", "refuses the key"), ("unpaid", "not paid"), ("no model", "may have been retired")],
+    [("bad key", "rejected the key"), ("unpaid", "no credit left"), ("no model", "are retired after about a year")],
 )
 def test_what_no_image_can_survive_stops_the_run(asking, error, words):
     asking.many(20)
@@ -171,7 +171,7 @@ def test_a_spent_budget_stops_the_run_and_a_larger_one_goes_on(asking):
     report = run(asking)
     assert report.outcome == "stopped"
     assert "the budget is spent: 5 of 5 calls" in report.message
-    assert len(asking.wire.calls) == 5 == spent_in(asking.output).calls
+    assert len(asking.wire.calls) == 5 == read_usage(asking.output).calls
     assert run(asking).outcome == "stopped"
     assert len(asking.wire.calls) == 5, "a second start with the same budget pays nothing more"
     asking.ask(", budget: {calls: 12}, concurrency: 2", run=LANE)
@@ -180,7 +180,7 @@ def test_a_spent_budget_stops_the_run_and_a_larger_one_goes_on(asking):
 
 
 def test_many_calls_need_a_budget_or_consent(asking, monkeypatch):
-    monkeypatch.setattr("maskmill_plugins.prompts.qwen.cost.forecast.MANY", 10)
+    monkeypatch.setattr("maskmill_plugins.prompts.qwen.forecast.MANY", 10)
     asking.many(6)
     asking.ask(find="[vehicle, person]")
     with pytest.raises(PipelineError) as raised:
@@ -212,7 +212,7 @@ def test_dry_run_says_calls_answers_and_cost_as_they_come(asking, capsys):
     estimate = int(said.split("about ")[1].split(" tokens")[0].replace(",", ""))
     assert estimate == pytest.approx(wire.input_tokens + wire.output_tokens - tokens, rel=0.1)
     Path(asking.output).rename(asking.folder / "elsewhere")
-    assert "0 calls, 16 answers are there already" in Pipeline.load(asking.file).rehearse()
+    assert "0 calls, 16 stored answers" in Pipeline.load(asking.file).rehearse()
 
 
 def test_no_key_stops_before_anything_is_loaded(asking, monkeypatch, capsys):
@@ -245,7 +245,7 @@ def test_the_key_is_written_nowhere(asking, provider):
     asking.photos("e.png")
     process = command(asking, "-v", "--retry-failed")
     said += process.communicate(timeout=120)[0]
-    assert "refuses the key" in said
+    assert "rejected the key" in said
     assert "as told" in said
     assert KEY not in said
     files = [path for path in asking.folder.rglob("*") if path.is_file()]
@@ -271,7 +271,7 @@ def test_verbose_reads_like_a_story(asking, capsys):
     assert -1 not in places, story
     assert places == sorted(places), story
     Pipeline.load(asking.file).run(verbose=True, fresh=True)
-    assert "a.png: qwen3.7-plus was asked for vehicle before" in capsys.readouterr().err
+    assert "a.png: using the stored answer of qwen3.7-plus for vehicle" in capsys.readouterr().err
 
 
 def test_blind_sends_no_picture_and_is_marked(asking):
@@ -287,8 +287,8 @@ def test_blind_sends_no_picture_and_is_marked(asking):
 
 def kept(project):
     """How many answers are on disk."""
-    with closing(Answers(project.folder / "cache/qwen")) as answers:
-        return sum(count for _, count, *_ in answers.models())
+    with closing(AnswerStore(project.folder / "cache/qwen")) as answers:
+        return sum(count for _, count, *_ in answers.list_models())
 
 
 @POSIX
@@ -325,5 +325,5 @@ def test_killed_and_run_again_no_answer_that_arrived_is_paid_twice(asking):
     wire = asking.wire
     assert wire.most_at_once <= 6 * 2
     assert max(call.at_once for call in wire.calls[before:]) <= 6
-    assert 0 <= spent_in(asking.output).calls - len(wire.calls) <= 6, "a call that was reserved may not have left"
+    assert 0 <= read_usage(asking.output).calls - len(wire.calls) <= 6, "a call that was reserved may not have left"
     assert 0 <= wire.good - kept(asking) <= 6, f"only what was under way was lost; {arrived} had arrived"

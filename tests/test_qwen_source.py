@@ -1,4 +1,4 @@
-"""The source qwen by itself: coordinates of every family and shape, options, labels, the key, the network."""
+"""The source qwen alone: coordinates of every family and shape, options, labels, key, network."""
 
 import hashlib
 import io
@@ -11,8 +11,7 @@ import numpy as np
 import PIL.Image
 import pydantic
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from qwen_wire import KEY, TEXT, VISION, Act, Wire, boxes
 
 from maskmill import Image, ImageError, ImageRef, PipelineError
@@ -21,8 +20,8 @@ from maskmill.config.load import load_config
 from maskmill.plugins.stage import collecting
 from maskmill.testing import image
 from maskmill_plugins.prompts.qwen import Qwen
-from maskmill_plugins.prompts.qwen.calls.answer_store import Reply
-from maskmill_plugins.prompts.qwen.coordinates.calibrate import SIZE
+from maskmill_plugins.prompts.qwen.calibrate import SIZE
+from maskmill_plugins.prompts.qwen.calls.question import ModelReply
 
 pytest.importorskip("openai")
 PAGE = (Path(__file__).parent.parent / "docs/qwen.md").read_text(encoding="utf-8")
@@ -128,7 +127,7 @@ def test_an_unknown_model_is_refused_until_its_coordinates_are_named(wire, qwen,
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (37, 53), (2, 4000), (9000, 9000)], ids=lambda s: "{}×{}".format(*s))
 def test_no_server_has_a_reason_to_resize(wire, qwen, size):
     """Qwen2.5-VL rounds sides to 28, and wants 4 to 1280 tokens."""
-    height, width = qwen(model="qwen2.5-vl-7b-instruct").terms().view(size).sent
+    height, width = qwen(model="qwen2.5-vl-7b-instruct").build_plan().view_image(size).sent
     assert height % 28 == width % 28 == 0
     assert 4 * 28**2 <= height * width <= 1280 * 28**2
     assert max(height, width) / min(height, width) <= 200
@@ -155,7 +154,7 @@ def test_an_sdk_that_is_missing_or_too_old_is_named(monkeypatch, provider):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.28.1")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     (problem,) = stage.missing()
-    assert problem.message == f"needs a newer package {provider!r} than 0.28.1"
+    assert problem.message == f"needs a newer version of the package {provider!r}, found 0.28.1"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == provider else object())
     (problem,) = stage.missing()
     assert problem.hint == 'pip install "maskmill[qwen]"'
@@ -163,7 +162,7 @@ def test_an_sdk_that_is_missing_or_too_old_is_named(monkeypatch, provider):
 
 def test_a_model_that_does_not_see_is_not_sent_pictures():
     (problem,) = Qwen.from_options({"find": ["a"], "model": "qwen-turbo", "api_key": "k"}).check()
-    assert "does not see" in problem.message
+    assert "does not accept images" in problem.message
     assert "blind: true" in problem.hint
 
 
@@ -171,11 +170,11 @@ def test_a_model_that_does_not_see_is_not_sent_pictures():
 @given(st.text() | st.text('[]{}()<>",:0123456789.-bxo_2d|/ \n', max_size=200))
 def test_no_reply_whatsoever_fails_in_any_other_way_than_unreadable(text):
     stage = Qwen.from_options({"find": ["a", "b"], "one_class_per_call": False, "api_key": "k"})
-    terms = stage.terms()
-    view, (ask,) = terms.view((480, 640)), terms.asks
-    reading = terms.read(Reply(text))
-    if reading is not None:
-        for prompt in terms.prompts(ask, view, reading)[0]:
+    plan = stage.build_plan()
+    view, (question,) = plan.view_image((480, 640)), plan.questions
+    parsed = plan.parse(ModelReply(text))
+    if parsed is not None:
+        for prompt in plan.make_prompts(question, view, parsed)[0]:
             assert prompt.fit(480, 640) == prompt
             assert prompt.label in ("a", "b")
 
@@ -267,7 +266,7 @@ def test_an_answer_is_asked_for_once_more_in_other_words(wire, qwen):
     assert first.text != second.text
     assert first.encoded == second.encoded
     wire.script([], Act("I cannot say."))
-    with pytest.raises(ImageError, match=r"cannot be read.*I cannot say"):
+    with pytest.raises(ImageError, match=r"cannot be parsed.*I cannot say"):
         qwen(find=["other"]).prompts(image())
 
 
@@ -285,7 +284,7 @@ def test_the_same_picture_is_sent_in_the_same_bytes(wire, qwen):
         ({"find": ["a", ""]}, "at least 1 character"),
         ({"find": ["a"], "as_": "points"}, "Extra inputs are not permitted"),
         ({"find": ["a"], "budget": {"cost": 5}}, "needs `input_price` and `output_price`"),
-        ({"find": ["a"], "budget": {"calls": 5, "input_price": 1}}, "give both prices"),
+        ({"find": ["a"], "budget": {"calls": 5, "input_price": 1}}, "set both prices"),
         ({"find": ["a"], "concurrency": 0}, "greater than or equal to 1"),
     ],
     ids=["nothing", "empty name", "as_", "cost", "one price", "concurrency"],
@@ -346,7 +345,7 @@ def test_calibrate_finds_the_convention(wire, capsys, monkeypatch, convention):
     with pytest.raises(SystemExit) as ended:
         maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
     said = capsys.readouterr().out
-    assert f"Write: coords: {convention}" in said
+    assert f"Set: coords: {convention}" in said
     assert "red rectangle" in said
     assert ended.value.code == 0
     assert len(wire.calls) == 1
@@ -359,7 +358,7 @@ def test_calibrate_says_when_nothing_fits(wire, capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
     assert ended.value.code == 1
-    assert "None fits" in capsys.readouterr().out
+    assert "No convention fits" in capsys.readouterr().out
 
 
 def test_the_cache_is_listed_measured_and_cleared(wire, qwen, capsys):
@@ -402,6 +401,6 @@ def test_the_examples_of_the_page_load(tmp_path, monkeypatch, text):
 
 def test_no_such_region(monkeypatch):
     (problem,) = Qwen.from_options({"find": ["a"], "region": "cn-moon"}).check()
-    assert "there is no region 'cn-moon'" in problem.message
+    assert "unknown region 'cn-moon'" in problem.message
     with pytest.raises(PipelineError):
-        Qwen.from_options({"find": ["a"], "region": "cn-moon"}).server()
+        Qwen.from_options({"find": ["a"], "region": "cn-moon"}).resolve_endpoint()

@@ -1,4 +1,4 @@
-"""The questions: what they name, in which language, and the user's own wording."""
+"""The wordings of the questions: content, language, and the user's own template."""
 
 import pytest
 
@@ -23,7 +23,7 @@ KINDS = ["boxes", "points", "blind boxes", "blind points"]
     ids=["one", "several", "sentence", "one in Chinese", "several in Chinese", "sentence in Chinese", "braces"],
 )
 def test_a_question_names_what_is_wanted(kind, classes, sentence):
-    text = texts.question(kind, classes, (480, 640), sentence=sentence)
+    text = texts.write_question(kind, classes, (480, 640), sentence=sentence)
     for name, description in classes.items():
         assert name in text
         assert description in text
@@ -34,14 +34,14 @@ def test_a_question_names_what_is_wanted(kind, classes, sentence):
 
 
 def test_the_questions_differ():
-    asked = {texts.question(kind, {name: ""}, (1, 1)) for kind in KINDS for name in ("car", "车")}
+    asked = {texts.write_question(kind, {name: ""}, (1, 1)) for kind in KINDS for name in ("car", "车")}
     assert len(asked) == 8
 
 
 def test_a_template_replaces_the_wording():
     template = 'Find {classes} in {width}x{height}: {{"bbox_2d": [..]}}'
     texts.check_template(template)
-    text = texts.question("boxes", {"car": "any", "dog": ""}, (480, 640), template=template)
+    text = texts.write_question("boxes", {"car": "any", "dog": ""}, (480, 640), template=template)
     assert text == 'Find car (any), dog in 640x480: {"bbox_2d": [..]}'
 
 

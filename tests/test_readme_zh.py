@@ -1,4 +1,4 @@
-"""The Chinese README keeps up with the English one: commands, examples, links, names."""
+"""The Chinese README matches the English one: commands, examples, links, names."""
 
 import re
 from collections import Counter

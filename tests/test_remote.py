@@ -1,4 +1,4 @@
-"""The backend `remote` against a server that misbehaves as it is told: what is tried again, what fails, what stops."""
+"""The backend `remote` against a server with scripted failures: what is retried, fails or stops the run."""
 
 import hashlib
 import threading
@@ -11,9 +11,9 @@ from remote_stand_in import standing_in
 
 from maskmill import Box, Image, ImageError, ImageRef, PipelineError, Point, Prompt, StopRun
 from maskmill.testing import FillPrompt, write_picture
-from maskmill_plugins._shared.http.reach import reach
+from maskmill_plugins._shared.http.addresses import classify_network
 from maskmill_plugins.backends.remote import Remote, pool
-from maskmill_plugins.backends.remote.connection import token_problems
+from maskmill_plugins.backends.remote.checks import check_token
 
 pytest.importorskip("httpx")
 MASKS = "POST /v1/images/{id}/masks"
@@ -24,9 +24,9 @@ AGAIN = ["internal-error", "reset", "half", "garbage", "deadline-exceeded", "str
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch):
-    """Short rests; and no token of whoever runs the tests."""
-    monkeypatch.setattr(pool, "FIRST_REST", 0.05)
-    monkeypatch.setattr(pool, "SHORT_REST", 0.2)
+    """Short pauses, and no token from the environment."""
+    monkeypatch.setattr(pool, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(pool, "SHORT_PAUSE", 0.2)
     monkeypatch.delenv("MASKMILL_TOKEN", raising=False)
 
 
@@ -131,7 +131,7 @@ def test_a_file_too_large_for_the_server_goes_as_png_if_that_is_smaller(server, 
 
 def test_an_image_beyond_the_servers_limits_fails_without_being_sent(server, image):
     limits = server.model.limits
-    for limit, words in (("image_bytes", "bytes at most"), ("image_pixels", "pixels at most")):
+    for limit, words in (("image_bytes", r"at most \d+ bytes"), ("image_pixels", r"at most \d+ pixels")):
         server.model = server.model.model_copy(update={"limits": limits.model_copy(update={limit: 10})})
         with Open(server) as stage, pytest.raises(ImageError, match=words):
             stage.masks(image, PROMPTS)
@@ -167,7 +167,7 @@ def test_what_may_pass_is_tried_again(server, image, act):
 def test_what_happens_again_and_again_fails_the_image(server, image, act):
     server.script = [act] * 100
     with Open(server) as stage:
-        with pytest.raises(ImageError, match="tried 4 times"):
+        with pytest.raises(ImageError, match="failed 4 times"):
             stage.masks(image, PROMPTS)
         server.script = []
         assert len(stage.masks(image, PROMPTS)) == 2
@@ -176,7 +176,7 @@ def test_what_happens_again_and_again_fails_the_image(server, image, act):
 @pytest.mark.parametrize("kind", ["image-failed", "unsuitable-prompt", "unsupported-prompt", "invalid-request"])
 def test_a_refusal_fails_the_image_at_once_in_the_servers_words(server, image, kind):
     server.script = [kind]
-    with Open(server) as stage, pytest.raises(ImageError, match=f"{server.url}: as told: {kind}"):
+    with Open(server) as stage, pytest.raises(ImageError, match=f"{server.url}: scripted: {kind}"):
         stage.masks(image, PROMPTS)
     assert server.count(MASKS) == 1
 
@@ -212,7 +212,7 @@ def test_a_server_that_stays_away_stops_the_run(image):
     with standing_in() as server, Open(server, patience=1) as stage:
         stage.masks(image, PROMPTS)
         server.script = ["draining"] * 100
-        with pytest.raises(StopRun, match=r"no SAM server could be asked for 1 s .*draining.*repeat the command"):
+        with pytest.raises(StopRun, match=r"no SAM server was available for 1 s .*draining.*repeat the command"):
             stage.masks(image, PROMPTS)
 
 
@@ -242,7 +242,7 @@ def test_a_server_that_comes_back_with_another_model_stops_the_run(image):
         stage.masks(image, PROMPTS)
     with standing_in(port) as other:
         other.model = other.model.model_copy(update={"model_id": "e" * 64})
-        with pytest.raises(StopRun, match=r"fill \(eeeeeeeeeeee\), and this run with fill \(ffffffffffff"):
+        with pytest.raises(StopRun, match=r"fill \(eeeeeeeeeeee\), but this run uses fill \(ffffffffffff"):
             stage.masks(image, PROMPTS)
         assert other.count("POST /v1/images") == 0
     stage.close()
@@ -251,7 +251,7 @@ def test_a_server_that_comes_back_with_another_model_stops_the_run(image):
 def test_another_model_is_noticed_also_where_no_connection_broke(server, image):
     with Open(server) as stage:
         server.model = server.model.model_copy(update={"digest": "0" * 16})
-        with pytest.raises(StopRun, match="and other options"):
+        with pytest.raises(StopRun, match="with other options"):
             stage.masks(image, PROMPTS)
 
 
@@ -328,13 +328,13 @@ def test_a_token_that_no_header_can_hold_is_refused(server):
 def test_the_token_is_cut_out_of_what_a_server_says(server, image):
     server.token = server.echo = "s3cret-token"
     server.script = ["image-failed"]
-    with Open(server, token=server.token) as stage, pytest.raises(ImageError, match=r"as told: image-failed \*\*\*"):
+    with Open(server, token=server.token) as stage, pytest.raises(ImageError, match=r"scripted: image-failed \*\*\*"):
         stage.masks(image, PROMPTS)
 
 
 def test_a_token_does_not_cross_the_internet_unnoticed(monkeypatch):
     monkeypatch.setenv("MASKMILL_TOKEN", "s3cret")
-    (problem,) = token_problems("s3cret", ["http://sam.example.org", "https://sam.example.org", "http://gpu-box"])
+    (problem,) = check_token("s3cret", ["http://sam.example.org", "https://sam.example.org", "http://gpu-box"])
     assert problem.warning
     assert "http://sam.example.org unencrypted" in problem.message
 
@@ -351,7 +351,7 @@ def test_a_certificate_that_is_none_is_refused(server, tmp_path):
 def test_no_server_is_said_before_the_first_image():
     url = closed_port()
     (problem,) = remote(url).check()
-    assert problem.message.startswith(f"there is no SAM server that can be used: {url}: ")
+    assert problem.message.startswith(f"no SAM server is available: {url}: ")
     assert "refused" in problem.message.lower()
     assert f"maskmill serve --backend sam --port {url.rpartition(':')[2]}" in problem.hint
 
@@ -365,7 +365,7 @@ def test_of_several_dead_servers_each_is_named():
 def test_a_dead_server_among_others_is_a_warning(server):
     (problem,) = remote(closed_port(), server).check()
     assert problem.warning
-    assert "left out" in problem.message
+    assert "not used until it answers" in problem.message
 
 
 def test_servers_with_different_models_are_refused(server):
@@ -373,7 +373,7 @@ def test_servers_with_different_models_are_refused(server):
         other.model = other.model.model_copy(update={"model_id": "e" * 64})
         (problem,) = remote(server, other).check()
     assert not problem.warning
-    assert "two kinds" in problem.message
+    assert "not be comparable" in problem.message
 
 
 def test_another_kind_of_server_is_told_apart(server):
@@ -394,7 +394,7 @@ def test_a_server_that_is_loading_is_said_to_be_loading(server):
         ("gpu-box:5000", "http://gpu-box:5000"),
         ("ftp://gpu-box", "such as http"),
         ("http://me:s3cret@gpu-box:5000", "token: ${VARIABLE}"),
-        ("http://gpu-box:5000?token=s3cret", "goes on"),
+        ("http://gpu-box:5000?token=s3cret", "remove what follows"),
         ("http://gpu-box:port", "such as http"),
     ],
 )
@@ -406,7 +406,7 @@ def test_an_address_that_is_none_is_refused(url, words):
 
 def test_options_that_the_servers_backend_does_not_know_are_refused(server):
     (problem,) = remote(server, multimask="all").check()
-    assert "does not know `multimask: all`" in problem.message
+    assert "does not support `multimask: all`" in problem.message
 
 
 def test_another_version_of_the_decoder_is_a_warning(server):
@@ -428,7 +428,7 @@ def test_the_servers_model_decides_the_fingerprint(server):
 
 
 def test_what_the_server_is_asked_cannot_be_known_without_one():
-    with pytest.raises(PipelineError, match="there is no SAM server"):
+    with pytest.raises(PipelineError, match="no SAM server is available"):
         remote(closed_port()).model_id()
 
 
@@ -446,7 +446,7 @@ def test_what_the_server_is_asked_cannot_be_known_without_one():
     ],
 )
 def test_how_far_it_reaches_is_seen_by_the_address(url, far):
-    assert reach(url) == far
+    assert classify_network(url) == far
     assert remote("http://127.0.0.1:1", url).reaches() == far
 
 

@@ -17,7 +17,7 @@ from maskmill import Box, ImageResult, Prompt, Run, read_run, testing
 from maskmill.results import STATUSES, Failure
 from maskmill_plugins.writers.report import Report
 from maskmill_plugins.writers.report.document import BLOCK
-from maskmill_plugins.writers.report.doubt import doubt
+from maskmill_plugins.writers.report.doubt import rate_doubt
 from maskmill_plugins.writers.report.summary import Summary, without_numbers
 
 KEY, STATUS, DOUBT, WHY = range(4)
@@ -258,14 +258,14 @@ SURE = [replace(mask, score=1.0, stability=1.0) for mask in MASKS]
     ids=["sure", "score", "stability", "dropped", "all dropped", "format", "odd notes", "prompt", "no pixels"],
 )
 def test_doubt_is_the_weightiest_reason(masks, notes, expected):
-    found = doubt(replace(testing.result(IMAGE, masks), notes=notes))
+    found = rate_doubt(replace(testing.result(IMAGE, masks), notes=notes))
     assert (round(found.value, 6), found.why, found.figure) == expected
 
 
 def test_an_image_without_prompts_is_beyond_doubt_and_one_without_answers_is_not():
     empty = testing.result(IMAGE, [])
-    assert doubt(empty).value == 0
-    assert doubt(replace(empty, prompts=(Prompt(text="cat"),))).why == "nothing"
+    assert rate_doubt(empty).value == 0
+    assert rate_doubt(replace(empty, prompts=(Prompt(text="cat"),))).why == "nothing"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
-from maskmill.dataset.walk import Walk
+from maskmill.dataset.walk import FolderWalk
 from maskmill.run.plan import RunRequest, listing
 
 ENGINES = ["inline", "joblib"]
@@ -223,8 +223,10 @@ def test_max_failures(project, limit, ran):
 def test_the_dataset_is_listed_once_by_all_who_work_with_it(project, monkeypatch):
     project.many(30)
     scans = []
-    scan = Walk._scan
-    monkeypatch.setattr(Walk, "_scan", lambda self, folder, state: scans.append(folder) or scan(self, folder, state))
+    scan = FolderWalk._scan
+    monkeypatch.setattr(
+        FolderWalk, "_scan", lambda self, folder, state: scans.append(folder) or scan(self, folder, state)
+    )
     run(project)
     assert len(scans) == 1
 

@@ -30,7 +30,7 @@ def generator():
 def again(generator, tmp_path_factory):
     """The first scenes, made again."""
     folder = tmp_path_factory.mktemp("again")
-    generator.make(folder, 8, SEED)
+    generator.write_scenes(folder, 8, SEED)
     return folder
 
 
@@ -38,7 +38,7 @@ def again(generator, tmp_path_factory):
 def fresh(generator, tmp_path_factory):
     """Scenes that nobody has seen."""
     folder = tmp_path_factory.mktemp("fresh")
-    generator.make(folder, 12, 20261)
+    generator.write_scenes(folder, 12, 20261)
     return folder
 
 
@@ -89,7 +89,7 @@ def test_the_committed_pictures_are_those_of_the_prompts_and_of_the_truth():
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_scenes(generator, again, tmp_path):
     for name, seed in (("same", SEED), ("other", SEED + 1)):
-        generator.make(tmp_path / name, 2, seed)
+        generator.write_scenes(tmp_path / name, 2, seed)
     for key in ("000.jpg", "001.jpg"):
         first, same, other = ((f / "images" / key).read_bytes() for f in (again, tmp_path / "same", tmp_path / "other"))
         assert first == same != other
@@ -117,7 +117,7 @@ def test_a_pixel_belongs_to_a_shape_if_its_centre_lies_inside(generator):
         (r, c) for r in range(15, 26) for c in range(5, 16) if (c + 0.5 - 10) ** 2 + (r + 0.5 - 20) ** 2 <= 6.25
     }
     assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == expected
-    cover = generator.soft(shapes.ellipse(10.0, 20.0, 2.5, 2.5, 0.3))
+    cover = generator.compute_coverage(shapes.ellipse(10.0, 20.0, 2.5, 2.5, 0.3))
     assert cover.sum() == pytest.approx(np.pi * 2.5**2, rel=0.05)
     assert (cover[disc] > 0.3).all() and (cover[~disc] < 0.7).all()
 
@@ -127,7 +127,7 @@ def test_run_lengths_are_cocos(generator, first):
     mask = np.random.default_rng(5).random((generator.HEIGHT, generator.WIDTH)) < 0.02
     mask[30:200, 40:300] = True
     mask[0, 0] = first
-    assert generator.run_lengths(mask) == Mask.from_array(mask).counts
+    assert generator.encode_run_lengths(mask) == Mask.from_array(mask).counts
 
 
 @pytest.mark.parametrize("name", ["boxes.jsonl", "points.jsonl"])

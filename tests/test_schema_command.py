@@ -13,7 +13,7 @@ import pytest
 
 from maskmill import PipelineError
 from maskmill.cli import main
-from maskmill.config.json_schema import pipeline_schema
+from maskmill.config.json_schema import build_schema
 from maskmill.config.load import load_config
 from maskmill.config.yaml_reader import load_yaml
 from maskmill.plugins.registry import Registry
@@ -92,7 +92,7 @@ def drop_in(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def validator(drop_in):
-    schema = pipeline_schema(Registry.load([drop_in]))
+    schema = build_schema(Registry.load([drop_in]))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 

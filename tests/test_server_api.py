@@ -1,4 +1,4 @@
-"""The routes of version 1, asked over HTTP."""
+"""The routes of version 1, over HTTP."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def test_a_multipart_upload_is_the_same_image_as_its_bytes(server):
     assert answer.status_code == 201 and answer.json()["id"] == id_of(data)
 
 
-def test_an_image_that_is_not_here_is_not_found_whatever_its_id_looks_like(server):
+def test_an_unknown_image_is_not_found_whatever_the_form_of_its_id(server):
     assert server.http.head(f"/v1/images/{id_of(b'never sent')}").status_code == 404
     assert server.http.head("/v1/images/nonsense").status_code == 404
     problem(server.masks("nonsense", BOX), "unknown-image")
@@ -55,14 +55,14 @@ def test_a_deleted_image_is_gone(server):
     problem(server.masks(image, BOX), "unknown-image")
 
 
-def test_masks_are_those_that_the_backend_makes_here_with_all_digits(server):
+def test_masks_equal_those_of_a_local_backend_in_every_digit(server):
     image = testing.image(seed=4)
     id_ = server.upload(picture(4))
     prompts = [*testing.prompts(image, "box"), *testing.prompts(image, "points")]
     third = 1 / 3
     prompts.append(Prompt.from_json({"box": [third, third, 20 + third, 20 + third], "score": third}))
     answer = server.masks(id_, *(prompt.to_json() for prompt in prompts))
-    made = [mask.mask(prompts) for mask in MasksReply.model_validate_json(answer.content).masks]
+    made = [mask.to_mask(prompts) for mask in MasksReply.model_validate_json(answer.content).masks]
     assert made == Fake().masks(image, prompts)
 
 
@@ -78,13 +78,13 @@ def test_a_mask_as_png_has_the_pixels_of_its_run_lengths(server):
     png = server.masks(image, POINT, format="png").json()["masks"][0]["png"]
     pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(png))))
     assert pixels.dtype == np.uint8 and set(np.unique(pixels)) == {0, 255}
-    assert np.array_equal(pixels == 255, counts.mask([Prompt.from_json(POINT)]).array)
+    assert np.array_equal(pixels == 255, counts.to_mask([Prompt.from_json(POINT)]).array)
 
 
 @pytest.mark.parametrize(
     "prompt", [{"text": "a cat"}, {"grid": {"points_per_side": 4}}, {"grid": {}}], ids=["text", "grid", "defaults"]
 )
-def test_text_and_everything_travel_too(server, prompt):
+def test_text_and_everything_prompts_are_supported(server, prompt):
     answer = server.masks(server.upload(picture(7)), prompt)
     assert answer.status_code == 200 and len(answer.json()["masks"]) == 1
 
@@ -107,7 +107,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("body", WRONG.values(), ids=WRONG.keys())
-def test_a_request_of_the_wrong_form_is_refused_and_the_place_named(server, body):
+def test_a_malformed_request_is_refused_with_the_position_of_the_error(server, body):
     image = server.upload(picture(8))
     said = problem(server.http.post(f"/v1/images/{image}/masks", json=body), "invalid-request")
     assert said.status == 422 and said.errors and said.errors[0]["at"].startswith("body/")
@@ -124,7 +124,7 @@ UNSUITABLE = {
 
 
 @pytest.mark.parametrize("prompt", UNSUITABLE.values(), ids=UNSUITABLE.keys())
-def test_a_prompt_that_cannot_be_right_is_refused(server, prompt):
+def test_an_invalid_prompt_is_refused(server, prompt):
     assert problem(server.masks(server.upload(picture(8)), prompt), "unsuitable-prompt").status == 409
 
 
@@ -133,7 +133,7 @@ def test_a_prompt_that_cannot_be_right_is_refused(server, prompt):
     [b"", b"{", b'{"prompts": [{"box": [NaN, 1, 2, 3]}]}', b"\xff\xfe", b"[" * 100_000, b'{"prompts": 1' + b"0" * 9000],
     ids=["nothing", "half", "nan", "bytes", "deep", "digits"],
 )
-def test_a_body_that_is_no_request_is_a_clear_refusal(server, body):
+def test_a_body_that_is_not_a_request_is_refused(server, body):
     image = server.upload(picture(8))
     answer = server.http.post(f"/v1/images/{image}/masks", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
@@ -145,7 +145,7 @@ def test_a_body_that_is_no_request_is_a_clear_refusal(server, body):
     [b"", b"no image", picture(1)[:100], b"\x89PNG\r\n\x1a\n" + bytes(99)],
     ids=["empty", "text", "half", "head"],
 )
-def test_what_is_no_image_is_refused_with_the_reason(server, data):
+def test_a_file_that_is_not_an_image_is_refused_with_the_reason(server, data):
     problem(server.http.post("/v1/images", content=data), "unreadable-image")
 
 
@@ -155,7 +155,7 @@ def test_multipart_without_a_file_is_refused(server):
     assert server.http.post("/v1/images", content=b"--y\r\n", headers=odd).status_code == 400
 
 
-def test_what_the_backend_does_not_take_is_refused():
+def test_a_prompt_kind_that_the_backend_does_not_accept_is_refused():
     with Running(testing.FillPrompt()) as running:
         image = running.upload(picture())
         said = problem(running.masks(image, {"text": "a cat"}), "unsupported-prompt")
@@ -163,7 +163,7 @@ def test_what_the_backend_does_not_take_is_refused():
         problem(running.masks(image, BOX, multimask="all"), "unsupported-prompt")
 
 
-def test_the_model_says_what_a_client_has_to_know(server):
+def test_the_model_route_describes_model_and_limits(server):
     info = ModelInfo.model_validate_json(server.http.get("/v1/model").content)
     assert (info.backend, info.model_id, info.digest) == ("fake", "fill-1", Fake().digest())
     assert info.accepts == ["box", "everything", "points", "text"]
@@ -180,7 +180,7 @@ def test_unknown_routes_and_methods_are_problems_too(server):
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
-def test_a_body_beyond_the_limit_is_refused_while_it_comes(chunked):
+def test_a_body_beyond_the_limit_is_refused_while_it_arrives(chunked):
     sent = []
 
     def parts():
@@ -205,7 +205,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded():
         assert "pixels" in problem(running.http.post("/v1/images", content=picture()), "unreadable-image").detail
 
 
-def test_images_make_room_and_are_asked_for_again():
+def test_evicted_images_have_to_be_uploaded_again():
     data = [picture(seed) for seed in range(4)]
     room = sum(len(each) for each in data[:3])
     with Running(settings=Settings(stored=room, upload=room)) as running:
@@ -217,7 +217,7 @@ def test_images_make_room_and_are_asked_for_again():
         assert running.masks(ids[0], BOX).status_code == 200
 
 
-def test_an_image_that_the_backend_cannot_do_is_its_own_problem_and_no_other(server):
+def test_an_image_on_which_the_backend_fails_does_not_affect_others(server):
     image = server.upload(picture(9))
     server.backend._error = ImageError("too long and thin")
     try:
@@ -240,13 +240,13 @@ def test_the_document_describes_every_problem_and_its_examples_work(server):
         assert server.http.post(f"/v1/images/{image}/masks", json=body).status_code == 200
 
 
-def test_the_page_shows_the_routes_without_anything_from_elsewhere(server):
+def test_the_docs_page_shows_the_routes_without_external_resources(server):
     page = server.http.get("/docs").text
     assert "POST /v1/images/{id}/masks" in page
     assert "http://" not in page and "https://" not in page and "<script" not in page
 
 
-def test_every_kind_of_problem_has_a_status_of_an_error():
+def test_every_kind_of_problem_has_an_error_status():
     assert all(400 <= status < 600 for status in PROBLEMS.values())
 
 
@@ -257,7 +257,7 @@ def test_a_url_is_never_fetched(server):
 
 
 def odd_files(count):
-    """Image files of all kinds with a few bytes changed, cut off or put in twice."""
+    """Image files of all kinds with a few bytes changed, removed or duplicated."""
     random = np.random.default_rng(0)
     whole = []
     for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF"):
@@ -279,7 +279,7 @@ def odd_files(count):
         yield bytes(data)
 
 
-def test_odd_files_are_taken_or_refused_and_never_an_error_of_the_server(server):
+def test_odd_files_are_accepted_or_refused_without_a_server_error(server):
     statuses = set()
     for data in odd_files(240):
         answer = server.http.post("/v1/images", content=data)

@@ -1,4 +1,4 @@
-"""`maskmill serve`: its options, what it prints, how it fails."""
+"""`maskmill serve`: options, output, errors."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from serve_kit import BACKENDS, BOX, Process, free_port, picture, until
 
 from maskmill import PipelineError, PluginError, UsageError
-from maskmill_plugins.server.command import address, announcement, chosen_backend, chosen_settings, serve
+from maskmill_plugins.server.command import build_settings, client_host, format_announcement, load_backend, serve
 from maskmill_plugins.server.settings import Settings
 
 
@@ -31,7 +31,7 @@ def maskmill(*arguments, **environ):
 
 
 def defaults(**changed):
-    """What click hands over."""
+    """The options as click passes them."""
     return serve.make_context("serve", []).params | changed
 
 
@@ -42,7 +42,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         image = httpx.post(f"{server.url}/v1/images", content=picture(), trust_env=False).json()["id"]
         answer = httpx.post(f"{server.url}/v1/images/{image}/masks", json={"prompts": [BOX]}, trust_env=False)
         assert answer.status_code == 200
-        until(lambda: server.log().count("complete") == 2)  # written when the answer has left
+        until(lambda: server.log().count("complete") == 2)  # logged after the response is sent
         log = server.log()
     for word in (
         "listening on",
@@ -55,7 +55,7 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         assert word in log
 
 
-def test_the_log_as_json_says_what_each_line_is_about(tmp_path):
+def test_json_log_lines_have_the_fields_of_the_request(tmp_path):
     with Process(tmp_path, "--backend", "slow", "--log", "json") as server:
         httpx.post(f"{server.url}/v1/images", content=b"x", trust_env=False)
         until(lambda: '"complete' in server.log())
@@ -70,12 +70,12 @@ def test_the_backend_of_a_pipeline_file_is_served_with_options_set_beside_it(tmp
     (tmp_path / "plugins" / "b.py").write_text(BACKENDS, encoding="utf-8")
     file = tmp_path / "p.yaml"
     file.write_text("backend: {use: slow, seconds: 1}\nprompts: [{use: everything}]\n", encoding="utf-8")
-    name, stage = chosen_backend(**defaults(file=file, sets=("loading=2",)))
+    name, stage = load_backend(**defaults(file=file, sets=("loading=2",)))
     assert (name, stage.seconds, stage.loading) == ("slow", 1.0, 2.0)
 
 
 def test_backend_model_and_options_make_the_stage():
-    name, stage = chosen_backend(**defaults(model="vit_l", sets=("multimask=all", "fast=false")))
+    name, stage = load_backend(**defaults(model="vit_l", sets=("multimask=all", "fast=false")))
     assert (name, stage.model, stage.multimask, stage.fast) == ("sam", "vit_l", "all", False)
 
 
@@ -93,7 +93,7 @@ def test_backend_model_and_options_make_the_stage():
 )
 def test_a_mistake_in_the_backend_is_explained(chosen, text):
     with pytest.raises((PipelineError, PluginError, UsageError)) as error:
-        chosen_backend(**defaults(**chosen))
+        load_backend(**defaults(**chosen))
     assert text in str(error.value)
 
 
@@ -102,7 +102,7 @@ def test_a_mistake_in_the_backend_is_explained(chosen, text):
     [
         ({"host": "0.0.0.0"}, "--token none"),
         ({"host": "no.such.host.invalid"}, "--host"),
-        ({"allow": ("192.168.1",)}, "no network"),
+        ({"allow": ("192.168.1",)}, "not a network"),
         ({"tls_cert": Path("nowhere.pem")}, "no file"),
         ({"tls_key": Path(__file__)}, "--tls-cert"),
         ({"max_upload": 5000.0}, "--images"),
@@ -112,37 +112,39 @@ def test_a_mistake_in_the_backend_is_explained(chosen, text):
 def test_a_mistake_in_the_access_is_explained(chosen, text, monkeypatch):
     monkeypatch.delenv("MASKMILL_TOKEN", raising=False)
     with pytest.raises(UsageError) as error:
-        chosen_settings(**defaults(**chosen))
+        build_settings(**defaults(**chosen))
     assert text in str(error.value)
 
 
-def test_the_token_comes_from_the_environment_and_none_overrules_it(monkeypatch):
+def test_the_token_comes_from_the_environment_and_none_overrides_it(monkeypatch):
     monkeypatch.setenv("MASKMILL_TOKEN", "secret")
-    assert chosen_settings(**defaults(host="0.0.0.0")).token == "secret"
-    assert chosen_settings(**defaults(host="0.0.0.0", token="none")).token is None
+    assert build_settings(**defaults(host="0.0.0.0")).token == "secret"
+    assert build_settings(**defaults(host="0.0.0.0", token="none")).token is None
     monkeypatch.delenv("MASKMILL_TOKEN")
-    assert chosen_settings(**defaults()).local_names and not chosen_settings(**defaults(token="other")).local_names
+    assert build_settings(**defaults()).local_names and not build_settings(**defaults(token="other")).local_names
 
 
-def test_the_announcement_warns_of_what_is_open_and_never_shows_a_token():
-    open_ = "\n".join(announcement("sam", "http://gpu:5000", Settings(), encrypted=False))
-    closed = "\n".join(announcement("sam", "http://gpu:5000", Settings(token="secret"), encrypted=False))
-    local = "\n".join(announcement("sam", "http://127.0.0.1:5000", Settings(local_names=True), encrypted=False))
+def test_the_announcement_warns_of_open_access_and_never_shows_a_token():
+    open_ = "\n".join(format_announcement("sam", "http://gpu:5000", Settings(), encrypted=False))
+    closed = "\n".join(format_announcement("sam", "http://gpu:5000", Settings(token="secret"), encrypted=False))
+    local = "\n".join(format_announcement("sam", "http://127.0.0.1:5000", Settings(local_names=True), encrypted=False))
     assert "warning" in open_ and "MASKMILL_TOKEN" in closed and "unencrypted" in closed
     assert "secret" not in closed and "warning" not in local and "note" not in local
 
 
 def test_an_address_for_all_is_printed_as_one_that_a_client_can_use():
-    assert address("0.0.0.0") not in ("0.0.0.0", "") and address("::1") == "[::1]" and address("gpu") == "gpu"
+    assert (
+        client_host("0.0.0.0") not in ("0.0.0.0", "") and client_host("::1") == "[::1]" and client_host("gpu") == "gpu"
+    )
 
 
-def test_a_port_that_is_taken_is_said_with_the_way_out(tmp_path):
+def test_a_port_in_use_is_reported_with_a_hint(tmp_path):
     with Process(tmp_path, "--backend", "grabcut") as server:
         code, said = maskmill("--backend", "grabcut", "--port", str(server.port))
     assert code == 2 and "cannot listen" in said and "--port" in said and "Traceback" not in said
 
 
-def test_a_backend_that_cannot_be_opened_ends_the_server_with_its_reason(tmp_path):
+def test_a_backend_that_cannot_be_opened_stops_the_server_with_the_reason(tmp_path):
     plugin = tmp_path / "b.py"
     plugin.write_text(BACKENDS, encoding="utf-8")
     port = str(free_port())

@@ -1,4 +1,4 @@
-"""The server held to its own OpenAPI document, by Schemathesis."""
+"""Schemathesis checks the server against its own OpenAPI document."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from serve_kit import picture
 from served import Served
 
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or "schemathesis"
-#: What no schema says: which bytes are an image, and that an image that was sent twice is one, gone when it is deleted.
+#: Facts that no schema expresses: which bytes are an image, and that an image sent twice is deleted once.
 SETTINGS = """
 seed = 7
 checks.ensure_resource_availability.enabled = false
@@ -23,13 +23,13 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "422"]
 [[operations]]
 include-path = "/v1/images/{{id}}/masks"
 parameters = {{ "path.id" = "{id}" }}
-# it asks for answers within 5e-324 s, too
+# it also sends a timeout of 5e-324 s
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "504"]
 """
 
 
 @pytest.mark.slow
-def test_all_answers_are_as_the_document_says(tmp_path):
+def test_all_responses_conform_to_the_openapi_document(tmp_path):
     headers = {"Authorization": "Bearer correct-horse"}
     with Served("--backend", "grabcut", environment={"MASKMILL_TOKEN": "correct-horse"}) as server:
         answer = httpx.post(f"{server.url}/v1/images", content=picture(1, 400, 500), headers=headers).raise_for_status()

@@ -1,4 +1,4 @@
-"""docs/server.md says what is true: its commands exist, its examples run, its pipelines load."""
+"""docs/server.md is correct: its commands exist, its examples run, its pipelines load."""
 
 import configparser
 import json
@@ -29,7 +29,7 @@ def blocks(language):
 
 
 def commands():
-    """Each command of the page that begins so, as arguments."""
+    """Each command of the page, as arguments."""
     lines = "\n".join([*blocks("sh"), *re.findall(r"^ExecStart=(.*)$", PAGE, re.MULTILINE)]).replace("\\\n", " ")
     return [words for line in lines.splitlines() if (words := shlex.split(line))]
 
@@ -92,7 +92,7 @@ def test_the_routes_of_the_page_are_those_of_the_server(server):
     assert named | {"GET /healthz", "GET /readyz", "GET /metrics"} == routes
 
 
-def test_the_unit_is_one(tmp_path):
+def test_the_systemd_unit_is_valid(tmp_path):
     (text,) = blocks("ini")
     unit = configparser.ConfigParser()
     unit.optionxform = str

@@ -1,4 +1,4 @@
-"""The queue: what is grouped, refused, given up, and finished at the end."""
+"""The job queue: grouping, refusals, deadlines, shutdown."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,8 @@ from serve_kit import BOX, POINT, Fake, Process, Running, picture, until
 from maskmill import Prompt
 from maskmill_plugins._shared.http.wire import MasksReply
 from maskmill_plugins.server.compute.byte_cache import ByteCache
-from maskmill_plugins.server.compute.costs import Costs
-from maskmill_plugins.server.compute.jobs import Job, Jobs
-from maskmill_plugins.server.http.problems import ApiError
+from maskmill_plugins.server.compute.jobs import Job, JobQueue, JobTimes
+from maskmill_plugins.server.errors import ApiError
 from maskmill_plugins.server.settings import Settings
 
 
@@ -35,7 +34,7 @@ def test_concurrent_prompts_on_one_new_image_cause_one_encoder_pass():
         assert running.metric("maskmill_encoder_passes_total") == len(running.backend._passes) == 1
 
 
-def test_an_evicted_embedding_is_made_again():
+def test_an_evicted_embedding_is_computed_again():
     size = 64 * 3
     with Running(settings=Settings(embeddings=size)) as running:
         first, second = running.upload(picture(1)), running.upload(picture(2))
@@ -45,7 +44,7 @@ def test_an_evicted_embedding_is_made_again():
         assert running.metric("maskmill_embedding_bytes") == size
 
 
-def test_a_deleted_image_takes_its_embedding_along():
+def test_deleting_an_image_deletes_its_embedding():
     with Running() as running:
         for _ in range(2):
             image = running.upload(picture())
@@ -63,7 +62,7 @@ def test_jobs_of_one_image_are_done_one_after_another():
             assert running.backend._at_gate.wait(10)
             for number in range(8):
                 waiting.append(pool.submit(running.masks, images[1 + number % 2], box(number)))
-                until(lambda number=number: len(running.host.computing.jobs) == number + 1)
+                until(lambda number=number: len(running.service.model_thread.jobs) == number + 1)
             running.backend._gate.set()
             assert all(each.result().status_code == 200 for each in waiting)
         order = [sha256 for sha256, _ in running.backend._calls[1:]]
@@ -77,7 +76,7 @@ def test_each_request_is_one_call_of_the_backend_so_that_masks_are_those_of_a_lo
         assert [count for _, count in running.backend._calls] == [3]
 
 
-def test_a_full_queue_says_when_to_come_again():
+def test_a_full_queue_responds_with_the_time_of_a_retry():
     with Running(Fake(seconds=0.2), Settings(wait=0.5)) as running:
         image = running.upload(picture())
         answers = together(12, lambda number: running.masks(image, box(number)))
@@ -95,7 +94,7 @@ def test_health_does_not_wait_for_jobs():
             waiting = [pool.submit(running.masks, image, BOX)]
             assert running.backend._at_gate.wait(10)
             waiting += [pool.submit(running.masks, image, box(number)) for number in range(3)]
-            until(lambda: len(running.host.computing.jobs) == 3)
+            until(lambda: len(running.service.model_thread.jobs) == 3)
             for path in ("/healthz", "/readyz", "/metrics"):
                 assert running.http.get(path).status_code == 200
             assert not any(each.done() for each in waiting)
@@ -103,7 +102,7 @@ def test_health_does_not_wait_for_jobs():
             assert all(each.result().status_code == 200 for each in waiting)
 
 
-def test_clients_that_come_again_are_all_served():
+def test_clients_that_retry_are_all_served():
     with Running(Fake(seconds=0.05), Settings(wait=0.2)) as running:
         image = running.upload(picture())
 
@@ -128,13 +127,13 @@ def test_a_job_past_its_deadline_is_given_up_and_not_computed():
             assert running.backend._at_gate.wait(10)
             late = running.masks(image, POINT, timeout=0.3)
             assert late.status_code == 504 and late.json()["type"].endswith("deadline-exceeded")
-            assert len(running.host.computing.jobs) == 0
+            assert len(running.service.model_thread.jobs) == 0
             running.backend._gate.set()
             assert first.result().status_code == 200
         assert len(running.backend._calls) == 1
 
 
-def test_a_caller_that_went_away_costs_nothing():
+def test_the_job_of_a_disconnected_client_is_not_computed():
     with Running() as running:
         image = running.upload(picture())
         running.backend._gate.clear()
@@ -143,13 +142,13 @@ def test_a_caller_that_went_away_costs_nothing():
             assert running.backend._at_gate.wait(10)
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{running.url}/v1/images/{image}/masks", json={"prompts": [POINT]}, timeout=0.3)
-            until(lambda: len(running.host.computing.jobs) == 0)
+            until(lambda: len(running.service.model_thread.jobs) == 0)
             running.backend._gate.set()
             assert first.result().status_code == 200
         assert len(running.backend._calls) == 1
 
 
-def test_a_request_that_stalls_is_given_up():
+def test_a_stalled_request_is_dropped():
     def parts():
         yield b"x"
         time.sleep(1)
@@ -160,7 +159,7 @@ def test_a_request_that_stalls_is_given_up():
         assert answer.status_code == 408 and answer.json()["type"].endswith("upload-timeout")
 
 
-def test_a_model_that_loads_is_waited_for_with_503(tmp_path):
+def test_requests_get_503_while_the_model_loads(tmp_path):
     loading = ("--backend", "slow", "--set", "loading=1.5")
     with Process(tmp_path, *loading, ready=False) as server, httpx.Client(base_url=server.url, trust_env=False) as http:
         image = http.post("/v1/images", content=picture()).json()["id"]
@@ -173,7 +172,7 @@ def test_a_model_that_loads_is_waited_for_with_503(tmp_path):
         assert http.post(f"/v1/images/{image}/masks", json={"prompts": [BOX]}).status_code == 200
 
 
-def test_sigterm_answers_what_is_in_flight_and_sends_newcomers_away(tmp_path):
+def test_after_sigterm_requests_in_flight_are_answered_and_new_ones_refused(tmp_path):
     with Process(tmp_path, "--backend", "slow", "--set", "seconds=0.2") as server:
         image = httpx.post(f"{server.url}/v1/images", content=picture(), trust_env=False).json()["id"]
 
@@ -194,7 +193,7 @@ def test_sigterm_answers_what_is_in_flight_and_sends_newcomers_away(tmp_path):
 
 
 @pytest.mark.torch
-def test_sam_serves_what_it_computes_here_bit_for_bit(tmp_path, monkeypatch):
+def test_served_masks_of_sam_are_bit_for_bit_those_of_a_local_run(tmp_path, monkeypatch):
     from segment_anything import sam_model_registry
 
     from maskmill import Image, ImageRef
@@ -223,7 +222,7 @@ def test_sam_serves_what_it_computes_here_bit_for_bit(tmp_path, monkeypatch):
         def asked(*given, **more):
             asked_for = [Prompt.from_json(each) for each in given]
             reply = MasksReply.model_validate_json(running.masks(id_, *given, **more).content)
-            return [mask.mask(asked_for) for mask in reply.masks]
+            return [mask.to_mask(asked_for) for mask in reply.masks]
 
         alone = together(20, lambda number: asked(prompts[number % 3]))
         assert all(len(masks) == 1 and masks[0].score is not None for masks in alone)
@@ -238,9 +237,9 @@ def test_sam_serves_what_it_computes_here_bit_for_bit(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("waiting", "refused"), [(0, False), (9, False), (11, True)], ids=["empty", "just", "beyond"])
 def test_the_queue_is_sized_by_the_measured_time_of_a_job(waiting, refused):
-    costs = Costs()
-    costs.measured("prompts", 1.0)
-    jobs = Jobs(Settings(wait=10), costs, lambda image: True)
+    times = JobTimes()
+    times.add("prompts", 1.0)
+    jobs = JobQueue(Settings(wait=10), times, lambda image: True)
     made = [job(number) for number in range(waiting + 1)]
     for each in made[:waiting]:
         jobs.submit(each)
@@ -253,25 +252,25 @@ def test_the_queue_is_sized_by_the_measured_time_of_a_job(waiting, refused):
 
 
 def job(number, image="a"):
-    from maskmill_plugins.server.compute.image_store import Stored
+    from maskmill_plugins.server.compute.image_store import StoredImage
 
     prompt = Prompt.from_json(box(number))
-    return Job(Stored(f"sha256-{image}", b"", (48, 64)), [prompt], None, time.monotonic() + 60)
+    return Job(StoredImage(f"sha256-{image}", b"", (48, 64)), [prompt], None, time.monotonic() + 60)
 
 
-def test_prompts_on_one_new_image_are_reckoned_with_one_encoder_pass_which_is_their_own_work():
-    costs = Costs()
-    costs.measured("embed", 50.0)
-    costs.measured("prompts", 0.1)
-    jobs = Jobs(Settings(wait=10), costs, lambda image: False)
+def test_prompts_on_one_new_image_are_estimated_with_one_encoder_pass_that_does_not_delay_them():
+    times = JobTimes()
+    times.add("embed", 50.0)
+    times.add("prompts", 0.1)
+    jobs = JobQueue(Settings(wait=10), times, lambda image: False)
     for number in range(20):
         jobs.submit(job(number))
-    assert jobs.expected_wait() == pytest.approx(52.0)
+    assert jobs.estimate_wait() == pytest.approx(52.0)
     with pytest.raises(ApiError):
         jobs.submit(job(0, "b"))
 
 
-def test_prompts_on_the_image_that_is_being_encoded_are_taken_whatever_that_takes():
+def test_prompts_on_the_image_being_encoded_are_accepted_however_long_that_takes():
     with Running(Fake(encode=2), Settings(wait=0.3)) as running:
         new, other = running.upload(picture(1)), running.upload(picture(2))
         with ThreadPoolExecutor(9) as pool:
@@ -283,16 +282,16 @@ def test_prompts_on_the_image_that_is_being_encoded_are_taken_whatever_that_take
         assert len(running.backend._passes) == 1
 
 
-def test_a_cache_stays_within_its_bytes_and_drops_what_was_unused_for_longest():
-    cache = ByteCache(100, most=3)
+def test_the_cache_stays_within_its_limits_and_evicts_the_least_recently_used():
+    cache = ByteCache(100, len, most=3)
     for name in "abc":
-        cache.put(name, name.upper(), 30)
-    assert cache.get("a") == "A"
+        cache.put(name, name * 30)
+    assert cache.get("a") == "a" * 30
     assert "b" in cache and "x" not in cache, "and asking so is no use"
-    cache.put("d", "D", 40)
-    assert (cache.keys(), cache.bytes) == (["c", "a", "d"], 100)
-    cache.put("e", "E", 1)
-    assert (cache.keys(), cache.bytes) == (["a", "d", "e"], 71)
-    cache.put("huge", "H", 101)
+    cache.put("d", "d" * 40)
+    assert ([name for name in "abcde" if name in cache], cache.bytes) == (["a", "c", "d"], 100)
+    cache.put("e", "e")
+    assert ([name for name in "abcde" if name in cache], cache.bytes) == (["a", "d", "e"], 71)
+    cache.put("huge", "h" * 101)
     assert cache.get("huge") is None and cache.bytes == 71
     assert cache.remove("a") and not cache.remove("a") and len(cache) == 2

@@ -1,4 +1,4 @@
-"""`/upload`, as its old clients use it: requests, a file and a JSON text in a form."""
+"""`/upload`, as its old clients use it: a form with a file and a JSON text."""
 
 import io
 import json
@@ -39,7 +39,7 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize(("coords", "prompt"), PROMPTS.values(), ids=PROMPTS.keys())
-def test_the_object_comes_back_on_a_transparent_ground(server, coords, prompt):
+def test_the_object_is_returned_on_a_transparent_background(server, coords, prompt):
     answer = post(server, json.dumps(coords))
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
     rgba = np.asarray(PIL.Image.open(io.BytesIO(answer.content)))
@@ -67,12 +67,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("coords", "kind"), WRONG.values(), ids=WRONG.keys())
-def test_wrong_coords_are_refused_never_answered_with_an_empty_picture(server, coords, kind):
+def test_wrong_coords_are_refused_and_never_answered_with_an_empty_picture(server, coords, kind):
     answer = post(server, coords)
     assert answer.status_code == PROBLEMS[kind] and answer.json()["type"] == f"urn:maskmill:problem:{kind}"
 
 
-def test_an_image_or_coords_that_are_missing_are_named(server):
+def test_a_missing_image_or_missing_coords_are_reported(server):
     url = f"{server.url}/upload"
     no_coords = requests.post(url, files={"file": picture()}, timeout=20)
     no_file = requests.post(url, files={"other": b"x"}, data={"coords": "[[1, 1]]"}, timeout=20)
@@ -81,7 +81,7 @@ def test_an_image_or_coords_that_are_missing_are_named(server):
     assert post(server, "[[1, 1]]", b"no image").json()["type"].endswith("unreadable-image")
 
 
-def test_an_image_that_comes_again_is_not_encoded_again(server):
+def test_an_image_uploaded_again_is_not_encoded_again(server):
     passes = len(server.backend._passes)
     for _ in range(3):
         assert post(server, "[[20, 20]]", picture(77)).status_code == 200

@@ -1,4 +1,4 @@
-"""Who may ask, and what is said to those who may not."""
+"""Access control: who is refused, and how."""
 
 import ipaddress
 
@@ -7,7 +7,13 @@ import pytest
 from serve_kit import BOX, Fake, Running, picture
 
 from maskmill import UsageError
-from maskmill_plugins.server.http.security import allowed, checked_token, host_name, is_loopback, networks
+from maskmill_plugins.server.http.security import (
+    is_allowed,
+    is_loopback,
+    parse_host_name,
+    parse_networks,
+    resolve_token,
+)
 from maskmill_plugins.server.settings import Settings
 
 TOKEN = "correct-horse"
@@ -25,7 +31,7 @@ def guarded():
     ids=["none", "empty", "bare", "wrong", "basic", "schemeless", "longer", "latin"],
 )
 @pytest.mark.parametrize("path", ["/v1/model", "/metrics", "/docs", "/openapi.json", "/nothing"])
-def test_without_the_right_token_nothing_is_told(guarded, path, said):
+def test_without_the_right_token_nothing_is_revealed(guarded, path, said):
     headers = {} if said is None else {"authorization": said.encode("latin-1")}
     answer = httpx.get(guarded.url + path, headers=headers, trust_env=False)
     assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
@@ -47,7 +53,7 @@ def test_with_the_token_all_works(guarded):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_those_who_watch_need_no_token(guarded, path):
+def test_monitoring_needs_no_token(guarded, path):
     assert httpx.get(guarded.url + path, trust_env=False).status_code == 200
 
 
@@ -61,7 +67,7 @@ def test_tokens_are_compared_in_constant_time(guarded, monkeypatch):
 
 @pytest.mark.parametrize(("network", "status"), [("127.0.0.0/8", 200), ("10.0.0.0/8", 403)], ids=["in", "out"])
 def test_only_allowed_networks_are_answered(network, status):
-    with Running(settings=Settings(allow=networks((network,))), wait=False) as running:
+    with Running(settings=Settings(allow=parse_networks((network,))), wait=False) as running:
         answer = running.http.get("/healthz", headers={"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"})
         assert answer.status_code == status
 
@@ -70,11 +76,11 @@ def test_only_allowed_networks_are_answered(network, status):
     ("address", "inside"),
     [("192.168.1.9", True), ("192.168.2.9", False), ("::ffff:192.168.1.9", True), ("::1", False), ("x", False)],
 )
-def test_an_address_of_ipv4_in_the_clothes_of_ipv6_is_known(address, inside):
-    assert allowed((address, 1), (ipaddress.ip_network("192.168.1.0/24"),)) is inside
+def test_an_ipv4_address_mapped_into_ipv6_is_recognized(address, inside):
+    assert is_allowed((address, 1), (ipaddress.ip_network("192.168.1.0/24"),)) is inside
 
 
-def test_a_page_elsewhere_cannot_reach_the_server_by_a_name_of_its_own():
+def test_a_foreign_page_cannot_reach_the_server_by_dns_rebinding():
     with Running(settings=Settings(local_names=True)) as running:
         port = running.url.rpartition(":")[2]
         assert running.http.get("/v1/model").status_code == 200
@@ -88,10 +94,10 @@ def test_a_page_elsewhere_cannot_reach_the_server_by_a_name_of_its_own():
     [("localhost:5000", "localhost"), ("[::1]:5000", "::1"), ("LOCALHOST", "localhost"), ("1.2.3.4", "1.2.3.4")],
 )
 def test_the_name_in_a_host_header(header, name):
-    assert host_name(header) == name
+    assert parse_host_name(header) == name
 
 
-def test_no_origin_is_let_in_unless_it_is_named():
+def test_an_origin_is_allowed_only_by_name():
     ours, other = {"origin": "https://ours.example"}, {"origin": "https://other.example"}
     ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     with Running(settings=Settings(cors=("https://ours.example",), token=TOKEN)) as running:
@@ -117,26 +123,26 @@ def test_no_origin_is_let_in_unless_it_is_named():
         ("192.168.1.1", False),
     ],
 )
-def test_which_addresses_are_this_machine_alone(host, loopback):
+def test_which_addresses_are_loopback(host, loopback):
     assert is_loopback(host) is loopback
 
 
-def test_beyond_this_machine_a_token_is_needed_or_refused_in_so_many_words():
-    assert checked_token(None, loopback=True) is None
-    assert checked_token("none", loopback=False) is None
-    assert checked_token("secret", loopback=False) == "secret"
+def test_beyond_loopback_a_token_or_an_explicit_none_is_required():
+    assert resolve_token(None, loopback=True) is None
+    assert resolve_token("none", loopback=False) is None
+    assert resolve_token("secret", loopback=False) == "secret"
     for nothing in (None, ""):
         with pytest.raises(UsageError, match="--token none"):
-            checked_token(nothing, loopback=False)
+            resolve_token(nothing, loopback=False)
 
 
 @pytest.mark.parametrize("token", ["with space", "schlüssel", "a\nb"])
-def test_a_token_that_no_header_can_carry_is_refused_at_the_start(token):
+def test_a_token_that_cannot_be_sent_in_a_header_is_refused_at_the_start(token):
     with pytest.raises(UsageError, match="ASCII"):
-        checked_token(token, loopback=True)
+        resolve_token(token, loopback=True)
 
 
-def test_too_much_uploaded_at_once_is_sent_away_for_a_while():
+def test_too_many_concurrent_uploads_are_refused_with_a_retry_time():
     with Running(Fake(), Settings(receiving=20_000)) as running:
         answer = running.http.post("/v1/images", content=bytes(50_000))
         assert answer.status_code == 429 and answer.headers["retry-after"]

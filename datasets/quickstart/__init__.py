@@ -1,1 +1,1 @@
-"""The lists that the ready pipelines use, as data: `maskmill init` copies them."""
+"""Lists for the example pipelines, as package data: `maskmill init` copies them."""

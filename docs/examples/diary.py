@@ -1,7 +1,7 @@
 """diary: an observer that keeps a diary of runs, one line of JSON each, in diary.jsonl beside the output folder.
 
-It shows all three observer hooks. Observers run in the driver only and cannot change a
-result; one that raises is named on the screen, and the run goes on.
+It uses all three observer hooks. Observers run only in the driver and cannot change results.
+If an observer raises an exception, it is reported and the run continues.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 from maskmill import ImageResult, RunInfo, RunReport, hookimpl
 
-#: So many failed images are told of at once, the rest at the end.
-TOLD = 3
+#: This many failed images are printed at once; all of them are in the diary.
+PRINTED = 3
 
 
 @dataclass
 class Page:
-    """What is known of a run while it lasts."""
+    """Data collected during a run."""
 
-    began: str
+    started: str
     masks: int = 0
     labels: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
@@ -33,28 +33,28 @@ _pages: dict[Path, Page] = {}
 
 @hookimpl
 def run_started(run: RunInfo) -> None:
-    """Begin a page."""
+    """Start a page."""
     _pages[run.output] = Page(time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 @hookimpl
 def image_finished(run: RunInfo, result: ImageResult) -> None:
-    """Count the masks; say at once what goes wrong."""
+    """Count the masks, and print the first failures at once."""
     page = _pages[run.output]
     page.masks += len(result.kept)
     page.labels |= {mask.label for mask in result.kept if mask.label is not None}
     if result.failure is not None:
         page.failed.append(result.key)
-        if len(page.failed) <= TOLD:
+        if len(page.failed) <= PRINTED:
             print(f"diary: {result.key} failed: {result.failure.message}", file=sys.stderr)
 
 
 @hookimpl
 def run_finished(run: RunInfo, report: RunReport) -> None:
-    """Write the page down."""
+    """Append the page to the diary."""
     page = _pages.pop(run.output)
     line = {
-        "began": page.began,
+        "began": page.started,
         "name": run.name,
         "outcome": report.outcome,
         "ran": report.ran,

@@ -96,7 +96,7 @@ class Pipeline:
         """
         if len(list(itertools.islice(self.dataset, most + 1))) > most:
             return []
-        return Surveys(self.config).warnings()
+        return Surveys(self.config, self.dataset).warnings()
 
     @property
     def dataset(self) -> Dataset:
@@ -155,9 +155,7 @@ class Pipeline:
         """
         request = request or driver.RunRequest()
         warnings = self._checked(request)
-        said = dry_run.rehearse(self.config, request)
-        timed = [dry_run.probe(self.config, request, probe)] if probe else []
-        return "\n".join([*warnings, said, *timed])
+        return "\n".join([*warnings, dry_run.rehearse(self.config, request, probe)])
 
     def _checked(self, request: driver.RunRequest) -> list[str]:
         """The warnings; errors are raised, and the warnings with them, which may explain them."""

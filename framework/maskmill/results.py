@@ -259,7 +259,7 @@ class ImageResult:
         )
 
 
-class Row(NamedTuple):
+class LedgerRow(NamedTuple):
     """What the ledger records of one image.
 
     Attributes:

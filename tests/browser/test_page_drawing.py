@@ -12,7 +12,7 @@ from maskmill import Mask
 
 
 class Three(Fake):
-    """Three masks a prompt: its own, the left half of the image, the whole image."""
+    """Three masks per prompt: its own, the left half of the image, the whole image."""
 
     multimask: Literal["auto", "all", "off"] = "auto"
 
@@ -43,7 +43,7 @@ def prompts(page, key="000.png"):
     return entries(page.file)[key]["prompts"]
 
 
-def test_a_box_is_dragged_and_its_mask_is_there(desk):
+def test_dragging_a_box_shows_its_mask(desk):
     before = desk.color(150, 120)
     desk.drag(100, 80, 300, 200)
     assert desk.objects(1) == ["Object 1"]
@@ -57,7 +57,7 @@ def test_a_box_is_dragged_and_its_mask_is_there(desk):
     assert size[1] is False and abs(size[0] - 200 / 120) < 0.1, "the cut-out has the object's form"
 
 
-def test_masks_come_while_the_mouse_moves_one_request_at_a_time(tmp_path, tab):
+def test_masks_follow_the_mouse_with_one_request_at_a_time(tmp_path, tab):
     folder = folder_of(tmp_path / "photos", 1, height=320, width=480)
     with annotating(folder, Fake(seconds=0.03)) as server:
         desk = tab(f"{server.url}/annotate/")
@@ -96,13 +96,13 @@ def test_points_on_and_off_the_object(desk):
     desk.objects(1)
 
 
-def test_a_point_off_nothing_is_refused_in_words(desk):
+def test_a_point_off_the_object_without_an_object_is_refused_with_a_message(desk):
     desk.click(200, 150, button="right")
-    desk.says("First a box")
+    desk.says("First draw a box")
     assert desk.objects(0) == []
 
 
-def test_tools_for_those_with_one_button(desk):
+def test_tools_for_a_single_mouse_button(desk):
     desk.press("f")
     desk.click(200, 150)
     desk.press("g")
@@ -186,7 +186,7 @@ def test_objects_are_chosen_hidden_and_deleted(desk):
     assert len(prompts(desk)) == 1
 
 
-def test_escape_gives_up_a_drag_and_then_the_selection(desk):
+def test_escape_cancels_a_drag_and_then_the_selection(desk):
     desk.click(200, 150)
     begin = desk.place(300, 200)
     desk.page.mouse.move(*begin)
@@ -200,7 +200,7 @@ def test_escape_gives_up_a_drag_and_then_the_selection(desk):
     assert len(desk.objects(2)) == 2, "without a selection a click begins an object"
 
 
-def test_ten_keys_take_one_through_the_folder(desk):
+def test_ten_keys_finish_the_folder(desk):
     desk.drag(100, 80, 300, 200)
     desk.press("Enter")
     desk.opened("001.png")
@@ -228,7 +228,7 @@ def test_ten_keys_take_one_through_the_folder(desk):
     desk.says("3 / 4", "#progress-text")
 
 
-def test_zoom_and_pan_do_not_move_what_is_drawn(desk):
+def test_zoom_and_pan_do_not_move_the_objects(desk):
     desk.page.mouse.move(*desk.place(240, 160))
     for _ in range(3):
         desk.page.mouse.wheel(0, -100)

@@ -13,7 +13,7 @@ from maskmill import Pipeline, read_run
 
 @pytest.fixture(scope="module")
 def module(chromium, tmp_path_factory):
-    """`module(file, script, argument)`: what a function of a module's exports gives."""
+    """`module(file, script, argument)`: the result of a function in one of the page's modules."""
     folder = folder_of(tmp_path_factory.mktemp("logic") / "photos", 1)
     with annotating(folder) as server:
         page = chromium.new_page()
@@ -77,7 +77,7 @@ def test_zooming_keeps_the_point_below_the_pointer(module):
     assert (100 - view["y"]) / view["scale"] == pytest.approx((100 + 20) / 0.5)
 
 
-def test_steps_are_undone_in_order_and_a_new_one_ends_the_future(module):
+def test_steps_are_undone_in_order_and_a_new_one_discards_undone_ones(module):
     script = """({ History }) => {
         const history = new History(0);
         for (let step = 1; step <= 300; step++) history.push(step);
@@ -115,7 +115,7 @@ def test_one_picture_is_saved_by_one_request_at_a_time(module):
     assert module("saving.js", script) == [1, [3], "saved"]
 
 
-def test_a_prompt_of_another_program_keeps_what_the_page_does_not_know(module):
+def test_a_prompt_of_another_program_keeps_fields_unknown_to_the_page(module):
     prompt = {"box": [1, 2, 30, 40], "points": [[5, 6, 0]], "label": "猫", "ref": "17", "score": 0.5, "source": "qwen"}
     script = "({ fromPrompt, toPrompt }, prompt) => toPrompt(fromPrompt(prompt))"
     assert module("prompts.js", script, prompt) == prompt

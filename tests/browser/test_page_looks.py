@@ -8,9 +8,9 @@ from annotate_kit import annotating, folder_of
 from annotate_page import entries, near
 from serve_kit import Fake
 
-import maskmill_plugins.server
+import maskmill_plugins.annotate
 
-WEB = Path(maskmill_plugins.server.__file__).parent / "web"
+WEB = Path(maskmill_plugins.annotate.__file__).parent / "web"
 PHONE = {"width": 400, "height": 800, "has_touch": True, "is_mobile": True}
 
 
@@ -23,7 +23,7 @@ def server(tmp_path):
 
 
 def outside(desk):
-    """Buttons that are not wholly in sight sideways, or whose text is cut off."""
+    """Buttons that are partly hidden at the sides, or whose text is cut off."""
     return desk.page.evaluate("""() => [...document.querySelectorAll("button, input, h1, .save")].filter((element) => {
         const { left, right, width } = element.getBoundingClientRect();
         return width && (left < 0 || right > innerWidth || element.scrollWidth > element.clientWidth + 1);
@@ -32,7 +32,7 @@ def outside(desk):
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 @pytest.mark.parametrize("size", [{"width": 1280}, {"width": 900}, PHONE], ids=["desk", "tablet", "phone"])
-def test_everything_is_in_sight(server, tab, size, locale):
+def test_everything_is_visible(server, tab, size, locale):
     desk = tab(f"{server.url}/annotate/", locale=locale, **size)
     assert desk.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert outside(desk) == []
@@ -42,7 +42,7 @@ def test_everything_is_in_sight(server, tab, size, locale):
     assert finish["y"] + finish["height"] <= desk.page.viewport_size["height"]
 
 
-def test_long_labels_push_nothing_out_of_sight(server, tab):
+def test_long_labels_hide_nothing(server, tab):
     desk = tab(f"{server.url}/annotate/")
     long = ("一个非常长的类别名称" * 4, "a label of so many words that it cannot stand in one line")
     for left, label in zip((20, 250), long, strict=True):
@@ -53,7 +53,7 @@ def test_long_labels_push_nothing_out_of_sight(server, tab):
     assert outside(desk) == []
 
 
-def test_on_a_phone_things_are_large_enough_for_fingers(server, tab):
+def test_controls_on_a_phone_are_large_enough_for_touch(server, tab):
     desk = tab(f"{server.url}/annotate/", **PHONE)
     desk.drag(100, 80, 300, 200)
     desk.objects(1)
@@ -102,7 +102,7 @@ def luminance(color):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_light_and_dark_follow_the_system_until_one_chooses(server, tab):
+def test_the_theme_follows_the_system_until_it_is_chosen(server, tab):
     ground = "getComputedStyle(document.querySelector('.bar')).backgroundColor"
     light = tab(f"{server.url}/annotate/", color_scheme="light")
     assert luminance(light.page.evaluate(ground)) > 0.8
@@ -165,7 +165,7 @@ def test_keys_alone_reach_everything(server, tab):
     desk.page.wait_for_function("() => document.querySelectorAll('#list .row').length === 1")
     desk.press("Enter", "Enter")
     desk.opened("002.png")
-    desk.press("Enter")  # it accepts, although the image was chosen in the list
+    desk.press("Enter")  # it accepts, although the focus was in the list
     desk.says("Nothing is drawn")
     seen = set()
     for _ in range(40):

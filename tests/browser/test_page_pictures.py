@@ -1,4 +1,4 @@
-"""Pictures of every kind: turned, tiny, huge, broken, many, and one from elsewhere."""
+"""Images of every kind: rotated, tiny, huge, broken, many, and one from outside the folder."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from maskmill import Mask
 
 
 class Ellipses(Fake):
-    """The ellipse in a box, drawn as run lengths at once: no array of the image's size."""
+    """The ellipse in a box, drawn directly as run lengths, without an array of the image's size."""
 
     def masks(self, image, prompts, embedding=None):
         height, width = image.size
@@ -30,10 +30,10 @@ class Ellipses(Fake):
         return found
 
 
-def test_a_turned_photo_is_upright_and_boxes_land_on_its_pixels(tmp_path, tab):
+def test_a_rotated_photo_is_upright_and_boxes_match_its_pixels(tmp_path, tab):
     upright = np.zeros((240, 360, 3), np.uint8)
     upright[40:100, 250:330] = 255
-    stored = PIL.Image.fromarray(np.rot90(upright, 1).copy())  # orientation 6: the camera was turned
+    stored = PIL.Image.fromarray(np.rot90(upright, 1).copy())  # orientation 6: the camera was rotated
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "photos").mkdir()
@@ -115,7 +115,7 @@ def test_twenty_thousand_images_are_listed_quickly(tmp_path, tab):
         desk.page.wait_for_function("() => document.querySelectorAll('#list .row').length === 1")
 
 
-def test_a_chosen_status_says_which_image_comes_next(tmp_path, tab):
+def test_the_status_filter_determines_the_next_image(tmp_path, tab):
     folder = folder_of(tmp_path / "photos", 6, height=100, width=100)
     lines = [{"image": f"00{number}.png", "prompts": []} for number in (1, 3, 4)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -127,7 +127,7 @@ def test_a_chosen_status_says_which_image_comes_next(tmp_path, tab):
         desk.press("e")
         desk.opened("002.png")
         desk.press("p")
-        desk.opened("000.png")  # it is still in the list that one sees
+        desk.opened("000.png")  # it is still in the visible list
         desk.press("n")
         desk.opened("002.png")
         desk.press("n")
@@ -146,7 +146,7 @@ def test_a_chosen_status_says_which_image_comes_next(tmp_path, tab):
         desk.opened("002.png")
 
 
-def test_a_broken_file_is_named_and_passed_by(tmp_path, tab):
+def test_an_unreadable_file_is_reported_and_can_be_skipped(tmp_path, tab):
     folder = folder_of(tmp_path / "photos", 3, height=320, width=480)
     (folder / "001.png").write_bytes(b"no picture at all")
     with annotating(folder, Fake()) as server:
@@ -160,7 +160,7 @@ def test_a_broken_file_is_named_and_passed_by(tmp_path, tab):
         assert "cannot be opened" in desk.text("#blank-title")
         assert desk.text("#place") == "2 of 3"
         assert desk.page.is_disabled("#accept")
-        desk.press("Delete", "z", "e", "Enter")  # none of them may reach the image before
+        desk.press("Delete", "z", "e", "Enter")  # none of them may act on the previous image
         desk.press("n")
         desk.opened("002.png")
         desk.press("e")
@@ -214,7 +214,7 @@ def test_mask_cutout_and_coco_are_downloaded(tmp_path, tab):
         assert name.endswith(".json") and len(json.loads(data)["annotations"]) == 1
 
 
-def test_an_image_dropped_on_the_page_is_tried_out_and_not_saved(tmp_path, tab):
+def test_an_image_dropped_on_the_page_is_segmented_and_not_saved(tmp_path, tab):
     folder = folder_of(tmp_path / "photos", 2, height=320, width=480)
     with annotating(folder, Fake()) as server:
         desk = tab(f"{server.url}/annotate/")

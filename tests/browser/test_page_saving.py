@@ -1,4 +1,4 @@
-"""What is shown as saved is on disk, and what is not saved is not lost: reloads, two tabs, a server that dies."""
+"""Changes shown as saved are on disk, unsaved ones are not lost: reloads, two tabs, a server that dies."""
 
 import PIL.Image
 import pytest
@@ -14,7 +14,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def start(tmp_path, folder):
-    """Start the command in a process of its own, at one and the same port each time."""
+    """Start the command in a process of its own, always on the same port."""
     plugins = tmp_path / "backends.py"
     plugins.write_text(BACKENDS, encoding="utf-8")
     port = free_port()
@@ -52,7 +52,7 @@ def test_closing_the_tab_at_once_loses_nothing(folder, tab):
         assert near(entries(folder / "prompts.jsonl")["000.png"]["prompts"][0]["box"], [100, 80, 300, 200])
 
 
-def test_of_two_tabs_none_overwrites_the_other_silently(folder, tab):
+def test_two_tabs_do_not_overwrite_each_other_silently(folder, tab):
     with annotating(folder, Fake()) as server:
         mine = tab(f"{server.url}/annotate/")
         theirs = tab(f"{server.url}/annotate/", same=mine)
@@ -80,7 +80,7 @@ def test_of_two_tabs_none_overwrites_the_other_silently(folder, tab):
         assert len(now) == 1 and len(now[0]["points"]) == 1
 
 
-def test_a_dead_server_is_named_and_everything_is_saved_when_it_is_back(folder, tab, start):
+def test_a_dead_server_is_reported_and_everything_is_saved_when_it_is_back(folder, tab, start):
     with start() as server:
         desk = tab(server.url + server.page)
         desk.drag(100, 80, 300, 200)
@@ -102,7 +102,7 @@ def test_a_dead_server_is_named_and_everything_is_saved_when_it_is_back(folder, 
         desk.opened("001.png")
 
 
-def test_what_a_closed_tab_could_not_save_is_found_again(folder, tab, start):
+def test_changes_that_a_closed_tab_could_not_save_are_restored(folder, tab, start):
     with start() as server:
         first = tab(server.url + server.page)
         url = server.url + server.page
@@ -115,7 +115,7 @@ def test_what_a_closed_tab_could_not_save_is_found_again(folder, tab, start):
         keeper = tab("about:blank", same=first, wait=False)
         first.page.close()
     with start():
-        # another tab's draft counts as left behind after some seconds: here they have gone by
+        # another tab's draft counts as abandoned after some seconds, which have passed here
         keeper.page.add_init_script("const now = Date.now; Date.now = () => now() + 60000;")
         keeper.page.goto(url)
         keeper.ready()
@@ -124,7 +124,7 @@ def test_what_a_closed_tab_could_not_save_is_found_again(folder, tab, start):
         assert len(entries(folder / "prompts.jsonl")["000.png"]["prompts"]) == 2
 
 
-def test_a_slow_server_says_what_it_does_and_the_page_stays_usable(folder, tab):
+def test_a_slow_server_is_shown_and_the_page_stays_usable(folder, tab):
     with annotating(folder, Fake(encode=1.0, seconds=0.2)) as server:
         desk = tab(f"{server.url}/annotate/")
         desk.drag(100, 80, 300, 200)
@@ -137,14 +137,14 @@ def test_a_slow_server_says_what_it_does_and_the_page_stays_usable(folder, tab):
         desk.saved()
 
 
-def test_a_model_that_loads_and_a_server_that_is_not_there_yet(folder, tab, start):
+def test_the_page_waits_for_the_server_and_the_model(folder, tab, start):
     with start("--set", "loading=1.5") as server:
         desk = tab(server.url + server.page)
         desk.drag(100, 80, 300, 200)
         desk.objects(1)
 
 
-def test_an_answer_for_an_image_that_is_gone_draws_nothing(folder, tab):
+def test_a_late_response_for_another_image_is_not_drawn(folder, tab):
     with annotating(folder, Fake(seconds=0.6)) as server:
         desk = tab(f"{server.url}/annotate/")
         desk.drag(100, 80, 300, 200)
@@ -158,7 +158,7 @@ def test_an_answer_for_an_image_that_is_gone_draws_nothing(folder, tab):
         assert len(entries(folder / "prompts.jsonl")["000.png"]["prompts"]) == 1
 
 
-def test_a_drag_ends_with_the_picture_it_was_begun_on(folder, tab):
+def test_opening_another_image_ends_a_drag(folder, tab):
     with annotating(folder, Fake()) as server:
         desk = tab(f"{server.url}/annotate/")
         begin, end = desk.place(100, 80), desk.place(300, 200)
@@ -178,7 +178,7 @@ def test_a_drag_ends_with_the_picture_it_was_begun_on(folder, tab):
         assert entries(folder / "prompts.jsonl") == {}
 
 
-def test_a_picture_that_is_replaced_meanwhile_is_shown_anew_and_not_taken_for_the_old_one(folder, tab):
+def test_a_replaced_image_is_shown_again_and_not_confused_with_the_old_one(folder, tab):
     with annotating(folder, Fake()) as server:
         desk = tab(f"{server.url}/annotate/")
         desk.drag(100, 80, 300, 200)
@@ -186,7 +186,7 @@ def test_a_picture_that_is_replaced_meanwhile_is_shown_anew_and_not_taken_for_th
         old = entries(folder / "prompts.jsonl")["000.png"]["sha256"]
         (folder / "000.png").write_bytes(picture(9, height=320, width=480))
         desk.drag(320, 220, 420, 300)
-        desk.says("This picture has changed")
+        desk.says("This image has changed")
         assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == old, "a batch refuses what was drawn on it"
         desk.objects(2)
         desk.drag(20, 220, 90, 300)
@@ -196,19 +196,19 @@ def test_a_picture_that_is_replaced_meanwhile_is_shown_anew_and_not_taken_for_th
 
 
 @pytest.mark.parametrize("prompts", [[{"box": [100, 80, 300, 200]}], []], ids=["done", "empty"])
-def test_accepting_says_that_prompts_hold_for_a_picture_that_has_changed(folder, tab, prompts):
+def test_accepting_confirms_the_prompts_for_a_changed_image(folder, tab, prompts):
     with annotating(folder, Fake()) as server:
         assert save(server, "000.png", *prompts).status_code == 200
         (folder / "000.png").write_bytes(picture(9, height=320, width=480))
         desk = tab(f"{server.url}/annotate/#image=000.png")
-        desk.says("This picture has changed")
+        desk.says("This image has changed")
         desk.press("Enter")
         desk.opened("001.png")
         desk.saved()
         assert entries(folder / "prompts.jsonl")["000.png"]["sha256"] == opened(server, "000.png")["sha256"]
 
 
-def test_a_picture_that_was_fetched_ahead_and_replaced_is_fetched_again(folder, tab):
+def test_a_prefetched_image_that_was_replaced_is_fetched_again(folder, tab):
     with annotating(folder, Fake()) as server:
         desk = tab(f"{server.url}/annotate/")
         desk.page.wait_for_function("""() => performance.getEntriesByType("resource").some((entry) =>
@@ -219,7 +219,7 @@ def test_a_picture_that_was_fetched_ahead_and_replaced_is_fetched_again(folder, 
         assert desk.color(240, 160) == (255, 0, 0)
 
 
-def test_a_server_with_another_model_is_asked_for_all_masks_again(folder, tab, start):
+def test_all_masks_are_requested_again_from_a_server_with_another_model(folder, tab, start):
     with start() as server:
         desk = tab(server.url + server.page)
         desk.drag(100, 80, 300, 200)
@@ -233,7 +233,7 @@ def test_a_server_with_another_model_is_asked_for_all_masks_again(folder, tab, s
         desk.objects(1)
 
 
-def test_a_picture_replaced_while_the_server_was_away_is_not_asked_for_without_end(folder, tab, start):
+def test_an_image_replaced_while_the_server_was_down_is_not_requested_forever(folder, tab, start):
     with start() as server:
         desk = tab(server.url + server.page)
         desk.drag(100, 80, 300, 200)
@@ -243,12 +243,12 @@ def test_a_picture_replaced_while_the_server_was_away_is_not_asked_for_without_e
     desk.page.on("request", lambda request: asked.append(request.url))
     with start():
         desk.click(200, 150)
-        desk.says("This picture has changed")
+        desk.says("This image has changed")
         desk.objects(1)
         assert sum(url.endswith("/masks") for url in asked) < 10
 
 
-def test_a_token_is_asked_for_and_kept_out_of_the_address(folder, tab):
+def test_the_page_prompts_for_the_token_and_keeps_it_out_of_the_url(folder, tab):
     from maskmill_plugins.server.settings import Settings
 
     with annotating(folder, Fake(), Settings(token="geheim"), wait=False) as server:

@@ -17,7 +17,7 @@ from ..decoding import MAX_PIXELS
 from ..errors import MaskmillError, PluginError, StopRun
 from ..images import Image, ImageRef
 from ..masks import Mask
-from ..output.environment import versions
+from ..output.environment import read_versions
 from ..output.store import load_result, replace_result
 from ..plugins.messages import LaneAnswers
 from ..plugins.roles import Stages
@@ -57,7 +57,7 @@ class Chain:
         self.model_id = model_id
         self.fail_on = frozenset(fail_on)
         self._opened: list[Stage] = []
-        self._versions = versions()
+        self._versions = read_versions()
 
     def open(self) -> None:
         """Open every stage.

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
-#: For commands about all plugins.
 PLUGINS = click.option(
-    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-ins from this file or folder."
+    "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-in plugins from this file or folder."
 )
+#: For commands about all plugins.
 BESIDE = click.option("--for", "file", type=FILE, help="Also load the drop-ins that this pipeline file would find.")
 #: For commands that read the images of a run again.
 IMAGES = click.option(
@@ -45,13 +45,7 @@ def pipeline_options(function: F) -> F:
                 help="Override one value of the file, for example backend.model=vit_h.",
             ),
             click.option("-j", "--jobs", help="Number of workers, or auto."),
-            click.option(
-                "--plugins",
-                multiple=True,
-                type=FILE,
-                metavar="PATH",
-                help="Load drop-in plugins from this file or folder.",
-            ),
+            PLUGINS,
             click.option("--no-drop-ins", is_flag=True, help="Load only drop-in plugins that are named explicitly."),
         ]
     ):

@@ -28,11 +28,11 @@ command.add_command(new)
 @BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, origin, and what it does."""
-    from ..plugins.stage import installed
+    from ..plugins.stage import is_installed
 
     for entry in _load_entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
-        missing = "; ".join(package for package in entry.cls.requires if not installed(package))
+        missing = "; ".join(package for package in entry.cls.requires if not is_installed(package))
         note = f" [not installed: {missing}]" if missing else ""
         click.echo(f"{entry.name:12} {entry.role:14} {entry.origin:12} {lines[0] if lines else ''}{note}")
 
@@ -82,10 +82,10 @@ def _describe(entry: RegisteredPlugin) -> str:
     import inspect
 
     from ..plugins.options import OptionRow, list_options
-    from ..plugins.stage import installed
+    from ..plugins.stage import is_installed
 
     cls = entry.cls
-    needs = [f"{package}{'' if installed(package) else ' (not installed)'}" for package in cls.requires]
+    needs = [f"{package}{'' if is_installed(package) else ' (not installed)'}" for package in cls.requires]
     install = f'  pip install "maskmill[{cls.extra}]"' if cls.extra else ""
     facts = [
         f"{entry.name}: {entry.role}",

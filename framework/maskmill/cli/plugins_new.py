@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import FILE, write_text
+from .options import FILE, quote_command, write_text
 
 ROLES = ("source", "backend", "filter", "writer", "observer")
 #: Characters of a name; with it, the lines of the file have at most 88.
@@ -29,7 +29,7 @@ def new(role: str, name: str, folder: Path) -> int:
     write_text(plugin, plugin_text(role, name))
     write_text(test, test_text(role, name))
     click.echo(f"created  {plugin}\ncreated  {test}\n\nTry it out:")
-    click.echo(f"  maskmill plugins check {_quoted(plugin)}\n  pytest {_quoted(test)}")
+    click.echo(f"  maskmill plugins check {quote_command([str(plugin)])}\n  pytest {quote_command([str(test)])}")
     click.echo(_explain_use(yaml_line(role, name), folder.resolve().name))
     return 0
 
@@ -91,8 +91,3 @@ def _find_name_problem(role: str, name: str) -> str:
     if (module := importlib.util.find_spec(name)) is not None and module.origin is not None:
         return f"the file {name}.py would hide the installed module {name!r}; try my_{name}"
     return ""
-
-
-def _quoted(path: Path) -> str:
-    text = str(path)
-    return f'"{text}"' if " " in text else text

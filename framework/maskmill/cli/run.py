@@ -39,7 +39,7 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     Run the same command again to continue an unfinished run. Exit code: 0 success, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
-    from ..output.records import summary
+    from ..output.records import format_summary
     from ..run.plan import RunRequest
 
     if probe and not dry_run:
@@ -51,7 +51,7 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
         return 0
     report = pipeline.run(request)
     if not request.quiet or report.exit_code:
-        click.echo(summary(report, request.command), err=bool(report.exit_code))
+        click.echo(format_summary(report, request.command), err=bool(report.exit_code))
     return report.exit_code
 
 

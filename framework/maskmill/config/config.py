@@ -150,10 +150,6 @@ class Config:
             [(use.folder, cast(Writer, use.stage)) for use in self.writers],
         )
 
-    def writer_folders(self) -> list[tuple[PluginUse, str]]:
-        """Each writer with the name of its folder below the output."""
-        return [(use, use.folder) for use in self.writers]
-
     def fingerprints(self, model_id: str) -> Fingerprints:
         """The fingerprints of this pipeline's results.
 

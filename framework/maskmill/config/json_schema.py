@@ -30,7 +30,7 @@ VARIABLE: Schema = {"type": "string", "pattern": r"\$\{"}
 LISTS: Mapping[str, str] = {"prompts": "prompt source", "filters": "filter", "writers": "writer"}
 
 
-def pipeline_schema(registry: Registry) -> Schema:
+def build_schema(registry: Registry) -> Schema:
     """The JSON Schema of a pipeline file.
 
     Args:
@@ -38,12 +38,12 @@ def pipeline_schema(registry: Registry) -> Schema:
     """
     defs: Schema = {}
     for role in ROLES:
-        defs[_slug(role)] = _role_schema(role, registry, defs)
-    top = _schema_of(PipelineFile, "#")
+        defs[_slugify(role)] = _build_role(role, registry, defs)
+    top = _build_model(PipelineFile, "#")
     for key, role in LISTS.items():
-        top["properties"][key]["items"] = {"$ref": f"#/$defs/{_slug(role)}"}
+        top["properties"][key]["items"] = {"$ref": f"#/$defs/{_slugify(role)}"}
     top["properties"]["backend"]["$ref"] = "#/$defs/backend"
-    run = _schema_of(RunOptions, "#/properties/run")
+    run = _build_model(RunOptions, "#/properties/run")
     run["properties"]["jobs"]["not"] = {"const": 0}
     engine = run["properties"]["engine"]
     run["properties"]["engine"] = _copy_description({"$ref": "#/$defs/engine"}, engine)
@@ -68,7 +68,7 @@ def _copy_description(schema: Schema, source: Schema) -> Schema:
     return {**schema, **{word: source[word] for word in ("description", "default") if word in source}}
 
 
-def _role_schema(role: str, registry: Registry, defs: Schema) -> Schema:
+def _build_role(role: str, registry: Registry, defs: Schema) -> Schema:
     """A plugin of this role: its name, or `use:` with its options.
 
     Args:
@@ -79,8 +79,8 @@ def _role_schema(role: str, registry: Registry, defs: Schema) -> Schema:
     entries = [registry.entries[role, name] for name in registry.names(role)]
     names, alone, cases = [], [], []
     for entry in entries:
-        key = _unique_key(_slug(f"{role}-{entry.name}"), defs)
-        defs[key] = _plugin_schema(entry, f"#/$defs/{key}")
+        key = _make_unique(_slugify(f"{role}-{entry.name}"), defs)
+        defs[key] = _build_plugin(entry, f"#/$defs/{key}")
         names.append({"const": entry.name, "description": defs[key]["description"]})
         if set(defs[key]["required"]) == {"use"}:
             alone.append(names[-1])
@@ -95,9 +95,9 @@ def _role_schema(role: str, registry: Registry, defs: Schema) -> Schema:
     return {"anyOf": [{"anyOf": [*alone, VARIABLE]}, mapping]}
 
 
-def _plugin_schema(entry: RegisteredPlugin, pointer: str) -> Schema:
+def _build_plugin(entry: RegisteredPlugin, pointer: str) -> Schema:
     """The options of a plugin, and its `use:`."""
-    schema = _schema_of(entry.cls, pointer)
+    schema = _build_model(entry.cls, pointer)
     text = (entry.cls.__doc__ or "").strip().splitlines()
     properties = {"use": {"const": entry.name}, **schema.get("properties", {})}
     required = ["use", *schema.get("required", ())]
@@ -109,7 +109,7 @@ def _plugin_schema(entry: RegisteredPlugin, pointer: str) -> Schema:
     }
 
 
-def _schema_of(model: type[BaseModel], pointer: str) -> Schema:
+def _build_model(model: type[BaseModel], pointer: str) -> Schema:
     """A model's schema, to be placed at this JSON pointer; any object if the model has no schema."""
     template = f"{pointer}/$defs/{{model}}"
     try:
@@ -144,11 +144,11 @@ def _allow_variable(schema: JsonSchemaValue) -> JsonSchemaValue:
     return schema
 
 
-def _slug(text: str) -> str:
+def _slugify(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", text)
 
 
-def _unique_key(key: str, taken: Schema) -> str:
+def _make_unique(key: str, taken: Schema) -> str:
     while key in taken:
         key += "-"
     return key

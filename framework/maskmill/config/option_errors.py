@@ -7,7 +7,7 @@ type; here they become "expected a whole number or 'auto', not 'many'".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, core_schema
 
 from ..errors import nearest_name
-from ..plugins.options import OptionSchema
+from ..plugins.options import OptionSchema, join_or
 from .document import Loc
 from .union_errors import ErrorSite, group_errors
 
@@ -138,7 +138,7 @@ class _Explainer:
             for secret in self._secrets:
                 text = text.replace(secret, _MASK)
             return OptionError(site.loc, text, subject=_dotted(site.loc))
-        expected = _join_or(list(dict.fromkeys(self._describe_expected(site, error) for error in errors)))
+        expected = join_or(list(dict.fromkeys(self._describe_expected(site, error) for error in errors)))
         text = f"expected {expected}{self._describe_found(site, errors)}"
         return OptionError(site.loc, text, self._suggest_fix(site, errors), subject=_dotted(site.loc))
 
@@ -178,7 +178,7 @@ class _Explainer:
         schemas = [schema for schema in self._schema.at(site.loc) if schema.get("type") == "string"]
         for schema in schemas:
             if examples := schema.get("examples"):
-                return f"a text such as {_join_or([repr(example) for example in examples])}"
+                return f"a text such as {join_or([repr(example) for example in examples])}"
         if pattern:
             return f"a text of the form {pattern}"
         return "a path" if any("path" in schema.get("format", "") for schema in schemas) else "a text"
@@ -257,10 +257,6 @@ def _suggest_number(value: Any, whole: bool) -> str:
 
 def _format_number(number: float) -> str:
     return f"{number:g}" if isinstance(number, float) else str(number)
-
-
-def _join_or(words: Sequence[str]) -> str:
-    return " or ".join(words)
 
 
 def _count_entries(count: int | None) -> str:

@@ -14,12 +14,6 @@ from .yaml_reader import parse_yaml
 _PLUGINS = ("prompts", "backend", "filters", "writers")
 
 
-class _OverrideError(Exception):
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 def override(
     document: Document,
     assignment: str,
@@ -54,12 +48,9 @@ def override(
     label = label or f"--set {path}"
     try:
         value = parse_yaml(text.encode("utf-8", "surrogateescape"), label, environ, empty=True)
+        loc, created = _assign(document.tree, path.split("."), value.tree, defaults or {})
     except PipelineError as error:
         return [_remove_position(problem, label) for problem in error.problems]
-    try:
-        loc, created = _assign(document.tree, path.split("."), value.tree, defaults or {})
-    except _OverrideError as error:
-        return [Problem(str(error), label, hint=error.hint)]
     document.record_override(loc, label, value, created)
     return [_remove_position(problem, label) for problem in value.problems]
 
@@ -101,13 +92,11 @@ def _resolve_step(holder: Any, name: str, loc: Loc) -> str | int:
     if isinstance(holder, dict):
         return name
     if not isinstance(holder, list):
-        raise _OverrideError(f"'{where}' is a single value; it has no keys to set")
+        raise PipelineError(Problem(f"'{where}' is a single value; it has no keys to set"))
     if not name.isdecimal():
-        example = f"{where}.0.{name}"
-        raise _OverrideError(
-            f"'{where}' is a list; expected the number of an entry, not '{name}'", f"for example: --set {example}=..."
-        )
+        text = f"'{where}' is a list; expected the number of an entry, not '{name}'"
+        raise PipelineError(Problem(text, hint=f"for example: --set {where}.0.{name}=..."))
     if int(name) > len(holder):
         entries = "1 entry" if len(holder) == 1 else f"{len(holder)} entries"
-        raise _OverrideError(f"'{where}' has {entries}, numbered from 0; there is no entry {name}")
+        raise PipelineError(Problem(f"'{where}' has {entries}, numbered from 0; there is no entry {name}"))
     return int(name)

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..errors import DatasetError, ImageReadError, Problem
 from ..images import PACKAGE, SUFFIXES, ImageRef, package_path
 from .lists import READERS, ListedImage, read_list
-from .walk import ALL, Pattern, Walk
+from .walk import ALL, FolderWalk, Pattern
 
 #: Rows of a list that `check` reads; a mistake further down stops the run when it gets there.
 CHECKED_ROWS = 100_000
@@ -152,7 +152,7 @@ class Dataset:
         if entry.pattern is None:
             yield ImageRef(entry.uri, entry.prefix), 0
             return
-        for rel in Walk(entry.path, Pattern(entry.pattern), self.warnings):
+        for rel in FolderWalk(entry.path, Pattern(entry.pattern), self.warnings):
             key = entry.prefix + rel
             yield ImageRef(entry.uri + (key if entry.prefix else rel), key), 0
 

@@ -70,7 +70,7 @@ class _Directory:
 
 
 @dataclass
-class Walk:
+class FolderWalk:
     """The images below a folder; iterating gives POSIX paths relative to it.
 
     Files of a directory come first, then its subdirectories, each sorted by name. Memory holds the

@@ -12,7 +12,7 @@ from typing import Any
 _PACKAGES = ("maskmill", "numpy", "opencv-python", "pillow", "pycocotools", "segment-anything", "torch", "torchvision")
 
 
-def machine(threads: int) -> dict[str, Any]:
+def describe_machine(threads: int) -> dict[str, Any]:
     """The machine, as far as results and timings can depend on it."""
     import psutil
 
@@ -37,7 +37,7 @@ def _processor() -> str:
 
 
 @functools.cache
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Versions of the installed packages that results can depend on."""
     found = {}
     for package in _PACKAGES:

@@ -14,11 +14,10 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Failure, ImageResult, Row, Status
+from ..results import STATUSES, Failure, ImageResult, LedgerRow, Status
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -108,9 +107,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -156,16 +153,16 @@ class Ledger:
         self.set_meta("complete_listing", self.listing)
         self.commit()
 
-    def known(self, keys: Sequence[str], listed: bool = True) -> dict[str, Row]:
+    def find_rows(self, keys: Sequence[str], listed: bool = True) -> dict[str, LedgerRow]:
         """The rows of these images, by key, for those that have one; with `listed` they count as listed."""
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
-        rows = {values[0]: Row._make(values) for values in found}
+        rows = {values[0]: LedgerRow._make(values) for values in found}
         if listed and any(row.listing != self.listing for row in rows.values()):
             self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
-    def record(self, row: Row, doubts: Collection[str] = ()) -> None:
+    def record(self, row: LedgerRow, doubts: Collection[str] = ()) -> None:
         """Record a finished image; durable at the next commit."""
         self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self._write("DELETE FROM attempts WHERE key=?", (row.key,))
@@ -174,12 +171,12 @@ class Ledger:
             self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         self.commit(only_if_due=True)
 
-    def lost(self, key: str) -> int:
+    def count_losses(self, key: str) -> int:
         """How often this image has ended its process so far."""
         row = self._connection.execute("SELECT lost FROM attempts WHERE key=?", (key,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def set_lost(self, key: str, times: int) -> None:
+    def record_losses(self, key: str, times: int) -> None:
         """Record at once how often this image has ended its process; survives the death of the driver."""
         self._write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
         self.commit()
@@ -228,7 +225,7 @@ class Ledger:
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
         return self._connection.execute(sql).fetchone() is not None
 
-    def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[Row]:
+    def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[LedgerRow]:
         """Rows of these statuses in key order, lazily, without those gone from the dataset.
 
         Read in pages, so that a slow reader does not keep a run from writing.
@@ -238,7 +235,7 @@ class Ledger:
         page = f"key > ? AND listing >= ? AND status IN ({marks}) ORDER BY key LIMIT {PAGE}"
         sql, last = f"SELECT * FROM images WHERE {page}", ""  # noqa: S608 - marks only
         while found := self._connection.execute(sql, (last, self._last_complete_listing(), *wanted)).fetchall():
-            yield from map(Row._make, found)
+            yield from map(LedgerRow._make, found)
             last = found[-1][0]
 
     def digest(self) -> str:
@@ -251,7 +248,7 @@ class Ledger:
     def _last_complete_listing(self) -> int:
         return int(self.meta("complete_listing", 0))
 
-    def result(self, row: Row) -> ImageResult:
+    def result(self, row: LedgerRow) -> ImageResult:
         """The stored result of a row's image.
 
         Raises:

@@ -44,7 +44,7 @@ def list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def summary(report: RunReport, command: str) -> str:
+def format_summary(report: RunReport, command: str) -> str:
     """What happened and what to do next, in a few lines.
 
     Args:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
-from ..results import STATUSES, ImageResult, Row, Status
+from ..results import STATUSES, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
 from .records import RUN
@@ -35,9 +34,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._ledger.close()
 
     @property
@@ -85,15 +82,15 @@ class Run:
         """Seconds by stage, over all runs into this folder."""
         return dict(self._ledger.meta("stage_seconds", {}))
 
-    def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Row]:
+    def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[LedgerRow]:
         """The ledger's row of each image (key, status, attempts, seconds), in key order."""
         return self._ledger.rows(statuses)
 
-    def row(self, key: str) -> Row | None:
+    def row(self, key: str) -> LedgerRow | None:
         """The ledger's row of one image, None if there is none."""
-        return self._ledger.known([key], listed=False).get(key)
+        return self._ledger.find_rows([key], listed=False).get(key)
 
-    def find(self, key: str) -> Row:
+    def find(self, key: str) -> LedgerRow:
         """The ledger's row of the image that a key means (see `find_key`).
 
         Raises:
@@ -110,7 +107,7 @@ class Run:
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count} images"
         raise OutputError(Problem(f"the run in '{self.folder}' has no image {key!r}", hint=hint))
 
-    def result(self, row: Row) -> ImageResult:
+    def result(self, row: LedgerRow) -> ImageResult:
         """The stored result of an image.
 
         Raises:
@@ -141,7 +138,5 @@ def read_run(output: Path | str) -> Iterator[ImageResult]:
     Raises:
         OutputError: the folder holds no run, or a result that its ledger lists is missing.
     """
-    folder = Path(output)
-    with Ledger.open_existing(folder) as ledger:
-        for row in ledger.rows():
-            yield ledger.result(row)
+    with Run(output) as run:
+        yield from run.results(STATUSES)

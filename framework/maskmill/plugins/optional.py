@@ -146,16 +146,6 @@ def prepare_stage(stage: Stage, say: Callable[[str], None]) -> None:
     _call(stage, "prepare", say, default=None)
 
 
-def forecast_lines(stage: Stage, refs: Sequence[ImageRef], output: Path) -> list[str]:
-    """What a stage will cost, in lines; [] if nothing."""
-    return _call(stage, "forecast", refs, output, default=[])
-
-
-def find_objection(stage: Stage, refs: Sequence[ImageRef], output: Path) -> str:
-    """Why a run should not start without `--yes`, "" if it may."""
-    return _call(stage, "objection", refs, output, default="")
-
-
 def max_concurrent(source: Stage) -> int:
     """How many images a source that waits can work on at the same time."""
     return _call(source, "at_once", default=AT_ONCE)

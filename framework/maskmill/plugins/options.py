@@ -128,7 +128,7 @@ def list_options(model: type[BaseModel]) -> list[OptionRow]:
             meaning = about.get("description", "")
             if about.get("affects_results") is False:
                 meaning += "; no effect on results"
-            value = _join_or([_describe_value(schema, (name,), branch) for branch in branches])
+            value = join_or([_describe_value(schema, (name,), branch) for branch in branches])
             rows.append(OptionRow(name, value, _describe_default(name, about, root), meaning.removeprefix("; ")))
     return rows
 
@@ -144,13 +144,13 @@ def _describe_value(schema: OptionSchema, loc: tuple[str | int, ...], branch: Sc
     """
     choices = [branch["const"]] if "const" in branch else branch.get("enum")
     if choices is not None:
-        return _join_or([_format_code(choice) for choice in choices])
+        return join_or([_format_code(choice) for choice in choices])
     if "type" not in branch:
         return "anything"
     if branch["type"] == "boolean":
         return "`true` or `false`"
     if branch["type"] == "array":
-        items = _join_or([_describe_value(schema, (*loc, 0), item, many=True) for item in schema.at((*loc, 0))])
+        items = join_or([_describe_value(schema, (*loc, 0), item, many=True) for item in schema.at((*loc, 0))])
         return f"list{'s' if many else ''} of {_describe_length(branch)}{items}"
     noun = "path" if "path" in branch.get("format", "") else _NOUNS[branch["type"]]
     noun += "s" if many else ""
@@ -159,7 +159,8 @@ def _describe_value(schema: OptionSchema, loc: tuple[str | int, ...], branch: Sc
     return noun + _describe_limits(branch)
 
 
-def _join_or(words: Sequence[str]) -> str:
+def join_or(words: Sequence[str]) -> str:
+    """Join words as in "a, b or c"."""
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 

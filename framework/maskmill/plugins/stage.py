@@ -144,7 +144,7 @@ class Stage(BaseModel):
 
     def missing(self) -> list[Problem]:
         """A problem for each package of `requires` that is not installed."""
-        return [self._missing(name) for name in self.requires if not installed(name)]
+        return [self._missing(name) for name in self.requires if not is_installed(name)]
 
     def _missing(self, package: str) -> Problem:
         wanted = f"maskmill[{self.extra}]" if self.extra else package
@@ -192,6 +192,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """Whether a package can be imported; does not import it."""
     return importlib.util.find_spec(package) is not None

@@ -19,8 +19,7 @@ from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX
-from ..output import environment
-from ..output import records as reports
+from ..output import environment, records as reports
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
@@ -35,8 +34,7 @@ from .forecast import require_consent
 from .plan import DueImage, Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
-from .prompts_csv import NAME as ACCOUNTS
-from .prompts_csv import Surveys, update_prompts_csv
+from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
 from .stop import Stop, Stopped, handle_signals
 
@@ -56,22 +54,19 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
-    images = count_first_images(config, options)
-    surveys = Surveys(config)
-    require_consent(config, options)
-    with (
-        claim(config.output, fresh=options.fresh) as notice,
-        Ledger.create(config.output) as ledger,
-        SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
-    ):
-        try:
-            this = _Run(config, options, ledger, images, surveys, listed)
-            return this.execute([*notices, *surveys.warnings(), notice])
-        except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
-            text = f"the output '{config.output}' cannot be written any more: {error}"
-            if not (config.output / NAME).exists():
-                text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
-            raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
+    with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+        images = count_first_images(config, options, listed)
+        surveys = Surveys(config, listed)
+        require_consent(config, options, listed)
+        with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+            try:
+                this = _Run(config, options, ledger, images, surveys, listed)
+                return this.execute([*notices, *surveys.warnings(), notice])
+            except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
+                text = f"the output '{config.output}' cannot be written any more: {error}"
+                if not (config.output / NAME).exists():
+                    text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
+                raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
 
 
 class _Run:
@@ -228,14 +223,14 @@ class _Run:
         """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
         ref, row = planned.ref, planned.row
         stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
-        lost = 0 if self.options.retry_failed else self.ledger.lost(ref.key)
+        lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
         task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
         image = QueuedImage(task, row.attempts if row else 0, lost)
         if image.is_spent:
             self.records.quarantine(image, "WorkerLost", f"it took its process down {lost} times")
             return None
         if not self.engine.processes:
-            self.ledger.set_lost(ref.key, lost + 1)  # its death would be ours: count it before
+            self.ledger.record_losses(ref.key, lost + 1)  # its death would be ours: count it before
         return image
 
     def _add_up(self) -> None:
@@ -288,6 +283,6 @@ class _Run:
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
             "prompts": self.surveys.about(),
-            "versions": environment.versions(),
-            "machine": environment.machine(self.resources.threads),
+            "versions": environment.read_versions(),
+            "machine": environment.describe_machine(self.resources.threads),
         }

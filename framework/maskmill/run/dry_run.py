@@ -9,13 +9,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
 from ..chain.chain import Chain
 from ..chain.plugin_call import Trace
 from ..config.config import Config
+from ..dataset.dataset import Dataset
+from ..dataset.listing import SharedListing
 from ..errors import DatasetError, StopRun
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
@@ -29,22 +31,30 @@ from .resources import Resources, plan_resources
 FIRST = 64
 
 
-def rehearse(config: Config, options: RunRequest) -> str:
+def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
     """Describe what a run would do; changes nothing.
+
+    Args:
+        config: the pipeline.
+        options: what would be asked of the run.
+        probed: how many images to process and time, in a temporary folder.
 
     Raises:
         DatasetError: there are no images.
     """
-    count_first_images(config, options)
-    surveys = Surveys(config)
-    counts = count_planned(config, options)
-    summary = f"dry run: {counts['to do']} images to do, {counts['there already']} already done"
-    return "\n".join([*surveys.warnings(), summary, *forecast_run(config, options)])
+    with SharedListing(Dataset(config.dataset, config.dataset_base)) as images:
+        count_first_images(config, options, images)
+        surveys = Surveys(config, images)
+        counts = count_planned(config, options, images)
+        summary = f"dry run: {counts['to do']} images to do, {counts['there already']} already done"
+        forecast = forecast_run(config, options, images)
+        timed = [_probe(config, options, images, counts["to do"], probed)] if probed else []
+    return "\n".join([*surveys.warnings(), summary, *forecast, *timed])
 
 
-def count_planned(config: Config, options: RunRequest) -> Counter[str]:
+def count_planned(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> Counter[str]:
     """Count the images that a run would process ("to do") and those with a result ("there already")."""
-    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()))
+    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()), images)
     if options.fresh or not (config.output / NAME).exists():
         return plan.count(None)
     with Ledger.open_existing(config.output) as ledger:
@@ -66,17 +76,17 @@ def choose_resources(config: Config, images: int, kept_threads: int | None = Non
     return plan_resources(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
 
 
-def count_first_images(config: Config, options: RunRequest) -> int:
+def count_first_images(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> int:
     """Count the images, up to `FIRST`.
 
     Raises:
         DatasetError: there are none.
     """
-    images = len(list(itertools.islice(listing(config, options), FIRST)))
-    if not images:
+    count = len(list(itertools.islice(listing(config, options, images), FIRST)))
+    if not count:
         where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
         raise DatasetError(f"there are no images in {where}")
-    return images
+    return count
 
 
 #: What would make a run faster, by the stage that takes longest.
@@ -89,27 +99,28 @@ ADVICE = {
 }
 
 
-def probe(config: Config, request: RunRequest, count: int) -> str:
+def _probe(config: Config, request: RunRequest, images: Iterable[ImageRef], to_do: int, count: int) -> str:
     """Time some images, spread over the dataset, and estimate the time of the run from them.
 
     Args:
         config: the pipeline.
-        request: narrows the dataset; images with a result are not counted as work.
+        request: narrows the dataset.
+        images: of the whole dataset.
+        to_do: how many images the run would process.
         count: how many images to time.
 
     Raises:
         DatasetError: none of them could be processed.
         PluginError: a plugin cannot be opened.
     """
-    total = sum(1 for _ in listing(config, request))
+    total = sum(1 for _ in listing(config, request, images))
     chosen = {total * number // count for number in range(count)}
-    refs = [ref for number, ref in enumerate(listing(config, request)) if number in chosen]
+    refs = [ref for number, ref in enumerate(listing(config, request, images)) if number in chosen]
     resources = choose_resources(config, min(total, FIRST))
     os.environ.update(resources.environment())
     walls, stages, failed = _time_images(config, refs)
     if not walls:
         raise DatasetError(f"none of {len(refs)} images could be processed: {failed[0]}")
-    to_do = count_planned(config, request)["to do"]
     seconds = statistics.median(walls)
     largest, share = stages.most_common(1)[0]
     lines = [

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, cast
 
 from ..config.config import Config, PluginUse
 from ..errors import PipelineError
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
-from ..plugins.optional import defines, find_objection, forecast_lines, has_answer
-from ..plugins.stage import Stage
+from ..plugins.optional import PaidStage, defines, has_answer
 from .plan import Plan, RunRequest
 
 
-def forecast_run(config: Config, request: RunRequest) -> list[str]:
+def forecast_run(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> list[str]:
     """The stages' forecasts for the images that remain to be processed, one line each."""
     return [
         f"{use.name}: {line}"
-        for use, refs in _list_uses(config, request, "forecast")
-        for line in forecast_lines(use.stage, refs, config.output)
+        for use, stage, refs in _list_uses(config, request, images, "forecast")
+        for line in stage.forecast(refs, config.output)
     ]
 
 
-def require_consent(config: Config, request: RunRequest) -> None:
+def require_consent(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> None:
     """Stop if a stage objects to the cost of the run and `--yes` was not given.
 
     Raises:
@@ -33,31 +32,30 @@ def require_consent(config: Config, request: RunRequest) -> None:
         return
     problems = [
         config.problem(use.loc, f"{use.role} {use.name!r}: {text}", "to start anyway, add --yes")
-        for use, refs in _list_uses(config, request, "objection")
-        if (text := find_objection(use.stage, refs, config.output))
+        for use, stage, refs in _list_uses(config, request, images, "objection")
+        if (text := stage.objection(refs, config.output))
     ]
     if problems:
         raise PipelineError(*problems)
 
 
 def _list_uses(
-    config: Config, request: RunRequest, method: Literal["forecast", "objection"]
-) -> Iterator[tuple[PluginUse, list[ImageRef]]]:
+    config: Config, request: RunRequest, images: Iterable[ImageRef], method: Literal["forecast", "objection"]
+) -> Iterator[tuple[PluginUse, PaidStage, list[ImageRef]]]:
     """Each stage that defines this method, with the images that it would be given."""
     uses = [use for use in config.uses() if defines(use.stage, method)]
     if not uses:
         return
-    refs = list(_list_due(config, request))
+    refs = list(_list_due(config, request, images))
     for use in uses:
-        before: list[Stage] = []
-        if use in config.prompts and config.combine == "first":
-            earlier = config.prompts[: config.prompts.index(use)]
-            before = [other.stage for other in earlier]
-        yield use, [ref for ref in refs if not any(has_answer(source, ref) for source in before)]
+        earlier = config.prompts[: config.prompts.index(use)] if use in config.prompts else ()
+        before = earlier if config.combine == "first" else ()
+        unanswered = [ref for ref in refs if not any(has_answer(other.stage, ref) for other in before)]
+        yield use, cast(PaidStage, use.stage), unanswered
 
 
-def _list_due(config: Config, request: RunRequest) -> Iterator[ImageRef]:
-    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()))
+def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()), images)
     if request.fresh or not (config.output / NAME).exists():
         yield from (image.ref for batch in plan.batches(None) for image in batch if image.due)
         return

@@ -14,7 +14,7 @@ from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError
 from ..images import ImageRef, find_key, normalize_key
 from ..output.ledger import Ledger
-from ..results import Row
+from ..results import LedgerRow
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -94,7 +94,7 @@ class DueImage:
     """
 
     ref: ImageRef
-    row: Row | None
+    row: LedgerRow | None
     fingerprint: str
     due: bool
     afresh: bool = False
@@ -134,11 +134,11 @@ class Plan:
         refs = listing(self._config, self._options, self._images)
         while batch := list(itertools.islice(refs, BATCH)):
             keys = [ref.key for ref in batch]
-            known = ledger.known(keys, listed) if ledger else {}
+            known = ledger.find_rows(keys, listed) if ledger else {}
             doubts = ledger.doubts_of(keys) if ledger else {}
             yield [self._check(ref, known.get(ref.key), doubts.get(ref.key, frozenset())) for ref in batch]
 
-    def _check(self, ref: ImageRef, row: Row | None, doubts: frozenset[str]) -> DueImage:
+    def _check(self, ref: ImageRef, row: LedgerRow | None, doubts: frozenset[str]) -> DueImage:
         wanted = str(self._fingerprints.of(ref))
         if row is None:
             return DueImage(ref, row, wanted, due=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
-from ..dataset.dataset import Dataset
 from ..errors import PromptError
 from ..files import atomic_path
+from ..images import ImageRef
 from ..masks import Mask
 from ..output.ledger import Ledger
 from ..plugins.optional import Item, Survey, list_inventory, survey_dataset
@@ -48,15 +48,14 @@ class Surveys:
     """The results of comparing the prompt sources with the dataset.
 
     Args:
-        config: the pipeline; the dataset is listed once for each source that has a `survey`.
+        config: the pipeline.
+        images: of the whole dataset; iterated once for each source that has a `survey`.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, images: Iterable[ImageRef]) -> None:
         self._names = [use.name for use in config.prompts]
         self.sources = [use.stage for use in config.prompts]
-        self.found: list[Survey | None] = [
-            survey_dataset(source, lambda: Dataset(config.dataset, config.dataset_base)) for source in self.sources
-        ]
+        self.found: list[Survey | None] = [survey_dataset(source, lambda: images) for source in self.sources]
 
     @property
     def memories(self) -> list[Any]:
@@ -175,7 +174,7 @@ class _OutcomeFinder:
         return outcomes.find(source, item, item.prompt)
 
     def _read_outcomes(self, key: str) -> _ImageOutcomes | None:
-        row = self._ledger.known([key], listed=False).get(key)
+        row = self._ledger.find_rows([key], listed=False).get(key)
         return None if row is None else _ImageOutcomes(self._ledger.result(row))
 
 

@@ -14,7 +14,7 @@ from ..output.ledger import Ledger
 from ..output.store import load_result, replace_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
-from ..results import DOUBTFUL, Failure, ImageResult, Row, RunInfo, Status
+from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
 from .progress import Progress
@@ -93,12 +93,12 @@ class Recorder:
 
     def _clear_blame(self, image: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is under way; this one is not to blame."""
-        self.ledger.set_lost(image.key, image.lost)
+        self.ledger.record_losses(image.key, image.lost)
 
     def record_death(self, image: QueuedImage, death: WorkerDied) -> None:
         """Record that a process died with this image in it; quarantine the image if it has had all its tries."""
         self.deaths += 1
-        self.ledger.set_lost(image.key, image.lost)
+        self.ledger.record_losses(image.key, image.lost)
         stack_file = Path(image.task.stack_file)
         stack = stack_file.read_text(encoding="utf-8", errors="replace") if stack_file.exists() else ""
         stack_file.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ class Recorder:
         if self.ran == 0:
             self.ledger.set_meta("finished", None)
         fingerprint, listing = image.task.fingerprint, self.ledger.listing
-        row = Row(image.key, status, fingerprint, size, mtime, attempts, round(seconds, 3), listing)
+        row = LedgerRow(image.key, status, fingerprint, size, mtime, attempts, round(seconds, 3), listing)
         self.ledger.record(row, doubts)
         self.ran += 1
         self.failures += status in ("failed", "quarantined")

@@ -15,8 +15,8 @@ from ..masks import Mask
 from ..output.folder import file_state
 from ..output.run import Run
 from ..prompts import Prompt
-from ..results import Artifact, ImageResult, Row
-from .originals import Originals
+from ..results import Artifact, ImageResult, LedgerRow
+from .originals import OriginalImages
 
 _SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
 
@@ -70,7 +70,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _find_part(run: Run, row: Row, result: ImageResult) -> Mapping[str, Any]:
+def _find_part(run: Run, row: LedgerRow, result: ImageResult) -> Mapping[str, Any]:
     """The run that made it; if that is not recorded, the first merged run with the same backend and model."""
     parts = run.parts()
     for part in parts:
@@ -101,7 +101,7 @@ def _describe_image(run: Run, result: ImageResult, images: Path | None) -> dict[
         "uri": None,
         "now": "not found",
     }
-    with Originals(run, images) as originals:
+    with OriginalImages(run, images) as originals:
         ref = originals.find(result.key)
     if ref is None:
         return about
@@ -124,14 +124,14 @@ def describe_kind(prompt: Prompt | None) -> str:
 
 def _describe_mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
     box = mask.box
-    asked = next(
+    prompt = next(
         (raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt
     )  # filters may change the label
     return {
         "number": mask.index,
         "label": mask.label,
         "kept": mask.kept,
-        "prompt": result.prompts.index(asked) if asked in result.prompts else None,
+        "prompt": result.prompts.index(prompt) if prompt in result.prompts else None,
         "score": mask.score,
         "stability": mask.stability,
         "area": mask.area,

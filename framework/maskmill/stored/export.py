@@ -19,10 +19,10 @@ from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
-from ..results import Artifact, ImageResult, Row, Status
+from ..results import Artifact, ImageResult, LedgerRow, Status
 from .export_folder import Journal, claim_export
-from .export_worker import build_writer, close_writer, export_one
-from .originals import Originals, find_missing_dataset
+from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
+from .originals import OriginalImages, find_missing_dataset
 
 #: With fewer images than this, starting processes is not worth it.
 WORTH_PROCESSES = 200
@@ -96,7 +96,7 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
         "pipeline": run.name,
         "model": run.about.get("fingerprint", {}).get("model"),
     }
-    with writing_to(folder), Originals(run, request.images) as originals:
+    with writing_to(folder), OriginalImages(run, request.images) as originals:
         if _needs_pixels(writer):
             _check_images(run, request, originals)
         with claim_export(folder, log), Journal(folder, about) as journal:
@@ -112,7 +112,7 @@ def _needs_pixels(writer: Writer) -> bool:
     return writer.needs_pixels and type(writer).write is not Writer.write
 
 
-def _check_images(run: Run, request: ExportRequest, originals: Originals) -> None:
+def _check_images(run: Run, request: ExportRequest, originals: OriginalImages) -> None:
     """Refuse a folder without any image of the run, before an earlier export is removed."""
     keys = (row.key for row in run.rows(FINISHED))
     first = next(keys, None)
@@ -126,7 +126,9 @@ def _check_images(run: Run, request: ExportRequest, originals: Originals) -> Non
 class _Export:
     """The two steps of an export: the files of each image, in processes, then those about the whole dataset."""
 
-    def __init__(self, run: Run, request: ExportRequest, writer: Writer, folder: Path, originals: Originals) -> None:
+    def __init__(
+        self, run: Run, request: ExportRequest, writer: Writer, folder: Path, originals: OriginalImages
+    ) -> None:
         self._run = run
         self._request = request
         self._writer = writer
@@ -137,24 +139,24 @@ class _Export:
         """Write each image's files; returns the numbers of exported and of failed images."""
         images = failed = 0
         for done in self._export_images():
-            if (failure := done["failure"]) is not None:
+            if done.failure is not None:
                 failed += 1
-                log(f"{done['key']}: {failure['message']}")
+                log(f"{done.key}: {done.failure.message}")
             else:
                 images += 1
             journal.add(done)
         return images, failed
 
-    def _export_images(self) -> Iterator[dict[str, Any]]:
-        setup = {
-            "writer": self._request.writer,
-            "options": dict(self._request.options),
-            "drop_ins": [str(path) for path in self._request.drop_ins],
-            "run": str(self._run.folder),
-            "folder": str(self._folder),
-            "pixels": _needs_pixels(self._writer),
-            "max_pixels": self._originals.max_pixels,
-        }
+    def _export_images(self) -> Iterator[ExportedImage]:
+        setup = ExportSetup(
+            writer=self._request.writer,
+            options=self._request.options,
+            drop_ins=self._request.drop_ins,
+            run=self._run.folder,
+            folder=self._folder,
+            reads_pixels=_needs_pixels(self._writer),
+            max_pixels=self._originals.max_pixels,
+        )
         tasks = ((setup, row.key, self._find_uri(row)) for row in self._run.rows(FINISHED))
         if (jobs := self._jobs()) == 1:
             try:
@@ -175,7 +177,7 @@ class _Export:
         counts = self._run.counts()
         return 1 if counts["done"] + counts["empty"] < WORTH_PROCESSES else int(joblib.cpu_count())
 
-    def _find_uri(self, row: Row) -> str | None:
+    def _find_uri(self, row: LedgerRow) -> str | None:
         ref = self._originals.find(row.key)
         return None if ref is None else ref.uri
 

@@ -6,8 +6,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, astuple
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
@@ -15,6 +15,7 @@ from ..files import unused_name
 from ..output.folder import LOCK, check_folder, file_state, lock_folder, writing_to
 from ..results import Artifact
 from ..version import __version__
+from .export_worker import ExportedImage
 
 JOURNAL = "export.jsonl"
 _HINT = "give another folder (-o), or move those files away, so that nothing of yours is overwritten"
@@ -35,25 +36,25 @@ class Journal:
         self.files = 0
         self._path = folder / JOURNAL
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
-        self._line({"schema": 1, "maskmill": __version__, **about})
+        self._write_line({"schema": 1, "maskmill": __version__, **about})
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """An image: key, artifacts as [path, sha256, bytes], notes, failure."""
-        self.files += len(entry["artifacts"])
-        self._line(entry)
+    def add(self, image: ExportedImage) -> None:
+        """Write the line of an image."""
+        self.files += len(image.artifacts)
+        failure = None if image.failure is None else asdict(image.failure)
+        artifacts = [astuple(artifact) for artifact in image.artifacts]
+        self._write_line({"key": image.key, "artifacts": artifacts, "notes": image.notes, "failure": failure})
 
     def end(self, artifacts: Sequence[Artifact], counts: Mapping[str, int]) -> None:
         """The export is complete; `artifacts` are the files about the whole dataset."""
         self.files += len(artifacts)
-        self._line({"finished": True, **counts, "artifacts": [[a.path, a.sha256, a.bytes] for a in artifacts]})
+        self._write_line({"finished": True, **counts, "artifacts": [astuple(artifact) for artifact in artifacts]})
         self._file.close()
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -63,7 +64,7 @@ class Journal:
             next(lines)
             yield from map(json.loads, lines)
 
-    def _line(self, values: Mapping[str, Any]) -> None:
+    def _write_line(self, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,46 @@ from .originals import black_image, load_unchanged
 _opened: dict[str, Writer] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class ExportSetup:
+    """What a process needs to export images of a run.
+
+    Attributes:
+        writer: the registered name.
+        options: of the writer, as in YAML.
+        drop_ins: plugin files to load.
+        run: the run's folder.
+        folder: of the export.
+        reads_pixels: whether the images have to be read.
+        max_pixels: larger images are refused.
+    """
+
+    writer: str
+    options: Mapping[str, Any]
+    drop_ins: Sequence[Path]
+    run: Path
+    folder: Path
+    reads_pixels: bool
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedImage:
+    """The files of one image: their paths are below the export's folder; none if it failed.
+
+    Attributes:
+        key: the image.
+        artifacts: the files.
+        notes: of the writer.
+        failure: why the image could not be exported, or None.
+    """
+
+    key: str
+    artifacts: Sequence[Artifact]
+    notes: Mapping[str, Any]
+    failure: Failure | None
+
+
 def build_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> Writer:
     """A writer with its options, checked, not yet open.
 
@@ -44,66 +83,51 @@ def build_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> W
     return writer
 
 
-def export_one(setup: Mapping[str, Any], key: str, uri: str | None) -> dict[str, Any]:
+def export_one(setup: ExportSetup, key: str, uri: str | None) -> ExportedImage:
     """Write one image's files, in any process.
 
     Args:
-        setup: plain data: `writer`, `options`, `drop_ins`, `run`, `folder`, `pixels`, `max_pixels`.
+        setup: the same for all images of the export.
         key: the image.
         uri: where it is, None if unknown.
-
-    Returns:
-        key, artifacts as [path, sha256, bytes], notes, and failure as data or None.
 
     Raises:
         StopRun: nothing can be written any more.
     """
-    name = setup["writer"]
     trace = Trace()
     failure: Failure | None = None
-    made: list[Artifact] = []
+    artifacts: list[Artifact] = []
     try:
         result = trace.step("read", "", partial(_load_stored, setup, key))
         ref = None if uri is None else ImageRef(uri, key)
-        find = (
-            partial(load_unchanged, result, ref, setup["max_pixels"])
-            if setup["pixels"]
-            else partial(black_image, result, ref)
-        )
-        image = trace.step("read", "", find)
-        call = partial(call_for_list, Artifact, _open_writer(setup).write, image, result, Path(setup["folder"]))
-        made = trace.step("writers", name, call, image.sha256)
+        load = partial(load_unchanged, max_pixels=setup.max_pixels) if setup.reads_pixels else black_image
+        image = trace.step("read", "", partial(load, result, ref))
+        call = partial(call_for_list, Artifact, _open_writer(setup).write, image, result, setup.folder)
+        artifacts = trace.step("writers", setup.writer, call, image.sha256)
     except StepError as error:
         failure = error.failure
-    return {
-        "key": key,
-        "artifacts": [[item.path, item.sha256, item.bytes] for item in made],
-        "notes": trace.notes.get(name, {}),
-        "failure": None if failure is None else asdict(failure),
-    }
+    return ExportedImage(key, artifacts, trace.notes.get(setup.writer, {}), failure)
 
 
-def _load_stored(setup: Mapping[str, Any], key: str) -> ImageResult:
-    result = load_result(Path(setup["run"]), key)
+def _load_stored(setup: ExportSetup, key: str) -> ImageResult:
+    result = load_result(setup.run, key)
     if result is None or result.size is None:
         raise OutputError("its stored result is missing or damaged; run the pipeline again with --verify")
     return replace(result, artifacts=())
 
 
-def _open_writer(setup: Mapping[str, Any]) -> Writer:
+def _open_writer(setup: ExportSetup) -> Writer:
     """The writer of this process, opened once."""
-    name = json.dumps([os.getpid(), setup["writer"], setup["options"], setup["drop_ins"], setup["folder"]], default=str)
+    name = f"{os.getpid()} {setup}"
     if name not in _opened:
         close_writer()
-        registry = Registry.load(Path(path) for path in setup["drop_ins"])
-        writer = build_writer(registry, setup["writer"], setup["options"])
+        writer = build_writer(Registry.load(setup.drop_ins), setup.writer, setup.options)
         try:
-            with working_in(Path(setup["run"])):
+            with working_in(setup.run):
                 writer.open()
         except Exception as error:
-            raise PluginError(
-                f"the writer {setup['writer']!r} cannot be opened: {error or type(error).__name__}"
-            ) from error
+            reason = str(error) or type(error).__name__
+            raise PluginError(f"the writer {setup.writer!r} cannot be opened: {reason}") from error
         _opened[name] = writer
     return _opened[name]
 

@@ -27,13 +27,13 @@ from ..output.records import write_failures, write_run
 from ..output.run import Run
 from ..output.store import result_path
 from ..plugins.stage import digest
-from ..results import Row
+from ..results import LedgerRow
 
 Prefer = Literal["first", "last", "done"]
 #: Keys listed when runs contradict each other.
 MAX_LISTED = 5
 
-_NumberedRow = tuple[str, int, Row]
+_NumberedRow = tuple[str, int, LedgerRow]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _Chooser:
             text = f"the runs have different results for {count} image{'s' if count > 1 else ''}:{listed}{more}"
             raise OutputError(Problem(text, hint="choose one: --prefer first, last or done"))
 
-    def rows(self) -> Iterator[tuple[int, Row]]:
+    def rows(self) -> Iterator[tuple[int, LedgerRow]]:
         """(number of the run, row) of each key."""
         for same in self._by_key():
             self.doubled += len(same) > 1
@@ -155,7 +155,7 @@ class _Chooser:
             found += [(row.key, number, row) for row in rows]
         return found if found[0][0] == key else []
 
-    def _choose(self, same: list[_NumberedRow]) -> tuple[int, Row] | None:
+    def _choose(self, same: list[_NumberedRow]) -> tuple[int, LedgerRow] | None:
         """The row to take, None if that is undecided."""
         if self._prefer == "done":
             same = [item for item in same if item[2].status in ("done", "empty")] or same
@@ -174,7 +174,7 @@ def _number_rows(number: int, run: Run) -> Iterator[_NumberedRow]:
     return ((row.key, number, row) for row in run.rows())
 
 
-def _comparable_result(run: Run, row: Row) -> Any:
+def _comparable_result(run: Run, row: LedgerRow) -> Any:
     try:
         stored = _read_stored(run, row)
     except OutputError:  # a failed image without details
@@ -182,7 +182,7 @@ def _comparable_result(run: Run, row: Row) -> Any:
     return {name: stored[name] for name in ("status", "size", "sha256", "prompts", "masks", "raw", "reason")}
 
 
-def _read_stored(run: Run, row: Row) -> dict[str, Any]:
+def _read_stored(run: Run, row: LedgerRow) -> dict[str, Any]:
     """The stored result as plain data, validated.
 
     Raises:
@@ -216,7 +216,7 @@ def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
         write_run(folder, {**_describe(runs), "counts": ledger.counts()}, None, "merged")
 
 
-def _copy_result(run: Run, row: Row, folder: Path) -> None:
+def _copy_result(run: Run, row: LedgerRow, folder: Path) -> None:
     """Copy a stored result, without the files of writers."""
     if row.status in ("failed", "quarantined") and not result_path(run.folder, row.key).exists():
         return

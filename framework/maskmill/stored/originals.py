@@ -8,7 +8,6 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..output.run import Run
 from ..results import ImageResult
 
 
-class Originals:
+class OriginalImages:
     """Finds the images of a run; a context manager.
 
     They are found as the run's datasets list them or, given a folder, in that folder by key. A dataset
@@ -47,9 +46,7 @@ class Originals:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._listed is not None:
             self._listed.close()
 

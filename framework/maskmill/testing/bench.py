@@ -79,14 +79,14 @@ class Bench:
         self.folder = folder
         self.connections: list[str] = []
 
-    def make(self) -> Any:
+    def build_stage(self) -> Any:
         """The stage, new, not open; paths are relative to the working directory."""
         return self.entry.cls.from_options(self.options, Path.cwd())
 
     @contextmanager
-    def opened(self) -> Iterator[Any]:
+    def open_stage(self) -> Iterator[Any]:
         """The stage, new and open."""
-        stage: Stage = self.make()
+        stage: Stage = self.build_stage()
         prepare_stage(stage, lambda line: None)
         stage.open()
         try:
@@ -113,7 +113,7 @@ class Bench:
         Raises:
             Broken: it refuses all of them.
         """
-        with self.opened() as stage:
+        with self.open_stage() as stage:
             answers = [call(stage, image) for image in self.images]
         refusals = [answer for answer in answers if isinstance(answer, Refusal)]
         if len(refusals) == len(answers):
@@ -127,7 +127,7 @@ class Bench:
             Broken: the answers differ.
         """
         first = self.call_for_each(call)
-        with self.opened() as stage:
+        with self.open_stage() as stage:
             second = [call(stage, image) for image in reversed(self.images)]
             third = [call(stage, image) for image in self.images]
         for image, one, two, three in zip(self.images, first, reversed(second), third, strict=True):

@@ -17,7 +17,7 @@ from ..errors import PluginError, Problem
 from ..images import Image
 from ..plugins import hooks as hookspecs
 from ..plugins.registry import ROLES, RegisteredPlugin, Registry
-from . import plugin_checks, role_checks, writer_checks
+from . import plugin_checks, role_checks
 from .bench import Bench, Broken, Check, watch_network
 from .fakes import write_pictures
 from .run_checks import check_observers, run_checks
@@ -42,10 +42,10 @@ CHECKS = (
     Check("filter", "returns only masks that it was given", role_checks.check_filtered_masks),
     Check("filter", "handles an image without masks", role_checks.check_without_masks),
     Check("filter", "returns the same masks again", role_checks.check_filter_again),
-    Check("writer", "returns the files it writes, in its folder", writer_checks.check_files),
-    Check("writer", "writes the same bytes again", writer_checks.check_files_again),
-    Check("writer", "needs pixels only if it declares so", writer_checks.check_needs_pixels),
-    Check("writer", "handles a run without images", writer_checks.check_empty_run),
+    Check("writer", "returns the files it writes, in its folder", role_checks.check_files),
+    Check("writer", "writes the same bytes again", role_checks.check_files_again),
+    Check("writer", "needs pixels only if it declares so", role_checks.check_needs_pixels),
+    Check("writer", "handles a run without images", role_checks.check_empty_run),
     Check("", "declares its network access", plugin_checks.check_network),
 )
 
@@ -148,9 +148,8 @@ def _check_plugin(bench: Bench, engines: Sequence[str]) -> Iterator[Verdict]:
 def _hooks(registry: Registry, file: Path) -> list[str]:
     """The hooks that this file implements."""
     plugins = {plugin for name, plugin in registry.manager.list_name_plugin() if name.startswith(f"{file}:")}
-    callers = [
-        registry.manager.hook.__dict__[name] for name in vars(hookspecs) if name in registry.manager.hook.__dict__
-    ]
+    known = vars(registry.manager.hook)
+    callers = [known[name] for name in vars(hookspecs) if name in known]
     return [caller.name for caller in callers if plugins & {impl.plugin for impl in caller.get_hookimpls()}]
 
 

@@ -1,4 +1,4 @@
-"""Fakes, tiny images and helpers for those who test plugins. The fakes do real, checkable work, without a model."""
+"""Fakes, tiny images and helpers for tests of plugins. The fakes do real, checkable work without a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..results import Artifact, ImageResult, RunInfo, RunReport, save
 S = TypeVar("S", bound=Stage)
 Kind = Literal["points", "box", "text", "everything"]
 
-#: A drop-in file that makes the fakes known, as `fake-source`, `fake-backend`, `fake-filter` and `fake-writer`.
+#: A drop-in file that registers the fakes, as `fake-source`, `fake-backend`, `fake-filter` and `fake-writer`.
 DROP_IN = (
     "from maskmill.testing import register_backends, register_filters, register_prompt_sources, register_writers\n"
 )
@@ -58,7 +58,7 @@ def image(height: int = 48, width: int = 64, seed: int = 0, key: str = "test.png
 
 
 def write_picture(path: Path, height: int = 48, width: int = 64, seed: int = 0) -> ImageRef:
-    """`pixels` as a file (the suffix decides the format); returns where it is, its name as key."""
+    """Write `pixels` to a file in the format of its suffix; returns its reference, with the file name as key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     kind = PIL.Image.registered_extensions()[path.suffix.lower()]
@@ -68,7 +68,7 @@ def write_picture(path: Path, height: int = 48, width: int = 64, seed: int = 0) 
 
 
 def write_pictures(folder: Path) -> list[ImageRef]:
-    """The images of `PICTURES` as files below a folder: wide, tall, gray, 1×1, transparent, with a Chinese name."""
+    """Write the images of `PICTURES` below a folder: wide, tall, gray, 1×1, transparent with a Chinese name."""
     refs = []
     for seed, (key, (height, width, mode)) in enumerate(PICTURES.items()):
         path = folder / key
@@ -82,7 +82,7 @@ def write_pictures(folder: Path) -> list[ImageRef]:
 
 
 def prompts(image: Image, kind: Kind = "box") -> list[Prompt]:
-    """Two prompts of a kind that lie inside the image, labelled "thing" and "猫"; of "everything" one."""
+    """Two prompts of a kind inside the image, labelled "thing" and "猫"; for "everything" only one."""
     height, width = image.size
     if kind == "everything":
         return [Prompt(grid=Grid(points_per_side=4), label="thing")]
@@ -96,7 +96,7 @@ def prompts(image: Image, kind: Kind = "box") -> list[Prompt]:
 
 
 def masks(image: Image) -> list[Mask]:
-    """Four masks as a filter gets them, numbered: two that overlap, a tiny one without a label, one without a score."""
+    """Four numbered masks, as a filter gets them: two that overlap, a tiny one without label, one without score."""
     boxes = [*prompts(image), *prompts(image, "points")[:1], Prompt(box=Box(0, 0, image.width, image.height))]
     scores = (0.9, 0.4, 0.7, None)
     made = FillAnything().masks(image, [replace(boxes[2], label=None) if n == 2 else boxes[n] for n in range(4)])
@@ -104,13 +104,13 @@ def masks(image: Image) -> list[Mask]:
 
 
 def result(image: Image, masks: Sequence[Mask]) -> ImageResult:
-    """A result as a writer gets it: `done`, or `empty` where no mask is kept."""
-    asked = tuple(dict.fromkeys(mask.prompt for mask in masks if mask.prompt is not None))
-    return ImageResult.done_or_empty(image.ref.key, image.size, image.sha256, asked, masks)
+    """A result as a writer gets it: `done`, or `empty` if no mask is kept."""
+    answered = dict.fromkeys(mask.prompt for mask in masks if mask.prompt is not None)
+    return ImageResult.done_or_empty(image.ref.key, image.size, image.sha256, tuple(answered), masks)
 
 
 def load(file: Path, base: type[S], name: str, /, **options: Any) -> S:
-    """A plugin out of a drop-in file, not yet open.
+    """Load a plugin from a drop-in file; it is not yet open.
 
     Args:
         file: the drop-in file.
@@ -124,21 +124,21 @@ def load(file: Path, base: type[S], name: str, /, **options: Any) -> S:
     """
     role = next(role for role, (of_role, _) in ROLES.items() if of_role is base)
     stage = Registry.load([file]).build(role, {**options, "use": name})
-    assert isinstance(stage, base), "the registry takes nothing else for this role"
+    assert isinstance(stage, base), "the registry accepts nothing else for this role"
     return stage
 
 
 class FakeSource(PromptSource):
-    """Two prompts an image, of one kind."""
+    """Two prompts per image, of one kind."""
 
-    kind: Kind = Field("box", description="what they are made of")
+    kind: Kind = Field("box", description="kind of the prompts")
 
     def kinds(self) -> frozenset[str]:
-        """The one of the option."""
+        """The kind from the option."""
         return frozenset({self.kind})
 
     def prompts(self, image: Image) -> list[Prompt]:
-        """Those of `prompts`."""
+        """The prompts of the function `prompts`."""
         return prompts(image, self.kind)
 
 
@@ -150,52 +150,52 @@ class FillPrompt(Backend):
         return frozenset({"points", "box"})
 
     def model_id(self) -> str:
-        """Constant."""
+        """A constant."""
         return "fill-1"
 
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
-        """One mask a prompt; a pixel belongs to it if its centre lies inside."""
-        return [Mask.from_array(_filled(prompt, image), score=1.0, stability=1.0, prompt=prompt) for prompt in prompts]
+        """One mask per prompt, of the pixels whose centres lie inside."""
+        return [Mask.from_array(_fill(prompt, image), score=1.0, stability=1.0, prompt=prompt) for prompt in prompts]
 
 
 class FillAnything(FillPrompt):
-    """Like `FillPrompt`; a text, and everything, gives one mask of the whole image."""
+    """Like `FillPrompt`; a text or everything mode gives one mask of the whole image."""
 
     def accepts(self) -> frozenset[str]:
-        """All there is."""
+        """All kinds."""
         return frozenset({"points", "box", "text", "everything"})
 
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
-        """One mask a prompt."""
+        """One mask per prompt."""
         whole = Prompt(box=Box(0, 0, image.width, image.height))
-        asked = [prompt if prompt.points or prompt.box else whole for prompt in prompts]
-        made = super().masks(image, asked)
-        return [replace(mask, prompt=prompt) for mask, prompt in zip(made, prompts, strict=True)]
+        shapes = [prompt if prompt.points or prompt.box else whole for prompt in prompts]
+        masks = super().masks(image, shapes)
+        return [replace(mask, prompt=prompt) for mask, prompt in zip(masks, prompts, strict=True)]
 
 
 class FakeFilter(Filter):
     """Drops every second mask."""
 
     def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
-        """The first, third, ... of them; the others marked."""
+        """All masks, every second one marked as dropped."""
         return [mask.drop("every second one") if number % 2 else mask for number, mask in enumerate(masks)]
 
 
 class FakeWriter(Writer):
-    """The areas of an image's masks in a text file; at the end, a list of the images."""
+    """Writes the areas of an image's masks into a text file and, at the end, a list of the images."""
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
-        """`<key>.txt`."""
+        """Write `<key>.txt`."""
         lines = [f"{mask.label} {mask.area}\n" for mask in result.kept]
         return [save(folder, result.key, "".join(lines).encode(), ".txt")]
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """`images.txt`."""
+        """Write `images.txt`."""
         return [save(folder, "images.txt", "".join(f"{result.key}\n" for result in results).encode())]
 
 
 class FakeObserver:
-    """Remembers what it saw of runs; `registry.add(FakeObserver(), "test")` lets it see one.
+    """Records the calls of an observer; register it with `registry.add(FakeObserver(), "test")`.
 
     Attributes:
         seen: (hook, key of the image or outcome of the run), in order.
@@ -206,17 +206,17 @@ class FakeObserver:
 
     @hookimpl
     def run_started(self, run: RunInfo) -> None:
-        """Note it."""
+        """Record the start."""
         self.seen.append(("run_started", run.name))
 
     @hookimpl
     def image_finished(self, run: RunInfo, result: ImageResult) -> None:
-        """Note the image."""
+        """Record the image."""
         self.seen.append(("image_finished", result.key))
 
     @hookimpl
     def run_finished(self, run: RunInfo, report: RunReport) -> None:
-        """Note how it ended."""
+        """Record the outcome."""
         self.seen.append(("run_finished", report.outcome))
 
 
@@ -244,7 +244,7 @@ def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
     register("fake-writer", FakeWriter)
 
 
-def _filled(prompt: Prompt, image: Image) -> npt.NDArray[np.bool_]:
+def _fill(prompt: Prompt, image: Image) -> npt.NDArray[np.bool_]:
     y, x = np.mgrid[: image.height, : image.width] + 0.5
     if prompt.box is not None:
         box = prompt.box

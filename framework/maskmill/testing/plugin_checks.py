@@ -71,7 +71,7 @@ def check_options(bench: Bench) -> None:
     """The given options are accepted, and give the same digest each time."""
     cls = bench.entry.cls
     try:
-        stage = bench.make()
+        stage = bench.build_stage()
     except ValidationError as error:
         owner = f"the {bench.entry.role} {bench.entry.name!r}"
         found = explain_validation_error(error, cls, dict(bench.options), owner)
@@ -82,13 +82,13 @@ def check_options(bench: Bench) -> None:
             "give it one: " + " ".join(f"--set {name}=VALUE" for name in sorted(missing)) if missing else found[0].hint
         )
         raise Broken(str(found[0]), hint) from None
-    if stage.digest() != bench.make().digest():
+    if stage.digest() != bench.build_stage().digest():
         raise Broken("digest() differs between two stages with the same options", "an option has no stable JSON form")
 
 
 def check_requirements(bench: Bench) -> None:
     """Its packages are installed, and its own `check` finds nothing wrong."""
-    stage = bench.make()
+    stage = bench.build_stage()
     found = stage.missing() or stage.check()
     if not isinstance(found, list) or not all(isinstance(problem, Problem) for problem in found):
         raise Broken(f"check() returns {found!r}", "return a list of maskmill.Problem, [] if nothing is wrong")
@@ -99,13 +99,13 @@ def check_requirements(bench: Bench) -> None:
 
 def check_opening(bench: Bench) -> None:
     """It opens and closes without an error."""
-    with bench.opened():
+    with bench.open_stage():
         pass
 
 
 def check_network(bench: Bench) -> None:
     """It connected to other machines only if it declares that."""
-    declared = network_reach(bench.make())
+    declared = network_reach(bench.build_stage())
     if declared not in {"none", "lan", "internet"}:
         raise Broken(f"reaches() returns {declared!r}", 'return "none", "lan" or "internet"')
     if bench.connections and declared == "none":

@@ -1,18 +1,24 @@
-"""What prompt sources, backends and filters promise, as checks on a bench. A check raises `Broken` or returns."""
+"""What each role promises, as checks on a bench. A check raises `Broken` or returns."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import PromptError
 from ..images import Image
 from ..masks import Mask
 from ..plugins.optional import has_answer, max_concurrent, prompts_fingerprint
-from ..plugins.roles import PromptSource
+from ..plugins.roles import PromptSource, Writer
 from ..prompts import Box, Point, Prompt
+from ..results import Artifact, ImageResult
 from . import fakes as testing
 from .bench import Bench, Broken, Refusal, describe_image, is_list_of
 
@@ -25,7 +31,7 @@ def _call_prompts(bench: Bench) -> Callable[[Any, Image], Any]:
 
 def check_prompts(bench: Bench) -> None:
     """`prompts` returns None or a list of prompts inside the image, of the kinds that `kinds` announces."""
-    announced = bench.make().kinds()
+    announced = bench.build_stage().kinds()
     for image, found in zip(bench.images, bench.call_for_each(_call_prompts(bench)), strict=True):
         if found is None or isinstance(found, Refusal):
             continue
@@ -57,7 +63,7 @@ def check_prompts_again(bench: Bench) -> None:
     if not stage_class.waits:
         return
     expected = bench.call_for_each(_call_prompts(bench))
-    with bench.opened() as stage, ThreadPoolExecutor(4) as threads:
+    with bench.open_stage() as stage, ThreadPoolExecutor(4) as threads:
         if list(threads.map(lambda image: _call_prompts(bench)(stage, image), bench.images)) != expected:
             raise Broken(
                 "prompts() returns something else in several threads at once", "guard shared state with a lock"
@@ -66,11 +72,11 @@ def check_prompts_again(bench: Bench) -> None:
 
 def check_prediction(bench: Bench) -> None:
     """`fingerprint`, `has_answer` and `at_once` work without `open` and agree with `prompts`."""
-    stage = bench.make()
+    stage = bench.build_stage()
     if not isinstance(threads := max_concurrent(stage), int) or threads < 1:
         raise Broken(f"at_once() returns {threads!r}", "return a whole number of at least 1")
     for image, found in zip(bench.images, bench.call_for_each(_call_prompts(bench)), strict=True):
-        prints = [prompts_fingerprint(one)(image.ref) for one in (stage, stage, bench.make())]
+        prints = [prompts_fingerprint(one)(image.ref) for one in (stage, stage, bench.build_stage())]
         if not all(isinstance(text, str) and text for text in prints) or len(set(prints)) != 1:
             raise Broken(
                 f"fingerprint() of {describe_image(image)} is {prints}",
@@ -83,18 +89,18 @@ def check_prediction(bench: Bench) -> None:
 
 def check_accepted_kinds(bench: Bench) -> None:
     """`accepts` names kinds of prompts; `model_id` and `memory_per_worker` are of their types."""
-    stage = bench.make()
+    stage = bench.build_stage()
     kinds = stage.accepts()
     if not kinds or not isinstance(kinds, (frozenset, set)) or not kinds <= set(KINDS):
         raise Broken(f"accepts() returns {kinds!r}", f"return a frozenset of: {', '.join(KINDS)}")
-    if not isinstance(name := stage.model_id(), str) or name != bench.make().model_id():
+    if not isinstance(name := stage.model_id(), str) or name != bench.build_stage().model_id():
         raise Broken(f"model_id() returns {name!r}", "return a text that is the same for the same model")
     if (memory := stage.memory_per_worker()) is not None and not isinstance(memory, int):
         raise Broken(f"memory_per_worker() returns {memory!r}", "return bytes as a whole number, or None")
 
 
 def _accepted_kinds(bench: Bench) -> list[testing.Kind]:
-    accepted = bench.make().accepts()
+    accepted = bench.build_stage().accepts()
     return [kind for kind in KINDS if kind in accepted]
 
 
@@ -140,13 +146,14 @@ def check_masks_again(bench: Bench) -> None:
 def check_embedding(bench: Bench) -> None:
     """`masks` returns the same with `embed`'s embedding as without."""
     kind = _accepted_kinds(bench)[0]
-    with bench.opened() as stage:
+    with bench.open_stage() as stage:
         for image in bench.images:
             embedding = bench.call(image, stage.embed, image)
             if embedding is None or isinstance(embedding, Refusal):
                 continue
-            asked = testing.prompts(image, kind)
-            if bench.call(image, stage.masks, image, asked, embedding) != bench.call(image, stage.masks, image, asked):
+            prompts = testing.prompts(image, kind)
+            without = bench.call(image, stage.masks, image, prompts)
+            if bench.call(image, stage.masks, image, prompts, embedding) != without:
                 raise Broken(f"masks() of {describe_image(image)} differ with and without the embedding of embed()")
 
 
@@ -178,7 +185,7 @@ def check_filtered_masks(bench: Bench) -> None:
 
 def check_without_masks(bench: Bench) -> None:
     """`apply` returns nothing for no masks, and does not change the list it is given."""
-    with bench.opened() as stage:
+    with bench.open_stage() as stage:
         for image in bench.images:
             if (found := bench.call(image, stage.apply, image, [])) and not isinstance(found, Refusal):
                 raise Broken(f"apply() of no masks returns {found!r:.100}")
@@ -193,3 +200,93 @@ def check_without_masks(bench: Bench) -> None:
 def check_filter_again(bench: Bench) -> None:
     """The same masks are kept when it is called again."""
     bench.check_repeatable("apply()", _call_filter(bench))
+
+
+def _make_results(bench: Bench) -> list[tuple[Image, ImageResult]]:
+    """Results with masks, one of them dropped; the last result has none."""
+    results = []
+    for image in bench.images:
+        masks = testing.masks(image) if image is not bench.images[-1] else []
+        results.append((image, testing.result(image, [_drop_second(mask) for mask in masks])))
+    return results
+
+
+def _drop_second(mask: Mask) -> Mask:
+    return replace(mask, dropped_by="fake-filter", reason="for the check") if mask.index == 1 else mask
+
+
+def _write_all(bench: Bench, folder: Path, backwards: bool = False, black: bool = False) -> list[list[Artifact]]:
+    """What `write` returns for each image and, last, what `finish` returns; checked against the folder."""
+    order = [*reversed(_make_results(bench))] if backwards else _make_results(bench)
+    made: list[list[Artifact]] = []
+    with bench.open_stage() as stage:
+        for image, result in order:
+            shown = replace(image, pixels=np.zeros_like(image.pixels)) if black else image
+            found = bench.call(image, stage.write, shown, result, folder)
+            found = [] if isinstance(found, Refusal) else found
+            made.append(_check_artifacts(f"write() of {describe_image(image)}", found, folder))
+        made = [*reversed(made)] if backwards else made
+        finished = bench.build_stage().finish(iter(sorted((r for _, r in order), key=lambda r: r.key)), folder)
+    made.append(_check_artifacts("finish()", finished, folder))
+    return made
+
+
+def _check_artifacts(where: str, found: Any, folder: Path) -> list[Artifact]:
+    hint = "write with maskmill.save(folder, result.key, data, suffix) and return what it returns"
+    if not is_list_of(found, Artifact):
+        raise Broken(f"{where} returns {found!r:.100}", f"return a list of maskmill.Artifact; {hint}")
+    for artifact in found:
+        path = folder / artifact.path
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise Broken(f"{where} names a file outside its folder: {artifact.path}", hint)
+        if not path.is_file():
+            raise Broken(f"{where} names a file that does not exist: {artifact.path}", hint)
+        data = path.read_bytes()
+        if (hashlib.sha256(data).hexdigest(), len(data)) != (artifact.sha256, artifact.bytes):
+            raise Broken(f"{where}: the content of the file {artifact.path} does not match its artifact", hint)
+    return list(found)
+
+
+def check_files(bench: Bench) -> None:
+    """`write` and `finish` return the files that they wrote, all of them in the folder, with different names."""
+    folder = bench.folder / "named" / "own"
+    made = _write_all(bench, folder)
+    paths = [artifact.path for each in made for artifact in each]
+    if double := sorted({path for path in paths if paths.count(path) > 1}):
+        text = f"two images share the file {double[0]}; images may differ in their suffix alone"
+        raise Broken(text, "name files after result.key, which is unique")
+    hint = "write with maskmill.save and return the Artifact that it returns"
+    there = {path for path in folder.parent.rglob("*") if path.is_file()}
+    if strays := sorted(there - {folder / path for path in paths}):
+        raise Broken(f"it wrote the file {strays[0].relative_to(folder.parent)} but does not return it", hint)
+
+
+def check_files_again(bench: Bench) -> None:
+    """Written again, in another order of images, every file has the same bytes."""
+    first, second = (_write_all(bench, bench.folder / name, name == "second") for name in ("first", "second"))
+    if differing := _first_difference(first, second):
+        raise Broken(f"the file {differing} differs when it is written again", "write no times and no random names")
+
+
+def check_needs_pixels(bench: Bench) -> None:
+    """With `needs_pixels = False` the files are the same over black images."""
+    stage_class = bench.entry.cls
+    assert issubclass(stage_class, Writer)
+    if stage_class.needs_pixels:
+        return
+    seen, black = (_write_all(bench, bench.folder / name, black=name == "black") for name in ("seen", "black"))
+    if differing := _first_difference(seen, black):
+        text = f"needs_pixels is False, but the file {differing} depends on the pixels"
+        raise Broken(text, "leave needs_pixels out of the class")
+
+
+def _first_difference(first: Sequence[Sequence[Artifact]], second: Sequence[Sequence[Artifact]]) -> str:
+    """The first file that two writings do not have in common, "" if there is none."""
+    pairs = zip(first, second, strict=True)
+    return next((min(artifact.path for artifact in {*one} ^ {*two}) for one, two in pairs if {*one} != {*two}), "")
+
+
+def check_empty_run(bench: Bench) -> None:
+    """`finish` handles a run without results."""
+    folder = bench.folder / "empty"
+    _check_artifacts("finish() of no results", bench.build_stage().finish(iter(()), folder), folder)

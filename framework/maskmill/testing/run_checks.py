@@ -108,7 +108,7 @@ def _parts(bench: Bench) -> dict[str, Any]:
     if bench.entry.role == "prompt source":
         return {"prompts": [use, "fake-source"]}
     if bench.entry.role == "backend":
-        kinds = cast(Backend, bench.make()).accepts()
+        kinds = cast(Backend, bench.build_stage()).accepts()
         kind = next(kind for kind in ("box", "points", "text", "everything") if kind in kinds)
         return {"prompts": [{"use": "fake-source", "kind": kind}], "backend": use}
     return {f"{bench.entry.role}s": [use]} if bench.entry.role in {"filter", "writer"} else {}
@@ -116,7 +116,7 @@ def _parts(bench: Bench) -> dict[str, Any]:
 
 def _options_in_file(bench: Bench) -> dict[str, Any]:
     """The options as a file in another folder needs them: paths absolute, `${` escaped."""
-    stage = bench.make()
+    stage = bench.build_stage()
     fields = {field.alias or name: name for name, field in type(stage).model_fields.items()}
     values = {
         name: str(value) if isinstance(value := getattr(stage, fields[name]), Path) else plain

@@ -1,4 +1,4 @@
-"""Where things are kept that are dear to get and safe to delete: weights, embeddings, answers."""
+"""The folder for data that is expensive to recompute and safe to delete: weights, embeddings, answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The folder of maskmill's caches: `MASKMILL_CACHE`, or where this system keeps caches."""
+    """The folder of maskmill's caches: `MASKMILL_CACHE`, or the cache folder of the system."""
     if own := os.environ.get("MASKMILL_CACHE"):
         return Path(own).expanduser()
     import platformdirs

@@ -1,7 +1,15 @@
-"""`maskmill annotate`: a page on which a person draws prompts, and the file they are kept in."""
+"""`maskmill annotate`: a page for drawing prompts on images, and the file in which they are saved."""
 
 from __future__ import annotations
 
-from .hooks import register_commands
+import click
 
-__all__ = ["register_commands"]
+from maskmill import hookimpl
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `maskmill annotate`; the web framework is imported when it starts."""
+    from .command import annotate
+
+    cli.add_command(annotate)

@@ -1,4 +1,4 @@
-"""Files of one image's masks, made by the writers that a batch uses."""
+"""Downloadable files of one image's masks, made by the same writers as in a batch run."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from maskmill import Image, ImageRef, ImageResult, Mask, Prompt, Writer
 from maskmill.files import safe_part
 from maskmill.plugins.registry import Registry
 
-from ..server.http.problems import ApiError
+from ..server.errors import ApiError
 from .pages import GUARDED
-from .wire import Format
+from .wire import FileFormat
 
-#: Writer and its options, the ending of the file's name, its media type.
-_KINDS: Mapping[Format, tuple[dict[str, Any], str, str]] = {
+#: Writer and its options, the file name's ending, the media type.
+_KINDS: Mapping[FileFormat, tuple[dict[str, Any], str, str]] = {
     "mask": ({"use": "png", "layout": "indexed"}, ".mask.png", "image/png"),
     "cutout": ({"use": "cutout", "per": "image", "crop": "frame"}, ".cutout.png", "image/png"),
     "coco": ({"use": "coco"}, ".coco.json", "application/json"),
 }
 
 
-def download(image: Image, key: str, prompts: Sequence[Prompt], masks: Sequence[Mask], kind: Format) -> Response:
-    """The file as an answer that the browser saves.
+def make_download(
+    image: Image, key: str, prompts: Sequence[Prompt], masks: Sequence[Mask], kind: FileFormat
+) -> Response:
+    """The file as a response that the browser saves.
 
     Args:
         image: with pixels.
-        key: names the file, and the image within it.
-        prompts: what was asked.
-        masks: all of this image.
-        kind: which file.
+        key: of the image; gives the file its name.
+        prompts: of the image.
+        masks: of these prompts.
+        kind: the format.
 
     Raises:
-        ApiError: a cut-out of nothing.
+        ApiError: there is no object to cut out.
     """
     options, ending, media_type = _KINDS[kind]
     numbered = tuple(replace(mask, index=number) for number, mask in enumerate(masks))
@@ -53,11 +55,11 @@ def download(image: Image, key: str, prompts: Sequence[Prompt], masks: Sequence[
         if not made:
             raise ApiError("not-found", f"{key}: there is no object to cut out")
         data = (folder / made[0].path).read_bytes()
-    return Response(data, media_type=media_type, headers={**GUARDED, "Content-Disposition": _named(key, ending)})
+    return Response(data, media_type=media_type, headers={**GUARDED, "Content-Disposition": _disposition(key, ending)})
 
 
-def _named(key: str, ending: str) -> str:
-    """RFC 6266: a name of any letters, and one for programs that know ASCII only."""
+def _disposition(key: str, ending: str) -> str:
+    """The header by RFC 6266: a Unicode name, and an ASCII name for old clients."""
     name = safe_part(PurePosixPath(key).stem, ending)
     plain = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "-_." else "_" for letter in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"

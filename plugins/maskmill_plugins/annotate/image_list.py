@@ -1,36 +1,21 @@
-"""The images of the dataset in their order, with what the prompts file says of them."""
+"""The images of the dataset in order, with their status in the prompts file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from maskmill import ImageRef
 
-from .prompts_file import Line
+from .prompts_file import LineSummary
+from .wire import ImageListEntry, ImageListPage
 
-#: What the list tells images apart by.
+#: By which the list can be filtered.
 STATUSES = ("todo", "done", "empty", "rejected", "failed")
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Part of the images.
-
-    Attributes:
-        total: how many fit what was asked.
-        counts: of all images, by status.
-        items: those of the page that was asked for.
-    """
-
-    total: int
-    counts: dict[str, int]
-    items: list[dict[str, Any]]
-
-
 @dataclass
-class Index:
+class ImageList:
     """Every image, by number and by key.
 
     Attributes:
@@ -45,11 +30,6 @@ class Index:
         self._number = {ref.key: number for number, ref in enumerate(self.refs)}
         self._folded = [ref.key.casefold() for ref in self.refs]
 
-    @classmethod
-    def of(cls, refs: Iterable[ImageRef]) -> Index:
-        """The index of a dataset, listed now."""
-        return cls(list(refs))
-
     def __len__(self) -> int:
         return len(self.refs)
 
@@ -57,48 +37,50 @@ class Index:
         """The image's number from 0; None if the dataset has no such image."""
         return self._number.get(key)
 
-    def status(self, key: str, lines: Mapping[str, Line]) -> str:
+    def status(self, key: str, lines: Mapping[str, LineSummary]) -> str:
         """One of `STATUSES`."""
         if key in self.failed:
             return "failed"
         line = lines.get(key)
         return "todo" if line is None else line.status
 
-    def listing(self, lines: Mapping[str, Line], offset: int, limit: int, search: str, status: str) -> Listing:
-        """The images whose key has `search` in it, in upper or lower case, and that have this status.
+    def page(
+        self, lines: Mapping[str, LineSummary], offset: int, limit: int, search: str, status: str
+    ) -> ImageListPage:
+        """Part of the images whose key contains `search`, ignoring case, and that have this status.
 
         Args:
-            lines: what the prompts file says.
-            offset: images that fit and are passed over.
+            lines: of the prompts file.
+            offset: number of matching images to skip.
             limit: images at most.
             search: "" for all.
             status: "" for all.
         """
         counts = dict.fromkeys(STATUSES, 0)
-        fitting: list[tuple[int, str]] = []
+        matching: list[tuple[int, str]] = []
         for number, ref in enumerate(self.refs):
-            state = self.status(ref.key, lines)
-            counts[state] += 1
-            if self._fits(number, state, search, status):
-                fitting.append((number, state))
-        items = [self._item(number, state, lines) for number, state in fitting[offset : offset + limit]]
-        return Listing(len(fitting), counts, items)
+            image_status = self.status(ref.key, lines)
+            counts[image_status] += 1
+            if self._matches(number, image_status, search, status):
+                matching.append((number, image_status))
+        items = [self._entry(number, found, lines) for number, found in matching[offset : offset + limit]]
+        return ImageListPage(total=len(matching), counts=counts, items=items)
 
-    def beside(
-        self, lines: Mapping[str, Line], number: int, search: str = "", status: str = ""
+    def find_neighbours(
+        self, lines: Mapping[str, LineSummary], number: int, search: str = "", status: str = ""
     ) -> tuple[str | None, str | None]:
-        """The keys of the nearest images before and after one that a `listing` of the same arguments would have."""
+        """The keys of the nearest images before and after one that match as in `page`; None if there is none."""
 
         def nearest(numbers: Iterable[int]) -> str | None:
             keys = ((at, self.refs[at].key) for at in numbers)
-            return next((key for at, key in keys if self._fits(at, self.status(key, lines), search, status)), None)
+            return next((key for at, key in keys if self._matches(at, self.status(key, lines), search, status)), None)
 
         return nearest(range(number - 1, -1, -1)), nearest(range(number + 1, len(self.refs)))
 
-    def _fits(self, number: int, state: str, search: str, status: str) -> bool:
-        return (not status or state == status) and search.casefold() in self._folded[number]
+    def _matches(self, number: int, image_status: str, search: str, status: str) -> bool:
+        return (not status or image_status == status) and search.casefold() in self._folded[number]
 
-    def _item(self, number: int, status: str, lines: Mapping[str, Line]) -> dict[str, Any]:
+    def _entry(self, number: int, status: str, lines: Mapping[str, LineSummary]) -> ImageListEntry:
         key = self.refs[number].key
         line = lines.get(key)
-        return {"key": key, "index": number, "status": status, "objects": line.objects if line else 0}
+        return ImageListEntry(key=key, index=number, status=status, objects=line.objects if line else 0)

@@ -1,4 +1,4 @@
-"""A JSON Lines file that grows by a line at a time and is never left torn: append, mend, make smaller."""
+"""A JSON Lines file that grows line by line and survives crashes: append, repair, compact."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import Any
 
 from maskmill.files import atomic_path, unused_name
 
-#: Bytes of lines that later ones have replaced, from which on they are taken out, if they are half of all.
+#: Replaced lines are removed when they take this many bytes and at least half of the file.
 WASTE = 1_000_000
 
 
 def append(path: Path, raw: bytes) -> int:
-    """Add a line; it is on disk when this returns.
+    """Append a line; it is on disk when this returns.
 
     Returns:
-        Where it begins, in bytes.
+        Where it starts, in bytes.
 
     Raises:
-        OSError: it could not be written; the file is as before.
+        OSError: it could not be written; the file is unchanged.
     """
     new = not path.exists()
-    with path.open("ab", buffering=0) as file:  # a buffer would be written once more by truncating and closing
+    with path.open("ab", buffering=0) as file:  # a buffer would be written again by truncate and close
         offset = file.seek(0, os.SEEK_END)
-        if offset and not _ends_line(path):  # an editor has left it so
+        if offset and not _ends_line(path):  # as some editors leave it
             raw = b"\n" + raw
         try:
             rest = memoryview(raw)
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        except OSError:  # a full disk: half a line must not stay
+        except OSError:  # for example a full disk: no partial line may stay
             with contextlib.suppress(OSError):
                 file.truncate(offset)
             raise
@@ -45,38 +45,43 @@ def append(path: Path, raw: bytes) -> int:
     return offset + raw.startswith(b"\n")
 
 
-def mend(path: Path) -> str:
-    """Complete the last line: by its end, or, where a kill has torn it, by putting its piece aside; a line about it."""
+def repair(path: Path) -> str:
+    """End the last line, or move it to another file if it is incomplete after a crash.
+
+    Returns:
+        A line for the user about the moved bytes; "" if there are none.
+    """
     with path.open("r+b") as file:
-        piece, offset = _unended(file)
+        piece, offset = _read_last_line(file)
         if not piece:
             return ""
-        said = ""
+        message = ""
         if _is_whole(piece):
             file.seek(0, os.SEEK_END)
             file.write(b"\n")
         else:
             aside = unused_name(path, ".torn")
-            _write_through(aside, piece)
+            _write_synced(aside, piece)
             file.truncate(offset)
-            said = f"the last line of {path.name} was torn; its {len(piece)} bytes are now in {aside.name}"
+            message = f"the last line of {path.name} was incomplete; its {len(piece)} bytes are now in {aside.name}"
         file.flush()
         os.fsync(file.fileno())
-    return said
+    return message
 
 
 def compact(path: Path, ours: Callable[[Mapping[str, Any]], bool]) -> str:
-    """Take out lines that later ones have replaced, if they are most of the file; a line about it, or "".
-
-    What was there before is kept beside it, as `.bak`.
+    """Remove replaced lines if they are most of the file, keeping the previous file as `.bak`.
 
     Args:
         path: the file.
-        ours: whether a line may be taken out.
+        ours: whether a line may be removed.
+
+    Returns:
+        A line for the user; "" if nothing was done.
     """
     newest: dict[str, tuple[int, int, bool]] = {}
     stale: dict[int, int] = {}
-    for offset, size, data in parsed(path):
+    for offset, size, data in read_lines(path):
         before, length, own = newest.get(data["image"], (0, 0, False))
         if own:
             stale[before] = length
@@ -88,16 +93,16 @@ def compact(path: Path, ours: Callable[[Mapping[str, Any]], bool]) -> str:
     try:
         whole = path.read_bytes()
         with atomic_path(backup) as copy:
-            _write_through(copy, whole)
+            _write_synced(copy, whole)
         with atomic_path(path) as smaller:
-            _write_through(smaller, b"".join(_without(whole, stale)))
-    except OSError as error:  # it only saves room
-        return f"{path.name} could not be made smaller: {error.strerror or error}"
-    return f"{len(stale)} replaced lines were taken out of {path.name}; {backup.name} has them all"
+            _write_synced(smaller, b"".join(_drop_lines(whole, stale)))
+    except OSError as error:  # not fatal: compacting only saves space
+        return f"{path.name} could not be compacted: {error.strerror or error}"
+    return f"removed {len(stale)} replaced lines from {path.name}; {backup.name} is the file as it was"
 
 
-def _without(whole: bytes, offsets: Mapping[int, int]) -> Iterator[bytes]:
-    """The lines, but for those that begin there."""
+def _drop_lines(whole: bytes, offsets: Mapping[int, int]) -> Iterator[bytes]:
+    """The lines except those that start at these offsets."""
     offset = 0
     for raw in io.BytesIO(whole):
         if offset not in offsets:
@@ -105,8 +110,8 @@ def _without(whole: bytes, offsets: Mapping[int, int]) -> Iterator[bytes]:
         offset += len(raw)
 
 
-def parsed(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(offset, bytes, content) of each line about an image; others, left by an editor meanwhile, are passed over."""
+def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(offset, bytes, content) of each line about an image; invalid lines, as after an edit, are skipped."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -124,8 +129,8 @@ def _has_prompts(data: Mapping[str, Any]) -> bool:
     return isinstance(prompts, list) and all(isinstance(prompt, dict) for prompt in prompts)
 
 
-def _unended(file: Any) -> tuple[bytes, int]:
-    """What follows the last end of a line, and where it begins."""
+def _read_last_line(file: Any) -> tuple[bytes, int]:
+    """The bytes after the last newline, and where they start."""
     end = file.seek(0, os.SEEK_END)
     piece, start = b"", end
     while start > 0 and b"\n" not in piece:
@@ -149,7 +154,7 @@ def _ends_line(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _write_through(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -157,7 +162,7 @@ def _write_through(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the name of a new file survives a power cut too; Windows does that by itself."""
+    """Make the name of a new file survive a power failure; Windows does that itself."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

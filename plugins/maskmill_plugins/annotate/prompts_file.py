@@ -1,7 +1,7 @@
-"""The prompts file that a person's work goes into: a line a save, on disk before it is acknowledged.
+"""The prompts file of an annotation session: each save appends a line, on disk before it is acknowledged.
 
-It is the file that the source `file` replays, `{"image": key, "prompts": [...], ...}` a line, of which
-the last for a key counts. Saving appends. Lines of others stay as they are, byte for byte.
+The prompt source `file` replays it: one `{"image": key, "prompts": [...], ...}` per line; the last line
+of a key counts. Lines of other origin stay byte for byte as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,27 +19,27 @@ from filelock import FileLock, Timeout
 
 from maskmill import PipelineError, Problem, UsageError
 from maskmill.files import TEMPORARY_PREFIX
-from maskmill_plugins._shared.prompt_files.read import JsonLines
+from maskmill_plugins._shared.prompt_files.formats import JsonLinesReader
 
-from .line_file import append, compact, mend, parsed
+from .line_file import append, compact, read_lines, repair
 
 Status = Literal["todo", "done", "empty", "rejected"]
 STATUSES: tuple[Status, ...] = ("todo", "done", "empty", "rejected")
 SCHEMA = 1
-#: What `tool` of a line that was written here begins with.
+#: Start of the field `tool` in lines written here.
 TOOL = "maskmill annotate"
-#: The revision of an image that the file does not name.
-NOTHING = "none"
-#: Problems of a file that are told one by one.
-TOLD = 20
+#: The revision of an image without a line.
+NO_REVISION = "none"
+#: Problems of a file that are listed one by one.
+MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What is known of an image without reading its line again.
+class LineSummary:
+    """The facts about an image's line that are kept in memory.
 
     Attributes:
-        offset: where its line begins, in bytes.
+        offset: where the line starts, in bytes.
         status: todo, done, empty or rejected.
         objects: number of prompts.
     """
@@ -50,138 +50,138 @@ class Line:
 
 
 class ChangedError(Exception):
-    """Somebody else has saved this image meanwhile; what is there now is in `Store.read`."""
+    """The image has been saved by someone else in the meantime; `PromptsFile.read` gives that entry."""
 
 
-class Store:
-    """A prompts file, held by this process alone; for any number of threads. A context manager.
+class PromptsFile:
+    """A prompts file, locked by this process; thread-safe. A context manager.
 
     Args:
-        path: the file; it is made by the first save.
-        say: is told what was repaired.
+        path: the file; created by the first save.
+        report: called with a line about each repair.
     """
 
-    def __init__(self, path: Path, say: Any = lambda line: None) -> None:
+    def __init__(self, path: Path, report: Callable[[str], None] = lambda line: None) -> None:
         self.path = path
-        self._say = say
-        self._alone = threading.RLock()
-        self._held = FileLock(path.with_name(f".{path.name}.lock"))
-        self._lines: dict[str, Line] = {}
+        self._report = report
+        self._mutex = threading.RLock()
+        self._file_lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self._lines: dict[str, LineSummary] = {}
         self._labels: dict[str, None] = {}
         self._state: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
-        """Take hold of the file, repair what a kill left, and read it.
+        """Lock the file, repair what a killed process left, and read it.
 
         Raises:
-            UsageError: another process has it, it cannot be written, or lines of it are wrong.
+            UsageError: another process has locked it, or it cannot be written.
+            PipelineError: some of its lines are wrong.
         """
         try:
-            self._held.acquire(timeout=0)
+            self._file_lock.acquire(timeout=0)
         except Timeout:
-            hint = "end the other `maskmill annotate`, or give this one another file by --prompts"
-            raise UsageError(
-                Problem("another `maskmill annotate` writes this file", str(self.path), hint=hint)
-            ) from None
+            hint = "stop the other `maskmill annotate`, or use another file with --prompts"
+            text = "another `maskmill annotate` is using this file"
+            raise UsageError(Problem(text, str(self.path), hint=hint)) from None
         except (OSError, NotImplementedError) as error:
-            raise self._unwritable(error) from None
+            raise self._not_writable(error) from None
         try:
-            self._begin()
+            self._open()
         except BaseException:
-            self._held.release()
+            self._file_lock.release()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the file."""
-        self._held.release()
+        """Unlock the file."""
+        self._file_lock.release()
 
-    def lines(self) -> Mapping[str, Line]:
-        """What is known of each image that the file names; a snapshot."""
-        with self._alone:
+    def lines(self) -> Mapping[str, LineSummary]:
+        """A snapshot of the line summaries, by image."""
+        with self._mutex:
             self._refresh()
             return dict(self._lines)
 
     def labels(self) -> list[str]:
-        """The labels of all prompts, in the order in which they came."""
-        with self._alone:
+        """The labels of all prompts, in order of first use."""
+        with self._mutex:
             self._refresh()
             return list(self._labels)
 
     def read(self, key: str) -> tuple[dict[str, Any] | None, str]:
-        """What the file says of an image, None if nothing, and its revision."""
-        with self._alone:
+        """The content of an image's line, None if there is none, and its revision."""
+        with self._mutex:
             self._refresh()
             return self._read(key)
 
-    def save(self, key: str, revision: str, said: Mapping[str, Any]) -> str:
-        """Append what is said of an image; it is on disk when this returns.
+    def save(self, key: str, revision: str, entry: Mapping[str, Any]) -> str:
+        """Append a line for an image; it is on disk when this returns.
 
         Args:
-            key: the image's.
-            revision: of what this replaces.
-            said: "prompts", "status" and more; fields that the line before has besides are carried on.
+            key: of the image.
+            revision: of the line that this one replaces.
+            entry: "prompts", "status" and more; other fields of the previous line are kept.
 
         Returns:
             The new revision.
 
         Raises:
             ChangedError: `revision` is not the current one.
-            OSError: it could not be written; the file is as before.
+            OSError: it could not be written; the file is unchanged.
         """
-        with self._alone:
+        with self._mutex:
             self._refresh()
             before, current = self._read(key)
             if revision != current:
                 raise ChangedError(key)
-            line = {**(before or {}), **said, "image": key, "schema": SCHEMA}
+            line = {**(before or {}), **entry, "image": key, "schema": SCHEMA}
             ordered = {name: line[name] for name in ("image", *(name for name in line if name != "image"))}
             raw = json.dumps(ordered, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
             offset = append(self.path, raw)
-            self._note(key, offset, ordered)
+            self._add_summary(key, offset, ordered)
             self._state = self._stat()
             return _revision(raw)
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         if self.path.exists():
             try:
-                self._tell(mend(self.path))
-                problems = _problems(self.path)
+                self._report_line(repair(self.path))
+                problems = _find_problems(self.path)
             except OSError as error:
-                raise self._unwritable(error) from None
+                raise self._not_writable(error) from None
             if problems:
                 raise PipelineError(*problems)
-            self._tell(compact(self.path, lambda data: str(data.get("tool", "")).startswith(TOOL)))
+            self._report_line(compact(self.path, lambda data: str(data.get("tool", "")).startswith(TOOL)))
         else:
-            self._probe()
+            self._check_writable()
         self._load()
 
-    def _tell(self, line: str) -> None:
+    def _report_line(self, line: str) -> None:
         if line:
-            self._say(line)
+            self._report(line)
 
-    def _probe(self) -> None:
-        """Find out early whether the file can be made; leaves none behind that was not there."""
+    def _check_writable(self) -> None:
+        """Check at the start that the file can be created, without leaving one behind."""
         probe = self.path.with_name(f"{TEMPORARY_PREFIX}probe")
         try:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._not_writable(error) from None
 
-    def _unwritable(self, error: BaseException) -> UsageError:
+    def _not_writable(self, error: BaseException) -> UsageError:
         text = f"the prompts file cannot be written: {getattr(error, 'strerror', None) or error}"
-        return UsageError(Problem(text, str(self.path), hint="give another by --prompts FILE.jsonl"))
+        return UsageError(Problem(text, str(self.path), hint="use another file with --prompts FILE.jsonl"))
 
     def _load(self) -> None:
         self._lines.clear()
         self._labels.clear()
         self._state = self._stat()
-        for offset, _, data in parsed(self.path):
-            self._note(data["image"], offset, data)
+        for offset, _, data in read_lines(self.path):
+            self._add_summary(data["image"], offset, data)
 
     def _refresh(self) -> None:
-        """Read the file again if somebody has edited it."""
+        """Read the file again if it was edited."""
         if self._stat() != self._state:
             self._load()
 
@@ -192,15 +192,15 @@ class Store:
             return None
         return about.st_size, about.st_mtime_ns
 
-    def _note(self, key: str, offset: int, data: Mapping[str, Any]) -> None:
+    def _add_summary(self, key: str, offset: int, data: Mapping[str, Any]) -> None:
         prompts = data.get("prompts") or []
-        self._lines[key] = Line(offset, status_of(data), len(prompts))
+        self._lines[key] = LineSummary(offset, status_of(data), len(prompts))
         self._labels.update(dict.fromkeys(prompt["label"] for prompt in prompts if prompt.get("label")))
 
     def _read(self, key: str) -> tuple[dict[str, Any] | None, str]:
         line = self._lines.get(key)
         if line is None:
-            return None, NOTHING
+            return None, NO_REVISION
         with self.path.open("rb") as file:
             file.seek(line.offset)
             raw = file.readline()
@@ -208,10 +208,10 @@ class Store:
 
 
 def status_of(data: Mapping[str, Any]) -> Status:
-    """The status that a line gives its image; a line without one, as people write, is done or empty."""
-    said = data.get("status")
-    if said in ("todo", "rejected"):
-        return "todo" if said == "todo" else "rejected"
+    """The status of a line; a line without one, as in files written by hand, is done or empty."""
+    status = data.get("status")
+    if status in ("todo", "rejected"):
+        return "todo" if status == "todo" else "rejected"
     return "done" if data.get("prompts") else "empty"
 
 
@@ -219,9 +219,9 @@ def _revision(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()[:24]
 
 
-def _problems(path: Path) -> Sequence[Problem]:
-    said = JsonLines(path).everything()
-    found = [Problem(each.fault, each.file, each.line) for each in said if each.fault]
-    if len(found) > TOLD:
-        found[TOLD:] = [Problem(f"and {len(found) - TOLD} more lines", str(path))]
+def _find_problems(path: Path) -> Sequence[Problem]:
+    records = JsonLinesReader(path).records()
+    found = [Problem(each.error, each.file, each.line) for each in records if each.error]
+    if len(found) > MOST_PROBLEMS:
+        found[MOST_PROBLEMS:] = [Problem(f"and {len(found) - MOST_PROBLEMS} more lines", str(path))]
     return found

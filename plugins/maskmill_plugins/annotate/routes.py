@@ -1,4 +1,4 @@
-"""The routes that the annotation page needs, behind the same door as those of version 1."""
+"""The routes of the annotation page, with the same access control as those of version 1."""
 
 from __future__ import annotations
 
@@ -11,110 +11,113 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from maskmill import Prompt, PromptError, __version__
+from maskmill import Mask, Prompt, PromptError, __version__
 from maskmill_plugins._shared.http.wire import MOST_PROMPTS, PromptModel, image_id
 
-from ..server.compute.host import Host
-from ..server.compute.image_store import Stored
-from ..server.http.problems import ApiError, responses
-from ..server.http.uploads import add_image
+from ..server.compute.image_store import StoredImage
+from ..server.compute.service import ModelService
+from ..server.errors import ApiError
+from ..server.http.problems import describe_responses
+from ..server.http.request_body import add_image
 from . import pages
-from .downloads import download
-from .previews import LARGEST, SMALLEST, USUAL, shrunk
-from .prompts_file import NOTHING, TOOL, ChangedError, Status, status_of
-from .session import Ahead, Desk
+from .downloads import make_download
+from .prompts_file import NO_REVISION, TOOL, ChangedError, Status, status_of
+from .session import LARGEST, SMALLEST, USUAL, AnnotationSession, Prefetcher, shrink
 from .wire import (
-    Accepted,
     EntryModel,
     EntryRequest,
-    Format,
+    FileFormat,
+    ImageListPage,
     ImageModel,
-    Items,
+    ImageVersion,
     Neighbours,
-    Preview,
+    PrefetchReply,
+    PrefetchRequest,
+    PreviewSize,
     ResultRequest,
-    Saved,
-    Seen,
-    Session,
-    Wanted,
+    SaveReply,
+    SessionInfo,
 )
 
 Key = Annotated[str, Query(max_length=4096, description="the image's key in the dataset")]
 Search = Annotated[str, Query(max_length=1000)]
-Kind = Annotated[str, Query(pattern="^(|todo|done|empty|rejected|failed)$")]
+StatusFilter = Annotated[str, Query(pattern="^(|todo|done|empty|rejected|failed)$")]
 Side = Annotated[int, Query(alias="max", ge=SMALLEST, le=LARGEST, description="pixels of the longer side")]
-PICTURE: dict[str, Any] = {"description": "the picture", "content": {"image/jpeg": {}, "image/png": {}}}
+FormatQuery = Annotated[FileFormat, Query(alias="format")]
+PICTURE: dict[str, Any] = {"description": "the preview", "content": {"image/jpeg": {}, "image/png": {}}}
 FILE: dict[str, Any] = {"description": "the file", "content": {"image/png": {}, "application/json": {}}}
-JSON = "application/json"
 
 
-def install(app: FastAPI, host: Host, desk: Desk) -> None:
+def add_routes(app: FastAPI, session: AnnotationSession) -> None:
     """Add the page and its routes."""
-    pages.install(app)
-    _lists(app, host, desk)
-    _pictures(app, host, desk)
-    _beside(app, host, desk)
-    _keeping(app, host, desk)
-    _files(app, host, desk)
+    pages.add_page(app)
+    _add_list_routes(app, session)
+    _add_picture_routes(app, session)
+    _add_prefetch_and_quick_routes(app, session)
+    _add_save_route(app, session)
+    _add_download_routes(app, session)
 
 
-def _lists(app: FastAPI, host: Host, desk: Desk) -> None:
-    @app.get("/v1/annotate/session", summary="What is being annotated", responses=responses({}))
-    def session() -> Session:
-        """Answered while the model is loading too."""
-        state = host.computing.state
-        return Session(
-            name=desk.name,
-            count=len(desk.index),
-            prompts_file=desk.store.path.name,
-            labels=desk.labels(),
-            model=host.model() if state == "ready" else None,
+def _add_list_routes(app: FastAPI, session: AnnotationSession) -> None:
+    @app.get("/v1/annotate/session", summary="Describe the session", responses=describe_responses({}))
+    def describe_session() -> SessionInfo:
+        """Also available while the model is loading."""
+        state = session.service.model_thread.state
+        return SessionInfo(
+            name=session.name,
+            count=len(session.images),
+            prompts_file=session.prompts_file.path.name,
+            labels=session.labels(),
+            model=session.service.describe_model() if state == "ready" else None,
             state=state,
-            reviewer=desk.reviewer,
+            reviewer=session.reviewer,
             version=__version__,
         )
 
-    @app.get("/v1/annotate/images", summary="List images", responses=responses({}))
+    @app.get("/v1/annotate/images", summary="List images", responses=describe_responses({}))
     def images(
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
         search: Search = "",
-        status: Kind = "",
-    ) -> Items:
-        """Those with this status whose key holds the text searched for, in the dataset's order."""
-        found = desk.index.listing(desk.store.lines(), offset, limit, search, status)
-        return Items.model_validate(found, from_attributes=True)
+        status: StatusFilter = "",
+    ) -> ImageListPage:
+        """Images with this status whose key contains the search text, in the dataset's order."""
+        return session.images.page(session.prompts_file.lines(), offset, limit, search, status)
 
-    @app.get("/v1/annotate/neighbours", summary="Find the images beside one", responses=responses({}, "not-found"))
-    def neighbours(key: Key, search: Search = "", status: Kind = "") -> Neighbours:
-        """The nearest ones before and after it in such a list; it need not be in the list itself."""
-        number, _ = desk.ref(key)
-        before, after = desk.index.beside(desk.store.lines(), number, search, status)
+    @app.get("/v1/annotate/neighbours", summary="Find adjacent images", responses=describe_responses({}, "not-found"))
+    def neighbours(key: Key, search: Search = "", status: StatusFilter = "") -> Neighbours:
+        """The nearest images before and after it in the filtered list; the image itself need not match."""
+        number, _ = session.find(key)
+        before, after = session.images.find_neighbours(session.prompts_file.lines(), number, search, status)
         return Neighbours(previous=before, next=after)
 
 
-def _pictures(app: FastAPI, host: Host, desk: Desk) -> None:
-    @app.get("/v1/annotate/image", summary="Open an image", responses=responses({}, "not-found", "unreadable-image"))
+def _add_picture_routes(app: FastAPI, session: AnnotationSession) -> None:
+    @app.get(
+        "/v1/annotate/image",
+        summary="Open an image",
+        responses=describe_responses({}, "not-found", "unreadable-image"),
+    )
     async def image(key: Key) -> ImageModel:
-        """Its size, what the prompts file says of it, and the id under which masks are asked for."""
-        place = desk.place(key)
-        stored = await desk.image(host, key)
-        said, revision = await run_in_threadpool(desk.store.read, key)
+        """Its size, its entry in the prompts file, and its id for requests for masks."""
+        position = session.position(key)
+        stored = await session.load_image(key)
+        entry, revision = await run_in_threadpool(session.prompts_file.read, key)
         return ImageModel(
-            **_of(stored),
-            **place,
+            **_describe_image(stored),
+            **position,
             key=key,
-            entry=_entry(said),
+            entry=_to_model(entry),
             revision=revision,
-            changed=_changed(said, stored),
-            model=(_model(host) or {}).get("digest"),
+            changed=_is_changed(entry, stored),
+            model=(_describe_model(session.service) or {}).get("digest"),
         )
 
     @app.get(
         "/v1/annotate/preview",
-        summary="Look at an image",
+        summary="Preview an image",
         response_class=Response,
-        responses=responses({200: PICTURE}, "not-found", "unknown-image", "unreadable-image"),
+        responses=describe_responses({200: PICTURE}, "not-found", "unknown-image", "unreadable-image"),
     )
     async def preview(
         request: Request,
@@ -122,166 +125,167 @@ def _pictures(app: FastAPI, host: Host, desk: Desk) -> None:
         id_: Annotated[str | None, Query(alias="id", max_length=100)] = None,
         most: Side = USUAL,
     ) -> Response:
-        """Upright, its longer side at most so long. Coordinates are those of the image itself, whatever this size."""
+        """The upright image, scaled down to this longer side. Prompts refer to the full-size image."""
         if (key is None) == (id_ is None):
-            raise ApiError("invalid-request", "query: exactly one of `key` and `id` is wanted")
-        stored = host.images.get(str(id_)) if key is None else await desk.image(host, key)
+            raise ApiError("invalid-request", "query: give exactly one of `key` and `id`")
+        stored = session.service.images.get(str(id_)) if key is None else await session.load_image(key)
         tag = f'"{stored.id[7:39]}-{most}"'
         headers = {**pages.GUARDED, "Cache-Control": "private, no-cache"}
-        if pages.is_known(request, tag):
-            return pages.unchanged(tag, headers)
-        data, media_type = await desk.preview(host, stored, most)
-        return pages.tagged(request, tag, data, media_type, headers)
+        if pages.is_cached(request, tag):
+            return pages.not_modified(tag, headers)
+        data, media_type = await session.preview(stored, most)
+        return pages.cached_response(request, tag, data, media_type, headers)
 
 
-def _beside(app: FastAPI, host: Host, desk: Desk) -> None:
-    """Images that are not open: those to come, and one from elsewhere."""
-    ahead = Ahead(desk, host)
+def _add_prefetch_and_quick_routes(app: FastAPI, session: AnnotationSession) -> None:
+    prefetcher = Prefetcher(session)
 
-    @app.post("/v1/annotate/prefetch", summary="Make images ready", status_code=202, responses=responses({}))
-    async def prefetch(body: Wanted) -> Accepted:
-        """While nobody waits for masks; instead of those named before."""
-        return Accepted(accepted=ahead.want(body.keys))
+    @app.post("/v1/annotate/prefetch", summary="Prepare images", status_code=202, responses=describe_responses({}))
+    async def prefetch(body: PrefetchRequest) -> PrefetchReply:
+        """Prepares them while no job waits, in place of those requested before."""
+        return PrefetchReply(accepted=prefetcher.request(body.keys))
 
     @app.post(
         "/v1/annotate/quick",
-        summary="Try an image that is not of the dataset",
-        responses=responses({}, "unreadable-image"),
+        summary="Try an image outside the dataset",
+        responses=describe_responses({}, "unreadable-image"),
     )
     async def quick(request: Request) -> ImageModel:
-        """Its bytes are the body, its name is in the header `X-Name`, percent-encoded. Nothing of it is saved."""
-        stored, _ = await add_image(host, request)
+        """The image is the body, its name the header `X-Name`, percent-encoded. Nothing is saved."""
+        stored, _ = await add_image(session.service, request)
         name = unquote(request.headers.get("x-name", ""))[:255] or None
         return ImageModel(
-            **_of(stored),
+            **_describe_image(stored),
             key=None,
             index=None,
-            entry=_entry(None),
-            revision=NOTHING,
+            entry=_to_model(None),
+            revision=NO_REVISION,
             previous=None,
             next=None,
             name=name,
         )
 
 
-def _keeping(app: FastAPI, host: Host, desk: Desk) -> None:
+def _add_save_route(app: FastAPI, session: AnnotationSession) -> None:
     @app.put(
         "/v1/annotate/entry",
         summary="Save the prompts of an image",
-        responses=responses({}, "not-found", "unreadable-image", "conflict", "not-saved"),
+        responses=describe_responses({}, "not-found", "unreadable-image", "conflict", "not-saved"),
     )
-    async def save(key: Key, body: EntryRequest) -> Saved:
-        """They are on disk when this answers; `conflict` if somebody else has saved this image since."""
-        desk.ref(key)
-        stored = await desk.image(host, key)
-        seen = body.seen or Seen(sha256=stored.sha256, size=list(stored.size))
-        prompts = _checked(body.status, body.prompts, seen.size)
-        said = {
+    async def save(key: Key, body: EntryRequest) -> SaveReply:
+        """They are on disk when this responds; `conflict` if someone else has saved this image since."""
+        session.find(key)
+        stored = await session.load_image(key)
+        seen = body.seen or ImageVersion(sha256=stored.sha256, size=list(stored.size))
+        prompts = _check_prompts(body.status, body.prompts, seen.size)
+        entry = {
             "prompts": [prompt.to_json() for prompt in prompts],
             "size": seen.size,
             "sha256": seen.sha256,
             "status": body.status,
-            "reviewer": body.reviewer or desk.reviewer,
-            "model": _model(host),
+            "reviewer": body.reviewer or session.reviewer,
+            "model": _describe_model(session.service),
             "tool": f"{TOOL} {__version__}",
         }
+        file = session.prompts_file
         try:
-            revision = await run_in_threadpool(desk.store.save, key, body.revision, said)
+            revision = await run_in_threadpool(file.save, key, body.revision, entry)
         except ChangedError:
-            raise _conflict(*await run_in_threadpool(desk.store.read, key)) from None
+            current, revision = await run_in_threadpool(file.read, key)
+            text = "someone else has saved this image in the meantime; load it again, or save with the new revision"
+            members = {"entry": _to_model(current).model_dump(mode="json"), "revision": revision}
+            raise ApiError("conflict", text, members=members) from None
         except OSError as error:
-            raise ApiError("not-saved", f"{desk.store.path.name}: {error.strerror or error}", retry_after=5) from None
-        return Saved(revision=revision, entry=_entry(said), changed=_changed(said, stored))
+            raise ApiError("not-saved", f"{file.path.name}: {error.strerror or error}", retry_after=5) from None
+        return SaveReply(revision=revision, entry=_to_model(entry), changed=_is_changed(entry, stored))
 
 
-def _files(app: FastAPI, host: Host, desk: Desk) -> None:
+def _add_download_routes(app: FastAPI, session: AnnotationSession) -> None:
     kinds = ("not-found", "unreadable-image", "unsuitable-prompt", "unsupported-prompt", "image-failed", "loading")
+    service = session.service
 
-    async def made(request: Request, stored: Stored, key: str, prompts: Sequence[Prompt], kind: Format) -> Response:
-        masks = []
+    async def compute(
+        request: Request, stored: StoredImage, key: str, prompts: Sequence[Prompt], kind: FileFormat
+    ) -> Response:
+        masks: list[Mask] = []
         for start in range(0, len(prompts), MOST_PROMPTS):
-            masks += (await host.masks(request, stored, prompts[start : start + MOST_PROMPTS])).masks
-        image = await host.images.image_soon(stored)
-        return await run_in_threadpool(download, image, key, prompts, masks, kind)
+            masks += (await service.compute_masks(request, stored, prompts[start : start + MOST_PROMPTS])).masks
+        image = await service.images.load_async(stored)
+        return await run_in_threadpool(make_download, image, key, prompts, masks, kind)
 
     @app.get(
         "/v1/annotate/result",
         summary="Download masks",
         response_class=Response,
-        responses=responses({200: FILE}, *kinds),
+        responses=describe_responses({200: FILE}, *kinds),
     )
-    async def result(request: Request, key: Key, format: Annotated[Format, Query()]) -> Response:  # noqa: A002
-        """Of the prompts that are saved: an indexed mask, the objects cut out, or COCO, as a batch writes them."""
-        desk.ref(key)
-        stored = await desk.image(host, key)
-        said, _ = await run_in_threadpool(desk.store.read, key)
-        prompts = [Prompt.from_json(prompt) for prompt in (said or {}).get("prompts", [])]
-        return await made(request, stored, key, prompts, format)
+    async def result(request: Request, key: Key, kind: FormatQuery) -> Response:
+        """For the saved prompts: an indexed mask, the objects cut out, or COCO, as a batch run writes them."""
+        session.find(key)
+        stored = await session.load_image(key)
+        entry, _ = await run_in_threadpool(session.prompts_file.read, key)
+        prompts = [Prompt.from_json(prompt) for prompt in (entry or {}).get("prompts", [])]
+        return await compute(request, stored, key, prompts, kind)
 
     @app.post(
         "/v1/annotate/result",
-        summary="Download masks of an image that is not of the dataset",
+        summary="Download masks of an image outside the dataset",
         response_class=Response,
-        responses=responses({200: FILE}, "unknown-image", *kinds),
+        responses=describe_responses({200: FILE}, "unknown-image", *kinds),
     )
-    async def of_prompts(request: Request, body: ResultRequest, format: Annotated[Format, Query()]) -> Response:  # noqa: A002
-        """Of the prompts in the request."""
-        stored = host.images.get(body.id)
-        return await made(request, stored, body.name, _checked("todo", body.prompts, stored.size), format)
+    async def result_of_prompts(request: Request, body: ResultRequest, kind: FormatQuery) -> Response:
+        """For the prompts in the request."""
+        stored = service.images.get(body.id)
+        return await compute(request, stored, body.name, _check_prompts("todo", body.prompts, stored.size), kind)
 
 
-def _of(stored: Stored) -> dict[str, Any]:
-    height, width = shrunk(stored.size, USUAL)
+def _describe_image(stored: StoredImage) -> dict[str, Any]:
+    height, width = shrink(stored.size, USUAL)
     return {
         "id": stored.id,
         "size": stored.size,
         "sha256": stored.sha256,
-        "preview": Preview(width=width, height=height),
+        "preview": PreviewSize(width=width, height=height),
     }
 
 
-def _entry(said: dict[str, Any] | None) -> EntryModel:
-    if said is None:
+def _to_model(entry: dict[str, Any] | None) -> EntryModel:
+    if entry is None:
         return EntryModel(status="todo", prompts=[])
-    reviewer = said.get("reviewer")
+    reviewer = entry.get("reviewer")
     return EntryModel(
-        status=status_of(said), prompts=said["prompts"], reviewer=reviewer if isinstance(reviewer, str) else None
+        status=status_of(entry), prompts=entry["prompts"], reviewer=reviewer if isinstance(reviewer, str) else None
     )
 
 
-def _changed(said: dict[str, Any] | None, stored: Stored) -> bool:
-    if said is None:
+def _is_changed(entry: dict[str, Any] | None, stored: StoredImage) -> bool:
+    if entry is None:
         return False
-    sha256, size = said.get("sha256"), said.get("size")
+    sha256, size = entry.get("sha256"), entry.get("size")
     return bool(sha256 and image_id(sha256) != stored.id) or (size is not None and tuple(size) != stored.size)
 
 
-def _checked(status: Status, given: Sequence[PromptModel], size: Sequence[int]) -> list[Prompt]:
+def _check_prompts(status: Status, models: Sequence[PromptModel], size: Sequence[int]) -> list[Prompt]:
     """The prompts, if they fit the image's size and the status.
 
     Raises:
         ApiError: they do not.
     """
-    if (status == "done") > bool(given) or (status == "empty" and given):
-        raise ApiError("invalid-request", f"body/prompts: {len(given)} do not go with the status {status!r}")
+    if (status == "done") > bool(models) or (status == "empty" and models):
+        raise ApiError("invalid-request", f"body/prompts: {len(models)} prompts contradict the status {status!r}")
     prompts = []
-    for number, model in enumerate(given):
+    for number, model in enumerate(models):
         try:
-            prompts.append(model.prompt())
+            prompts.append(model.to_prompt())
             prompts[-1].fit(*size)
         except PromptError as error:
             raise ApiError("invalid-request", f"body/prompts/{number}: {error}") from None
     return prompts
 
 
-def _model(host: Host) -> dict[str, str] | None:
-    """What the masks were made with that the person saw."""
-    if host.computing.state != "ready":
+def _describe_model(service: ModelService) -> dict[str, str] | None:
+    """The model that made the masks on the page; None if it is not loaded."""
+    if service.model_thread.state != "ready":
         return None
-    info = host.model()
+    info = service.describe_model()
     return {"name": info.name, "id": info.model_id, "digest": info.digest}
-
-
-def _conflict(said: dict[str, Any] | None, revision: str) -> ApiError:
-    text = "somebody else has saved this image meanwhile; load it again, or save with the new revision"
-    return ApiError("conflict", text, members={"entry": _entry(said).model_dump(mode="json"), "revision": revision})

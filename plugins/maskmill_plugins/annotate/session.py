@@ -1,185 +1,231 @@
-"""What the annotation routes work with: the images, the file, the pictures, and what is computed ahead."""
+"""What the annotation routes work with: images, the prompts file, previews, and prefetching."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from cachetools import LRUCache
 from starlette.concurrency import run_in_threadpool
 
 from maskmill import ImageReadError, ImageRef
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 
 from ..server.compute.byte_cache import ByteCache
-from ..server.compute.host import Host
-from ..server.compute.image_store import Stored
-from ..server.http.log import log
-from ..server.http.problems import ApiError
-from .image_list import Index
-from .previews import USUAL, Previews
-from .prompts_file import Store
+from ..server.compute.image_store import StoredImage
+from ..server.compute.service import ModelService
+from ..server.errors import ApiError
+from .image_list import ImageList
+from .prompts_file import PromptsFile
 
-#: Images that are made ready ahead, at most.
+#: Longer side of a preview in pixels.
+SMALLEST, USUAL, LARGEST = 16, 2048, 4096
+#: Previews of at most this many pixels are sent as PNG, others as JPEG.
+LOSSLESS = 300_000
+QUALITY = 90
+#: Bytes of previews kept in memory.
+PREVIEW_BYTES = 64_000_000
+#: Images prefetched at most.
 AHEAD = 4
-#: Images of which it is remembered what their file is.
-REMEMBERED = 4096
+#: Images of whose files the content's id is cached.
+CACHED_IDS = 4096
+_log = logging.getLogger("maskmill.server")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What an image's file was when it was last read.
+class _FileContent:
+    """An image's file when it was last read.
 
     Attributes:
         stat: (bytes, time of the last change).
         id: of its content.
-        size: (height, width).
     """
 
     stat: tuple[int, int]
     id: str
-    size: tuple[int, int]
 
 
-@dataclass
-class Desk:
-    """A dataset under annotation.
+class AnnotationSession:
+    """A dataset that is being annotated.
 
     Attributes:
-        name: what the page calls it.
-        index: its images.
-        store: the prompts file.
-        reviewer: who annotates, unless the page says otherwise.
-        given: labels named at the start.
-        previews: pictures that were made.
+        name: shown on the page.
+        images: of the dataset.
+        prompts_file: where prompts are saved.
+        reviewer: who annotates, unless the page sends another name.
+
+    Args:
+        service: the server's model and images.
+        labels: offered in addition to those in the prompts file.
     """
 
-    name: str
-    index: Index
-    store: Store
-    reviewer: str = ""
-    given: Sequence[str] = ()
-    previews: Previews = field(default_factory=Previews)
-
-    def __post_init__(self) -> None:
-        self._known: ByteCache[str, _Known] = ByteCache(REMEMBERED, REMEMBERED)
+    def __init__(
+        self,
+        name: str,
+        images: ImageList,
+        prompts_file: PromptsFile,
+        service: ModelService,
+        reviewer: str = "",
+        labels: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.images = images
+        self.prompts_file = prompts_file
+        self.reviewer = reviewer
+        self.service = service
+        self._labels = labels
+        self._contents: LRUCache[str, _FileContent] = LRUCache(CACHED_IDS)
+        self._previews: ByteCache[tuple[str, int], tuple[bytes, str]] = ByteCache(
+            PREVIEW_BYTES, lambda preview: len(preview[0])
+        )
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def labels(self) -> list[str]:
-        """Those named at the start, then those in the file."""
-        return list(dict.fromkeys([*self.given, *self.store.labels()]))
+        """The labels given at the start, then those in the prompts file."""
+        return list(dict.fromkeys([*self._labels, *self.prompts_file.labels()]))
 
-    def ref(self, key: str) -> tuple[int, ImageRef]:
-        """The number and the place of an image of the dataset.
+    def find(self, key: str) -> tuple[int, ImageRef]:
+        """The number of an image and its reference.
 
         Raises:
-            ApiError: the dataset has no such image; no file is looked for.
+            ApiError: the dataset has no such image; the file system is not searched.
         """
-        number = self.index.number(key)
+        number = self.images.number(key)
         if number is None:
             raise ApiError("not-found", f"the dataset has no image with the key {key!r}")
-        return number, self.index.refs[number]
+        return number, self.images.refs[number]
 
-    def place(self, key: str) -> dict[str, Any]:
-        """The image's `index`, and the keys of those that are `previous` and `next` to it.
+    def position(self, key: str) -> dict[str, Any]:
+        """The image's `index`, and the keys of the `previous` and the `next` image.
 
         Raises:
             ApiError: the dataset has no such image.
         """
-        number, _ = self.ref(key)
-        before, after = self.index.beside({}, number)
+        number, _ = self.find(key)
+        before, after = self.images.find_neighbours({}, number)
         return {"index": number, "previous": before, "next": after}
 
-    async def image(self, host: Host, key: str) -> Stored:
-        """An image of the dataset, read and kept where requests for masks find it.
+    async def load_image(self, key: str) -> StoredImage:
+        """Read an image of the dataset and store it where requests for masks find it.
 
         Raises:
-            ApiError: no such image, or it cannot be read; then the list shows it as failed.
+            ApiError: there is no such image, or it cannot be read; the list then shows it as failed.
         """
-        _, ref = self.ref(key)
-        # The page asks for an image and its picture at once: the file is read and decoded for one of them.
+        _, ref = self.find(key)
+        # The page requests an image and its preview at once: the file is read and decoded only once.
         async with self._reading.setdefault(key, asyncio.Lock()):
-            return await self._image(host, key, ref)
+            return await self._load_image(key, ref)
 
-    async def _image(self, host: Host, key: str, ref: ImageRef) -> Stored:
+    async def _load_image(self, key: str, ref: ImageRef) -> StoredImage:
+        store = self.service.images
         try:
             stat = await run_in_threadpool(ref.stat)
-            known = self._known.get(key)
-            if known is not None and known.stat == stat and (kept := host.images.files.get(known.id)) is not None:
+            known = self._contents.get(key)
+            if known is not None and known.stat == stat and (kept := store.files.get(known.id)) is not None:
                 return kept
             data = await run_in_threadpool(ref.read)
             digest = await run_in_threadpool(lambda: hashlib.sha256(data).hexdigest())
-            stored, _ = await host.images.add(data, digest)
+            stored, _ = await store.add(data, digest)
         except (OSError, ImageReadError, ApiError) as error:
             text = error.detail if isinstance(error, ApiError) else getattr(error, "strerror", None) or str(error)
-            self.index.failed[key] = text
-            # With its place, so that the page can go on from it.
-            raise ApiError("unreadable-image", f"{key}: {text}", members=self.place(key)) from None
-        self.index.failed.pop(key, None)
-        self._known.put(key, _Known(stat, stored.id, stored.size), 1)
+            self.images.failed[key] = text
+            # With its position, so that the page can move on from it.
+            raise ApiError("unreadable-image", f"{key}: {text}", members=self.position(key)) from None
+        self.images.failed.pop(key, None)
+        self._contents[key] = _FileContent(stat, stored.id)
         return stored
 
-    async def preview(self, host: Host, stored: Stored, most: int) -> tuple[bytes, str]:
-        """The picture of an image and its media type."""
-        if (kept := self.previews.get(stored.id, most)) is not None:
+    async def preview(self, stored: StoredImage, most: int) -> tuple[bytes, str]:
+        """The preview of an image, its longer side at most `most` pixels, and its media type."""
+        if (kept := self._previews.get((stored.id, most))) is not None:
             return kept
-        image = await host.images.image_soon(stored)
-        return await run_in_threadpool(self.previews.make, stored.id, image.pixels, most)
+        image = await self.service.images.load_async(stored)
+        made = await run_in_threadpool(make_preview, image.pixels, most)
+        self._previews.put((stored.id, most), made)
+        return made
 
 
-class Ahead:
-    """Makes ready the images that a person is about to come to: their pixels, pictures and embeddings.
-
-    It works while nobody waits for masks, one image at a time; what is no longer wanted is dropped.
+def make_preview(pixels: npt.NDArray[np.uint8], most: int) -> tuple[bytes, str]:
+    """The file and its media type.
 
     Args:
-        desk: the dataset.
-        host: the server.
+        pixels: uint8 (H, W, 3) RGB, upright.
+        most: pixels of the longer side.
+    """
+    height, width = shrink(pixels.shape[:2], most)
+    picture = PIL.Image.fromarray(pixels)
+    if (width, height) != picture.size:
+        # With a reducing gap most of the reduction is done by averaging blocks: a fraction of the time and memory.
+        picture = picture.resize((width, height), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
+    small = width * height <= LOSSLESS
+    return (encode_png(picture), "image/png") if small else (encode_jpeg(picture, QUALITY), "image/jpeg")
+
+
+def shrink(size: tuple[int, ...], most: int) -> tuple[int, int]:
+    """(height, width) with the longer side at most `most`, and at least one pixel each."""
+    scale = min(1.0, most / max(size))
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
+
+
+class Prefetcher:
+    """Prepares the images that a person is about to open: their pixels, previews and embeddings.
+
+    It works while no job waits, one image at a time; images that are no longer requested are dropped.
+
+    Args:
+        session: the dataset.
     """
 
-    def __init__(self, desk: Desk, host: Host) -> None:
-        self._desk = desk
-        self._host = host
-        self._wanted: list[str] = []
-        self._now: tuple[str, Future[None]] | None = None
+    def __init__(self, session: AnnotationSession) -> None:
+        self._session = session
+        self._service = session.service
+        self._keys: list[str] = []
+        self._current: tuple[str, Future[None]] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def want(self, keys: Sequence[str]) -> int:
-        """Make these ready instead of those wanted before; returns how many of them are taken on."""
-        self._wanted = [key for key in dict.fromkeys(keys) if self._desk.index.number(key) is not None][:AHEAD]
-        if self._now is not None and self._now[0] not in self._wanted:
-            self._now[1].cancel()
-        count = len(self._wanted)
+    def request(self, keys: Sequence[str]) -> int:
+        """Prepare these images in place of those requested before; returns how many are accepted."""
+        self._keys = [key for key in dict.fromkeys(keys) if self._session.images.number(key) is not None][:AHEAD]
+        if self._current is not None and self._current[0] not in self._keys:
+            self._current[1].cancel()
+        count = len(self._keys)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
         return count
 
     async def _work(self) -> None:
-        while self._wanted:
-            await self._host.computing.jobs.quiet()
-            if not self._wanted:
+        while self._keys:
+            await self._service.model_thread.jobs.wait_until_quiet()
+            if not self._keys:
                 return
-            key = self._wanted.pop(0)
+            key = self._keys.pop(0)
             try:
-                await self._ready(key)
+                await self._prepare(key)
             except ApiError as error:
-                log.info("not made ready: %s", error)
+                _log.info("not prefetched: %s", error)
             except Exception:
-                log.exception("%s could not be made ready", key)
+                _log.exception("%s could not be prefetched", key)
 
-    async def _ready(self, key: str) -> None:
-        stored = await self._desk.image(self._host, key)
-        if 9 * stored.size[0] * stored.size[1] > self._host.settings.decoded:
-            return  # its pixels would push out those of the image that is being worked on
-        await self._desk.preview(self._host, stored, USUAL)
-        image = await self._host.images.image_soon(stored)
-        future = self._host.computing.jobs.wish(stored, image)
-        self._now = key, future
-        made = asyncio.wrap_future(future)
-        await asyncio.wait({made})  # raises nothing when it is not wanted any more, only when the server ends
-        self._now = None
-        if not made.cancelled():
-            made.result()
+    async def _prepare(self, key: str) -> None:
+        stored = await self._session.load_image(key)
+        if 9 * stored.size[0] * stored.size[1] > self._service.settings.decoded:
+            return  # its pixels would evict those of the image that is being annotated
+        await self._session.preview(stored, USUAL)
+        image = await self._service.images.load_async(stored)
+        future = self._service.model_thread.jobs.prefetch(stored, image)
+        self._current = key, future
+        wrapped = asyncio.wrap_future(future)
+        await asyncio.wait({wrapped})  # does not raise if the future was cancelled, only if this task is
+        self._current = None
+        if not wrapped.cancelled():
+            wrapped.result()

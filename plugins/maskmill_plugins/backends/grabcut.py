@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Backend, Box, Image, Mask, Problem, Prompt, UsageError, hookimpl
-from maskmill_plugins._shared.drawing.opencv import label_parts, load_cv2
+from maskmill_plugins._shared.drawing.pixels import label_parts, load_cv2
 
 BoolArray = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]

@@ -11,8 +11,7 @@ import contextlib
 import os
 import queue
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
+from concurrent.futures import Future, wait as wait_for
 from dataclasses import dataclass, field, replace
 
 from loky import ProcessPoolExecutor

@@ -1,7 +1,17 @@
-"""`maskmill evaluate` and `maskmill compare`: masks against the truth, and runs against each other."""
+"""`maskmill evaluate` compares masks with ground truth, `maskmill compare` compares runs."""
 
 from __future__ import annotations
 
-from .hooks import register_commands
+import click
 
-__all__ = ["register_commands"]
+from maskmill import hookimpl
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `maskmill evaluate` and `maskmill compare`; the rest is imported when one of them starts."""
+    from .compare.command import compare
+    from .evaluate.command import evaluate
+
+    cli.add_command(compare)
+    cli.add_command(evaluate)

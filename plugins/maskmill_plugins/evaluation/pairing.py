@@ -1,26 +1,27 @@
-"""Which mask answers which object: by the id that its prompt carries, else by overlap."""
+"""Pair masks with objects, or with other masks: by key, or by overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-A = TypeVar("A")
-B = TypeVar("B")
 How = Literal["id", "overlap"]
 
 
-def greedy(
+def pair_by_overlap(
     overlap: npt.NDArray[np.float64], allowed: npt.NDArray[np.bool_] | None = None
 ) -> list[tuple[int, int, float]]:
-    """Pairs (row, column, overlap), the greatest overlap first; each row and column once, never without overlap.
+    """Pair rows with columns greedily, the greatest overlap first; each row and column at most once.
 
     Args:
-        overlap: float64 (rows, columns).
-        allowed: which pairs may be, bool of the same shape; None: all.
+        overlap: float64 (rows, columns); 0 is never paired.
+        allowed: the pairs that are possible, bool of the same shape; None: all.
+
+    Returns:
+        (row, column, overlap) of each pair.
     """
     rows, columns = np.nonzero(overlap if allowed is None else np.where(allowed, overlap, 0))
     values = overlap[rows, columns]
@@ -35,16 +36,14 @@ def greedy(
     return pairs
 
 
-def by_key(
-    a: Sequence[A], b: Sequence[B], key_a: Callable[[A], Any], key_b: Callable[[B], Any]
-) -> list[tuple[int, int]]:
-    """Pairs of positions whose keys are equal, several of a key in their order; a key that is None pairs nothing."""
+def pair_by_key(a: Sequence[Any], b: Sequence[Any]) -> list[tuple[int, int]]:
+    """Pair the positions of equal keys, repeated keys in their order; None is paired with nothing."""
     waiting: dict[Any, list[int]] = {}
-    for index, key in enumerate(map(key_b, b)):
+    for index, key in enumerate(b):
         if key is not None:
             waiting.setdefault(key, []).append(index)
     pairs = []
-    for index, key in enumerate(map(key_a, a)):
+    for index, key in enumerate(a):
         if key is not None and waiting.get(key):
             pairs.append((index, waiting[key].pop(0)))
     return pairs

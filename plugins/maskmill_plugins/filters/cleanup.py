@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, Problem, hookimpl
-from maskmill_plugins._shared.drawing.opencv import label_parts, load_cv2
+from maskmill_plugins._shared.drawing.pixels import label_parts, load_cv2
 
 BoolArray = npt.NDArray[np.bool_]
 

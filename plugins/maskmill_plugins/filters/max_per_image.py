@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
-from maskmill_plugins._shared.export.ranking import best_first
+from maskmill_plugins._shared.mask_order import order_best_first
 
 
 class MaxPerImage(Filter):
@@ -23,7 +23,7 @@ class MaxPerImage(Filter):
         """The masks in their order, those beyond the limit marked as dropped."""
         result = list(masks)
         seen: Counter[str | None] = Counter()
-        order = best_first(masks) if self.by == "score" else best_first(masks, lambda mask: mask.area)
+        order = order_best_first(masks) if self.by == "score" else order_best_first(masks, lambda mask: mask.area)
         for number in order:
             mask = masks[number]
             group = mask.label if self.per_label else None

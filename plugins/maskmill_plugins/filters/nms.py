@@ -10,7 +10,7 @@ from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
 from maskmill.masks import iou
-from maskmill_plugins._shared.export.ranking import best_first
+from maskmill_plugins._shared.mask_order import order_best_first
 
 
 class Nms(Filter):
@@ -36,7 +36,7 @@ class Nms(Filter):
         best: list[int] = []
         reasons: dict[int, str] = {}
         contained = _compute_containment(overlap, masks)
-        for i in best_first(masks):
+        for i in order_best_first(masks):
             for j in best:
                 if not self.across_labels and masks[i].label != masks[j].label:
                     continue

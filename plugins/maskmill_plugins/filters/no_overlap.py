@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, hookimpl
-from maskmill_plugins._shared.export.ranking import best_first
+from maskmill_plugins._shared.mask_order import order_best_first
 
 
 class NoOverlap(Filter):
@@ -34,7 +34,7 @@ class NoOverlap(Filter):
         """The masks in their order; those that are kept have no pixel in common."""
         taken = np.zeros(image.size, dtype=bool)
         result = list(masks)
-        order = best_first(masks) if self.by == "score" else best_first(masks, lambda mask: -mask.area)
+        order = order_best_first(masks) if self.by == "score" else order_best_first(masks, lambda mask: -mask.area)
         for number in order:
             mask = masks[number]
             pixels = mask.array

@@ -1,4 +1,4 @@
-"""file: prompts from a file or folder that people, other tools or an earlier run made."""
+"""file: prompts from a file or folder written by people, other tools or an earlier run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,96 +24,96 @@ from maskmill import (
     Survey,
     hookimpl,
 )
-from maskmill_plugins._shared.annotations.reading import IndexReader, open_reader
-from maskmill_plugins._shared.prompt_files.lines import Entry, Reader, Said
-from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, found
+from maskmill_plugins._shared.annotations.reader import IndexReader, open_reader
+from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
+from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
 
-#: How many problems `check` tells one by one.
-TOLD = 20
+#: How many problems `check` lists one by one.
+MAX_PROBLEMS = 20
 
 
 class File(PromptSource):
-    """Prompts from a file or folder; an image that it does not name is left to the next source.
+    """Prompts from a file or folder; images that are not in it are left to the next source.
 
-    Images are found by their path, else by a file name that only one of them has.
+    Images are matched by path, or by a unique file name.
     """
 
     path: Path = Field(description="the file, or the folder of files, relative to the pipeline file")
     format: Literal["auto", "coco", "csv", "jsonl", "labelme", "voc", "yolo"] = Field(
-        "auto", description="auto: told by the content"
+        "auto", description="auto: detected from the content"
     )
     units: Literal["pixels", "relative"] = Field(
-        "pixels", description="of jsonl and csv: of all coordinates; relative: 0..1 of the width and the height"
+        "pixels", description="for jsonl and csv: of all coordinates; relative: 0..1 of width and height"
     )
     broken: Literal["stop", "skip"] = Field(
-        "stop", description="what to do about annotations that are wrong: refuse to start, or leave them out"
+        "stop", description="for invalid annotations: refuse to start, or skip them"
     )
     crowd: Literal["skip", "prompt"] = Field(
-        "skip", description="COCO's crowd regions (`iscrowd: 1`): left out, or asked for as if they were one object"
+        "skip", description="COCO's crowd regions (`iscrowd: 1`): skip them, or use each as if it were one object"
     )
     keypoints: Literal["skip", "prompt"] = Field(
-        "skip", description="visible keypoints of COCO and YOLO: left out, or points on the object, with its box"
+        "skip",
+        description="visible keypoints of COCO and YOLO: skip them, or add them to the box as points on the object",
     )
 
-    _reader: Reader | None = PrivateAttr(None)
-    _matcher: Matcher | None = PrivateAttr(None)
+    _reader: PromptReader | None = PrivateAttr(None)
     _matching: Matching | None = PrivateAttr(None)
     _blocked: Mapping[str, Sequence[str]] = PrivateAttr(default_factory=dict)
     _database: str | None = PrivateAttr(None)
 
     def check(self) -> list[Problem]:
-        """The file must exist and be right in every line."""
+        """The file must exist and every line of it must be valid."""
         try:
             if self.units == "relative" and isinstance(self._read(), IndexReader):
-                text = "`units: relative` is for jsonl and csv; this format says itself how its numbers are meant"
+                text = "`units: relative` is for jsonl and csv only; this format defines its own units"
                 return [Problem(text, str(self.path))]
-            first, count, reach = self._looked_through()
+            first, count, extent = self._examine()
             if not count:
-                return self._doubts(reach)
+                return self._find_warnings(extent)
         except PipelineError as error:
             return list(error.problems)
         if count and self.broken == "skip":
-            told = "; ".join(f"{problem.where}: {problem.message}" for problem in first[:3])
-            return [Problem(f"{count:,} broken annotations are left out: {told}", str(self.path), warning=True)]
-        if count > TOLD:
-            first.append(Problem(f"and {count - TOLD} more lines", str(self.path)))
+            examples = "; ".join(f"{problem.where}: {problem.message}" for problem in first[:3])
+            return [Problem(f"{count:,} invalid annotations are skipped: {examples}", str(self.path), warning=True)]
+        if count > MAX_PROBLEMS:
+            first.append(Problem(f"and {count - MAX_PROBLEMS} more problems", str(self.path)))
         if first:
-            first[-1] = replace(first[-1], hint="to leave out what is broken, and go on: `broken: skip`")
+            first[-1] = replace(first[-1], hint="to skip invalid annotations, set `broken: skip`")
         return first
 
-    def _doubts(self, reach: float) -> list[Problem]:
-        """What is right, and yet hardly meant so."""
+    def _find_warnings(self, extent: float) -> list[Problem]:
+        """Warnings about content that is valid but probably not intended."""
         if next(iter(self._read().names()), None) is None:
-            return [Problem("holds no prompts", str(self.path), warning=True)]
-        if not 0 < reach <= 1:
+            return [Problem("contains no prompts", str(self.path), warning=True)]
+        if not 0 < extent <= 1:
             return []
-        hint = "this format counts in pixels" if isinstance(self._read(), IndexReader) else "write `units: relative`"
-        text = "every box lies in the first pixel: are its numbers parts of the width and the height?"
+        hint = "this format uses pixels" if isinstance(self._read(), IndexReader) else "set `units: relative`"
+        text = "every box is within the first pixel; the numbers may be fractions of width and height"
         return [Problem(text, str(self.path), hint=hint, warning=True)]
 
-    def _looked_through(self) -> tuple[list[Problem], int, float]:
-        """The first problems, how many there are, and how far right or down boxes in pixels reach, 0 if none."""
+    def _examine(self) -> tuple[list[Problem], int, float]:
+        """The first problems, their number, and the largest x or y of boxes in pixels (0 if there are none)."""
         first: list[Problem] = []
         count = 0
         reader = self._read()
-        reach = reader.index.reach() if isinstance(reader, IndexReader) else 0.0
-        for said in reader.faults() if isinstance(reader, IndexReader) else self._everything():
-            if said.prompt is not None and said.prompt.box is not None and not said.relative:
-                reach = max(reach, said.prompt.box.x2, said.prompt.box.y2)
-            if said.fault:
+        extent = reader.index.box_extent() if isinstance(reader, IndexReader) else 0.0
+        for record in reader.errors() if isinstance(reader, IndexReader) else self._records():
+            if record.prompt is not None and record.prompt.box is not None and not record.relative:
+                extent = max(extent, record.prompt.box.x2, record.prompt.box.y2)
+            if record.error:
                 count += 1
-                if count <= TOLD:
-                    text = f"{said.place}: {said.fault}" if said.place else said.fault
-                    first.append(Problem(text, said.file, said.line))
-        return first, count, reach
+                if count <= MAX_PROBLEMS:
+                    text = f"{record.place}: {record.error}" if record.place else record.error
+                    first.append(Problem(text, record.file, record.line))
+        return first, count, extent
 
     def open(self) -> None:
-        """Read where each image's prompts stand."""
+        """Read the positions of each image's prompts."""
         self._read()
 
     def survey(self, refs: Iterable[ImageRef]) -> Survey:
         """Match the images of the dataset with those of the file."""
-        self._matching = matching = Matching(self._names(), (ref.key for ref in refs))
+        self._matching = matching = Matching(self._names, (ref.key for ref in refs))
         self._blocked = matching.blocked
         reader = self._read()
         self._database = str(reader.index.file) if isinstance(reader, IndexReader) else None
@@ -130,25 +131,34 @@ class File(PromptSource):
         return f"{about.st_size} {about.st_mtime_ns} {self.broken}"
 
     def recall(self, memory: Any) -> None:
-        """What `survey` found: the annotations as they were then, and which names fit several images."""
+        """Take over the result of `survey`: the annotations as of then, and names that match several images."""
         self._database, self._blocked = memory["database"], memory["blocked"]
 
     def inventory(self) -> Iterator[Item]:
-        """Every annotation of the file, with the image of the dataset that it belongs to."""
+        """Every annotation of the file, with the image of the dataset it belongs to."""
         matching = self._matching
-        assert matching is not None, "the run shows the dataset first"
-        last: tuple[str, str | None, str] = ("", None, "names no image")
-        for said in self._everything():
-            if said.name and said.name != last[0]:
-                key = matching.key_of(said.name)
-                last = (said.name, key, "" if key else matching.why(said.name))
-            _, key, why = last if said.name else ("", None, "")
-            place = ": ".join(part for part in (f"line {said.line}" if said.line else "", said.place) if part)
-            problem = said.fault or said.skipped or why
-            yield Item(self._shown(said.file), place, said.ref, said.name, key, said.prompt, said.relative, problem)
+        assert matching is not None, "survey() comes first"
+        last: tuple[str, str | None, str] = ("", None, "the image name is missing")
+        for record in self._records():
+            if record.name and record.name != last[0]:
+                key = matching.key_of(record.name)
+                last = (record.name, key, "" if key else matching.explain(record.name))
+            _, key, why = last if record.name else ("", None, "")
+            place = ": ".join(part for part in (f"line {record.line}" if record.line else "", record.place) if part)
+            problem = record.error or record.skipped or why
+            yield Item(
+                self._relative_path(record.file),
+                place,
+                record.ref,
+                record.name,
+                key,
+                record.prompt,
+                record.relative,
+                problem,
+            )
 
-    def _shown(self, file: str) -> str:
-        """A file's name below the path."""
+    def _relative_path(self, file: str) -> str:
+        """A file's path relative to `path`."""
         folder = self.path if self.path.is_dir() else self.path.parent
         return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
 
@@ -156,89 +166,88 @@ class File(PromptSource):
         """The prompts of this image.
 
         Raises:
-            PromptError: they are wrong, were made on another version of the picture, or a person has
-                rejected the picture.
+            PromptError: they are invalid, were made on another version of the image, or the image was
+                rejected by a reviewer.
         """
         entry = self._find(image.ref.key)
         if entry is None:
             return None
-        self._check_picture(entry, image)
-        prompts, faults = self._usable(entry, image)
-        if faults and self.broken == "stop":
-            raise PromptError(f"{self.path.name}: {faults[0]}")
-        if faults and not prompts:
-            raise PromptError(f"{self.path.name}: all {len(faults)} of its annotations are broken: {faults[0]}")
-        if faults:
-            self.note("left out", faults)
+        self._check_image(entry, image)
+        prompts, errors = self._usable(entry, image)
+        if errors and self.broken == "stop":
+            raise PromptError(f"{self.path.name}: {errors[0]}")
+        if errors and not prompts:
+            raise PromptError(f"{self.path.name}: all {len(errors)} of its annotations are invalid: {errors[0]}")
+        if errors:
+            self.note("left out", errors)
         if entry.crowd:
             self.note("crowd regions left out", entry.crowd)
         return prompts
 
-    def _check_picture(self, entry: Entry, image: Image) -> None:
+    def _check_image(self, entry: ImagePrompts, image: Image) -> None:
         if entry.size not in (None, image.size):
             turned = ""
             if entry.size == image.size[::-1]:
-                turned = " (height and width exchanged: they may be of the picture before its EXIF rotation)"
+                turned = " (height and width are swapped; they may belong to the image before its EXIF rotation)"
             raise PromptError(
-                f"its prompts in {self.path.name} were made on a picture of height and width {entry.size}, this one"
-                f" has {image.size}{turned}; make them anew"
+                f"its prompts in {self.path.name} were made on an image of height and width {entry.size}, but this one"
+                f" has {image.size}{turned}; recreate them"
             )
         if entry.sha256 not in ("", image.sha256):
             raise PromptError(
-                f"its prompts in {self.path.name} were made on another version of the picture (sha256"
-                f" {entry.sha256[:12]}…, this one has {image.sha256[:12]}…); make them anew, or remove the sha256"
+                f"its prompts in {self.path.name} were made on another version of the image (sha256"
+                f" {entry.sha256[:12]}…, this one has {image.sha256[:12]}…); recreate them, or remove the sha256"
             )
 
-    def _usable(self, entry: Entry, image: Image) -> tuple[list[Prompt], list[str]]:
-        """The prompts in pixels, and what is wrong with the others."""
-        prompts, faults = [], list(entry.faults)
+    def _usable(self, entry: ImagePrompts, image: Image) -> tuple[list[Prompt], list[str]]:
+        """The valid prompts in pixels, and the errors of the others."""
+        prompts, errors = [], list(entry.errors)
         relative = entry.relative or self.units == "relative"
         for prompt in entry.prompts:
             try:
                 asked = prompt.to_pixels(image.height, image.width) if relative else prompt
                 asked.fit(image.height, image.width)
             except PromptError as error:
-                faults.append(f"{prompt.ref}: {error}")
+                errors.append(f"{prompt.ref}: {error}")
             else:
                 prompts.append(asked)
-        return prompts, faults
+        return prompts, errors
 
     def has_answer(self, ref: ImageRef) -> bool:
-        """Whether the file names this image."""
+        """Whether the file contains this image."""
         try:
             return self._find(ref.key) is not None
         except PromptError:
             return True
 
     def fingerprint(self, ref: ImageRef) -> str:
-        """A digest of this image's prompts: a change to another line, or of the file's place, redoes nothing."""
-        said: Any = None
+        """A digest of this image's prompts; changes to other lines, or moving the file, do not affect it."""
+        content: Any = None
         try:
             entry = self._find(ref.key)
             if entry is not None:
                 asked = [prompt.to_json() for prompt in entry.prompts]
                 units = "relative" if entry.relative else self.units
-                said = [units, asked, entry.size, entry.sha256, [self.broken, *entry.faults] if entry.faults else []]
+                content = [units, asked, entry.size, entry.sha256, [self.broken, *entry.errors] if entry.errors else []]
         except PromptError as error:
-            said = str(error)
-        return hashlib.sha256(json.dumps([self.version, said], sort_keys=True).encode()).hexdigest()[:16]
+            content = str(error)
+        return hashlib.sha256(json.dumps([self.version, content], sort_keys=True).encode()).hexdigest()[:16]
 
+    @cached_property
     def _names(self) -> Matcher:
-        if self._matcher is None:
-            self._matcher = Matcher(self._read().names())
-        return self._matcher
+        return Matcher(self._read().names())
 
-    def _find(self, key: str) -> Entry | None:
-        """What the file says of an image, None also for one that a person is not done with.
+    def _find(self, key: str) -> ImagePrompts | None:
+        """The prompts of an image in the file; None also for an image that is marked as not finished.
 
         Raises:
-            PromptError: that is wrong, several images fit equally well, or a person has rejected this one.
+            PromptError: they are invalid, the image is matched ambiguously, or a reviewer rejected it.
         """
         reader = self._read()
-        # by the very path is the rule for jsonl and csv: the names are then not needed in every worker
+        # jsonl and csv are looked up by exact path first, so that workers rarely need all names
         entry = None if isinstance(reader, IndexReader) else reader.find(key)
         if entry is None:
-            name, why = found(self._names(), key, self._blocked)
+            name, why = find_name(self._names, key, self._blocked)
             if why:
                 raise PromptError(f"{self.path.name}: {why}")
             entry = None if name is None else reader.find(name)
@@ -246,28 +255,28 @@ class File(PromptSource):
             raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
         return None if entry is not None and entry.status == "todo" else entry
 
-    def _read(self) -> Reader:
+    def _read(self) -> PromptReader:
         if self._reader is None:
             self._reader = open_reader(self.path, self.format, self.crowd, self.keypoints, self._database)
         return self._reader
 
-    def _everything(self) -> Iterator[Said]:
-        """All that the file says; pixels where parts of the image are meant are wrong."""
-        for said in self._read().everything():
-            yield _as_relative(said) if self.units == "relative" else said
+    def _records(self) -> Iterator[PromptRecord]:
+        """All entries of the file; with `units: relative`, coordinates outside 0..1 are errors."""
+        for record in self._read().records():
+            yield _make_relative(record) if self.units == "relative" else record
 
 
-def _as_relative(said: Said) -> Said:
-    """What jsonl and csv say with `units: relative`."""
+def _make_relative(record: PromptRecord) -> PromptRecord:
+    """An entry of jsonl or csv with `units: relative`."""
     try:
-        if said.prompt is not None:
-            said.prompt.to_pixels(1, 1)
+        if record.prompt is not None:
+            record.prompt.to_pixels(1, 1)
     except PromptError as error:
-        return replace(said, prompt=None, relative=True, fault=str(error))
-    return replace(said, relative=True)
+        return replace(record, prompt=None, relative=True, error=str(error))
+    return replace(record, relative=True)
 
 
 @hookimpl
 def register_prompt_sources(register: Callable[[str, type[PromptSource]], None]) -> None:
-    """Offer `file`."""
+    """Register `file`."""
     register("file", File)

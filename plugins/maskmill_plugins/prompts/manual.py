@@ -1,4 +1,4 @@
-"""manual: boxes and points written in the pipeline file, for all images or image by image."""
+"""manual: boxes and points from the pipeline file, for all images or image by image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from maskmill import Box, Image, ImageRef, Point, Problem, Prompt, PromptError, 
 from maskmill.images import find_key, normalize_key
 
 
-def _box(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def _check_box(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     try:
         return Box(*corners).xyxy
     except PromptError as error:
         raise ValueError(str(error)) from None
 
 
-def _point(numbers: list[float]) -> list[float]:
+def _check_point(numbers: list[float]) -> list[float]:
     try:
         Point(*numbers)  # type: ignore[arg-type]  # the third is a label, and is checked
     except PromptError as error:
@@ -30,28 +30,28 @@ def _point(numbers: list[float]) -> list[float]:
     return numbers
 
 
-Corners = Annotated[tuple[float, float, float, float], AfterValidator(_box)]
-Numbers = Annotated[list[float], Field(min_length=2, max_length=3), AfterValidator(_point)]
+Corners = Annotated[tuple[float, float, float, float], AfterValidator(_check_box)]
+PointNumbers = Annotated[list[float], Field(min_length=2, max_length=3), AfterValidator(_check_point)]
 
 
-class _Single(BaseModel):
+class _ObjectOptions(BaseModel):
     """One object: a box, points, or both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     box: Corners | None = Field(None, description="[x1, y1, x2, y2] around one object")
-    points: list[Numbers] = Field(
+    points: list[PointNumbers] = Field(
         [], description="[x, y] or [x, y, 1] on one object, [x, y, 0] off it; with `box` if both are given"
     )
     labels: list[Literal[0, 1]] = Field([], description="one for each of `points`: 1 on the object, 0 off it")
     label: str | None = Field(None, description="class name")
 
     @model_validator(mode="after")
-    def _labels_belong_to_points(self) -> Self:
+    def _check_labels(self) -> Self:
         if self.labels and len(self.labels) != len(self.points):
-            raise ValueError(f"labels: {len(self.points)} points need as many labels, not {len(self.labels)}")
+            raise ValueError(f"labels: expected one for each of the {len(self.points)} points, got {len(self.labels)}")
         if self.labels and any(len(point) == 3 for point in self.points):
-            raise ValueError("labels: the points bring their own labels; give them once")
+            raise ValueError("labels: the points already contain labels; give them once")
         return self
 
     def _prompt(self, label: str | None) -> Prompt:
@@ -60,28 +60,26 @@ class _Single(BaseModel):
         return Prompt(points=points, box=self.box and Box(*self.box), label=self.label or label)
 
 
-class Object(_Single):
+class ManualObject(_ObjectOptions):
     """One of the `objects` of an image."""
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> Self:
+    def _require_box_or_points(self) -> Self:
         if self.box is None and not self.points:
             raise ValueError("an object needs a `box` or `points`")
         return self
 
 
-class Objects(_Single):
-    """What is in an image: one object (`box`, `points`), several `boxes`, or a list of `objects`."""
+class ImageObjects(_ObjectOptions):
+    """The objects of an image: one object (`box`, `points`), several `boxes`, or a list of `objects`."""
 
     boxes: list[Corners] = Field([], description="[x1, y1, x2, y2] around one object each")
-    objects: list[Object] = Field([], description="objects, each with `box`, `points`, `labels` and `label`")
+    objects: list[ManualObject] = Field([], description="objects, each with `box`, `points`, `labels` and `label`")
 
     @model_validator(mode="after")
-    def _points_have_one_box(self) -> Self:
+    def _require_one_box(self) -> Self:
         if self.points and self.boxes:
-            raise ValueError(
-                "points: they belong to one `box`; with several boxes write `objects`, each with its points"
-            )
+            raise ValueError("points: they belong to one `box`; for several boxes use `objects`, each with its points")
         return self
 
     def _prompts(self, label: str | None) -> list[Prompt]:
@@ -91,24 +89,24 @@ class Objects(_Single):
         return [*single, *boxes, *(item._prompt(label) for item in self.objects)]
 
 
-class Manual(Objects, PromptSource):
+class Manual(ImageObjects, PromptSource):
     """Prompts from the pipeline file.
 
-    What stands beside `use: manual` holds for every image; an entry of `images` replaces it for
-    the images it names. An entry without any object says that nothing is there.
+    ImageObjects next to `use: manual` apply to every image; an entry of `images` replaces them for the
+    images it names. An entry without objects means that the image is empty.
     """
 
     units: Literal["pixels", "relative"] = Field(
-        "pixels", description="of all coordinates; relative: 0..1 of the width and the height"
+        "pixels", description="of all coordinates; relative: 0..1 of width and height"
     )
-    images: dict[str, Objects] = Field(
-        {}, description="by image key, or pattern of keys (`*` also stands for `/`); the first that fits counts"
+    images: dict[str, ImageObjects] = Field(
+        {}, description="by image key, or pattern of keys (`*` also matches `/`); the first match counts"
     )
 
     _digests: dict[int, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
-    def _relative_is_0_to_1(self) -> Self:
+    def _check_relative(self) -> Self:
         if self.units == "relative":
             try:
                 for prompt in self._all():
@@ -118,41 +116,47 @@ class Manual(Objects, PromptSource):
         return self
 
     def check(self) -> list[Problem]:
-        """Something must be given; coordinates that all lie in 0..1 look like relative ones."""
+        """Something must be given; warn if all coordinates are in 0..1, as relative ones are."""
         if not self._for_every_image and not self.images:
-            return [Problem("has nothing to segment: give it `boxes`, `box`, `points`, `objects` or `images`")]
+            return [Problem("has nothing to segment; set `boxes`, `box`, `points`, `objects` or `images`")]
         prompts = list(self._all())
-        if self.units == "pixels" and prompts and all(_within_a_pixel(prompt) for prompt in prompts):
-            return [Problem("all coordinates lie between 0 and 1", hint="write `units: relative`", warning=True)]
+        if self.units == "pixels" and prompts and all(_is_within_unit(prompt) for prompt in prompts):
+            return [
+                Problem(
+                    "all coordinates are between 0 and 1",
+                    hint="set `units: relative` if they are fractions of the image",
+                    warning=True,
+                )
+            ]
         return []
 
     def prompts(self, image: Image) -> list[Prompt] | None:
-        """The prompts written for this image, in pixels."""
-        entry = self._entry(image.ref.key)
+        """The prompts for this image, in pixels."""
+        entry = self._find_entry(image.ref.key)
         found = None if entry is None else self._prompts_of(entry)
         if found is None or self.units == "pixels":
             return found
         return [prompt.to_pixels(image.height, image.width) for prompt in found]
 
     def fingerprint(self, ref: ImageRef) -> str:
-        """A digest of what is written for this image."""
+        """A digest of the prompts for this image."""
         if not self.images:
-            return self._digest_for_all
-        entry = self._entry(ref.key)
+            return self._shared_digest
+        entry = self._find_entry(ref.key)
         if id(entry) not in self._digests:  # few entries, many images
             self._digests[id(entry)] = self._digest(entry)
         return self._digests[id(entry)]
 
     @cached_property
-    def _digest_for_all(self) -> str:
-        return self._digest(self._entry(""))
+    def _shared_digest(self) -> str:
+        return self._digest(self._find_entry(""))
 
-    def _digest(self, entry: Objects | None) -> str:
+    def _digest(self, entry: ImageObjects | None) -> str:
         written = None if entry is None else [self.units, [p.to_json() for p in self._prompts_of(entry)]]
         return hashlib.sha256(json.dumps([self.version, written], sort_keys=True).encode()).hexdigest()[:16]
 
-    def _entry(self, key: str) -> Objects | None:
-        """What holds for this image: an entry of `images`, what stands beside `use: manual`, or nothing."""
+    def _find_entry(self, key: str) -> ImageObjects | None:
+        """The objects for this image: an entry of `images`, those next to `use: manual`, or None."""
         name = key if key in self.images else find_key(key, self.images)
         if name is not None:
             return self.images[name]
@@ -161,10 +165,10 @@ class Manual(Objects, PromptSource):
         return own if own is not None else (self if self._for_every_image else None)
 
     @cached_property
-    def _patterns(self) -> list[tuple[str, Objects]]:
+    def _patterns(self) -> list[tuple[str, ImageObjects]]:
         return [(normalize_key(pattern), objects) for pattern, objects in self.images.items()]
 
-    def _prompts_of(self, entry: Objects) -> list[Prompt]:
+    def _prompts_of(self, entry: ImageObjects) -> list[Prompt]:
         return entry._prompts(None if entry is self else self.label)
 
     @property
@@ -175,7 +179,7 @@ class Manual(Objects, PromptSource):
         return [prompt for objects in (self, *self.images.values()) for prompt in objects._prompts(None)]
 
 
-def _within_a_pixel(prompt: Prompt) -> bool:
+def _is_within_unit(prompt: Prompt) -> bool:
     try:
         prompt.to_pixels(1, 1)
     except PromptError:
@@ -185,5 +189,5 @@ def _within_a_pixel(prompt: Prompt) -> bool:
 
 @hookimpl
 def register_prompt_sources(register: Callable[[str, type[PromptSource]], None]) -> None:
-    """Offer `manual`."""
+    """Register `manual`."""
     register("manual", Manual)

@@ -1,7 +1,15 @@
-"""`maskmill serve`: any backend over HTTP, for the backend `remote`, for other programs, for the annotation page."""
+"""`maskmill serve`: any backend over HTTP, for the backend `remote`, other programs, and the annotation page."""
 
 from __future__ import annotations
 
-from .hooks import register_commands
+import click
 
-__all__ = ["register_commands"]
+from maskmill import hookimpl
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `maskmill serve`; the web framework is imported when it starts."""
+    from .command import serve
+
+    cli.add_command(serve)

@@ -1,8 +1,9 @@
-"""`maskmill serve`: which backend, where, for whom."""
+"""The command `maskmill serve`: its options, the backend to serve, and the address to listen on."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import sys
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 FILE = click.Path(path_type=Path)
-PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus_client"}
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 GB = 1e9
-#: Seconds after which the thread that computes lets the one that answers go on, as far as Python holds both.
-SWITCH = 0.0005
+#: Seconds after which Python switches from the model thread to the event loop while both can run.
+SWITCH_INTERVAL = 0.0005
 
 
 @click.command("serve")
@@ -31,21 +32,21 @@ SWITCH = 0.0005
 @click.option("--model", help="Short for --set model=...")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="An option of the backend.")
 @click.option("--plugins", multiple=True, type=FILE, metavar="PATH", help="Load drop-in plugins from here.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 is any free one.")
-@click.option("--token", help=f"Ask for this bearer token, or none; better in the variable {TOKEN_VARIABLE}.")
-@click.option("--allow", multiple=True, metavar="NETWORK", help="Answer to these addresses only: 192.168.1.0/24")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 for any free port.")
+@click.option("--token", help=f"Bearer token to require, or `none`; better set the variable {TOKEN_VARIABLE}.")
+@click.option("--allow", multiple=True, metavar="NETWORK", help="Accept only these addresses: 192.168.1.0/24")
 @click.option("--tls-cert", type=FILE, help="Certificate, PEM: serve https.")
 @click.option("--tls-key", type=FILE, help="Its private key, PEM.")
-@click.option("--cors", multiple=True, metavar="ORIGIN", help="Let web pages of this origin ask.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads that compute; all cores if left out.")
+@click.option("--cors", multiple=True, metavar="ORIGIN", help="Accept requests from web pages of this origin.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads for computing; all cores by default.")
 @click.option(
     "--wait",
     type=click.FloatRange(0, min_open=True),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Requests that would wait longer are sent away (429).",
+    help="Refuse requests that would wait longer (429).",
 )
 @click.option(
     "--deadline",
@@ -53,7 +54,7 @@ SWITCH = 0.0005
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="Requests that took longer are given up (504).",
+    help="Give up requests that take longer (504).",
 )
 @click.option(
     "--max-upload",
@@ -61,9 +62,9 @@ SWITCH = 0.0005
     default=200.0,
     show_default=True,
     metavar="MB",
-    help="Size of an image file.",
+    help="Largest image file.",
 )
-@click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Size of an image; as `run.max_pixels`.")
+@click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Largest image; like `run.max_pixels`.")
 @click.option(
     "--images",
     type=click.FloatRange(0),
@@ -85,60 +86,60 @@ SWITCH = 0.0005
 def serve(**chosen: Any) -> None:
     """Serve a backend over HTTP, for `backend: {use: remote, url: ...}` on other machines.
 
-    The backend is named by --backend, or is that of a pipeline file.
+    The backend is given by --backend or by a pipeline file.
     """
-    need_packages()
+    require_packages()
     if chosen["threads"]:
         os.environ["MASKMILL_THREADS"] = str(chosen["threads"])
-    settings = chosen_settings(**chosen)  # before the backend: it takes longer
-    name, backend = chosen_backend(**chosen)
-    ready_backend(name, backend)
-    from . import process as serving
-    from .compute.host import Host
-    from .http.log import log, set_up
+    settings = build_settings(**chosen)  # before the backend, which takes longer
+    name, backend = load_backend(**chosen)
+    prepare_backend(name, backend)
+    from . import process
+    from .compute.service import ModelService
+    from .http.request_log import configure_logging
 
-    sys.setswitchinterval(SWITCH)
-    set_up(chosen["log_format"], chosen["quiet"])
-    host = Host(backend, name, settings)
-    place = serving.Place(chosen["host"], chosen["port"], chosen["tls_cert"], chosen["tls_key"])
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    configure_logging(chosen["log_format"], chosen["quiet"])
+    service = ModelService(backend, name, settings)
+    address = process.ListenAddress(chosen["host"], chosen["port"], chosen["tls_cert"], chosen["tls_key"])
 
-    def listening(port: int) -> None:
-        encrypted = place.certificate is not None
-        url = f"{'https' if encrypted else 'http'}://{address(place.host, named=encrypted)}:{port}"
-        log.info("listening on %s", url)
-        for line in announcement(host.title(), url, settings, encrypted):
+    def announce(port: int) -> None:
+        encrypted = address.certificate is not None
+        url = f"{'https' if encrypted else 'http'}://{client_host(address.host, by_name=encrypted)}:{port}"
+        logging.getLogger("maskmill.server").info("listening on %s", url)
+        for line in format_announcement(service.title(), url, settings, encrypted):
             click.echo(line)
         sys.stdout.flush()
 
-    serving.run(host, place, listening)
+    process.run(service, address, announce)
 
 
-def announcement(title: str, url: str, settings: Settings, encrypted: bool) -> list[str]:
-    """What the start prints: the address, and what a client's pipeline file says."""
+def format_announcement(title: str, url: str, settings: Settings, encrypted: bool) -> list[str]:
+    """The lines printed at the start: the address, and the backend's line for a client's pipeline file."""
     lines = [f"{title} at {url} (try {url}/docs)", "", "backend: {use: remote, url: " + f'"{url}"' + "}", ""]
     if settings.token is not None:
-        lines.append(f"with the token in the client's variable {TOKEN_VARIABLE}")
+        lines.append(f"set {TOKEN_VARIABLE} on the client to the server's token")
     if not settings.local_names and settings.token is None:
-        lines.append("warning: whoever reaches this address may use it (--token none); --allow NETWORK narrows that")
+        lines.append("warning: anyone who can reach this address can use it (--token none); --allow NETWORK limits it")
     elif not settings.local_names and not encrypted:
-        lines.append("note: token and images travel unencrypted; --tls-cert and --tls-key encrypt them")
+        lines.append("note: token and images are sent unencrypted; use --tls-cert and --tls-key to encrypt them")
     return lines
 
 
-def address(host: str, named: bool = False) -> str:
-    """The name under which clients reach an address that is listened on, fit for a URL.
+def client_host(host: str, by_name: bool = False) -> str:
+    """The host part of the URL for clients.
 
     Args:
-        host: the address.
-        named: by this machine's name rather than by a number: that is what certificates are for.
+        host: the address that the server listens on.
+        by_name: give this machine's name for "all addresses", not its number: certificates are issued for names.
     """
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
-        host = socket.gethostname() if named else _outward() or socket.gethostname()
+        host = socket.gethostname() if by_name else _find_network_address() or socket.gethostname()
     return f"[{host}]" if ":" in host else host
 
 
-def _outward() -> str | None:
-    """This machine's first address in a network."""
+def _find_network_address() -> str | None:
+    """This machine's first IPv4 address in a network."""
     import psutil
 
     up = {name for name, state in psutil.net_if_stats().items() if state.isup}
@@ -151,34 +152,34 @@ def _outward() -> str | None:
     return found[0] if found else None
 
 
-def need_packages() -> None:
-    """Find out whether what the server needs is installed.
+def require_packages() -> None:
+    """Check that the packages of the extra `server` are installed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: some are not.
     """
-    missing = [name for name in (*PACKAGES, "python_multipart") if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         text = f"the server needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed"
         raise UsageError(Problem(text, hint='pip install "maskmill[server]"'))
 
 
-def chosen_settings(**chosen: Any) -> Settings:
-    """The settings that the options of `serve` ask for.
+def build_settings(**chosen: Any) -> Settings:
+    """The settings for the options of `serve`.
 
     Raises:
-        UsageError: some do not go together, or cannot be had.
+        UsageError: some options contradict each other or are invalid.
     """
     from maskmill.decoding import MAX_PIXELS
 
-    from .http.security import checked_token, is_loopback, networks
+    from .http.security import is_loopback, parse_networks, resolve_token
     from .settings import MB, Settings
 
     loopback = is_loopback(chosen["host"])
-    token = checked_token(chosen["token"] or os.environ.get(TOKEN_VARIABLE), loopback)
+    token = resolve_token(chosen["token"] or os.environ.get(TOKEN_VARIABLE), loopback)
     for option in ("tls_cert", "tls_key"):
         if chosen[option] is not None and not chosen[option].is_file():
-            raise UsageError(f"--{option.replace('_', '-')}: there is no file {chosen[option]}")
+            raise UsageError(f"--{option.replace('_', '-')}: no file '{chosen[option]}'")
     if chosen["tls_key"] and not chosen["tls_cert"]:
         raise UsageError("--tls-key needs --tls-cert")
     upload, stored = int(chosen["max_upload"] * MB), int(chosen["images"] * GB)
@@ -186,7 +187,7 @@ def chosen_settings(**chosen: Any) -> Settings:
         raise UsageError(f"--max-upload {chosen['max_upload']:g} MB is more than --images {chosen['images']:g} GB")
     return Settings(
         token=token,
-        allow=networks(chosen["allow"]),
+        allow=parse_networks(chosen["allow"]),
         local_names=loopback and token is None,
         cors=chosen["cors"],
         wait=chosen["wait"],
@@ -200,15 +201,20 @@ def chosen_settings(**chosen: Any) -> Settings:
     )
 
 
-def chosen_backend(
+def load_backend(
     file: Path | None, backend: str | None, model: str | None, sets: tuple[str, ...], plugins: Sequence[Path], **_: Any
 ) -> tuple[str, Backend]:
-    """The name and the stage that the command line asks for."""
+    """The name and the stage of the backend given on the command line, not yet open.
+
+    Raises:
+        PipelineError: the pipeline file or an option is wrong.
+        PluginError: there is no such backend, or a drop-in cannot be loaded.
+    """
     if file is not None and backend is not None:
-        raise UsageError("give --backend or a pipeline file, not both")
+        raise UsageError("give either --backend or a pipeline file, not both")
     sets = (*([f"model={model}"] if model else []), *sets)
     if file is None:
-        return _named(backend or "sam", sets, plugins)
+        return _load_named_backend(backend or "sam", sets, plugins)
     from maskmill.config.load import load_config
 
     config = load_config(file, sets=[f"backend.{each}" for each in sets], plugins=plugins, complete=False)
@@ -217,7 +223,7 @@ def chosen_backend(
     return config.backend.name, stage
 
 
-def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str, Backend]:
+def _load_named_backend(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str, Backend]:
     from pydantic import ValidationError
 
     from maskmill.config.option_errors import explain_validation_error
@@ -244,8 +250,12 @@ def _named(name: str, sets: Sequence[str], plugins: Sequence[Path]) -> tuple[str
     return name, stage
 
 
-def ready_backend(name: str, backend: Backend) -> None:
-    """Find what is wrong, and get what is missing, before anything listens."""
+def prepare_backend(name: str, backend: Backend) -> None:
+    """Check the backend and download what it needs, before anything listens.
+
+    Raises:
+        PipelineError: a package or file is missing, or an option is wrong.
+    """
     from maskmill.plugins.optional import prepare_stage
 
     problems = [*(backend.missing() or backend.check())]

@@ -1,9 +1,10 @@
-"""The web server process: listens, loads the model meanwhile, finishes what was begun when it shall end."""
+"""The web server process: listens while the model loads, and finishes started requests at shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -17,27 +18,27 @@ from fastapi import FastAPI
 
 from maskmill import MaskmillError, PluginError, Problem, UsageError
 
-from .compute.host import Host
-from .http.app import application
-from .http.log import log
-from .http.observing import Observing
+from .compute.service import ModelService
+from .http.app import build_application
+from .http.request_log import RequestLog
 
-#: Seconds that newcomers are still told that the server ends.
+#: Seconds during which an idle server that shuts down still answers new requests with 503.
 LINGER = 0.5
 #: Seconds that a connection may be idle.
 KEEP_ALIVE = 60
 BACKLOG = 2048
+_log = logging.getLogger("maskmill.server")
 
 
 @dataclass(frozen=True)
-class Place:
+class ListenAddress:
     """Where the server listens.
 
     Attributes:
         host: name or address.
         port: 0 takes any free one.
         certificate: PEM file, None for plain HTTP.
-        key: PEM file of its private key, None if the certificate's file has it.
+        key: PEM file of its private key, None if the certificate's file contains it.
     """
 
     host: str
@@ -45,22 +46,22 @@ class Place:
     certificate: Path | None = None
     key: Path | None = None
 
-    def listen(self) -> socket.socket:
-        """An open socket.
+    def open_socket(self) -> socket.socket:
+        """A listening socket.
 
         Raises:
-            UsageError: the address cannot be had.
+            UsageError: the address is not available.
         """
         try:
             family, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
-            return _listening(family, str(address[0]), self.port)
+            return _open_socket(family, str(address[0]), self.port)
         except OSError as error:
             text = f"cannot listen on {self.host}:{self.port}: {error.strerror or error}"
-            raise UsageError(Problem(text, hint="another --port, or --port 0 for any that is free")) from None
+            raise UsageError(Problem(text, hint="use another --port, or --port 0 for any free port")) from None
 
 
-def _listening(family: int, address: str, port: int) -> socket.socket:
-    # With the protocol named: asyncio turns the 40 ms pauses of Nagle's algorithm off for such sockets only.
+def _open_socket(family: int, address: str, port: int) -> socket.socket:
+    # With an explicit protocol: asyncio disables Nagle's algorithm (pauses of 40 ms) for such sockets only.
     opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on Windows it would let two servers share a port
@@ -75,102 +76,102 @@ def _listening(family: int, address: str, port: int) -> socket.socket:
     return opened
 
 
-class Server(uvicorn.Server):
-    """uvicorn, but the first signal lets it finish what was begun, answering 503 to what comes.
+class DrainingServer(uvicorn.Server):
+    """uvicorn that finishes started requests after the first signal and answers new ones with 503.
 
     Args:
         config: uvicorn's.
-        host: is told.
-        seen: counts requests.
+        service: its `draining` is set by the signal.
+        requests: counts the requests in flight.
     """
 
-    def __init__(self, config: uvicorn.Config, host: Host, seen: Observing) -> None:
+    def __init__(self, config: uvicorn.Config, service: ModelService, requests: RequestLog) -> None:
         super().__init__(config)
-        self._host = host
-        self._seen = seen
+        self._service = service
+        self._requests = requests
         self._since = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; the second signal ends the server as uvicorn does."""
-        if self._host.draining:
+        """Start to drain; the second signal stops the server as uvicorn does."""
+        if self._service.draining:
             super().handle_exit(sig, frame)
             return
-        self._host.draining = True
+        self._service.draining = True
         self._since = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether it is time to end."""
+        """Whether the server should stop."""
         ended = await super().on_tick(counter)
-        if not self._host.draining:
+        if not self._service.draining:
             return ended
         if counter % 10 == 0:
-            log.info("draining, %d requests to answer", self._seen.in_flight)
+            _log.info("draining, %d requests in flight", self._requests.in_flight)
         since = time.monotonic() - self._since
-        idle = not self._seen.in_flight and since > LINGER
-        return ended or idle or since > self._host.settings.deadline + LINGER
+        idle = not self._requests.in_flight and since > LINGER
+        return ended or idle or since > self._service.settings.deadline + LINGER
 
 
 def run(
-    host: Host, place: Place, listening: Callable[[int], None], add: Callable[[FastAPI], None] | None = None
+    service: ModelService,
+    address: ListenAddress,
+    on_listening: Callable[[int], None],
+    add_routes: Callable[[FastAPI], None] | None = None,
 ) -> None:
-    """Serve until a signal comes.
+    """Serve until a signal arrives.
 
     Args:
-        host: what is served.
-        place: where.
-        listening: called with the port once requests are taken.
-        add: adds further routes to the application.
+        service: what the routes work with.
+        address: where to listen.
+        on_listening: called with the port once requests are accepted.
+        add_routes: adds further routes to the application.
 
     Raises:
-        UsageError: the address cannot be had, or the backend cannot be opened.
+        UsageError: the address is not available.
+        PluginError: the backend cannot be opened.
     """
-    _, seen = application(host, add)
-    opened = place.listen()
+    _, requests = build_application(service, add_routes)
+    opened = address.open_socket()
     config = uvicorn.Config(
-        seen,
+        requests,
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # else a header could name another address than the caller's
+        proxy_headers=False,  # else a client could fake its address in a header
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        ssl_certfile=place.certificate,
-        ssl_keyfile=place.key,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
         lifespan="off",
     )
     try:
         config.load()
     except OSError as error:
-        raise UsageError(Problem(f"--tls-cert, --tls-key: {error}", hint="PEM files are wanted")) from None
-    server = Server(config, host, seen)
+        raise UsageError(Problem(f"--tls-cert, --tls-key: {error}", hint="both must be PEM files")) from None
+    server = DrainingServer(config, service, requests)
     try:
-        asyncio.run(_serve(server, host, opened, listening))
+        asyncio.run(_serve(server, service, opened, on_listening))
     finally:
-        host.close()
-    if host.computing.error is not None:
-        raise _not_opened(host.computing.error)
+        service.close()
+    if (cause := service.model_thread.error) is not None:
+        text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
+        raise PluginError(f"cannot open the backend: {text}") from cause
 
 
-async def _serve(server: Server, host: Host, opened: socket.socket, listening: Callable[[int], None]) -> None:
+async def _serve(
+    server: DrainingServer, service: ModelService, opened: socket.socket, on_listening: Callable[[int], None]
+) -> None:
     loop = asyncio.get_running_loop()
 
-    def changed() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(_changed, server, host)
+    def on_state_change() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has already ended
+            loop.call_soon_threadsafe(_handle_state, server, service)
 
-    listening(int(opened.getsockname()[1]))
-    host.computing.start(changed)
+    on_listening(int(opened.getsockname()[1]))
+    service.model_thread.start(on_state_change)
     await server.serve(sockets=[opened])
 
 
-def _changed(server: Server, host: Host) -> None:
-    if host.computing.state == "failed":
+def _handle_state(server: DrainingServer, service: ModelService) -> None:
+    if service.model_thread.state == "failed":
         server.should_exit = True
-    elif host.computing.state == "ready":
-        log.info("ready: %s, %s", host.title(), host.computing.model_id[:16])
-
-
-def _not_opened(error: BaseException) -> MaskmillError:
-    text = str(error) if isinstance(error, MaskmillError) else f"{type(error).__name__}: {error}"
-    failure = PluginError(f"the backend cannot be opened: {text}")
-    failure.__cause__ = error
-    return failure
+    elif service.model_thread.state == "ready":
+        _log.info("ready: %s, %s", service.title(), service.model_thread.model_id[:16])

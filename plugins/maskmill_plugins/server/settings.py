@@ -1,4 +1,4 @@
-"""What the server may use, and how it is reached."""
+"""The server's limits and access rules."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Settings:
     """Limits and access.
 
     Attributes:
-        token: the bearer token that requests must show, None if none is needed.
-        allow: networks whose addresses may ask; empty: all.
-        local_names: the `Host` header must name this machine; where no token keeps other web pages out.
-        cors: origins whose pages may ask.
-        wait: seconds that a job may wait in the queue, as far as it can be foreseen; beyond it: 429.
-        deadline: seconds from a request to its answer; beyond it: 504.
-        most_jobs: that wait, whatever their time.
+        token: the bearer token that requests must carry; None if none is needed.
+        allow: networks from which clients may connect; empty for all.
+        local_names: the `Host` header must name this machine; protects a server without a token from other web pages.
+        cors: origins whose pages may send requests.
+        wait: estimated seconds that a job may wait in the queue; beyond it: 429.
+        deadline: seconds from a request to its response; beyond it: 504.
+        most_jobs: number of waiting jobs, whatever their time.
         upload: bytes of one image file.
         pixels: of one image.
-        receiving: bytes of all requests that are being received together.
-        stall: seconds without a byte after which a request that is not complete is given up.
+        receiving: bytes of all requests being received at the same time.
+        stall: seconds without data after which an incomplete request is dropped.
         stored: bytes of uploaded files that are kept.
         decoded: bytes of decoded images that are kept.
-        most_images: that are kept, whatever their size.
+        most_images: number of images kept, whatever their size.
         embeddings: bytes of embeddings that are kept.
     """
 

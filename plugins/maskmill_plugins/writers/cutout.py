@@ -1,4 +1,4 @@
-"""cutout: the objects themselves, cut out of the picture, on a transparent ground."""
+"""cutout: the objects, cut out of the image, on a transparent background."""
 
 from __future__ import annotations
 
@@ -12,47 +12,48 @@ from pycocotools import mask as coco_mask
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import pictures
-from maskmill_plugins._shared.export.naming import image_file, object_file
+from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png
+from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
 
 
 class Cutout(Writer):
-    """RGBA PNG files: the object opaque, everything else transparent (and black, so that nothing shines through).
+    """RGBA PNG files: the object is opaque, everything else transparent (and black, so that nothing shows through).
 
     `per: object` writes `<key>/000_<label>.png` for each mask, `per: image` one `<key>.png` with all
-    of them. Images without masks get no file.
+    masks. Images without masks get no file.
     """
 
     per: Literal["object", "image"] = Field(
-        "object", description="`object`: one file a mask; `image`: one file with all masks of the image"
+        "object", description="`object`: one file per mask; `image`: one file with all masks of the image"
     )
     crop: Literal["tight", "frame"] = Field(
-        "tight", description="`tight`: cropped to the object; `frame`: as large as the image, the object in its place"
+        "tight",
+        description="`tight`: cropped to the object; `frame`: the size of the image, object in its position",
     )
-    margin: int = Field(0, ge=0, description="transparent pixels around a tight crop, as far as the image goes")
+    margin: int = Field(0, ge=0, description="transparent pixels around a tight crop, within the image")
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the cut-outs of this image."""
         if self.per == "object":
             return [
-                save(folder, object_file(result.key, number, mask.label, ".png"), data)
+                save(folder, name_object_file(result.key, number, mask.label, ".png"), data)
                 for number, mask, data in self._objects(image, result.kept)
             ]
         together = _union(result.kept) if result.kept else None
         return [
-            save(folder, image_file(result.key), data, ".png")
+            save(folder, name_image_file(result.key), data, ".png")
             for _, _, data in self._objects(image, [together] if together else [])
         ]
 
     def _objects(self, image: Image, masks: Sequence[Mask]) -> Iterator[tuple[int, Mask, bytes]]:
         for number, mask in enumerate(masks):
-            if (crop := pictures.crop_of(mask)) is not None:
-                yield number, mask, pictures.png(self._cut(image.pixels, *crop))
+            if (crop := crop_mask(mask)) is not None:
+                yield number, mask, encode_png(self._cut(image.pixels, *crop))
 
     def _cut(
         self, image: npt.NDArray[np.uint8], pixels: npt.NDArray[np.bool_], x: int, y: int
     ) -> npt.NDArray[np.uint8]:
-        """RGBA uint8 of the object whose mask crop `pixels` stands at (x, y)."""
+        """RGBA uint8 of the object whose mask crop `pixels` has its top-left corner at (x, y)."""
         height, width = image.shape[:2]
         rows, columns = pixels.shape
         left, top, right, bottom = 0, 0, width, height
@@ -74,5 +75,5 @@ def _union(masks: Sequence[Mask]) -> Mask:
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `cutout`."""
+    """Register `cutout`."""
     register("cutout", Cutout)

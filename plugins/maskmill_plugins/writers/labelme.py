@@ -1,4 +1,4 @@
-"""labelme: one JSON file an image, to look at and correct in LabelMe."""
+"""labelme: one JSON file per image, to view and correct in LabelMe."""
 
 from __future__ import annotations
 
@@ -13,39 +13,44 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.drawing import pictures
-from maskmill_plugins._shared.drawing.opencv import load_cv2
+from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
+from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.export.polygons import polygons
-from maskmill_plugins._shared.export.stems import NAMES_MEANING, Listing, Names, made, remove, save_as, stem_path
+from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.mask_map import summarize_iou
+from maskmill_plugins._shared.export.output_files import StemTable, describe_file, save_as
 
-VERSION = "5.5.0"  # of the format, whose mask shapes came with 5.3
+VERSION = "5.5.0"  # of the format; mask shapes were added in 5.3
 LIST = "images.txt"
 
 
 class Labelme(Writer):
-    """`<name>.json`, which LabelMe opens with its image: `imagePath` leads from the file to the original.
+    """`<name>.json`, which LabelMe opens with its image: `imagePath` is the path from the file to the original.
 
-    `shapes: polygons` can be edited corner by corner. Several parts are several polygons of one
-    `group_id`; holes are filled. What that loses is noted as `iou`. `shapes: mask` keeps every
-    pixel, holes and parts too. Masks that overlap stay apart. Images without masks get a file without shapes.
+    `shapes: polygons` can be edited corner by corner. Several parts are several polygons with one
+    `group_id`; holes are filled; the resulting `iou` is noted. `shapes: mask` keeps every pixel,
+    including holes and parts. Overlapping masks stay separate. Images without masks get a file without
+    shapes.
 
-    `images.txt` lists the files; by it, those of images that left the dataset are removed.
+    `images.txt` lists the files; it is used to remove those of images that left the dataset.
     """
 
     needs_pixels: ClassVar[bool] = False
 
     shapes: Literal["polygons", "mask"] = Field(
-        "polygons", description="`polygons` can be edited, but fill holes; `mask` keeps every pixel (LabelMe 5.3 on)"
+        "polygons",
+        description="`polygons` can be edited, but fill holes; `mask` keeps every pixel (LabelMe 5.3 and later)",
     )
     tolerance: float = Field(
-        0.75, ge=0, le=100, description="how far a polygon may leave the mask's border, in pixels; 0 follows it exactly"
+        0.75,
+        ge=0,
+        le=100,
+        description="maximum distance of a polygon from the mask's border, in pixels; 0 follows it exactly",
     )
     names: Names = Field("stem", description=NAMES_MEANING)
 
     def open(self) -> None:
-        """Find out early whether OpenCV works, which draws the polygons."""
+        """Fail early if OpenCV, which draws the polygons, is missing."""
         if self.shapes == "polygons":
             load_cv2()
 
@@ -58,57 +63,54 @@ class Labelme(Writer):
             "version": VERSION,
             "flags": {},
             "shapes": [shape for group, mask in enumerate(result.kept) for shape in self._shapes(mask, group, ious)],
-            "imagePath": _way(image, folder / path),
+            "imagePath": _image_path(image, folder / path),
             "imageData": None,
             "imageHeight": height,
             "imageWidth": width,
         }
-        if measured := summary(ious):
+        if measured := summarize_iou(ious):
             self.note("iou", measured)
         text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-        # half a character, as a damaged label may hold, becomes an escape that JSON knows
+        # lone surrogates, as in a damaged label, become JSON escapes
         return [save_as(folder, path, text.encode("utf-8", "backslashreplace"))]
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """List the files, and remove those of images that are gone.
+        """List the files, and remove those of images that left the dataset.
 
         Raises:
-            OutputError: two images share a file.
+            OutputError: two images would share a file.
         """
         before = folder / LIST
-        with atomic_path(before) as unfinished, Listing() as listing:
+        with atomic_path(before) as unfinished, StemTable() as stems:
             with unfinished.open("w", encoding="utf-8", newline="\n") as out:
                 for result in results:
                     stem = stem_path(result.key, self.names)
-                    listing.add(stem, result.key)
+                    stems.add(stem, result.key)
                     out.write(f"{stem}.json\n")
-            if before.is_file():
-                with before.open(encoding="utf-8") as lines:
-                    for stem in listing.gone(line.rstrip("\n").removesuffix(".json") for line in lines):
-                        remove(folder, f"{stem}.json")
-        return [made(folder, LIST)]
+            stems.remove_outdated(folder, before, ("{}.json",), ".json")
+        return [describe_file(folder, LIST)]
 
     def _shapes(self, mask: Mask, group: int, ious: list[float]) -> Iterator[dict[str, Any]]:
-        crop = pictures.crop_of(mask)
+        crop = crop_mask(mask)
         if crop is None:
             return
         common = {"label": mask.label or UNLABELLED, "group_id": group, "description": "", "flags": {}}
         if self.shapes == "mask":
             pixels, x, y = crop
             rows, columns = pixels.shape
-            data = base64.b64encode(pictures.png(pixels.astype("uint8") * 255, flat=True)).decode("ascii")
+            data = base64.b64encode(encode_png(pixels.astype("uint8") * 255, flat=True)).decode("ascii")
             corners = [[x, y], [x + columns - 1, y + rows - 1]]
             yield {**common, "shape_type": "mask", "points": corners, "mask": data}
             return
-        parts = polygons(mask, self.tolerance)
+        parts = to_polygons(mask, self.tolerance)
         ious.append(polygon_iou(mask, parts))
         for part in parts:
             points = [[x, y] for x, y in zip(part[::2], part[1::2], strict=True)]
             yield {**common, "shape_type": "polygon", "points": points, "mask": None}
 
 
-def _way(image: Image, file: Path) -> str:
-    """The path from a file's folder to the image, POSIX; the absolute one if they are on different drives."""
+def _image_path(image: Image, file: Path) -> str:
+    """The POSIX path from a file's folder to the image; absolute if they are on different drives."""
     source = image.ref.path
     try:
         return Path(os.path.relpath(source, file.parent)).as_posix()
@@ -118,5 +120,5 @@ def _way(image: Image, file: Path) -> str:
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `labelme`."""
+    """Register `labelme`."""
     register("labelme", Labelme)

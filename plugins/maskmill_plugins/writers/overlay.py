@@ -1,4 +1,4 @@
-"""overlay: the picture with its masks, names and prompts drawn on it, for looking at."""
+"""overlay: the image with its masks, labels and prompts drawn on it, for visual inspection."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors, pictures
-from maskmill_plugins._shared.drawing.draw import Canvas
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.naming import image_file
-from maskmill_plugins._shared.export.tags import Tags
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.name_tags import NameTags
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png, load_cv2
+from maskmill_plugins._shared.export.file_names import name_image_file
 
 
 class Overlay(Writer):
-    """One picture an image, `<key>.jpg`: translucent masks with outlines, names and prompts.
+    """One picture per image, `<key>.jpg`: translucent masks with outlines, labels and prompts.
 
-    Images without masks get a picture too, which says why there are none.
+    Images without masks also get a picture, with the reason written on it.
     """
 
     alpha: float = Field(0.4, ge=0, le=1, description="opacity of the masks; 0 leaves them unfilled")
     outline: bool = Field(True, description="draw the outlines of the masks")
-    labels: bool = Field(True, description="write each object's label beside it")
-    scores: bool = Field(False, description="write each mask's score too, to find a threshold for the filter `score`")
-    prompts: bool = Field(True, description="draw boxes and points, also those whose masks were dropped")
+    labels: bool = Field(True, description="write each object's label next to it")
+    scores: bool = Field(False, description="also write each mask's score, to find a threshold for the filter `score`")
+    prompts: bool = Field(True, description="draw boxes and points, including those whose masks were dropped")
     color_by: Literal["object", "label"] = Field(
         "object",
-        description="`object`: each its own colour; `label`: one colour a label, nearly always the same in every image",
+        description="`object`: one colour per object; `label`: one per label, nearly always the same in every image",
     )
     format: Literal["jpg", "png"] = Field("jpg", description="`jpg` is smaller, `png` keeps every pixel")
     quality: int = Field(90, ge=1, le=100, description="of the JPEG")
@@ -38,37 +38,37 @@ class Overlay(Writer):
         640,
         ge=1,
         le=65000,
-        description="smaller images are enlarged to this longer side, in pixels, so that labels can be read",
+        description="smaller images are enlarged to this longer side, in pixels, so that labels are readable",
     )
 
     def open(self) -> None:
-        """Find out early whether OpenCV works."""
+        """Fail early if OpenCV is missing."""
         load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the picture."""
         canvas = Canvas(image.pixels, min(self.min_side, self.max_side), self.max_side)
-        tones = self._tones(result.kept)
+        tones = self._choose_colors(result.kept)
         drawn = sorted(zip(result.kept, tones, strict=True), key=lambda pair: -pair[0].area)
         for mask, tone in drawn:  # large ones first, so that small ones on top of them stay visible
-            canvas.mask(mask, tone, self.alpha, self.outline)
+            canvas.draw_mask(mask, tone, self.alpha, self.outline)
         if self.prompts:
-            canvas.prompts(result.prompts)
-        tags = Tags(canvas)
+            canvas.draw_prompts(result.prompts)
+        tags = NameTags(canvas)
         for mask, tone in zip(result.kept, tones, strict=True):
-            tags.add(self._text(mask), tone, mask)
+            tags.add(self._tag_text(mask), tone, mask)
         if self.labels and not result.kept:
             tags.add(f"empty: {result.reason or 'no masks'}", (70, 70, 70))
-        data = pictures.png(canvas.pixels) if self.format == "png" else pictures.jpeg(canvas.pixels, self.quality)
-        return [save(folder, image_file(result.key), data, f".{self.format}")]
+        data = encode_png(canvas.pixels) if self.format == "png" else encode_jpeg(canvas.pixels, self.quality)
+        return [save(folder, name_image_file(result.key), data, f".{self.format}")]
 
-    def _tones(self, masks: Sequence[Mask]) -> list[colors.Rgb]:
+    def _choose_colors(self, masks: Sequence[Mask]) -> list[colors.Rgb]:
         if self.color_by == "object":
             return [colors.nth(number) for number in range(len(masks))]
         tones = colors.by_label(mask.label for mask in masks)
         return [tones[mask.label] for mask in masks]
 
-    def _text(self, mask: Mask) -> str:
+    def _tag_text(self, mask: Mask) -> str:
         label = mask.label if self.labels and mask.label else ""
         score = f"{mask.score:.2f}" if self.scores and mask.score is not None else ""
         return f"{label} {score}"
@@ -76,5 +76,5 @@ class Overlay(Writer):
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `overlay`."""
+    """Register `overlay`."""
     register("overlay", Overlay)

@@ -1,4 +1,4 @@
-"""parquet: one table of all masks with where they came from, for DuckDB, Polars, Spark and pandas."""
+"""parquet: one table of all masks and their origin, for DuckDB, Polars, Spark and pandas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.export.stems import made
+from maskmill_plugins._shared.export.output_files import describe_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -46,22 +46,22 @@ COLUMNS = {
 
 
 class Parquet(Writer):
-    """`masks.parquet`: a row for each kept mask, in the order of the keys; images without masks have a row without one.
+    """`masks.parquet`: a row per kept mask, in the order of the keys; images without masks have one row without a mask.
 
-    `rle_counts` is COCO's compressed run-length encoding for an image of `height` and `width`: holes,
-    parts and overlaps are kept exactly. `mask` is the number among the backend's masks, the box is xyxy
-    in pixels, `prompt` and `versions` (of the software) are JSON, `changed_by` names filters, with commas
-    between them.
+    `rle_counts` is COCO's compressed run-length encoding for an image of `height` and `width`; holes,
+    parts and overlaps are kept exactly. `mask` is the index among the backend's masks, the box is xyxy in
+    pixels, `prompt` and `versions` (of the software) are JSON, `changed_by` lists filters, separated by
+    commas.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
     extra: ClassVar[str] = "parquet"
     needs_pixels: ClassVar[bool] = False
 
-    row_group: int = Field(10_000, ge=1, le=1_000_000, description="rows that are held in memory and written together")
+    row_group: int = Field(10_000, ge=1, le=1_000_000, description="number of rows held in memory and written together")
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write the file, one group of rows after the other."""
+        """Write the file, one group of rows at a time."""
         import pyarrow
         from pyarrow import parquet
 
@@ -72,31 +72,31 @@ class Parquet(Writer):
         ):
             rows: list[dict[str, Any]] = []
             for result in results:
-                rows += _rows(result)
+                rows += _image_rows(result)
                 while len(rows) >= self.row_group:
-                    out.write_table(_table(rows[: self.row_group], schema))
+                    out.write_table(_make_table(rows[: self.row_group], schema))
                     del rows[: self.row_group]
             if rows:
-                out.write_table(_table(rows, schema))
-        return [made(folder, NAME)]
+                out.write_table(_make_table(rows, schema))
+        return [describe_file(folder, NAME)]
 
 
-def _table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:
+def _make_table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:
     import pyarrow
 
     return pyarrow.Table.from_pylist(rows, schema=schema)
 
 
-def _rows(result: ImageResult) -> Iterator[dict[str, Any]]:
+def _image_rows(result: ImageResult) -> Iterator[dict[str, Any]]:
     height, width = result.size or (None, None)
     image = {"key": result.key, "image_sha256": result.sha256, "height": height, "width": width}
     made_by = {name: str(result.provenance.get(name, "")) for name in ("model", "backend", "maskmill")}
     made_by["versions"] = json.dumps(result.provenance.get("versions", {}))
-    for row in map(_row, result.kept) if result.kept else ({},):
-        yield {name: _sound(value) for name, value in {**image, **row, **made_by}.items()}
+    for row in map(_mask_fields, result.kept) if result.kept else ({},):
+        yield {name: _replace_surrogates(value) for name, value in {**image, **row, **made_by}.items()}
 
 
-def _row(mask: Mask) -> dict[str, Any]:
+def _mask_fields(mask: Mask) -> dict[str, Any]:
     prompt, box = mask.prompt, mask.box
     corners = dict(zip(("x1", "y1", "x2", "y2"), box.xyxy, strict=True)) if box else {}
     return {
@@ -114,12 +114,12 @@ def _row(mask: Mask) -> dict[str, Any]:
     }
 
 
-def _sound(value: Any) -> Any:
-    """Arrow's texts are UTF-8: what is no character, in a file's name or a label, becomes a question mark."""
+def _replace_surrogates(value: Any) -> Any:
+    """The value, with lone surrogates replaced by question marks, because Arrow's strings are UTF-8."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `parquet`."""
+    """Register `parquet`."""
     register("parquet", Parquet)

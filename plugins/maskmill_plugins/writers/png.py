@@ -1,4 +1,4 @@
-"""png: masks as PNG files, one a mask or one indexed map an image."""
+"""png: masks as PNG files, one per mask or one indexed map per image."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors, pictures
-from maskmill_plugins._shared.export.fidelity import summary
-from maskmill_plugins._shared.export.naming import image_file, object_file
-from maskmill_plugins._shared.export.numbered import kept_share, number_map, paint
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.pixels import encode_png
+from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
+from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, paint_mask, summarize_iou
 
 
 class Png(Writer):
     """Masks as PNG files of the image's size.
 
-    `masks`: one file a mask, `<key>/000_<label>.png`, gray, 255 on the object and 0 off it.
+    `masks`: one file per mask, `<key>/000_<label>.png`, grayscale, 255 on the object and 0 elsewhere.
 
-    `indexed`: one file an image, `<key>.png`; a pixel's value is 1 + the number of its mask, 0 is
-    background. Where masks overlap the smaller one wins, and what the other loses is noted as `iou`.
-    Up to 255 masks the file has 8 bits and a palette, beyond that 16 bits. Images without masks get a
-    file too, all background.
+    `indexed`: one file per image, `<key>.png`; a pixel's value is 1 + the number of its mask, 0 is
+    background. Where masks overlap, the smaller one wins, and the resulting `iou` is noted. With up to
+    255 masks the file has 8 bits and a palette, with more 16 bits. Images without masks also get a file,
+    which is all background.
 
     Numbers count the kept masks of an image, in the backend's order.
     """
@@ -34,47 +33,45 @@ class Png(Writer):
     needs_pixels: ClassVar[bool] = False
 
     layout: Literal["masks", "indexed"] = Field(
-        "masks", description="`masks`: one file a mask; `indexed`: one file an image, a number for each mask"
+        "masks", description="`masks`: one file per mask; `indexed`: one file per image, with a number for each mask"
     )
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the mask files of this image.
 
         Raises:
-            ImageError: more masks than an indexed map can number.
+            ImageError: there are more masks than an indexed map can hold.
         """
         if self.layout == "indexed":
-            numbers = _numbered(result.kept, result.size or image.size)
-            if measured := summary(kept_share(numbers, result.kept)):
+            numbers = _make_map(result.kept, result.size or image.size)
+            if measured := summarize_iou(measure_kept(numbers, result.kept)):
                 self.note("iou", measured)
-            return [save(folder, image_file(result.key), _indexed(numbers), ".png")]
+            return [save(folder, name_image_file(result.key), _encode_indexed(numbers), ".png")]
         return [
-            save(folder, object_file(result.key, number, mask.label, ".png"), _binary(mask))
+            save(folder, name_object_file(result.key, number, mask.label, ".png"), _encode_binary(mask))
             for number, mask in enumerate(result.kept)
         ]
 
 
-def _binary(mask: Mask) -> bytes:
+def _encode_binary(mask: Mask) -> bytes:
     picture = np.zeros(mask.size, np.uint8)
-    paint(picture, mask, 255)
-    return pictures.png(picture, flat=True)
+    paint_mask(picture, mask, 255)
+    return encode_png(picture, flat=True)
 
 
-def _numbered(masks: Sequence[Mask], size: tuple[int, int]) -> npt.NDArray[Any]:
+def _make_map(masks: Sequence[Mask], size: tuple[int, int]) -> npt.NDArray[Any]:
     if len(masks) > 65535:
-        raise ImageError(f"an indexed map numbers 65535 masks, not {len(masks)}; use layout: masks, or a filter")
-    return number_map(masks, size, np.uint8 if len(masks) < 256 else np.uint16)
+        raise ImageError(f"an indexed map holds at most 65535 masks, not {len(masks)}; use layout: masks, or a filter")
+    return make_mask_map(masks, size, np.uint8 if len(masks) < 256 else np.uint16)
 
 
-def _indexed(numbers: npt.NDArray[Any]) -> bytes:
-    picture = PIL.Image.fromarray(numbers)
-    if numbers.dtype == np.uint8:
-        tones = [(0, 0, 0), *(colors.nth(number) for number in range(255))]
-        picture.putpalette([value for tone in tones for value in tone])
-    return pictures.png(picture, flat=True)
+def _encode_indexed(numbers: npt.NDArray[Any]) -> bytes:
+    tones = [(0, 0, 0), *(colors.nth(number) for number in range(255))]
+    palette = [value for tone in tones for value in tone] if numbers.dtype == np.uint8 else None
+    return encode_png(numbers, flat=True, palette=palette)
 
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `png`."""
+    """Register `png`."""
     register("png", Png)

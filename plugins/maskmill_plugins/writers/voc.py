@@ -1,4 +1,4 @@
-"""voc: Pascal VOC's layout: class and object PNGs with its palette, and boxes in XML."""
+"""voc: the layout of Pascal VOC: class and object PNGs with its palette, and boxes in XML."""
 
 from __future__ import annotations
 
@@ -17,147 +17,139 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, OutputError, Problem, Writer, hookimpl
-from maskmill_plugins._shared.drawing import pictures
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.export.fidelity import summary
-from maskmill_plugins._shared.export.numbered import kept_share, number_map
-from maskmill_plugins._shared.export.splits import split_of
-from maskmill_plugins._shared.export.stems import (
-    NAMES_MEANING,
-    Listing,
-    Names,
-    remove,
-    save_as,
-    stem_path,
-    waiting_file,
-)
+from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
+from maskmill_plugins._shared.export.classes import UNLABELLED, choose_split, find_duplicates, order_labels
+from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
+from maskmill_plugins._shared.export.output_files import StemTable, save_as, temporary_file
 
 VOID = 255
 SETS = "ImageSets/Segmentation"
-_MOST = VOID - 1
+_MAX_NUMBERS = VOID - 1
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NO_LABELMAP = re.compile(r"^#|:")  # there a comment, and what parts the fields
+_NO_LABELMAP = re.compile(r"^#|:")  # a comment, and the separator of fields
 _FILES = ("Annotations/{}.xml", "SegmentationObject/{}.png", "SegmentationClass/{}.png")
 
 
 class Voc(Writer):
     """`SegmentationClass`, `SegmentationObject`, `Annotations` and `ImageSets`, in the layout of Pascal VOC 2012.
 
-    A pixel's value in an object PNG is 1 + the number of its mask, in a class PNG the number of its
-    class, as `labels.txt` lists them from 0 (background) on; 255 is void. Holes and parts are kept
-    exactly. A pixel has one value: where masks overlap the smaller one wins, and what the other loses
-    is noted as `iou`. Boxes in the XML count pixels from 1 and include the last one. Images are not copied.
+    A pixel's value is 1 + the number of its mask in an object PNG and the number of its class in a class
+    PNG; `labels.txt` lists the classes, starting with 0 for the background; 255 is void. Holes and parts
+    are kept exactly. A pixel has one value: where masks overlap, the smaller one wins, and the resulting
+    `iou` is noted. Boxes in the XML count pixels from 1 and include the last one. Images are not copied.
     """
 
     needs_pixels: ClassVar[bool] = False
 
     classes: tuple[str, ...] = Field(
         (),
-        description="all labels, in the order of their numbers, from 1; an image with another label fails. Workers"
-        " then write the class PNGs. Empty: all labels there are, in alphabetical order, written at the end",
+        description="all labels, in the order of their numbers, from 1; an image with another label fails, and workers"
+        " write the class PNGs. Empty: all labels found, in alphabetical order; class PNGs are written at the end",
     )
-    border: int = Field(0, ge=0, le=50, description="pixels on either side of an object's border that become void")
+    border: int = Field(
+        0, ge=0, le=50, description="width of the void area on either side of an object's border, in pixels"
+    )
     val: float = Field(
         0.2, ge=0, lt=1, description="share of the images in `val.txt`, chosen by a hash of the key; the others train"
     )
     names: Names = Field("stem", description=NAMES_MEANING)
 
     def check(self) -> list[Problem]:
-        """Each class is given once, and there are numbers for all."""
-        problems = twice("classes", self.classes)
-        if len(self.classes) > _MOST:
-            problems.append(Problem(f"classes: the format numbers {_MOST} of them, not {len(self.classes)}"))
+        """Each class must be given once, and there must be enough numbers."""
+        problems = find_duplicates("classes", self.classes)
+        if len(self.classes) > _MAX_NUMBERS:
+            problems.append(Problem(f"classes: the format allows at most {_MAX_NUMBERS}, not {len(self.classes)}"))
         return problems
 
     def open(self) -> None:
-        """Find out early whether OpenCV works, which finds the borders."""
+        """Fail early if OpenCV, which finds the borders, is missing."""
         if self.border:
             load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
-        """Write the object PNG and the XML file, and the class PNG if the numbers are known already.
+        """Write the object PNG and the XML file, and the class PNG if `classes` is given.
 
         Raises:
-            ImageError: more masks than the format can number, or a label that is not in `classes`.
+            ImageError: there are more masks than the format allows, or a label is not in `classes`.
         """
         stem, size = stem_path(result.key, self.names), result.size or image.size
-        if len(result.kept) > _MOST:
-            raise ImageError(f"the format numbers {_MOST} objects, not {len(result.kept)}; drop some with a filter")
-        numbers = number_map(result.kept, size)
+        if len(result.kept) > _MAX_NUMBERS:
+            raise ImageError(
+                f"the format allows at most {_MAX_NUMBERS} objects, not {len(result.kept)}; drop some with a filter"
+            )
+        numbers = make_mask_map(result.kept, size)
         if self.border:
-            numbers[_borders(numbers, self.border)] = VOID
-        if measured := summary(kept_share(numbers, result.kept)):
+            numbers[_find_borders(numbers, self.border)] = VOID
+        if measured := summarize_iou(measure_kept(numbers, result.kept)):
             self.note("iou", measured)
         xml, objects, classes = (name.format(stem) for name in _FILES)
         artifacts = [
-            save_as(folder, xml, _annotation(result, size)),
-            save_as(folder, objects, _indexed(numbers)),
+            save_as(folder, xml, _make_annotation(result, size)),
+            save_as(folder, objects, _encode_indexed(numbers)),
         ]
         if self.classes:
             known = {name: number for number, name in enumerate(self.classes, start=1)}
             if unknown := sorted({_label(mask) for mask in result.kept} - set(known)):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
-            of_class = _classes(numbers, [known[_label(mask)] for mask in result.kept])
-            artifacts.append(save_as(folder, classes, _indexed(of_class)))
+            of_class = _to_class_map(numbers, [known[_label(mask)] for mask in result.kept])
+            artifacts.append(save_as(folder, classes, _encode_indexed(of_class)))
         return artifacts
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write the lists of images and labels, and the class PNGs, unless workers did; remove what is out of date.
+        """Write the lists of images and labels, and the class PNGs unless workers did; remove outdated files.
 
         Raises:
-            OutputError: two images share a file, there are more classes than numbers, or an object PNG is gone.
+            OutputError: two images would share a file, there are too many classes, or an object PNG is missing.
         """
         folder.mkdir(parents=True, exist_ok=True)
         labels: dict[str, int] = {}
         with ExitStack() as stack:
-            listing = stack.enter_context(Listing())
-            waiting = stack.enter_context(waiting_file(folder))
-            sets = {name: stack.enter_context(waiting_file(folder)) for name in ("train", "val", "trainval")}
+            stems = stack.enter_context(StemTable())
+            waiting = stack.enter_context(temporary_file(folder))
+            sets = {name: stack.enter_context(temporary_file(folder)) for name in ("train", "val", "trainval")}
             for result in results:
                 stem = stem_path(result.key, self.names)
-                listing.add(stem, result.key)
-                for name in (split_of(result.key, self.val), "trainval"):
+                stems.add(stem, result.key)
+                for name in (choose_split(result.key, self.val), "trainval"):
                     sets[name].write(f"{stem}\n")
                 if not self.classes:
                     found = [labels.setdefault(_label(mask), len(labels)) for mask in result.kept]
                     waiting.write(json.dumps([stem, found]) + "\n")
-            classes = list(self.classes) or ordered((), labels)
+            classes = list(self.classes) or order_labels((), labels)
             artifacts = _write_classes(folder, waiting, labels, classes)
-            _remove_gone(folder, listing)
+            stems.remove_outdated(folder, folder / SETS / "trainval.txt", _FILES)
             for name, lines in sets.items():
                 lines.seek(0)
                 artifacts.append(save_as(folder, f"{SETS}/{name}.txt", lines.read().encode()))
-        return [*artifacts, *_label_lists(folder, classes)]
+        return [*artifacts, *_write_label_lists(folder, classes)]
 
 
 def _label(mask: Mask) -> str:
     return mask.label or UNLABELLED
 
 
-def _borders(numbers: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
-    """Pixels with another number within `width` pixels."""
+def _find_borders(numbers: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
+    """The pixels that have a different number within `width` pixels."""
     cv2 = load_cv2()
     kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     return np.asarray(cv2.dilate(numbers, kernel) != cv2.erode(numbers, kernel))
 
 
-def _classes(numbers: npt.NDArray[np.uint8], of_object: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """An object map as a class map."""
+def _to_class_map(numbers: npt.NDArray[np.uint8], of_object: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Convert an object map to a class map."""
     table = np.zeros(256, np.uint8)
     table[VOID] = VOID
     table[1 : len(of_object) + 1] = of_object
     return np.asarray(table[numbers])
 
 
-def _indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
-    picture = PIL.Image.fromarray(numbers)
-    picture.putpalette(palette())
-    return pictures.png(picture, flat=True)
+def _encode_indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
+    return encode_png(numbers, flat=True, palette=voc_palette())
 
 
-def palette() -> list[int]:
-    """The 256 colours of the VOC development kit, [red, green, blue, ...]: the bits of a number, spread over all."""
+def voc_palette() -> list[int]:
+    """The 256 colours of the VOC development kit, [red, green, blue, ...], from the bits of each number."""
     colors = []
     for number in range(256):
         rgb = [0, 0, 0]
@@ -168,7 +160,7 @@ def palette() -> list[int]:
     return colors
 
 
-def _annotation(result: ImageResult, size: tuple[int, int]) -> bytes:
+def _make_annotation(result: ImageResult, size: tuple[int, int]) -> bytes:
     root = ElementTree.Element("annotation")
     *folders, name = result.key.split("/")
     _add(root, "folder", "/".join(folders))
@@ -201,9 +193,11 @@ def _add(parent: ElementTree.Element, tag: str, value: Any = None) -> ElementTre
 
 
 def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
-    """The class PNGs of the images that waited, from the object PNGs."""
-    if len(classes) > _MOST:
-        raise OutputError(f"the format numbers {_MOST} classes, not {len(classes)}; merge some with class_map")
+    """Write the class PNGs of the waiting images from their object PNGs."""
+    if len(classes) > _MAX_NUMBERS:
+        raise OutputError(
+            f"the format allows at most {_MAX_NUMBERS} classes, not {len(classes)}; merge some with class_map"
+        )
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
@@ -217,28 +211,19 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
                 of_object = np.asarray(picture)
         except OSError as error:
             text = f"{folder / objects}: {getattr(error, 'strerror', None) or error}"
-            raise OutputError(Problem(text, hint="run again with --verify, which makes missing files anew")) from None
-        of_class = _classes(of_object, [by_number[number] for number in found])
-        artifacts.append(save_as(folder, target, _indexed(of_class)))
+            raise OutputError(Problem(text, hint="run again with --verify to recreate missing files")) from None
+        of_class = _to_class_map(of_object, [by_number[number] for number in found])
+        artifacts.append(save_as(folder, target, _encode_indexed(of_class)))
     return artifacts
 
 
-def _remove_gone(folder: Path, listing: Listing) -> None:
-    before = folder / SETS / "trainval.txt"
-    if before.is_file():
-        with before.open(encoding="utf-8") as lines:
-            for stem in listing.gone(line.rstrip("\n") for line in lines):
-                for name in _FILES:
-                    remove(folder, name.format(stem))
-
-
-def _label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:
-    """`labels.txt`, one label a line from number 0 on, and `labelmap.txt`, as CVAT and Datumaro read it."""
-    tones = palette()
+def _write_label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:
+    """Write `labels.txt`, one label per line starting with number 0, and `labelmap.txt` for CVAT and Datumaro."""
+    tones = voc_palette()
     names = ["background", *(re.sub(r"[\r\n]", " ", name) for name in classes)]
     rows = [
         f"{name}:{','.join(map(str, tones[3 * number : 3 * number + 3]))}::\n"
-        for number, name in enumerate(_labelmap_names(names))
+        for number, name in enumerate(_make_labelmap_names(names))
     ]
     texts = {
         "labels.txt": "".join(f"{name}\n" for name in names),
@@ -247,8 +232,8 @@ def _label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:
     return [save_as(folder, name, text.encode("utf-8", "backslashreplace")) for name, text in texts.items()]
 
 
-def _labelmap_names(names: Sequence[str]) -> Iterator[str]:
-    """The names as `labelmap.txt` can hold them; each is there once, or its readers refuse the file."""
+def _make_labelmap_names(names: Sequence[str]) -> Iterator[str]:
+    """The names in a form valid in `labelmap.txt`, made unique because its readers require that."""
     seen: set[str] = set()
     for name in names:
         known = _NO_LABELMAP.sub("_", name.strip())
@@ -260,5 +245,5 @@ def _labelmap_names(names: Sequence[str]) -> Iterator[str]:
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `voc`."""
+    """Register `voc`."""
     register("voc", Voc)

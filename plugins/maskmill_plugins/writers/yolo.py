@@ -1,4 +1,4 @@
-"""yolo: a dataset for Ultralytics: text files with normalised polygons, data.yaml, images by train and val."""
+"""yolo: a dataset for Ultralytics: text files with normalised polygons, data.yaml, and images in splits."""
 
 from __future__ import annotations
 
@@ -17,78 +17,72 @@ from pydantic import Field
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
 from maskmill.images import SUFFIXES
-from maskmill_plugins._shared.drawing.opencv import load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED, ordered, twice
-from maskmill_plugins._shared.export.fidelity import polygon_iou, summary
-from maskmill_plugins._shared.export.polygons import bridged, rings
-from maskmill_plugins._shared.export.splits import Split, split_of
-from maskmill_plugins._shared.export.stems import (
-    NAMES_MEANING,
-    Listing,
-    Names,
-    made,
-    remove,
-    save_as,
-    stem_path,
-    waiting_file,
-)
+from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings
+from maskmill_plugins._shared.export.classes import UNLABELLED, Split, choose_split, find_duplicates, order_labels
+from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.mask_map import summarize_iou
+from maskmill_plugins._shared.export.output_files import StemTable, describe_file, remove_file, save_as, temporary_file
 
 LIST = "images.csv"
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
-_Entry = tuple[str, list[list[Any]]]
+_WaitingLabels = tuple[str, list[list[Any]]]
 
 
 class Yolo(Writer):
-    """`data.yaml`, `images/{train,val,test}/` and `labels/{train,val,test}/<name>.txt`, as Ultralytics lays them out.
+    """`data.yaml`, `images/{train,val,test}/` and `labels/{train,val,test}/<name>.txt`, in Ultralytics' layout.
 
-    A line is an instance: its class, then one polygon in parts of the image's width and height. The
-    format has one polygon an instance: several parts and holes are tied together by bridges without
-    width, so nothing is filled and no part is lost. What rounding and `tolerance` lose is noted as
-    `iou`. Masks that overlap stay apart. Images without masks get an empty file: background.
+    A line is an instance: its class, then one polygon in fractions of the image's width and height. The
+    format has one polygon per instance: parts and holes are joined by bridges of zero width, so nothing
+    is filled and no part is lost. The `iou` after rounding and `tolerance` is noted. Overlapping masks
+    stay separate. Images without masks get an empty file and count as background.
 
-    `images.csv` says which file belongs to which key; by it, files of images that left the dataset are removed.
+    `images.csv` maps files to keys; it is used to remove the files of images that left the dataset.
     """
 
     needs_pixels: ClassVar[bool] = False
 
     classes: tuple[str, ...] = Field(
         (),
-        description="all labels, in the order of their numbers, from 0; an image with another label fails. Workers"
-        " then write the labels. Empty: all labels there are, in alphabetical order, written at the end",
+        description="all labels, in the order of their numbers, from 0; an image with another label fails, and workers"
+        " write the label files. Empty: all labels found, in alphabetical order; label files are written at the end",
     )
     val: float = Field(0.2, ge=0, lt=1, description="share of the images for validation, chosen by a hash of the key")
-    test: float = Field(0.0, ge=0, lt=1, description="share of the images for the test")
+    test: float = Field(0.0, ge=0, lt=1, description="share of the images for testing")
     images: Literal["copy", "link", "none"] = Field(
         "copy",
         description="`copy`: the image files are copied; `link`: hard links, or copies where that is impossible"
-        " (Ultralytics repairs damaged JPEGs in place, which would reach your originals); `none`: labels only",
+        " (Ultralytics repairs damaged JPEGs in place, which would change your originals); `none`: labels only",
     )
     tolerance: float = Field(
-        0.75, ge=0, le=100, description="how far a polygon may leave the mask's border, in pixels; 0 follows it exactly"
+        0.75,
+        ge=0,
+        le=100,
+        description="maximum distance of a polygon from the mask's border, in pixels; 0 follows it exactly",
     )
-    detect: bool = Field(False, description="boxes instead of polygons, for training a detector")
+    detect: bool = Field(False, description="write boxes instead of polygons, to train a detector")
     names: Names = Field("stem", description=NAMES_MEANING)
 
     def check(self) -> list[Problem]:
-        """Each class is given once, and something is left to train on."""
-        problems = twice("classes", self.classes)
+        """Each class must be given once, and some images must be left for training."""
+        problems = find_duplicates("classes", self.classes)
         if self.val + self.test >= 1:
-            problems.append(Problem(f"val: {self.val:g} and test: {self.test:g} leave no image to train on"))
+            problems.append(Problem(f"val: {self.val:g} and test: {self.test:g} leave no images for training"))
         return problems
 
     def open(self) -> None:
-        """Find out early whether OpenCV works, which draws the polygons."""
+        """Fail early if OpenCV, which draws the polygons, is missing."""
         load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
-        """Bring the image, measure the polygons, and write the labels if their numbers are known already.
+        """Copy the image, measure the polygons, and write the labels if `classes` is given.
 
         Raises:
-            ImageError: a label is not in `classes`, or the image file changed under the run.
+            ImageError: a label is not in `classes`, or the image file changed during the run.
             ImageReadError: the image file cannot be read.
         """
-        shapes = [shape for mask in result.kept if (shape := self._shape(mask)) is not None]
-        if not self.detect and (measured := summary([iou for _, _, iou in shapes])):
+        shapes = [shape for mask in result.kept if (shape := self._make_line(mask)) is not None]
+        if not self.detect and (measured := summarize_iou([iou for _, _, iou in shapes])):
             self.note("iou", measured)
         place = self._place(result.key)
         artifacts = []
@@ -96,14 +90,14 @@ class Yolo(Writer):
             numbers = {name: number for number, name in enumerate(self.classes)}
             if unknown := sorted({label for label, _, _ in shapes} - set(numbers)):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
-            lines = _text([numbers[label], line] for label, line, _ in shapes)
+            lines = _format_lines([numbers[label], line] for label, line, _ in shapes)
             artifacts.append(save_as(folder, f"labels/{place}.txt", lines))
         if self.images != "none":
-            artifacts.append(self._bring(image, folder, f"images/{place}{_suffix(result.key)}"))
+            artifacts.append(self._copy_image(image, folder, f"images/{place}{_suffix(result.key)}"))
         return artifacts
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write the labels, unless workers did, then `data.yaml` and `images.csv`; remove what is out of date.
+        """Write the labels unless workers did, then `data.yaml` and `images.csv`; remove outdated files.
 
         Raises:
             OutputError: two images would share a file.
@@ -112,37 +106,37 @@ class Yolo(Writer):
         counts = dict.fromkeys(("train", "val", "test"), 0)
         with ExitStack() as stack:
             unfinished = stack.enter_context(atomic_path(folder / LIST))
-            listing = stack.enter_context(Listing())
-            waiting = stack.enter_context(waiting_file(folder))
+            stems = stack.enter_context(StemTable())
+            waiting = stack.enter_context(temporary_file(folder))
             with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
                 table = csv.writer(out, lineterminator="\n")
                 table.writerow(("key", "split", "image", "labels"))
                 for result in results:
                     place, split = self._place(result.key), self._split(result.key)
-                    listing.add(place, result.key)
+                    stems.add(place, result.key)
                     counts[split] += 1
                     image = f"images/{place}{_suffix(result.key)}" if self.images != "none" else ""
                     table.writerow((result.key, split, image, f"labels/{place}.txt"))
                     if not self.classes:
-                        waiting.write(json.dumps(self._entry(result, place, labels)) + "\n")
-            classes = list(self.classes) or ordered((), labels)
+                        waiting.write(json.dumps(self._waiting_labels(result, place, labels)) + "\n")
+            classes = list(self.classes) or order_labels((), labels)
             artifacts = _write_labels(folder, waiting, labels, classes)
-            _remove_gone(folder, listing)
-        return [*artifacts, made(folder, LIST), save_as(folder, "data.yaml", _data_yaml(classes, counts))]
+            _remove_outdated(folder, stems)
+        return [*artifacts, describe_file(folder, LIST), save_as(folder, "data.yaml", _make_data_yaml(classes, counts))]
 
     def _split(self, key: str) -> Split:
-        return split_of(key, self.val, self.test)
+        return choose_split(key, self.val, self.test)
 
     def _place(self, key: str) -> str:
-        """Path of an image's files below `images/` and `labels/`, without suffix."""
+        """The path of an image's files below `images/` and `labels/`, without suffix."""
         return f"{self._split(key)}/{stem_path(key, self.names)}"
 
-    def _entry(self, result: ImageResult, place: str, labels: dict[str, int]) -> _Entry:
-        """What waits for the numbers of the classes: [number in `labels`, rest of the line] of each mask."""
-        shapes = [shape for mask in result.kept if (shape := self._shape(mask)) is not None]
+    def _waiting_labels(self, result: ImageResult, place: str, labels: dict[str, int]) -> _WaitingLabels:
+        """What waits for the class numbers: [number in `labels`, rest of the line] of each mask."""
+        shapes = [shape for mask in result.kept if (shape := self._make_line(mask)) is not None]
         return place, [[labels.setdefault(label, len(labels)), line] for label, line, _ in shapes]
 
-    def _shape(self, mask: Mask) -> tuple[str, str, float] | None:
+    def _make_line(self, mask: Mask) -> tuple[str, str, float] | None:
         """(label, the line without its class, IoU with the mask), None for a mask without pixels."""
         box = mask.box
         if box is None:
@@ -151,27 +145,27 @@ class Yolo(Writer):
         label = mask.label or UNLABELLED
         if self.detect:
             middle = (box.x1 + box.x2) / 2 / width, (box.y1 + box.y2) / 2 / height
-            return label, _numbers([*middle, (box.x2 - box.x1) / width, (box.y2 - box.y1) / height]), 1.0
+            return label, _format_numbers([*middle, (box.x2 - box.x1) / width, (box.y2 - box.y1) / height]), 1.0
         frame = np.array((width, height), np.float64)
-        line = np.round(np.clip(bridged(rings(mask, self.tolerance)) / frame, 0, 1), _DIGITS)
+        line = np.round(np.clip(join_rings(to_rings(mask, self.tolerance)) / frame, 0, 1), _DIGITS)
         iou = polygon_iou(mask, [(line * frame).ravel().tolist()])
-        return label, _numbers(line.ravel().tolist()), iou
+        return label, _format_numbers(line.ravel().tolist()), iou
 
-    def _bring(self, image: Image, folder: Path, path: str) -> Artifact:
-        """The image file under this path."""
+    def _copy_image(self, image: Image, folder: Path, path: str) -> Artifact:
+        """Copy or link the image file to this path."""
         data = image.ref.read()
         target = folder / path
-        if self.images == "link" and _linked(image.ref.path, target):
+        if self.images == "link" and _try_link(image.ref.path, target):
             return Artifact(path, image.sha256, len(data))
         return save_as(folder, path, data)
 
 
-def _linked(source: Path, target: Path) -> bool:
-    """Whether `target` is now a hard link to `source`; a file system that has none, or another disk, says no."""
+def _try_link(source: Path, target: Path) -> bool:
+    """Make `target` a hard link to `source`; False if the file system does not support it or they are on two disks."""
     temporary = target.with_name(f"{TEMPORARY_PREFIX}link-{target.name}"[:200])
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if target.exists() and target.samefile(source):  # renaming a link onto its twin does nothing
+        if target.exists() and target.samefile(source):  # renaming a link to a link of the same file does nothing
             return True
         temporary.unlink(missing_ok=True)
         os.link(source.resolve(), temporary)
@@ -188,28 +182,28 @@ def _suffix(key: str) -> str:
     return suffix if suffix.lower() in SUFFIXES else ""
 
 
-def _numbers(values: Iterable[float]) -> str:
+def _format_numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".") for value in values)
 
 
-def _text(lines: Iterable[list[Any]]) -> bytes:
+def _format_lines(lines: Iterable[list[Any]]) -> bytes:
     return "".join(f"{number} {line}\n" for number, line in lines).encode("ascii")
 
 
 def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
-    """The label files of the entries that waited."""
+    """Write the label files of the waiting entries."""
     numbers = {name: number for number, name in enumerate(classes)}
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
     artifacts = []
     for entry in waiting:
         place, lines = json.loads(entry)
-        text = _text([by_number[number], line] for number, line in lines)
+        text = _format_lines([by_number[number], line] for number, line in lines)
         artifacts.append(save_as(folder, f"labels/{place}.txt", text))
     return artifacts
 
 
-def _remove_gone(folder: Path, listing: Listing) -> None:
+def _remove_outdated(folder: Path, stems: StemTable) -> None:
     """Remove the files of images that the earlier `images.csv` lists and this dataset does not."""
     before = folder / LIST
     if not before.is_file():
@@ -218,14 +212,14 @@ def _remove_gone(folder: Path, listing: Listing) -> None:
         for row in csv.DictReader(lines):
             labels = row.get("labels") or ""
             place = labels.removeprefix("labels/").removesuffix(".txt")
-            if labels.startswith("labels/") and next(listing.gone([place]), None) is not None:
-                remove(folder, labels)
+            if labels.startswith("labels/") and next(stems.find_missing([place]), None) is not None:
+                remove_file(folder, labels)
                 if (image := row.get("image") or "").startswith("images/"):
-                    remove(folder, image)
+                    remove_file(folder, image)
 
 
-def _data_yaml(classes: list[str], counts: dict[str, int]) -> bytes:
-    """Without `path`, so that Ultralytics takes the folder of the file, wherever that is moved."""
+def _make_data_yaml(classes: list[str], counts: dict[str, int]) -> bytes:
+    """The file has no `path`, so that Ultralytics uses its folder, even after it is moved."""
     about: dict[str, Any] = {"train": "images/train", "val": "images/val" if counts["val"] else "images/train"}
     if counts["test"]:
         about["test"] = "images/test"
@@ -238,5 +232,5 @@ def _data_yaml(classes: list[str], counts: dict[str, int]) -> bytes:
 
 @hookimpl
 def register_writers(register: Callable[[str, type[Writer]], None]) -> None:
-    """Offer `yolo`."""
+    """Register `yolo`."""
     register("yolo", Yolo)

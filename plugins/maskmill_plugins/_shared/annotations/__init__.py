@@ -1,1 +1,1 @@
-"""Annotation files of other tools, read into one form: pictures, and what stands on them."""
+"""Annotation files of other tools, read into one model: images and their annotations."""

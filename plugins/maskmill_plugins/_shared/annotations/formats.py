@@ -1,110 +1,109 @@
-"""Which format a file or folder is of, told by what is in it."""
+"""Detection of the format of a file or folder by its content."""
 
 from __future__ import annotations
 
-import csv
 import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-from maskmill import PipelineError, Problem
+from maskmill import PipelineError, Problem, PromptError
+from maskmill_plugins._shared.text_files import report_unreadable, split_row
 
 from .coco import read_coco
-from .jsonstream import JsonStream
+from .json_stream import JsonStream
 from .labelme import read_labelme
-from .model import Piece
-from .voc import files_below, read_voc
-from .yolo import YAML, is_other, read_yolo, settings_file
+from .model import FileItem
+from .voc import list_files, read_voc
+from .yolo import YAML, find_settings, is_unrelated, read_yolo
 
-#: Format -> what reads its pieces; those that are read line by line are in `promptfiles.READERS`.
-FORMATS: Mapping[str, Callable[[Path], Iterator[Piece]]] = {
+#: Format -> its reader; formats that are read line by line are in `prompt_files.formats.READERS`.
+FORMATS: Mapping[str, Callable[[Path], Iterator[FileItem]]] = {
     "coco": read_coco,
     "labelme": read_labelme,
     "voc": read_voc,
     "yolo": read_yolo,
 }
-#: Ending -> format, where the content does not tell.
-ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".xml": "voc", ".txt": "yolo", ".yaml": "yolo", ".yml": "yolo"}
-#: The first of these keys that a JSON file has tells its format.
+#: Suffix -> format, where the content is ambiguous.
+SUFFIX_FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".xml": "voc", ".txt": "yolo", ".yaml": "yolo", ".yml": "yolo"}
+#: Key of a JSON file -> format; the first key found decides.
 KEYS = {"image": "jsonl", "prompts": "jsonl", "shapes": "labelme", "imagePath": "labelme", "imageData": "labelme"}
 KEYS |= dict.fromkeys(("images", "annotations", "categories", "licenses"), "coco")
-#: How text begins that Windows editors write as "Unicode".
+#: Byte order marks of UTF-16, which Windows editors call "Unicode".
 UTF16 = (BOM_UTF16_LE, BOM_UTF16_BE)
-#: Bytes that are looked at.
-HEAD = 1 << 16
-#: Files of a folder that are looked at.
-LOOKED_AT = 1000
+#: Bytes of a file that are examined.
+HEAD_SIZE = 1 << 16
+#: Files of a folder that are examined.
+MAX_FILES = 1000
 
 
-def detect(path: Path) -> str:
+def detect_format(path: Path) -> str:
     """The format of a file or folder.
 
     Raises:
-        PipelineError: it cannot be told, or the folder holds several.
+        PipelineError: it cannot be detected, or the folder contains several formats.
     """
-    return _of_folder(path) if path.is_dir() else _of_file(path)
+    return _detect_in_folder(path) if path.is_dir() else _detect_file(path)
 
 
-def one_file(path: Path, name: str) -> Path:
-    """The file to read of a folder and all below it, for formats that are one file.
+def find_one_file(path: Path, name: str) -> Path:
+    """The one file to read in a folder and its subfolders, for formats that consist of one file.
 
     Raises:
-        PipelineError: the folder holds several or none.
+        PipelineError: the folder contains several or none.
     """
     if not path.is_dir():
         return path
     ending = {"coco": ".json"}.get(name, f".{name}")
-    files = [file for file, _ in files_below(path, ending) if not is_other(file.name)]
+    files = [file for file, _ in list_files(path, ending) if not is_unrelated(file.name)]
     if len(files) != 1:
         several = f"several {ending} files ({files[0].name}, {files[1].name}, ...)" if files else f"no {ending} file"
-        raise PipelineError(Problem(f"holds {several}", str(path), hint="name the file instead of the folder"))
+        raise PipelineError(Problem(f"contains {several}", str(path), hint="give the file instead of the folder"))
     return files[0]
 
 
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
+def _read_head(path: Path) -> bytes:
+    with report_unreadable(path), path.open("rb") as file:
+        return file.read(HEAD_SIZE)
 
 
-def _of_file(path: Path) -> str:
-    raw = _head(path)
+def _detect_file(path: Path) -> str:
+    raw = _read_head(path)
     ending = path.suffix.lower()
-    found = ENDINGS.get(ending)
+    found = SUFFIX_FORMATS.get(ending)
     head = raw.removeprefix(BOM_UTF8).lstrip()
     if head[:1] == b"<":
         return "voc"
     if head[:1] in (b"{", b"["):
-        return _of_json(path, head, found)
+        return _detect_json(path, head, found)
     if ending in YAML:
         return "yolo"
-    return _of_lines(head) or found or _unknown(path, raw)
+    return _detect_lines(head) or found or _raise_unknown(path, raw)
 
 
-def _of_json(path: Path, head: bytes, found: str | None) -> str:
+def _detect_json(path: Path, head: bytes, found: str | None) -> str:
     if head[:1] == b"[":
-        return "coco"  # which is refused there, with the reason
+        return "coco"  # read_coco reports what is wrong with it
     try:
-        for key in JsonStream(path).keys():  # noqa: SIM118 - a generator, no mapping
+        for key in JsonStream(path).keys():  # noqa: SIM118 - a generator, not a mapping
             if key in KEYS:
                 return KEYS[key]
     except PipelineError:
         if found != "jsonl":
             raise
-    return "jsonl" if found == "jsonl" else _unknown(path, head)
+    return "jsonl" if found == "jsonl" else _raise_unknown(path, head)
 
 
-def _of_lines(head: bytes) -> str | None:
-    """CSV by its first line, YOLO by a line of numbers."""
+def _detect_lines(head: bytes) -> str | None:
+    """The format of a text file: CSV by its header, YOLO by a line of numbers."""
     lines = head.decode("utf-8", "replace").splitlines()
     if not lines:
         return None
-    columns = {field.strip().lower() for field in next(csv.reader(lines[:1]), [])}
-    if {"image", "x1", "y1", "x2", "y2"} <= columns:
-        return "csv"
+    with suppress(PromptError):
+        if {"image", "x1", "y1", "x2", "y2"} <= {field.strip().lower() for field in split_row(lines[0])}:
+            return "csv"
     words = lines[0].split()
     return "yolo" if len(words) >= 5 and all(_is_number(word) for word in words) else None
 
@@ -117,41 +116,39 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _unknown(path: Path, head: bytes) -> str:
+def _raise_unknown(path: Path, head: bytes) -> NoReturn:
     if not head.strip():
         raise PipelineError(Problem("is empty", str(path)))
-    if head.startswith(UTF16) or b"\0" in head:  # no text has a zero byte
+    if head.startswith(UTF16) or b"\0" in head:  # UTF-8 text has no zero bytes
         raise PipelineError(Problem("not UTF-8 text; save the file as UTF-8", str(path)))
-    raise PipelineError(
-        Problem(f"the content of '{path}' does not tell its format", hint="write `format:` and its name")
-    )
+    raise PipelineError(Problem(f"the format of '{path}' cannot be detected", hint="set `format:`"))
 
 
-def _of_folder(path: Path) -> str:
-    if settings_file(path) is not None:
+def _detect_in_folder(path: Path) -> str:
+    if find_settings(path) is not None:
         return "yolo"
     found: dict[str, Path] = {}
-    looked = 0
+    examined = 0
     for folder, _, files in os.walk(path):
         for name in files:
             ending = Path(name).suffix.lower()
-            looked += 1
-            if (ending in ENDINGS or ending == ".json") and ending not in YAML and not is_other(name):
+            examined += 1
+            if (ending in SUFFIX_FORMATS or ending == ".json") and ending not in YAML and not is_unrelated(name):
                 found.setdefault(ending, Path(folder, name))
-        if looked > LOOKED_AT:
+        if examined > MAX_FILES:
             break
     if len(found) > 1 and ".txt" in found and not _is_label_file(found[".txt"]):
-        del found[".txt"]  # such as the lists of images beside VOC's XML files
+        del found[".txt"]  # such as the image lists that accompany VOC's XML files
     if len(found) > 1:
-        text = f"holds {' and '.join(sorted(found))} files"
-        raise PipelineError(Problem(text, str(path), hint="name the file, or write `format:`"))
+        text = f"contains {' and '.join(sorted(found))} files"
+        raise PipelineError(Problem(text, str(path), hint="give the file, or set `format:`"))
     if not found:
-        raise PipelineError(Problem("holds no file of prompts or annotations", str(path)))
+        raise PipelineError(Problem("contains no prompts or annotation files", str(path)))
     ((_, file),) = found.items()
-    return _of_file(file)
+    return _detect_file(file)
 
 
 def _is_label_file(path: Path) -> bool:
-    """Whether a text file is one of YOLO's, which may be empty."""
-    head = _head(path)
-    return not head.strip() or _of_lines(head) == "yolo"
+    """Whether a text file is a YOLO label file, which may be empty."""
+    head = _read_head(path)
+    return not head.strip() or _detect_lines(head) == "yolo"

@@ -1,8 +1,8 @@
-"""Annotations in a small database in the cache: read once, then looked up by whoever needs them.
+"""Annotations in an SQLite database in the cache: read once, then queried by every process.
 
-A database is named after the place of the annotations and their state (size and time of every
-file). It is written under another name, under a lock, and renamed when it is whole; it never
-changes after that, so that any number of processes can read it.
+A database is named after the path of the annotations and their state (size and time of every file).
+It is written under a temporary name, under a lock, and renamed when complete. It never changes after
+that, so any number of processes can read it.
 """
 
 from __future__ import annotations
@@ -22,49 +22,48 @@ from filelock import FileLock
 from maskmill import Box, PipelineError, Point, Problem, Prompt
 from maskmill.files import atomic_path
 from maskmill_plugins._shared.cache_folder import cache_folder
+from maskmill_plugins._shared.text_files import report_unreadable
 
 from .formats import FORMATS
-from .indexwriting import SCHEMA, fill
-from .model import CROWD, Element, Picture
-from .voc import files_below
+from .index_build import SCHEMA, build_index
+from .model import CROWD, AnnotatedImage, Annotation
+from .voc import list_files
 from .yolo import yolo_files
 
-#: Files up to this size are known by their content; larger ones by size and time.
-SMALL = 1 << 24
+#: Files up to this size are identified by their content, larger ones by size and time.
+MAX_HASHED_SIZE = 1 << 24
 
 
-def state_of(path: Path, name: str) -> str:
-    """Stands for what a file, or all files below a folder, hold now.
+def compute_state(path: Path, name: str) -> str:
+    """A hash of the current state of a file, or of all files below a folder.
 
     Raises:
         PipelineError: it cannot be read.
     """
     marks = hashlib.sha256(f"{SCHEMA} {name} {os.path.abspath(path)}\n".encode("utf-8", "surrogatepass"))  # noqa: PTH100
-    try:
-        for file in _files(path, name):
+    with report_unreadable(path):
+        for file in _list_files(path, name):
             about = file.stat()
             marks.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
-            if path.is_file() and about.st_size <= SMALL:
+            if path.is_file() and about.st_size <= MAX_HASHED_SIZE:
                 marks.update(file.read_bytes())
-    except OSError as error:
-        raise PipelineError(Problem(f"cannot be read: {error.strerror}", str(path))) from None
     return marks.hexdigest()[:32]
 
 
-def _files(path: Path, name: str) -> Iterator[Path]:
-    """The files that are read."""
+def _list_files(path: Path, name: str) -> Iterator[Path]:
+    """The files that the reader of this format reads."""
     if name == "yolo":
         yield from yolo_files(path)
     else:
-        yield from (file for file, _ in files_below(path, ".xml" if name == "voc" else ".json"))
+        yield from (file for file, _ in list_files(path, ".xml" if name == "voc" else ".json"))
 
 
-class Index:
+class AnnotationIndex:
     """The annotations of a file or folder.
 
     Args:
         file: the database.
-        path: what it was made of, for messages.
+        path: the annotations it was built from, for messages.
     """
 
     def __init__(self, file: Path, path: Path) -> None:
@@ -77,11 +76,11 @@ class Index:
             )
             self._connection.execute("SELECT 1 FROM images LIMIT 1")
         except sqlite3.Error as error:
-            raise PipelineError(Problem(f"'{file}' cannot be used: {error}", hint="delete it and run again")) from None
+            raise PipelineError(Problem(f"'{file}' cannot be read: {error}", hint="delete it and run again")) from None
 
     @classmethod
-    def of(cls, path: Path, name: str) -> Index:
-        """The index of annotations, made if it is not there.
+    def of(cls, path: Path, name: str) -> AnnotationIndex:
+        """The index of these annotations; built if it does not exist.
 
         Args:
             path: the file or folder.
@@ -93,17 +92,17 @@ class Index:
         folder = cache_folder() / "annotations"
         place = hashlib.sha256(f"{name} {os.path.abspath(path)}".encode("utf-8", "surrogatepass"))  # noqa: PTH100
         prefix = place.hexdigest()[:16]
-        target = folder / f"{prefix}-{state_of(path, name)}.sqlite"
+        target = folder / f"{prefix}-{compute_state(path, name)}.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{prefix}.lock"):
                 if not target.exists():
-                    _make(target, path, name)
+                    _create(target, path, name)
                     _remove_others(target, prefix)
         except (OSError, sqlite3.Error) as error:
-            said = getattr(error, "strerror", None) or error
-            hint = "MASKMILL_CACHE names another folder"
-            raise PipelineError(Problem(f"cannot write into '{folder}': {said}", hint=hint)) from None
+            cause = getattr(error, "strerror", None) or error
+            hint = "set MASKMILL_CACHE to another folder"
+            raise PipelineError(Problem(f"cannot write to '{folder}': {cause}", hint=hint)) from None
         return cls(target, path)
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
@@ -111,86 +110,87 @@ class Index:
             return self._connection.execute(sql, values).fetchall()
 
     def _stream(self, sql: str) -> Iterator[Any]:
-        """Rows one by one, in a cursor of their own."""
+        """Rows one by one, over a connection of their own."""
         connection = sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         with contextlib.closing(connection):
             yield from connection.execute(sql)
 
-    def head(self, name: str) -> Any:
-        """Something about the whole file, None if it does not say."""
+    def file_property(self, name: str) -> Any:
+        """A property of the whole file, None if it has none of this name."""
         rows = self._rows("SELECT value FROM heads WHERE name=?", name)
         return json.loads(rows[0][0]) if rows else None
 
     def categories(self) -> list[dict[str, Any]]:
-        """COCO's categories, as they stand in the file."""
+        """COCO's categories as written in the file."""
         return [json.loads(row[0]) for row in self._rows("SELECT more FROM categories ORDER BY number")]
 
     def names(self) -> Iterator[str]:
-        """The names of all pictures, in the file's order."""
+        """The names of all images, in the file's order."""
         return (row[0] for row in self._stream("SELECT name FROM images ORDER BY number"))
 
-    def picture(self, name: str) -> Picture | None:
-        """The picture of this name."""
-        rows = self._rows(_PICTURE_BY_NAME, name)
-        return _picture(rows[0]) if rows else None
+    def image(self, name: str) -> AnnotatedImage | None:
+        """The image of this name."""
+        rows = self._rows(_IMAGE_BY_NAME, name)
+        return _load_image(rows[0]) if rows else None
 
-    def elements_of(self, picture: Picture) -> list[Element]:
-        """The annotations of a picture, in the file's order, right or wrong."""
-        rows = self._rows(_ELEMENTS_OF, picture.id)
-        return [_element(row) for row in rows]
+    def annotations_of(self, image: AnnotatedImage) -> list[Annotation]:
+        """The annotations of an image, in the file's order, valid or not."""
+        rows = self._rows(_ANNOTATIONS_OF, image.id)
+        return [_load_annotation(row) for row in rows]
 
-    def elements(self) -> Iterator[tuple[str, bool, Element]]:
-        """(name of the picture, whether its coordinates are relative, annotation), picture by picture.
+    def annotations(self) -> Iterator[tuple[str, bool, Annotation]]:
+        """(name of the image, whether its coordinates are relative, annotation), image by image.
 
-        Those of no picture come first, with the name "".
+        Annotations without an image come first, with the name "".
         """
-        yield from (("", False, _element(row)) for row in self._stream(_ORPHANS))
-        yield from ((row[0], bool(row[1]), _element(row[2:])) for row in self._stream(_ALL))
+        yield from (("", False, _load_annotation(row)) for row in self._stream(_ORPHANS))
+        yield from ((row[0], bool(row[1]), _load_annotation(row[2:])) for row in self._stream(_ALL))
 
-    def faults(self) -> Iterator[Element]:
-        """The annotations that are wrong, in the file's order."""
-        return (_element(row) for row in self._stream(_FAULTS))
+    def errors(self) -> Iterator[Annotation]:
+        """The invalid annotations, in the file's order."""
+        return (_load_annotation(row) for row in self._stream(_ERRORS))
 
-    def reach(self) -> float:
-        """Of boxes in pixels the right or lower edge of one that leaves the first pixel, else of any; 0 if none."""
-        rows = self._rows(f"{_REACH} AND (x2 > 1 OR y2 > 1) LIMIT 1") or self._rows(f"{_REACH} LIMIT 1")
+    def box_extent(self) -> float:
+        """The right or lower edge of a box in pixels, if possible of one that exceeds the first pixel; 0 if none."""
+        rows = self._rows(f"{_EXTENT} AND (x2 > 1 OR y2 > 1) LIMIT 1") or self._rows(f"{_EXTENT} LIMIT 1")
         return float(rows[0][0]) if rows else 0.0
 
-    def largest(self, table: str) -> int:
-        """The largest id of "images", "elements" or "categories" that is a number, 0 if there is none."""
+    def largest_id(self, table: str) -> int:
+        """The largest id of "images", "annotations" or "categories" that is a number, 0 if there is none."""
         rows = self._rows(_LARGEST[table])
         return int(rows[0][0] or 0)
 
 
-_PICTURE = "id, name, height, width, place, file, line, relative, more"
-_ELEMENT = "image, ref, place, file, line, x1, y1, x2, y2, points, label, category, score, fault, skipped, more"
-_PICTURE_BY_NAME = f"SELECT {_PICTURE} FROM images WHERE name=?"  # noqa: S608 - here and below: constants only
-_ELEMENTS_OF = f"SELECT {_ELEMENT} FROM elements WHERE image=? ORDER BY number"  # noqa: S608
-_FAULTS = f"SELECT {_ELEMENT} FROM elements WHERE fault != '' ORDER BY number"  # noqa: S608
-_ORPHANS = f"SELECT {_ELEMENT} FROM elements WHERE image NOT IN (SELECT id FROM images) ORDER BY number"  # noqa: S608
+_IMAGE = "id, name, height, width, place, file, line, relative, more"
+_ANNOTATION = "image, ref, place, file, line, x1, y1, x2, y2, points, label, category, score, error, skipped, more"
+_IMAGE_BY_NAME = f"SELECT {_IMAGE} FROM images WHERE name=?"  # noqa: S608 - here and below: constants only
+_ANNOTATIONS_OF = f"SELECT {_ANNOTATION} FROM annotations WHERE image=? ORDER BY number"  # noqa: S608
+_ERRORS = f"SELECT {_ANNOTATION} FROM annotations WHERE error != '' ORDER BY number"  # noqa: S608
+_ORPHANS = f"SELECT {_ANNOTATION} FROM annotations WHERE image NOT IN (SELECT id FROM images) ORDER BY number"  # noqa: S608
 _ALL = (
-    f"SELECT images.name, images.relative, {', '.join(f'elements.{name}' for name in _ELEMENT.split(', '))}"  # noqa: S608
-    " FROM images JOIN elements ON elements.image = images.id ORDER BY images.number, elements.number"
+    f"SELECT images.name, images.relative, {', '.join(f'annotations.{name}' for name in _ANNOTATION.split(', '))}"  # noqa: S608
+    " FROM images JOIN annotations ON annotations.image = images.id ORDER BY images.number, annotations.number"
 )
-_REACH = (
-    "SELECT MAX(x2, y2) FROM images CROSS JOIN elements ON elements.image = images.id"
-    " WHERE NOT images.relative AND fault = '' AND x2 IS NOT NULL"
+_EXTENT = (
+    "SELECT MAX(x2, y2) FROM images CROSS JOIN annotations ON annotations.image = images.id"
+    " WHERE NOT images.relative AND error = '' AND x2 IS NOT NULL"
 )
 _LARGEST = {
     table: f"SELECT MAX(CAST({column} AS INTEGER)) FROM {table} WHERE {column} NOT GLOB '*[^0-9]*'"  # noqa: S608
-    for table, column in (("images", "id"), ("elements", "ref"), ("categories", "id"))
+    for table, column in (("images", "id"), ("annotations", "ref"), ("categories", "id"))
 }
 
 
-def _picture(row: Any) -> Picture:
+def _load_image(row: Any) -> AnnotatedImage:
     key, name, height, width, place, file, line, relative, more = row
     size = None if height is None else (height, width)
-    return Picture(key, name, size, place, file, line, bool(relative), None if more is None else json.loads(more))
+    fields = None if more is None else json.loads(more)
+    return AnnotatedImage(key, name, size, place, file, line, bool(relative), fields)
 
 
-def _element(row: Any) -> Element:
-    image, ref, place, file, line, *corners, points, label, category, score, fault, skipped, more = row
-    return Element(
+def _load_annotation(row: Any) -> Annotation:
+    image, ref, place, file, line, *corners, points, label, category, score, error, skipped, more = row
+    return Annotation(
         image,
         ref,
         place,
@@ -201,40 +201,40 @@ def _element(row: Any) -> Element:
         label,
         category,
         score,
-        fault,
+        error,
         skipped,
         None if more is None else json.loads(more),
     )
 
 
-def prompt_of(element: Element, keypoints: bool = False) -> Prompt | None:
-    """What an annotation asks for, None if it is wrong; coordinates as in the file.
+def make_prompt(annotation: Annotation, keypoints: bool = False) -> Prompt | None:
+    """The prompt for an annotation, None if it is invalid; coordinates as in the file.
 
     Args:
-        element: the annotation.
-        keypoints: whether those beside a box are asked for, too.
+        annotation: the annotation.
+        keypoints: whether to include keypoints next to a box.
     """
-    if element.fault or (element.box is None and not element.points):
+    if annotation.error or (annotation.box is None and not annotation.points):
         return None
-    points = tuple(Point(*point) for point in element.points if keypoints or element.box is None)
-    box = None if element.box is None else Box(*element.box)
-    return Prompt(points=points, box=box, label=element.label, score=element.score, ref=element.ref)
+    points = tuple(Point(*point) for point in annotation.points if keypoints or annotation.box is None)
+    box = None if annotation.box is None else Box(*annotation.box)
+    return Prompt(points=points, box=box, label=annotation.label, score=annotation.score, ref=annotation.ref)
 
 
-def skips(element: Element, crowd: str) -> bool:
-    """Whether an annotation is left alone because it is a crowd region."""
-    return element.skipped == CROWD and crowd == "skip"
+def is_skipped(annotation: Annotation, crowd: str) -> bool:
+    """Whether an annotation is skipped because it is a crowd region."""
+    return annotation.skipped == CROWD and crowd == "skip"
 
 
-def _make(target: Path, path: Path, name: str) -> None:
+def _create(target: Path, path: Path, name: str) -> None:
     with atomic_path(target) as unfinished:
-        unfinished.unlink(missing_ok=True)  # of a process that was killed
+        unfinished.unlink(missing_ok=True)  # left by a process that was killed
         with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
-            fill(connection, FORMATS[name](path))
+            build_index(connection, FORMATS[name](path))
 
 
 def _remove_others(target: Path, prefix: str) -> None:
-    """Remove what was made of an earlier state; what another run still reads stays on Windows."""
+    """Remove databases of earlier states; on Windows one that another run still reads remains."""
     for other in target.parent.glob(f"{prefix}-*.sqlite"):
         if other != target:
             with contextlib.suppress(OSError):

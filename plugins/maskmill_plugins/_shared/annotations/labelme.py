@@ -1,4 +1,4 @@
-"""LabelMe JSON: a file an image, `shapes` on the upright picture in pixels.
+"""LabelMe JSON: one file per image, `shapes` in pixels of the upright image.
 
 References: https://github.com/wkentaro/labelme, labelme/_label_file.py (EXIF orientation is applied) and
 examples/instance_segmentation/labelme2coco.py (shapes of one label and one `group_id` are one object).
@@ -15,123 +15,132 @@ from typing import Any
 
 from maskmill import PipelineError, Problem
 
-from .jsonstream import JsonStream
-from .model import Corners, Element, FaultError, Picture, Piece, around, number, object_of, shown, side
-from .voc import files_below
+from .json_stream import JsonStream
+from .model import (
+    AnnotatedImage,
+    Annotation,
+    AnnotationError,
+    Corners,
+    FileItem,
+    enclosing_box,
+    finite_number,
+    pixel_count,
+    require_object,
+    shorten,
+)
+from .voc import list_files
 
-#: Kinds of shape -> the least number of points.
+#: Shape types that have an area -> minimum number of points.
 AREAS = {"rectangle": 2, "polygon": 3, "rotation": 3, "oriented_rectangle": 3, "mask": 2}
 
 
-def read_labelme(path: Path) -> Iterator[Piece]:
-    """The pieces of a JSON file, or of all in a folder.
+def read_labelme(path: Path) -> Iterator[FileItem]:
+    """The items of a JSON file, or of all JSON files in a folder.
 
     Raises:
-        PipelineError: a file is no JSON, or not LabelMe's.
+        PipelineError: a file is not JSON, or not in LabelMe's format.
     """
-    for file, folder in files_below(path, ".json"):
-        yield from _file(file, folder)
+    for file, folder in list_files(path, ".json"):
+        yield from _read_file(file, folder)
 
 
-def _file(file: Path, folder: str) -> Iterator[Piece]:
+def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
     head: dict[str, Any] = {}
     shapes: list[Any] = []
-    known = False
     for key, at, value in JsonStream(file).members():
         if key == "shapes" and at >= 0:
             shapes.append(value)
         elif key == "shapes":
-            raise PipelineError(Problem(f'"shapes" must be a list, not {shown(value)}', str(file)))
+            raise PipelineError(Problem(f'"shapes" must be a list, not {shorten(value)}', str(file)))
         elif key != "imageData" and at < 0:
             head[key] = value
-    known = bool(shapes) or "shapes" in JsonStream(file).keys()  # noqa: SIM118 - a generator, no mapping
-    if not known:
-        raise PipelineError(Problem('no LabelMe file: it has no list "shapes"', str(file)))
-    yield Picture(str(file), _name(head, file, folder), _size(head, file), "", str(file))
-    yield from _objects(str(file), shapes)
+    if not shapes and "shapes" not in JsonStream(file).keys():  # noqa: SIM118 - a generator, not a mapping
+        raise PipelineError(Problem('not a LabelMe file: the list "shapes" is missing', str(file)))
+    yield AnnotatedImage(str(file), _image_name(head, file, folder), _image_size(head, file), "", str(file))
+    yield from _read_shapes(str(file), shapes)
 
 
-def _name(head: Mapping[str, Any], file: Path, folder: str) -> str:
+def _image_name(head: Mapping[str, Any], file: Path, folder: str) -> str:
     written = head.get("imagePath")
     if not isinstance(written, str) or not written.strip():
         return f"{folder}{file.stem}"
     path = posixpath.normpath(posixpath.join(folder, written.replace("\\", "/")))
-    while path.startswith("../"):  # beside the folder of the JSON files: the name is what counts
+    while path.startswith("../"):  # outside the folder of the JSON files: only the name counts
         path = path[3:]
     return path
 
 
-def _size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
+def _image_size(head: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
     sides = [head.get(name) for name in ("imageHeight", "imageWidth")]
     if all(value in (None, 0) for value in sides) or None in sides:
         return None
     try:
-        return side(sides[0], "imageHeight"), side(sides[1], "imageWidth")
-    except FaultError as fault:
-        raise PipelineError(Problem(str(fault), str(file))) from None
+        return pixel_count(sides[0], "imageHeight"), pixel_count(sides[1], "imageWidth")
+    except AnnotationError as error:
+        raise PipelineError(Problem(str(error), str(file))) from None
 
 
-def _objects(file: str, shapes: list[Any]) -> Iterator[Element]:
-    """An element a shape, and one for all areas of a label and a group: they are parts of one object."""
-    found: dict[object, Element] = {}
+def _read_shapes(file: str, shapes: list[Any]) -> Iterator[Annotation]:
+    """One annotation per shape; areas with the same label and group are parts of one object."""
+    found: dict[object, Annotation] = {}
     for at, shape in enumerate(shapes):
-        element = _element(file, at, shape)
-        group = shape.get("group_id") if element.box is not None else None
-        key = at if group is None else (element.label, shown(group))
-        if (first := found.get(key)) is not None and first.box is not None and element.box is not None:
-            box = around([first.box[:2], first.box[2:], element.box[:2], element.box[2:]])
-            element = replace(first, box=box, place=f"{first.place}, {element.place}")
-        found[key] = element
+        annotation = _read_shape(file, at, shape)
+        group = shape.get("group_id") if annotation.box is not None else None
+        key = at if group is None else (annotation.label, shorten(group))
+        if (first := found.get(key)) is not None and first.box is not None and annotation.box is not None:
+            box = enclosing_box([first.box[:2], first.box[2:], annotation.box[:2], annotation.box[2:]])
+            annotation = replace(first, box=box, place=f"{first.place}, {annotation.place}")
+        found[key] = annotation
     yield from found.values()
 
 
-def _element(file: str, at: int, shape: Any) -> Element:
+def _read_shape(file: str, at: int, shape: Any) -> Annotation:
     ref, place = f"shape {at + 1}", f"shapes[{at}]"
     label = None
     try:
-        label = object_of(shape).get("label")
+        label = require_object(shape).get("label")
         if label is not None and not isinstance(label, str):
-            raise FaultError(f"label must be a text, not {shown(label)}")
+            raise AnnotationError(f"label must be text, not {shorten(label)}")
         place += f" ({label})" if label else ""
         score = shape.get("score")
-        score = None if score is None else number(score, "score")
-        box, point = _shape(shape)
-    except FaultError as fault:
-        wrong_label = label if isinstance(label, str) else None
-        return Element(file, ref, place, file, label=wrong_label, fault=str(fault))
+        score = None if score is None else finite_number(score, "score")
+        box, point = _box_or_point(shape)
+    except AnnotationError as error:
+        label_text = label if isinstance(label, str) else None
+        return Annotation(file, ref, place, file, label=label_text, error=str(error))
     points = () if point is None else ((*point, 1),)
-    return Element(file, ref, place, file, 0, box, points, label or None, score=score)
+    return Annotation(file, ref, place, file, 0, box, points, label or None, score=score)
 
 
-def _shape(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float] | None]:
+def _box_or_point(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float] | None]:
     """The box of a shape, or its one point."""
     kind = shape.get("shape_type") or "polygon"
-    points = _points(shape.get("points"))
+    points = _read_points(shape.get("points"))
     if kind == "point":
         if len(points) != 1:
-            raise FaultError(f"a point has 1 point, not {len(points)}")
+            raise AnnotationError(f"a point must have 1 point, not {len(points)}")
         return None, points[0]
     if kind == "circle":
         if len(points) != 2:
-            raise FaultError(f"a circle has 2 points, its centre and one on it, not {len(points)}")
+            raise AnnotationError(f"a circle must have 2 points, its centre and one on its edge, not {len(points)}")
         (x, y), edge = points
         radius = math.dist((x, y), edge)
-        return around([(x - radius, y - radius), (x + radius, y + radius)]), None
+        return enclosing_box([(x - radius, y - radius), (x + radius, y + radius)]), None
     if kind not in AREAS:
-        raise FaultError(f"a shape of type {shown(kind)} is no area and no point")
+        raise AnnotationError(f"a shape of type {shorten(kind)} is not supported: it is neither an area nor a point")
     if len(points) < AREAS[kind]:
-        raise FaultError(f"a shape of type {kind} has at least {AREAS[kind]} points, not {len(points)}")
+        raise AnnotationError(f"a shape of type {kind} must have at least {AREAS[kind]} points, not {len(points)}")
     if kind == "mask":  # its first and its last pixel
         points += [(x + 1, y + 1) for x, y in points]
-    return around(points), None
+    return enclosing_box(points), None
 
 
-def _points(written: Any) -> list[tuple[float, float]]:
+def _read_points(written: Any) -> list[tuple[float, float]]:
     if not isinstance(written, list):
-        raise FaultError(f"points must be a list, not {shown(written)}")
+        raise AnnotationError(f"points must be a list, not {shorten(written)}")
     points = []
     for item in written:
         if not isinstance(item, list) or len(item) != 2:
-            raise FaultError(f"a point is [x, y], not {shown(item)}")
-        points.append((number(item[0], "a coordinate"), number(item[1], "a coordinate")))
+            raise AnnotationError(f"a point must be [x, y], not {shorten(item)}")
+        points.append((finite_number(item[0], "a coordinate"), finite_number(item[1], "a coordinate")))
     return points

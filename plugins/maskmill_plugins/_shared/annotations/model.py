@@ -1,20 +1,20 @@
-"""What a file of annotations says, whatever its format: pictures, and elements that stand on them."""
+"""Annotation files of every format in one model: images, annotations and properties of the file."""
 
 from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from maskmill import Box, PromptError
 
 Corners: TypeAlias = tuple[float, float, float, float]
-#: Why an element that is right is no prompt: it is a crowd region (COCO's `iscrowd: 1`).
+#: Value of `Annotation.skipped` for a valid annotation that is a crowd region (COCO's `iscrowd: 1`).
 CROWD = "crowd"
-#: No image has a side of so many pixels.
-LARGEST = 1 << 31
+#: Exclusive limit of an image's height and width, in pixels.
+MAX_SIDE = 1 << 31
 
 
 _SHORT = reprlib.Repr()
@@ -23,18 +23,18 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image as a file of annotations knows it.
+class AnnotatedImage:
+    """An image in an annotation file.
 
     Attributes:
-        id: what its elements refer to, unique in the file.
-        name: its path as the file has it, perhaps without ending.
-        size: (height, width), None if the file does not say.
-        place: where it stands, such as `images[3]`.
-        file: the file it stands in, where there are several.
+        id: unique in the file; its annotations refer to it.
+        name: its path as written in the file, possibly without suffix.
+        size: (height, width) in pixels, None if not given.
+        place: its position in the file, such as `images[3]`.
+        file: the file that contains it, if there are several.
         line: 1-based, 0 if unknown.
-        relative: whether the coordinates on it are parts of the width and the height.
-        more: what else the file says of it, for writers that give it back.
+        relative: whether coordinates are fractions of width and height.
+        more: its other fields, for writers that copy them.
     """
 
     id: str
@@ -48,23 +48,23 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
-    """One annotation, right or wrong.
+class Annotation:
+    """One annotation, valid or not.
 
     Attributes:
-        image: the `id` of its picture, "" if that is unknown.
-        ref: what tells it from the others of its image.
-        place: where it stands, such as `annotations[17] (id 93)`.
-        file: the file it stands in, where there are several.
+        image: the `id` of its image, "" if unknown.
+        ref: identifies it among the annotations of its image.
+        place: its position in the file, such as `annotations[17] (id 93)`.
+        file: the file that contains it, if there are several.
         line: 1-based, 0 if unknown.
-        box: xyxy, None if it has none.
-        points: (x, y, label) each; beside a box, its visible keypoints.
+        box: xyxy, or None.
+        points: (x, y, label) each; next to a box these are its visible keypoints.
         label: class name.
-        category: COCO's category id as JSON; the label is found when all categories are known.
+        category: COCO category id as JSON; resolved to a label once all categories are known.
         score: 0..1 or None.
-        fault: what is wrong with it, "" if nothing.
+        error: what is wrong with it, "" if it is valid.
         skipped: `CROWD`, or "".
-        more: what else the file says of it.
+        more: its other fields.
     """
 
     image: str
@@ -77,150 +77,132 @@ class Element:
     label: str | None = None
     category: str = ""
     score: float | None = None
-    fault: str = ""
+    error: str = ""
     skipped: str = ""
     more: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """Something about the whole file, such as its licences."""
+class FileProperty:
+    """A property of the whole file, such as its licences."""
 
     name: str
     value: Any
 
 
-Piece: TypeAlias = Picture | Element | Head
+FileItem: TypeAlias = AnnotatedImage | Annotation | FileProperty
 
 
-class Format(Protocol):
-    """One format: the pieces of a file or folder, in any order; PipelineError if it cannot be read at all."""
-
-    def __call__(self, path: Any) -> Iterator[Piece]:
-        """Read it."""
+class AnnotationError(Exception):
+    """An annotation is invalid; the text says why."""
 
 
-class FaultError(Exception):
-    """An element is wrong; its text says how."""
-
-
-@dataclass
-class Extent:
-    """The box around points."""
-
-    xs: list[float] = field(default_factory=list)
-    ys: list[float] = field(default_factory=list)
-
-    @property
-    def corners(self) -> Corners:
-        """The box xyxy."""
-        return min(self.xs), min(self.ys), max(self.xs), max(self.ys)
-
-
-def object_of(item: object) -> Mapping[str, Any]:
-    """An object out of JSON.
+def require_object(item: object) -> Mapping[str, Any]:
+    """The value, if it is a JSON object.
 
     Raises:
-        FaultError: it is none.
+        AnnotationError: it is not.
     """
     if not isinstance(item, Mapping):
-        raise FaultError(f"expected an object, not {shown(item)}")
+        raise AnnotationError(f"expected an object, not {shorten(item)}")
     return item
 
 
-def number(value: object, what: str) -> float:
-    """A finite number out of JSON.
+def finite_number(value: object, what: str) -> float:
+    """A JSON value as a finite number.
 
     Raises:
-        FaultError: it is none.
+        AnnotationError: it is not one.
     """
     try:
         found = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
-    except OverflowError:  # a whole number of some hundred digits
+    except OverflowError:  # an integer of hundreds of digits
         found = math.inf
     if not math.isfinite(found):
-        raise FaultError(f"{what} must be a finite number, not {shown(value)}")
+        raise AnnotationError(f"{what} must be a finite number, not {shorten(value)}")
     return found
 
 
-def side(value: object, what: str) -> int:
-    """A height or width in pixels.
+def pixel_count(value: object, what: str) -> int:
+    """A JSON value as a height or width in pixels.
 
     Raises:
-        FaultError: it is none.
+        AnnotationError: it is not one.
     """
-    found = number(value, what)
-    if not 0 < found < LARGEST or found != int(found):
-        raise FaultError(f"{what} must be a whole number above 0, not {shown(value)}")
+    found = finite_number(value, what)
+    if not 0 < found < MAX_SIDE or found != int(found):
+        raise AnnotationError(f"{what} must be a whole number above 0, not {shorten(value)}")
     return int(found)
 
 
-def parsed(text: str, what: str) -> float:
-    """A finite number out of a text.
+def parse_number(text: str, what: str) -> float:
+    """A text as a finite number.
 
     Raises:
-        FaultError: it is none.
+        AnnotationError: it is not one.
     """
     try:
         value = float(text)
     except ValueError:
-        raise FaultError(f"{what} must be a number, not {shown(text)}") from None
-    return number(value, what)
+        raise AnnotationError(f"{what} must be a number, not {shorten(text)}") from None
+    return finite_number(value, what)
 
 
-def proper(corners: Corners) -> Corners:
-    """A box that has an area.
+def require_area(corners: Corners) -> Corners:
+    """The box, if it has an area.
 
     Raises:
-        FaultError: it has none.
+        AnnotationError: it has none.
     """
     try:
         return Box(*corners).xyxy
     except PromptError as error:
-        raise FaultError(str(error)) from None
+        raise AnnotationError(str(error)) from None
 
 
-def sound(element: Element) -> Element:
-    """The element, with a fault if its box is none, such as one whose sides rounding or an overflow took away."""
+def check_box(annotation: Annotation) -> Annotation:
+    """The annotation, with an error if its box has no area, for example after rounding or an overflow."""
     try:
-        if element.box is not None and not element.fault:
-            proper(element.box)
-    except FaultError as fault:
-        return replace(element, box=None, fault=str(fault))
-    return element
+        if annotation.box is not None and not annotation.error:
+            require_area(annotation.box)
+    except AnnotationError as error:
+        return replace(annotation, box=None, error=str(error))
+    return annotation
 
 
-def visible(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[float, float, int], ...]:
-    """The keypoints that can be seen, as points on the object: x, y, v each, v 2, or x, y each, not both 0.
+def visible_keypoints(keypoints: Sequence[float], dimensions: int = 3) -> tuple[tuple[float, float, int], ...]:
+    """The visible keypoints as points on the object.
 
-    COCO's v is 0 for a keypoint that is not labelled, 1 for one that is hidden: it may lie on what hides it.
+    With 3 dimensions these are x, y, v with v = 2; COCO's v is 0 for an unlabelled keypoint and 1 for a
+    hidden one, which may lie on the object in front. With 2 dimensions these are x, y that are not both 0.
 
     Raises:
-        FaultError: the count does not fit, or v is none.
+        AnnotationError: the count is not a multiple of `dimensions`, or v is not 0, 1 or 2.
     """
     if len(keypoints) % dimensions:
-        raise FaultError(f"{len(keypoints)} numbers for keypoints: expected {dimensions} each")
+        raise AnnotationError(f"keypoints must have {dimensions} numbers each, found {len(keypoints)} numbers in total")
     found = [keypoints[at : at + dimensions] for at in range(0, len(keypoints), dimensions)]
     if dimensions == 2:
         return tuple((x, y, 1) for x, y in found if x or y)
     if wrong := [v for _, _, v in found if v not in (0, 1, 2)]:
-        raise FaultError(f"the visibility of a keypoint is 0, 1 or 2, not {wrong[0]:g}")
+        raise AnnotationError(f"the visibility of a keypoint must be 0, 1 or 2, not {wrong[0]:g}")
     return tuple((x, y, 1) for x, y, v in found if v == 2)
 
 
-def around(points: list[tuple[float, float]]) -> Corners:
+def enclosing_box(points: list[tuple[float, float]]) -> Corners:
     """The box around points.
 
     Raises:
-        FaultError: it has no area.
+        AnnotationError: it has no area.
     """
-    box = Extent([x for x, _ in points], [y for _, y in points]).corners
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    box = min(xs), min(ys), max(xs), max(ys)
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise FaultError(f"its {len(points)} points enclose nothing")
+        raise AnnotationError(f"its {len(points)} points enclose no area")
     return box
 
 
-def shown(value: object) -> str:
-    """A value in a message, short; of one that is long, or huge by YAML's references, only the beginning is made."""
+def shorten(value: object) -> str:
+    """A value for a message, cut to 60 characters; only that much is built of a value that YAML aliases make huge."""
     text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,8 @@
-"""Pascal VOC XML: a file an image, `<object>` with `<name>` and `<bndbox>`.
+"""Pascal VOC XML: one file per image, `<object>` with `<name>` and `<bndbox>`.
 
-VOC counts pixels from 1 and includes the last one: xmin 1, xmax 10 are the first ten columns, which in
-maskmill's coordinates, edges of pixels counted from 0, is x1 0, x2 10. So 1 is taken from xmin and
-ymin. Tools that write VOC files with numbers from 0 are thereby moved by at most one pixel, outwards.
+VOC counts pixels from 1 and includes the last one: xmin 1, xmax 10 are the first ten columns. In maskmill's
+coordinates (pixel edges, counted from 0) that is x1 0, x2 10, so 1 is subtracted from xmin and ymin. Boxes
+of tools that count from 0 grow by one pixel to the left and to the top.
 
 Reference: Everingham et al., The PASCAL VOC2012 Development Kit, section "Annotation".
 """
@@ -15,24 +15,24 @@ from pathlib import Path
 
 from maskmill import PipelineError, Problem
 
-from .model import Corners, Element, FaultError, Picture, Piece, parsed, side
-from .xmltree import Node, read_xml
+from .model import AnnotatedImage, Annotation, AnnotationError, Corners, FileItem, parse_number, pixel_count
+from .xml_tree import Node, read_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(path: Path) -> Iterator[Piece]:
-    """The pieces of an XML file, or of all in a folder.
+def read_voc(path: Path) -> Iterator[FileItem]:
+    """The items of an XML file, or of all XML files in a folder.
 
     Raises:
-        PipelineError: a file is no XML, or not VOC's.
+        PipelineError: a file is not XML, or not in VOC's format.
     """
-    for file, folder in files_below(path, ".xml"):
-        yield from _file(file, folder)
+    for file, folder in list_files(path, ".xml"):
+        yield from _read_file(file, folder)
 
 
-def files_below(path: Path, ending: str) -> Iterator[tuple[Path, str]]:
-    """(file, its folder below the path) of the files with this ending, sorted; a file is itself."""
+def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
+    """(file, its folder relative to the path) of the files with this suffix, sorted; of the path itself if a file."""
     if path.is_file():
         yield path, ""
         return
@@ -40,51 +40,53 @@ def files_below(path: Path, ending: str) -> Iterator[tuple[Path, str]]:
         folders.sort()
         below = Path(folder).relative_to(path).as_posix()
         for name in sorted(files):
-            if name.lower().endswith(ending) and not name.startswith("."):
+            if name.lower().endswith(suffix) and not name.startswith("."):
                 yield Path(folder, name), "" if below == "." else f"{below}/"
 
 
-def _file(file: Path, folder: str) -> Iterator[Piece]:
+def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
     root = read_xml(file)
     if root.tag != "annotation":
-        raise PipelineError(Problem(f"no VOC file: its root is <{root.tag}>, not <annotation>", str(file), root.line))
+        raise PipelineError(
+            Problem(f"not a VOC file: its root is <{root.tag}>, not <annotation>", str(file), root.line)
+        )
     written = root.value("filename").replace("\\", "/").rpartition("/")[2]
     name = f"{folder}{written or file.stem}"
     try:
-        size = _size(root)
-    except FaultError as fault:
-        raise PipelineError(Problem(str(fault), str(file), (root.first("size") or root).line)) from None
-    yield Picture(str(file), name, size, "", str(file), root.line)
+        size = _image_size(root)
+    except AnnotationError as error:
+        raise PipelineError(Problem(str(error), str(file), (root.first("size") or root).line)) from None
+    yield AnnotatedImage(str(file), name, size, "", str(file), root.line)
     for at, node in enumerate(root.all("object"), 1):
         label = node.value("name") or None
         place = f"object {at}" + (f" ({label})" if label else "")
         try:
-            box = _box(node)
-        except FaultError as fault:
-            yield Element(str(file), f"object {at}", place, str(file), node.line, label=label, fault=str(fault))
+            box = _read_box(node)
+        except AnnotationError as error:
+            yield Annotation(str(file), f"object {at}", place, str(file), node.line, label=label, error=str(error))
         else:
-            yield Element(str(file), f"object {at}", place, str(file), node.line, box, label=label)
+            yield Annotation(str(file), f"object {at}", place, str(file), node.line, box, label=label)
 
 
-def _size(root: Node) -> tuple[int, int] | None:
-    """(height, width); None where it is missing or 0, as some tools write it."""
+def _image_size(root: Node) -> tuple[int, int] | None:
+    """(height, width); None if it is missing or 0, as some tools write it."""
     node = root.first("size")
     texts = [] if node is None else [node.value(name) for name in ("height", "width")]
     if not any(texts):
         return None
-    sides = [parsed(text, f"the {name} in <size>") for name, text in zip(("height", "width"), texts, strict=True)]
+    sides = [parse_number(text, f"the {name} in <size>") for name, text in zip(("height", "width"), texts, strict=True)]
     if sides == [0, 0]:
         return None
-    return side(sides[0], "the height in <size>"), side(sides[1], "the width in <size>")
+    return pixel_count(sides[0], "the height in <size>"), pixel_count(sides[1], "the width in <size>")
 
 
-def _box(node: Node) -> Corners:
+def _read_box(node: Node) -> Corners:
     around = node.first("bndbox")
     if around is None:
-        raise FaultError("has no <bndbox>")
+        raise AnnotationError("<bndbox> is missing")
     if missing := [name for name in CORNERS if around.first(name) is None]:
-        raise FaultError(f"its <bndbox> has no <{missing[0]}>")
-    x1, y1, x2, y2 = (parsed(around.value(name), f"<{name}>") for name in CORNERS)
+        raise AnnotationError(f"<{missing[0]}> is missing in its <bndbox>")
+    x1, y1, x2, y2 = (parse_number(around.value(name), f"<{name}>") for name in CORNERS)
     if x2 < x1 or y2 < y1:
-        raise FaultError(f"its <bndbox> ends before it begins: {x1:g}, {y1:g}, {x2:g}, {y2:g}")
+        raise AnnotationError(f"its <bndbox> has a maximum below its minimum: {x1:g}, {y1:g}, {x2:g}, {y2:g}")
     return x1 - 1, y1 - 1, x2, y2

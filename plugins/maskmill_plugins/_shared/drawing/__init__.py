@@ -1,1 +1,1 @@
-"""Masks and prompts drawn on pictures."""
+"""Drawing of masks, prompts and labels on images."""

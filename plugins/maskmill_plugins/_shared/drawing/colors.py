@@ -1,4 +1,4 @@
-"""Colours that are easy to tell apart, always the same for the same object or label."""
+"""Distinct colours, always the same for the same object number or label."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _VIVID: tuple[Rgb, ...] = (
     (140, 225, 255),
 )
 _GOLDEN = 0.618034
-#: More would be too alike, with fewer more labels would have to give way to another.
+#: More colours would look alike; with fewer, labels would collide more often.
 _BY_LABEL = 36
 
 
 def nth(number: int) -> Rgb:
-    """The colour of object `number`; the first dozen are chosen by eye, the rest differ in hue and value.
+    """The colour of object `number`; the first twelve are hand-picked, the rest vary in hue and brightness.
 
-    Hues advance by the golden ratio, which keeps each new one far from those before it.
+    Hues advance by the golden ratio, which keeps each new one far from the previous ones.
     """
     if number < len(_VIVID):
         return _VIVID[number]
@@ -42,8 +42,8 @@ def nth(number: int) -> Rgb:
 def by_label(labels: Iterable[str | None]) -> dict[str | None, Rgb]:
     """A colour for each of an image's labels.
 
-    It depends on the label's name, so that it is the same in every image, except where
-    two labels of one image would share it: then the later in the alphabet takes the next free one.
+    It depends on the label only, so it is the same in every image, unless two labels of one image
+    share a colour: then the label later in the alphabet gets the next free one.
     """
     numbers: dict[str | None, int] = {}
     for label in sorted(set(labels), key=lambda label: label or ""):
@@ -56,7 +56,7 @@ def by_label(labels: Iterable[str | None]) -> dict[str | None, Rgb]:
 
 
 def readable_on(color: Rgb) -> Rgb:
-    """Black or white, whichever is read more easily on this colour (relative luminance of WCAG 2)."""
+    """Black or white, whichever is more readable on this colour (relative luminance of WCAG 2)."""
     linear = [(c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (20, 20, 20) if luminance > 0.18 else (255, 255, 255)

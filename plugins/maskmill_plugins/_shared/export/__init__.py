@@ -1,1 +1,1 @@
-"""What several writers need: labels, class numbers, polygons, file names, format loss."""
+"""Shared by several writers: class numbers, splits, file names, output files, mask maps."""

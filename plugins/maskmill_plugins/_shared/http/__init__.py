@@ -1,1 +1,1 @@
-"""What the server and its clients share: the wire format, addresses, waiting."""
+"""Shared by the server and the HTTP clients: the wire format, addresses, and what an answer means."""

@@ -1,9 +1,9 @@
-"""What `maskmill serve` and the backend `remote` say to each other: version 1 of the HTTP interface.
+"""Messages between `maskmill serve` and the backend `remote`: version 1 of the HTTP interface.
 
-Numbers travel as JSON with all their digits, masks as COCO run-length encoding: what comes
-out on the other side is equal, bit for bit, to what a backend made here. A prompt is what
-`Prompt.to_json` gives; a mask names the prompt it answers by number, so that the caller puts
-its own prompt back. An error is a `Problem`, by RFC 9457, told apart by its `type`.
+Numbers are sent as JSON with all digits and masks as COCO run-length encoding, so that the
+client gets masks bit for bit equal to those of a local backend. A prompt has the form of
+`Prompt.to_json`; a mask refers to its prompt by number, and the client inserts its own prompt
+object. An error is a problem document (RFC 9457), identified by its `type`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOST_POINTS = 64
 MOST_REQUEST = 4_000_000
 ID_PATTERN = r"^sha256-[0-9a-f]{64}$"
 
-#: What goes wrong, by the last part of `Problem.type`, with its HTTP status. 422: the request has a wrong form;
-#: 409: its form is right, but it does not go together with this image or this model.
+#: Kinds of problem (the last part of `type`) and their HTTP status. 422: the request is malformed;
+#: 409: it is well-formed, but does not fit this image or this model.
 PROBLEMS: Mapping[str, int] = {
     "invalid-request": 422,
     "unreadable-image": 422,
@@ -53,7 +53,7 @@ PROBLEMS: Mapping[str, int] = {
 }
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-#: JSON knows one kind of number: 1.0 is a whole one.
+#: JSON has one number type: 1.0 is accepted as an integer.
 Whole = Annotated[int, BeforeValidator(lambda value: int(value) if _is_whole(value) else value)]
 Multimask = Literal["auto", "all", "off"]
 MaskFormat = Literal["coco_rle", "png"]
@@ -69,26 +69,26 @@ def image_id(sha256: str) -> str:
 
 
 def token_fault(token: str) -> str:
-    """What is wrong with a bearer token, which travels in a header; "" if nothing is."""
+    """Why a bearer token cannot be sent in a header; "" if it can."""
     if not token.isascii() or any(letter.isspace() or not letter.isprintable() for letter in token):
-        return "made of ASCII letters, digits and signs, without spaces"
+        return "not valid: use ASCII letters, digits and signs, without spaces"
     return ""
 
 
-class Wire(BaseModel):
-    """Base of all that travels; unknown fields are refused where a request has them."""
+class WireModel(BaseModel):
+    """Base of all messages; requests with unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
-class Answer(Wire):
-    """Base of what a server says; a client passes over fields that it does not know yet."""
+class ResponseModel(WireModel):
+    """Base of the server's responses; a client ignores fields of newer versions."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
-class GridModel(Wire):
-    """Everything mode: the parameters of `SamAutomaticMaskGenerator`, bounded in the work they ask for."""
+class GridModel(WireModel):
+    """Everything mode: the parameters of `SamAutomaticMaskGenerator`, with limits on the amount of work."""
 
     points_per_side: Whole = Field(32, ge=1, le=128)
     pred_iou_thresh: Finite = 0.88
@@ -102,7 +102,7 @@ class GridModel(Wire):
     min_mask_region_area: Whole = Field(0, ge=0, le=2**31)
 
 
-class PromptModel(Wire):
+class PromptModel(WireModel):
     """What to segment, in pixels of the upright image: points and/or a box, or a text, or a grid."""
 
     points: list[Annotated[list[Finite], Field(min_length=2, max_length=3)]] | None = Field(
@@ -113,14 +113,14 @@ class PromptModel(Wire):
     )
     text: str | None = Field(None, min_length=1, max_length=2000)
     grid: GridModel | None = Field(None, description="everything mode")
-    label: str | None = Field(None, max_length=2000, description="the class name; the server makes no use of it")
-    source: str | None = Field(None, max_length=2000, description="where it comes from; no use is made of it")
-    score: Finite | None = Field(None, description="the caller's confidence; no use is made of it")
-    ref: str | None = Field(None, max_length=2000, description="the caller's id for it; no use is made of it")
+    label: str | None = Field(None, max_length=2000, description="the class name; not used by the server")
+    source: str | None = Field(None, max_length=2000, description="its origin; not used by the server")
+    score: Finite | None = Field(None, description="the client's confidence; not used by the server")
+    ref: str | None = Field(None, max_length=2000, description="the client's id for it; not used by the server")
     pick: Literal[0, 1, 2] | None = Field(None, description="which of the model's three candidate masks answers it")
 
-    def prompt(self) -> Prompt:
-        """The prompt.
+    def to_prompt(self) -> Prompt:
+        """The prompt as the core's class.
 
         Raises:
             PromptError: it is not exactly one of points and/or box, text, grid; or a box has no area.
@@ -128,27 +128,30 @@ class PromptModel(Wire):
         return Prompt.from_json(self.model_dump(exclude_none=True))
 
 
-class MasksRequest(Wire):
+class MasksRequest(WireModel):
     """Body of `POST /v1/images/{id}/masks`."""
 
     prompts: list[PromptModel] = Field(min_length=1, max_length=MOST_PROMPTS)
     multimask: Multimask | None = Field(
-        None, description="instead of the option of this name of the server's backend, where it has one"
+        None, description="replaces the option of this name of the server's backend, if it has one"
     )
     format: MaskFormat = "coco_rle"
     timeout: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds that the caller waits; the server's own limit holds too"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that the client waits; the server's own limit also applies",
     )
 
 
-class MaskModel(Answer):
-    """One mask, of the size of the image.
+class MaskModel(ResponseModel):
+    """One mask of the image's size.
 
     Attributes:
         prompt: the number of the prompt it answers, from 0.
         size: (height, width) in pixels.
         counts: COCO compressed run-length counts, in the format `coco_rle`.
-        png: base64 of a grey PNG, 255 on the object and 0 off it, in the format `png`.
+        png: base64 of a grayscale PNG, 255 on the object and 0 off it, in the format `png`.
         score: predicted IoU, None if the backend gives none.
         stability: stability score, None if the backend gives none.
         box: tight box [x1, y1, x2, y2], None if the mask is empty.
@@ -164,31 +167,31 @@ class MaskModel(Answer):
     box: tuple[float, float, float, float] | None = None
     area: int | None = None
 
-    def mask(self, prompts: Sequence[Prompt]) -> Mask:
-        """The mask as the backend made it, with the caller's own prompt.
+    def to_mask(self, prompts: Sequence[Prompt]) -> Mask:
+        """The backend's mask with the client's own prompt.
 
         Raises:
-            ValueError: it came as PNG, or names a prompt that was not asked.
+            ValueError: it was sent as PNG, or refers to a prompt that was not in the request.
         """
         if self.counts is None or self.prompt >= len(prompts):
-            raise ValueError("a mask without counts, or for a prompt that was not asked")
+            raise ValueError("a mask without counts, or for a prompt that was not in the request")
         return Mask(self.size, self.counts, self.score, self.stability, prompts[self.prompt])
 
 
-class MasksReply(Answer):
-    """Answer to a request for masks.
+class MasksReply(ResponseModel):
+    """Response to a request for masks.
 
     Attributes:
         masks: in the backend's order.
-        seconds: {"queue", "embed", "masks"}: what the server took; "embed" 0.0 if the embedding was there.
+        seconds: {"queue", "embed", "masks"}: the server's times; "embed" is 0.0 if the embedding was cached.
     """
 
     masks: list[MaskModel]
     seconds: dict[str, float] = Field(default_factory=dict)
 
 
-class ImageInfo(Answer):
-    """Answer to an upload.
+class ImageInfo(ResponseModel):
+    """Response to an upload.
 
     Attributes:
         id: `sha256-` and the SHA-256 of the file's bytes, computed by the server.
@@ -201,16 +204,16 @@ class ImageInfo(Answer):
     width: int
 
 
-class Limits(Answer):
-    """What the server takes.
+class ServerLimits(ResponseModel):
+    """The server's limits.
 
     Attributes:
-        prompts: in one request.
-        points: in one prompt.
-        image_bytes: of an uploaded file.
-        image_pixels: of an image.
-        wait_seconds: in the queue; beyond it the answer is 429.
-        deadline_seconds: from the request to its answer; beyond it the answer is 504.
+        prompts: prompts in one request.
+        points: points in one prompt.
+        image_bytes: bytes of an uploaded file.
+        image_pixels: pixels of an image.
+        wait_seconds: seconds in the queue; beyond it the status is 429.
+        deadline_seconds: seconds from the request to its response; beyond it the status is 504.
     """
 
     prompts: int = MOST_PROMPTS
@@ -221,19 +224,19 @@ class Limits(Answer):
     deadline_seconds: float
 
 
-class ModelInfo(Answer):
-    """Answer to `GET /v1/model`.
+class ModelInfo(ResponseModel):
+    """Response to `GET /v1/model`.
 
     Attributes:
         backend: the plugin's name, such as `sam`.
         name: the model in words, such as `sam vit_b`.
-        model_id: what computes; of `sam` the SHA-256 of the checkpoint.
-        digest: 16 hexadecimal digits of the backend's class, version and all options that decide its masks.
+        model_id: identifies the model; of `sam` the SHA-256 of the checkpoint.
+        digest: 16 hexadecimal digits, a hash of the backend's class, version and all options that affect its masks.
         accepts: kinds of prompt, of "points", "box", "text", "everything".
-        multimask: values that a request may have for `multimask`; empty if the backend has no such option.
-        limits: what the server takes.
-        versions: of maskmill and of the packages that compute.
-        threads: of the processor that one job uses; masks are equal bit for bit at equal numbers.
+        multimask: the values of `multimask` that a request may have; empty if the backend has no such option.
+        limits: the server's limits.
+        versions: of maskmill and of the packages that decode and compute.
+        threads: CPU threads of one job; masks are bit for bit equal only with equal numbers.
     """
 
     backend: str
@@ -242,20 +245,20 @@ class ModelInfo(Answer):
     digest: str
     accepts: list[str]
     multimask: list[Multimask] = Field(default_factory=list)
-    limits: Limits
+    limits: ServerLimits
     versions: dict[str, str] = Field(default_factory=dict)
     threads: int | None = None
 
 
-class ProblemModel(Answer):
+class ProblemModel(ResponseModel):
     """An error, by RFC 9457, as `application/problem+json`.
 
     Attributes:
         type: `urn:maskmill:problem:` and a key of `PROBLEMS`; stable.
-        title: its kind in words.
+        title: the kind in words.
         status: the HTTP status.
-        detail: what is wrong here and what to do.
-        errors: where in the request, for `invalid-request`.
+        detail: what is wrong in this case and what to do.
+        errors: the invalid parts of the request, for `invalid-request`.
     """
 
     type: str

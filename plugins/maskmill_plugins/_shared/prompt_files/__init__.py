@@ -1,1 +1,1 @@
-"""Prompts files: reading them, and matching them with the images of a dataset."""
+"""Prompts files, and matching their image names with a dataset."""

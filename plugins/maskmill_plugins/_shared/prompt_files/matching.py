@@ -1,6 +1,6 @@
-"""Which annotations belong to which image: by path, then by a name that only one of them has.
+"""Matching of image names in a file with the images of a dataset: by path, then by a unique file name.
 
-Nothing is guessed: where several fit equally well, none is taken, and that is told.
+Nothing is guessed: if several names match equally well, none is used, and this is reported.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from maskmill.images import SUFFIXES, normalize_key
 
-#: How many names a report tells.
-TOLD = 5
+#: How many names a message lists.
+MAX_EXAMPLES = 5
 
 
-def plain(name: str) -> str:
-    """A path as it is compared: `/` between folders, no `./` before it, composed characters (NFC)."""
+def normalize_path(name: str) -> str:
+    """A path in the form used for comparison: `/` between folders, no leading `./`, composed characters (NFC)."""
     text = normalize_key(name).replace("\\", "/")
     while text.startswith("./"):
         text = text[2:]
@@ -32,38 +32,38 @@ def file_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def without_ending(path: str) -> str:
-    """A path without the ending of an image file, where it has one; other dots are part of the name."""
+def strip_image_suffix(path: str) -> str:
+    """A path without the suffix of an image file, if it has one; other dots are part of the name."""
     stem, dot, ending = path.rpartition(".")
     return stem if dot and f".{ending.lower()}" in SUFFIXES and not stem.endswith("/") else path
 
 
-def _stem(path: str) -> str:
-    return file_name(without_ending(path))
+def _file_stem(path: str) -> str:
+    return file_name(strip_image_suffix(path))
 
 
-class _Table:
-    """Numbers of names by one property of theirs, 16 bytes a name: a hash and a number."""
+class _HashTable:
+    """Finds the numbers of names by the hash of a property, in 16 bytes per name."""
 
     def __init__(self, hashes: array[int]) -> None:
         values = np.frombuffer(hashes, dtype=np.int64) if len(hashes) else np.zeros(0, np.int64)
         self._order = np.argsort(values, kind="stable")
         self._sorted = values[self._order]
 
-    def of(self, text: str) -> list[int]:
+    def find(self, text: str) -> list[int]:
         first, last = (np.searchsorted(self._sorted, hash(text), side) for side in ("left", "right"))
         return [int(number) for number in self._order[first:last]]
 
 
 class Matcher:
-    """Finds the name that means an image; the names are held in about 70 bytes each.
+    """Finds the name that refers to an image; the names take about 70 bytes each.
 
-    In this order: the same path; the same file name; the same file name but for the ending of an
-    image file. Where several names have it, those count whose path is the end of the other's
-    (`val/a.jpg` and `images/val/a.jpg`).
+    It compares, in this order: the path; the file name; the file name without the suffix of an image
+    file. If several names match, those are preferred whose path ends with the image's path or the
+    other way round (`val/a.jpg` and `images/val/a.jpg`).
 
     Args:
-        names: paths as a file of annotations has them, with or without ending; a backslash is taken for `/`.
+        names: paths as written in an annotation file, with or without suffix; a backslash counts as `/`.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -73,13 +73,13 @@ class Matcher:
         for name in names:
             self._blob += name.encode("utf-8", "surrogatepass")
             self._ends.append(len(self._blob))
-            path = plain(name)
-            for values, text in zip(hashes, (path, file_name(path), _stem(path)), strict=True):
+            path = normalize_path(name)
+            for values, text in zip(hashes, (path, file_name(path), _file_stem(path)), strict=True):
                 values.append(hash(text))
-        self._paths, self._names, self._stems = (_Table(values) for values in hashes)
+        self._paths, self._names, self._stems = (_HashTable(values) for values in hashes)
 
     def __len__(self) -> int:
-        """How many names there are, those given twice counted twice."""
+        """The number of names, duplicates included."""
         return len(self._ends) - 1
 
     def name(self, number: int) -> str:
@@ -87,31 +87,33 @@ class Matcher:
         return self._blob[self._ends[number] : self._ends[number + 1]].decode("utf-8", "surrogatepass")
 
     def find(self, key: str) -> str | None:
-        """The one name that means this image; None if there is none, or `candidates` are several."""
+        """The name that refers to this image; None if there is none, or several `candidates`."""
         found = self.candidates(key)
         return found[0] if len(found) == 1 else None
 
     def candidates(self, key: str) -> tuple[str, ...]:
-        """The names that fit this image equally well: none, the one that `find` gives, or several."""
+        """The names that match this image equally well: none, the one that `find` returns, or several."""
         return tuple(self.name(number) for number in self.numbers(key)[0])
 
     def numbers(self, key: str) -> tuple[list[int], bool]:
-        """The numbers of the candidates, and whether they have the very path of the image."""
-        path = plain(key)
-        same = self._fitting(self._paths, path, plain)
+        """The numbers of the candidates, and whether their path is exactly that of the image."""
+        path = normalize_path(key)
+        same = self._find_exact(self._paths, path, normalize_path)
         if same:
             written = [number for number in same if self.name(number) == key]
             return written or same, True
-        named = self._fitting(self._names, file_name(path), lambda name: file_name(plain(name)))
+        named = self._find_exact(self._names, file_name(path), lambda name: file_name(normalize_path(name)))
         if named:
-            return self._nearest(named, path, plain), False
-        stems = self._fitting(self._stems, _stem(path), lambda name: _stem(plain(name)))
-        return self._nearest(stems, without_ending(path), lambda name: without_ending(plain(name))), False
+            return self._nearest(named, path, normalize_path), False
+        stems = self._find_exact(self._stems, _file_stem(path), lambda name: _file_stem(normalize_path(name)))
+        return self._nearest(
+            stems, strip_image_suffix(path), lambda name: strip_image_suffix(normalize_path(name))
+        ), False
 
-    def _fitting(self, table: _Table, text: str, of: Callable[[str], str]) -> list[int]:
-        """Numbers of the names that have this property, a name that stands there twice once."""
+    def _find_exact(self, table: _HashTable, text: str, of: Callable[[str], str]) -> list[int]:
+        """The numbers of the names with this property, each name once."""
         found: dict[str, int] = {}
-        for number in table.of(text):
+        for number in table.find(text):
             name = self.name(number)
             if of(name) == text:
                 found.setdefault(name, number)
@@ -120,29 +122,29 @@ class Matcher:
     def _nearest(self, numbers: list[int], path: str, of: Callable[[str], str]) -> list[int]:
         if len(numbers) < 2:
             return numbers
-        ends = [number for number in numbers if _ends(path, of(self.name(number)))]
+        ends = [number for number in numbers if _is_path_end(path, of(self.name(number)))]
         return ends or numbers
 
 
-def _ends(one: str, other: str) -> bool:
+def _is_path_end(one: str, other: str) -> bool:
     longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
     return longer == shorter or longer.endswith(f"/{shorter}")
 
 
 @dataclass
-class Few:
-    """How many there are, and the first of them."""
+class Examples:
+    """A count, and the first few texts as examples."""
 
-    #: So many are kept.
-    most: ClassVar[int] = TOLD
+    #: Number of texts that are kept.
+    limit: ClassVar[int] = MAX_EXAMPLES
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """One more."""
+        """Count a text."""
         self.count += 1
-        if len(self.first) < self.most:
+        if len(self.first) < self.limit:
             self.first.append(text)
 
     def __str__(self) -> str:
@@ -155,44 +157,44 @@ class Few:
 
 
 class Matching:
-    """Both sides together: which image a name means, and which images and names are left alone.
+    """The names of a file matched with the images of a dataset.
 
-    A name that several images fit without having its very path means none of them.
+    A name that several images match, none of them with exactly its path, refers to none of them.
 
     Args:
-        matcher: of the names.
-        keys: of all images, read once.
+        matcher: the names.
+        keys: of all images; read once.
 
     Attributes:
-        images: how many there are.
-        blocked: names that must not be taken for an image that has not their very path -> the
-            images that fit equally well, () where an image has the very path.
-        unknown: images that no name means.
-        torn: images that several names fit, with these.
-        spare: names that mean no image.
+        images: number of images.
+        blocked: name that must not be used for an image without exactly its path -> the images that
+            match it equally well, () if an image has exactly its path.
+        unmatched_images: images that no name refers to.
+        ambiguous: images that several names match, with these names.
+        unmatched_names: names that refer to no image.
     """
 
     def __init__(self, matcher: Matcher, keys: Iterable[str]) -> None:
         self._matcher = matcher
         self.images = 0
-        self.unknown, self.torn, self.spare = Few(), Few(), Few()
+        self.unmatched_images, self.ambiguous, self.unmatched_names = Examples(), Examples(), Examples()
         self._taken: npt.NDArray[np.bool_] = np.zeros(len(matcher), dtype=np.bool_)
         self._keys: dict[int, str] = {}
         self._several: dict[int, list[str]] = {}
-        self._torn_names: dict[int, str] = {}
+        self._ambiguous_names: dict[int, str] = {}
         for key in keys:
             self._add(key)
-        self.blocked = self._blocked()
-        self._count_spare()
+        self.blocked = self._find_blocked()
+        self._find_unmatched_names()
 
     def _add(self, key: str) -> None:
         self.images += 1
         numbers, exact = self._matcher.numbers(key)
         if not numbers:
-            self.unknown.add(key)
+            self.unmatched_images.add(key)
         elif len(numbers) > 1:
-            self.torn.add(f"{key} (fits {', '.join(map(self._matcher.name, numbers[:TOLD]))})")
-            self._torn_names.update(dict.fromkeys(numbers, key))
+            self.ambiguous.add(f"{key} (matches {', '.join(map(self._matcher.name, numbers[:MAX_EXAMPLES]))})")
+            self._ambiguous_names.update(dict.fromkeys(numbers, key))
         elif exact:
             self._taken[numbers[0]] = True
             if key != self._matcher.name(numbers[0]):
@@ -202,32 +204,32 @@ class Matching:
         else:
             self._several[numbers[0]] = [key]
 
-    def _blocked(self) -> Mapping[str, tuple[str, ...]]:
+    def _find_blocked(self) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
         for number, keys in self._several.items():
             if self._taken[number]:
                 found[self._matcher.name(number)] = ()
                 for key in keys:
-                    self.unknown.add(key)
+                    self.unmatched_images.add(key)
             elif len(keys) > 1:
-                found[self._matcher.name(number)] = tuple(keys[:TOLD])
+                found[self._matcher.name(number)] = tuple(keys[:MAX_EXAMPLES])
                 for key in keys:
-                    self.torn.add(f"{key} (as {', '.join([k for k in keys if k != key][:TOLD])})")
+                    self.ambiguous.add(f"{key} (like {', '.join([k for k in keys if k != key][:MAX_EXAMPLES])})")
             else:
                 self._keys[number] = keys[0]
         return found
 
-    def _count_spare(self) -> None:
+    def _find_unmatched_names(self) -> None:
         seen: set[int] = set()
         for number in range(len(self._matcher)):
             name = self._matcher.name(number)
             if not self._taken[number] and number not in self._keys and hash(name) not in seen:
                 seen.add(hash(name))
                 if self.key_of(name) is None:
-                    self.spare.add(name)
+                    self.unmatched_names.add(name)
 
     def key_of(self, name: str) -> str | None:
-        """The image that a name means, None if none."""
+        """The image that a name refers to, or None."""
         for number in self._numbers_of(name):
             if number in self._keys:
                 return self._keys[number]
@@ -235,61 +237,65 @@ class Matching:
                 return name
         return None
 
-    def why(self, name: str) -> str:
-        """Why a name means no image."""
+    def explain(self, name: str) -> str:
+        """Why a name refers to no image."""
         if several := self.blocked.get(name):
-            return f"several images of the dataset fit it: {', '.join(several)}"
+            return f"several images of the dataset match it: {', '.join(several)}"
         for number in self._numbers_of(name):
-            if number in self._torn_names:
-                return f"the image {self._torn_names[number]} fits it, and others of this file too"
+            if number in self._ambiguous_names:
+                return f"the image {self._ambiguous_names[number]} matches it and other names in this file"
         return "no image of the dataset has this name"
 
     def _numbers_of(self, name: str) -> Iterator[int]:
-        """All numbers of a name, which may stand there twice."""
-        for number in self._matcher._paths.of(plain(name)):
+        """All numbers of a name, which may occur twice."""
+        for number in self._matcher._paths.find(normalize_path(name)):
             if self._matcher.name(number) == name:
                 yield number
 
     def warnings(self, what: str) -> list[str]:
-        """What was left alone, a line each.
+        """A line for each kind of image or name without a match.
 
         Args:
-            what: the name of the file of annotations.
+            what: the name of the file.
         """
         lines = []
-        if self.spare.count:
-            lines.append(f"{self.spare.count:,} of the images in {what} are not in the dataset: {self.spare}")
-        if self.unknown.count:
-            lines.append(f"{self.unknown.count:,} of {self.images:,} images are not in {what}: {self.unknown}")
-        if self.torn.count:
-            lines.append(f"{self.torn.count:,} images fit {what} in several ways, none is taken: {self.torn}")
+        if self.unmatched_names.count:
+            lines.append(
+                f"{self.unmatched_names.count:,} of the images in {what} are not in the dataset: {self.unmatched_names}"
+            )
+        if self.unmatched_images.count:
+            lines.append(
+                f"{self.unmatched_images.count:,} of {self.images:,} images are not in {what}: {self.unmatched_images}"
+            )
+        if self.ambiguous.count:
+            lines.append(f"{self.ambiguous.count:,} images match {what} ambiguously and are not used: {self.ambiguous}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `run.json`."""
         return {
             "images": self.images,
-            "images not in the file": self.unknown.to_json(),
-            "images that fit several": self.torn.to_json(),
-            "in the file, not in the dataset": self.spare.to_json(),
+            "images not in the file": self.unmatched_images.to_json(),
+            "images that fit several": self.ambiguous.to_json(),
+            "in the file, not in the dataset": self.unmatched_names.to_json(),
         }
 
 
-def found(matcher: Matcher, key: str, blocked: Mapping[str, Sequence[str]]) -> tuple[str | None, str]:
-    """The name that means an image, and why there is none although some fit ("" where none does).
+def find_name(matcher: Matcher, key: str, blocked: Mapping[str, Sequence[str]]) -> tuple[str | None, str]:
+    """The name that refers to an image, or the reason why matching names cannot be used ("" if none match).
 
     Args:
-        matcher: of the names.
+        matcher: the names.
         key: of the image.
-        blocked: of a `Matching` with all images; {} where they are not known.
+        blocked: of a `Matching` with all images; {} if they are not known.
     """
     numbers, exact = matcher.numbers(key)
     if not numbers:
         return None, ""
     names = [matcher.name(number) for number in numbers]
     if len(names) > 1:
-        return None, f"several of its images fit equally well: {', '.join(names[:TOLD])}"
+        return None, f"several of its image names match equally well: {', '.join(names[:MAX_EXAMPLES])}"
     if exact or names[0] not in blocked:
         return names[0], ""
     others = [other for other in blocked[names[0]] if other != key]
-    return None, f"{names[0]} fits {', '.join([key, *others])} equally well" if others else ""
+    return None, f"{names[0]} matches {', '.join([key, *others])} equally well" if others else ""

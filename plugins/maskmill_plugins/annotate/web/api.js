@@ -1,8 +1,8 @@
-/** The server, as the page sees it. */
+/** The client of the server's HTTP interface. */
 
 const TOKEN = "maskmill.token";
 
-/** An answer that is an error, by RFC 9457. */
+/** An error response (RFC 9457). */
 export class Problem extends Error {
   /**
    * @param {number} status
@@ -18,14 +18,14 @@ export class Problem extends Error {
   }
 }
 
-/** No answer at all: the server is not there. */
+/** No response: the server cannot be reached. */
 export class Unreachable extends Error {}
 
 export class Api {
   constructor() {
     this.base = new URL("../v1/", location.href);
     this.token = takeToken();
-    /** Told of each answer (true) and of each request that got none (false). */
+    /** Called after each request: true if it was answered, false if the server was not reached. */
     this.reached = (/** @type {boolean} */ answered) => void answered;
   }
 
@@ -55,7 +55,7 @@ export class Api {
       this.reached(false);
       throw new Unreachable(String(error));
     }
-    if (answer.status === 502 || answer.status === 504 && !isProblem(answer)) { // a proxy without its server
+    if (answer.status === 502 || answer.status === 504 && !isProblem(answer)) { // a proxy that cannot reach the server
       this.reached(false);
       throw new Unreachable(`HTTP ${answer.status}`);
     }
@@ -70,7 +70,7 @@ export class Api {
     try {
       return await (await this.send(path, options)).json();
     } catch (error) {
-      if (error instanceof TypeError) throw new Unreachable(String(error)); // it broke off in the middle
+      if (error instanceof TypeError) throw new Unreachable(String(error)); // the connection broke
       throw error;
     }
   }
@@ -91,7 +91,7 @@ export class Api {
     return this.json(`annotate/image?key=${encodeURIComponent(key)}`);
   }
 
-  /** @returns {Promise<{blob: Blob, tag: string}>} the picture, and a tag that begins as the id of its image */
+  /** @returns {Promise<{blob: Blob, tag: string}>} the preview, and its ETag, which starts with the image's id */
   async preview(image, most) {
     const which = image.key === null ? `id=${image.id}` : `key=${encodeURIComponent(image.key)}`;
     const answer = await this.send(`annotate/preview?${which}&max=${most}`);
@@ -102,7 +102,7 @@ export class Api {
     return this.send("annotate/prefetch", { method: "POST", json: { keys } });
   }
 
-  /** @param {boolean} last  the page is about to go: the request outlives it */
+  /** @param {boolean} last  the page is being closed: the request outlives it */
   save(key, entry, last = false) {
     const path = `annotate/entry?key=${encodeURIComponent(key)}`;
     return this.json(path, { method: "PUT", json: entry, keepalive: last });
@@ -133,7 +133,7 @@ function isProblem(answer) {
   return (answer.headers.get("Content-Type") ?? "").startsWith("application/problem+json");
 }
 
-/** The token of the address's fragment, which no server and no log ever sees; it does not stay in the address. */
+/** The token from the URL's fragment, which is never sent or logged; it is then removed from the URL. */
 function takeToken() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const given = fragment.get("token");
@@ -147,7 +147,7 @@ function takeToken() {
 }
 
 /**
- * Storage that a browser may have forbidden, or that may be full.
+ * Storage that the browser may forbid, or that may be full.
  * @param {Storage} storage
  * @returns {boolean} whether it was kept
  */

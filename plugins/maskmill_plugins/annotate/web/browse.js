@@ -1,13 +1,13 @@
-/** Goes from picture to picture: opens them, asks for the next ones ahead, and finds unsaved work again. */
+/** Opens images, prefetches the next ones, and restores unsaved work. */
 
 import { Problem, Unreachable } from "./api.js";
 import { samePrompts } from "./prompts.js";
 import { t } from "./strings.js";
 
-/** Longer side of a preview in pixels: of the first one, and of a finer one for those who zoom in. */
+/** Longer side of a preview in pixels: of the first one, and of a finer one for zooming in. */
 const PREVIEW = 2048;
 const FINE = 6144;
-/** Previews kept ready: going on takes no time. */
+/** Previews kept in memory, so that the next image opens at once. */
 const READY = 4;
 
 export class Browser extends EventTarget {
@@ -25,14 +25,14 @@ export class Browser extends EventTarget {
     this.turn = 0;
     /** @type {Map<string, Promise<{blob: Blob, tag: string}>>} */
     this.previews = new Map();
-    /** Why the image that was to be opened cannot be, and its place among the others; "" if it can. */
+    /** Why the image could not be opened; "" if it could. */
     this.failed = "";
     this.failedKey = "";
     /** @type {{index: number | null, previous: string | null, next: string | null}} */
     this.failedAt = { index: null, previous: null, next: null };
-    /** Where one comes to from here, along the list if a status is chosen there. */
+    /** The adjacent images, within the list's filter if a status is selected. */
     this.around = { previous: null, next: null };
-    /** The same, as soon as it is known. */
+    /** A promise of the same. */
     this.aimed = Promise.resolve(this.around);
     stage.drawn.push(() => this.#refine());
     list.addEventListener("filtered", () => this.#aim());
@@ -61,7 +61,7 @@ export class Browser extends EventTarget {
     return undefined;
   }
 
-  /** One picture that is not in the folder. @param {File} file */
+  /** Open an image from outside the folder. @param {File} file */
   async quick(file) {
     const turn = ++this.turn;
     try {
@@ -69,21 +69,21 @@ export class Browser extends EventTarget {
       const bitmap = await createImageBitmap((await this.api.preview(image, PREVIEW)).blob);
       if (turn !== this.turn) return;
       this.failed = "";
-      const next = this.wanted ?? null; // back to where one was
+      const next = this.wanted ?? null; // back to the image before
       this.#enter({ ...image, key: null, name: image.name ?? file.name, file, previous: null, next }, bitmap);
     } catch (error) {
       this.notices.toast(error instanceof Problem ? `${t("cannotOpen")}: ${error.message}` : t("notAnImage"));
     }
   }
 
-  /** The server has forgotten it; its file may be another picture by now. */
+  /** Load an image that the server no longer has; its file may have changed since. */
   async remind(image) {
     const found = image.key === null ? await this.api.quick(image.file) : await this.api.image(image.key);
     this.stage.live.meets(found.model);
     if (found.id !== image.id && this.editor.image === image) await this.open(image.key);
   }
 
-  /** The picture of just this image: what was fetched before may be of a file that has been replaced since. */
+  /** The preview of exactly this version: a prefetched one may be of a file that has been replaced since. */
   async #shown(image, { blob, tag }) {
     if (tag.includes(image.id.slice(7, 39))) return blob;
     this.previews.delete(image.key);
@@ -112,17 +112,17 @@ export class Browser extends EventTarget {
     const plain = { previous: at.previous, next: at.next };
     const along = at.key !== null && this.list.leads;
     const found = along ? await this.list.around(at.key).catch(() => plain) : plain;
-    if (turn !== this.turn) return this.around; // another one is being opened
+    if (turn !== this.turn) return this.around; // another image is being opened
     this.around = found;
     this.dispatchEvent(new Event("aimed"));
     this.#ahead(this.failed ? null : at.key, found.next);
     return found;
   }
 
-  /** What this browser has kept of an earlier visit. */
+  /** Restore this browser's draft of the image. */
   #restore(image) {
     const record = this.saver.records.get(image.key);
-    if (record.entry) { // of this visit: it could not be saved yet
+    if (record.entry) { // changed on this page, and not saved yet
       this.editor.replace(record.entry, false);
       return;
     }
@@ -133,12 +133,12 @@ export class Browser extends EventTarget {
       this.drafts.drop(image.key);
       return;
     }
-    record.revision = draft.revision; // if that is an old one, the server says so, and the person chooses
+    record.revision = draft.revision; // if it is outdated, the server answers 409, and the person chooses
     this.editor.replace(draft.entry, true);
     this.notices.toast(t("restored"));
   }
 
-  /** Save what earlier visits left behind on other pictures. */
+  /** Save drafts that earlier visits left for other images. */
   async restoreOthers(open) {
     const keys = [...new Set(this.drafts.all().map((draft) => draft.key))].filter((key) => key !== open);
     let found = 0;
@@ -165,11 +165,11 @@ export class Browser extends EventTarget {
 
   async #ahead(key, next) {
     const keys = [key, next].filter((one) => one !== null);
-    await this.api.prefetch(keys).catch(() => {}); // without it things are slower, that is all
+    await this.api.prefetch(keys).catch(() => {}); // not fatal: the next images open more slowly
     if (next !== null) this.#preview(next).catch(() => {});
   }
 
-  /** A finer picture for those who look closely. */
+  /** Load a finer preview after zooming in. */
   async #refine() {
     const { image } = this.editor;
     const { bitmap, view } = this.stage;
@@ -180,18 +180,18 @@ export class Browser extends EventTarget {
       if (this.editor.image === image) this.stage.refine(finer);
       else finer.close();
     } catch {
-      // the coarse one stays
+      // keep the coarse preview
     }
   }
 
   #cannot(key, error) {
-    if (error instanceof Unreachable || error instanceof Problem && error.status === 401) return; // said elsewhere
+    if (error instanceof Unreachable || error instanceof Problem && error.status === 401) return; // shown elsewhere
     if (!(error instanceof Problem) && !(error instanceof DOMException)) throw error;
     this.failed = error.message;
     this.failedKey = key;
     const { index = null, previous = null, next = null } = error.body ?? {};
     this.failedAt = { index, previous, next };
-    this.editor.close(); // or keys would go on working on the picture before
+    this.editor.close(); // or keys would still act on the previous image
     this.stage.show(null);
     this.dispatchEvent(new Event("failed"));
     this.#aim();

@@ -1,4 +1,4 @@
-/** What buttons and keys do. */
+/** The actions of buttons and keys. */
 
 import { Problem } from "./api.js";
 import { help } from "./dialogs.js";
@@ -7,7 +7,7 @@ import { listen } from "./keys.js";
 import { speak, spoken, t, translate } from "./strings.js";
 import { switchTheme } from "./theme.js";
 
-/** Milliseconds after the last letter before a search is put. */
+/** Milliseconds from the last typed letter to the search. */
 const TYPED = 150;
 
 /**
@@ -28,7 +28,7 @@ export function connectButtons(parts, surroundings) {
     "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), "/": () => showList(true, true),
   };
   for (let digit = 1; digit <= 9; digit++) keys[digit] = () => objects.labelAt(digit);
-  delete keys.Tab; // on the picture only: elsewhere it moves the focus
+  delete keys.Tab; // only on the image: elsewhere it moves the focus
   stage.canvas.addEventListener("keydown", (event) => tabOnPicture(event, editor, steps.nextObject));
   listen(keys, (held) => pointer.grab(held), (held) => {
     stage.bare = held;
@@ -55,13 +55,13 @@ export function connectButtons(parts, surroundings) {
   list.addEventListener("choose", (event) => {
     showList(false);
     browser.open(event.detail);
-    stage.canvas.focus({ preventScroll: true }); // Enter means "accept" again, and not that row
+    stage.canvas.focus({ preventScroll: true }); // so that Enter means "accept" again, not that row
   });
   search(list);
   dropping(browser);
 }
 
-/** The steps that are more than one call. */
+/** The actions that take more than one call. */
 function actions({ api, browser, editor, list, notices, saver, session }) {
   const go = (key) => key && browser.open(key);
   const onward = async () => {
@@ -98,7 +98,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
     copy: async () => {
       const { image } = editor;
       if (!image?.previous) return;
-      await saver.flush(); // what was drawn there a moment ago counts too
+      await saver.flush(); // include what was drawn there a moment ago
       const before = await api.image(image.previous).catch(() => null);
       if (!before || editor.image !== image) return;
       const came = editor.copy(before.entry.prompts);
@@ -107,7 +107,7 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
   };
 }
 
-/** Tab goes through the objects, and out of the picture after the last. */
+/** Tab selects the next object, and leaves the image after the last one. */
 function tabOnPicture(event, editor, nextObject) {
   if (event.key !== "Tab" || event.shiftKey) return;
   const last = editor.objects.at(-1);
@@ -139,7 +139,7 @@ function search(list) {
   });
 }
 
-/** All texts in the other language. */
+/** Switch the language of all texts. */
 function retell({ list, notices, objects }, surroundings) {
   translate();
   surroundings.drawCounts();
@@ -149,7 +149,7 @@ function retell({ list, notices, objects }, surroundings) {
   notices.saving();
 }
 
-/** A file of the picture that is open; what is not saved yet is saved before. */
+/** Download a file of the open image, after saving its changes. */
 async function download({ api, editor, notices, saver }, format) {
   const { image } = editor;
   try {
@@ -174,7 +174,7 @@ function nameOf(answer, image, format) {
   return plain ?? `${image.key ?? image.name}.${format === "coco" ? "json" : "png"}`;
 }
 
-/** One image dragged in from the desktop. */
+/** Open an image dropped onto the page. */
 function dropping(browser) {
   const over = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   let depth = 0;

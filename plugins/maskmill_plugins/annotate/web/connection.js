@@ -1,6 +1,6 @@
-/** Watches whether the server is there, and asks for it until it is. Events: "lost", "waiting" (each second), "back". */
+/** Watches the connection to the server and retries until it is back. Events: "lost", "waiting" (each second), "back". */
 
-/** Seconds between tries, at most. */
+/** Longest pause between retries in seconds. */
 const LONGEST = 10;
 
 export class Connection extends EventTarget {
@@ -9,7 +9,7 @@ export class Connection extends EventTarget {
     super();
     this.api = api;
     this.lost = false;
-    /** Seconds until the next try. */
+    /** Seconds until the next retry. */
     this.left = 0;
     this.wait = 1;
     this.timer = 0;
@@ -33,7 +33,7 @@ export class Connection extends EventTarget {
     this.timer = setTimeout(() => (seconds > 1 ? this.#count(seconds - 1) : this.tryNow()), 1000);
   }
 
-  /** Ask at once. */
+  /** Retry now. */
   async tryNow() {
     clearTimeout(this.timer);
     this.left = 0;

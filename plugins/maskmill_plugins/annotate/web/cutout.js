@@ -1,4 +1,4 @@
-/** The selected object on a transparent ground, live beside the picture. */
+/** The selected object on a transparent background, updated live. */
 
 import { byId } from "./dom.js";
 import { shape } from "./maskpictures.js";

@@ -1,9 +1,9 @@
-/** What is asked of the person in between: help, a token, and which of two versions counts. */
+/** Dialogs: help, the token, and the choice between two versions. */
 
 import { byId, make } from "./dom.js";
 import { t } from "./strings.js";
 
-/** Keys of the help, by part: [keys, what they do]. A key in the table of texts is translated. */
+/** The keys in the help, by section: [keys, action]; keys found in the table of texts are translated. */
 const HELP = /** @type {const} */ ({
   helpDraw: [
     [["keyDrag"], "doBox"], [["keyClick"], "doPoint"], [["keyRight", "Alt + keyClick"], "doOff"],
@@ -31,7 +31,7 @@ export function help() {
 }
 
 /**
- * Which version counts, of a picture that was changed elsewhere meanwhile.
+ * Choose a version of an image that was changed elsewhere in the meantime.
  * @param {string} name
  * @param {{status: string, prompts: any[]}} mine
  * @param {{status: string, prompts: any[], reviewer?: string}} theirs
@@ -53,8 +53,8 @@ export function choose(name, mine, theirs) {
       "conflict-dialog", t("conflictTitle"), make("p", { textContent: t("conflictText", { name }) }),
       make("div.sides", {}, side(t("mine"), mine), side(t("theirs"), theirs)), make("div.choices", {}, take, keep),
     );
-    dialog.oncancel = (event) => event.preventDefault(); // neither is given up by a slip of the finger
-    dialog.focus(); // nor by an Enter that was meant for "Accept"
+    dialog.oncancel = (event) => event.preventDefault(); // neither version is discarded by accident
+    dialog.focus(); // nor by an Enter meant for "Accept"
   });
 }
 

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Outlines on a ground of 24 x 24. */
+/** Outlines in a box of 24 x 24. */
 const ICONS = {
   box: "M4 4h4M16 4h4v4M20 16v4h-4M8 20H4v-4M4 8V4M11 4h2M4 11v2M20 11v2M11 20h2",
   plus: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18M12 8v8M8 12h8",
@@ -44,7 +44,7 @@ export function icon(name) {
   return svg;
 }
 
-/** Put the icons into elements that name them by `data-icon`. */
+/** Insert the icons into the elements with `data-icon`. */
 export function drawIcons(root = document) {
   for (const element of root.querySelectorAll("[data-icon]")) element.prepend(icon(element.dataset.icon));
 }

@@ -1,20 +1,20 @@
 /**
- * What is not saved yet, kept in the browser until the server has it: a closed tab or a dead server loses nothing.
+ * Unsaved changes, stored in the browser until the server has saved them: they survive a closed tab or a dead server.
  *
- * One draft for each picture and tab. Drafts of other folders (the browser may know several servers at one address)
- * lie beside, under the folder's name.
+ * One draft for each image and tab. Drafts of other folders (several servers may have used this address) are stored
+ * separately, under the folder's name.
  */
 
 import { keep, kept } from "./api.js";
 
-/** Milliseconds after which another tab's draft counts as left behind. */
+/** Milliseconds after which another tab's draft counts as abandoned. */
 const LEFT_BEHIND = 5000;
 const TAB = "maskmill.tab";
 
 /** @typedef {{key: string, revision: string, entry: {status: string, prompts: any[]}, time: number}} Draft */
 
 export class Drafts {
-  /** @param {string} folder  what the pictures belong to */
+  /** @param {string} folder  of the images */
   constructor(folder) {
     this.tab = kept(sessionStorage, TAB) ?? Math.random().toString(36).slice(2);
     keep(sessionStorage, TAB, this.tab);
@@ -25,18 +25,18 @@ export class Drafts {
     return `${this.prefix}${tab} ${key}`;
   }
 
-  /** @returns {boolean} whether the browser has kept it */
+  /** @returns {boolean} whether the browser has stored it */
   put(key, revision, entry) {
     return keep(localStorage, this.#name(key, this.tab), JSON.stringify({ key, revision, entry, time: Date.now() }));
   }
 
-  /** The server has it. */
+  /** Delete the draft once the server has saved it. */
   drop(key, tab = this.tab) {
     keep(localStorage, this.#name(key, tab), null);
   }
 
   /**
-   * What was left behind for a picture, the newest first; such of other tabs becomes this tab's.
+   * The drafts of an image, the newest first; those of other tabs are taken over by this tab.
    * @returns {Draft | null}
    */
   take(key) {
@@ -52,7 +52,7 @@ export class Drafts {
     return newest;
   }
 
-  /** @returns {(Draft & {tab: string})[]} of all pictures and tabs */
+  /** @returns {(Draft & {tab: string})[]} of all images and tabs */
   all() {
     const names = [];
     try {

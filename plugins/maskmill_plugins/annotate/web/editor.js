@@ -1,8 +1,8 @@
 /**
- * The picture that is open, its objects, and every step one can take with them.
+ * The open image, its objects, and all operations on them.
  *
- * Events: "open" (another picture), "change" (the objects, the status or the selection), "drag" (the object that
- * is being drawn), "edit" (like "change", but only where there is something new to save).
+ * Events: "open" (another image), "change" (the objects, the status or the selection), "drag" (the object that
+ * is being drawn), "edit" (like "change", but only if there is something new to save).
  */
 
 import { History } from "./history.js";
@@ -12,19 +12,19 @@ import { askable, copied, fromPrompt, samePrompts, thing, toPrompt } from "./pro
 /** @typedef {"todo" | "done" | "empty" | "rejected"} Status */
 /** @typedef {{status: Status, objects: Thing[], active: number | null}} State */
 
-/** Pictures whose steps can still be undone when one comes back to them. */
+/** Number of images whose undo history is kept. */
 const REMEMBERED = 30;
 
 export class Editor extends EventTarget {
   constructor() {
     super();
-    /** @type {any} as the server describes it, with `width` and `height` of the original */
+    /** @type {any} from the server, with `width` and `height` of the original */
     this.image = null;
     /** @type {History<State>} */
     this.history = new History({ status: "todo", objects: [], active: null });
     /** @type {Map<string, History<State>>} */
     this.histories = new Map();
-    /** @type {Thing | null} what is being drawn, in the place of the object with its uid or beside all others */
+    /** @type {Thing | null} being drawn; replaces the object with its uid or is added */
     this.drawing = null;
     /** @type {Set<number>} uids of objects that are not shown */
     this.hidden = new Set();
@@ -46,7 +46,7 @@ export class Editor extends EventTarget {
     return this.objects.find((object) => object.uid === this.state.active) ?? null;
   }
 
-  /** The objects as they are shown: with the one being drawn. */
+  /** The visible objects, including the one being drawn. */
   get shown() {
     const { drawing } = this;
     if (!drawing) return this.objects;
@@ -54,7 +54,7 @@ export class Editor extends EventTarget {
     return known ? this.objects.map((one) => (one.uid === drawing.uid ? drawing : one)) : [...this.objects, drawing];
   }
 
-  /** What is saved: also of which picture, as its file may be replaced by another at any time. */
+  /** The entry to save, with the image's version, since its file may be replaced at any time. */
   get entry() {
     const { sha256, size } = this.image;
     return { status: this.state.status, prompts: this.objects.map(toPrompt), seen: { sha256, size } };
@@ -78,7 +78,7 @@ export class Editor extends EventTarget {
     this.#tell("change");
   }
 
-  /** No picture is open. */
+  /** Close the image. */
   close() {
     this.image = null;
     this.drawing = null;
@@ -87,7 +87,7 @@ export class Editor extends EventTarget {
     this.#tell("change");
   }
 
-  /** Another entry for the open picture, as a step that can be undone. */
+  /** Replace the entry of the open image, as a step that can be undone. */
   replace(entry, edited) {
     this.drawing = null;
     this.history.push(stateOf(entry));
@@ -102,7 +102,7 @@ export class Editor extends EventTarget {
   }
 
   /**
-   * Put an object in the place of the one with its uid, or beside the others.
+   * Replace the object with the same uid, or add the object.
    * @param {Thing} object
    */
   put(object) {
@@ -118,7 +118,7 @@ export class Editor extends EventTarget {
   }
 
   /**
-   * A point for the active object; a point on it begins an object where none is active.
+   * Add a point to the active object; without one, a point on an object starts a new object.
    * @param {[number, number]} at
    * @param {0 | 1} on
    * @returns {boolean} false if a point off the object has no object to be off
@@ -130,7 +130,7 @@ export class Editor extends EventTarget {
     return true;
   }
 
-  /** An object that nothing is left of goes. */
+  /** Remove an object without a box and points. */
   erasePoint(object, number) {
     const rest = { ...object, points: object.points.filter((_, at) => at !== number), pick: null };
     if (askable(rest)) this.put(rest);
@@ -163,7 +163,7 @@ export class Editor extends EventTarget {
     this.#tell("change");
   }
 
-  /** The objects of another entry, beside those that are here. @returns {number} how many came */
+  /** Add the objects of another entry. @returns {number} how many were added */
   copy(prompts) {
     const found = prompts.map((prompt) => copied(fromPrompt(prompt), this.image)).filter((one) => one !== null);
     if (found.length) this.#step({ objects: [...this.objects, ...found], active: found.at(-1).uid });
@@ -175,7 +175,7 @@ export class Editor extends EventTarget {
     const objects = status === "empty" ? [] : this.objects;
     const same = status === this.state.status && objects.length === this.objects.length;
     if (!same) this.#step({ objects, status, active: status === "empty" ? null : this.state.active });
-    else if (this.image.changed) this.#tell("edit"); // it holds for the picture as it is now, too
+    else if (this.image.changed) this.#tell("edit"); // confirms the prompts for the image's current version
   }
 
   toggle(uid) {

@@ -5,7 +5,7 @@ const MOST = 200;
 
 /** @template T */
 export class History {
-  /** @param {T} state  the first, which cannot be undone */
+  /** @param {T} state  the first state, which cannot be undone */
   constructor(state) {
     this.states = [state];
     this.at = 0;
@@ -25,7 +25,7 @@ export class History {
   }
 
   /**
-   * Go on with a new state; what had been undone is given up.
+   * Add a new state; undone states are discarded.
    * @param {T} state
    */
   push(state) {
@@ -34,7 +34,7 @@ export class History {
   }
 
   /**
-   * Put another state in the place of the present one, without a step: for a selection, or a label's spelling.
+   * Replace the current state without adding a step: for a selection, or a label's spelling.
    * @param {T} state
    */
   replace(state) {

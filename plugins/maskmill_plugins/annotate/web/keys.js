@@ -1,6 +1,6 @@
-/** The keyboard: every step without the mouse, except pointing. */
+/** Keyboard shortcuts. */
 
-/** Elements that keep the keys for themselves. */
+/** Elements that handle keys themselves. */
 const TYPING = "input, textarea, select, dialog[open]";
 const PRESSED = "button, a, [role=option]";
 
@@ -32,7 +32,7 @@ export function listen(actions, grab, bare) {
     grab(false);
     bare(false);
   });
-  // After a click on a button, Enter means "accept" again and not that button.
+  // After a click on a button, Enter means "accept" again, not that button.
   addEventListener("click", (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest?.("button");
     if (button && event.detail > 0 && !button.closest("dialog")) button.blur();
@@ -44,7 +44,7 @@ function act(actions, event) {
   if (event.altKey) return;
   if (event.ctrlKey || event.metaKey) {
     const undo = { z: event.shiftKey ? "Shift+z" : "z", y: "Shift+z" }[letter];
-    if (!undo) return; // the browser's own
+    if (!undo) return; // handled by the browser
     event.preventDefault();
     actions[undo](event);
     return;

@@ -1,15 +1,15 @@
 /**
- * The list of images: only the rows in sight exist, and only the pages in sight are asked for, so that a folder of
- * 20,000 images is as quick as one of 20. Events: "choose" (detail: key), "counts", "filtered", "error".
+ * The list of images: only visible rows exist and only visible pages are requested, so that a folder of 20,000
+ * images is as fast as one of 20. Events: "choose" (detail: key), "counts", "filtered", "error".
  */
 
 import { make } from "./dom.js";
 import { t } from "./strings.js";
 
-/** Pixels of a row, as in parts.css: more for fingers. */
+/** Height of a row in pixels, as in parts.css; larger for touch. */
 const ROW = matchMedia("(pointer: coarse)").matches ? 44 : 36;
 const PAGE = 100;
-/** Rows above and below those in sight. */
+/** Extra rows above and below the visible ones. */
 const BEYOND = 6;
 export const STATUSES = /** @type {const} */ (["todo", "done", "empty", "rejected", "failed"]);
 
@@ -31,7 +31,7 @@ export class ImageList extends EventTarget {
     this.counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
     /** @type {Map<number, any>} */
     this.items = new Map();
-    /** @type {Set<number>} pages that are here or on their way */
+    /** @type {Set<number>} pages loaded or being loaded */
     this.pages = new Set();
     this.version = 0;
     /** @type {string | null} */
@@ -42,7 +42,7 @@ export class ImageList extends EventTarget {
     new ResizeObserver(() => this.#fill()).observe(box);
   }
 
-  /** Ask again, with the search and status as they are now. */
+  /** Reload with the current search and status. */
   async reload(keepPlace = false) {
     this.version += 1;
     this.pages.clear();
@@ -54,12 +54,12 @@ export class ImageList extends EventTarget {
     this.dispatchEvent(new Event("filtered"));
   }
 
-  /** Whether it leads from image to image: a status does; a search alone finds a place, from where all follow. */
+  /** Whether "next" stays within the filter: with a status it does, with a search alone it does not. */
   get leads() {
     return this.status !== "" && this.total > 0;
   }
 
-  /** What stands beside an image in the list as it is seen, or would if the image were in it. */
+  /** The adjacent images in the filtered list; the image itself need not be in it. */
   async around(key) {
     const place = this.#placeOf(key);
     const [before, after] = place === undefined ? [] : [this.items.get(place - 1), this.items.get(place + 1)];
@@ -69,7 +69,7 @@ export class ImageList extends EventTarget {
   }
 
   /**
-   * What became of an image, without asking.
+   * Update an image's entry without a request.
    * @param {number} [objects]  left as it was, if left out
    * @returns {boolean} whether the image is among those that are here
    */
@@ -84,7 +84,7 @@ export class ImageList extends EventTarget {
     return true;
   }
 
-  /** Mark an image and bring it into sight, if its place is known. @param {number | null} index without a filter */
+  /** Mark an image and scroll to it, if its position is known. @param {number | null} index without a filter */
   mark(key, index) {
     this.current = key;
     const plain = !this.search && !this.status;
@@ -102,7 +102,7 @@ export class ImageList extends EventTarget {
     this.#fill();
   }
 
-  /** @returns {number | undefined} where an image stands in the list, if that part of it is here */
+  /** @returns {number | undefined} the image's position in the list, if that part is loaded */
   #placeOf(key) {
     return [...this.items].find(([, item]) => item.key === key)?.[0];
   }

@@ -1,12 +1,12 @@
 /**
- * Masks of what is drawn, asked for one request at a time.
+ * Masks of the drawn prompts, one request at a time.
  *
- * What to ask next is decided when the last answer is there, from what is on the page then: of all the boxes that
- * the hand went through in the meantime only the newest is asked for, and an answer for what is gone shows nothing.
- * Masks are kept by what they answer, so that undo shows the old mask at once.
+ * The next request is chosen when the last response has arrived, from what is on the page then: of all boxes drawn in
+ * the meantime only the newest is requested, and a response for a removed object is not shown. Masks are cached by
+ * their prompts, so that undo shows the old mask at once.
  *
- * Events: "masks" (something new to show), "busy" (a request began or ended), "replaced" (the server was started
- * again, with another model).
+ * Events: "masks" (something new to show), "busy" (a request started or ended), "replaced" (the server was restarted
+ * with another model).
  */
 
 import { Problem, Unreachable } from "./api.js";
@@ -16,11 +16,11 @@ import { askable, shapeOf, toPrompt } from "./prompts.js";
 /** @typedef {{size: [number, number], counts: string, score: number | null, box: number[] | null, area: number}} Mask */
 /** @typedef {{masks?: Mask[], problem?: string}} Answer */
 
-/** Answers kept. */
+/** Number of cached answers. */
 const MOST = 400;
-/** Prompts in one request: the first masks of a crowded picture come early. */
+/** Prompts in one request: small, so that the first masks of many appear early. */
 const AT_ONCE = 16;
-/** Milliseconds without a new wish before the whole picture is asked as a batch would ask it. */
+/** Milliseconds without a change before all masks are requested together, as a batch run does. */
 const CALM = 700;
 
 export class LiveMasks extends EventTarget {
@@ -36,15 +36,15 @@ export class LiveMasks extends EventTarget {
     this.model = null;
     /** Of the model that gave the answers; "" before the first. */
     this.digest = "";
-    /** @type {(image: any) => Promise<unknown>} makes the server know an image that it forgot */
+    /** @type {(image: any) => Promise<unknown>} uploads an image that the server no longer has */
     this.remind = async () => {};
-    /** When the request under way began; 0 if none is. */
+    /** Start of the current request; 0 if there is none. */
     this.since = 0;
-    /** Requests that were answered, for the image that is open. */
+    /** Number of answered requests for the open image. */
     this.answered = 0;
     /** @type {Map<string, Answer>} */
     this.answers = new Map();
-    /** @type {Map<number, Mask[]>} by uid: what to show until the new mask is there */
+    /** @type {Map<number, Mask[]>} by uid: shown until the new mask arrives */
     this.last = new Map();
     this.oneByOne = false;
     this.pause = 0;
@@ -55,12 +55,12 @@ export class LiveMasks extends EventTarget {
     editor.addEventListener("drag", () => this.ask());
   }
 
-  /** An answer names the model that computes now. @param {string | null | undefined} digest */
+  /** Compare the model of a response with the current one. @param {string | null | undefined} digest */
   meets(digest) {
     if (digest && this.digest && digest !== this.digest) this.dispatchEvent(new Event("replaced"));
   }
 
-  /** Ask this model from now on; what another one has answered is forgotten. @param {any} model  null: none is there */
+  /** Use this model; cached answers of another one are dropped. @param {any} model  null if there is none */
   use(model) {
     if (model && this.digest !== "" && model.digest !== this.digest) {
       this.answers.clear();
@@ -77,23 +77,23 @@ export class LiveMasks extends EventTarget {
     return Boolean(this.model?.multimask?.includes("all"));
   }
 
-  /** @param {Thing} object @returns {Answer | undefined} for exactly what it is now */
+  /** @param {Thing} object @returns {Answer | undefined} for its current prompt */
   answer(object) {
     return this.answers.get(this.#name(object));
   }
 
-  /** @param {Thing} object @returns {Mask[]} what to show now, perhaps of a moment ago */
+  /** @param {Thing} object @returns {Mask[]} to show now, perhaps of an earlier prompt */
   masks(object) {
     const answer = this.answer(object);
     return answer?.masks ?? (answer?.problem ? [] : this.last.get(object.uid) ?? []);
   }
 
-  /** @param {Thing} object @returns {Mask[]} the three to choose from; none where the model has none */
+  /** @param {Thing} object @returns {Mask[]} the three candidates; none if the model has none */
   candidates(object) {
     return this.answers.get(this.#name(object, "all"))?.masks ?? [];
   }
 
-  /** Ask for what is missing, unless a request is under way: its answer asks again. */
+  /** Request missing masks, unless a request is running; its response triggers the next. */
   async ask() {
     clearTimeout(this.calm);
     if (this.since || this.pause || !this.model || !this.editor.image) return;
@@ -139,7 +139,7 @@ export class LiveMasks extends EventTarget {
     return null;
   }
 
-  /** Numbers depend in their last digits on how many prompts are computed at once: ask once more as a batch does. */
+  /** The last digits depend on how many prompts are computed together: request all once more, as a batch run does. */
   #agree() {
     const { editor, editor: { image, objects } } = this;
     const all = objects.map((object) => this.#name(object)).join();
@@ -169,14 +169,14 @@ export class LiveMasks extends EventTarget {
   }
 
   async #failed(work, error) {
-    if (error instanceof Unreachable) return this.#wait(1); // whoever watches the connection asks again
+    if (error instanceof Unreachable) return this.#wait(1); // retried when the connection is back
     if (!(error instanceof Problem)) throw error;
     if (error.kind === "unknown-image") {
       await this.remind(work.image).catch(() => this.#wait(2));
     } else if (error.retryAfter || error.status === 401) {
       this.#wait(Math.min(error.retryAfter || 2, 10));
     } else if (work.objects.length > 1) {
-      this.oneByOne = true; // one of them cannot be computed: find out which
+      this.oneByOne = true; // one of them cannot be computed: find which one
     } else {
       this.#keep(this.#name(work.objects[0], work.multimask ?? "", work.image), { problem: error.message });
       this.dispatchEvent(new Event("masks"));
@@ -188,7 +188,7 @@ export class LiveMasks extends EventTarget {
     this.pause = setTimeout(() => this.resume(), seconds * 1000);
   }
 
-  /** The server is back, or has room again. */
+  /** Continue after a lost connection or a full queue. */
   resume() {
     clearTimeout(this.pause);
     this.pause = 0;

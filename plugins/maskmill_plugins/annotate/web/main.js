@@ -1,4 +1,4 @@
-/** Puts the page together. */
+/** The start of the page. */
 
 import { Api, Problem, Unreachable } from "./api.js";
 import { Browser } from "./browse.js";
@@ -33,7 +33,7 @@ const pointer = new Pointer(stage);
 const notices = new Notices(editor, live, connection);
 new Cutout(stage);
 
-/** The session, asked for until the server is there and the token is right. */
+/** Request the session until the server responds and the token is right. */
 async function session() {
   for (;;) {
     try {
@@ -47,7 +47,7 @@ async function session() {
   }
 }
 
-/** Wait for the model; masks are asked for once it is there. */
+/** Wait for the model, then request masks. */
 async function model(first) {
   let found = first;
   while (found.state === "loading") {
@@ -77,7 +77,7 @@ async function start() {
   });
   saver.addEventListener("saved", (event) => {
     const { key, entry } = event.detail;
-    if (!list.update(key, entry.status, entry.prompts.length)) list.reload(true); // a search or a filter hides it
+    if (!list.update(key, entry.status, entry.prompts.length)) list.reload(true); // hidden by a search or a filter
   });
   saver.addEventListener("replaced", (event) => event.detail === editor.image?.key && browser.open(event.detail));
   saver.addEventListener("conflict", (event) => settle(saver, event.detail));
@@ -96,7 +96,7 @@ async function start() {
   document.body.dataset.ready = "true";
 }
 
-/** Choices are put one after the other. */
+/** Show the conflicts one after the other. */
 let asked = Promise.resolve();
 
 function settle(saver, record) {

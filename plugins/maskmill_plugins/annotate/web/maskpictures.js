@@ -1,8 +1,8 @@
-/** Masks as small pictures, made once for a size and a colour: of the part that the mask fills, as fine as it is seen. */
+/** Masks as small bitmaps of their bounding box at screen resolution, cached by size and colour. */
 
 import { raster, tinted } from "./rle.js";
 
-/** Pixels of one mask's picture at most: what a frame has time for. */
+/** Most pixels of one mask's bitmap, so that it can be drawn within a frame. */
 const MOST = 3e6;
 
 /** @typedef {import("./live.js").Mask} Mask */
@@ -35,7 +35,7 @@ export class MaskPictures {
 }
 
 /**
- * A mask as an opaque shape, to cut out with.
+ * A mask as an opaque shape for cutting out.
  * @param {Mask} mask
  * @param {number} scale
  */
@@ -53,7 +53,7 @@ function regionOf({ box, area }) {
   return { x, y, width: Math.ceil(box[2]) - x, height: Math.ceil(box[3]) - y };
 }
 
-/** Powers of two, so that zooming makes a new picture only now and then. */
+/** Powers of two, so that zooming rarely makes a new bitmap. */
 function fineness(region, scale) {
   let fine = Math.min(1, 2 ** Math.ceil(Math.log2(scale)));
   while (region.width * region.height * fine * fine > MOST) fine /= 2;

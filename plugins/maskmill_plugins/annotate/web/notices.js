@@ -1,9 +1,9 @@
-/** What the page says about itself: saved or not, the connection, what is being computed, short messages. */
+/** Notices: whether changes are saved, the connection, running computations, short messages. */
 
 import { byId, make } from "./dom.js";
 import { t } from "./strings.js";
 
-/** Milliseconds of computing before anything is said about it. */
+/** Milliseconds of computing before a notice appears. */
 const PATIENCE = 350;
 
 export class Notices {
@@ -58,7 +58,7 @@ export class Notices {
     byId("try-now").hidden = !connection.lost;
   }
 
-  /** Say what takes long. */
+  /** Show long computations. */
   busy() {
     const now = performance.now();
     const wait = this.live.since ? now - this.live.since : 0;

@@ -5,7 +5,7 @@ import { byId, icon, make } from "./dom.js";
 import { shape } from "./maskpictures.js";
 import { t } from "./strings.js";
 
-/** Longer side of a suggestion's picture in CSS pixels. */
+/** Longer side of a suggestion's thumbnail in CSS pixels. */
 const THUMB = 76;
 
 export class ObjectsPanel {
@@ -30,7 +30,7 @@ export class ObjectsPanel {
     });
   }
 
-  /** Labels that were made or used, so that other pictures have them too. */
+  /** Remember new and used labels, to offer them on other images. */
   #known(label) {
     if (!this.labels.includes(label)) this.labels.push(label);
     return label;
@@ -44,7 +44,7 @@ export class ObjectsPanel {
     this.editor.setLabel(worn === label ? null : label);
   }
 
-  /** The next suggestion, after the last none: the model's own choice. */
+  /** Select the next suggestion; after the last one, the model's own choice. */
   cycle() {
     const { active } = this.editor;
     const three = active ? this.live.candidates(active) : [];
@@ -78,7 +78,7 @@ export class ObjectsPanel {
     if (focused) list.querySelector(`[data-focus="${focused}"]`)?.focus();
   }
 
-  /** A newly chosen object's row comes into sight; nothing but the list itself is scrolled. */
+  /** Scroll a newly selected object's row into view, without scrolling anything but the list. */
   #showActive(list) {
     const { active } = this.editor.state;
     if (active === this.shownActive) return;
@@ -132,7 +132,7 @@ export class ObjectsPanel {
       return;
     }
     const name = `${this.editor.image.id} ${active.uid} ${active.pick} ${three.map((mask) => mask.counts.length)} ${t("automatic")}`;
-    if (box.dataset.name === name && this.shownThree === three) return; // the pictures are made only when they differ
+    if (box.dataset.name === name && this.shownThree === three) return; // the thumbnails are unchanged
     box.dataset.name = name;
     this.shownThree = three;
     const auto = make("button.suggestion", {

@@ -1,4 +1,4 @@
-/** Mouse, pen and fingers on the picture. Events of `Pointer`: "refused" (a point off an object that is not there). */
+/** Mouse, pen and touch on the image. Events of `Pointer`: "refused" (a point off an object without an active object). */
 
 import { boxBetween, inside } from "./prompts.js";
 import { RELEASED } from "./stage.js";
@@ -7,9 +7,9 @@ import { toImage, toScreen } from "./view.js";
 /** @typedef {"box" | "add" | "off" | "erase" | "move"} Tool */
 /** @typedef {{kind: string, x: number, y: number, moved: boolean, anchor?: [number, number], point?: number, object?: any, on?: 0 | 1}} Gesture */
 
-/** CSS pixels that a click may move, by the kind of pointer. */
+/** CSS pixels that a click may move, by type of pointer. */
 const SLACK = { mouse: 4, pen: 6, touch: 10 };
-/** CSS pixels around a corner or a point that belong to it. */
+/** CSS pixels around a corner or a point in which it can be grabbed. */
 const REACH = { mouse: 9, pen: 12, touch: 22 };
 
 export class Pointer extends EventTarget {
@@ -20,13 +20,13 @@ export class Pointer extends EventTarget {
     this.editor = stage.editor;
     /** @type {Tool} */
     this.tool = "box";
-    /** Space is held: the picture moves. */
+    /** Whether space is held, which moves the image. */
     this.grabbing = false;
     /** @type {Map<number, [number, number]>} fingers that are down */
     this.fingers = new Map();
     /** @type {Gesture | null} */
     this.gesture = null;
-    this.editor.addEventListener("open", () => this.cancel()); // what was begun on the picture before ends there
+    this.editor.addEventListener("open", () => this.cancel()); // a drag on the previous image ends
     const { canvas } = stage;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
@@ -50,7 +50,7 @@ export class Pointer extends EventTarget {
     this.#cursor();
   }
 
-  /** Give up what is being drawn. @returns {boolean} whether something was */
+  /** Cancel the current drawing. @returns {boolean} whether something was */
   cancel() {
     const drawing = this.gesture !== null;
     this.gesture = null;
@@ -113,7 +113,7 @@ export class Pointer extends EventTarget {
     return object && point !== null ? { object, point } : null;
   }
 
-  /** The corner of the active box that is grabbed, by its opposite, which stays. */
+  /** The grabbed corner of the active box, given by the opposite corner, which is fixed. */
   #cornerNear(x, y, reach) {
     const object = this.editor.active;
     if (!object?.box) return null;
@@ -138,7 +138,7 @@ export class Pointer extends EventTarget {
     }
   }
 
-  /** The object as the pointer would leave it here. */
+  /** The object if the pointer were released here. */
   #drawn(gesture, x, y) {
     const at = toImage(this.stage.view, x, y);
     if (gesture.kind === "point") {

@@ -1,8 +1,8 @@
 /**
- * Objects of a picture, and the prompts that stand for them in the prompts file.
+ * The objects of an image, and their prompts in the prompts file.
  *
- * An object is never changed in place. Fields of a prompt that the page has no use for (text, grid, source,
- * score, ref) are kept, so that what another program wrote is saved again as it was.
+ * An object is never changed in place. Fields of a prompt that the page does not use (text, grid, source, score,
+ * ref) are kept, so that prompts of other programs are saved unchanged.
  */
 
 /**
@@ -50,7 +50,7 @@ export function toPrompt(object) {
 }
 
 /**
- * What decides an object's mask, as a text: equal texts have equal masks.
+ * The key of an object's mask: equal keys have equal masks.
  * @param {Thing} object
  * @param {boolean} [withPick]
  */
@@ -60,7 +60,7 @@ export function shapeOf(object, withPick = true) {
 }
 
 /**
- * Two prompts lists say the same.
+ * Whether two lists of prompts are equal.
  * @param {Record<string, any>[]} one
  * @param {Record<string, any>[]} other
  */
@@ -74,12 +74,12 @@ function canonical(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, canonical(value[key])]));
 }
 
-/** Hundredths of a pixel are finer than any hand. */
+/** Round to hundredths of a pixel, finer than anyone can draw. */
 const rounded = (value) => Math.round(value * 100) / 100;
 const within = (value, most) => rounded(Math.min(most, Math.max(0, value)));
 
 /**
- * The box between two corners, inside the picture; null if nothing of it is.
+ * The box between two corners, clipped to the image; null if it lies outside.
  * @param {[number, number]} from
  * @param {[number, number]} to
  * @param {Size} size
@@ -94,7 +94,7 @@ export function boxBetween([x1, y1], [x2, y2], { width, height }) {
 }
 
 /**
- * A point of the picture, or null outside of it.
+ * A point in the image; null outside of it.
  * @param {[number, number]} at
  * @param {Size} size
  * @returns {[number, number] | null}
@@ -104,7 +104,7 @@ export function inside([x, y], { width, height }) {
 }
 
 /**
- * The object can be asked for: it has a box, a point on it, a text or a grid.
+ * Whether a mask can be requested: the object has a box, a point on it, a text or a grid.
  * @param {Thing} object
  */
 export function askable(object) {
@@ -112,7 +112,7 @@ export function askable(object) {
 }
 
 /**
- * An object for a picture of another size: what lies outside goes. Null if nothing is left.
+ * An object clipped to an image of another size; null if nothing is left.
  * @param {Thing} object
  * @param {Size} size
  * @returns {Thing | null}

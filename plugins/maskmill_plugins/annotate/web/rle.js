@@ -1,10 +1,10 @@
 /**
- * Masks as COCO's compressed run lengths, decoded straight into a picture as large as it is shown.
+ * Masks in COCO's compressed run-length encoding, decoded directly at the size at which they are shown.
  *
- * The mask of a picture of 12,000 x 9,000 pixels is never unpacked: the runs of the columns that are
- * shown are walked once, which takes milliseconds. The format is that of `pycocotools/maskApi.c`
- * (rleFrString): lengths of runs, off and on by turns, column by column, as signed numbers of 5-bit
- * digits, from the third on less the one before the last.
+ * The mask of an image of 12,000 x 9,000 pixels is never unpacked: the runs of the visible columns are
+ * read once, which takes milliseconds. The format is that of `pycocotools/maskApi.c` (rleFrString):
+ * lengths of alternating runs off and on the mask, column by column, as signed numbers in 5-bit digits;
+ * from the third number on, the difference to the number two before it.
  */
 
 /** @typedef {{size: [number, number], counts: string}} Rle  size is [height, width] */
@@ -48,7 +48,7 @@ export function raster(rle, region, width, height) {
   const stepX = region.width / width;
   const stepY = region.height / height;
   let run = 0;
-  let start = 0; // the pixel, counted column by column, at which `run` begins
+  let start = 0; // index of the first pixel of `run`, column by column
   for (let x = 0; x < width; x++) {
     const top = Math.min(columns - 1, Math.floor(region.x + (x + 0.5) * stepX)) * rows;
     while (run < lengths.length && start + lengths[run] <= top) start += lengths[run++];

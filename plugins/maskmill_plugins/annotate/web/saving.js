@@ -1,12 +1,12 @@
 /**
- * Saves by itself, a moment after the last change, and says honestly how it stands.
+ * Saves automatically, a moment after the last change.
  *
- * "saved" is said only when the server has answered that the line is on disk. Each picture has its own record, so
- * that one can go on to the next while the last is still being saved. Nothing is written over what another tab has
- * written: the server then answers 409, and the person chooses.
+ * The state is "saved" only after the server has confirmed that the line is on disk. Each image has its own record, so
+ * that the next image can be opened while the last one is still being saved. Changes of another tab are never
+ * overwritten: the server then answers 409, and the person chooses.
  *
- * Events: "state", "saved" (detail: key, entry), "conflict" (detail: record), "replaced" (detail: key; its file is
- * another picture now).
+ * Events: "state", "saved" (detail: key, entry), "conflict" (detail: record), "replaced" (detail: key; its file now
+ * has another content).
  */
 
 import { Problem, Unreachable } from "./api.js";
@@ -14,7 +14,7 @@ import { samePrompts } from "./prompts.js";
 
 /** Milliseconds from the last change to saving. */
 const DELAY = 400;
-/** Bytes that a request may have which outlives its page. */
+/** Largest body in bytes of a request that outlives its page. */
 const OUTLIVES = 60000;
 
 /**
@@ -25,8 +25,8 @@ const OUTLIVES = 60000;
  * @property {number} timer
  * @property {number} tries
  * @property {Promise<void> | null} sending
- * @property {{entry: any, revision: string} | null} conflict  what is there instead
- * @property {string} refused  why the server does not take it
+ * @property {{entry: any, revision: string} | null} conflict  the version on the server
+ * @property {string} refused  why the server rejected it
  * @property {string} trouble  why the server could not save it just now; "" if there was no answer
  */
 
@@ -43,7 +43,7 @@ export class Saver extends EventTarget {
     this.reviewer = reviewer;
     /** @type {Map<string, Record>} */
     this.records = new Map();
-    /** Drafts cannot be kept by this browser. */
+    /** Whether this browser cannot store drafts. */
     this.fragile = false;
   }
 
@@ -56,17 +56,17 @@ export class Saver extends EventTarget {
     return open.length ? "saving" : "saved";
   }
 
-  /** Why something is refused, or "". */
+  /** Why the server rejected an entry, or "". */
   get refused() {
     return [...this.records.values()].find((record) => record.refused)?.refused ?? "";
   }
 
-  /** Why the server could not save, or "". */
+  /** Why the server could not save an entry, or "". */
   get trouble() {
     return [...this.records.values()].find((record) => record.entry && record.trouble)?.trouble ?? "";
   }
 
-  /** A picture was opened with this revision. */
+  /** Register an opened image with its revision. */
   opened(key, revision) {
     const record = this.records.get(key);
     if (record?.entry) return;
@@ -74,7 +74,7 @@ export class Saver extends EventTarget {
     this.records.set(key, { key, revision, ...clean });
   }
 
-  /** There is something new to save. */
+  /** Register a change to save. */
   changed(key, entry, delay = DELAY) {
     const record = this.records.get(key);
     record.entry = entry;
@@ -84,13 +84,13 @@ export class Saver extends EventTarget {
     this.#tell("state");
   }
 
-  /** Save at once what waits. @returns {Promise<void>} when the answers are there */
+  /** Save all pending changes now. @returns {Promise<void>} resolved when the server has responded */
   async flush() {
     const waiting = [...this.records.values()].filter((record) => record.entry);
     await Promise.all(waiting.map((record) => this.#send(record)));
   }
 
-  /** The person has chosen: mine is written over theirs, or given up. */
+  /** Resolve a conflict: overwrite their version with mine, or discard mine. */
   async settle(record, mine) {
     record.revision = record.conflict.revision;
     record.conflict = null;
@@ -112,7 +112,7 @@ export class Saver extends EventTarget {
   /** @param {Record} record */
   async #send(record) {
     clearTimeout(record.timer);
-    while (record.sending) await record.sending; // what changed since is sent after it
+    while (record.sending) await record.sending; // later changes are sent after it
     if (!record.entry || record.conflict) return;
     record.sending = this.#put(record, record.entry);
     await record.sending;

@@ -1,10 +1,10 @@
-/** The picture with its masks, boxes and points, on one canvas. */
+/** The image with its masks, boxes and points, on one canvas. */
 
 import { css, nth } from "./colors.js";
 import { MaskPictures } from "./maskpictures.js";
 import { fitted, held, toScreen, zoomed } from "./view.js";
 
-/** Mark in the browser's timings: the mouse was let go. */
+/** Performance mark: the mouse button was released. */
 export const RELEASED = "maskmill-pointer-up";
 /** Half of a corner's handle in CSS pixels. */
 const HANDLE = 4.5;
@@ -34,14 +34,14 @@ export class Stage {
     live.addEventListener("masks", () => this.redraw());
   }
 
-  /** @param {ImageBitmap | null} bitmap  the picture, perhaps smaller than the original */
+  /** @param {ImageBitmap | null} bitmap  the image, perhaps smaller than the original */
   show(bitmap) {
     this.bitmap?.close();
     this.bitmap = bitmap;
     this.fit();
   }
 
-  /** A finer bitmap of the same picture. */
+  /** Replace the bitmap with a finer one of the same image. */
   refine(bitmap) {
     this.bitmap?.close();
     this.bitmap = bitmap;
@@ -69,7 +69,7 @@ export class Stage {
     return { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
   }
 
-  /** Draw with the next frame. */
+  /** Draw in the next frame. */
   redraw() {
     this.waiting ||= requestAnimationFrame(() => {
       this.waiting = 0;
@@ -88,7 +88,7 @@ export class Stage {
     this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
     this.canvas.height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
     if (this.isFitted) this.fit();
-    this.#draw(); // at once: a canvas of a new size is blank
+    this.#draw(); // immediately: a resized canvas is blank
   }
 
   #draw() {
@@ -115,7 +115,7 @@ export class Stage {
     Object.assign(this.canvas.dataset, { scale, x, y });
   }
 
-  /** From letting go of the mouse to the mask of just that prompt, for whoever looks at the browser's timings. */
+  /** Performance measure: from releasing the mouse button to the mask of exactly that prompt. */
   #measure() {
     const { active } = this.editor;
     const [mark] = performance.getEntriesByName(RELEASED);
@@ -166,7 +166,7 @@ export class Stage {
     }
   }
 
-  /** A plus on green, or a minus on red: never told by colour alone. */
+  /** A plus on green, or a minus on red: not distinguished by colour alone. */
   #drawPoint(context, [x, y], on) {
     context.beginPath();
     context.arc(x, y, POINT, 0, 2 * Math.PI);

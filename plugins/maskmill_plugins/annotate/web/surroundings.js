@@ -1,4 +1,4 @@
-/** What is around the picture and follows it: its name and status, progress, hints, and what to open first. */
+/** The elements around the image: name, status, progress and hints; also the choice of the first image. */
 
 import { byId, make } from "./dom.js";
 import { STATUSES } from "./list.js";
@@ -21,7 +21,7 @@ export class Surroundings {
     this.drawCounts();
   }
 
-  /** The image of the address, else the first one to do, else the first. @returns {Promise<string | null>} */
+  /** The image in the URL, else the first to do, else the first. @returns {Promise<string | null>} */
   async firstKey() {
     const named = new URLSearchParams(location.hash.slice(1)).get("image");
     if (named !== null) return named;

@@ -1,4 +1,4 @@
-/** Light or dark: as the system has it, until one chooses. */
+/** Light or dark theme: the system's, unless one was chosen. */
 
 import { keep, kept } from "./api.js";
 
@@ -9,7 +9,7 @@ export function startTheme() {
   if (chosen === "light" || chosen === "dark") use(chosen);
 }
 
-/** The other one. */
+/** Switch the theme. */
 export function switchTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const now = document.documentElement.dataset.theme ?? system;

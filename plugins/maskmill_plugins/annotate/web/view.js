@@ -1,5 +1,5 @@
 /**
- * Where the picture lies on the screen: screen = image * scale + offset.
+ * The position of the image on the screen: screen = image * scale + offset.
  * The image is in pixels of the original, the screen in CSS pixels from the canvas's corner.
  */
 
@@ -10,7 +10,7 @@
 const LARGEST = 40;
 
 /**
- * The whole picture, in the middle. Small pictures are enlarged, up to 16 times.
+ * The whole image, centered. Small images are enlarged, up to 16 times.
  * @param {Size} image
  * @param {Size} canvas
  * @param {number} [margin]
@@ -23,7 +23,7 @@ export function fitted(image, canvas, margin = 16) {
 }
 
 /**
- * Zoom so that the point of the picture below (x, y) stays there.
+ * Zoom so that the image point under (x, y) stays in place.
  * @param {View} view
  * @param {number} factor
  * @param {number} x
@@ -38,7 +38,7 @@ export function zoomed(view, factor, x, y, smallest) {
 }
 
 /**
- * A view moved so that some of the picture stays in sight.
+ * The view moved so that part of the image stays visible.
  * @param {View} view
  * @param {Size} image
  * @param {Size} canvas

@@ -1,4 +1,4 @@
-"""Masks from a SAM server, `maskmill serve`, on this machine or another."""
+"""The backend `remote`: masks from a SAM server, `maskmill serve`, on this machine or another."""
 
 from __future__ import annotations
 

@@ -1,53 +1,106 @@
-"""One SAM server, asked over HTTP; every way in which that can go wrong becomes one of a few exceptions."""
+"""The HTTP client of one SAM server; every failure becomes one of a few exceptions.
+
+`ImageError` and `StopRun` go to the framework; the three exceptions of this module are handled by the pool
+and the upload.
+"""
 
 from __future__ import annotations
 
+import ssl
 from collections import OrderedDict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
 
 from maskmill import ImageError, StopRun, __version__
-from maskmill_plugins._shared.http.waiting import retry_after
+from maskmill_plugins._shared.http.answers import SAM_SERVER, Outcome, classify, read_retry_after
 from maskmill_plugins._shared.http.wire import (
     TOKEN_VARIABLE,
     URN,
-    Answer,
     ImageInfo,
     MasksReply,
     MasksRequest,
     ModelInfo,
     ProblemModel,
+    ResponseModel,
 )
-
-from .troubles import LONGEST, Away, Faulty, UnknownImage
 
 if TYPE_CHECKING:
     import httpx
 
-A = TypeVar("A", bound=Answer)
-#: Seconds to get a connection; a machine that is there answers in milliseconds.
+A = TypeVar("A", bound=ResponseModel)
+#: Seconds to get a connection; a running machine answers in milliseconds.
 CONNECT = 4.0
-#: Seconds in which some more of an upload has to get through.
+#: Seconds in which an upload must make progress.
 WRITE = 60.0
-#: Seconds for an answer that takes no work.
+#: Seconds for an answer that needs no computation.
 PROMPT = 15.0
-#: Seconds beyond the server's own deadline that its answer is waited for.
+#: Seconds to wait for an answer beyond the server's own deadline.
 SLACK = 10.0
-#: Ids remembered as known to the server, so that it is not asked again.
+#: Idle connections are closed after these seconds, before the server closes them.
+IDLE = 2.0
+#: Ids of images remembered as known to the server.
 REMEMBERED = 1000
+#: Characters of a server's message that are shown.
+LONGEST = 1000
 
-#: Kinds of problem that may have to do with what is asked: tried again, but not for ever.
-DOUBTFUL = frozenset({"internal-error", "out-of-memory", "deadline-exceeded", "upload-timeout"})
 
-
-class Server:
-    """One server.
+class ServerUnavailable(Exception):  # noqa: N818 - a condition, not a mistake
+    """The server cannot be queried now; another server may, or the same one later.
 
     Args:
-        url: base URL, without a slash at its end.
-        http: sends the requests; has the token.
-        token: made unreadable in whatever the server says.
+        reason: why.
+        wait: seconds after which the server asks to retry, None if it does not.
+        busy: whether the server is running, but overloaded.
+        lost: whether the connection broke after the request was sent: the request may be the cause.
+    """
+
+    def __init__(self, reason: str, wait: float | None = None, *, busy: bool = False, lost: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait = wait
+        self.busy = busy
+        self.lost = lost
+
+
+class BadReply(Exception):  # noqa: N818 - a condition, not a mistake
+    """The server failed at this request, or its reply cannot be used; worth a few retries."""
+
+
+class UnknownImage(Exception):  # noqa: N818 - a condition, not a mistake
+    """The server does not have the image, or no longer."""
+
+
+def open_http_client(token: str | None, ca: Path | None, through_proxies: bool) -> httpx.Client:
+    """Return an HTTP client for all servers of a pipeline.
+
+    Args:
+        token: bearer token, None for none.
+        ca: PEM file with the certificate authority; None for those of the system.
+        through_proxies: whether to use the environment's proxies, which cannot reach a local network.
+
+    Raises:
+        OSError: `ca` cannot be read, or has no certificate.
+    """
+    import httpx
+
+    return httpx.Client(
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        verify=ssl.create_default_context(cafile=str(ca)) if ca is not None else True,
+        follow_redirects=False,  # the token must not be sent to another host
+        trust_env=through_proxies,
+        limits=httpx.Limits(keepalive_expiry=IDLE),
+    )
+
+
+class SamClient:
+    """The client of one server.
+
+    Args:
+        url: base URL, without a trailing slash.
+        http: sends the requests, with the token.
+        token: masked in the server's messages.
         timeout: seconds for one answer, None for the server's own deadline.
     """
 
@@ -59,26 +112,26 @@ class Server:
         self._longest = timeout
         self._known: OrderedDict[str, None] = OrderedDict()
 
-    def model(self) -> ModelInfo:
-        """What computes there, and what it takes.
+    def get_model(self) -> ModelInfo:
+        """Return the server's model, and its limits.
 
         Raises:
-            Away, Faulty: no answer, or none that can be used.
-            StopRun: it refuses this client, or is no SAM server.
+            ServerUnavailable, BadReply: there is no answer, or no usable one.
+            StopRun: the server rejects this client, or is not a SAM server.
         """
         info = self._read(ModelInfo, self._send("GET", "/v1/model", timeout=PROMPT))
         self._longest = self._timeout or info.limits.deadline_seconds
         return info
 
     def remembers(self, image: str) -> bool:
-        """Whether it held the image of this id when it was asked last."""
+        """Return whether the server had the image with this id when it was last queried."""
         return image in self._known
 
-    def knows(self, image: str) -> bool:
-        """Whether it holds the image of this id.
+    def has_image(self, image: str) -> bool:
+        """Query whether the server has the image with this id.
 
         Raises:
-            Away: no answer.
+            ServerUnavailable: there is no answer.
         """
         try:
             self._send("HEAD", f"/v1/images/{image}", timeout=PROMPT)
@@ -92,29 +145,29 @@ class Server:
 
         Raises:
             ImageError: the server cannot read it.
-            Away, Faulty: no answer, or none that can be used; also if another hash arrived.
+            ServerUnavailable, BadReply: there is no answer, or no usable one, or the received bytes differ.
         """
         headers = {"Content-Type": "application/octet-stream"}
         info = self._read(ImageInfo, self._send("POST", "/v1/images", content=data, headers=headers))
         if info.id != image:
-            raise Faulty(f"{self.url}: the image was changed on its way: {image} was sent, {info.id} arrived")
+            raise BadReply(f"{self.url}: the image was changed in transit: {image} was sent, {info.id} was received")
         self._remember(image)
         return info
 
-    def masks(self, image: str, request: MasksRequest) -> MasksReply:
-        """Ask for masks.
+    def compute_masks(self, image: str, request: MasksRequest) -> MasksReply:
+        """Request masks.
 
         Raises:
-            UnknownImage: it has to be sent first.
-            ImageError: the server refuses, or failed at it; in its words.
-            Away, Faulty: no answer, or none that can be used.
+            UnknownImage: the image must be uploaded first.
+            ImageError: the server rejects the request, or failed at it; with the server's message.
+            ServerUnavailable, BadReply: there is no answer, or no usable one.
         """
         body = request.model_copy(update={"timeout": self._timeout}).model_dump_json(exclude_none=True).encode()
         headers = {"Content-Type": "application/json"}
         return self._read(MasksReply, self._send("POST", f"/v1/images/{image}/masks", content=body, headers=headers))
 
     def forget(self, image: str | None = None) -> None:
-        """No longer take it for granted that the server has this image, or any (None)."""
+        """Forget that the server has this image, or any image (None)."""
         if image is None:
             self._known.clear()
         else:
@@ -125,75 +178,74 @@ class Server:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _send(self, method: str, path: str, timeout: float | None = None, **given: Any) -> httpx.Response:
-        """Send a request once; an answer of 2xx, or an exception that says what to do.
+    def _send(self, method: str, path: str, timeout: float | None = None, **options: Any) -> httpx.Response:
+        """Send a request once; return a 2xx answer, or raise what follows from any other.
 
         Args:
-            method: of HTTP.
+            method: HTTP method.
             path: below the base URL.
-            timeout: seconds, for what the server answers without any work; else as long as it may take.
-            given: the rest, for httpx.
+            timeout: seconds, for requests without computation; None for the longest time that masks may take.
+            options: of `httpx.Client.request`.
         """
         import httpx
 
         read = timeout or (self._longest + SLACK if self._longest else None)
         limits = httpx.Timeout(connect=CONNECT, write=WRITE, read=read, pool=CONNECT)
         try:
-            response = self._http.request(method, self.url + path, timeout=limits, **given)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Away(self._not_reached(error)) from None
+            response = self._http.request(method, self.url + path, timeout=limits, **options)
+        except httpx.ConnectTimeout:
+            text = f"{self.url}: no answer within {CONNECT:g} s (wrong address, machine off, or a firewall?)"
+            raise ServerUnavailable(text) from None
+        except httpx.ConnectError as error:
+            raise ServerUnavailable(f"{self.url}: {_find_cause(error)}") from None
         except httpx.TimeoutException as error:
             seconds = WRITE if isinstance(error, httpx.WriteTimeout) else read or 0
             text = f"{self.url} did not answer within {seconds:g} s"
-            if timeout:  # what takes no work is answered at once by a server that is well
-                raise Away(text) from None
-            raise Faulty(text) from None
+            if timeout:  # a healthy server answers such a request at once
+                raise ServerUnavailable(text) from None
+            raise BadReply(text) from None
         except httpx.TransportError as error:
-            raise Away(f"{self.url}: the connection broke ({_text(error)})", lost=True) from None
+            raise ServerUnavailable(f"{self.url}: the connection broke ({_find_cause(error)})", lost=True) from None
         except httpx.DecodingError:
-            raise Faulty(f"{self.url} sent an answer that cannot be unpacked") from None
-        if response.is_success:
-            return response
-        raise self._refusal(response, method)
+            raise BadReply(f"{self.url} sent an answer that cannot be decompressed") from None
+        if failure := self._check(response, method):
+            raise failure
+        return response
 
-    def _refusal(self, response: httpx.Response, method: str) -> Exception:
-        """The exception for an answer other than 2xx."""
-        problem = _problem(response)
+    def _check(self, response: httpx.Response, method: str) -> Exception | None:
+        """Return the exception that follows from an answer, None if it is usable."""
+        problem = _read_problem(response)
         status, kind = response.status_code, problem.kind if problem else ""
-        text = self._in_words(response, problem)
-        if kind == "unknown-image" or (status == 404 and method == "HEAD"):
-            return UnknownImage(text)
-        if status in (401, 403):
+        if status == 404 and method == "HEAD":  # has no body
+            kind = "unknown-image"
+        meaning = classify(SAM_SERVER, status, kind)
+        if meaning.outcome is Outcome.USABLE:
+            return None
+        text = self._describe(response, problem)
+        if meaning.outcome is Outcome.FAIL_IMAGE:
+            return ImageError(text)
+        if meaning.outcome is Outcome.STOP:
+            if meaning.reason == "not a SAM server":
+                text += f"; is this the address of `maskmill serve`, version {__version__} or compatible?"
             return StopRun(text)
-        if status == 429:
-            return Away(text, retry_after(response.headers), busy=True)
-        if kind in DOUBTFUL or status in (408, 500, 504):
-            return Faulty(text)
-        if status in (502, 503):  # loading, draining, or a proxy whose server is gone
-            return Away(text, retry_after(response.headers))
-        if kind in ("", "not-found", "method-not-allowed") and status != 413:  # which proxies say, too
-            return StopRun(f"{text}; is that the address of `maskmill serve`, of a version like {__version__}?")
-        return ImageError(text)
+        if meaning.reason == "unknown image":
+            return UnknownImage(text)
+        if meaning.reason == "server error":
+            return BadReply(text)
+        return ServerUnavailable(text, read_retry_after(response.headers), busy=meaning.reason == "busy")
 
-    def _in_words(self, response: httpx.Response, problem: ProblemModel | None) -> str:
-        """What the server says is wrong."""
-        said = f"HTTP {response.status_code} {response.reason_phrase}".strip()
+    def _describe(self, response: httpx.Response, problem: ProblemModel | None) -> str:
+        """Return the server's message."""
+        message = f"HTTP {response.status_code} {response.reason_phrase}".strip()
         if problem is not None:
-            said = problem.detail or problem.title or said
+            message = problem.detail or problem.title or message
         if response.status_code == 401:
-            said += f"; it takes the token that it was started with, from `token:` or {TOKEN_VARIABLE}"
-        return self._clean(f"{self.url}: {said}")
+            message += f"; set `token:` or {TOKEN_VARIABLE} to the token that the server was started with"
+        return self._clean(f"{self.url}: {message}")
 
     def _clean(self, text: str) -> str:
         text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
         return text.replace(self._token, "***") if self._token else text
-
-    def _not_reached(self, error: Exception) -> str:
-        import httpx
-
-        if isinstance(error, httpx.ConnectTimeout):
-            return f"{self.url}: no answer within {CONNECT:g} s (wrong address, machine off, or a firewall?)"
-        return f"{self.url}: {_text(error)}"
 
     def _read(self, kind: type[A], response: httpx.Response) -> A:
         try:
@@ -201,13 +253,15 @@ class Server:
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
-            text = f"{self.url} answers {response.request.method} {response.request.url.path} with something else"
+            text = f"{self.url}: the answer to {response.request.method} {response.request.url.path} does not match"
             what = f"{place}: {first['msg']}" if place else first["msg"]
-            raise Faulty(self._clean(f"{text} than version 1 of the interface has ({what})")) from None
+            raise BadReply(self._clean(f"{text} version 1 of the interface ({what})")) from None
 
 
-def _problem(response: httpx.Response) -> ProblemModel | None:
-    """The problem that the body describes; None if it is not in the words of one of our servers."""
+def _read_problem(response: httpx.Response) -> ProblemModel | None:
+    """Return the problem document in the body, None if there is none of `maskmill serve`."""
+    if response.is_success:
+        return None
     try:
         problem = ProblemModel.model_validate_json(response.content)
     except pydantic.ValidationError:
@@ -215,8 +269,8 @@ def _problem(response: httpx.Response) -> ProblemModel | None:
     return problem if problem.type.startswith(URN) else None
 
 
-def _text(error: Exception) -> str:
-    """The system's reason, which httpx wraps."""
+def _find_cause(error: Exception) -> str:
+    """Return the operating system's message, which httpx wraps."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:

@@ -1,4 +1,8 @@
-"""Several servers as one: the work is spread over those that answer, the others are tried again later."""
+"""Several servers as one: the work is spread over those that answer, the others are retried later.
+
+The retries are written out rather than left to a library, since each try may go to another server, and pauses
+belong to servers, not to requests.
+"""
 
 from __future__ import annotations
 
@@ -13,200 +17,199 @@ from typing import TypeVar
 from maskmill import ImageError, MaskmillError, PipelineError, StopRun
 from maskmill_plugins._shared.http.wire import ModelInfo
 
-from .client import Server
-from .troubles import Away, Faulty
+from .client import BadReply, SamClient, ServerUnavailable
 
 T = TypeVar("T")
-#: Times that one image may meet a fault of a server before it fails.
+#: Server faults after which an image fails.
 TRIES = 4
-#: Seconds before the second try; doubled for each further one.
-FIRST_REST = 0.5
-#: Longest rest of a server in seconds: while others do its work, and where there is no other.
-LONG_REST, SHORT_REST = 30.0, 4.0
+#: Pause of a server in seconds after its first failure; doubled for each further one.
+FIRST_PAUSE = 0.5
+#: Longest pause of a server in seconds: while other servers work, and while there is no other.
+LONG_PAUSE, SHORT_PAUSE = 30.0, 4.0
 
 
 @dataclass(slots=True)
-class Standing:
-    """How it stands with one server.
+class ServerState:
+    """The state of one server.
 
     Attributes:
-        server: it.
-        until: when it may be asked again, on the monotonic clock.
-        failures: since its last answer.
-        sure: it was seen to have the model that the run began with, and has not been away since.
-        why: what was wrong the last time.
-        there: it answered all the same, that it is busy or that something went wrong.
+        server: its client.
+        paused_until: when it may be queried again, on the monotonic clock.
+        failures: since its last usable answer.
+        verified: whether it was checked to have the run's model, and has been available since.
+        reason: its last failure.
+        running: whether the last failure was an answer (busy, or an error), not an outage.
     """
 
-    server: Server
-    until: float = 0.0
+    server: SamClient
+    paused_until: float = 0.0
     failures: int = 0
-    sure: bool = False
-    why: str = ""
-    there: bool = False
+    verified: bool = False
+    reason: str = ""
+    running: bool = False
 
 
-class Pool:
-    """The servers of one pipeline, as one worker sees them.
+class ServerPool:
+    """The servers of one pipeline, for one worker.
 
     Args:
         servers: at least one.
-        patience: seconds to wait while no server can be asked.
-        tell: takes a line for the image's story.
+        patience: seconds to wait while no server is available.
+        log: receives lines of the verbose log.
     """
 
-    def __init__(self, servers: Sequence[Server], patience: float, tell: Callable[[str], None]) -> None:
-        self._standings = [Standing(server) for server in servers]
+    def __init__(self, servers: Sequence[SamClient], patience: float, log: Callable[[str], None]) -> None:
+        self._states = [ServerState(server) for server in servers]
         self._patience = patience
-        self._tell = tell
+        self._log = log
         self._model: ModelInfo | None = None
 
     def survey(self) -> dict[str, ModelInfo | Exception]:
-        """What each server says of itself, by URL; all are asked at once, and once."""
+        """Query each server for its model, all at the same time and without retries; return the answers by URL."""
 
-        def asked(standing: Standing) -> ModelInfo | Exception:
+        def query(state: ServerState) -> ModelInfo | Exception:
             try:
-                return standing.server.model()
-            except (Away, Faulty, MaskmillError) as error:
+                return state.server.get_model()
+            except (ServerUnavailable, BadReply, MaskmillError) as error:
                 return error
 
-        with ThreadPoolExecutor(len(self._standings)) as threads:
-            answers = list(threads.map(asked, self._standings))
-        return {standing.server.url: answer for standing, answer in zip(self._standings, answers, strict=True)}
+        with ThreadPoolExecutor(len(self._states)) as threads:
+            answers = list(threads.map(query, self._states))
+        return {state.server.url: answer for state, answer in zip(self._states, answers, strict=True)}
 
-    def model(self) -> ModelInfo:
-        """The model that all have to have: that of the first server that answers, waited for.
+    def get_model(self) -> ModelInfo:
+        """Return the model that all servers must have: that of the first server that answers.
 
         Raises:
-            StopRun: none answers in time, or one refuses this client.
+            StopRun: no server answers in time, or one rejects this client.
         """
         if self._model is None:
-            self._model = self.ask("", lambda server: server.model())
+            self._model = self.query("", lambda server: server.get_model())
         return self._model
 
-    def ask(self, key: str, question: Callable[[Server], T]) -> T:
-        """Put a question to a server, and to another or again where that makes sense.
+    def query(self, key: str, request: Callable[[SamClient], T]) -> T:
+        """Send a request to a server, and retry with this or another server after a failure.
 
         Args:
-            key: the same key prefers the same server, which may know the image from before.
-            question: asks the server that it is given.
+            key: equal keys prefer the same server, which may still have the image.
+            request: sends the request to the given server.
 
         Raises:
-            ImageError: a server refuses, or failed at it `TRIES` times.
-            StopRun: no server can be asked, for longer than the patience; or one has another model.
+            ImageError: a server rejects the request, or servers failed at it `TRIES` times.
+            StopRun: no server is available for longer than the patience, or one has another model.
         """
         faults: list[str] = []
         waited = 0.0
         while True:
-            standing = self._preferred(key)
-            waited += self._wait(standing, waited)
+            state = self._choose(key)
+            waited += self._wait(state, waited)
             try:
-                if self._model is not None and not standing.sure:
-                    standing.server.forget()
-                    self.verify(standing.server)
-                    standing.sure = True
-                answer = question(standing.server)
-            except Away as away:
-                self._rest(standing, away.reason, away.wait, there=away.busy)
-                standing.sure = standing.sure and away.busy
-                if away.lost:
-                    faults.append(away.reason)
-            except Faulty as fault:
-                self._rest(standing, str(fault), there=True)
-                standing.sure = False
-                faults.append(str(fault))
+                if self._model is not None and not state.verified:
+                    state.server.forget()
+                    self.verify_model(state.server)
+                    state.verified = True
+                answer = request(state.server)
+            except ServerUnavailable as error:
+                self._pause(state, error.reason, error.wait, running=error.busy)
+                state.verified = state.verified and error.busy
+                if error.lost:
+                    faults.append(error.reason)
+            except BadReply as error:
+                self._pause(state, str(error), running=True)
+                state.verified = False
+                faults.append(str(error))
             else:
-                standing.failures, standing.until, standing.why = 0, 0.0, ""
+                state.failures, state.paused_until, state.reason = 0, 0.0, ""
                 return answer
-            self._tell(standing.why)
+            self._log(state.reason)
             if len(faults) >= TRIES:
-                raise ImageError(f"{faults[-1]} (tried {TRIES} times)")
+                raise ImageError(f"{faults[-1]} (failed {TRIES} times)")
 
-    def _preferred(self, key: str) -> Standing:
-        """Of the servers that may be asked now, the one whose turn it is for this key; else the first to be."""
+    def _choose(self, key: str) -> ServerState:
+        """Return the preferred server for this key among those not paused; if all are, the first to resume."""
         now = time.monotonic()
-        ready = [standing for standing in self._standings if standing.until <= now]
+        ready = [state for state in self._states if state.paused_until <= now]
         if not ready:
-            return min(self._standings, key=lambda standing: standing.until)
-        return max(ready, key=lambda standing: _weight(key, standing.server.url))
+            return min(self._states, key=lambda state: state.paused_until)
+        return max(ready, key=lambda state: _rank(key, state.server.url))
 
-    def _wait(self, standing: Standing, waited: float) -> float:
-        """Wait until this server may be asked; returns the seconds that count against the patience."""
-        pause = standing.until - time.monotonic()
+    def _wait(self, state: ServerState, waited: float) -> float:
+        """Wait until this server may be queried; return the seconds that count against the patience."""
+        pause = state.paused_until - time.monotonic()
         if pause <= 0:
             return 0.0
-        if standing.there:  # that is no outage, and the number of faults is bounded
+        if state.running:  # not an outage, and the number of faults is limited
             time.sleep(pause)
             return 0.0
         if waited >= self._patience:
-            raise StopRun(self._gone())
+            raise StopRun(self._describe_outage())
         pause = min(pause, self._patience - waited)
         time.sleep(pause)
         return pause
 
-    def verify(self, server: Server) -> ModelInfo:
-        """Make sure that a server, which may have been started anew, still has the run's model; what it says.
+    def verify_model(self, server: SamClient) -> ModelInfo:
+        """Check that a server, which may have been restarted, still has the run's model; return its answer.
 
         Raises:
             StopRun: it has another one.
-            Away, Faulty: it does not say.
+            ServerUnavailable, BadReply: there is no usable answer.
         """
-        wanted, found = self.model(), server.model()
-        if identity(found) != identity(wanted):
-            raise StopRun(other_model(server.url, found, wanted))
+        wanted, found = self.get_model(), server.get_model()
+        if _identify(found) != _identify(wanted):
+            raise StopRun(_describe_mismatch(server.url, found, wanted))
         return found
 
-    def _rest(self, standing: Standing, why: str, wait: float | None = None, *, there: bool) -> None:
-        """Leave a server out for a while: as long as it asks for, else longer each time."""
+    def _pause(self, state: ServerState, reason: str, wait: float | None = None, *, running: bool) -> None:
+        """Pause a server for as long as it asks for, otherwise longer each time."""
         now = time.monotonic()
-        others = any(other.until <= now for other in self._standings if other is not standing)
-        standing.failures += 1
-        standing.why, standing.there = why, there
+        others = any(other.paused_until <= now for other in self._states if other is not state)
+        state.failures += 1
+        state.reason, state.running = reason, running
         if wait is None:
-            wait = min(FIRST_REST * 2 ** (standing.failures - 1), LONG_REST if others else SHORT_REST)
-        standing.until = now + wait * random.uniform(1.0, 1.3)  # noqa: S311 - so that not all come back at once
+            wait = min(FIRST_PAUSE * 2 ** (state.failures - 1), LONG_PAUSE if others else SHORT_PAUSE)
+        state.paused_until = now + wait * random.uniform(1.0, 1.3)  # noqa: S311 - so that workers do not retry all at once
 
-    def _gone(self) -> str:
-        reasons = "; ".join(standing.why for standing in self._standings if standing.why)
+    def _describe_outage(self) -> str:
+        reasons = "; ".join(state.reason for state in self._states if state.reason)
         return (
-            f"no SAM server could be asked for {self._patience:g} s ({reasons}); start it again and repeat the"
-            " command: what is done stays done"
+            f"no SAM server was available for {self._patience:g} s ({reasons}); restart it and repeat the command:"
+            " finished images are kept"
         )
 
 
-def identity(info: ModelInfo) -> tuple[str, str, str]:
-    """What decides the masks of a server."""
+def _identify(info: ModelInfo) -> tuple[str, str, str]:
+    """Return what decides the masks of a server."""
     return info.backend, info.model_id, info.digest
 
 
-def other_model(url: str, found: ModelInfo, wanted: ModelInfo) -> str:
-    """Says that a server has another model than the others, or than before."""
-    text = f"{url} computes with {described(found)}, and this run with {described(wanted)}"
+def _describe_mismatch(url: str, found: ModelInfo, wanted: ModelInfo) -> str:
+    """Return the message that a server has another model than the others, or than before."""
+    text = f"{url} uses {describe_model(found)}, but this run uses {describe_model(wanted)}"
     if found.model_id == wanted.model_id:
-        text += " and other options"
-    return f"{text}; the masks would be of two kinds"
+        text += " with other options"
+    return f"{text}; the masks would not be comparable"
 
 
-def described(info: ModelInfo) -> str:
-    """A model in words, with the beginning of its hash."""
+def describe_model(info: ModelInfo) -> str:
+    """Return the name of a model, with the beginning of its hash."""
     return f"{info.name} ({info.model_id[:12]})"
 
 
-def agreed(answers: dict[str, ModelInfo]) -> ModelInfo:
-    """The model that all servers have.
+def require_same_model(answers: dict[str, ModelInfo]) -> ModelInfo:
+    """Return the model that all servers have.
 
     Raises:
         PipelineError: they have different ones.
     """
     (_, first), *others = answers.items()
     for url, info in others:
-        if identity(info) != identity(first):
-            raise PipelineError(other_model(url, info, first))
+        if _identify(info) != _identify(first):
+            raise PipelineError(_describe_mismatch(url, info, first))
     return first
 
 
-def _weight(key: str, url: str) -> bytes:
-    """Rendezvous hashing: each key has its own order of the servers, and keeps it when one is gone.
+def _rank(key: str, url: str) -> bytes:
+    """Rank a server for a key by rendezvous hashing: removing a server does not change the order of the others.
 
     Thaler, Ravishankar: Using name-based mappings to increase hit rates, IEEE/ACM Transactions on
     Networking 6(1), 1998.

@@ -1,1 +1,1 @@
-"""`maskmill compare`: runs against each other."""
+"""`maskmill compare`: runs compared with each other."""

@@ -14,8 +14,8 @@ from maskmill.cli.options import FILE, IMAGES, quote_command
 if TYPE_CHECKING:
     from maskmill import Run
 
-    from ..report.pages import Table
-    from .agreement import Comparison
+    from ..report.pages import ReportFolder, Table
+    from .comparison import Comparison
 
 MARKER = "comparison.json"
 SHOWN = 5
@@ -23,10 +23,10 @@ SHOWN = 5
 
 @click.command("compare")
 @click.argument("what", metavar="A B... | FILE [PHOTOS]", nargs=-1, required=True, type=FILE)
-@click.option("-o", "--folder", type=FILE, help="Write numbers and pictures there; with --vary also the runs.")
-@click.option("--vary", metavar="KEY=VALUE,VALUE", help="Run the pipeline FILE with each value, and compare the runs.")
+@click.option("-o", "--folder", type=FILE, help="Folder for the report; with --vary also for the runs.")
+@click.option("--vary", metavar="KEY=VALUE,VALUE", help="Run the pipeline FILE with each value and compare the runs.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="With --vary: override one value in all runs.")
-@click.option("--limit", type=click.IntRange(min=1), help="With --vary: only the first N images.")
+@click.option("--limit", type=click.IntRange(min=1), help="With --vary: process only the first N images.")
 @click.option(
     "--plugins", multiple=True, type=FILE, metavar="PATH", help="With --vary: load drop-in plugins from here."
 )
@@ -40,22 +40,22 @@ def compare(
     plugins: tuple[Path, ...],
     images: Path | None,
 ) -> int:
-    """Compare runs over the same images: A with B (and more), or a pipeline FILE with values of an option.
+    """Compare runs over the same images: A with B (and more), or a pipeline FILE with several values of an option.
 
-    Exit code: 0 compared, 1 images could not be compared or failed in a run of --vary, 2 nothing could be.
+    Exit code: 0 compared, 1 some images could not be compared or failed in a run of --vary, 2 nothing compared.
     """
     if vary is None:
         if len(what) < 2 or sets or limit or plugins:
             raise click.UsageError("give two output folders, or a pipeline file and --vary KEY=VALUE,VALUE")
-        return _compared(what, _names(what), folder, images)
+        return _compare_runs(what, _name_runs(what), folder, images)
     if len(what) > 2:
-        raise click.UsageError("with --vary: a pipeline file, and perhaps the photos")
+        raise click.UsageError("with --vary: give a pipeline file, and optionally the photos")
     from maskmill.run.plan import RunRequest
 
-    from .varied import variants
+    from .variants import load_variants
 
     dataset = (str(what[1]),) if len(what) == 2 else None
-    chosen = variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
+    chosen = load_variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
     options = [("--set", each) for each in sets] + [("--plugins", str(each)) for each in plugins]
     options += [("--limit", str(limit))] if limit else []
     worst = 0
@@ -65,119 +65,107 @@ def compare(
         command = quote_command(["run-pipeline", *map(str, what), *(part for option in alone for part in option)])
         report = variant.pipeline.run(RunRequest(limit=limit, command=command))
         if report.outcome != "finished":
-            said = (
-                f"Stopped: {report.message}" if report.outcome == "stopped" else "Interrupted. To go on, run it again."
-            )
-            click.echo(said, err=True)
+            stopped = report.outcome == "stopped"
+            message = f"Stopped: {report.message}" if stopped else "Interrupted. Run the command again to continue."
+            click.echo(message, err=True)
             return report.exit_code
         worst = max(worst, report.exit_code)
     outputs = [variant.pipeline.config.output for variant in chosen]
     place = outputs[0].parent / "comparison"
-    return max(worst, _compared(outputs, [variant.name for variant in chosen], place, images))
+    return max(worst, _compare_runs(outputs, [variant.name for variant in chosen], place, images))
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Their own names, or whole paths where two have one name."""
+def _name_runs(folders: Sequence[Path]) -> list[str]:
+    """The names of the folders, or their paths if two have the same name."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _compared(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
-    """Each with the first."""
-    from maskmill import OutputError
+def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
+    """Compare each run with the first and return the exit code."""
+    from maskmill import OutputError, Run
 
-    from ..report.pages import Folder
-    from . import agreement
+    from ..report.pages import ReportFolder
+    from . import comparison
 
     several = len(folders) > 2
     code = 0
-    with _opened(folders) as runs:
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(Run(folder)) for folder in folders]
         for number in range(1, len(runs)):
             sides = (names[0], names[number])
             below = None if place is None else place / f"{number:02}" if several else place
-            target = None if below is None else Folder(below, MARKER)
-            found = agreement.compare(runs[0], runs[number], sides)
+            target = None if below is None else ReportFolder(below, MARKER)
+            found = comparison.compare(runs[0], runs[number], sides)
             if not sum(found.statuses.values()):
                 raise OutputError(f"'{folders[0]}' and '{folders[number]}' have no image in common")
             if number > 1:
                 click.echo("")
-            for line in lines(found):
+            for line in format_lines(found):
                 click.echo(line)
             if target is not None:
                 _write(target, found, runs[0], runs[number], images)
-                click.echo(f"\nNumbers and the images that differ most: {target.path}")
-            code = max(code, int(bool(found.troubles.count)))
+                click.echo(f"\nReport with numbers and the images that differ most: {target.path}")
+            code = max(code, int(bool(found.errors.count)))
     return code
 
 
-@contextlib.contextmanager
-def _opened(folders: Sequence[Path]) -> Iterator[list[Run]]:
-    from maskmill import Run
+def _write(target: ReportFolder, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
+    from maskmill.stored.originals import OriginalImages
 
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Run(folder)) for folder in folders]
+    from ..report.pages import rank_pictures
+    from .comparison import draw_comparison
 
-
-def _write(target: object, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
-    from maskmill.stored.originals import Originals
-
-    from ..report.pages import Folder, Picture, page
-    from .agreement import picture
-
-    assert isinstance(target, Folder)
     names = (found.a.name, found.b.name)
-    with Originals(a, images) as originals:
-        pictures = [
-            Picture(f"{rank:02}.jpg", f"{rank}. {key}: agreement {value:.3f}", picture(a, b, key, names, originals))
-            for rank, (key, value) in enumerate(found.worst, start=1)
-        ]
-    title = f"{names[0]} and {names[1]}"
-    target.fill({"schema": 1, **found.to_json()}, page(title, said(found), tables_of(found), pictures), pictures)
+    with OriginalImages(a, images) as originals:
+        pictures = rank_pictures(found.worst, "agreement", lambda key: draw_comparison(a, b, key, names, originals))
+    about = {"schema": 1, **found.to_json()}
+    target.fill(about, f"{names[0]} and {names[1]}", summarize(found), make_tables(found), pictures)
 
 
-def lines(found: Comparison) -> Iterator[str]:
-    """For the terminal."""
+def format_lines(found: Comparison) -> Iterator[str]:
+    """The comparison as lines for the terminal."""
     yield f"{found.a.name} and {found.b.name}"
-    yield from said(found)
-    for table in tables_of(found):
+    yield from summarize(found)
+    for table in make_tables(found):
         yield ""
         yield from table.lines()
 
 
-def said(found: Comparison) -> list[str]:
-    """What was compared and what was not, in sentences."""
+def summarize(found: Comparison) -> list[str]:
+    """A line for each fact: what was compared and what was not."""
     identical = found.identical_images
-    told = [
-        f"images that both finished: {found.images}, in {identical} of them all masks are the same bit for bit",
+    facts = [
+        f"images finished in both runs: {found.images}, {identical} of them with identical masks",
         f"pairs of masks: {len(found.ious)} ({found.by_prompt} by equal prompts,"
-        f" {len(found.ious) - found.by_prompt} by overlap), {found.identical} of them the same bit for bit",
+        f" {len(found.ious) - found.by_prompt} by overlap), {found.identical} of them identical",
     ]
     for (a, b), count in sorted(found.statuses.items()):
         if a != b:
-            told.append(f"{a} in {found.a.name} and {b} in {found.b.name}: {count}")
+            facts.append(f"{a} in {found.a.name} and {b} in {found.b.name}: {count}")
     for names, side in zip(found.only, (found.a, found.b), strict=True):
         if names.count:
-            told.append(f"only in {side.name}: {names.count} ({', '.join(names.first[:SHOWN])})")
-    if found.troubles.count:
-        told.append(f"could not be compared: {found.troubles.count} ({'; '.join(found.troubles.first[:SHOWN])})")
-    return told
+            facts.append(f"only in {side.name}: {names.count} ({', '.join(names.first[:SHOWN])})")
+    if found.errors.count:
+        facts.append(f"could not be compared: {found.errors.count} ({'; '.join(found.errors.first[:SHOWN])})")
+    return facts
 
 
-def tables_of(found: Comparison) -> list[Table]:
-    """How well they agree; what each of them found and took."""
-    from ..report.pages import Table, shown
+def make_tables(found: Comparison) -> list[Table]:
+    """Tables of the agreement, and of the masks and processing time of each run."""
+    from ..report.pages import Table, format_number
 
     about = found.to_json()
     shares = about["share_of_pairs_from_iou"]
     head = ["mean agreement", "mean IoU", "median IoU", *(f"IoU ≥ {step}" for step in shares)]
-    row = [shown(about[key]) for key in ("mean_agreement", "mean_iou", "median_iou")]
+    row = [format_number(about[key]) for key in ("mean_agreement", "mean_iou", "median_iou")]
     sides = [
         [
             side["name"],
             str(side["masks"]),
             str(side["masks_without_partner"]),
-            shown(side["seconds_per_image"]["mean"], 2),
-            shown(side["seconds_per_image"]["median"], 2),
+            format_number(side["seconds_per_image"]["mean"], 2),
+            format_number(side["seconds_per_image"]["median"], 2),
         ]
         for side in (about["a"], about["b"])
     ]

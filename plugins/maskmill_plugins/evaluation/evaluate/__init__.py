@@ -1,1 +1,1 @@
-"""`maskmill evaluate`: masks against the truth."""
+"""`maskmill evaluate`: masks compared with ground truth."""

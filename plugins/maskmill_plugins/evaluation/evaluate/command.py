@@ -11,105 +11,100 @@ import click
 from maskmill.cli.options import FILE, IMAGES
 
 if TYPE_CHECKING:
-    from ..report.pages import Table
-    from .evaluate import Evaluation, Names
+    from ..report.pages import ListedNames, Table
+    from .evaluation import Evaluation
 
 MARKER = "evaluation.json"
-#: Names and classes that the terminal shows; the files have all of them.
+#: Names and classes shown in the terminal; the files list all of them.
 SHOWN = 5
 MOST_ROWS = 30
 
 
 @click.command("evaluate")
 @click.argument("output", type=FILE)
-@click.option("--truth", required=True, type=FILE, help="A COCO file, or a folder of indexed PNG files as VOC's.")
-@click.option("-o", "--folder", type=FILE, help="Where to write the report, instead of OUTPUT/evaluation.")
+@click.option("--truth", required=True, type=FILE, help="A COCO file, or a folder of indexed PNG files as in VOC.")
+@click.option("-o", "--folder", type=FILE, help="Folder for the report instead of OUTPUT/evaluation.")
 @click.option(
     "--by-class/--one-class",
     default=None,
-    help="Whether a mask must have its object's class; left out: if any mask has a class of the truth.",
+    help="Whether a mask must have its object's class; default: if any mask has a class of the truth.",
 )
 @IMAGES
 def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | None, images: Path | None) -> int:
-    """Hold the masks of the run OUTPUT against a truth: COCO's AP, mean IoU and boundary F, the worst images.
+    """Compare the masks of the run OUTPUT with ground truth: COCO's AP, mean IoU, boundary F, the worst images.
 
-    Exit code: 0 evaluated, 1 images could not be evaluated, 2 nothing could be.
+    Exit code: 0 evaluated, 1 some images could not be evaluated, 2 none could be evaluated.
     """
     from maskmill import OutputError, Run
     from maskmill.output.folder import EVALUATION
-    from maskmill.stored.originals import Originals
+    from maskmill.stored.originals import OriginalImages
 
-    from ..report.pages import Folder, Picture, page
-    from ..truth.read import read_truth
-    from . import evaluate as core
+    from ..report.pages import ReportFolder, rank_pictures
+    from ..truth import read_truth
+    from . import evaluation
 
-    with Run(output) as run, Originals(run, images) as originals:
-        place = Folder(folder or output / EVALUATION, MARKER)
+    with Run(output) as run, OriginalImages(run, images) as originals:
+        place = ReportFolder(folder or output / EVALUATION, MARKER)
         true = read_truth(truth)
-        found = core.evaluate(run, true, by_class)
+        found = evaluation.evaluate(run, true, by_class)
         if not found.images:
-            text = f"no image of the run in '{output}' is in the truth '{truth}'"
+            text = f"no image of the run in '{output}' is in the ground truth '{truth}'"
             raise OutputError(_with_examples(text, found))
-        pairs = core.pair_up(run, true)
-        pictures = [
-            Picture(
-                f"{rank:02}.jpg",
-                f"{rank}. {key}: mean IoU {value:.3f}",
-                core.picture(run, key, pairs[key], found, originals),
-            )
-            for rank, (key, value) in enumerate(found.worst, start=1)
-        ]
+        pairs = evaluation.pair_up(run, true)
+        pictures = rank_pictures(
+            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals)
+        )
         title = f"{run.name} against {truth.name}"
-        facts, tables = said(found), [*tables_of(found)]
+        facts, tables = summarize(found), make_tables(found)
         about = {"schema": 1, "run": str(output.absolute()), "name": run.name, **found.to_json()}
-        place.fill(about, page(title, facts, tables, pictures), pictures)
+        place.fill(about, title, facts, tables, pictures)
     for line in [title, *facts, *(line for table in tables for line in ["", *table.lines()[: MOST_ROWS + 1]])]:
         click.echo(line)
-    click.echo(f"\nNumbers and the worst images: {place.path}")
-    return 1 if found.troubles.count else 0
+    click.echo(f"\nReport with numbers and the worst images: {place.path}")
+    return 1 if found.errors.count else 0
 
 
 def _with_examples(text: str, found: Evaluation) -> str:
-    for names, whose in ((found.only_in_run, "the run"), (found.only_in_truth, "the truth")):
+    for names, whose in ((found.only_in_run, "the run"), (found.only_in_truth, "the ground truth")):
         text += f"\n  {whose} has {', '.join(names.first[:SHOWN])}" if names.count else ""
-    return "\n".join([text, *found.troubles.first[:SHOWN]])
+    return "\n".join([text, *found.errors.first[:SHOWN]])
 
 
-def said(found: Evaluation) -> list[str]:
-    """What was counted and what was not, in sentences."""
+def summarize(found: Evaluation) -> list[str]:
+    """A line for each fact: what was counted and what was not."""
     ways, tally = found.tallies.ways, found.tallies.all
     lines = [
-        f"{found.images} images, {tally.objects} objects: {ways['id']} answered by the id that a mask's prompt carries,"
-        f" {ways['overlap']} by overlap, {ways['missed']} missed; {found.tallies.extra} masks answer none",
-        "classes count" if found.by_class else "classes do not count: every mask may answer any object",
+        f"{found.images} images, {tally.objects} objects: {ways['id']} matched by the id of a mask's prompt,"
+        f" {ways['overlap']} by overlap, {ways['missed']} missed; {found.tallies.extra} masks match no object",
+        "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
     if found.truth.kind == "box":
-        lines.append("the truth has boxes only: the boxes of the masks were compared, and there is no boundary F")
+        lines.append("the ground truth has only boxes: the boxes of the masks were compared, without boundary F")
     lines += list(found.truth.warnings)
-    lines += _told("images that failed in the run, whose objects count as missed", found.failed)
-    lines += _told("images that could not be evaluated, and do not count", found.troubles)
-    lines += _told("images of the run that the truth does not name, and that do not count", found.only_in_run)
-    lines += _told("images of the truth that the run does not have, and that do not count", found.only_in_truth)
+    lines += _list_names("images that failed in the run; their objects count as missed", found.failed)
+    lines += _list_names("images that could not be evaluated and are ignored", found.errors)
+    lines += _list_names("images of the run without ground truth, ignored", found.only_in_run)
+    lines += _list_names("images with ground truth that are not in the run, ignored", found.only_in_truth)
     if unknown := found.unknown_labels:
         listed = ", ".join(f"{label or '(none)'} ({count})" for label, count in sorted(unknown.items()))
-        lines.append(f"masks with labels that the truth does not know count for no class: {listed}")
+        lines.append(f"masks with labels that are not in the ground truth are ignored: {listed}")
     return lines
 
 
-def _told(what: str, names: Names) -> list[str]:
+def _list_names(what: str, names: ListedNames) -> list[str]:
     if not names.count:
         return []
     more = f" and {names.count - SHOWN} more" if names.count > SHOWN else ""
     return [f"{what}: {names.count} ({', '.join(names.first[:SHOWN])}{more})"]
 
 
-def tables_of(found: Evaluation) -> Sequence[Table]:
-    """COCO's numbers, and a table each of classes, sizes and kinds of prompt."""
-    from ..report.pages import Table, shown
+def make_tables(found: Evaluation) -> Sequence[Table]:
+    """COCO's numbers, and one table each by class, size and kind of prompt."""
+    from ..report.pages import Table, format_number
     from .precision import STATS
 
     precision = found.precision
-    stats = Table(STATS[:6], [[shown(precision.get(name)) for name in STATS[:6]]])
+    stats = Table(STATS[:6], [[format_number(precision.get(name)) for name in STATS[:6]]])
     columns = ("objects", "answered", "IoU ≥ 0.5", "mean IoU", "boundary F")
     tables = [stats]
     every = {"all": {"all objects": found.tallies.all.means()}, **dict(found.tallies.groups())}
@@ -117,8 +112,10 @@ def tables_of(found: Evaluation) -> Sequence[Table]:
         rows = []
         for name, values in means.items():
             counts = [str(values[key]) for key in ("objects", "answered", "iou_50")]
-            row = [name, *counts, shown(values["mean_iou"]), shown(values["mean_boundary_f"])]
-            rows.append([*row, shown(precision.get(f"AP {name}"))] if group == "class" and found.by_class else row)
+            row = [name, *counts, format_number(values["mean_iou"]), format_number(values["mean_boundary_f"])]
+            rows.append(
+                [*row, format_number(precision.get(f"AP {name}"))] if group == "class" and found.by_class else row
+            )
         head = ["" if group == "all" else group, *columns]
         tables.append(Table([*head, "AP"] if group == "class" and found.by_class else head, rows))
     return tables

@@ -14,21 +14,22 @@ from ..truth.objects import TrueImage, Truth
 
 #: The names of COCO's twelve numbers, in the order of `COCOeval.stats`.
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-#: Masks of an image that count at most, those with the highest scores; COCO's own limit.
+#: Maximum number of masks per image that count, those with the highest scores; COCO's own limit.
 MOST = 100
 
 
 class Precision:
-    """Collects masks, then has pycocotools evaluate them.
+    """Collects masks and evaluates them with pycocotools.
 
-    All masks are held in memory until then, as run-length encodings, and pycocotools holds about as much again.
+    All masks are held in memory as run-length encodings; pycocotools needs about the same amount again.
 
     Args:
-        truth: what they are held against.
-        by_class: False takes all classes for one.
+        truth: the ground truth.
+        by_class: False to treat all classes as one.
 
     Attributes:
-        unknown: labels of masks that are no class of the truth, with how often; such masks count for none.
+        unknown: labels of masks that are not a class of the ground truth, with their number; such masks are
+            ignored.
     """
 
     def __init__(self, truth: Truth, by_class: bool) -> None:
@@ -42,7 +43,7 @@ class Precision:
         self.unknown: dict[str, int] = {}
 
     def add(self, image: TrueImage, masks: Sequence[Mask]) -> None:
-        """One image with the masks found in it; none, if it failed."""
+        """Add an image with its masks; no masks if it failed."""
         number = self._numbers[image.name]
         height, width = image.size
         self._images.append({"id": number, "height": height, "width": width})
@@ -61,37 +62,37 @@ class Precision:
                 continue
             score = 1.0 if mask.score is None or not math.isfinite(mask.score) else mask.score
             found = {"image_id": number, "category_id": category, "score": float(score)}
-            self._found.append({**found, **self._place(mask)})
+            self._found.append({**found, **self._region_of(mask)})
 
-    def _place(self, mask: Mask) -> dict[str, Any]:
+    def _region_of(self, mask: Mask) -> dict[str, Any]:
         if self._truth.kind == "mask":
             return {"segmentation": mask.rle}
         box = mask.box
         return {"bbox": [0.0, 0.0, 0.0, 0.0] if box is None else [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1]}
 
     def numbers(self) -> Mapping[str, float | None]:
-        """COCO's twelve numbers by name, and AP by class; None where nothing of that kind is in the truth."""
+        """COCO's twelve numbers by name, and AP by class; None if the ground truth has no such objects."""
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
         if not self._annotations:
             return dict.fromkeys(STATS)
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             true = COCO()
             categories = [{"id": number, "name": label} for label, number in self._categories.items()]
             true.dataset = {"images": self._images, "annotations": self._annotations, "categories": categories}
             true.createIndex()
-            found = true.loadRes(self._found) if self._found else _nothing(true.dataset)
+            found = true.loadRes(self._found) if self._found else _empty_results(true.dataset)
             evaluation = COCOeval(true, found, "segm" if self._truth.kind == "mask" else "bbox")
             evaluation.params.useCats = int(self._by_class)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-        numbers = {name: _number(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
-        return numbers | (self._by_label(evaluation) if self._by_class else {})
+        numbers = {name: _none_if_negative(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
+        return numbers | (self._average_by_label(evaluation) if self._by_class else {})
 
-    def _by_label(self, evaluation: Any) -> dict[str, float | None]:
-        """AP of each class: the mean over thresholds and recalls of all areas, 100 masks an image."""
+    def _average_by_label(self, evaluation: Any) -> dict[str, float | None]:
+        """AP of each class: the mean over thresholds and recalls for all areas, 100 masks per image."""
         precision = evaluation.eval["precision"][:, :, :, 0, -1]  # thresholds, recalls, classes
         found = {}
         for index, category in enumerate(evaluation.params.catIds):
@@ -102,7 +103,7 @@ class Precision:
         return found
 
 
-def _nothing(dataset: Mapping[str, Any]) -> Any:
+def _empty_results(dataset: Mapping[str, Any]) -> Any:
     from pycocotools.coco import COCO
 
     empty = COCO()
@@ -111,6 +112,6 @@ def _nothing(dataset: Mapping[str, Any]) -> Any:
     return empty
 
 
-def _number(value: float) -> float | None:
-    """Pycocotools says -1 where there is nothing to measure."""
+def _none_if_negative(value: float) -> float | None:
+    """The value, None for -1, which pycocotools returns if there is nothing to measure."""
     return None if value < 0 else float(value)

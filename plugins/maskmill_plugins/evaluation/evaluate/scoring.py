@@ -1,9 +1,10 @@
-"""One image's masks against its truth: who answers whom, how well, and what is left over on both sides."""
+"""Scores of an image's masks: which mask matches which true object, how well, and what is unmatched; with totals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,25 +13,28 @@ from pycocotools import mask as coco_mask
 from maskmill import Mask, Prompt
 from maskmill.stored.explain import describe_kind
 
-from ..pairing import How, by_key, greedy
+from ..pairing import How, pair_by_key, pair_by_overlap
 from ..truth.objects import Kind, TrueImage, TrueObject
 from .boundary import boundary_f
 
-#: IoU of a prompt's box with the object's from which on the prompt may be about it.
+#: Minimum IoU of a prompt's box with an object's box for the prompt to refer to the object.
 SAME_BOX = 0.5
+SIZES = ("small", "medium", "large")
+#: Minimum IoU for an object to count as found well.
+GOOD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """What became of one true object.
+class ObjectScore:
+    """The result for one true object.
 
     Attributes:
         true: the object.
-        mask: the number of the mask that answers it (`Mask.index`), None if none does.
-        how: how the two were brought together.
-        kind: what the mask's prompt is made of, "missed" without a mask.
-        iou: intersection over union, of boxes where only boxes are known; 0 if missed.
-        boundary: the boundary measure F; 0 if missed, None where only boxes are known.
+        mask: `Mask.index` of the matching mask, None if there is none.
+        how: how the two were matched.
+        kind: kind of the mask's prompt, "missed" without a mask.
+        iou: intersection over union, of boxes if only boxes are known; 0 if missed.
+        boundary: the boundary measure F; 0 if missed, None if only boxes are known.
     """
 
     true: TrueObject
@@ -43,53 +47,54 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """What became of one image.
+    """The result for one image.
 
     Attributes:
-        key: the image.
-        name: how the truth names it.
-        scores: of its objects, crowds left out.
-        extra: masks that answer no object and lie in no crowd.
+        key: key of the image.
+        name: its name in the ground truth.
+        scores: of its objects, without crowds.
+        extra: number of masks that match no object and are in no crowd.
     """
 
     key: str
     name: str
-    scores: tuple[Score, ...]
+    scores: tuple[ObjectScore, ...]
     extra: int
 
     @property
     def iou(self) -> float | None:
-        """The mean over its objects, None if it has none."""
+        """The mean over its objects, None if there are none."""
         return float(np.mean([score.iou for score in self.scores])) if self.scores else None
 
 
-def visible(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
-    """The masks without the pixels that nothing is known of."""
+def hide_void(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
+    """The masks without the pixels that have no ground truth."""
     if image.void is None:
         return list(masks)
     known = ~Mask(image.size, image.void).array
     return [mask.with_array(mask.array & known) for mask in masks]
 
 
-def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
+def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
     """Score one image.
 
-    First each mask answers the object whose id its prompt's `ref` is, if the prompt lies on it (ids of two
-    files may be equal by chance); then, among the rest, the pair that
-    overlaps most, and so on (greedily), of the same class if classes count.
+    A mask first matches the object whose id equals its prompt's `ref`, if the prompt is on the object (ids
+    of two files may be equal by chance). The rest are matched greedily by overlap, within a class if
+    classes count.
 
     Args:
         key: the image's key in the run.
-        masks: those that were kept, as `visible` gives them.
-        image: its truth.
+        masks: the kept masks, as returned by `hide_void`.
+        image: its ground truth.
         kind: whether masks or boxes are compared.
-        by_class: whether a mask has to be of the object's class; one that was found by its id need not.
+        by_class: whether a mask matched by overlap must have the object's class.
     """
     objects = [true for true in image.objects if not true.crowd]
-    overlap = overlaps(masks, objects, image, kind)
+    overlap = measure_overlaps(masks, objects, image, kind)
     pairs: dict[int, tuple[int, How]] = {}
-    for n, m in by_key(objects, masks, lambda true: true.ref, lambda mask: mask.prompt.ref if mask.prompt else None):
-        if _lies_on(masks[m].prompt, objects[n]):
+    refs = [mask.prompt.ref if mask.prompt else None for mask in masks]
+    for n, m in pair_by_key([true.ref for true in objects], refs):
+        if _is_about(masks[m].prompt, objects[n]):
             pairs[n] = (m, "id")
     allowed = np.ones(overlap.shape, np.bool_)
     if by_class:
@@ -98,16 +103,18 @@ def score(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_clas
         )
     allowed[[m for m, _ in pairs.values()]] = False
     allowed[:, list(pairs)] = False
-    for m, n, _ in greedy(overlap, allowed):
+    for m, n, _ in pair_by_overlap(overlap, allowed):
         pairs[n] = (m, "overlap")
-    scores = tuple(_score(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects))
+    scores = tuple(
+        _score_object(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects)
+    )
     taken = {m for m, _ in pairs.values()}
     extra = [mask for number, mask in enumerate(masks) if number not in taken]
-    return ImageScore(key, image.name, scores, len(extra) - _in_crowds(extra, image, kind))
+    return ImageScore(key, image.name, scores, len(extra) - _count_in_crowds(extra, image, kind))
 
 
-def _lies_on(prompt: Prompt | None, true: TrueObject) -> bool:
-    """Whether a prompt may be about this object: its box is about the object's, its points lie inside that."""
+def _is_about(prompt: Prompt | None, true: TrueObject) -> bool:
+    """Whether a prompt may refer to this object: its box is similar to the object's, or its points are inside."""
     if prompt is None:
         return False
     x, y, width, height = true.box
@@ -119,15 +126,10 @@ def _lies_on(prompt: Prompt | None, true: TrueObject) -> bool:
     return all(x - 1 <= point.x <= x + width + 1 and y - 1 <= point.y <= y + height + 1 for point in ons)
 
 
-def missed(key: str, image: TrueImage, kind: Kind) -> ImageScore:
-    """The score of an image that failed in the run."""
-    return score(key, (), image, kind, by_class=False)
-
-
-def overlaps(
+def measure_overlaps(
     masks: Sequence[Mask], objects: Sequence[TrueObject], image: TrueImage, kind: Kind, crowd: bool = False
 ) -> npt.NDArray[np.float64]:
-    """IoU of masks with objects, float64 (len(masks), len(objects)); with `crowd`: the part of the mask inside."""
+    """IoU of masks with objects, float64 (len(masks), len(objects)); with `crowd` the share of the mask inside."""
     if not masks or not objects:
         return np.zeros((len(masks), len(objects)))
     flags = [int(crowd)] * len(objects)
@@ -139,23 +141,88 @@ def overlaps(
     return np.asarray(found, dtype=np.float64)
 
 
-def _score(
+def _score_object(
     true: TrueObject,
     masks: Sequence[Mask],
     pair: tuple[int, How] | None,
     overlap: npt.NDArray[np.float64],
     image: TrueImage,
     kind: Kind,
-) -> Score:
+) -> ObjectScore:
     if pair is None:
-        return Score(true, None, None, "missed", 0.0, 0.0 if kind == "mask" else None)
+        return ObjectScore(true, None, None, "missed", 0.0, 0.0 if kind == "mask" else None)
     number, how = pair
     mask = masks[number]
     boundary = boundary_f(replace(mask, prompt=None), image.mask(true)) if kind == "mask" else None
-    return Score(true, mask.index, how, describe_kind(mask.prompt), float(overlap[number]), boundary)
+    return ObjectScore(true, mask.index, how, describe_kind(mask.prompt), float(overlap[number]), boundary)
 
 
-def _in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
-    """How many of these masks lie for the greater part inside a crowd."""
-    inside = overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
+def _count_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
+    """The number of masks that are mostly inside a crowd."""
+    inside = measure_overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
     return int(np.count_nonzero(inside.max(axis=1) > 0.5)) if inside.size else 0
+
+
+@dataclass
+class GroupTotals:
+    """Sums over the objects of a group."""
+
+    objects: int = 0
+    answered: int = 0
+    good: int = 0
+    iou: float = 0.0
+    boundary: float | None = 0.0
+
+    def add(self, score: ObjectScore) -> None:
+        """Add an object."""
+        self.objects += 1
+        self.answered += score.mask is not None
+        self.good += score.iou >= GOOD
+        self.iou += score.iou
+        self.boundary = None if self.boundary is None or score.boundary is None else self.boundary + score.boundary
+
+    def means(self) -> dict[str, Any]:
+        """Counts, mean IoU and mean boundary F; missed objects count as 0."""
+        count = max(self.objects, 1)
+        return {
+            "objects": self.objects,
+            "answered": self.answered,
+            "iou_50": self.good,
+            "mean_iou": self.iou / count if self.objects else None,
+            "mean_boundary_f": self.boundary / count if self.objects and self.boundary is not None else None,
+        }
+
+
+@dataclass
+class ScoreTotals:
+    """Totals of all objects, and by class, size and kind of prompt.
+
+    Attributes:
+        all: of all objects.
+        ways: number of objects matched by "id", by "overlap", and "missed".
+        extra: number of masks that match no object.
+    """
+
+    all: GroupTotals = field(default_factory=GroupTotals)
+    ways: dict[str, int] = field(default_factory=lambda: {"id": 0, "overlap": 0, "missed": 0})
+    extra: int = 0
+    _groups: dict[str, dict[str, GroupTotals]] = field(
+        default_factory=lambda: {"class": {}, "size": {size: GroupTotals() for size in SIZES}, "prompt": {}}
+    )
+
+    def add(self, image: ImageScore) -> None:
+        """Add an image."""
+        self.extra += image.extra
+        for score in image.scores:
+            self.all.add(score)
+            self.ways[score.how or "missed"] += 1
+            for group, name in (("class", score.true.label), ("size", score.true.size), ("prompt", score.kind)):
+                self._groups[group].setdefault(name, GroupTotals()).add(score)
+
+    def groups(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+        """(criterion, means by name) of each criterion, names with most objects first; sizes in their order."""
+        for group, tallies in self._groups.items():
+            order = (
+                list(tallies) if group == "size" else sorted(tallies, key=lambda name: (-tallies[name].objects, name))
+            )
+            yield group, {name: tallies[name].means() for name in order if tallies[name].objects}

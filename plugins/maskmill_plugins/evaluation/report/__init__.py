@@ -1,1 +1,1 @@
-"""The pages that show an evaluation or a comparison."""
+"""Reports of an evaluation or a comparison: folder, page, tables and pictures."""

@@ -1,18 +1,19 @@
-"""What the two commands leave in a folder (numbers as JSON, a page, pictures), and tables for the terminal."""
+"""The report folder of the two commands (JSON, a page, pictures), and tables for the terminal."""
 
 from __future__ import annotations
 
 import html
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from maskmill import OutputError
 from maskmill.files import write_atomic
 from maskmill.output.folder import check_folder, writing_to
+from maskmill_plugins._shared.prompt_files.matching import Examples
 
 PAGE, PICTURES = "index.html", "worst"
 _STYLE = """
@@ -30,24 +31,24 @@ figure { margin: 2rem 0; } img { max-width: 100%; height: auto; }
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table for the terminal and the page.
 
     Attributes:
-        head: names of the columns; the first column is text, the others numbers.
-        rows: as many cells each.
+        head: names of the columns; the first column is text, the others are numbers.
+        rows: the cells of each row.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def lines(self) -> list[str]:
-        """For the terminal; Chinese characters take two places there."""
+        """The table as lines for the terminal, where Chinese characters take two columns."""
         cells = [self.head, *self.rows]
         widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-        return ["  ".join(_padded(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
+        return ["  ".join(_pad(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
 
     def html(self) -> str:
-        """For the page."""
+        """The table as HTML for the page."""
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -55,11 +56,11 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One of the worst.
+class ReportPicture:
+    """A picture of one of the worst images.
 
     Attributes:
-        name: of its file.
+        name: its file name.
         caption: for the page.
         data: JPEG.
     """
@@ -69,15 +70,26 @@ class Picture:
     data: bytes
 
 
-class Folder:
+@dataclass
+class ListedNames(Examples):
+    """A count, and the first thousand names."""
+
+    limit: ClassVar[int] = 1000
+
+    def to_json(self) -> dict[str, Any]:
+        """The count, and the first of them."""
+        return {"count": self.count, "names": self.first}
+
+
+class ReportFolder:
     """A folder for a report: new, empty, or with an earlier report of the same kind, which is replaced.
 
     Args:
         path: the folder.
-        marker: the JSON file that shows whose folder it is.
+        marker: name of the JSON file that identifies a report of this kind.
 
     Raises:
-        OutputError: it holds anything else.
+        OutputError: the folder contains other files.
     """
 
     def __init__(self, path: Path, marker: str) -> None:
@@ -86,24 +98,32 @@ class Folder:
         if problems := check_folder(path, lambda _: self._marker.is_file(), "an earlier report"):
             raise OutputError(*problems)
 
-    def fill(self, about: Mapping[str, Any], page: str, pictures: Sequence[Picture]) -> None:
-        """Write it; the files of the earlier report go.
+    def fill(
+        self,
+        about: Mapping[str, Any],
+        title: str,
+        facts: Sequence[str],
+        tables: Sequence[Table],
+        pictures: Sequence[ReportPicture],
+    ) -> None:
+        """Write the report and remove the pictures of an earlier one.
 
         Raises:
-            OutputError: the system does not let one.
+            OutputError: the folder cannot be written.
         """
         with writing_to(self.path):
             for name in self._earlier():
                 (self.path / name).unlink(missing_ok=True)
             for picture in pictures:
                 write_atomic(self.path / PICTURES / picture.name, picture.data)
+            page = render_page(title, facts, tables, pictures)
             write_atomic(self.path / PAGE, page.encode("utf-8", "replace"))
             files = [f"{PICTURES}/{picture.name}" for picture in pictures]
             text = json.dumps({**about, "files": [PAGE, *files]}, ensure_ascii=False, indent=2)
             write_atomic(self._marker, f"{text}\n".encode())
 
     def _earlier(self) -> list[str]:
-        """The pictures of the report that is here, by its own account."""
+        """The pictures that the existing report lists."""
         try:
             files = json.loads(self._marker.read_bytes())["files"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -111,15 +131,15 @@ class Folder:
         return [name for name in files if isinstance(name, str) and Path(name).parent == Path(PICTURES)]
 
 
-def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[Picture]) -> str:
-    """The page: facts, tables, pictures that load as they are scrolled to; nothing from another host."""
+def render_page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[ReportPicture]) -> str:
+    """The page: facts, tables, and lazily loaded pictures; nothing comes from another host."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
     view = "<meta name=viewport content='width=device-width'>"
     parts = [f"{head}{view}<style>{_STYLE}</style>", f"<h1>{html.escape(title)}</h1>"]
     parts += [f"<p>{html.escape(fact)}</p>" for fact in facts]
     parts += [table.html() for table in tables]
     parts += [
-        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # on a phone it is small here
+        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # opens the full size, for small screens
         f'<img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt=""></a>'
         f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
         for picture in pictures
@@ -127,8 +147,18 @@ def page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Se
     return "\n".join([*parts, "</html>\n"])
 
 
-def shown(value: float | None, digits: int = 3) -> str:
-    """A number, or a dash where there is none."""
+def rank_pictures(
+    worst: Sequence[tuple[str, float]], measure: str, draw: Callable[[str], bytes]
+) -> list[ReportPicture]:
+    """The pictures of the worst images, given as (key, value); captions name the value by `measure`."""
+    return [
+        ReportPicture(f"{rank:02}.jpg", f"{rank}. {key}: {measure} {value:.3f}", draw(key))
+        for rank, (key, value) in enumerate(worst, start=1)
+    ]
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -136,6 +166,6 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
-def _padded(text: str, width: int, right: bool) -> str:
+def _pad(text: str, width: int, right: bool) -> str:
     room = " " * (width - _width(text))
     return room + text if right else text + room

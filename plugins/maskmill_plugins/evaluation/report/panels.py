@@ -1,4 +1,4 @@
-"""Pictures side by side: what an image looks like, and what two sides say is in it."""
+"""An image and two sets of masks side by side."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
-from maskmill.stored.originals import Originals, load_unchanged
-from maskmill_plugins._shared.drawing import colors, pictures
-from maskmill_plugins._shared.drawing.draw import Canvas
-from maskmill_plugins._shared.export.tags import Tags
+from maskmill.stored.originals import OriginalImages, load_unchanged
+from maskmill_plugins._shared.drawing import colors
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.name_tags import NameTags
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
 #: The longer side of one panel, in pixels, and the space between two.
 SIDE, GAP = 480, 8
-#: How many of the worst are shown.
+#: Number of worst images that are shown.
 WORST = 20
 _GRAY = (70, 70, 70)
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One side.
+    """One set of masks to draw.
 
     Attributes:
-        caption: drawn into the corner.
+        caption: drawn in the corner.
         masks: drawn over the image.
-        tones: a number of a colour for each mask: what belongs together has the same.
+        tones: the colour number of each mask; matching masks have the same.
         prompts: drawn on top.
     """
 
@@ -40,14 +41,14 @@ class Panel:
     prompts: Sequence[Prompt] = ()
 
 
-class Worst:
-    """Keeps the keys with the lowest values, at most `WORST`; memory does not grow with how many it saw."""
+class WorstImages:
+    """Keeps the keys with the lowest values, at most `WORST`."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, str]] = []
 
     def add(self, value: float, key: str) -> None:
-        """Consider one."""
+        """Add a key with its value."""
         if len(self._heap) < WORST:
             heapq.heappush(self._heap, (-value, key))
         elif value < -self._heap[0][0]:
@@ -58,16 +59,16 @@ class Worst:
         return [(key, -value) for value, key in sorted(self._heap, key=lambda item: (-item[0], item[1]))]
 
 
-def side_by_side(originals: Originals, result: ImageResult, panels: Sequence[Panel]) -> bytes:
-    """A JPEG with the image as it is, then each panel; the image is gray where it is gone or has changed."""
-    pixels, note = _pixels(originals, result)
-    drawn = [_drawn(pixels, Panel(note, (), ())), *(_drawn(pixels, panel) for panel in panels)]
+def side_by_side(originals: OriginalImages, result: ImageResult, panels: Sequence[Panel]) -> bytes:
+    """A JPEG of the image and each panel; the image is gray if its file is missing or has changed."""
+    pixels, note = _load_pixels(originals, result)
+    drawn = [_draw_panel(pixels, Panel(note, (), ())), *(_draw_panel(pixels, panel) for panel in panels)]
     gap = np.full((drawn[0].shape[0], GAP, 3), 255, np.uint8)
     parts = [part for picture in drawn for part in (picture, gap)][:-1]
-    return pictures.jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
+    return encode_jpeg(np.ascontiguousarray(np.concatenate(parts, axis=1)), 85)
 
 
-def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
+def _load_pixels(originals: OriginalImages, result: ImageResult) -> tuple[npt.NDArray[np.uint8], str]:
     try:
         image: Image = load_unchanged(result, originals.find(result.key), originals.max_pixels)
     except ImageReadError as error:
@@ -76,13 +77,13 @@ def _pixels(originals: Originals, result: ImageResult) -> tuple[npt.NDArray[np.u
     return image.pixels, result.key
 
 
-def _drawn(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.uint8]:
+def _draw_panel(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.uint8]:
     canvas = Canvas(pixels, SIDE, SIDE)
     pairs = sorted(zip(panel.masks, panel.tones, strict=True), key=lambda pair: -pair[0].area)
     for mask, tone in pairs:  # large ones first, so that small ones on top of them stay visible
-        canvas.mask(mask, colors.nth(tone))
-    canvas.prompts(panel.prompts)
-    tags = Tags(canvas)
+        canvas.draw_mask(mask, colors.nth(tone))
+    canvas.draw_prompts(panel.prompts)
+    tags = NameTags(canvas)
     tags.add(panel.caption, _GRAY)
     for mask, tone in zip(panel.masks, panel.tones, strict=True):
         tags.add(mask.label or "", colors.nth(tone), mask)

@@ -1,4 +1,4 @@
-"""Truth in COCO's format: polygons, run-length encodings or boxes; crowds are kept as such."""
+"""Ground truth in COCO's format: polygons, run-length encodings or boxes; crowds stay crowds."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .objects import TrueImage, TrueObject, Truth, number, wrong
+from .objects import TrueImage, TrueObject, Truth, is_number, truth_error
 
 Json = Mapping[str, Any]
 
 
 def read_coco_truth(path: Path) -> Truth:
-    """Read a COCO file of instance annotations; it is held in memory.
+    """Read a COCO file of instance annotations into memory.
 
     Raises:
-        PipelineError: the first element that is wrong, by its place in the file.
+        PipelineError: for the first invalid entry, with its position in the file.
     """
-    data = _parsed(path)
-    labels = _labels(path, data)
-    images = _images(path, data)
+    data = _load_json(path)
+    labels = _read_labels(path, data)
+    images = _read_images(path, data)
     objects: dict[Any, list[TrueObject]] = defaultdict(list)
     with_pixels = any(isinstance(each, dict) and each.get("segmentation") for each in data["annotations"])
     seen: set[str] = set()
@@ -33,89 +33,89 @@ def read_coco_truth(path: Path) -> Truth:
     for index, entry in enumerate(data["annotations"]):
         place = f"annotations[{index}]"
         if not isinstance(entry, dict):
-            raise wrong(path, place, "expected a mapping")
+            raise truth_error(path, place, "expected an object")
         if not _known(entry.get("image_id"), images):
-            raise wrong(path, place, f"there is no image with the id {entry.get('image_id')!r}")
+            raise truth_error(path, place, f"no image has the id {entry.get('image_id')!r}")
         if with_pixels and not entry.get("segmentation"):
             boxes_only += 1
             continue
-        true = _object(path, place, entry, images[entry["image_id"]], labels, with_pixels)
+        true = _read_object(path, place, entry, images[entry["image_id"]], labels, with_pixels)
         if (ref := str(entry["id"])) in seen:
-            raise wrong(path, place, f"the id {ref} is given twice")
+            raise truth_error(path, place, f"the id {ref} is used twice")
         seen.add(ref)
         objects[entry["image_id"]].append(true)
-    # By their ids: among masks of one score that is the order in which pycocotools takes images.
+    # Ordered by id, because pycocotools evaluates masks of equal score in the order of image ids.
     order = sorted(images, key=lambda key: (isinstance(key, str), key))
     by_name = {images[key].name: replace(images[key], objects=tuple(objects[key])) for key in order}
-    warnings = [f"{boxes_only} annotations without a segmentation are passed over"] if boxes_only else []
+    warnings = [f"{boxes_only} annotations without a segmentation are skipped"] if boxes_only else []
     return Truth(path, "mask" if with_pixels else "box", by_name, list(labels.values()), warnings)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _load_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
-        raise wrong(path, f"line {error.lineno}, column {error.colno}", f"this is no JSON: {error.msg}") from None
+        raise truth_error(path, f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise wrong(path, "", f"cannot be read: {error}") from None
+        raise truth_error(path, "", f"cannot be read: {error}") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
-        hint = "results of a detector alone (a list) are no truth" if isinstance(data, list) else ""
-        raise wrong(path, "", "expected a COCO file: a mapping with the lists 'images' and 'annotations'", hint)
+        hint = "a list of detection results cannot be used as ground truth" if isinstance(data, list) else ""
+        raise truth_error(path, "", "expected a COCO file: an object with the lists 'images' and 'annotations'", hint)
     return data
 
 
-def _labels(path: Path, data: Json) -> dict[Any, str]:
+def _read_labels(path: Path, data: Json) -> dict[Any, str]:
     labels: dict[Any, str] = {}
     for index, entry in enumerate(data.get("categories") or []):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not _hashable(entry.get("id")):
-            raise wrong(path, f"categories[{index}]", "expected a mapping with 'id' and 'name'")
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not _is_id(entry.get("id")):
+            raise truth_error(path, f"categories[{index}]", "expected an object with 'id' and 'name'")
         if entry["id"] in labels:
-            raise wrong(path, f"categories[{index}]", f"the id {entry['id']!r} is given twice")
+            raise truth_error(path, f"categories[{index}]", f"the id {entry['id']!r} is used twice")
         labels[entry["id"]] = entry["name"]
     return labels
 
 
-def _images(path: Path, data: Json) -> dict[Any, TrueImage]:
+def _read_images(path: Path, data: Json) -> dict[Any, TrueImage]:
     images: dict[Any, TrueImage] = {}
     names: set[str] = set()
     for index, entry in enumerate(data["images"]):
         place = f"images[{index}]"
-        if not isinstance(entry, dict) or not _hashable(entry.get("id")) or not isinstance(entry.get("file_name"), str):
-            raise wrong(path, place, "expected a mapping with 'id' and 'file_name'")
+        if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
+            raise truth_error(path, place, "expected an object with 'id' and 'file_name'")
         height, width = entry.get("height"), entry.get("width")
         if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-            raise wrong(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
+            raise truth_error(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
         if entry["id"] in images:
-            raise wrong(path, place, f"the id {entry['id']!r} is given twice")
+            raise truth_error(path, place, f"the id {entry['id']!r} is used twice")
         if entry["file_name"] in names:
-            raise wrong(path, place, f"the file_name {entry['file_name']!r} is given twice")
+            raise truth_error(path, place, f"the file_name {entry['file_name']!r} is used twice")
         names.add(entry["file_name"])
         images[entry["id"]] = TrueImage(entry["file_name"], (height, width), ())
     return images
 
 
-def _object(
+def _read_object(
     path: Path, place: str, entry: Json, image: TrueImage, labels: Mapping[Any, str], with_pixels: bool
 ) -> TrueObject:
     category = entry.get("category_id")
     if not _known(category, labels):
-        raise wrong(path, place, f"there is no category with the id {category!r}")
-    if not _hashable(entry.get("id")):
-        raise wrong(path, place, "the 'id' is missing")
+        raise truth_error(path, place, f"no category has the id {category!r}")
+    if not _is_id(entry.get("id")):
+        raise truth_error(path, place, "'id' is missing or invalid")
     box = entry.get("bbox")
     if box is not None and not (
-        isinstance(box, list) and len(box) == 4 and all(map(number, box)) and min(box[2:]) >= 0
+        isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and min(box[2:]) >= 0
     ):
-        raise wrong(path, place, f"expected 'bbox' as [x, y, width, height], found {box!r}")
+        raise truth_error(path, place, f"expected 'bbox' as [x, y, width, height], found {box!r}")
     if with_pixels:
-        counts = _counts(path, place, entry["segmentation"], *image.size)
+        counts = _read_counts(path, place, entry["segmentation"], *image.size)
     elif box is None:
-        raise wrong(path, place, "there is neither a 'segmentation' nor a 'bbox'")
+        raise truth_error(path, place, "both 'segmentation' and 'bbox' are missing")
     else:
-        counts = _box_counts(box, *image.size)
+        counts = _encode_box(box, *image.size)
     rle = {"size": list(image.size), "counts": counts}
     area: Any = entry.get("area")
-    if not number(area):
+    if not is_number(area):
         area = coco_mask.area(rle) if with_pixels or box is None else box[2] * box[3]
     x, y, width, height = (float(value) for value in (box or coco_mask.toBbox(rle)))
     return TrueObject(
@@ -128,40 +128,42 @@ def _object(
     )
 
 
-def _counts(path: Path, place: str, shape: Any, height: int, width: int) -> str:
-    """Compressed counts of a segmentation in any of COCO's three forms."""
+def _read_counts(path: Path, place: str, shape: Any, height: int, width: int) -> str:
+    """The compressed counts of a segmentation in any of COCO's three forms."""
     try:
         if isinstance(shape, list):
             if not all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape):
-                raise ValueError("a polygon is a flat list of at least three x, y")
+                raise ValueError("a polygon must be a flat list of at least three x, y pairs")
             rle = coco_mask.merge(coco_mask.frPyObjects([[float(v) for v in part] for part in shape], height, width))
         else:
             if [int(side) for side in shape["size"]] != [height, width]:
-                raise ValueError(f"its size is {shape['size']}, that of the image {[height, width]}")
+                raise ValueError(f"its size is {shape['size']}, but the image's is {[height, width]}")
             rle = shape
             if isinstance(shape["counts"], list):
                 if sum(shape["counts"]) != height * width:
-                    raise ValueError(f"its counts add up to {sum(shape['counts'])}, not to {height * width} pixels")
+                    raise ValueError(f"its counts add up to {sum(shape['counts'])} pixels, not {height * width}")
                 rle = coco_mask.frPyObjects(shape, height, width)
         counts = rle["counts"]
         text = counts if isinstance(counts, str) else bytes(counts).decode("ascii")
         covered = coco_mask.area({"size": [height, width], "counts": text})
         if covered > height * width:
-            raise ValueError("its counts go beyond the image")
+            raise ValueError("its counts exceed the image")
     except (ValueError, TypeError, KeyError, UnicodeError, OverflowError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise wrong(path, place, f"its segmentation is neither polygons nor a run-length encoding: {reason}") from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise truth_error(
+            path, place, f"its segmentation is neither valid polygons nor a valid run-length encoding: {reason}"
+        ) from None
     return text
 
 
-def _box_counts(box: list[float], height: int, width: int) -> str:
+def _encode_box(box: list[float], height: int, width: int) -> str:
     rle = coco_mask.frPyObjects(np.array([box], np.float64), height, width)[0]
     return bytes(rle["counts"]).decode("ascii")
 
 
-def _hashable(value: Any) -> bool:
+def _is_id(value: Any) -> bool:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _known(value: Any, known: Mapping[Any, Any]) -> bool:
-    return _hashable(value) and value in known
+    return _is_id(value) and value in known

@@ -1,4 +1,4 @@
-"""The truth that masks are measured against: objects by image, whatever file they come from."""
+"""Ground truth: the true objects of each image, independent of the file format."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Kind = Literal["mask", "box"]
 
 @dataclass(frozen=True, slots=True)
 class TrueObject:
-    """One object of the truth.
+    """One object of the ground truth.
 
     Attributes:
-        ref: its id in the file, as text; None where objects have no ids of their own.
+        ref: its id in the file, as text; None if the format has no ids.
         label: its class.
-        counts: COCO's compressed run-length counts of its pixels; of its box if only boxes are known.
+        counts: COCO's compressed run-length counts of its pixels, or of its box if only boxes are known.
         box: x, y, width, height in pixels.
-        area: what the file says, in pixels; it decides whether the object is small, medium or large.
-        crowd: a region of many objects, which counts neither as found nor as missed.
+        area: as given in the file, in pixels; decides whether the object is small, medium or large.
+        crowd: whether it is a region of many objects, which counts neither as found nor as missed.
     """
 
     ref: str | None
@@ -42,13 +42,13 @@ class TrueObject:
 
 @dataclass(frozen=True, slots=True)
 class TrueImage:
-    """The truth of one image.
+    """The ground truth of one image.
 
     Attributes:
-        name: how the file names it.
+        name: its name in the file.
         size: (height, width) in pixels.
         objects: in the order of the file.
-        void: counts of the pixels that nothing is known of, None if there are none.
+        void: run-length counts of the pixels without ground truth, None if there are none.
     """
 
     name: str
@@ -63,14 +63,14 @@ class TrueImage:
 
 @dataclass(frozen=True)
 class Truth:
-    """All of it.
+    """The ground truth of a dataset.
 
     Attributes:
         source: the file or folder it was read from.
         kind: "mask", or "box" if only boxes are known.
         images: by name.
-        labels: the classes in the file's order; those that no object has as well.
-        warnings: what was passed over.
+        labels: the classes in the file's order, including those without objects.
+        warnings: what was skipped.
     """
 
     source: Path
@@ -81,15 +81,15 @@ class Truth:
 
     @property
     def count(self) -> int:
-        """Objects that count: no crowds."""
+        """The number of objects without crowds."""
         return sum(not true.crowd for image in self.images.values() for true in image.objects)
 
 
-def wrong(path: Path, place: str, message: str, hint: str = "") -> PipelineError:
-    """What is wrong with an element of a file."""
+def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:
+    """The error for an invalid position of a file."""
     return PipelineError(Problem(f"{place}: {message}" if place else message, str(path), hint=hint))
 
 
-def number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")

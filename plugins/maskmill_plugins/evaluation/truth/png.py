@@ -1,4 +1,4 @@
-"""Truth in indexed PNG files, as Pascal VOC has them: a pixel's value is the number of its object."""
+"""Ground truth in indexed PNG files, as in Pascal VOC: a pixel's value is the number of its object."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy.typing as npt
 import PIL.Image
 
 from maskmill import Mask, PipelineError, Problem
+from maskmill_plugins._shared.text_files import read_lines
 
-from .objects import TrueImage, TrueObject, Truth, wrong
+from .objects import TrueImage, TrueObject, Truth, truth_error
 
-#: Pixels of this value belong to nobody: borders and what is too hard to say (VOC2012 devkit, section 3).
+#: Pixels of this value are void: borders and ambiguous areas (VOC2012 devkit, section 3).
 VOID = 255
 #: VOC's classes in the order of their numbers, from 1 (VOC2012 devkit, section 2).
 VOC = (
@@ -43,71 +44,75 @@ NAMES = ("labels.txt", "class_names.txt")
 
 
 def read_png_truth(folder: Path) -> Truth:
-    """Read `SegmentationObject` and, where there is one, `SegmentationClass`; or a folder of object maps alone.
+    """Read `SegmentationObject` and, if it exists, `SegmentationClass`; or a folder of object maps only.
 
-    A value of a class map is a number from 1 on: of the names in `labels.txt` or `class_names.txt`, one a
-    line (`_background_` and `__ignore__` do not count), else of VOC's. Without class maps every object is an
-    `object`.
+    A value in a class map is the number, starting at 1, of a name in `labels.txt` or `class_names.txt`,
+    one per line (without `_background_` and `__ignore__`), or of VOC's classes if there is no such file.
+    Without class maps every object has the class `object`.
 
     Raises:
-        PipelineError: there is no PNG file, or one cannot be read.
+        PipelineError: there is no PNG file, or a file cannot be read.
     """
     objects = folder / OBJECTS if (folder / OBJECTS).is_dir() else folder
     classes = folder / CLASSES if objects != folder and (folder / CLASSES).is_dir() else None
-    names = next((_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
+    names = next((_read_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
     images: dict[str, TrueImage] = {}
     for path in sorted(objects.rglob("*.png")):
         name = path.relative_to(objects).as_posix()
-        images[name] = _image(name, path, None if classes is None else classes / name, names)
+        images[name] = _read_image(name, path, None if classes is None else classes / name, names)
     if not images:
         hint = f"expected a COCO file, or a folder of indexed PNG files such as VOC's with {OBJECTS}"
-        raise PipelineError(Problem(f"there is no PNG file in '{objects}'", hint=hint))
+        raise PipelineError(Problem(f"no PNG file found in '{objects}'", hint=hint))
     used = {true.label for image in images.values() for true in image.objects}
     return Truth(folder, "mask", images, [*(name for name in names if name in used), *sorted(used - set(names))])
 
 
-def _names(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [line for line in lines if line not in ("background", "_background_", "__ignore__")]
+def _read_names(path: Path) -> list[str]:
+    lines = [line.strip() for line in read_lines(path)]
+    return [line for line in lines if line and line not in ("background", "_background_", "__ignore__")]
 
 
-def _image(name: str, path: Path, class_path: Path | None, names: list[str]) -> TrueImage:
-    numbers = _pixels(path)
-    classes = None if class_path is None else _pixels(class_path)
+def _read_image(name: str, path: Path, class_path: Path | None, names: list[str]) -> TrueImage:
+    numbers = _read_pixels(path)
+    classes = None if class_path is None else _read_pixels(class_path)
     if classes is not None and classes.shape != numbers.shape:
-        raise wrong(class_path or path, "", f"its size is {classes.shape}, that of the object map {numbers.shape}")
+        raise truth_error(
+            class_path or path, "", f"its size is {classes.shape}, but the object map's is {numbers.shape}"
+        )
     void = numbers == VOID if numbers.dtype == np.uint8 else np.zeros(numbers.shape, np.bool_)
     found = []
     for number in np.unique(numbers[~void]):
         if number:
-            found.append(_object(path, int(number), numbers == number, classes, names))
+            found.append(_read_object(path, int(number), numbers == number, classes, names))
     return TrueImage(name, numbers.shape, tuple(found), Mask.from_array(void).counts if void.any() else None)
 
 
-def _object(
+def _read_object(
     path: Path, number: int, pixels: npt.NDArray[np.bool_], classes: npt.NDArray[Any] | None, names: list[str]
 ) -> TrueObject:
     label = "object"
     if classes is not None:
         values, counts = np.unique(classes[pixels & (classes != VOID) & (classes != 0)], return_counts=True)
         if not len(values):
-            raise wrong(path, f"object {number}", "the class map has no class where it is")
+            raise truth_error(path, f"object {number}", "the class map has no class at its pixels")
         index = int(values[np.argmax(counts)])
         label = names[index - 1] if index <= len(names) else f"class {index}"
     mask = Mask.from_array(pixels)
     box = mask.box
-    assert box is not None, "it has pixels"
+    assert box is not None, "the object has pixels"
     return TrueObject(None, label, mask.counts, (box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1), mask.area)
 
 
-def _pixels(path: Path) -> npt.NDArray[Any]:
+def _read_pixels(path: Path) -> npt.NDArray[Any]:
     """The numbers (H, W) of an indexed or gray PNG."""
     try:
         with PIL.Image.open(path, formats=["PNG"]) as picture:
             if picture.mode not in ("P", "L", "I;16", "I"):
-                raise wrong(path, "", f"expected an indexed PNG (one number a pixel), found colours ({picture.mode})")
+                raise truth_error(
+                    path, "", f"expected an indexed PNG (one number per pixel), found colours ({picture.mode})"
+                )
             return np.array(picture)
     except PipelineError:
         raise
     except Exception as error:
-        raise wrong(path, "", f"cannot be read: {error}") from None
+        raise truth_error(path, "", f"cannot be read: {error}") from None

@@ -1,4 +1,4 @@
-"""Asks a Qwen model where the things are that a pipeline file names: at Alibaba, or on a server of one's own."""
+"""The prompt source `qwen`: asks a Qwen model, at Alibaba or on the user's own server, to locate objects."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from .source import Qwen
 
 @hookimpl
 def register_prompt_sources(register: Callable[[str, type[PromptSource]], None]) -> None:
-    """Offer `qwen`."""
+    """Register `qwen`."""
     register("qwen", Qwen)
 
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add `maskmill qwen`."""
+    """Register `maskmill qwen`."""
     from .commands import qwen
 
     cli.add_command(qwen)

@@ -1,4 +1,4 @@
-"""The stage: options, checks, what is kept open, what a run will cost."""
+"""The prompt source `qwen`: its options and checks, its session, the forecast of its cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,31 +16,30 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt, PromptSource
 from maskmill.plugins.stage import Network, digest, run_folder
-from maskmill_plugins._shared.http.reach import reach
+from maskmill_plugins._shared.http.addresses import classify_network
 
 from .asking.conversation import Conversation
-from .asking.question_plan import USUAL_GRID, Terms, asks_of, known_family
+from .asking.question_plan import USUAL_GRID, QuestionPlan, plan_questions, resolve_coordinates
 from .asking.questions import VERSION as WORDING
-from .calls.answer_store import Answers, answers_folder
-from .calls.client import Caller, client_for
-from .calls.rate_limits import Limits
-from .calls.servers import DEFAULT_REGION, Provider, Server, server_for
+from .calls.answer_store import AnswerStore, find_answers_folder
+from .calls.client import RetryingClient, create_client
+from .calls.endpoint import DEFAULT_REGION, Endpoint, Provider, resolve_endpoint
+from .calls.rate_limits import RateLimiter
 from .coordinates.families import DEFAULT_MODEL
-from .cost.budget import Budget, Purse, spent_in
-from .cost.forecast import Foreseen, foreseen, many_calls
-from .cost.token_estimate import Habits
+from .cost.budget import Budget, BudgetReservation, read_usage
+from .cost.token_estimate import TokenStats
+from .forecast import CostForecast, describe_many_calls, forecast_cost
 
 Text = Annotated[str, Field(min_length=1)]
-#: Versions of the SDKs that cannot be told to post once.
+#: SDK versions whose retries cannot be switched off.
 TOO_OLD: Mapping[Provider, tuple[str, ...]] = {"dashscope": ("0.", "1."), "openai": ("0.",)}
-#: What a model's answers usually take is learned from so many of the latest answers.
+#: Latest answers whose tokens are averaged.
 RECENT = 500
 
 
 class Qwen(PromptSource):
-    """Asks a Qwen model where the things are that you name."""
+    """Asks a Qwen model to locate the objects you name."""
 
-    requires: ClassVar[tuple[str, ...]] = ("tenacity",)
     extra: ClassVar[str] = "qwen"
     waits: ClassVar[bool] = True
     network: ClassVar[Network] = "internet"
@@ -47,213 +47,216 @@ class Qwen(PromptSource):
     find: Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)] | Text = Field(
         description="what to look for: class names, class names with a description each, or one sentence"
     )
-    as_: Literal["boxes", "points"] = Field("boxes", alias="as", description="what to ask for: a box or a point each")
+    as_: Literal["boxes", "points"] = Field(
+        "boxes", alias="as", description="what to ask for: a box or a point for each object"
+    )
     one_class_per_call: bool = Field(
         True,
-        description="ask for each class by itself, as the models' makers advise; false: for all at once",
+        description="ask one question per class, as the Qwen team advises; false: one question for all classes",
     )
-    model: Text = Field(DEFAULT_MODEL, description="its name at the server")
+    model: Text = Field(DEFAULT_MODEL, description="name of the model on the server")
     provider: Provider = Field(
-        "dashscope", description="dashscope: Alibaba's own interface; openai: any server with OpenAI's, such as Ollama"
+        "dashscope", description="dashscope: Alibaba's own API; openai: any server with OpenAI's API, such as Ollama"
     )
     region: Text | None = Field(
         None,
-        description=f"of Alibaba's endpoint, which the key belongs to; {DEFAULT_REGION} when left out;"
-        " WORKSPACE.REGION for the newer endpoints",
+        description=f"Alibaba region of the key; {DEFAULT_REGION} if left out; WORKSPACE.REGION for the newer hosts",
         json_schema_extra=NO_EFFECT,
     )
     base_url: Text | None = Field(
-        None, description="address of the server, instead of a region's", json_schema_extra=NO_EFFECT
+        None, description="address of the server, instead of `region`", json_schema_extra=NO_EFFECT
     )
     api_key: SecretStr | None = Field(
         None,
-        description="${VARIABLE}; left out: DASHSCOPE_API_KEY from the environment, for Alibaba's own hosts only",
+        description="${VARIABLE}; if left out: DASHSCOPE_API_KEY from the environment, for Alibaba's own hosts only",
         json_schema_extra=NO_EFFECT,
     )
-    blind: bool = Field(False, description="send no picture: a model of text alone guesses from its size")
+    blind: bool = Field(False, description="send no image: the model guesses from the image's size alone")
     thinking: bool = Field(False, description="let the model think before it answers")
     coords: Literal["auto", "rel1000", "abs_sent", "abs_original"] = Field(
-        "auto", description="what the model's coordinates mean; auto: by its name; `maskmill qwen calibrate` finds out"
+        "auto",
+        description="what the model's coordinates mean; auto: by its name; `maskmill qwen calibrate` finds it out",
     )
-    prompt_template: Text | None = Field(None, description="the question's text, instead of the built-in one")
+    prompt_template: Text | None = Field(None, description="text of the question, instead of the built-in one")
     max_tokens: int = Field(
-        4096, ge=1, description="of one answer; a longer one is cut off, and read as far as it goes"
+        4096, ge=1, description="limit of one answer; a longer one is cut off, and its complete objects are used"
     )
     concurrency: int = Field(
-        4, ge=1, le=64, description="calls under way at once, over the whole run", json_schema_extra=NO_EFFECT
+        4, ge=1, le=64, description="calls at the same time, in the whole run", json_schema_extra=NO_EFFECT
     )
-    rpm: int | None = Field(None, ge=1, description="calls a minute at most", json_schema_extra=NO_EFFECT)
-    tpm: int | None = Field(None, ge=1, description="tokens a minute at most", json_schema_extra=NO_EFFECT)
+    rpm: int | None = Field(None, ge=1, description="maximum calls per minute", json_schema_extra=NO_EFFECT)
+    tpm: int | None = Field(None, ge=1, description="maximum tokens per minute", json_schema_extra=NO_EFFECT)
     timeout: float = Field(
-        120.0, gt=0, allow_inf_nan=False, description="seconds for one answer", json_schema_extra=NO_EFFECT
+        120.0, gt=0, allow_inf_nan=False, description="seconds to wait for one answer", json_schema_extra=NO_EFFECT
     )
     budget: Budget | None = Field(
         None,
-        description="what this output may cost, over all its runs: calls, tokens, or cost with input_price and"
-        " output_price of a million tokens",
+        description="limit for all runs into this output: calls, tokens, or cost with input_price and output_price per"
+        " million tokens",
         json_schema_extra=NO_EFFECT,
     )
     cache: bool | Path = Field(
         True,
-        description="keep answers on disk: true: in this user's cache folder, or a folder; false: no",
+        description="store answers on disk; true: in the user's cache folder, or a folder; false: not at all",
         json_schema_extra=NO_EFFECT,
     )
 
-    _open: _Open | None = PrivateAttr(None)
+    _session: _Session | None = PrivateAttr(None)
     _folder: Path | None = PrivateAttr(None)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
 
     def reaches(self) -> Network:
-        """How far it reaches: by the address of its server."""
+        """Return the network of the server's address."""
         try:
-            return reach(self.server().url)
-        except PipelineError:  # no key: an address of Alibaba's
+            return classify_network(self.resolve_endpoint().url)
+        except PipelineError:  # no key: one of Alibaba's hosts
             return "internet"
 
     def missing(self) -> list[Problem]:
-        """The SDK of the provider, not too old, and what waits between two tries."""
-        packages = (self.provider, *self.requires)
-        found = [self._missing(name) for name in packages if importlib.util.find_spec(name) is None]
-        if not found and (have := importlib.metadata.version(self.provider)).startswith(TOO_OLD[self.provider]):
-            text = f"needs a newer package {self.provider!r} than {have}"
-            found.append(Problem(text, hint=f'pip install -U "maskmill[{self.extra}]"'))
-        return found
+        """Return a problem if the provider's SDK is missing or too old."""
+        if importlib.util.find_spec(self.provider) is None:
+            return [self._missing(self.provider)]
+        if (version := importlib.metadata.version(self.provider)).startswith(TOO_OLD[self.provider]):
+            text = f"needs a newer version of the package {self.provider!r}, found {version}"
+            return [Problem(text, hint=f'pip install -U "maskmill[{self.extra}]"')]
+        return []
 
     def check(self) -> list[Problem]:
-        """There must be a key, an address, a model whose coordinates are known, and a template that fits."""
+        """Check the key, the address, the meaning of the model's coordinates, and the template."""
         found: list[Problem] = []
-        for attempt in (self.server, self.terms):
+        for build in (self.resolve_endpoint, self.build_plan):
             try:
-                attempt()
+                build()
             except PipelineError as error:
                 found += [problem for problem in error.problems if problem not in found]
         return found
 
     def kinds(self) -> frozenset[str]:
-        """Boxes, or points."""
+        """Return box or points, by the option `as`."""
         return frozenset({"box" if self.as_ == "boxes" else "points"})
 
     def at_once(self) -> int:
-        """As many images as calls."""
+        """Return as many images as calls at the same time."""
         return self.concurrency
 
     def fingerprint(self, ref: ImageRef) -> str:
-        """The same for every image: the options, and the versions of questions and reading."""
-        return self._digest_of_all
+        """Return a digest of the options and the version of the wordings, the same for every image."""
+        return self._options_digest
 
     @cached_property
-    def _digest_of_all(self) -> str:
+    def _options_digest(self) -> str:
         return digest([self.digest(), WORDING])
 
-    def server(self) -> Server:
-        """Who is asked, with the key.
+    def resolve_endpoint(self) -> Endpoint:
+        """Return the server to query, with its key.
 
         Raises:
-            PipelineError: there is no key, or no such address.
+            PipelineError: the key is missing, or the address is invalid.
         """
         key = None if self.api_key is None else self.api_key.get_secret_value()
-        return server_for(self.provider, self.base_url, self.region, key)
+        return resolve_endpoint(self.provider, self.base_url, self.region, key)
 
-    def terms(self) -> Terms:
-        """What is the same for all images.
+    def build_plan(self) -> QuestionPlan:
+        """Return what is the same for all images.
 
         Raises:
-            PipelineError: the model's coordinates are not known, or the template does not fit.
+            PipelineError: the meaning of the model's coordinates is not known, or the template is invalid.
         """
-        classes, asks = asks_of(self.find, self.as_, self.blind, self.one_class_per_call, self.prompt_template)
-        family, coords = known_family(self.model, self.coords, self.blind)
-        return Terms(
-            server=self.server(),
+        classes, questions = plan_questions(
+            self.find, self.as_, self.blind, self.one_class_per_call, self.prompt_template
+        )
+        family, coords = resolve_coordinates(self.model, self.coords, self.blind)
+        return QuestionPlan(
+            endpoint=self.resolve_endpoint(),
             model=self.model,
             blind=self.blind,
             coords=coords,
             grid=USUAL_GRID if family is None else family.grid,
-            multimodal=family is None or family.endpoint == "multimodal",
+            multimodal=family is None or family.api == "multimodal",
             wanted=self.as_,
             classes=classes,
-            asks=asks,
+            questions=questions,
             max_tokens=self.max_tokens,
             thinking=self.thinking,
         )
 
     def open(self) -> None:
-        """Remember the run's folder; nothing else, since workers open it too and never ask."""
+        """Remember the run's folder; connections are opened with the first question, since workers never ask one."""
         self._folder = run_folder()
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
         with self._lock:
-            if self._open is not None:
-                self._open.close()
-            self._open = None
+            if self._session is not None:
+                self._session.close()
+            self._session = None
 
     def prompts(self, image: Image) -> list[Prompt]:
-        """What the model finds in an image.
+        """Return what the model finds in an image.
 
         Raises:
-            ImageError: it gives no answer about this image, or none that can be read.
-            StopRun: it gives none at all: a bad key, a spent budget, a model that is gone.
+            ImageError: there is no reply about this image, or no readable one.
+            StopRun: there can be no reply about any image: invalid key, spent budget, unknown model.
         """
-        return self._opened().conversation.prompts(image, self.note, lambda line: self.tell(f"{image.ref.key}: {line}"))
+        return self._get_session().conversation.find_prompts(
+            image, self.note, lambda line: self.tell(f"{image.ref.key}: {line}")
+        )
 
     def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
-        """Calls, answers that are there already, tokens and cost."""
-        return self._foreseen(refs).lines(self.budget or Budget(), spent_in(output))
+        """Return lines on calls, stored answers, tokens and cost."""
+        return self._forecast_cost(refs).format_lines(self.budget or Budget(), read_usage(output))
 
     def objection(self, refs: Sequence[ImageRef], output: Path) -> str:
-        """Many calls without a budget."""
-        classes = len(self.terms().asks)
-        if (self.budget and self.budget.limits) or not many_calls(len(refs), classes, 0):
+        """Return a message if the run needs many calls and has no budget."""
+        classes = len(self.build_plan().questions)
+        if (self.budget and self.budget.has_limits) or not describe_many_calls(len(refs), classes, 0):
             return ""
-        answered = self._foreseen(refs).answered if self._has_answers() else 0
-        return many_calls(len(refs), classes, answered)
+        answered = self._forecast_cost(refs).answered if self._has_answers() else 0
+        return describe_many_calls(len(refs), classes, answered)
 
-    def _foreseen(self, refs: Sequence[ImageRef]) -> Foreseen:
-        answers = self._answers()
-        try:
-            return foreseen(refs, self.terms(), answers, self._habits(answers))
-        finally:
-            answers.close()
+    def _forecast_cost(self, refs: Sequence[ImageRef]) -> CostForecast:
+        with closing(self._open_answers()) as answers:
+            return forecast_cost(refs, self.build_plan(), answers, self._read_token_stats(answers))
 
     def _has_answers(self) -> bool:
-        answers = self._answers()
-        try:
-            return any(model == self.model for model, *_ in answers.models())
-        finally:
-            answers.close()
+        with closing(self._open_answers()) as answers:
+            return any(model == self.model for model, *_ in answers.list_models())
 
-    def _answers(self) -> Answers:
+    def _open_answers(self) -> AnswerStore:
         if self.cache is False:
-            return Answers(None)
-        return Answers(answers_folder(None if self.cache is True else self.cache))
+            return AnswerStore(None)
+        return AnswerStore(find_answers_folder(None if self.cache is True else self.cache))
 
-    def _habits(self, answers: Answers) -> Habits:
-        return Habits.of([reply for _, model, _, reply in answers.latest(RECENT) if model == self.model])
+    def _read_token_stats(self, answers: AnswerStore) -> TokenStats:
+        latest = answers.list_latest(RECENT)
+        return TokenStats.from_counts([reply.output_tokens for _, model, _, reply in latest if model == self.model])
 
-    def _opened(self) -> _Open:
-        """What asking needs, made when the first question is asked: workers never ask."""
+    def _get_session(self) -> _Session:
+        """Return the session, opened with the first question: workers never ask one."""
         with self._lock:
-            if self._open is None:
-                self._open = self._made()
-            return self._open
+            if self._session is None:
+                self._session = self._open_session()
+            return self._session
 
-    def _made(self) -> _Open:
-        terms, answers = self.terms(), self._answers()
-        limits = Limits(self.concurrency, self.rpm, self.tpm)
-        purse = Purse(self.budget or Budget(), self._folder)
-        caller = Caller(client_for(terms.server, self.timeout, self.concurrency), terms.server, limits, purse)
-        return _Open(Conversation(terms, caller, answers, self._habits(answers)), caller, answers, purse)
+    def _open_session(self) -> _Session:
+        plan, answers = self.build_plan(), self._open_answers()
+        limiter = RateLimiter(self.concurrency, self.rpm, self.tpm)
+        reservation = BudgetReservation(self.budget or Budget(), self._folder)
+        provider_client = create_client(plan.endpoint, self.timeout, self.concurrency)
+        client = RetryingClient(provider_client, plan.endpoint, limiter, reservation)
+        conversation = Conversation(plan, client, answers, self._read_token_stats(answers))
+        return _Session(conversation, client, answers, reservation)
 
 
 @dataclass(frozen=True)
-class _Open:
-    """What is open while images are asked about."""
+class _Session:
+    """What is open while images are queried."""
 
     conversation: Conversation
-    caller: Caller
-    answers: Answers
-    purse: Purse
+    client: RetryingClient
+    answers: AnswerStore
+    reservation: BudgetReservation
 
     def close(self) -> None:
-        for part in (self.caller, self.answers, self.purse):
+        for part in (self.client, self.answers, self.reservation):
             part.close()

@@ -1,76 +1,60 @@
-"""A cache bounded by bytes: what was unused for longest makes room."""
+"""A thread-safe LRU cache with a limit in bytes."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class ByteCache(Generic[K, V]):
-    """Values with their sizes, for any number of threads.
+    """Values of bounded total size; the least recently used ones are evicted.
 
     Args:
-        limit: bytes of all values together; a value larger than that is not kept.
-        most: values, whatever their size; None for any number.
+        limit: bytes of all values together; a larger value is not kept.
+        size_of: the bytes of a value.
+        most: number of values at most, whatever their size; None for no limit.
     """
 
-    def __init__(self, limit: int, most: int | None = None) -> None:
-        self.limit = limit
-        self.most = most
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._bytes = 0
+    def __init__(self, limit: int, size_of: Callable[[V], int], most: int | None = None) -> None:
+        self._values: LRUCache[K, V] = LRUCache(limit, size_of)
+        self._most = most
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, which now counts as just used; None if it is not there."""
+        """The value, now the most recently used; None if it is not kept."""
         with self._lock:
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key][0]
+            return self._values.get(key)
 
     def __contains__(self, key: K) -> bool:
-        """Whether the value is there; that does not count as use."""
+        """Whether the value is kept; does not count as use."""
         with self._lock:
-            return key in self._entries
+            return key in self._values
 
-    def put(self, key: K, value: V, size: int) -> None:
-        """Keep a value of so many bytes, as far as it fits."""
+    def put(self, key: K, value: V) -> None:
+        """Keep a value if it fits."""
         with self._lock:
-            self._remove(key)
-            if size > self.limit:
-                return
-            self._entries[key] = value, size
-            self._bytes += size
-            while self._bytes > self.limit or (self.most is not None and len(self._entries) > self.most):
-                self._remove(next(iter(self._entries)))
+            self._values.pop(key, None)
+            with suppress(ValueError):  # larger than the cache
+                self._values[key] = value
+            while self._most is not None and len(self._values) > self._most:
+                self._values.popitem()
 
     def remove(self, key: K) -> bool:
-        """Forget a value; False if it was not there."""
+        """Remove a value; False if it was not kept."""
         with self._lock:
-            return self._remove(key)
-
-    def keys(self) -> list[K]:
-        """Those that are there, the longest unused first."""
-        with self._lock:
-            return list(self._entries)
+            return self._values.pop(key, None) is not None
 
     @property
     def bytes(self) -> int:
-        """Of all values together."""
-        return self._bytes
+        """Total size of the values."""
+        return int(self._values.currsize)
 
     def __len__(self) -> int:
-        return len(self._entries)
-
-    def _remove(self, key: K) -> bool:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return False
-        self._bytes -= entry[1]
-        return True
+        return len(self._values)

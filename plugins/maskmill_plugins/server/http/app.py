@@ -1,114 +1,128 @@
-"""The routes of version 1, and the application around them."""
+"""The routes of version 1 and of monitoring, and the application around them."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Path
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
-from maskmill import PromptError, __version__
-from maskmill_plugins._shared.http.wire import ID_PATTERN, ImageInfo, MasksReply, MasksRequest, ModelInfo
+from maskmill import Mask, PromptError, __version__
+from maskmill_plugins._shared.drawing.pixels import encode_png
+from maskmill_plugins._shared.http.wire import (
+    ID_PATTERN,
+    ImageInfo,
+    MaskFormat,
+    MaskModel,
+    MasksReply,
+    MasksRequest,
+    ModelInfo,
+)
 
-from ..compute.host import Host
-from . import health as watching
-from . import upload_route as legacy
-from .docs import EXAMPLES, UPLOAD_BODY, described
-from .observing import Observing
-from .problems import ApiError, install, responses
-from .receiving import Receiving
-from .replies import reply
-from .security import Access
-from .uploads import add_image
+from ..compute.jobs import JobResult
+from ..compute.service import ModelService
+from ..errors import ApiError
+from ..metrics import CONTENT_TYPE
+from .docs import EXAMPLES, UPLOAD_BODY, add_docs
+from .problems import add_error_handlers, describe_responses
+from .request_body import BodyLimits, add_image
+from .request_log import RequestLog
+from .security import AccessControl
+from .upload_route import add_upload_route
 
-#: The form is documented, not enforced: what has another form is an image that is not here.
+#: The pattern is documented, not enforced: an id of another form is an unknown image.
 ImageId = Annotated[
-    str, Path(alias="id", description="what the upload answered", json_schema_extra={"pattern": ID_PATTERN})
+    str, Path(alias="id", description="from the upload's response", json_schema_extra={"pattern": ID_PATTERN})
 ]
 JSON = "application/json"
+TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
-def application(host: Host, add: Callable[[FastAPI], None] | None = None) -> tuple[FastAPI, Observing]:
+def build_application(
+    service: ModelService, add_routes: Callable[[FastAPI], None] | None = None
+) -> tuple[FastAPI, RequestLog]:
     """The FastAPI application, and the ASGI application around it, which is to be served.
 
     Args:
-        host: what the routes work with.
-        add: adds further routes.
+        service: what the routes work with.
+        add_routes: adds further routes.
     """
     app = FastAPI(title="maskmill", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    install(app)
-    _images(app, host)
-    _masks(app, host)
-    legacy.install(app, host)
-    watching.install(app, host)
-    if add is not None:
-        add(app)
-    described(app, host)
-    guarded: Any = Access(Receiving(app, host.settings, host.door), host.settings)
-    if host.settings.cors:
+    add_error_handlers(app)
+    _add_image_routes(app, service)
+    _add_mask_route(app, service)
+    add_upload_route(app, service)
+    _add_monitoring_routes(app, service)
+    if add_routes is not None:
+        add_routes(app)
+    add_docs(app, service)
+    guarded: Any = AccessControl(BodyLimits(app, service.settings, service.admit), service.settings)
+    if service.settings.cors:
         guarded = CORSMiddleware(
-            guarded, allow_origins=host.settings.cors, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
+            guarded, allow_origins=service.settings.cors, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
         )
-    return app, Observing(guarded, host.metrics)
+    return app, RequestLog(guarded, service.metrics)
 
 
-def _images(app: FastAPI, host: Host) -> None:
+def _add_image_routes(app: FastAPI, service: ModelService) -> None:
     @app.post(
         "/v1/images",
         summary="Upload an image",
         status_code=201,
         response_model=ImageInfo,
-        responses=responses(
-            {200: {"model": ImageInfo, "description": "known already"}}, "unreadable-image", "draining"
+        responses=describe_responses(
+            {200: {"model": ImageInfo, "description": "already stored"}}, "unreadable-image", "draining"
         ),
         openapi_extra={"requestBody": UPLOAD_BODY},
     )
     async def upload(request: Request) -> Response:
-        """A JPEG, PNG, BMP, TIFF, WebP or GIF file: its bytes as the body, or multipart with a part `file`."""
-        stored, new = await add_image(host, request)
+        """A JPEG, PNG, BMP, TIFF, WebP or GIF file, as the body or as the part `file` of a multipart body."""
+        stored, new = await add_image(service, request)
         status = 201 if new else 200
         headers = {"Location": f"/v1/images/{stored.id}"}
         return Response(stored.info().model_dump_json(), status, headers, JSON)
 
     @app.head(
         "/v1/images/{id}",
-        summary="Ask whether an image is here",
-        responses=responses({200: {"description": "it is here"}}, "unknown-image"),
+        summary="Check whether an image is stored",
+        responses=describe_responses({200: {"description": "it is stored"}}, "unknown-image"),
     )
     async def known(image: ImageId) -> Response:
-        """So that a client can skip the upload."""
-        host.images.get(image)
+        """Lets a client skip the upload."""
+        service.images.get(image)
         return Response(headers={"Content-Type": JSON})
 
     @app.delete(
         "/v1/images/{id}",
-        summary="Forget an image",
+        summary="Delete an image",
         status_code=204,
-        responses=responses({204: {"description": "it is forgotten"}}, "unknown-image"),
+        responses=describe_responses({204: {"description": "it is deleted"}}, "unknown-image"),
     )
     async def forget(image: ImageId) -> Response:
-        """Its file, its pixels and its embedding."""
-        host.images.get(image)
-        host.images.remove(image)
-        host.computing.embeddings.remove(host.computing.key(image))
+        """Deletes the file, its pixels and its embedding."""
+        service.images.get(image)
+        service.images.remove(image)
+        service.model_thread.embeddings.remove(service.model_thread.key(image))
         return Response(status_code=204)
 
-    @app.get("/v1/model", summary="What computes here", responses=responses({}, "loading"))
+    @app.get("/v1/model", summary="Describe the model", responses=describe_responses({}, "loading"))
     async def model() -> ModelInfo:
-        """The model, its hash, what it takes, and the limits."""
-        return host.model()
+        """The model, its hash, the prompts it accepts, and the server's limits."""
+        return service.describe_model()
 
 
-def _masks(app: FastAPI, host: Host) -> None:
+def _add_mask_route(app: FastAPI, service: ModelService) -> None:
     @app.post(
         "/v1/images/{id}/masks",
         summary="Segment",
         response_model=MasksReply,
-        responses=responses(
+        responses=describe_responses(
             {200: {"model": MasksReply}},
             "unknown-image",
             "unsuitable-prompt",
@@ -123,11 +137,77 @@ def _masks(app: FastAPI, host: Host) -> None:
         openapi_extra={"requestBody": {"content": {JSON: {"examples": EXAMPLES}}}},
     )
     async def masks(request: Request, image: ImageId, body: MasksRequest) -> Response:
-        """Masks of 1 to 256 prompts, in pixels of the upright image: those of points and boxes in their order."""
-        stored = host.images.get(image)
+        """Masks for 1 to 256 prompts, in pixels of the upright image; points and boxes are answered in order."""
+        stored = service.images.get(image)
         try:
-            prompts = [prompt.prompt() for prompt in body.prompts]
+            prompts = [prompt.to_prompt() for prompt in body.prompts]
         except PromptError as error:
             raise ApiError("unsuitable-prompt", str(error)) from None
-        done = await host.masks(request, stored, prompts, body.multimask, body.timeout)
-        return Response(await run_in_threadpool(reply, done, body.format), media_type=JSON)
+        result = await service.compute_masks(request, stored, prompts, body.multimask, body.timeout)
+        return Response(await run_in_threadpool(encode_reply, result, body.format), media_type=JSON)
+
+
+def encode_reply(result: JobResult, format_: MaskFormat) -> bytes:
+    """A `MasksReply` as JSON."""
+    same = {id(prompt): number for number, prompt in enumerate(result.prompts)}
+    equal = {prompt: number for number, prompt in reversed(list(enumerate(result.prompts)))}
+    masks = []
+    for mask in result.masks:
+        if mask.prompt not in equal:
+            raise ApiError("internal-error", "the backend returned a mask for a prompt that was not in the request")
+        masks.append(_encode_mask(mask, same.get(id(mask.prompt), equal[mask.prompt]), format_))
+    return MasksReply(masks=masks, seconds=result.seconds).model_dump_json(exclude_none=True).encode()
+
+
+def _encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
+    drawn = (
+        base64.b64encode(encode_png(mask.array.astype(np.uint8) * 255, flat=True)).decode()
+        if format_ == "png"
+        else None
+    )
+    return MaskModel(
+        prompt=prompt,
+        size=mask.size,
+        counts=mask.counts if drawn is None else None,
+        png=drawn,
+        score=mask.score,
+        stability=mask.stability,
+        box=None if mask.box is None else mask.box.xyxy,
+        area=mask.area,
+    )
+
+
+def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
+    """Add `/healthz`, `/readyz` and `/metrics`; none of them waits for the model."""
+
+    @app.get(
+        "/healthz",
+        summary="Check that the process is alive",
+        response_class=Response,
+        responses=describe_responses({200: TEXT}),
+    )
+    async def healthz() -> Response:
+        """Always 200."""
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get(
+        "/readyz",
+        summary="Check that the server is ready",
+        response_class=Response,
+        responses=describe_responses({200: TEXT}, "loading"),
+    )
+    async def readyz() -> Response:
+        """200 once the model is loaded; 503 before that and during shutdown."""
+        service.check_open()
+        service.check_ready()
+        return Response("ready\n", media_type="text/plain")
+
+    @app.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=Response,
+        responses=describe_responses({200: TEXT}),
+    )
+    async def metrics() -> Response:
+        """In Prometheus' text format."""
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

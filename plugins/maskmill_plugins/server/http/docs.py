@@ -1,4 +1,4 @@
-"""The OpenAPI document and a page that shows it, without anything from other servers."""
+"""The OpenAPI document and a page that shows it, without resources from other servers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from maskmill_plugins._shared.http.wire import ProblemModel
 
-from ..compute.host import Host
+from ..compute.service import ModelService
 from .security import OPEN
 
-#: Requests for masks, as the document shows them.
+#: Example requests for masks in the document.
 EXAMPLES: dict[str, Any] = {
     "box": {"summary": "a box", "value": {"prompts": [{"box": [75.0, 50.0, 380.0, 290.0], "label": "cat"}]}},
     "points": {
@@ -29,7 +29,7 @@ EXAMPLES: dict[str, Any] = {
     "everything": {"summary": "everything mode", "value": {"prompts": [{"grid": {"points_per_side": 16}}]}},
 }
 KINDS = tuple(f"image/{kind}" for kind in ("jpeg", "png", "bmp", "tiff", "webp", "gif"))
-#: What the part `file` of a multipart body is.
+#: Encoding of the part `file` of a multipart body.
 FILE_PART = {"contentType": ", ".join(KINDS)}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 UPLOAD_BODY: dict[str, Any] = {
@@ -53,12 +53,12 @@ _STYLE = (
 )
 
 
-def described(app: FastAPI, host: Host) -> None:
+def add_docs(app: FastAPI, service: ModelService) -> None:
     """Add `/openapi.json` and `/docs`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = document(app, host)
+            app.openapi_schema = build_document(app, service)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -69,13 +69,13 @@ def described(app: FastAPI, host: Host) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(page(app.openapi()))
+        return HTMLResponse(render_page(app.openapi()))
 
 
-def document(app: FastAPI, host: Host) -> dict[str, Any]:
-    """The OpenAPI document; errors are problem documents everywhere, a token is asked for where one is set."""
+def build_document(app: FastAPI, service: ModelService) -> dict[str, Any]:
+    """The OpenAPI document, with problem documents for all errors and the token if one is required."""
     found = get_openapi(
-        title=f"maskmill: {host.title()}",
+        title=f"maskmill: {service.title()}",
         version=app.version,
         description="Prompts in, masks out. Coordinates are pixels of the upright image, from its top-left corner.",
         routes=app.routes,
@@ -86,8 +86,8 @@ def document(app: FastAPI, host: Host) -> dict[str, Any]:
     schemas["ProblemModel"] = ProblemModel.model_json_schema(ref_template="#/components/schemas/{model}")
     for path in found["paths"].values():
         for operation in path.values():
-            _without_framework_errors(operation)
-    if host.settings.token is not None:
+            _replace_framework_errors(operation)
+    if service.settings.token is not None:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]
         for path in OPEN:
@@ -95,27 +95,27 @@ def document(app: FastAPI, host: Host) -> dict[str, Any]:
     return found
 
 
-def _without_framework_errors(operation: dict[str, Any]) -> None:
+def _replace_framework_errors(operation: dict[str, Any]) -> None:
     answer = operation["responses"].get("422")
     if answer and "HTTPValidationError" in json.dumps(answer):
         problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemModel"}}}
-        operation["responses"]["422"] = {"description": "what is asked cannot be done", "content": problem}
+        operation["responses"]["422"] = {"description": "the request is invalid", "content": problem}
 
 
-def page(document: dict[str, Any]) -> str:
-    """The document as a page to read."""
+def render_page(document: dict[str, Any]) -> str:
+    """The document as an HTML page."""
     parts = [f"<h1>{html.escape(document['info']['title'])}</h1><p>{html.escape(document['info']['description'])}</p>"]
     parts.append('<p><a href="/openapi.json">openapi.json</a></p>')
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            parts.append(_operation(path, method, operation))
+            parts.append(_render_operation(path, method, operation))
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>maskmill</title><style>{_STYLE}</style>"
         f"{''.join(parts)}</html>"
     )
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
+def _render_operation(path: str, method: str, operation: dict[str, Any]) -> str:
     answers = "".join(
         f"<li><code>{status}</code> {html.escape(answer.get('description', ''))}</li>"
         for status, answer in operation["responses"].items()

@@ -1,29 +1,31 @@
-"""`POST /upload`: the older protocol. An image and its prompt go in, the object comes out as an RGBA PNG."""
+"""`POST /upload`, the older protocol: takes an image and one prompt, returns the object as an RGBA PNG."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated
 
+import numpy as np
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import Field, ValidationError
 from starlette.requests import Request
 
-from maskmill import Mask, Prompt, PromptError
-from maskmill_plugins._shared.http.wire import MOST_POINTS, Finite, Whole, Wire
+from maskmill import Image, Mask, Prompt, PromptError
+from maskmill_plugins._shared.drawing.pixels import encode_png
+from maskmill_plugins._shared.http.wire import MOST_POINTS, Finite, Whole, WireModel
 
-from ..compute.host import Host
-from ..compute.image_store import Stored
+from ..compute.image_store import StoredImage
+from ..compute.service import ModelService
+from ..errors import ApiError
 from .docs import FILE_PART
-from .problems import ApiError, responses
-from .replies import cut_out
-from .uploads import MOST_FIELDS, MOST_FILES, add_part, file_part
+from .problems import describe_responses
+from .request_body import MOST_FIELDS, MOST_FILES, add_file_part, get_file_part
 
 
-class Coords(Wire):
-    """What `coords` says."""
+class Coords(WireModel):
+    """The form field `coords`: one prompt."""
 
     points: list[Annotated[list[Finite], Field(min_length=2, max_length=2)]] | None = Field(
         None, max_length=MOST_POINTS
@@ -35,7 +37,7 @@ class Coords(Wire):
 _POINTS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}}
 _COORDS = {
     "description": 'As JSON: {"points": [[x, y], ...], "labels": [1, 0, ...]} and/or {"box": [x1, y1, x2, y2]},'
-    " or [[x, y], ...], all on the object; a label for each point, or none at all.",
+    " or [[x, y], ...], all on the object; give a label for every point or omit labels.",
     "anyOf": [Coords.model_json_schema(), {**_POINTS, "minItems": 1, "maxItems": MOST_POINTS}],
 }
 _FORM = {
@@ -54,15 +56,15 @@ _BODY = {
 }
 
 
-def install(app: FastAPI, host: Host) -> None:
-    """Add the route."""
+def add_upload_route(app: FastAPI, service: ModelService) -> None:
+    """Add `POST /upload`."""
 
     @app.post(
         "/upload",
-        summary="Segment, by the older protocol",
+        summary="Segment (older protocol)",
         response_class=Response,
-        responses=responses(
-            {200: {"description": "the object on a transparent ground, RGBA", "content": {"image/png": {}}}},
+        responses=describe_responses(
+            {200: {"description": "the object on a transparent background, RGBA", "content": {"image/png": {}}}},
             "invalid-request",
             "unreadable-image",
             "unsuitable-prompt",
@@ -76,29 +78,30 @@ def install(app: FastAPI, host: Host) -> None:
         openapi_extra={"requestBody": _BODY},
     )
     async def upload(request: Request) -> Response:
-        """One prompt for one image; the answer is as large as the image."""
-        host.check_ready()
-        stored, prompt = await _taken(host, request)
-        done = await host.masks(request, stored, [prompt])
-        image = await host.images.image_soon(stored)
-        return Response(await run_in_threadpool(cut_out, image, [best(done.masks)]), media_type="image/png")
+        """One prompt for one image; the PNG has the image's size."""
+        service.check_ready()
+        stored, prompt = await _read_form(service, request)
+        result = await service.compute_masks(request, stored, [prompt])
+        image = await service.images.load_async(stored)
+        best = max(result.masks, key=lambda mask: mask.score or 0.0)
+        return Response(await run_in_threadpool(cut_out, image, best), media_type="image/png")
 
 
-async def _taken(host: Host, request: Request) -> tuple[Stored, Prompt]:
+async def _read_form(service: ModelService, request: Request) -> tuple[StoredImage, Prompt]:
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
-        part, coords = file_part(form), form.get("coords")
+        part, coords = get_file_part(form), form.get("coords")
         if not isinstance(coords, str):
             raise ApiError("invalid-request", "the multipart body has no form field named `coords`")
-        prompt = parse(coords)
-        stored, _ = await add_part(host, part)
+        prompt = parse_coords(coords)
+        stored, _ = await add_file_part(service, part)
         return stored, prompt
 
 
-def parse(coords: str) -> Prompt:
+def parse_coords(coords: str) -> Prompt:
     """The prompt in the form field `coords`.
 
     Raises:
-        ApiError: it is not of the form that the protocol has, or cannot be a prompt.
+        ApiError: it is not in the protocol's form, or is not a valid prompt.
     """
     try:
         data = json.loads(coords)
@@ -113,7 +116,7 @@ def parse(coords: str) -> Prompt:
     points = read.points or []
     labels = [1] * len(points) if read.labels is None else read.labels
     if len(labels) != len(points):
-        text = f"coords: {len(points)} points and {len(labels)} labels; each point has one: 1 on the object, 0 off it"
+        text = f"coords: {len(points)} points but {len(labels)} labels; give one per point: 1 on the object, 0 off it"
         raise ApiError("unsuitable-prompt", text)
     pairs = [[*point, label] for point, label in zip(points, labels, strict=True)]
     try:
@@ -122,6 +125,10 @@ def parse(coords: str) -> Prompt:
         raise ApiError("unsuitable-prompt", f"coords: {error}") from None
 
 
-def best(masks: list[Mask]) -> Mask:
-    """The mask with the highest score."""
-    return max(masks, key=lambda mask: mask.score or 0.0)
+def cut_out(image: Image, mask: Mask) -> bytes:
+    """The object as an RGBA PNG of the image's size, transparent black around it."""
+    rgba = np.zeros((*image.size, 4), np.uint8)
+    inside = mask.array
+    rgba[inside, :3] = image.pixels[inside]
+    rgba[inside, 3] = 255
+    return encode_png(rgba)

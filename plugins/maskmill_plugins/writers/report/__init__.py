@@ -1,4 +1,4 @@
-"""report: one self-contained HTML file about the whole run, to look at and to pass on."""
+"""report: one self-contained HTML file about the whole run, to view and share."""
 
 from .writer import Report, register_writers
 

@@ -1,53 +1,59 @@
-"""The HTML file: skeleton, data and program first, so that it can be used while the thumbnails still arrive."""
+"""The HTML file: skeleton, data and scripts first, so that it can be used while thumbnails are still loading."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from .escaping import data_json, text
-from .rows import Gallery
-from .summary import Summary
-from .thumbnails import thumbnail_path
+import yaml
 
-#: Thumbnails in one block: what the browser takes out of the file at a time.
+from maskmill import Run
+
+from .gallery import Gallery, data_json, thumbnail_path
+from .summary import Summary
+
+#: Thumbnails per block; the browser decodes one block at a time.
 BLOCK = 48
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCRIPTS = ("base.js", "charts.js", "overview.js", "gallery.js")
 
 
 def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery, about: dict[str, Any]) -> None:
     """Write the page.
 
-    Thumbnails stand at the end as base64, one a line, in blocks that the browser keeps as they are until an
-    image of theirs comes into view. The page forbids itself any connection (Content-Security-Policy).
+    Thumbnails are at the end as base64, one per line, in blocks that are decoded when one of their images
+    comes into view. The page's Content-Security-Policy forbids any connection.
 
     Args:
         out: the file.
-        folder: the writer's, where the thumbnails lie.
+        folder: the writer's folder, which contains the thumbnails.
         summary: the counts.
         gallery: the images to show.
-        about: where they come from.
+        about: the provenance, of `collect_provenance`.
     """
     data = {**summary.to_json(), "about": about, "gallery": {"shown": len(gallery), "total": gallery.total}}
-    style, script = _part("report.css"), "\n".join(_part(name) for name in _SCRIPTS)
-    head, tail = _part("report.html").split("<!-- data -->")
-    values = {"title": text(about["name"]), "policy": _policy(style, script), "style": style}
+    style, script = _read_part("report.css"), "\n".join(_read_part(name) for name in _SCRIPTS)
+    head, tail = _read_part("report.html").split("<!-- data -->")
+    title = html.escape(about["name"].encode("utf-8", "replace").decode("utf-8"))  # UTF-8 has no lone surrogates
+    values = {"title": title, "policy": _content_policy(style, script), "style": style}
     for name, value in values.items():
         head = head.replace("{{" + name + "}}", value)
     out.write(head.encode())
-    _block(out, "strings", data_json(json.loads(_part("strings.json"))))
-    _block(out, "summary", data_json({**data, "block": BLOCK}))
+    _write_block(out, "strings", data_json(json.loads(_read_part("strings.json"))))
+    _write_block(out, "summary", data_json({**data, "block": BLOCK}))
     out.write(b'<script type="application/json" id="rows">[')
     for number, (_, row) in enumerate(gallery.lines()):
         out.write(f"{',' if number else ''}\n{row}".encode("ascii"))
     out.write(f"]</script>\n<script>{script}</script>\n".encode())
-    thumbnails, number = _thumbnails(folder, gallery), 0
+    thumbnails, number = _load_thumbnails(folder, gallery), 0
     while lines := list(islice(thumbnails, BLOCK)):
         out.write(f'<script type="text/plain" id="t{number}">'.encode("ascii"))
         out.write(b"\n".join(lines) + b"</script>\n")
@@ -55,24 +61,24 @@ def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery,
     out.write(tail.encode())
 
 
-def _policy(style: str, script: str) -> str:
-    """Nothing runs but this script, nothing is loaded but pictures that the page itself holds."""
+def _content_policy(style: str, script: str) -> str:
+    """A policy that allows only this script, this style, and pictures contained in the page."""
     return (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:;"
+        f"default-src 'none'; script-src '{_csp_hash(script)}'; style-src '{_csp_hash(style)}'; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
 
 
-def _hash(code: str) -> str:
+def _csp_hash(code: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode('ascii')}"
 
 
-def _block(out: IO[bytes], name: str, content: str) -> None:
+def _write_block(out: IO[bytes], name: str, content: str) -> None:
     out.write(f'<script type="application/json" id="{name}">{content}</script>\n'.encode("ascii"))
 
 
-def _thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
-    """The thumbnails of the gallery's images, empty where there is none."""
+def _load_thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
+    """The thumbnails of the gallery's images, empty if there is none."""
     for key, _ in gallery.lines():
         try:
             yield base64.b64encode(thumbnail_path(folder, key).read_bytes()) if key else b""
@@ -80,6 +86,45 @@ def _thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
             yield b""
 
 
-def _part(name: str) -> str:
-    """A part of the page, with the line ends that its hash is made of."""
+def _read_part(name: str) -> str:
+    """A part of the page, with LF line endings, on which its hash is based."""
     return (files(__package__) / "page" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:
+    """The pipeline, versions and machine from `run.json` and the ledger; without a run, from the results.
+
+    Secrets are already masked in `run.json`. The outcome is omitted, because the run has not ended yet
+    while the page is written.
+    """
+    info = dict(run.about) if run is not None else {}
+    provenance = summary.provenance
+    return {
+        "name": run.name if run is not None else "maskmill",
+        "command": info.get("command"),
+        "backend": _describe_backend(provenance.get("backend"), info.get("pipeline")),
+        "model": _describe_model(info.get("fingerprint", {}).get("model") or provenance.get("model")),
+        "versions": provenance.get("versions") or info.get("versions") or {},
+        "maskmill": provenance.get("maskmill"),
+        "machine": info.get("machine", {}),
+        "jobs": info.get("jobs"),
+        "drop_ins": info.get("drop_ins", {}),
+        "pipeline": _dump_yaml(info["pipeline"]) if "pipeline" in info else None,
+        "stages": sorted(run.stage_seconds().items(), key=lambda item: -item[1]) if run is not None else [],
+    }
+
+
+def _describe_backend(name: str | None, pipeline: Any) -> str | None:
+    """The backend with its configured model, such as "sam vit_b"."""
+    options = pipeline.get("backend") if isinstance(pipeline, dict) else None
+    model = options.get("model") if isinstance(options, dict) else None
+    return f"{name} {model}" if name and isinstance(model, str) else name
+
+
+def _describe_model(model_id: str | None) -> str | None:
+    """The model id, with the name of the hash if it is the hash of a checkpoint."""
+    return f"sha256 {model_id}" if model_id and _SHA256.fullmatch(model_id) else model_id
+
+
+def _dump_yaml(pipeline: Any) -> str:
+    return yaml.safe_dump(pipeline, allow_unicode=True, sort_keys=False, width=100)

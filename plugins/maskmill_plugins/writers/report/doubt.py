@@ -1,4 +1,4 @@
-"""Which images a person should look at first."""
+"""How doubtful an image is: which images to review first."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Doubt(NamedTuple):
     """How doubtful an image is, and why.
 
     Attributes:
-        value: 0 (nothing speaks against it) to 1.
-        why: what weighs most: "failed", "no_pixels", "nothing", "dropped_all", "score", "stability", "format",
-            "prompt", "dropped"; "" if nothing does.
-        figure: the number behind it, such as the lowest score, or None.
+        value: 0 (no doubt) to 1.
+        why: the main reason: "failed", "no_pixels", "nothing", "dropped_all", "score", "stability", "format",
+            "prompt", "dropped"; "" if there is none.
+        figure: the number behind the reason, such as the lowest score, or None.
     """
 
     value: float
@@ -24,18 +24,18 @@ class Doubt(NamedTuple):
     figure: float | None = None
 
 
-def doubt(result: ImageResult) -> Doubt:
-    """The weightiest of the reasons to doubt.
+def rate_doubt(result: ImageResult) -> Doubt:
+    """The strongest reason to doubt a result.
 
-    A kept mask without a pixel weighs 0.95; prompts without any kept mask 0.9; the lowest score, stability
-    and IoU of an output format what they lack of 1; the lowest confidence of a prompt half of what it
-    lacks; the part of the masks that filters dropped a quarter of itself. A failed image has no masks to
+    A kept mask without pixels counts 0.95; prompts without any kept mask 0.9; the lowest score, stability
+    and IoU of an output format 1 minus their value; the lowest confidence of a prompt half of 1 minus its
+    value; the share of masks dropped by filters a quarter of that share. A failed image has no masks to
     doubt: it is listed among the failures.
     """
-    return max(_reasons(result), key=lambda reason: reason.value, default=Doubt(0.0))
+    return max(_find_reasons(result), key=lambda reason: reason.value, default=Doubt(0.0))
 
 
-def _reasons(result: ImageResult) -> Iterator[Doubt]:
+def _find_reasons(result: ImageResult) -> Iterator[Doubt]:
     kept = result.kept
     if result.status in ("failed", "quarantined"):
         yield Doubt(0.0, "failed")
@@ -46,34 +46,36 @@ def _reasons(result: ImageResult) -> Iterator[Doubt]:
         yield Doubt(0.9, "nothing")
     if any(mask.box is None for mask in kept):
         yield Doubt(0.95, "no_pixels")
-    yield from _lacking("score", (mask.score for mask in kept))
-    yield from _lacking("stability", (mask.stability for mask in kept))
-    yield from _lacking("format", (values.get("min") for values in format_iou(result).values()))
-    yield from _lacking("prompt", (prompt.score for prompt in result.prompts), weight=0.5)
+    yield from _doubt_lowest("score", (mask.score for mask in kept))
+    yield from _doubt_lowest("stability", (mask.stability for mask in kept))
+    yield from _doubt_lowest("format", (values.get("min") for values in format_iou(result).values()))
+    yield from _doubt_lowest("prompt", (prompt.score for prompt in result.prompts), weight=0.5)
     if kept and len(kept) < len(result.masks):
         part = 1 - len(kept) / len(result.masks)
         yield Doubt(part / 4, "dropped", len(result.masks) - len(kept))
 
 
-def _lacking(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[Doubt]:
-    known = [figure for figure in figures if number(figure) is not None]
+def _doubt_lowest(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[Doubt]:
+    known = [figure for figure in figures if finite_number(figure) is not None]
     lowest = min((figure for figure in known if figure is not None), default=None)
     if lowest is not None and lowest < 1:
         yield Doubt(weight * (1 - max(0.0, lowest)), why, lowest)
 
 
 def format_iou(result: ImageResult) -> dict[str, Mapping[str, Any]]:
-    """What each writer noted of its own format, by writer: "mean" and "min" IoU, and of how many "masks"."""
+    """The note `iou` of each writer, by writer: "mean" and "min" IoU, and the number of "masks"."""
     found = {}
     for name, notes in result.notes.items():
         iou = notes.get("iou") if isinstance(notes, Mapping) else None
-        if isinstance(iou, Mapping) and all(number(iou.get(part)) is not None for part in ("mean", "min", "masks")):
+        if isinstance(iou, Mapping) and all(
+            finite_number(iou.get(part)) is not None for part in ("mean", "min", "masks")
+        ):
             found[name] = iou
     return found
 
 
-def number(value: Any) -> float | None:
-    """A finite number, None for anything else: JSON knows neither NaN nor infinity."""
+def finite_number(value: Any) -> float | None:
+    """A finite number, None for anything else: JSON allows neither NaN nor infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return value

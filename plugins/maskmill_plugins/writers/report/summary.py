@@ -1,4 +1,4 @@
-"""What is counted over all images, in memory that does not grow with their number."""
+"""Counts over all images, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from maskmill import ImageResult, Mask
 from maskmill.results import STATUSES, Failure
 
-from .doubt import format_iou, number
+from .doubt import finite_number, format_iou
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 _BINS = 50
@@ -25,7 +25,7 @@ _OTHER = "…"
 
 
 def without_numbers(text: str) -> str:
-    """A reason without its figures, so that equal ones can be counted: "score 0.41 < 0.5" is "score # < #"."""
+    """A reason with its numbers replaced, to group equal reasons: "score 0.41 < 0.5" becomes "score # < #"."""
     return _NUMBER.sub("#", text)
 
 
@@ -33,31 +33,31 @@ class Histogram:
     """Counts of kept and dropped masks in bins of equal width.
 
     Attributes:
-        kept: of kept masks, by bin.
-        dropped: of dropped ones.
+        kept: number of kept masks by bin.
+        dropped: number of dropped masks by bin.
     """
 
     def __init__(self, bins: int) -> None:
         self.kept, self.dropped = [0] * bins, [0] * bins
 
     def add(self, part: float, kept: bool) -> None:
-        """Count a value, given as its place from the first bin's start (0) to the last one's end (1)."""
+        """Count a value, given relative to the range of the histogram: 0 is its start, 1 its end."""
         counts = self.kept if kept else self.dropped
         counts[min(max(int(part * len(counts)), 0), len(counts) - 1)] += 1
 
     def to_json(self) -> dict[str, Any] | None:
-        """The counts, None if there are none."""
+        """The counts, None if all are zero."""
         return {"kept": self.kept, "dropped": self.dropped} if any(self.kept) or any(self.dropped) else None
 
 
 @dataclass
 class FailureGroup:
-    """Failures for one reason.
+    """Failures with the same reason.
 
     Attributes:
         failure: the first of them.
-        count: of images.
-        keys: of the first ones.
+        count: number of images.
+        keys: of the first images.
     """
 
     failure: Failure
@@ -73,13 +73,13 @@ class FailureGroup:
 
 @dataclass
 class FormatLoss:
-    """What an output format loses of the masks.
+    """The loss of an output format.
 
     Attributes:
-        masks: how many were measured.
+        masks: number of masks measured.
         total: sum of their IoU.
         lowest: the lowest IoU.
-        key: the image that it is in.
+        key: the image with the lowest IoU.
     """
 
     masks: int = 0
@@ -92,9 +92,9 @@ class Summary:
     """The counts of a run.
 
     Attributes:
-        statuses: images by status.
-        labels: number of each label, in the order they were first seen; None stands for no label.
-        provenance: of the first image that has a result.
+        statuses: number of images by status.
+        labels: index of each label, in the order of first occurrence; None stands for no label.
+        provenance: of the first image with a result.
     """
 
     def __init__(self) -> None:
@@ -114,8 +114,8 @@ class Summary:
         """Count an image.
 
         Args:
-            result: what came of it.
-            seconds: what it took, if that is known.
+            result: its result.
+            seconds: its processing time, if known.
         """
         self.statuses[result.status] += 1
         if not self.provenance:
@@ -124,31 +124,31 @@ class Summary:
             push = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
             push(self._slowest, (seconds, result.key))
         if result.failure is not None:
-            self._fail(result.key, result.failure)
+            self._count_failure(result.key, result.failure)
         if result.status == "empty":
             self._count(self._empty, without_numbers(result.reason or ""))
         for mask in result.masks:
-            self._mask(mask)
+            self._count_mask(mask)
         for name, iou in format_iou(result).items():
-            self._format(name, result.key, iou["mean"], iou["min"], int(iou["masks"]))
+            self._count_format(name, result.key, iou["mean"], iou["min"], int(iou["masks"]))
 
-    def _mask(self, mask: Mask) -> None:
+    def _count_mask(self, mask: Mask) -> None:
         self.labels.setdefault(mask.label, len(self.labels))
         self._by_label[mask.label, mask.kept] += 1
         if mask.dropped_by is not None:
             self._count(self._drops, (mask.dropped_by, without_numbers(mask.reason or "")), (mask.dropped_by, _OTHER))
         for histogram, value in ((self._scores, mask.score), (self._stabilities, mask.stability)):
-            if (known := number(value)) is not None:
+            if (known := finite_number(value)) is not None:
                 histogram.add(known, mask.kept)
         part = mask.area / max(1, mask.size[0] * mask.size[1])
         self._areas.add(1 + math.log10(max(part, 10.0**-_DECADES)) / _DECADES, mask.kept)
 
     @staticmethod
     def _count(counts: Counter[Any], what: Any, otherwise: Any = _OTHER) -> None:
-        """Count it, among the others if there are too many kinds already."""
+        """Count a value, under `otherwise` if there are too many different values already."""
         counts[what if what in counts or len(counts) < _MOST_GROUPS else otherwise] += 1
 
-    def _fail(self, key: str, failure: Failure) -> None:
+    def _count_failure(self, key: str, failure: Failure) -> None:
         message = failure.message.replace(key, _OTHER).replace(key.rpartition("/")[2], _OTHER)
         group = (failure.stage, failure.plugin, failure.type, without_numbers(message))
         if group not in self._failures and len(self._failures) >= _MOST_GROUPS:
@@ -158,7 +158,7 @@ class Summary:
         if len(found.keys) < _KEYS_A_FAILURE:
             found.keys.append(key)
 
-    def _format(self, name: str, key: str, mean: float, lowest: float, masks: int) -> None:
+    def _count_format(self, name: str, key: str, mean: float, lowest: float, masks: int) -> None:
         loss = self._formats.setdefault(name, FormatLoss())
         loss.masks += masks
         loss.total += mean * masks
@@ -166,7 +166,7 @@ class Summary:
             loss.lowest, loss.key = lowest, key
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for the page; all lists in a fixed order, the largest counts first."""
+        """Plain data for the page; lists have a fixed order, largest counts first."""
         by_label = [(self._by_label[name, True], self._by_label[name, False], name) for name in self.labels]
         by_label.sort(key=lambda item: (-item[0], -item[1], item[2] or ""))
         failures = sorted(self._failures.values(), key=lambda group: (-group.count, group.keys))

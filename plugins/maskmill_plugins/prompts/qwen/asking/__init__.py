@@ -1,1 +1,1 @@
-"""What is asked about an image: the questions, the picture that is sent, the conversation."""
+"""Queries about an image: the wordings, the image as it is sent, the exchange with the model."""

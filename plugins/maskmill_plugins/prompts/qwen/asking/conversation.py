@@ -1,4 +1,4 @@
-"""What is asked about one image, and what becomes of the answers: the way from an `Image` to its prompts."""
+"""Asks about one image: from an `Image` to its prompts."""
 
 from __future__ import annotations
 
@@ -9,136 +9,111 @@ from typing import Any
 
 from maskmill import Image, ImageError, Prompt
 
-from ..calls.answer_store import Answers, Reply, picture_id
-from ..calls.client import Caller
-from ..cost.token_estimate import Habits, expected, most
-from ..reply.read import Reading, Wanted
-from .picture import ENCODING, Picture, picture
-from .question_plan import Ask, Terms, View
+from ..calls.answer_store import AnswerStore
+from ..calls.client import RetryingClient
+from ..calls.question import ModelReply
+from ..cost.token_estimate import TokenStats, estimate_usage, limit_usage
+from ..reply.parse import ParsedReply, Wanted
+from .question_plan import ImageView, QuestionPlan, QuestionTemplate
+from .sent_image import SentImage
 
-#: A question is put so often for an answer that can be read.
+#: Times that a question is asked for a readable reply.
 READABLE_TRIES = 2
-#: Characters of an unreadable reply that are kept with the image, and shown.
+#: Characters of an unreadable reply that are stored with the image, and shown.
 KEPT, SHOWN = 10_000, 300
 
 
-class _Sent:
-    """The picture of one image as it is sent, made when it is needed, once.
-
-    Args:
-        image: to be sent.
-        size: (height, width) to send it at.
-        answers: knows what was sent of this file before.
-    """
-
-    def __init__(self, image: Image, size: tuple[int, int], answers: Answers) -> None:
-        self._image = image
-        self._size = size
-        self._answers = answers
-        self._id = picture_id(image.sha256, [ENCODING, image.size, size])
-        self._made: Picture | None = None
-
-    @property
-    def sha256(self) -> str:
-        """Of the bytes sent; known without making them if they were sent before."""
-        return self._answers.picture(self._id) or self.made.sha256
-
-    @property
-    def made(self) -> Picture:
-        """The encoded picture."""
-        if self._made is None:
-            self._made = picture(self._image, self._size)
-            self._answers.add_picture(self._id, self._made.sha256)
-        return self._made
-
-
 class Conversation:
-    """Asks about one image after the other, for any number of threads.
+    """Asks about one image after the other, from any number of threads.
 
     Args:
-        terms: what is the same for all images.
-        caller: puts the questions.
-        answers: keeps what comes back.
-        habits: what the model's answers usually take.
+        plan: what is the same for all images.
+        client: sends the questions.
+        answers: stores the replies.
+        stats: what the model's answers use on average.
     """
 
-    def __init__(self, terms: Terms, caller: Caller, answers: Answers, habits: Habits) -> None:
-        self._terms = terms
-        self._caller = caller
+    def __init__(self, plan: QuestionPlan, client: RetryingClient, answers: AnswerStore, stats: TokenStats) -> None:
+        self._plan = plan
+        self._client = client
         self._answers = answers
-        self._habits = habits
+        self._stats = stats
 
-    def prompts(self, image: Image, note: Callable[[str, Any], None], tell: Callable[[str], None]) -> list[Prompt]:
-        """What is to be segmented in an image, in pixels of it.
+    def find_prompts(self, image: Image, note: Callable[[str, Any], None], log: Callable[[str], None]) -> list[Prompt]:
+        """Return the prompts for an image, in its pixels.
 
         Args:
             image: to ask about.
-            note: receives what the result should say of the answers.
-            tell: receives lines of the image's story.
+            note: receives what is stored with the result.
+            log: receives lines of the verbose log.
 
         Raises:
-            ImageError: there is no answer about this image, or none that can be read.
-            StopRun: there is none about any image now.
+            ImageError: there is no reply about this image, or no readable one.
+            StopRun: there can be no reply about any image now.
         """
-        view = self._terms.view(image.size)
-        sent = None if self._terms.blind else _Sent(image, view.sent, self._answers)
-        note("model", self._terms.model)
+        view = self._plan.view_image(image.size)
+        sent = None if self._plan.blind else SentImage(image, view.sent, self._answers)
+        note("model", self._plan.model)
         if sent is None:
             note("blind", True)
         else:
-            note("sent", {"size": list(view.sent), "coordinates": self._terms.coords})
+            note("sent", {"size": list(view.sent), "coordinates": self._plan.coords})
         found: list[Prompt] = []
-        told: list[dict[str, Any]] = []
-        for ask in self._terms.asks:
-            reading, reply = self._answer(ask, view, sent, note, tell)
-            prompts, counted = self._terms.prompts(ask, view, reading)
-            tell(f"coordinates received: {_counted(prompts, self._terms.wanted)} in {reply.output_tokens} tokens")
-            told.append(
-                {"asked": ask.subject, "found": len(prompts), "reply_sha256": sha256_of(reply.text)}
-                | ({"put right or left out": dict(counted)} if counted else {})
-                | ({"truncated": True} if reading.truncated else {})
+        notes: list[dict[str, Any]] = []
+        for template in self._plan.questions:
+            parsed, reply = self._get_answer(template, view, sent, note, log)
+            prompts, counts = self._plan.make_prompts(template, view, parsed)
+            log(f"coordinates received: {_format_count(prompts, self._plan.wanted)} in {reply.output_tokens} tokens")
+            notes.append(
+                {"asked": template.subject, "found": len(prompts), "reply_sha256": _hash_text(reply.text)}
+                | ({"put right or left out": dict(counts)} if counts else {})
+                | ({"truncated": True} if parsed.truncated else {})
             )
             found += prompts
-        note("answers", told)
+        note("answers", notes)
         return found
 
-    def _answer(
-        self, ask: Ask, view: View, sent: _Sent | None, note: Callable[[str, Any], None], tell: Callable[[str], None]
-    ) -> tuple[Reading, Reply]:
-        """The first answer to a question that can be read, from disk or from the server."""
-        terms = self._terms
-        text = ask.text(view)
-        name = terms.question_id(text, sent.sha256 if sent else "", view)
-        unreadable = self._answers.get(name)
+    def _get_answer(
+        self,
+        template: QuestionTemplate,
+        view: ImageView,
+        sent: SentImage | None,
+        note: Callable[[str, Any], None],
+        log: Callable[[str], None],
+    ) -> tuple[ParsedReply, ModelReply]:
+        """Return the first readable reply to a question, from disk or from the server."""
+        plan = self._plan
+        text = template.write_text(view)
+        question_id = plan.make_question_id(text, sent.sha256 if sent else "", view)
+        unreadable = self._answers.get(question_id)
         for reply in unreadable:
-            if (reading := terms.read(reply)) is not None:
-                tell(f"{terms.model} was asked for {ask.subject} before")
-                return reading, reply
-        tell(f"asking {terms.model} for {ask.subject}" + ("" if sent else ", blind"))
-        question = terms.question(text)
+            if (parsed := plan.parse(reply)) is not None:
+                log(f"using the stored answer of {plan.model} for {template.subject}")
+                return parsed, reply
+        log(f"asking {plan.model} for {template.subject}" + ("" if sent else ", without the image"))
+        question = plan.make_question(text)
         if sent is not None:
-            question = replace(question, picture=sent.made.data, media=sent.made.media)
+            question = replace(question, image=sent.data)
         for _ in range(max(1, READABLE_TRIES - len(unreadable))):
-            if unreadable:  # at temperature 0 the very same question would get the very same answer
-                question = replace(question, text=terms.again(text))
-                tell("the reply cannot be read; asking once more")
+            if unreadable:  # at temperature 0 the same question would get the same reply
+                question = replace(question, text=plan.reword(text))
+                log("the reply cannot be parsed; asking once more")
             size = None if sent is None else view.sent
-            likely = expected(question.text, size, terms.grid, self._habits)
-            limit = most(question.text, size, terms.grid, terms.max_tokens, terms.thinking)
-            reply = self._caller.ask(question, likely, limit, tell)
-            self._answers.add(name, terms.model, reply)
-            if (reading := terms.read(reply)) is not None:
-                return reading, reply
+            expected = estimate_usage(question.text, size, plan.grid, self._stats)
+            most = limit_usage(question.text, size, plan.grid, plan.max_tokens, plan.thinking)
+            reply = self._client.ask(question, expected, most, log)
+            self._answers.add(question_id, plan.model, reply)
+            if (parsed := plan.parse(reply)) is not None:
+                return parsed, reply
             unreadable.append(reply)
         note("unreadable", [reply.text[:KEPT] for reply in unreadable])
-        raise ImageError(f"the reply about {ask.subject} cannot be read: {unreadable[-1].text[:SHOWN]!r}")
+        raise ImageError(f"the reply about {template.subject} cannot be parsed: {unreadable[-1].text[:SHOWN]!r}")
 
 
-def sha256_of(text: str) -> str:
-    """What a reply is known by: the SHA-256 of its raw text in UTF-8."""
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _counted(prompts: Sequence[Prompt], wanted: Wanted) -> str:
+def _format_count(prompts: Sequence[Prompt], wanted: Wanted) -> str:
     one = {"boxes": "box", "points": "point"}[wanted]
     return f"{len(prompts)} {one if len(prompts) == 1 else wanted}"

@@ -1,4 +1,4 @@
-"""What is the same for all images: the model's family, the questions, and how answers become prompts."""
+"""The plan of a run's questions: what is the same for all images, and how replies become prompts."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Literal
 
 from maskmill import Box, PipelineError, Point, Problem, Prompt
 
-from ..calls.answer_store import Reply, question_id
-from ..calls.question import Question
-from ..calls.servers import Server
-from ..coordinates.convert import Size, size_to_send, to_image
-from ..coordinates.families import Convention, Family, family_of
-from ..reply.labels import match
-from ..reply.read import Found, Reading, Wanted, read
+from ..calls.answer_store import make_question_id
+from ..calls.endpoint import Endpoint
+from ..calls.question import ModelReply, Question
+from ..coordinates.convert import Size, choose_send_size, convert_to_image
+from ..coordinates.families import Convention, Family, find_family
+from ..reply.labels import match_class
+from ..reply.parse import FoundObject, ParsedReply, Wanted, parse_reply
 from . import questions as texts
 
-#: Of a model that no row of the table fits, where the user says what its coordinates mean.
+#: Grid of a model of no known family, whose coordinates the user has set.
 USUAL_GRID = 32
-#: Tokens of a picture that every server takes as they are: fewer, and it is enlarged there; more, and it is reduced.
+#: Servers enlarge images of fewer tokens, and reduce images of more.
 FEWEST_TOKENS, MOST_TOKENS = 4, 1280
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """An image as the model knows it; sizes are (height, width).
+class ImageView:
+    """The sizes of an image, (height, width).
 
     Attributes:
-        size: of the image.
-        sent: of the picture sent; the same where none is.
+        size: of the image itself.
+        sent: of the image as sent; the same as `size` if it is not sent.
     """
 
     size: Size
@@ -39,13 +39,13 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One question about each image.
+class QuestionTemplate:
+    """One question that is asked about each image.
 
     Attributes:
-        classes: asked for, each with its description or ""; a free sentence is the only name.
-        sentence: it is one.
-        kind: of the answer.
+        classes: to ask for, each with its description or ""; a free sentence is the only name.
+        sentence: whether it is a free sentence.
+        kind: what to ask for.
         template: the user's own wording, or None.
     """
 
@@ -56,33 +56,33 @@ class Ask:
 
     @property
     def subject(self) -> str:
-        """What is asked for, for people."""
+        """The classes, for messages."""
         return ", ".join(self.classes)
 
-    def text(self, view: View) -> str:
-        """The question."""
-        return texts.question(self.kind, self.classes, view.size, sentence=self.sentence, template=self.template)
+    def write_text(self, view: ImageView) -> str:
+        """Return the text of the question for an image."""
+        return texts.write_question(self.kind, self.classes, view.size, sentence=self.sentence, template=self.template)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What is the same for all images.
+class QuestionPlan:
+    """What is the same for all images of a run.
 
     Attributes:
-        server: who is asked.
-        model: its name there.
-        blind: no picture is sent.
-        coords: what the model's numbers mean.
-        grid: pixels of a side of a picture's token.
-        multimodal: which of DashScope's endpoints serves it.
+        endpoint: the server.
+        model: its name on the server.
+        blind: whether no image is sent.
+        coords: what the model's coordinates mean.
+        grid: side of an image token in pixels.
+        multimodal: which of DashScope's two APIs serves the model.
         wanted: boxes or points.
         classes: of all questions.
-        asks: the questions.
-        max_tokens: of one answer.
+        questions: the questions about each image.
+        max_tokens: limit of one reply.
         thinking: whether the model may think first.
     """
 
-    server: Server
+    endpoint: Endpoint
     model: str
     blind: bool
     coords: Convention
@@ -90,81 +90,79 @@ class Terms:
     multimodal: bool
     wanted: Wanted
     classes: Mapping[str, str]
-    asks: Sequence[Ask]
+    questions: Sequence[QuestionTemplate]
     max_tokens: int
     thinking: bool
 
-    def view(self, size: Size) -> View:
-        """How an image of this size (height, width) is shown."""
+    def view_image(self, size: Size) -> ImageView:
+        """Return the sizes of an image of this size (height, width)."""
         if self.blind:
-            return View(size, size)
-        height, width = size_to_send(size, self.coords, self.grid, MOST_TOKENS * self.grid**2)
+            return ImageView(size, size)
+        height, width = choose_send_size(size, self.coords, self.grid, MOST_TOKENS * self.grid**2)
         times = math.ceil(math.sqrt(FEWEST_TOKENS * self.grid**2 / (height * width)))
-        return View(size, (height * times, width * times))
+        return ImageView(size, (height * times, width * times))
 
-    def question(self, text: str) -> Question:
-        """One call, still without its picture."""
+    def make_question(self, text: str) -> Question:
+        """Return the question, still without its image."""
         return Question(
-            self.model,
-            text,
-            max_tokens=self.max_tokens,
-            thinking=self.thinking,
-            multimodal=self.multimodal,
+            self.model, text, max_tokens=self.max_tokens, thinking=self.thinking, multimodal=self.multimodal
         )
 
-    def again(self, text: str) -> str:
-        """The question in other words, after an answer that could not be read."""
-        return text + texts.AGAIN[texts.language_of(text)]
+    def reword(self, text: str) -> str:
+        """Return the question in other words, after a reply that could not be parsed."""
+        return text + texts.AGAIN[texts.detect_language(text)]
 
-    def question_id(self, text: str, picture: str, view: View) -> str:
-        """What the answers to a question are kept under.
+    def make_question_id(self, text: str, image: str, view: ImageView) -> str:
+        """Return the id that a question's replies are stored under.
 
         Args:
             text: of the question.
-            picture: SHA-256 of what is sent, "" for nothing.
+            image: SHA-256 of the image as sent, "" if none is sent.
             view: of the image.
         """
-        request = {**self.question(text).parameters(), "text": text, "prompts": texts.VERSION}
-        return question_id(self.server.url, self.server.provider, request, picture, view.sent)
+        request = {**self.make_question(text).parameters, "text": text, "prompts": texts.VERSION}
+        return make_question_id(self.endpoint.url, self.endpoint.provider, request, image, view.sent)
 
-    def read(self, reply: Reply) -> Reading | None:
-        """What a reply says; None if it cannot be read, or breaks off before it said anything."""
-        reading = read(reply.text, self.wanted, self.blind)
-        reading.truncated |= reply.finish == "length"
-        return reading if reading.readable and (reading.found or not reading.truncated) else None
+    def parse(self, reply: ModelReply) -> ParsedReply | None:
+        """Return the objects of a reply; None if it cannot be parsed, or was cut off before its first object."""
+        parsed = parse_reply(reply.text, self.wanted, self.blind)
+        parsed.truncated |= reply.finish == "length"
+        return parsed if parsed.readable and (parsed.found or not parsed.truncated) else None
 
-    def prompts(self, ask: Ask, view: View, reading: Reading) -> tuple[list[Prompt], Counter[str]]:
-        """The prompts of an answer, in pixels of the image, and how much was put right or left out, by kind."""
+    def make_prompts(
+        self, question: QuestionTemplate, view: ImageView, parsed: ParsedReply
+    ) -> tuple[list[Prompt], Counter[str]]:
+        """Return the prompts of a reply, in pixels of the image, and the counts of corrected and dropped objects."""
         named, foreign = [], 0
-        for one in reading.found:
-            label = one.label if ask.sentence else self._class_of(one, ask)
-            if label is None and not ask.sentence:
+        for one in parsed.found:
+            label = one.label if question.sentence else self._match_class(one, question)
+            if label is None and not question.sentence:
                 foreign += 1
-            else:  # before duplicates are looked for: "car" and "truck" on one place are one "vehicle"
+            else:  # before duplicates are dropped: a "car" and a "truck" in one place are one "vehicle"
                 named.append(replace(one, names=() if label is None else (label,)))
-        found, counts = to_image(named, self.coords, view.size, view.sent)
+        found, counts = convert_to_image(named, self.coords, view.size, view.sent)
         counts["of no class asked for"] += foreign
-        return [_prompt(one, one.label) for one in found], +(counts + reading.counts)
+        return [_make_prompt(one, one.label) for one in found], +(counts + parsed.counts)
 
-    def _class_of(self, one: Found, ask: Ask) -> str | None:
-        alone = next(iter(ask.classes)) if len(ask.classes) == 1 else None
-        return match(one.names, self.classes, alone)
+    def _match_class(self, one: FoundObject, question: QuestionTemplate) -> str | None:
+        alone = next(iter(question.classes)) if len(question.classes) == 1 else None
+        return match_class(one.names, self.classes, alone)
 
 
-def _prompt(one: Found, label: str | None) -> Prompt:
+def _make_prompt(one: FoundObject, label: str | None) -> Prompt:
     if one.box is not None:
         return Prompt(box=Box(*one.box), label=label)
     return Prompt(points=tuple(Point(x, y, side) for x, y, side in one.points), label=label)
 
 
-def asks_of(
+def plan_questions(
     find: str | Sequence[str] | Mapping[str, str],
     wanted: Wanted,
     blind: bool,
     one_class_per_call: bool,
     template: str | None,
-) -> tuple[Mapping[str, str], list[Ask]]:
-    """All classes with their descriptions, and the questions about them.
+) -> tuple[Mapping[str, str], list[QuestionTemplate]]:
+    """Return all classes with their descriptions, and the questions about them.
 
     Raises:
         PipelineError: the template cannot be filled in.
@@ -174,28 +172,30 @@ def asks_of(
     blind_kind: texts.Kind = "blind boxes" if wanted == "boxes" else "blind points"
     kind = blind_kind if blind else wanted
     if isinstance(find, str):
-        return {find: ""}, [Ask({find: ""}, True, kind, template)]
+        return {find: ""}, [QuestionTemplate({find: ""}, True, kind, template)]
     classes = dict(find) if isinstance(find, Mapping) else dict.fromkeys(find, "")
     groups = [{name: text} for name, text in classes.items()] if one_class_per_call else [classes]
-    return classes, [Ask(group, False, kind, template) for group in groups]
+    return classes, [QuestionTemplate(group, False, kind, template) for group in groups]
 
 
-def known_family(model: str, coords: Literal["auto"] | Convention, blind: bool) -> tuple[Family | None, Convention]:
-    """The model's family, None if it is unknown, and what its coordinates mean.
+def resolve_coordinates(
+    model: str, coords: Literal["auto"] | Convention, blind: bool
+) -> tuple[Family | None, Convention]:
+    """Return the model's family, None if it is unknown, and what its coordinates mean.
 
     Raises:
-        PipelineError: that is not known, or the model does not see.
+        PipelineError: the meaning is not known, or the model takes no images.
     """
-    family = family_of(model)
-    if blind:  # it is told the image's own size
+    family = find_family(model)
+    if blind:  # the question names the image's own size
         return family, "abs_original" if coords == "auto" else coords
     if coords != "auto":
         return family, coords
     if family is None:
-        text = f"nothing is known of the model {model!r}: neither what its coordinates mean nor how to send pictures"
-        hint = f"`maskmill qwen calibrate --model {model}` finds out; `coords:` is for what it says"
+        text = f"unknown model {model!r}: set `coords:` to what its coordinates mean"
+        hint = f"`maskmill qwen calibrate --model {model}` finds the right value"
         raise PipelineError(Problem(text, hint=hint))
     if family.coords is None:
-        hint = "take one that does, or write `blind: true` to have it guess without the picture"
-        raise PipelineError(Problem(f"the model {model!r} does not see pictures", hint=hint))
+        hint = "choose a vision model, or set `blind: true` to let it guess without the image"
+        raise PipelineError(Problem(f"the model {model!r} does not accept images", hint=hint))
     return family, family.coords

@@ -1,6 +1,6 @@
-"""The questions, in one place, with a version: another wording is another question.
+"""The wordings of the questions, with a version that enters the id of a question.
 
-The wordings are those that Qwen's makers advise: "locate every ..., output ... in JSON format".
+They follow the advice of the Qwen team: "locate every ..., output ... in JSON format".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from maskmill import PipelineError, Problem
 
-#: Raise it when a wording changes: answers to the old one no longer count as answers.
+#: Increase it when a wording changes: stored answers to the old wording are then no longer used.
 VERSION = 1
 
 Kind = Literal["boxes", "points", "blind boxes", "blind points"]
@@ -63,7 +63,7 @@ _SENTENCE: Mapping[tuple[Language, Kind], str] = {
     ("zh", "boxes"): "定位{classes}，以JSON格式输出边界框坐标（bbox_2d）。",
     ("zh", "points"): "定位{classes}，以JSON格式输出点坐标（point_2d）。",
 }
-#: Put behind a question whose first answer could not be read.
+#: Appended to a question whose first reply could not be parsed.
 AGAIN: Mapping[Language, str] = {
     "en": " Output only a JSON list, nothing else; if there is none, output [].",
     "zh": "只输出JSON列表，不要输出其他内容；如果没有，输出[]。",
@@ -71,19 +71,19 @@ AGAIN: Mapping[Language, str] = {
 PLACEHOLDERS = ("classes", "width", "height")
 
 
-def language_of(text: str) -> Language:
-    """Chinese if it holds Chinese characters, else English."""
+def detect_language(text: str) -> Language:
+    """Return Chinese if there are Chinese characters in the text, otherwise English."""
     return "zh" if any("\u3400" <= sign <= "\u9fff" for sign in text) else "en"
 
 
-def described(classes: Mapping[str, str], language: Language) -> str:
-    """Class names as they stand in a question, each with its description, if it has one."""
+def list_classes(classes: Mapping[str, str], language: Language) -> str:
+    """Return the class names as written in a question, with their descriptions in brackets."""
     before, after = ("（", "）") if language == "zh" else (" (", ")")
     parts = [f"{name}{before}{text}{after}" if text else name for name, text in classes.items()]
     return ("、" if language == "zh" else ", ").join(parts)
 
 
-def question(
+def write_question(
     kind: Kind,
     classes: Mapping[str, str],
     size: tuple[int, int],
@@ -91,33 +91,33 @@ def question(
     sentence: bool = False,
     template: str | None = None,
 ) -> str:
-    """The text that asks for things.
+    """Return the text of a question.
 
     Args:
-        kind: what the answer should be.
+        kind: what to ask for.
         classes: names with their descriptions, "" without; a free sentence is the only name.
-        size: (height, width) that the model is told.
+        size: (height, width) that the text mentions.
         sentence: the user wrote a sentence, not class names.
-        template: the user's own wording.
+        template: the user's own wording, or None.
     """
-    language = language_of("".join(classes))
+    language = detect_language("".join(classes))
     if template is None:
         table = _SENTENCE if sentence else _SEVERAL if len(classes) > 1 else _ONE
         template = table.get((language, kind)) or _ONE[language, kind]
-    return template.format(classes=described(classes, language), width=size[1], height=size[0])
+    return template.format(classes=list_classes(classes, language), width=size[1], height=size[0])
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that cannot be filled in.
+    """Check that a template can be filled in.
 
     Raises:
-        PipelineError: says which placeholders there are.
+        PipelineError: it cannot; the hint lists the placeholders.
     """
-    hint = "placeholders are " + ", ".join(f"{{{name}}}" for name in PLACEHOLDERS) + "; write {{ and }} for braces"
+    hint = "the placeholders are " + ", ".join(f"{{{name}}}" for name in PLACEHOLDERS) + "; write {{ and }} for braces"
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
         if unknown := [name for name in names if name not in PLACEHOLDERS]:
-            raise PipelineError(Problem(f"prompt_template: there is no placeholder {{{unknown[0]}}}", hint=hint))
+            raise PipelineError(Problem(f"prompt_template: unknown placeholder {{{unknown[0]}}}", hint=hint))
         template.format(classes="", width=1, height=1)
     except (ValueError, LookupError) as error:
         raise PipelineError(Problem(f"prompt_template: {error}", hint=hint)) from None

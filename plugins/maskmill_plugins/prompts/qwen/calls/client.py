@@ -1,163 +1,140 @@
-"""One question put to a server, and put again where that is worth it.
+"""Sends questions to a server, with retries, rate limits and the budget.
 
-Each POST is counted and paced here, and nowhere else: the SDKs are told to try nothing by themselves.
+Every POST is counted and paced here and nowhere else: the retries of the SDKs are switched off.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from maskmill import ImageError, StopRun
 
-from ..cost.budget import Purse, Spent
-from .answer_store import Reply
-from .errors import Again, Trouble, inspected, judged
-from .question import Question
-from .rate_limits import Limits
-from .servers import Server
+from ..cost.budget import BudgetReservation, Usage
+from .endpoint import Endpoint
+from .errors import RetryableError, ServerError, make_exception
+from .question import ModelReply, ProviderClient, Question
+from .rate_limits import RateLimiter
 
-#: How often one question is put at most, and the longest pause between two tries, in seconds.
+#: Tries of one question, and the longest random pause between two of them, in seconds.
 TRIES = 8
 LONGEST_PAUSE = 60.0
-#: A server that wants a longer pause than this is left alone: the run stops, and can be resumed.
+#: The run stops, resumably, if a server asks for a longer pause than this, in seconds.
 PATIENCE = 300.0
-#: So many questions in a row without an answer, or as many as are under way at once, end the run.
-LOST = 3
+#: The run stops if this many questions in a row fail (or as many as run at once, if that is more).
+MOST_FAILURES = 3
 
-_random = random.SystemRandom()  # the global generator is seeded by image: all retries would fall together
-
-
-class Client(Protocol):
-    """One dialect."""
-
-    def post(self, question: Question) -> Reply:
-        """Put the question once, with exactly one POST.
-
-        Raises:
-            Trouble: there is no usable answer.
-        """
-
-    def close(self) -> None:
-        """Let go of the connections."""
+_random = random.SystemRandom()  # the global generator is seeded per image: all retries would coincide
 
 
-def client_for(server: Server, timeout: float, concurrency: int) -> Client:
-    """The client of the server's dialect; imports its SDK."""
-    if server.provider == "openai":
-        from .openai_client import OpenAI
+def create_client(endpoint: Endpoint, timeout: float, concurrency: int) -> ProviderClient:
+    """Return the client for the endpoint's provider; imports its SDK."""
+    if endpoint.provider == "openai":
+        from .openai_client import OpenAIClient
 
-        return OpenAI(server, timeout, concurrency)
-    from .dashscope_client import DashScope
+        return OpenAIClient(endpoint, timeout, concurrency)
+    from .dashscope_client import DashScopeClient
 
-    return DashScope(server, timeout, concurrency)
+    return DashScopeClient(endpoint, timeout, concurrency)
 
 
-class Caller:
-    """Puts questions to one server for all threads.
+class RetryingClient:
+    """Sends questions to one server, from any number of threads.
 
     Args:
-        client: the dialect.
-        server: for the texts of errors.
-        limits: how many at once and how fast.
-        purse: what may be spent.
+        client: the provider's client.
+        endpoint: the server, for error messages.
+        limiter: how many calls at once and how fast.
+        reservation: what may be spent.
     """
 
-    def __init__(self, client: Client, server: Server, limits: Limits, purse: Purse) -> None:
+    def __init__(
+        self, client: ProviderClient, endpoint: Endpoint, limiter: RateLimiter, reservation: BudgetReservation
+    ) -> None:
         self._client = client
-        self._server = server
-        self._limits = limits
-        self._purse = purse
-        self._in_vain = 0
+        self._endpoint = endpoint
+        self._limiter = limiter
+        self._reservation = reservation
+        self._failed_in_a_row = 0
         self._unreached = 0
         self._reached = False
         self._refused = 0
         self._answered = False
 
-    def ask(self, question: Question, expected: Spent, most: Spent, tell: Callable[[str], None]) -> Reply:
-        """The answer.
+    def ask(self, question: Question, expected: Usage, most: Usage, log: Callable[[str], None]) -> ModelReply:
+        """Return the reply to a question.
+
+        The loop is written out, because a pause must end as soon as another thread stops the run.
 
         Args:
             question: what to ask.
-            expected: what it will probably take; paces the calls.
-            most: what it can take at most; reserved in the budget.
-            tell: receives a line for each try that failed.
+            expected: what the call will probably use; paces the calls.
+            most: what it can use at most; reserved in the budget.
+            log: receives a line for each failed try.
 
         Raises:
-            ImageError: there will be none for this image.
-            StopRun: there will be none for any image now.
+            ImageError: there is no reply for this image.
+            StopRun: there can be no reply for any image now.
         """
-        from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-
-        def pause(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked_for = error.after if isinstance(error, Again) and error.after else 0.0
-            return asked_for + _random.uniform(0, min(LONGEST_PAUSE, 2.0 ** (state.attempt_number - 1)))
-
-        def said(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            tell(f"{error}; trying again in {state.next_action.sleep if state.next_action else 0:.1f} s")
-
-        retrying = Retrying(
-            retry=retry_if_exception_type(Again),
-            stop=stop_after_attempt(TRIES),
-            wait=pause,
-            sleep=self._limits.wait,
-            before_sleep=said,
-            reraise=True,
-        )
         try:
-            reply = retrying(self._once, question, expected, most)
-        except Again as error:
-            raise self._given_up(error) from None
+            for attempt in itertools.count(1):
+                try:
+                    reply = self._post(question, expected, most)
+                    break
+                except RetryableError as error:
+                    if attempt >= TRIES:
+                        raise self._give_up(error) from None
+                    pause = (error.retry_after or 0.0) + _random.uniform(0, min(LONGEST_PAUSE, 2.0 ** (attempt - 1)))
+                    log(f"{error}; retrying in {pause:.1f} s")
+                    self._limiter.wait(pause)
         except StopRun as stop:
-            self._limits.stop(str(stop))
+            self._limiter.stop(str(stop))
             raise
-        self._in_vain = 0
+        self._failed_in_a_row = 0
         return reply
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()
 
-    def _once(self, question: Question, expected: Spent, most: Spent) -> Reply:
-        with self._limits.turn(expected.tokens) as took, self._purse.reserved(most) as real:
+    def _post(self, question: Question, expected: Usage, most: Usage) -> ModelReply:
+        """Send the question once, and settle what it cost."""
+        with self._limiter.acquire(expected.tokens) as set_tokens, self._reservation.reserve(most) as actual:
             try:
                 reply = self._client.post(question)
-            except Trouble as trouble:
-                if trouble.status or not trouble.sent:  # else nobody knows what it cost
-                    real.append(Spent(int(trouble.sent)))
-                    took(0)
-                raise self._judged(trouble, question) from None
+            except ServerError as error:
+                if error.status or not error.sent:  # otherwise the cost is unknown and stays reserved
+                    actual.append(Usage(int(error.sent)))
+                    set_tokens(0)
+                raise self._classify(error, question) from None
             self._reached = self._answered = True
-            real.append(Spent(1, reply.input_tokens, reply.output_tokens))
-            took(reply.tokens)
-            text = reply.text.encode("utf-8", "replace").decode()  # half a character could not be stored
-            return replace(reply, text=self._server.without_key(text))
+            actual.append(Usage(1, reply.input_tokens, reply.output_tokens))
+            set_tokens(reply.tokens)
+            text = reply.text.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored
+            return replace(reply, text=self._endpoint.mask_key(text))
 
-    def _judged(self, trouble: Trouble, question: Question) -> Exception:
-        self._reached |= trouble.sent
-        self._unreached += not trouble.sent
-        if not self._reached and self._unreached >= LOST:
-            return StopRun(f"{trouble}: is the server running, and is {self._server.url} its address?")
-        error = judged(trouble, question.model, question.picture is not None, self._server)
-        self._refused += isinstance(error, ImageError) and not inspected(trouble)
-        if not self._answered and self._refused >= LOST:  # it is not the images
-            return StopRun(f"{error}; so it went with the first {LOST} questions, and none was answered")
-        if isinstance(error, Again) and error.after and error.after > PATIENCE:
-            return StopRun(f"{error}; it asks to come back in {error.after:.0f} s, run it again then")
+    def _classify(self, failure: ServerError, question: Question) -> Exception:
+        """Return the exception for a failed call, taking the calls before it into account."""
+        self._reached |= failure.sent
+        self._unreached += not failure.sent
+        if not self._reached and self._unreached >= MOST_FAILURES:
+            return StopRun(f"{failure}: is the server running, and is its address {self._endpoint.url}?")
+        error = make_exception(failure, question.model, question.image is not None, self._endpoint)
+        self._refused += isinstance(error, ImageError) and failure.meaning.reason != "content inspection"
+        if not self._answered and self._refused >= MOST_FAILURES:  # the images are not the cause
+            return StopRun(f"{error}; the first {MOST_FAILURES} questions all failed like this")
+        if isinstance(error, RetryableError) and error.retry_after and error.retry_after > PATIENCE:
+            return StopRun(f"{error}; the server asks to retry in {error.retry_after:.0f} s: run again then")
         return error
 
-    def _given_up(self, error: Again) -> Exception:
-        """One question failed to the end; several in a row say that the server is gone."""
-        self._in_vain += 1
-        if self._in_vain >= max(LOST, self._limits.concurrency):
-            stop = StopRun(
-                f"{error}; {self._in_vain} questions in a row were put {TRIES} times each without an answer."
-                " Run it again when the server is back"
+    def _give_up(self, error: RetryableError) -> Exception:
+        """Return the exception for a question whose tries all failed; several in a row mean a server outage."""
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= max(MOST_FAILURES, self._limiter.concurrency):
+            return StopRun(
+                f"{error}; {self._failed_in_a_row} questions in a row failed after {TRIES} tries each."
+                " Run again when the server is back"
             )
-            self._limits.stop(str(stop))
-            return stop
-        return ImageError(f"{error}; given up after {TRIES} tries")
+        return ImageError(f"{error}; gave up after {TRIES} tries")

@@ -1,24 +1,27 @@
-"""What goes wrong on the way to an answer, and what follows: another try, one image lost, or the end of the run."""
+"""Failed calls, and what they mean: a retry, one failed image, or the end of the run."""
 
 from __future__ import annotations
 
-from maskmill import ImageError, StopRun, Transient
+from typing import Self
 
-from .servers import KEY_VARIABLE, Server
+from maskmill import ImageError, StopRun
+from maskmill_plugins._shared.http.answers import MODEL_API, AnswerMeaning, Outcome, classify
 
-#: Characters of a server's own words that are shown.
+from .endpoint import KEY_VARIABLE, Endpoint
+
+#: Characters of a server's message that are shown.
 SHOWN = 500
 
 
-class Trouble(Exception):  # noqa: N818 - what a server or the way to it did; judged below
-    """No usable answer came.
+class ServerError(Exception):
+    """The server, or the connection to it, gave no usable reply.
 
     Args:
-        status: of HTTP; 0 if none came.
-        code: the server's own word for it, "" if it has none.
-        message: the server's own text.
-        retry_after: seconds that it asks to wait, None if it does not.
-        sent: False if the question did not even leave.
+        status: HTTP status; 0 if no answer came.
+        code: the server's error code, "" without one.
+        message: the server's message.
+        retry_after: seconds that the server asks to wait, None if it does not.
+        sent: False if the question was not sent.
     """
 
     def __init__(
@@ -31,75 +34,73 @@ class Trouble(Exception):  # noqa: N818 - what a server or the way to it did; ju
         self.retry_after = retry_after
         self.sent = sent
 
+    @classmethod
+    def from_lost_connection(cls, host: str, sent: bool) -> Self:
+        """Return the error for a connection that broke, or could not be opened."""
+        text = "the connection broke before an answer came" if sent else "cannot be reached"
+        return cls(0, "", f"{host}: {text}", sent=sent)
+
     def __str__(self) -> str:
         parts = [str(self.status) if self.status else "", self.code, self.message[:SHOWN]]
         return " ".join(part for part in parts if part)
 
+    @property
+    def meaning(self) -> AnswerMeaning:
+        """What it means for the run."""
+        return classify(MODEL_API, self.status, self.code, self.message)
 
-class Again(Transient):
-    """Worth another try.
+
+class RetryableError(Exception):
+    """A call failed, and is worth retrying.
 
     Args:
         text: what happened.
-        after: seconds to wait at least.
+        retry_after: seconds to wait at least, None if the server does not ask for it.
     """
 
-    def __init__(self, text: str, after: float | None = None) -> None:
+    def __init__(self, text: str, retry_after: float | None = None) -> None:
         super().__init__(text)
-        self.after = after
+        self.retry_after = retry_after
 
 
-def inspected(trouble: Trouble) -> bool:
-    """Whether the content inspection refused the image, or the answer about it: surely its own affair."""
-    return any("datainspection" in text.lower().replace("_", "") for text in (trouble.code, trouble.message))
-
-
-def judged(trouble: Trouble, model: str, pictured: bool, server: Server) -> Exception:
-    """What follows from a trouble: `Again`, an `ImageError`, or `StopRun`.
+def make_exception(error: ServerError, model: str, has_image: bool, endpoint: Endpoint) -> Exception:
+    """Return the exception that follows from a failed call: `RetryableError`, `ImageError` or `StopRun`.
 
     Args:
-        trouble: what happened.
-        model: that was asked.
-        pictured: whether a picture was sent.
-        server: that was asked.
+        error: what happened.
+        model: the model that was queried.
+        has_image: whether an image was sent.
+        endpoint: the server that was queried.
     """
-    code, words = trouble.code.lower().replace("_", ""), trouble.message.lower()
-    said = server.without_key(f"{server.host} answered {trouble}" if trouble.status else str(trouble))
-    if inspected(trouble):
-        return ImageError(f"the content inspection refused this image or its answer: {said}")
-    if stop := _stop(trouble.status, code, words, model, pictured, server):
-        return StopRun(f"{stop}\n  {said}")
-    passing = code.startswith(("throttling", "internalerror", "requesttimeout", "serviceunavailable"))
-    if passing or trouble.status in (0, 200, 408, 409, 425, 429) or trouble.status >= 500:
-        return Again(said, trouble.retry_after)
-    return ImageError(said)
+    meaning = error.meaning
+    text = endpoint.mask_key(f"{endpoint.host} answered {error}" if error.status else str(error))
+    if meaning.outcome is Outcome.RETRY:
+        return RetryableError(text, error.retry_after)
+    if meaning.outcome is Outcome.STOP:
+        return StopRun(f"{_explain_stop(meaning.reason, model, has_image, endpoint)}\n  {text}")
+    if meaning.reason == "content inspection":
+        return ImageError(f"the content inspection rejected this image or its reply: {text}")
+    return ImageError(text)
 
 
-def _stop(status: int, code: str, words: str, model: str, pictured: bool, server: Server) -> str:
-    """Why no image can succeed now, "" if one may."""
-    where = f"{server.host}" + (f", region {server.region}" if server.region else "")
-    if "url error" in words:
-        kind = "without a picture" if not pictured else "with a picture"
-        turn = "set `blind: false`" if not pictured else "set `blind: true`, or take a model that sees"
-        return f"wrong endpoint for this model: {model!r} is not asked {kind} there; {turn}"
-    if code in ("arrearage", "insufficientquota") or "freetieronly" in code or status == 402:
-        return f"the account at {where} is not paid: top it up, then run it again"
-    if "invalidapikey" in code or status == 401:
-        key = f"the key ({KEY_VARIABLE} or `api_key:`)" if server.key else "a call without a key (set `api_key:`)"
-        return f"{where} refuses {key}; a key belongs to one region: set `region:` or `base_url:` to the key's own"
-    missing = "model" in words and any(word in words for word in ("not found", "not exist", "not supported"))
-    if "modelnotfound" in code or (missing and status in (400, 404)):
-        return (
-            f"{where} has no model {model!r}: names of hosted models live about a year, it may have been"
-            " retired; set `model:` to another"
-        )
-    if code.startswith(("accessdenied", "model.accessdenied")) or status == 403:
-        return f"{where} denies access to {model!r}: the key is of another region or workspace, or lacks it"
-    if 300 <= status < 400:
-        return f"{server.url} leads elsewhere: give the address that it leads to as `base_url:`"
-    if status == 404:
-        return f"there is nothing to ask at {server.url}: check `base_url:`"
-    of_picture = any(word in words for word in ("image", "height", "width", "ratio", "data-uri", "length"))
-    if code.startswith("invalidparameter") and not of_picture:
-        return f"{where} refuses the question as such, for every image alike"
-    return ""
+def _explain_stop(reason: str, model: str, has_image: bool, endpoint: Endpoint) -> str:
+    """Return why no image can succeed now, and what to change."""
+    where = endpoint.host + (f", region {endpoint.region}" if endpoint.region else "")
+    key = f"the key ({KEY_VARIABLE} or `api_key:`)" if endpoint.key else "a call without a key (set `api_key:`)"
+    if has_image:
+        images, change = "with images", "set `blind: true`, or use a vision model"
+    else:
+        images, change = "without images", "set `blind: false`"
+    return {
+        "wrong endpoint": f"wrong endpoint for this model: {model!r} cannot be queried {images} there; {change}",
+        "unpaid": f"the account at {where} has no credit left: top it up, then run again",
+        "key refused": f"{where} rejected {key}; a key is valid for one region only:"
+        " set `region:` or `base_url:` to match it",
+        "no model": f"{where} has no model {model!r}: hosted models are retired after about a year;"
+        " set `model:` to a current one",
+        "access denied": f"{where} denies access to {model!r}: the key is for another region or workspace,"
+        " or lacks the permission",
+        "redirect": f"{endpoint.url} redirects to another address: set `base_url:` to that address",
+        "not found": f"there is no API at {endpoint.url}: check `base_url:`",
+        "invalid question": f"{where} rejects this kind of question, so it would fail for every image",
+    }[reason]

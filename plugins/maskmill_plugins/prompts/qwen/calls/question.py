@@ -1,33 +1,76 @@
-"""One question to a model, in no dialect yet."""
+"""A question to a model and its reply, independent of the provider's API."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call, in no dialect yet.
+    """One question to a model.
 
     Attributes:
-        model: its name at the server.
-        text: what is asked.
-        picture: an encoded image, None for text alone.
-        media: its media type, such as "image/png".
-        max_tokens: of the answer.
+        model: its name on the server.
+        text: the prompt.
+        image: an encoded image, None for text only.
+        media_type: of the image.
+        max_tokens: limit of the reply.
         thinking: whether the model may think first.
-        multimodal: which of DashScope's two endpoints serves this model; the other dialect has one only.
+        multimodal: which of DashScope's two APIs serves this model; OpenAI-compatible servers have only one.
     """
 
     model: str
     text: str
-    picture: bytes | None = None
-    media: str = ""
+    image: bytes | None = None
+    media_type: str = "image/jpeg"
     max_tokens: int = 4096
     thinking: bool = False
     multimodal: bool = True
 
+    @property
     def parameters(self) -> dict[str, Any]:
-        """What of it, beside text and picture, decides the answer."""
+        """What decides the reply, besides text and image."""
         return {"model": self.model, "max_tokens": self.max_tokens, "thinking": self.thinking}
+
+    @property
+    def data_uri(self) -> str:
+        """The image as a data URI."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.image or b'').decode('ascii')}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What a model replied to one call.
+
+    Attributes:
+        text: the raw reply, without thinking.
+        finish: why it ended there: "stop", "length" (it was cut off), ...
+        input_tokens: of the question with its image.
+        output_tokens: of the reply, thinking included.
+    """
+
+    text: str
+    finish: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of question and reply."""
+        return self.input_tokens + self.output_tokens
+
+
+class ProviderClient(Protocol):
+    """The API of one provider."""
+
+    def post(self, question: Question) -> ModelReply:
+        """Send the question once, with exactly one POST.
+
+        Raises:
+            ServerError: there is no usable reply.
+        """
+
+    def close(self) -> None:
+        """Close the connections."""

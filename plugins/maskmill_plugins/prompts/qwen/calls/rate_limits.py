@@ -1,8 +1,8 @@
-"""No more than so many calls at once, so many a minute, and so many tokens a minute.
+"""Limits for calls at once, calls per minute and tokens per minute.
 
 The rates are token buckets in their virtual-scheduling form (GCRA, ITU-T I.371 annex A): instead of a
-level that is topped up, each bucket keeps the time from which on it has room again. Calls so come evenly
-spread, as DashScope wants them, and never more than the rate allows in any minute.
+level that is topped up, each bucket keeps the time from which it has room again. Calls are thus evenly
+spread, as DashScope requires, and never exceed the rate in any minute.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from contextlib import contextmanager
 from maskmill import StopRun
 
 
-class Pace:
-    """One bucket.
+class TokenBucket:
+    """One rate.
 
     Args:
-        per_minute: units that may pass in a minute; None lets all pass.
+        per_minute: units allowed per minute; None for no limit.
     """
 
     def __init__(self, per_minute: float | None) -> None:
         self._seconds_each = 60.0 / per_minute if per_minute else 0.0
         self._free_at = 0.0
 
-    def free_at(self, now: float) -> float:
-        """The time from which on something may pass."""
+    def next_free(self, now: float) -> float:
+        """Return the earliest time at which something may pass."""
         return max(now, self._free_at)
 
     def book(self, at: float, amount: float) -> None:
-        """That much passes at this time, which is not before `free_at`; the next comes after it."""
+        """Let this amount pass at this time, which must not be before `next_free`."""
         self._free_at = at + amount * self._seconds_each
 
     def correct(self, amount: float) -> None:
-        """So much more (or, negative, less) passed than was booked."""
+        """Add what passed beyond the booked amount; negative if it was less."""
         self._free_at += amount * self._seconds_each
 
 
-class Limits:
-    """What the calls of all threads have to wait for.
+class RateLimiter:
+    """Paces the calls of all threads.
 
     Args:
         concurrency: calls at the same time.
-        rpm: calls a minute, None for any number.
-        tpm: tokens a minute, None for any number.
+        rpm: calls per minute, None for no limit.
+        tpm: tokens per minute, None for no limit.
         clock: seconds, monotonic.
     """
 
@@ -54,59 +54,59 @@ class Limits:
     ) -> None:
         self.concurrency = concurrency
         self._slots = threading.BoundedSemaphore(concurrency)
-        self._calls = Pace(rpm)
-        self._tokens = Pace(tpm)
+        self._calls = TokenBucket(rpm)
+        self._tokens = TokenBucket(tpm)
         self._clock = clock
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._why = ""
+        self._stopped = threading.Event()
+        self._reason = ""
 
     @contextmanager
-    def turn(self, tokens: int) -> Iterator[Callable[[int], None]]:
-        """Wait for one's turn, and keep it while this is open.
+    def acquire(self, tokens: int) -> Iterator[Callable[[int], None]]:
+        """Wait until a call may start, and count it as running while the context is open.
 
         Args:
-            tokens: expected of this call.
+            tokens: expected for this call.
 
         Yields:
-            A function to be told how many tokens it really took.
+            A function to call with the number of tokens actually used.
 
         Raises:
             StopRun: the run was stopped meanwhile.
         """
         with self._slots:
-            self.go_on()
+            self.raise_if_stopped()
             with self._lock:
                 now = self._clock()
-                at = max(self._calls.free_at(now), self._tokens.free_at(now))
+                at = max(self._calls.next_free(now), self._tokens.next_free(now))
                 self._calls.book(at, 1)
                 self._tokens.book(at, tokens)
             self.wait(at - now)
             yield lambda actual: self._correct(actual - tokens)
 
-    def stop(self, why: str) -> None:
-        """Every call that has not begun is refused from now on, and whoever waits wakes up."""
-        self._why = self._why or why
-        self._over.set()
+    def stop(self, reason: str) -> None:
+        """Refuse every further call, and wake up all waiting threads."""
+        self._reason = self._reason or reason
+        self._stopped.set()
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless the run is stopped.
+        """Sleep until the time is over or the run is stopped.
 
         Raises:
-            StopRun: it was.
+            StopRun: the run was stopped.
         """
         if seconds > 0:
-            self._over.wait(seconds)
-        self.go_on()
+            self._stopped.wait(seconds)
+        self.raise_if_stopped()
 
-    def go_on(self) -> None:
-        """Do nothing, unless the run is stopped.
+    def raise_if_stopped(self) -> None:
+        """Raise if the run was stopped.
 
         Raises:
             StopRun: it was.
         """
-        if self._over.is_set():
-            raise StopRun(self._why)
+        if self._stopped.is_set():
+            raise StopRun(self._reason)
 
     def _correct(self, tokens: int) -> None:
         with self._lock:

@@ -1,1 +1,1 @@
-"""From a model's numbers to pixels: model families, their conventions, calibration."""
+"""From a model's coordinates to pixels: model families and their conventions."""

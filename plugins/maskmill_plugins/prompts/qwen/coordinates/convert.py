@@ -1,7 +1,7 @@
-"""From a model's numbers to pixels of the image.
+"""From a model's coordinates to pixels of the image.
 
-Sizes are (height, width), as everywhere; boxes are x1, y1, x2, y2. Width and height have factors of
-their own: a picture is seldom sent in quite its own proportions.
+Sizes are (height, width), boxes are x1, y1, x2, y2. Width and height are scaled separately, since the
+image is rarely sent in exact its own proportions.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..reply.read import Found
+from ..reply.parse import FoundObject
 from .families import Convention
 
-#: Pixels that are sent at most: about 1,280 tokens a picture at a grid of 32.
-MOST_PIXELS = 1280 * 32 * 32
-#: Longer pictures are sent squeezed: Qwen refuses 200 : 1, and rounding to a grid can nearly double it.
-LONGEST = 100
-#: Boxes narrower than so many of the model's own units, or than a pixel, are slivers: rounding, not objects.
-SLIVER = 2
-#: IoU from which on two boxes of one name are one object, told twice.
-SAME = 0.9
+#: Maximum pixels sent: about 1,280 tokens per image at a grid of 32.
+MAX_PIXELS = 1280 * 32 * 32
+#: Longer images are sent distorted: Qwen rejects 200 : 1, and rounding to a grid can nearly double the ratio.
+MAX_ASPECT_RATIO = 100
+#: Boxes narrower than this many of the model's units, or than a pixel, are rounding artifacts.
+MIN_SIDE = 2
+#: Two boxes with the same name and a larger IoU are duplicates.
+SAME_IOU = 0.9
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 Floats = npt.NDArray[np.float64]
 
 
-def size_to_send(size: Size, coords: Convention, grid: int, most: int = MOST_PIXELS) -> Size:
-    """The size to send an image at.
+def choose_send_size(size: Size, coords: Convention, grid: int, most: int = MAX_PIXELS) -> Size:
+    """Return the size to send an image at.
 
-    Models that answer in pixels of what they got resize it to multiples of their grid first: sent
-    at such a size, nothing is left for them to resize.
+    Models that answer in pixels of the image they receive first resize it to multiples of their grid;
+    an image of such a size is not resized.
 
     Args:
         size: of the image.
-        coords: what the model's numbers mean.
+        coords: what the model's coordinates mean.
         grid: of the model's family.
-        most: pixels.
+        most: maximum pixels.
     """
-    height, width = (max(side, math.ceil(max(size) / LONGEST)) for side in size)
+    height, width = (max(side, math.ceil(max(size) / MAX_ASPECT_RATIO)) for side in size)
     scale = min(1.0, math.sqrt(most / (height * width)))
-    scale = max(scale, grid / min(height, width))  # tiny pictures are refused
+    scale = max(scale, grid / min(height, width))  # tiny images are rejected
     step = grid if coords == "abs_sent" else 1
     steps = (height * scale / step, width * scale / step)
     rounded = [max(1, round(side)) * step for side in steps]
@@ -54,47 +54,49 @@ def size_to_send(size: Size, coords: Convention, grid: int, most: int = MOST_PIX
     return rounded[0], rounded[1]
 
 
-def extent(coords: Convention, size: Size, sent: Size) -> tuple[float, float]:
-    """What the model calls the far corner: (largest x, largest y)."""
+def find_far_corner(coords: Convention, size: Size, sent: Size) -> tuple[float, float]:
+    """Return the image's far corner in the model's coordinates: (largest x, largest y)."""
     if coords == "rel1000":
         return 1000.0, 1000.0
     height, width = sent if coords == "abs_sent" else size
     return float(width), float(height)
 
 
-def to_image(found: Iterable[Found], coords: Convention, size: Size, sent: Size) -> tuple[list[Found], Counter[str]]:
-    """Objects in pixels of the image, and how many were put right or left out.
+def convert_to_image(
+    found: Iterable[FoundObject], coords: Convention, size: Size, sent: Size
+) -> tuple[list[FoundObject], Counter[str]]:
+    """Return the objects in pixels of the image, and the counts of corrected and dropped objects.
 
-    Boxes are clipped to the image. Left out are slivers, what lies outside, and what was said
-    before, as models do that fall into a loop.
+    Boxes are clipped to the image. Slivers, objects outside the image, and repetitions (of models caught in
+    a loop) are dropped.
 
     Args:
-        found: as read.
-        coords: what the numbers mean.
+        found: the objects of a reply.
+        coords: what their coordinates mean.
         size: of the image.
         sent: size it was sent at.
     """
     counts: Counter[str] = Counter()
-    far = extent(coords, size, sent)
+    far = find_far_corner(coords, size, sent)
     scale = (size[1] / far[0], size[0] / far[1])
-    told: defaultdict[tuple[str, ...], _Told] = defaultdict(_Told)
-    kept: list[Found] = []
+    seen: defaultdict[tuple[str, ...], _SeenObjects] = defaultdict(_SeenObjects)
+    kept: list[FoundObject] = []
     for one in found:
-        inside = _inside(one, far, counts)
+        inside = _clip(one, far, counts)
         if inside is None:
             continue
-        scaled = _scaled(inside, scale)
+        scaled = _scale(inside, scale)
         if scaled.box is not None and min(scaled.box[2] - scaled.box[0], scaled.box[3] - scaled.box[1]) < 1:
             counts["sliver"] += 1
-        elif told[one.names].before(scaled):
+        elif seen[one.names].add(scaled):
             counts["duplicate"] += 1
         else:
             kept.append(scaled)
     return kept, counts
 
 
-def _inside(one: Found, far: tuple[float, float], counts: Counter[str]) -> Found | None:
-    """The object within the image, in the model's units; None if nothing is left of it."""
+def _clip(one: FoundObject, far: tuple[float, float], counts: Counter[str]) -> FoundObject | None:
+    """Clip the object to the image, in the model's units; return None if nothing is left of it."""
     if one.box is None:
         points = tuple(p for p in one.points if 0 <= p[0] <= far[0] and 0 <= p[1] <= far[1])
         if len(points) < len(one.points):
@@ -105,7 +107,7 @@ def _inside(one: Found, far: tuple[float, float], counts: Counter[str]) -> Found
     if box[0] >= box[2] or box[1] >= box[3]:
         counts["outside" if x1 < x2 and y1 < y2 else "sliver"] += 1
         return None
-    if min(box[2] - box[0], box[3] - box[1]) < SLIVER:
+    if min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE:
         counts["sliver"] += 1
         return None
     if box != one.box:
@@ -113,37 +115,37 @@ def _inside(one: Found, far: tuple[float, float], counts: Counter[str]) -> Found
     return replace(one, box=box)
 
 
-def _scaled(one: Found, scale: tuple[float, float]) -> Found:
+def _scale(one: FoundObject, scale: tuple[float, float]) -> FoundObject:
     x, y = scale
     box = None if one.box is None else (one.box[0] * x, one.box[1] * y, one.box[2] * x, one.box[3] * y)
     return replace(one, box=box, points=tuple((p[0] * x, p[1] * y, p[2]) for p in one.points))
 
 
 @dataclass
-class _Told:
-    """Objects of one name that were told so far; quick also where a loop told thousands."""
+class _SeenObjects:
+    """The objects of one name so far; fast even for a model that repeats thousands in a loop."""
 
-    exactly: set[Found] = field(default_factory=set)
+    exact: set[FoundObject] = field(default_factory=set)
     boxes: Floats = field(default_factory=lambda: np.empty((16, 4)))
     count: int = 0
 
-    def before(self, one: Found) -> bool:
-        """Whether the object was told before; if not, it is now."""
-        if one in self.exactly:
+    def add(self, one: FoundObject) -> bool:
+        """Add the object; return whether it is a repetition."""
+        if one in self.exact:
             return True
         if one.box is not None:
-            if (_iou(self.boxes[: self.count], one.box) > SAME).any():
+            if (_compute_iou(self.boxes[: self.count], one.box) > SAME_IOU).any():
                 return True
             if self.count == len(self.boxes):
                 self.boxes = np.concatenate([self.boxes, np.empty_like(self.boxes)])
             self.boxes[self.count] = one.box
             self.count += 1
-        self.exactly.add(one)
+        self.exact.add(one)
         return False
 
 
-def _iou(boxes: Floats, box: Box) -> Floats:
-    """Intersection over union of boxes, shape (n, 4), with one box."""
+def _compute_iou(boxes: Floats, box: Box) -> Floats:
+    """Return the intersection over union of boxes, shape (n, 4), with one box."""
     low = np.maximum(boxes[:, :2], box[:2])
     high = np.minimum(boxes[:, 2:], box[2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)

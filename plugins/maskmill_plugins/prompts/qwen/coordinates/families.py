@@ -1,7 +1,7 @@
-"""Qwen's generations: what their coordinates mean, where they are reached, what pictures they take.
+"""Generations of Qwen models: what their coordinates mean, which API serves them, their token grid.
 
-Names of hosted models live about a year; a name that fits no row is refused until the user
-says `coords:` (`maskmill qwen calibrate` finds out).
+Hosted models are retired after about a year; a name that matches no row is rejected until the user
+sets `coords:` (`maskmill qwen calibrate` finds the value).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-#: rel1000: thousandths of width and height; abs_sent: pixels of the picture as it was sent;
-#: abs_original: pixels of the image itself.
+#: rel1000: thousandths of width and height; abs_sent: pixels of the image as it was sent;
+#: abs_original: pixels of the original image.
 Convention = Literal["rel1000", "abs_sent", "abs_original"]
-Endpoint = Literal["multimodal", "text"]
+Api = Literal["multimodal", "text"]
 
-#: Hosted models are retired about a year after they appear; this is the one place that names one.
+#: Hosted models are retired after about a year; update the default here.
 DEFAULT_MODEL = "qwen3.7-plus"
 
 
@@ -26,22 +26,22 @@ class Family:
 
     Attributes:
         pattern: of their names, in lower case, without an owner or folder (`Qwen/`).
-        coords: what their coordinates mean; None for models of text alone.
-        endpoint: of DashScope's two interfaces.
-        grid: pixels of a side of a picture's token; sides that are multiples of it are not resized again.
+        coords: what their coordinates mean; None for text-only models.
+        api: which of DashScope's two APIs serves them.
+        grid: side of an image token in pixels; sides that are multiples of it are not resized on the server.
     """
 
     pattern: str
     coords: Convention | None
-    endpoint: Endpoint
+    api: Api
     grid: int = 32
 
 
-#: The first row that fits counts.
+#: The first matching row counts.
 FAMILIES = (
     Family("qwen3-vl*", "rel1000", "multimodal"),
     Family("qwen3vl*", "rel1000", "multimodal"),
-    Family("qwen3.[5-9]*", "rel1000", "multimodal"),  # also without a picture: they know no other endpoint
+    Family("qwen3.[5-9]*", "rel1000", "multimodal"),  # also without an image: no other API serves them
     Family("qwen2.5-vl*", "abs_sent", "multimodal", grid=28),
     Family("qwen2.5vl*", "abs_sent", "multimodal", grid=28),
     Family("qwen-vl-max-2025-08-13", "abs_sent", "multimodal"),
@@ -62,12 +62,12 @@ FAMILIES = (
 )
 
 
-#: They see, but nobody says what their coordinates mean.
+#: Vision models whose coordinates are not documented.
 UNKNOWN = ("*omni*", "*ocr*")
 
 
-def family_of(model: str) -> Family | None:
-    """The family of a model's name, as DashScope, Hugging Face or Ollama write it; None if it is unknown."""
+def find_family(model: str) -> Family | None:
+    """Return the family of a model's name, as DashScope, Hugging Face or Ollama write it; None if unknown."""
     name = re.split(r"[/\\]", model.rstrip("/\\"))[-1].lower().replace("_", "-")
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in UNKNOWN):
         return None

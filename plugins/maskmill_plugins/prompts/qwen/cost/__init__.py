@@ -1,1 +1,1 @@
-"""What a run may spend, what it has spent, and what it will cost."""
+"""The budget of a run, and estimates of what a call uses."""

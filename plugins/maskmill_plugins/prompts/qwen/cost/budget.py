@@ -1,8 +1,8 @@
-"""What may be spent, and what is: reserved before each call, settled after it.
+"""The budget: what a call may use is reserved before it, and settled after it.
 
-The sums lie in the run's output folder, so that a run that is resumed, or whose process died, goes on
-counting where it was: a budget bounds what this output costs, however often the run is started. A call
-whose process was killed stays counted as it was reserved, since nobody knows what became of it.
+The totals are stored in the run's output folder, so that a resumed run continues counting: a budget limits
+what this output costs, however often the run is started. A call whose process was killed stays counted as
+it was reserved, since its real cost is unknown.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ PATIENCE = 30.0
 
 
 class Budget(BaseModel):
-    """What stands under `budget:`; a run stops, resumably, before it spends more."""
+    """The option `budget:`; a run stops, resumably, before it exceeds it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    calls: int | None = Field(None, ge=1, description="calls, those that fail or are asked again included")
-    tokens: int | None = Field(None, ge=1, description="tokens of questions, pictures, thinking and answers")
+    calls: int | None = Field(None, ge=1, description="calls, including failed calls and retries")
+    tokens: int | None = Field(None, ge=1, description="tokens of questions, images, thinking and answers")
     cost: float | None = Field(None, gt=0, allow_inf_nan=False, description="in the currency of the two prices")
-    input_price: float | None = Field(None, ge=0, allow_inf_nan=False, description="of a million input tokens")
-    output_price: float | None = Field(None, ge=0, allow_inf_nan=False, description="of a million output tokens")
+    input_price: float | None = Field(None, ge=0, allow_inf_nan=False, description="per million input tokens")
+    output_price: float | None = Field(None, ge=0, allow_inf_nan=False, description="per million output tokens")
 
     @model_validator(mode="after")
     def _cost_needs_prices(self) -> Self:
         if (self.input_price is None) != (self.output_price is None):
-            raise ValueError("give both prices, `input_price` and `output_price`, of a million tokens each")
+            raise ValueError("set both prices, `input_price` and `output_price`, per million tokens")
         if self.cost is not None and self.input_price is None:
-            raise ValueError("a budget of `cost` needs `input_price` and `output_price`, of a million tokens each")
+            raise ValueError("a budget of `cost` needs `input_price` and `output_price`, per million tokens")
         return self
 
     @property
-    def limits(self) -> bool:
-        """Whether anything bounds the spending; prices alone do not."""
+    def has_limits(self) -> bool:
+        """Whether there is any limit; prices alone are none."""
         return any(limit is not None for limit in (self.calls, self.tokens, self.cost))
 
-    def price(self, spent: Spent) -> float | None:
-        """The cost of that, None where no prices are known."""
+    def compute_cost(self, usage: Usage) -> float | None:
+        """Return the cost of this usage, None without prices."""
         if self.input_price is None or self.output_price is None:
             return None
-        return (spent.input_tokens * self.input_price + spent.output_tokens * self.output_price) / MILLION
+        return (usage.input_tokens * self.input_price + usage.output_tokens * self.output_price) / MILLION
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Usage:
     """Calls and tokens."""
 
     calls: int = 0
@@ -65,106 +65,100 @@ class Spent:
 
     @property
     def tokens(self) -> int:
-        """Of both kinds."""
+        """Input and output tokens."""
         return self.input_tokens + self.output_tokens
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
             self.calls + other.calls,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
         )
 
-    def __sub__(self, other: Spent) -> Spent:
-        return self + Spent(-other.calls, -other.input_tokens, -other.output_tokens)
+    def __sub__(self, other: Usage) -> Usage:
+        return self + Usage(-other.calls, -other.input_tokens, -other.output_tokens)
 
 
-class Purse:
-    """The sums of one output folder, for any number of threads.
+class BudgetReservation:
+    """Reserves and settles the usage of one output folder, for any number of threads.
 
     Args:
         budget: the limits.
-        folder: the run's output folder; None, outside a run, counts in memory only.
+        folder: the run's output folder; None (outside a run) counts in memory only.
     """
 
     def __init__(self, budget: Budget, folder: Path | None) -> None:
         self._budget = budget
-        self._book = _Book(folder)
+        self._table = _UsageTable(folder)
         self._changed = threading.Condition()
-        self._under_way = 0
-
-    @property
-    def spent(self) -> Spent:
-        """What was spent so far, calls under way included as they were reserved."""
-        with self._changed:
-            return self._book.read()
+        self._running = 0
 
     @contextlib.contextmanager
-    def reserved(self, most: Spent) -> Iterator[list[Spent]]:
-        """Reserve the most that a call can take; at the end, what it really took is settled.
+    def reserve(self, most: Usage) -> Iterator[list[Usage]]:
+        """Reserve the most that a call can use, and settle the actual usage at the end.
 
         Args:
-            most: of one call.
+            most: the most that one call can use.
 
         Yields:
-            A list to put the real spending into; without it, all that was reserved counts as spent.
+            A list to append the actual usage to; if it stays empty, the whole reservation counts as used.
 
         Raises:
-            StopRun: the budget does not suffice for one more call.
+            StopRun: the budget is too small for one more call.
         """
         with self._changed:
-            while over := self._over(self._book.read() + most):
-                if not self._under_way:  # else one of those may turn out cheaper than reserved
-                    raise StopRun(over)
+            while message := self._describe_overrun(self._table.read() + most):
+                if not self._running:  # otherwise a running call may use less than it reserved
+                    raise StopRun(message)
                 self._changed.wait(1.0)
-            self._book.add(most)
-            self._under_way += 1
-        real: list[Spent] = []
+            self._table.add(most)
+            self._running += 1
+        actual: list[Usage] = []
         try:
-            yield real
+            yield actual
         finally:
             with self._changed:
-                self._under_way -= 1
+                self._running -= 1
                 try:
-                    if real:
-                        self._book.add(real[0] - most)
+                    if actual:
+                        self._table.add(actual[0] - most)
                 finally:
                     self._changed.notify_all()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._book.close()
+        """Close the file."""
+        self._table.close()
 
-    def _over(self, then: Spent) -> str:
-        """What would be overdrawn, in words, "" if nothing."""
-        now = self._book.read()
-        for name, limit, spent, wanted in (
+    def _describe_overrun(self, then: Usage) -> str:
+        """Return a message on the limit that this usage would exceed, "" if none."""
+        now = self._table.read()
+        for name, limit, used, needed in (
             ("calls", self._budget.calls, now.calls, then.calls),
             ("tokens", self._budget.tokens, now.tokens, then.tokens),
-            ("cost", self._budget.cost, self._budget.price(now), self._budget.price(then)),
+            ("cost", self._budget.cost, self._budget.compute_cost(now), self._budget.compute_cost(then)),
         ):
-            if limit is not None and wanted is not None and wanted > limit:
+            if limit is not None and needed is not None and needed > limit:
                 return (
-                    f"the budget is spent: {spent:,.6g} of {limit:,.6g} {name}, and the next call may need"
-                    f" {wanted - (spent or 0):,.6g}; raise `budget: {{{name}: ...}}` and run it again to go on,"
-                    " what was answered is not asked again"
+                    f"the budget is spent: {used:,.6g} of {limit:,.6g} {name}, and the next call may need"
+                    f" {needed - (used or 0):,.6g}; to continue, raise `budget: {{{name}: ...}}` and run again:"
+                    " stored answers are not paid for again"
                 )
         return ""
 
 
-class _Book:
-    """One row of sums, in a file or in memory."""
+class _UsageTable:
+    """One row of totals, in a file or in memory."""
 
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / NAME
         self._connection: sqlite3.Connection | None = None
 
-    def read(self) -> Spent:
-        with self._opened() as connection:
-            return Spent(*connection.execute("SELECT calls, input_tokens, output_tokens FROM spent").fetchone())
+    def read(self) -> Usage:
+        with self._use() as connection:
+            return Usage(*connection.execute("SELECT calls, input_tokens, output_tokens FROM spent").fetchone())
 
-    def add(self, more: Spent) -> None:
-        with self._opened() as connection, connection:
+    def add(self, more: Usage) -> None:
+        with self._use() as connection, connection:
             connection.execute(
                 "UPDATE spent SET calls = calls + ?, input_tokens = input_tokens + ?,"
                 " output_tokens = output_tokens + ?",
@@ -177,15 +171,15 @@ class _Book:
         self._connection = None
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _use(self) -> Iterator[sqlite3.Connection]:
         try:
             if self._connection is None:
-                self._connection = self._connected()
+                self._connection = self._connect()
             yield self._connection
         except sqlite3.Error as error:
-            raise StopRun(f"what was spent so far cannot be kept in {self._path}: {error}") from error
+            raise StopRun(f"the budget's totals in {self._path} cannot be read or written: {error}") from error
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path or ":memory:", timeout=PATIENCE, check_same_thread=False)
         connection.execute("PRAGMA synchronous = NORMAL")
         with connection:
@@ -197,12 +191,9 @@ class _Book:
         return connection
 
 
-def spent_in(folder: Path) -> Spent:
-    """What a run into this folder spent so far; changes nothing."""
+def read_usage(folder: Path) -> Usage:
+    """Return what the runs into this output folder have used so far, without changing anything."""
     if not (folder / NAME).exists():
-        return Spent()
-    book = _Book(folder)
-    try:
-        return book.read()
-    finally:
-        book.close()
+        return Usage()
+    with contextlib.closing(_UsageTable(folder)) as table:
+        return table.read()

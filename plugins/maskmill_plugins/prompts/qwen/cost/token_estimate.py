@@ -1,33 +1,33 @@
-"""How many tokens a call takes: at most, for the budget; probably, for the pace and the forecast."""
+"""How many tokens a call uses: at most, for the budget; probably, for the rate limits and the forecast."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..calls.answer_store import Reply
-from .budget import Spent
+from .budget import Usage
 
-#: Tokens around text and picture in every question.
+#: Tokens around text and image in every question.
 FRAME = 20
-#: An answer about one class with a few objects in it, where nothing is known of the model's own.
-USUAL_ANSWER = 120
-#: From so many answers on, what a model usually takes is taken from them.
+#: Output tokens for one class with a few objects, used while a model's own average is unknown.
+USUAL_OUTPUT = 120
+#: Answers needed before a model's own average is used.
 ENOUGH = 5
 
 
-def text_tokens(text: str) -> int:
-    """Tokens of a text, about: four Latin letters each, or two thirds of a Chinese character."""
+def count_text_tokens(text: str) -> int:
+    """Estimate the tokens of a text: four Latin letters each, or two thirds of a Chinese character."""
     wide = sum(ord(letter) > 0x2E80 for letter in text)
     return math.ceil((len(text) - wide) / 4 + wide / 1.5)
 
 
-def picture_tokens(size: tuple[int, int] | None, grid: int) -> int:
-    """Tokens of a picture: one for each square of the model's grid, and its two ends; 0 without a picture.
+def count_image_tokens(size: tuple[int, int] | None, grid: int) -> int:
+    """Estimate the tokens of an image: one per cell of the model's grid, and one at either end; 0 without an image.
 
     Args:
         size: (height, width) as sent.
-        grid: side of a square in pixels.
+        grid: side of a cell in pixels.
     """
     if size is None:
         return 0
@@ -35,35 +35,35 @@ def picture_tokens(size: tuple[int, int] | None, grid: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
-    """What a model's answers usually take.
+class TokenStats:
+    """What a model's answers use on average.
 
     Attributes:
         output_tokens: of one answer, thinking included.
-        known: whether that comes from answers of its own.
+        measured: whether this comes from earlier answers of this model.
     """
 
-    output_tokens: float = USUAL_ANSWER
-    known: bool = False
+    output_tokens: float = USUAL_OUTPUT
+    measured: bool = False
 
     @classmethod
-    def of(cls, replies: list[Reply]) -> Habits:
-        """Learned from answers, the usual ones if there are too few."""
-        counted = [reply.output_tokens for reply in replies if reply.output_tokens]
-        if len(counted) < ENOUGH:
+    def from_counts(cls, output_tokens: Sequence[int]) -> TokenStats:
+        """Average the output tokens of earlier answers; use the default if there are too few."""
+        counts = [count for count in output_tokens if count]
+        if len(counts) < ENOUGH:
             return cls()
-        return cls(sum(counted) / len(counted), known=True)
+        return cls(sum(counts) / len(counts), measured=True)
 
 
-def expected(text: str, size: tuple[int, int] | None, grid: int, habits: Habits) -> Spent:
-    """What one call probably takes."""
-    return Spent(1, text_tokens(text) + picture_tokens(size, grid) + FRAME, round(habits.output_tokens))
+def estimate_usage(text: str, size: tuple[int, int] | None, grid: int, stats: TokenStats) -> Usage:
+    """Return what one call probably uses."""
+    return Usage(1, count_text_tokens(text) + count_image_tokens(size, grid) + FRAME, round(stats.output_tokens))
 
 
-def most(text: str, size: tuple[int, int] | None, grid: int, max_tokens: int, thinking: bool) -> Spent:
-    """What one call can take at most.
+def limit_usage(text: str, size: tuple[int, int] | None, grid: int, max_tokens: int, thinking: bool) -> Usage:
+    """Return the most that one call can use.
 
-    Thoughts are bounded like the answer, and a letter is a token at worst.
+    Thinking has the same limit as the answer, and a byte of text is at most one token.
     """
-    question = len(text.encode("utf-8", "replace")) + math.ceil(1.1 * picture_tokens(size, grid)) + 2 * FRAME
-    return Spent(1, question, max_tokens * (2 if thinking else 1))
+    question = len(text.encode("utf-8", "replace")) + math.ceil(1.1 * count_image_tokens(size, grid)) + 2 * FRAME
+    return Usage(1, question, max_tokens * (2 if thinking else 1))

@@ -1,1 +1,1 @@
-"""From a model's reply to the objects in it."""
+"""Parses a model's reply into objects."""

@@ -1,0 +1,168 @@
+"""The evaluation of a run against ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskmill import ImageResult, Mask, OutputError, Run
+from maskmill.stored.originals import OriginalImages
+from maskmill_plugins._shared.prompt_files.matching import Matcher
+
+from ..report.pages import ListedNames
+from ..report.panels import Panel, WorstImages, side_by_side
+from ..truth.objects import TrueImage, Truth
+from .precision import Precision
+from .scoring import ScoreTotals, hide_void, score_image
+
+
+@dataclass
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        truth: the ground truth.
+        by_class: False if all classes count as one.
+        precision: COCO's numbers, and AP by class.
+        tallies: IoU and boundary F.
+        images: number of evaluated images, including failed ones.
+        failed: images that failed in the run; all their objects count as missed.
+        errors: images that could not be evaluated, with the reason; ignored.
+        only_in_run: images of the run without ground truth; ignored.
+        only_in_truth: images with ground truth that are not in the run; ignored.
+        unknown_labels: labels of masks that are not a class of the ground truth, with their number.
+        worst: (key, mean IoU) of the worst images.
+    """
+
+    truth: Truth
+    by_class: bool
+    precision: Mapping[str, float | None] = field(default_factory=dict)
+    tallies: ScoreTotals = field(default_factory=ScoreTotals)
+    images: int = 0
+    failed: ListedNames = field(default_factory=ListedNames)
+    errors: ListedNames = field(default_factory=ListedNames)
+    only_in_run: ListedNames = field(default_factory=ListedNames)
+    only_in_truth: ListedNames = field(default_factory=ListedNames)
+    unknown_labels: Mapping[str, int] = field(default_factory=dict)
+    worst: Sequence[tuple[str, float]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the report."""
+        return {
+            "truth": {
+                "source": str(self.truth.source),
+                "kind": self.truth.kind,
+                "images": len(self.truth.images),
+                "objects": self.truth.count,
+                "warnings": list(self.truth.warnings),
+            },
+            "by_class": self.by_class,
+            "images": self.images,
+            "coco": dict(self.precision),
+            "all": {**self.tallies.all.means(), "matched_by": self.tallies.ways, "extra_masks": self.tallies.extra},
+            **{f"by_{group}": means for group, means in self.tallies.groups()},
+            "failed": self.failed.to_json(),
+            "troubles": self.errors.to_json(),
+            "only_in_run": self.only_in_run.to_json(),
+            "only_in_truth": self.only_in_truth.to_json(),
+            "unknown_labels": dict(self.unknown_labels),
+            "worst": [{"image": key, "mean_iou": value} for key, value in self.worst],
+        }
+
+
+def pair_up(run: Run, truth: Truth, found: Evaluation | None = None) -> dict[str, TrueImage]:
+    """The ground truth of each image of the run, by key; images without a counterpart are added to `found`.
+
+    If several images of the run match one name only by their stem, none of them is used.
+    """
+    matcher = Matcher(truth.images)
+    keys: dict[str, list[str]] = {}
+    for row in run.rows():
+        if (name := matcher.find(row.key)) is not None:
+            keys.setdefault(name, []).append(row.key)
+        elif found is not None:
+            found.only_in_run.add(row.key)
+    pairs = {}
+    for name, same in keys.items():
+        chosen = same[0] if len(same) == 1 else name if name in same else None
+        if chosen is not None:
+            pairs[chosen] = truth.images[name]
+        for key in same:
+            if key != chosen and found is not None:
+                found.only_in_run.add(key)
+    if found is not None:
+        taken = {image.name for image in pairs.values()}
+        for name in truth.images:
+            if name not in taken:
+                found.only_in_truth.add(name)
+    return pairs
+
+
+def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation:
+    """Compare the kept masks of a run with ground truth.
+
+    Args:
+        run: the run.
+        truth: the ground truth.
+        by_class: whether a mask must have its object's class; None: if any mask has a class of the truth.
+    """
+    found = Evaluation(truth, True if by_class is None else by_class)
+    pairs = pair_up(run, truth, found)
+    if by_class is None:
+        found.by_class = _has_labels(run, pairs, set(truth.labels))
+    precision, worst = Precision(truth, found.by_class), WorstImages()
+    for row in run.rows():
+        if (image := pairs.get(row.key)) is None:
+            continue
+        masks: Sequence[Mask] = ()
+        if row.status in ("failed", "quarantined"):
+            found.failed.add(row.key)
+            scored = score_image(row.key, (), image, truth.kind, by_class=False)
+        else:
+            try:
+                result = _require_same_size(run.result(row), image)
+            except OutputError as error:
+                found.errors.add(str(error))
+                continue
+            masks = hide_void(result.kept, image)
+            scored = score_image(row.key, masks, image, truth.kind, found.by_class)
+            if scored.iou is not None and scored.iou < 1:
+                worst.add(scored.iou, row.key)
+        found.images += 1
+        found.tallies.add(scored)
+        precision.add(image, masks)
+    found.precision, found.unknown_labels, found.worst = precision.numbers(), precision.unknown, worst.ranked()
+    return found
+
+
+def _has_labels(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+    """Whether any mask of these images has one of these labels."""
+    kept = (mask for row in run.rows(("done",)) if row.key in pairs for mask in run.result(row).kept)
+    try:
+        return any(mask.label in labels for mask in kept)
+    except OutputError:  # a damaged result, which the evaluation reports
+        return True
+
+
+def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
+    if result.size != image.size:
+        mine, theirs = (f"{size[1]}×{size[0]}" if size else "?" for size in (result.size, image.size))
+        raise OutputError(
+            f"{result.key}: the masks have {mine} pixels, the ground truth {theirs}; is it of another version?"
+        )
+    return result
+
+
+def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
+    """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
+    result = run.result(run.find(key))
+    masks = hide_void(result.kept, image)
+    scored = score_image(key, masks, image, found.truth.kind, found.by_class)
+    tone_of = {each.mask: number for number, each in enumerate(scored.scores) if each.mask is not None}
+    spare = len(scored.scores)
+    tones = [tone_of.get(mask.index, spare + number) for number, mask in enumerate(masks)]
+    true = [image.mask(each.true) for each in scored.scores]
+    prompts = [mask.prompt for mask in masks if mask.prompt is not None]
+    panels = [Panel("truth", true, range(len(true))), Panel("masks", masks, tones, prompts)]
+    return side_by_side(originals, result, panels)
