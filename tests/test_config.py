@@ -749,7 +749,7 @@ def test_stages_are_rebuilt_from_plain_data(folder: Path) -> None:
         """
     )
     data = config.chain_spec()
-    setup = WorkerSetup(data, "out", 100, "model", "digest")
+    setup = WorkerSetup(data, "out", 100, ("conflict",), "model", "digest")
     assert pickle.loads(pickle.dumps(setup)) == WorkerSetup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
     stages = build_stages(data)
     # the drop-in's classes are new ones, as they are in another process

@@ -11,6 +11,7 @@ import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
 from maskmill.dataset.walk import FolderWalk
+from maskmill.run import driver
 from maskmill.run.plan import RunRequest, listing
 
 ENGINES = ["inline", "joblib"]
@@ -227,7 +228,7 @@ def test_the_dataset_is_listed_once_by_all_who_work_with_it(project, monkeypatch
     monkeypatch.setattr(
         FolderWalk, "_scan", lambda self, folder, state: scans.append(folder) or scan(self, folder, state)
     )
-    run(project)
+    driver.run(Pipeline.load(project.file).config, RunRequest(quiet=True))
     assert len(scans) == 1
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .errors import suggest_name
 from .files import safe_path, write_atomic
 from .masks import Mask
 from .prompts import Prompt
@@ -79,6 +80,17 @@ DOUBTS: Mapping[str, str] = {
 }
 
 
+def require_doubt(code: str) -> str:
+    """The code itself.
+
+    Raises:
+        ValueError: it is no key of `DOUBTS`; suggests the nearest one.
+    """
+    if code not in DOUBTS:
+        raise ValueError(f"there is no doubt {code!r}; {suggest_name(code, list(DOUBTS))}")
+    return code
+
+
 #: `Failure.type` of an image that failed because of a doubt.
 DOUBTFUL = "Doubtful"
 
@@ -100,8 +112,7 @@ class Doubt:
     plugin: str = ""
 
     def __post_init__(self) -> None:
-        if self.code not in DOUBTS:
-            raise ValueError(f"there is no doubt {self.code!r}; expected one of {', '.join(DOUBTS)}")
+        require_doubt(self.code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from ..plugins.messages import LaneAnswers
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
-from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
+from ..results import DOUBTFUL, Artifact, Failure, ImageResult
 from ..version import __version__
 from .apply_filters import apply_filters, restore_masks
 from .ask_sources import find_prompts
@@ -122,7 +122,8 @@ class Chain:
             if before is not None and not afresh:
                 reuse = plan_reuse(before, hashlib.sha256(data).hexdigest(), wanted)
             if reuse.before is not None and reuse.everything and self._exist(reuse.before.artifacts):
-                self._refuse_doubts(reuse.before.doubts)
+                trace.doubts.extend(reuse.before.doubts)
+                self._refuse_doubts(trace)
                 return reuse.before, False  # nothing to do: not even decoded
             image = trace.step("read", "", partial(Image.from_bytes, data, ref, self.max_pixels))
             if ahead is None or not ahead.answers:  # else the lane has logged it
@@ -187,13 +188,13 @@ class Chain:
             result = self._filter(image, before.prompts, raw, before.reason, trace, str(wanted))
             if "versions" in before.provenance:  # of the packages that made the masks
                 result = replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})
-        self._refuse_doubts(trace.doubts)
+        self._refuse_doubts(trace)
         artifacts = self._write(image, result, wanted, reuse, trace)
         return replace(result, artifacts=artifacts, notes=_without_empty(trace.notes), doubts=tuple(trace.doubts))
 
-    def _refuse_doubts(self, doubts: Sequence[Doubt]) -> None:
+    def _refuse_doubts(self, trace: Trace) -> None:
         """Fail the image if it has a doubt that `fail_on` names."""
-        for doubt in doubts:
+        for doubt in trace.doubts:
             if doubt.code in self.fail_on:
                 raise StepError(Failure(doubt.stage, doubt.plugin, DOUBTFUL, f"{doubt.code}: {doubt.message}"))
 

@@ -58,8 +58,13 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
 def _resume_command() -> str:
     """The command line to continue the run: as typed, without options that apply once."""
     name = "run-pipeline" if "run-pipeline" in Path(sys.argv[0]).name else "maskmill"
-    once = {"--fresh", "--retry-failed"}
-    parts = [name, *(argument for argument in sys.argv[1:] if argument not in once)]
+    given = iter(sys.argv[1:])
+    parts = [name]
+    for argument in given:
+        if argument == "--retry-doubtful":
+            next(given, None)
+        elif argument not in {"--fresh", "--retry-failed"} and not argument.startswith("--retry-doubtful="):
+            parts.append(argument)
     return quote_command(parts)
 
 

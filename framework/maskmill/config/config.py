@@ -15,14 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
-from ..errors import PluginError, Problem, suggest_name
+from ..errors import PluginError, Problem
 from ..images import PACKAGE
 from ..plugins.messages import ChainSpec, PluginSpec
 from ..plugins.optional import recall_survey
 from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
 from ..plugins.stage import Stage
-from ..results import DOUBTS
+from ..results import require_doubt
 from .document import Document, Loc
 
 Combine = Literal["first", "all"]
@@ -34,13 +34,7 @@ def _not_zero(jobs: int) -> int:
     return jobs
 
 
-def _known_doubt(code: str) -> str:
-    if code not in DOUBTS:
-        raise ValueError(f"there is no doubt {code!r}; {suggest_name(code, list(DOUBTS))}")
-    return code
-
-
-DoubtCode = Annotated[str, AfterValidator(_known_doubt)]
+DoubtCode = Annotated[str, AfterValidator(require_doubt)]
 
 
 class RunOptions(BaseModel):

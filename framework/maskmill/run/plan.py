@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
 from ..dataset.dataset import Dataset
-from ..errors import ImageReadError, OutputError
+from ..errors import ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, normalize_key
 from ..output.ledger import Ledger
-from ..results import LedgerRow
+from ..results import LedgerRow, require_doubt
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -54,6 +54,13 @@ class RunRequest:
     offline: bool = False
     yes: bool = False
     command: str = "run-pipeline"
+
+    def __post_init__(self) -> None:
+        try:
+            for code in (*self.retry_doubtful, *self.fail_on):
+                require_doubt(code)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | None = None) -> Iterator[ImageRef]:
