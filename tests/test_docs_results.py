@@ -10,6 +10,7 @@ from stored_runs import project, run
 
 from maskmill.cli import cli
 from maskmill.cli.run import command as run_command
+from maskmill.results import DOUBTS
 
 PAGE = (Path(__file__).parent.parent / "docs/results.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.+)$", PAGE, re.MULTILINE)
@@ -35,6 +36,13 @@ def test_options_that_the_page_names_exist(name):
     named = set(re.findall(r"`(--?[a-z-]+)", prose)) - {"--set"}
     assert named
     assert named <= known
+
+
+def test_the_table_of_doubts_is_that_of_the_code():
+    section = re.search(r"^## Doubts\n(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", section, re.MULTILINE)
+    assert {code: meaning for code, meaning, _ in rows} == dict(DOUBTS)
+    assert all(re.match(r"(no|yes)[,:] ", fails) for *_, fails in rows)
 
 
 def test_the_code_runs(tmp_path, monkeypatch, capsys):

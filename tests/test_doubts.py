@@ -6,6 +6,7 @@ import pytest
 
 from maskmill import Pipeline, PipelineError, read_run
 from maskmill.cli import main
+from maskmill.stored.merge import merge
 
 SOURCE = '''
 from pathlib import Path
@@ -135,3 +136,73 @@ def test_an_unknown_code_in_the_pipeline_file(project):
     with pytest.raises(PipelineError) as caught:
         Pipeline.load(project.file)
     assert "p.yaml:8:33: fail_on.0: there is no doubt 'truncatd'; did you mean 'truncated'?" in str(caught.value)
+
+
+def told(capsys, *arguments):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return ended.value.code, capsys.readouterr()
+
+
+def test_explain_shows_the_doubts_of_an_image(unsure, capsys):
+    run(unsure)
+    _, shown = told(capsys, "explain", unsure.output, "c-conflict-truncated.png")
+    assert "  doubtful (conflict, prompts " in shown.out
+    _, shown = told(capsys, "explain", unsure.output, "c-conflict-truncated.png", "--json")
+    doubts = json.loads(shown.out)["doubts"]
+    assert [(doubt["code"], doubt["message"]) for doubt in doubts] == [
+        ("truncated", "truncated, for a test"),
+        ("conflict", "conflict, for a test"),
+    ]
+    _, shown = told(capsys, "explain", unsure.output, "a.png", "--json")
+    assert json.loads(shown.out)["doubts"] == []
+
+
+def test_failures_name_the_doubts_that_made_them(unsure):
+    unsure.rewrite(run=", fail_on: [conflict]")
+    run(unsure)
+    failure = unsure.failures()["c-conflict-truncated.png"]
+    assert [doubt["code"] for doubt in failure["doubts"]] == ["truncated", "conflict"]
+
+
+def test_the_log_names_the_doubts_of_each_image(unsure, capsys):
+    Pipeline.load(unsure.file).run(log_json=True)
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert {event["key"]: event["doubts"] for event in events if event["event"] == "image"} == {
+        "a.png": [],
+        "b-truncated.png": ["truncated"],
+        "c-conflict-truncated.png": ["conflict", "truncated"],
+    }
+
+
+def test_doubts_survive_a_merge_and_an_export(unsure, tmp_path, capsys):
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    for output, only in zip(outputs, ("[ab]*", "c*"), strict=True):
+        Pipeline.load(unsure.file, output=output).run(quiet=True, only=only)
+    code, shown = told(capsys, "merge", *outputs, "-o", tmp_path / "merged")
+    assert code == 0
+    assert "doubtful: 2 truncated, 1 conflict" in shown.out
+    found = {result.key: {doubt.code for doubt in result.doubts} for result in read_run(tmp_path / "merged")}
+    assert found["c-conflict-truncated.png"] == {"truncated", "conflict"}
+    about = json.loads((tmp_path / "merged" / "run.json").read_text(encoding="utf-8"))
+    assert (about["doubtful"], about["doubts"]) == (2, {"truncated": 2, "conflict": 1})
+    _, shown = told(capsys, "status", tmp_path / "merged")
+    assert "2 doubtful (truncated)" in shown.out
+    code, shown = told(capsys, "export", tmp_path / "merged", "--to", "png")
+    assert code == 0
+    assert "doubtful among them: 2 truncated, 1 conflict" in shown.out
+
+
+def test_a_merge_does_not_drop_the_doubt_of_one_run(unsure, tmp_path, capsys):
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    for output in outputs:
+        Pipeline.load(unsure.file, output=output).run(quiet=True, only="b*")
+    assert merge(outputs, tmp_path / "same").doubts == {"truncated": 1}
+    stored = outputs[0] / "results" / "b-truncated.png.json"
+    data = json.loads(stored.read_bytes())
+    del data["doubts"]
+    stored.write_text(json.dumps(data), encoding="utf-8")
+    code, shown = told(capsys, "merge", *outputs, "-o", tmp_path / "merged")
+    assert code == 2
+    assert "the runs have different results for 1 image" in shown.err

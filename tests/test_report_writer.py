@@ -14,7 +14,7 @@ import pytest
 from report_kit import KEYS, Page, make_run
 
 from maskmill import Box, ImageResult, Prompt, Run, read_run, testing
-from maskmill.results import STATUSES, Failure
+from maskmill.results import STATUSES, Doubt, Failure
 from maskmill_plugins.writers.report import Report
 from maskmill_plugins.writers.report.document import BLOCK
 from maskmill_plugins.writers.report.doubt import rate_doubt
@@ -260,6 +260,16 @@ SURE = [replace(mask, score=1.0, stability=1.0) for mask in MASKS]
 def test_doubt_is_the_weightiest_reason(masks, notes, expected):
     found = rate_doubt(replace(testing.result(IMAGE, masks), notes=notes))
     assert (round(found.value, 6), found.why, found.figure) == expected
+
+
+def test_images_with_a_reported_doubt_come_first_and_are_counted(tmp_path):
+    results = [testing.result(named(number), testing.masks(named(number))) for number in range(3)]
+    results[1] = replace(results[1], doubts=(Doubt("truncated", "cut off"), Doubt("conflict", "two labels")))
+    page = finish(tmp_path, iter(results))
+    assert max(page.rows, key=lambda row: row[DOUBT])[KEY] == "000001.png"
+    assert page.rows[1][-1] == ["truncated", "conflict"]
+    assert "truncated: cut off; conflict: two labels" in page.rows[1]
+    assert [(code, count) for code, _, count in page.summary["doubts"]] == [("conflict", 1), ("truncated", 1)]
 
 
 def test_an_image_without_prompts_is_beyond_doubt_and_one_without_answers_is_not():

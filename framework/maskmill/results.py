@@ -74,7 +74,7 @@ DOUBTS: Mapping[str, str] = {
     "conflict": "two nearly equal boxes have different labels",
     "clipped": "a prompt reached beyond the image and was clipped to it",
     "too_small": "an object is smaller than a few pixels of the model's input",
-    "low_range": "a picture of high bit depth uses a small part of its range and looks nearly black",
+    "low_range": "a picture of high bit depth uses a small part of its range, so that it looks nearly black or flat",
     "annotation_skipped": "an annotation of the image was left out because it is invalid",
     "other": "a plugin reported something else",
 }

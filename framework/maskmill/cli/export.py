@@ -34,6 +34,7 @@ def command(
 
     Exit code: 0 success, 1 some images could not be exported, 2 the export could not start.
     """
+    from ..output.records import list_counts
     from ..output.run import Run
     from ..plugins.find import find_drop_ins
     from ..stored.export import ExportRequest, export
@@ -48,6 +49,9 @@ def command(
     if not quiet or done.failed:
         for line in _summarize(done.images, done.failed, done.files, done.left_out):
             click.echo(line, err=bool(done.failed))
+        if done.doubts:
+            text = f"doubtful among them: {list_counts(done.doubts)}; list them with: maskmill status {output}"
+            click.echo(text, err=bool(done.failed))
         click.echo(f"Output: {done.folder}", err=bool(done.failed))
     return 1 if done.failed else 0
 

@@ -27,6 +27,7 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     Results are copied, files of writers are not; `maskmill export` creates them. `status`, `explain`
     and `evaluate` work on the merged run as on any other. Exit code 1 if it contains failed images.
     """
+    from ..output.records import list_counts
     from ..stored.merge import merge
 
     merged = merge(outputs, target, prefer)
@@ -36,6 +37,8 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     click.echo(f"{images} from {runs}: {parts or 'none'}")
     if merged.doubled:
         click.echo(f"{merged.doubled} of them were in more than one run")
+    if merged.doubts:
+        click.echo(f"doubtful: {list_counts(merged.doubts)}; list them with: maskmill status {target}")
     click.echo(f"Output: {target}")
     click.echo(f"To write files from it: maskmill export {target} --to WRITER")
     return 1 if merged.counts["failed"] + merged.counts["quarantined"] else 0

@@ -32,9 +32,12 @@ def write_failures(output: Path, ledger: Ledger) -> int:
     """Write `failures.jsonl`: one line for each failed or quarantined image, in key order."""
     lines = []
     for row in ledger.rows(("failed", "quarantined")):
-        failure = ledger.result(row).failure
-        values = {"key": row.key, "status": row.status, "attempts": row.attempts}
-        lines.append(json.dumps(values | (asdict(failure) if failure else {}), ensure_ascii=False))
+        result = ledger.result(row)
+        values: dict[str, Any] = {"key": row.key, "status": row.status, "attempts": row.attempts}
+        values |= asdict(result.failure) if result.failure else {}
+        if result.doubts:
+            values["doubts"] = [asdict(doubt) for doubt in result.doubts]
+        lines.append(json.dumps(values, ensure_ascii=False))
     write_atomic(output / FAILURES, "".join(f"{line}\n" for line in lines).encode())
     return len(lines)
 

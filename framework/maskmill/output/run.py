@@ -74,6 +74,10 @@ class Run:
         """Finished images with a doubt, and images by the code of their doubts, the most frequent first."""
         return self._ledger.doubt_counts()
 
+    def doubts_of(self, key: str) -> frozenset[str]:
+        """Codes of the doubts that the ledger has of an image, of a failed one what made it fail."""
+        return self._ledger.doubts_of([key]).get(key, frozenset())
+
     def keys_with_doubt(self, code: str, limit: int) -> list[str]:
         """The first keys, in key order, of the finished images that have this doubt."""
         return self._ledger.keys_with_doubt(code, limit)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -27,6 +27,7 @@ class Progress:
 
     def __init__(self, listing: Iterable[object], quiet: bool = False) -> None:
         self.counts: Counter[str] = Counter()
+        self.finished = 0
         self.skipped = 0
         self.total: int | None = None
         self._quiet = quiet
@@ -56,13 +57,20 @@ class Progress:
         """Count images that were up to date already."""
         self.skipped += images
 
-    def step(self, status: str, key: str, seconds: float) -> None:
-        """Count an image that has its status, after this many seconds of work."""
-        self.counts[status] += 1
+    def step(self, status: str, key: str, seconds: float, doubts: Collection[str] = ()) -> None:
+        """Count an image that has its status and doubts, after this many seconds of work."""
+        self.count(status, doubts)
         if self._bar is not None:
             with contextlib.suppress(OSError):
                 self._bar.update()
                 self._bar.set_postfix(self.counts, refresh=False)
+
+    def count(self, status: str, doubts: Collection[str]) -> None:
+        """Count an image; a finished one also as doubtful if it has doubts."""
+        self.counts[status] += 1
+        self.finished += 1
+        if doubts and status in ("done", "empty"):
+            self.counts["doubtful"] += 1
 
     def tick(self) -> None:
         """Called often: refresh what is shown if that is due."""
@@ -80,7 +88,7 @@ class Progress:
         self.log(self._line(left))
 
     def _line(self, left: int | None) -> str:
-        done = sum(self.counts.values())
+        done = self.finished
         rate = done / max(1e-9, time.monotonic() - self._started)
         of = "" if left is None else f" of {left}"
         eta = "" if left is None or not done else f", {_duration((left - done) / rate)} left"
@@ -102,20 +110,20 @@ class JsonLog(Progress):
     """The same as one JSON object a line on the standard error, for programs that watch a run.
 
     Every object has `time` (seconds since 1970) and `event`: "message" (`text`), "image" (`key`,
-    `status`, `seconds`) or "progress" (`done`, `of`, `counts`).
+    `status`, `seconds`, `doubts`) or "progress" (`done`, `of`, `counts`).
     """
 
     def log(self, line: str) -> None:
         """A message."""
         self._write("message", text=line)
 
-    def step(self, status: str, key: str, seconds: float) -> None:
+    def step(self, status: str, key: str, seconds: float, doubts: Collection[str] = ()) -> None:
         """An image."""
-        self.counts[status] += 1
-        self._write("image", key=key, status=status, seconds=round(seconds, 3))
+        self.count(status, doubts)
+        self._write("image", key=key, status=status, seconds=round(seconds, 3), doubts=sorted(doubts))
 
     def _show(self, left: int | None) -> None:
-        self._write("progress", done=sum(self.counts.values()), of=left, counts=dict(self.counts))
+        self._write("progress", done=self.finished, of=left, counts=dict(self.counts))
 
     def _write(self, event: str, **values: Any) -> None:
         content = {"time": round(time.time(), 3), "event": event, **values}

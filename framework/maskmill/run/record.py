@@ -130,7 +130,7 @@ class Recorder:
         self.ledger.record(row, doubts)
         self.ran += 1
         self.failures += status in ("failed", "quarantined")
-        self.progress.step(status, image.key, seconds)
+        self.progress.step(status, image.key, seconds, doubts)
         if self.config.registry.manager.hook.image_finished.get_hookimpls():
             self.observe("image_finished", result=load_result(self.config.output, image.key))
         if self._too_many():

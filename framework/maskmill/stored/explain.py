@@ -41,6 +41,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
         "status": result.status,
         "reason": result.reason,
         "failure": None if result.failure is None else asdict(result.failure),
+        "doubts": [asdict(doubt) for doubt in result.doubts],
         "attempts": row.attempts,
         "seconds": row.seconds,
         "image": _describe_image(run, result, images),
@@ -156,6 +157,9 @@ def format_lines(about: Mapping[str, Any]) -> Iterator[str]:
     if (failure := about["failure"]) is not None:
         where = " ".join(filter(None, [failure["stage"], failure["plugin"]]))
         yield f"  failed at {where}: {failure['type']}: {failure['message']}"
+    for doubt in about["doubts"]:
+        where = " ".join(filter(None, [doubt["stage"], doubt["plugin"]]))
+        yield f"  doubtful ({doubt['code']}, {where}): {doubt['message']}"
     attempts = f"{about['attempts']} attempt{'s' if about['attempts'] != 1 else ''}"
     yield f"  {attempts}, the last took {about['seconds']:.1f} s"
     yield from _image_lines(about["image"])

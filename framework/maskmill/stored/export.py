@@ -61,6 +61,7 @@ class ExportReport:
         failed: number of images that could not be exported.
         files: number of files, including those about the whole dataset.
         left_out: number of images that failed in the run and have no masks.
+        doubts: images of the run by the code of their doubts; they are exported like all others.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class ExportReport:
     failed: int
     files: int
     left_out: int
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
 
 def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> ExportReport:
@@ -104,7 +106,8 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
             images, failed = work.write(journal, log)
             finished = work.finish(journal)
             journal.end(finished, {"images": images, "failed": failed})
-    return ExportReport(folder, images, failed, journal.files, counts["failed"] + counts["quarantined"])
+    left_out = counts["failed"] + counts["quarantined"]
+    return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])
 
 
 def _needs_pixels(writer: Writer) -> bool:

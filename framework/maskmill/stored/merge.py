@@ -43,10 +43,12 @@ class MergeReport:
     Attributes:
         counts: images by status.
         doubled: number of images that more than one run had.
+        doubts: images by the code of their doubts.
     """
 
     counts: Mapping[str, int]
     doubled: int
+    doubts: Mapping[str, int]
 
 
 def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -> MergeReport:
@@ -83,7 +85,7 @@ def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         with Run(target) as merged:
-            return MergeReport(merged.counts(), choose.doubled)
+            return MergeReport(merged.counts(), choose.doubled, merged.doubt_counts()[1])
 
 
 def _check_target(target: Path, folders: Sequence[Path]) -> None:
@@ -179,7 +181,8 @@ def _comparable_result(run: Run, row: LedgerRow) -> Any:
         stored = _read_stored(run, row)
     except OutputError:  # a failed image without details
         return row.status
-    return {name: stored[name] for name in ("status", "size", "sha256", "prompts", "masks", "raw", "reason")}
+    parts = {name: stored[name] for name in ("status", "size", "sha256", "prompts", "masks", "raw", "reason")}
+    return {**parts, "doubts": stored.get("doubts", [])}
 
 
 def _read_stored(run: Run, row: LedgerRow) -> dict[str, Any]:
@@ -203,7 +206,8 @@ def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
     with Ledger.create(folder) as ledger:
         for number, row in choose.rows():
             _copy_result(runs[number], row, folder)
-            ledger.record(row._replace(fingerprint=_without_writers(row.fingerprint), listing=ledger.listing))
+            kept = row._replace(fingerprint=_without_writers(row.fingerprint), listing=ledger.listing)
+            ledger.record(kept, runs[number].doubts_of(row.key))
         seconds: Counter[str] = Counter()
         for run in runs:
             seconds.update(run.stage_seconds())
@@ -213,7 +217,9 @@ def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
         ledger.set_meta("clean", True)
         ledger.commit()
         write_failures(folder, ledger)
-        write_run(folder, {**_describe(runs), "counts": ledger.counts()}, None, "merged")
+        doubtful, doubts = ledger.doubt_counts()
+        counted = {"counts": ledger.counts(), "doubtful": doubtful, "doubts": doubts}
+        write_run(folder, {**_describe(runs), **counted}, None, "merged")
 
 
 def _copy_result(run: Run, row: LedgerRow, folder: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from maskmill import ImageResult
 
 
-class Doubt(NamedTuple):
+class DoubtRating(NamedTuple):
     """How doubtful an image is, and why.
 
     Attributes:
         value: 0 (no doubt) to 1.
-        why: the main reason: "failed", "no_pixels", "nothing", "dropped_all", "score", "stability", "format",
-            "prompt", "dropped"; "" if there is none.
+        why: the main reason: "failed", "doubts" (reported by the run), "no_pixels", "nothing", "dropped_all",
+            "score", "stability", "format", "prompt", "dropped"; "" if there is none.
         figure: the number behind the reason, such as the lowest score, or None.
     """
 
@@ -24,42 +24,44 @@ class Doubt(NamedTuple):
     figure: float | None = None
 
 
-def rate_doubt(result: ImageResult) -> Doubt:
+def rate_doubt(result: ImageResult) -> DoubtRating:
     """The strongest reason to doubt a result.
 
-    A kept mask without pixels counts 0.95; prompts without any kept mask 0.9; the lowest score, stability
-    and IoU of an output format 1 minus their value; the lowest confidence of a prompt half of 1 minus its
-    value; the share of masks dropped by filters a quarter of that share. A failed image has no masks to
-    doubt: it is listed among the failures.
+    A doubt that the run reported counts 1; a kept mask without pixels 0.95; prompts without any kept mask
+    0.9; the lowest score, stability and IoU of an output format 1 minus their value; the lowest confidence
+    of a prompt half of 1 minus its value; the share of masks dropped by filters a quarter of that share.
+    A failed image has no masks to doubt: it is listed among the failures.
     """
-    return max(_find_reasons(result), key=lambda reason: reason.value, default=Doubt(0.0))
+    return max(_find_reasons(result), key=lambda reason: reason.value, default=DoubtRating(0.0))
 
 
-def _find_reasons(result: ImageResult) -> Iterator[Doubt]:
+def _find_reasons(result: ImageResult) -> Iterator[DoubtRating]:
     kept = result.kept
     if result.status in ("failed", "quarantined"):
-        yield Doubt(0.0, "failed")
+        yield DoubtRating(0.0, "failed")
         return
+    if result.doubts:
+        yield DoubtRating(1.0, "doubts", len(result.doubts))
     if not kept and result.masks:
-        yield Doubt(0.9, "dropped_all", len(result.masks))
+        yield DoubtRating(0.9, "dropped_all", len(result.masks))
     elif not kept and result.prompts:
-        yield Doubt(0.9, "nothing")
+        yield DoubtRating(0.9, "nothing")
     if any(mask.box is None for mask in kept):
-        yield Doubt(0.95, "no_pixels")
+        yield DoubtRating(0.95, "no_pixels")
     yield from _doubt_lowest("score", (mask.score for mask in kept))
     yield from _doubt_lowest("stability", (mask.stability for mask in kept))
     yield from _doubt_lowest("format", (values.get("min") for values in format_iou(result).values()))
     yield from _doubt_lowest("prompt", (prompt.score for prompt in result.prompts), weight=0.5)
     if kept and len(kept) < len(result.masks):
         part = 1 - len(kept) / len(result.masks)
-        yield Doubt(part / 4, "dropped", len(result.masks) - len(kept))
+        yield DoubtRating(part / 4, "dropped", len(result.masks) - len(kept))
 
 
-def _doubt_lowest(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[Doubt]:
+def _doubt_lowest(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[DoubtRating]:
     known = [figure for figure in figures if finite_number(figure) is not None]
     lowest = min((figure for figure in known if figure is not None), default=None)
     if lowest is not None and lowest < 1:
-        yield Doubt(weight * (1 - max(0.0, lowest)), why, lowest)
+        yield DoubtRating(weight * (1 - max(0.0, lowest)), why, lowest)
 
 
 def format_iou(result: ImageResult) -> dict[str, Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.export.file_names import name_image_file
 
-from .doubt import Doubt, finite_number, rate_doubt
+from .doubt import DoubtRating, finite_number, rate_doubt
 from .summary import Summary
 
 _MASKS_SHOWN = 12
@@ -88,17 +88,18 @@ class Gallery:
                 yield json.loads(key), row
 
 
-def _image_row(result: ImageResult, found: Doubt, row: LedgerRow | None, summary: Summary) -> list[Any]:
+def _image_row(result: ImageResult, found: DoubtRating, row: LedgerRow | None, summary: Summary) -> list[Any]:
     """The fields of an image, in the order that `gallery.js` reads.
 
     Key, status, doubt, its reason, its figure, [width, height], kept and dropped masks, lowest score,
-    seconds, attempts, numbers of the labels, text, masks, path of its overlay.
+    seconds, attempts, numbers of the labels, text, masks, path of its overlay, codes of its doubts.
     """
     kept = result.kept
     scores = [known for mask in kept if (known := finite_number(mask.score)) is not None]
     overlays = [item.path for item in result.artifacts if item.path.startswith("overlay/")]
     failure = result.failure
-    text = f"{failure.type}: {failure.message}" if failure else result.reason or ""
+    texts = [f"{failure.type}: {failure.message}" if failure else result.reason or ""]
+    texts += [f"{doubt.code}: {doubt.message}" for doubt in result.doubts if not failure]
     return [
         result.key,
         STATUSES.index(result.status),
@@ -112,9 +113,10 @@ def _image_row(result: ImageResult, found: Doubt, row: LedgerRow | None, summary
         None if row is None else round(row.seconds, 3),
         None if row is None else row.attempts,
         sorted({summary.labels[mask.label] for mask in result.masks}),
-        text[:_TEXT],
+        "; ".join(filter(None, texts))[:_TEXT],
         [_mask_row(mask, summary) for mask in sorted(result.masks, key=_worst_first)[:_MASKS_SHOWN]],
         next((f"../{quote(path, errors='surrogatepass')}" for path in overlays), 0),
+        list(dict.fromkeys(doubt.code for doubt in result.doubts)),
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskmill import ImageResult, Mask
-from maskmill.results import STATUSES, Failure
+from maskmill.results import DOUBTS, STATUSES, Failure
 
 from .doubt import finite_number, format_iou
 
@@ -109,6 +109,7 @@ class Summary:
         self._failures: dict[tuple[str, str, str, str], FailureGroup] = {}
         self._slowest: list[tuple[float, str]] = []
         self._empty: Counter[str] = Counter()
+        self._doubts: Counter[str] = Counter()
 
     def add(self, result: ImageResult, seconds: float | None) -> None:
         """Count an image.
@@ -125,6 +126,8 @@ class Summary:
             push(self._slowest, (seconds, result.key))
         if result.failure is not None:
             self._count_failure(result.key, result.failure)
+        if result.status in ("done", "empty"):
+            self._doubts.update({doubt.code for doubt in result.doubts})
         if result.status == "empty":
             self._count(self._empty, without_numbers(result.reason or ""))
         for mask in result.masks:
@@ -177,6 +180,7 @@ class Summary:
             "labels": [[self.labels[name], kept, dropped] for kept, dropped, name in by_label],
             "drops": [[*what, count] for what, count in _largest_first(self._drops)],
             "empty": [[what, count] for what, count in _largest_first(self._empty)],
+            "doubts": [[code, DOUBTS[code], count] for code, count in _largest_first(self._doubts)],
             "score": self._scores.to_json(),
             "stability": self._stabilities.to_json(),
             "area": self._areas.to_json(),

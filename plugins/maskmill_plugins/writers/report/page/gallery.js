@@ -1,7 +1,7 @@
 // The gallery: only the cards in view exist, and only their thumbnails are taken out of the page's blocks.
 
-const [KEY, STATUS, DOUBT, WHY, FIGURE, SIZE, KEPT, DROPPED, SCORE, SECONDS, ATTEMPTS, LABELS, TEXT, MASKS, OVERLAY] =
-  Array.from({length: 15}, (_, n) => n);
+const [KEY, STATUS, DOUBT, WHY, FIGURE, SIZE, KEPT, DROPPED, SCORE, SECONDS, ATTEMPTS, LABELS, TEXT, MASKS, OVERLAY, CODES] =
+  Array.from({length: 16}, (_, n) => n);
 const GAP = 12, PRINTED = 24;
 const state = {search: "", status: "", label: "", sort: "doubt"};
 const cards = new Map();  // place in `order` → its element
@@ -39,6 +39,7 @@ function withoutPath(row) {
 
 function why(row) {
   if (row[WHY] === "failed") return "";
+  if (row[WHY] === "doubts") return row[CODES].join(", ");
   if (!row[WHY] && row[STATUS] === 1) return t("why_empty");
   const number = row[FIGURE];
   return t(`why_${row[WHY]}`, number === null ? "" : Number.isInteger(number) && row[WHY].startsWith("dropped") ? whole(number) : figure(number));

@@ -38,6 +38,8 @@ function showOverview() {
   const drops = data.drops.map(([filter, reason, count]) => ({tag: filter, text: plain(reason || t("no_reason")), value: count,
     shown: whole(count), kind: "dropped"}));
   const empties = data.empty.map(([reason, count]) => ({text: plain(reason || t("no_reason")), value: count, shown: whole(count), kind: "empty"}));
+  const doubts = data.doubts.map(([code, meaning, count]) => ({tag: code, text: meaning, value: count, shown: whole(count), kind: "dropped",
+    action: () => filterBy({search: code})}));
   const stages = data.about.stages.map(([name, seconds]) => ({text: name, value: seconds, shown: duration(seconds)}));
   const slowest = data.slowest.map(([key, seconds]) => ({text: plain(key), value: seconds, shown: duration(seconds),
     action: numberOf.has(key) ? () => openKey(key) : null}));
@@ -47,6 +49,7 @@ function showOverview() {
     data.stability ? card("stabilities", "stabilities_sub", unitHistogram("stabilities", data.stability)) : "",
     labels.length ? card("labels", "labels_sub", limited(labels, LABELS_SHOWN)) : "",
     card("drops", "drops_sub", drops.length ? limited(drops, DROPS_SHOWN) : el("p", {}, t("no_drops"))),
+    doubts.length ? card("doubts", "doubts_sub", bars(doubts)) : "",
     empties.length ? card("empties", "empties_sub", limited(empties, DROPS_SHOWN)) : "",
     stages.length ? card("stages", "stages_sub", bars(stages)) : "",
     slowest.length ? card("slowest", "slowest_sub", bars(slowest.slice(0, SLOWEST_SHOWN))) : "",
