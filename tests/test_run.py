@@ -215,7 +215,7 @@ def test_stop_run_stops_resumably(project, engine):
 
 @pytest.mark.parametrize(("limit", "ran"), [("0", 1), ("1", 2), ("1%", 100)])
 def test_max_failures(project, limit, ran):
-    project.write(run=f"{{engine: inline, max_failures: {limit}}}")
+    project.write(run=f"{{engine: inline, max_failures: {limit}, same_failures: null}}")
     project.photos(*(f"raise-{n:03}.png" for n in range(103)))
     report = run(project)
     assert (report.outcome, report.ran, report.exit_code) == ("stopped", ran, 1)

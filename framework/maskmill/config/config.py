@@ -59,6 +59,9 @@ class RunOptions(BaseModel):
     max_failures: (
         Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(100|\d{1,2})(\.\d+)?%$", examples=["5%"])] | None
     ) = Field(None, description="stop when more images than this have failed: a number or a percentage; null: no limit")
+    same_failures: Annotated[int, Field(ge=1)] | None = Field(
+        10, description="stop when the first so many images all fail for the same reason; null: never"
+    )
     fail_on: tuple[DoubtCode, ...] = Field((), description="doubts that fail an image, such as truncated, conflict")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="images with more pixels fail without being decoded")
 

@@ -18,6 +18,7 @@ from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
 from .progress import Progress
+from .same_failures import SameFailures
 from .stop import Stop
 
 #: `max_failures` in percent is judged from this many finished images on.
@@ -54,6 +55,9 @@ class Recorder:
         self.failures = 0
         self.deaths = 0
         self.stage_seconds: Counter[str] = Counter()
+        counts = ledger.counts()
+        has_worked = bool(counts["done"] + counts["empty"])
+        self._alike = SameFailures(None if has_worked else config.run.same_failures)
 
     def record(self, image: QueuedImage, outcome: Outcome | SlotGivenUp) -> None:
         """Record how an image ended.
@@ -87,9 +91,11 @@ class Recorder:
         doubts = reply.doubts
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = frozenset()  # only what made it fail decides whether `fail_on` still refuses it
+        is_alike = self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
         if reply.failure is not None and not image.task.verbose and not self.options.quiet:
-            self.progress.log(f"{image.key}: failed at {reply.failure.stage}: {reply.failure.message}")
+            why = f"failed at {reply.failure.stage}: {reply.failure.message}"
+            self.progress.log(f"{image.key}: {'failed for the same reason' if is_alike else why}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is under way; this one is not to blame."""
@@ -114,6 +120,7 @@ class Recorder:
         failure = Failure("worker", "", kind, message, remove_addresses(stack))
         result = ImageResult.quarantined(image.key, failure, {"fingerprint": image.task.fingerprint})
         replace_result(self.config.output, load_result(self.config.output, image.key), result)
+        self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
         if not self.options.quiet:
             self.progress.log(f"{image.key}: quarantined: {message}")
@@ -136,6 +143,8 @@ class Recorder:
         if self._too_many():
             limit = self.config.run.max_failures
             self.stop.request(f"{self.failures} of {self.ran} images failed (max_failures: {limit})")
+        if reason := self._alike.reason:
+            self.stop.request(reason)
 
     def _too_many(self) -> bool:
         limit = self.config.run.max_failures
