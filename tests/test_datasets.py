@@ -62,8 +62,8 @@ def test_a_key_leads_to_its_file(tmp_path: Path) -> None:
 
 
 def test_suffixes_count_in_any_case_and_nothing_else_is_an_image(tmp_path: Path) -> None:
-    images = ["a.JPG", "b.jPeG", "c.PNG", "d.bmp", "e.tif", "f.TIFF", "g.webp", "h.gif"]
-    fill(tmp_path, *images, "notes.txt", "x.json", "noext", "jpg", "i.jpg.bak", "j.heic")
+    images = ["a.JPG", "b.jPeG", "c.PNG", "d.bmp", "e.tif", "f.TIFF", "g.webp", "h.gif", "i.avif"]
+    fill(tmp_path, *images, "notes.txt", "x.json", "noext", "jpg", "i.jpg.bak", "j.jxl")
     assert keys(tmp_path, ".") == images
 
 

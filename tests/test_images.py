@@ -18,7 +18,8 @@ import pytest
 
 from maskmill import DatasetError, Image, ImageReadError, ImageRef, decoding as decoder
 from maskmill.decoding import decode
-from maskmill.images import SUFFIXES, find_key, package_path
+from maskmill.image_formats import SUFFIXES
+from maskmill.images import find_key, package_path
 
 
 def encoded(picture: PIL.Image.Image, kind: str, **options: Any) -> bytes:
@@ -344,7 +345,7 @@ def test_pillows_remarks_on_damaged_files_do_not_reach_the_terminal() -> None:
     "data, reason",
     [
         (b"", r"empty \(0 bytes\)"),
-        (b"this is a text\n", "not a JPEG, PNG, BMP, TIFF, WebP or GIF image"),
+        (b"this is a text\n", "not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF or HEIC image"),
         (b"<html>404</html>", "not a JPEG"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a PNG file with a damaged"),
         (b"\xff\xd8\xff\xe0\0", "damaged or unsupported header|not a readable image"),
@@ -483,8 +484,9 @@ def test_a_package_uri_cannot_leave_its_package(uri: str, reason: str) -> None:
 
 
 def test_every_suffix_of_a_dataset_has_a_decoder() -> None:
-    known = PIL.Image.registered_extensions()
-    assert {known[suffix] for suffix in SUFFIXES} == {"JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"}
+    known = {**PIL.Image.registered_extensions(), ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF", ".avif": "AVIF"}
+    kinds = {"JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "HEIF"}
+    assert {known[suffix] for suffix in SUFFIXES} == kinds
 
 
 COMPOSED, DECOMPOSED = "caf\u00e9.jpg", "cafe\u0301.jpg"

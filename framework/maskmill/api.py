@@ -18,6 +18,7 @@ from .config.config import Config
 from .config.load import load_config
 from .dataset.dataset import Dataset
 from .errors import PipelineError, Problem, PromptError
+from .image_formats import describe_left_out
 from .images import Image, ImageRef
 from .masks import Mask
 from .output.folder import check_output
@@ -86,17 +87,19 @@ class Pipeline:
         return found
 
     def unmatched(self, most: int = 20_000) -> list[str]:
-        """Warnings of the prompt sources about the dataset, such as annotations without an image.
+        """Warnings about the dataset: files that look like images and cannot be read, annotations without an image.
 
         Args:
-            most: with more images than this nothing is checked.
+            most: with more images than this the prompt sources are not asked, and only the files so far are named.
 
         Raises:
             DatasetError: the images cannot be listed.
         """
-        if len(list(itertools.islice(self.dataset, most + 1))) > most:
-            return []
-        return Surveys(self.config, self.dataset).warnings()
+        dataset = self.dataset
+        count = sum(1 for _ in itertools.islice(dataset, most + 1))
+        skipped = describe_left_out(dataset.left_out, complete=count <= most)
+        found = [skipped] if skipped else []
+        return found if count > most else [*found, *Surveys(self.config, dataset).warnings()]
 
     @property
     def dataset(self) -> Dataset:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from .errors import ImageReadError
+from .image_formats import heif_orientation, open_heif, refuse_camera_raw, refuse_unsupported
 
 #: Images of more pixels are refused before they are decoded (3 bytes each in memory, 8 while decoding).
 MAX_PIXELS = 250_000_000
@@ -30,7 +31,7 @@ STRIP = 16_000_000
 #: Scans of a JPEG file; encoders write about ten, but a small hostile file can contain thousands.
 MAX_SCANS = 100
 
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 _pillow = threading.Lock()
@@ -60,7 +61,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     one level. Colour profiles are not applied.
 
     Args:
-        data: the bytes of a JPEG, PNG, BMP, TIFF, WebP or GIF file.
+        data: the bytes of a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF or (with pillow-heif) HEIC file.
         max_pixels: larger images are refused, by their header, before decoding.
 
     Raises:
@@ -89,12 +90,13 @@ def _decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
         )
     messages: list[str] = []
     try:
+        refuse_camera_raw(getattr(picture, "tag_v2", {}))
         _refuse_misread_planes(picture)
         _refuse_too_many_scans(picture, data)
         PIL.Image.MAX_IMAGE_PIXELS = max_pixels  # tiles and frames may be larger than the header announces
         with _capture_stderr(messages) if picture.format == "TIFF" else nullcontext():
             picture.load()
-        return np.ascontiguousarray(_convert_to_rgb(_apply_orientation(picture)), dtype=np.uint8)
+        return np.ascontiguousarray(_convert_to_rgb(_apply_orientation(picture, data)), dtype=np.uint8)
     except ImageReadError:
         raise
     except MemoryError:
@@ -138,6 +140,9 @@ def _capture_stderr(messages: list[str]) -> Iterator[None]:
 
 def _open(data: bytes) -> PIL.Image.Image:
     reason = ""
+    refuse_unsupported(data)
+    if (heif := open_heif(data)) is not None:
+        return heif
     try:
         return PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
     except PIL.UnidentifiedImageError:
@@ -148,7 +153,7 @@ def _open(data: bytes) -> PIL.Image.Image:
         accept = PIL.Image.OPEN[name][1]
         if accept is not None and accept(data[:16]):
             raise ImageReadError(f"a {name} file with a damaged or unsupported header{reason}")
-    raise ImageReadError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image")
+    raise ImageReadError("not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF or HEIC image")
 
 
 def _strip_metadata(data: bytes) -> bytes:
@@ -165,10 +170,12 @@ def _strip_metadata(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _apply_orientation(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _apply_orientation(picture: PIL.Image.Image, data: bytes) -> PIL.Image.Image:
     # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails on odd ones.
     try:
-        method = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+        heif = picture.format == "HEIF"
+        orientation = heif_orientation(picture, data) if heif else picture.getexif().get(_ORIENTATION, 1)
+        method = _UPRIGHT.get(orientation)
     except Exception:  # unreadable EXIF has no orientation
         return picture
     return picture if method is None else picture.transpose(method)

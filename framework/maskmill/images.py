@@ -18,8 +18,6 @@ import numpy.typing as npt
 from .decoding import MAX_PIXELS, decode
 from .errors import DatasetError, ImageReadError, Problem
 
-#: Endings of image files, lower case.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 PACKAGE = "package:"
 
 #: Whether names that differ only by case are one file on this system.

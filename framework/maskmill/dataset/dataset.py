@@ -12,12 +12,14 @@ import itertools
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DatasetError, ImageReadError, Problem
-from ..images import PACKAGE, SUFFIXES, ImageRef, package_path
+from ..image_formats import SUFFIXES, describe_left_out, readable_suffixes
+from ..images import PACKAGE, ImageRef, package_path
 from .lists import READERS, ListedImage, read_list
 from .walk import ALL, FolderWalk, Pattern
 
@@ -67,11 +69,13 @@ class Dataset:
         spec: the entries, as the user wrote them.
         base: the folder that relative entries are relative to.
         warnings: what the last listing had to leave out; filled during the listing.
+        left_out: files that look like images and cannot be read, counted by their endings, likewise.
     """
 
     spec: tuple[str, ...]
     base: Path
     warnings: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[ImageRef]:
         """List the images.
@@ -80,6 +84,7 @@ class Dataset:
             DatasetError: an entry is missing, a row of a list is wrong, or two images have one key.
         """
         self.warnings.clear()
+        self.left_out.clear()
         entries = self._resolve_entries()
         # A single folder cannot contain a key twice, and may have too many images to remember their keys.
         seen: set[int] | None = set() if len(entries) > 1 or any(entry.is_list for entry in entries) else None
@@ -152,7 +157,7 @@ class Dataset:
         if entry.pattern is None:
             yield ImageRef(entry.uri, entry.prefix), 0
             return
-        for rel in FolderWalk(entry.path, Pattern(entry.pattern), self.warnings):
+        for rel in FolderWalk(entry.path, Pattern(entry.pattern), self.warnings, self.left_out):
             key = entry.prefix + rel
             yield ImageRef(entry.uri + (key if entry.prefix else rel), key), 0
 
@@ -181,7 +186,7 @@ class Dataset:
     def _check_images(self, entry: _DatasetEntry) -> list[Problem]:
         if next(self._list_images(entry), None) is not None:
             return []
-        hint = f"image files end in {' '.join(sorted(SUFFIXES))}"
+        hint = describe_left_out(self.left_out) or f"image files end in {' '.join(sorted(readable_suffixes()))}"
         if entry.pattern != ALL:
             hint += "; a pattern such as `folder/**/*.jpg` finds files in all subfolders"
         return [Problem(f"there is no image in {entry.text!r}", hint=hint)]

@@ -6,7 +6,7 @@ import itertools
 import pickle
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -54,6 +54,16 @@ class SharedListing:
     def warnings(self) -> Sequence[str]:
         """What was left out, as far as the dataset was listed, a line each."""
         return self._dataset.warnings
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Files that look like images and cannot be read, by ending, as far as the dataset was listed."""
+        return self._dataset.left_out
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the dataset was listed to its end."""
+        return self._complete
 
     def __iter__(self) -> Iterator[ImageRef]:
         """The images in the order of the dataset.

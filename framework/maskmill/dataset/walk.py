@@ -5,18 +5,18 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DatasetError
-from ..images import SUFFIXES
+from ..image_formats import left_out_suffixes, readable_suffixes
 from ..output.ledger import NAME as LEDGER
 
 #: Everything below a folder.
 ALL = ("**", "*")
 
-_SUFFIXES = tuple(SUFFIXES)
 State = frozenset[int]
 Identity = tuple[int, int]
 
@@ -81,11 +81,13 @@ class FolderWalk:
         root: the folder.
         pattern: which files; of these, those with the suffix of an image.
         warnings: receives a line for everything that had to be skipped.
+        left_out: receives the files that look like images and cannot be read, counted by their endings.
     """
 
     root: Path
     pattern: Pattern
     warnings: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[str]:
         """Walk the folder.
@@ -149,7 +151,7 @@ class FolderWalk:
                 is_folder = _is_folder(entry)
                 if is_folder and after == {self.pattern.end}:
                     continue
-                if not is_folder and (self.pattern.end not in after or not name.lower().endswith(_SUFFIXES)):
+                if not is_folder and (self.pattern.end not in after or not self._is_image(name)):
                     continue
                 if not _is_utf8(name):
                     unnameable.append(name)
@@ -165,6 +167,13 @@ class FolderWalk:
                 f"{folder}: {len(unnameable)} names are not UTF-8 and were skipped, such as {shown}; rename them"
             )
         return files, folders
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a file's ending is that of an image; counts those that cannot be read."""
+        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - once a file
+        if ending in left_out_suffixes():
+            self.left_out[ending] += 1
+        return ending in readable_suffixes()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_atomic
+from ..image_formats import describe_left_out
 from ..results import RunReport
 from .ledger import Ledger
 
@@ -68,6 +69,8 @@ def format_summary(report: RunReport, command: str) -> str:
     elif report.outcome == "stopped":
         lines.append(f"Stopped: {report.message}")
         lines.append(f"After fixing this, continue with: {command}")
+    if report.left_out:
+        lines.append(describe_left_out(report.left_out))
     if report.doubtful:
         doubts = list_counts(report.doubts)
         lines.append(f"{report.doubtful} doubtful ({doubts}); list them with: maskmill status {report.output}")

@@ -28,7 +28,7 @@ from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
 from ..results import Artifact, RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
-from .dry_run import choose_resources, count_first_images
+from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
 from .forecast import require_consent
 from .plan import DueImage, Plan, RunRequest, check_same_backend, listing
@@ -56,12 +56,13 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
     """
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
         images = count_first_images(config, options, listed)
+        skipped = describe_skipped(listed)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
                 this = _Run(config, options, ledger, images, surveys, listed)
-                return this.execute([*notices, *surveys.warnings(), notice])
+                return this.execute([*notices, skipped, *surveys.warnings(), notice])
             except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
                 text = f"the output '{config.output}' cannot be written any more: {error}"
                 if not (config.output / NAME).exists():
@@ -272,6 +273,7 @@ class _Run:
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
+            left_out=dict(self.listed.left_out),
         )
 
     def _about(self) -> dict[str, Any]:

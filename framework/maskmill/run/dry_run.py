@@ -19,6 +19,7 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import DatasetError, StopRun
+from ..image_formats import describe_left_out
 from ..images import ImageRef
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
@@ -29,6 +30,8 @@ from .resources import Resources, plan_resources
 
 #: Images listed before a run starts, to know whether there are any, and whether fewer than cores.
 FIRST = 64
+#: Images listed before a run starts, to name the files that it leaves out.
+LISTED_AHEAD = 20_000
 
 
 def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
@@ -44,12 +47,13 @@ def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
     """
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as images:
         count_first_images(config, options, images)
+        skipped = [line for line in [describe_skipped(images)] if line]
         surveys = Surveys(config, images)
         counts = count_planned(config, options, images)
         summary = f"dry run: {counts['to do']} images to do, {counts['there already']} already done"
         forecast = forecast_run(config, options, images)
         timed = [_probe(config, options, images, counts["to do"], probed)] if probed else []
-    return "\n".join([*surveys.warnings(), summary, *forecast, *timed])
+    return "\n".join([*skipped, *surveys.warnings(), summary, *forecast, *timed])
 
 
 def count_planned(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> Counter[str]:
@@ -87,6 +91,16 @@ def count_first_images(config: Config, options: RunRequest, images: Iterable[Ima
         where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
         raise DatasetError(f"there are no images in {where}")
     return count
+
+
+def describe_skipped(images: SharedListing) -> str:
+    """A line about the files of the dataset that look like images and cannot be read; "" if there are none.
+
+    Lists the dataset ahead, up to `LISTED_AHEAD` images.
+    """
+    for _ in itertools.islice(images, LISTED_AHEAD):
+        pass
+    return describe_left_out(images.left_out, images.is_complete)
 
 
 #: What would make a run faster, by the stage that takes longest.

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
-from maskmill.images import SUFFIXES
+from maskmill.image_formats import SUFFIXES
 from maskmill_plugins._shared.drawing.pixels import load_cv2
 from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, Split, choose_split, find_duplicates, order_labels

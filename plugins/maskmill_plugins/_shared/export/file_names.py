@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from maskmill.files import safe_part
-from maskmill.images import SUFFIXES
+from maskmill.image_formats import SUFFIXES
 
 _IMAGES = tuple(SUFFIXES)
 _OTHER = ".image"

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from maskmill.images import SUFFIXES, normalize_key
+from maskmill.image_formats import SUFFIXES
+from maskmill.images import normalize_key
 
 #: How many names a message lists.
 MAX_EXAMPLES = 5
