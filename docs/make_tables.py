@@ -15,7 +15,7 @@ import click
 from pydantic import BaseModel
 
 from maskmill.cli import cli
-from maskmill.config.config import RunOptions
+from maskmill.config.config import ImageOptions, RunOptions
 from maskmill.config.load import PipelineFile
 from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
@@ -23,7 +23,7 @@ from maskmill_plugins.backends.sam.weights.published import MODELS as MODELS_OF_
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-MODELS: dict[str, type[BaseModel]] = {"pipeline file": PipelineFile, "run": RunOptions}
+MODELS: dict[str, type[BaseModel]] = {"pipeline file": PipelineFile, "images": ImageOptions, "run": RunOptions}
 
 
 def update_tables(page: str) -> str:

@@ -87,7 +87,7 @@ class Pipeline:
         return found
 
     def unmatched(self, most: int = 20_000) -> list[str]:
-        """Warnings about the dataset: files that look like images and cannot be read, annotations without an image.
+        """Warnings about the dataset: files that cannot be read, nearly black pictures, annotations without an image.
 
         Args:
             most: with more images than this the prompt sources are not asked, and only the files so far are named.
@@ -98,7 +98,7 @@ class Pipeline:
         dataset = self.dataset
         count = sum(1 for _ in itertools.islice(dataset, most + 1))
         skipped = describe_left_out(dataset.left_out, complete=count <= most)
-        found = [skipped] if skipped else []
+        found = [*([skipped] if skipped else []), *dry_run.describe_first_images(self.config, dataset)]
         return found if count > most else [*found, *Surveys(self.config, dataset).warnings()]
 
     @property
@@ -173,7 +173,8 @@ class Pipeline:
         stages = self.config.stages()
         stages.prepare(_print)
         model_id = stages.backend[1].model_id()
-        with Chain(stages, max_pixels=self.config.run.max_pixels, model_id=model_id) as chain:
+        conversion = self.config.images.as_conversion()
+        with Chain(stages, max_pixels=self.config.run.max_pixels, model_id=model_id, conversion=conversion) as chain:
             yield chain
 
 

@@ -15,14 +15,18 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from .bit_depth import DEFAULT, Conversion, ValueRange, narrow_integers
 from .errors import ImageReadError
 from .image_formats import heif_orientation, open_heif, refuse_camera_raw, refuse_unsupported
+from .tiff_pages import describe_bands, open_page
+from .wide_pixels import find_raw_mode, narrow
 
 #: Images of more pixels are refused before they are decoded (3 bytes each in memory, 8 while decoding).
 MAX_PIXELS = 250_000_000
@@ -55,10 +59,7 @@ _ORIENTATION, _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 274, 258, 259, 262, 2
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode an image file's bytes to uint8 (H, W, 3) RGB, upright.
 
-    EXIF orientation is applied; transparent pixels are blended with white; of an animation, or a file
-    with several pages, the first image is taken. 16-bit gray is divided by 257 and rounded, without
-    stretching; for 16-bit colours Pillow keeps the high byte, which differs from that by at most
-    one level. Colour profiles are not applied.
+    As `decode_with_range` does by default.
 
     Args:
         data: the bytes of a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF or (with pillow-heif) HEIC file.
@@ -68,20 +69,45 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
         ImageReadError: not such an image, truncated, too large, or of a kind without
             a fixed range of values (floating point, 32-bit, signed).
     """
+    return decode_with_range(data, max_pixels)[0]
+
+
+def decode_with_range(
+    data: bytes, max_pixels: int = MAX_PIXELS, conversion: Conversion = DEFAULT
+) -> tuple[npt.NDArray[np.uint8], ValueRange | None]:
+    """Decode an image file's bytes to uint8 (H, W, 3) RGB, upright.
+
+    EXIF orientation is applied; transparent pixels are blended with white; of an animation the first
+    image is taken. By default 16-bit gray is divided by 257 and rounded, without stretching; for 16-bit
+    colours Pillow keeps the high byte, which differs from that by at most one level. Colour profiles are
+    not applied.
+
+    Args:
+        data: the bytes of a file, as for `decode`.
+        max_pixels: larger images are refused, by their header, before decoding.
+        conversion: how values of more than 8 bits are converted, and which page of a TIFF file is taken.
+
+    Returns:
+        The pixels, and the range of the file's values if these have more than 8 bits, else None.
+
+    Raises:
+        ImageReadError: not such an image, truncated, too large, with several pages of which none was named,
+            or without a fixed range of values where the conversion needs one.
+    """
     if not data:
         raise ImageReadError("the file is empty (0 bytes)")
     with _exclusive_pillow():
         try:
-            return _decode(data, max_pixels)
+            return _decode(data, max_pixels, conversion)
         except ImageReadError:
             bare = _strip_metadata(data)
             if len(bare) == len(data):
                 raise
-            return _decode(bare, max_pixels)
+            return _decode(bare, max_pixels, conversion)
 
 
-def _decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    picture = _open(data)
+def _decode(data: bytes, max_pixels: int, conversion: Conversion) -> tuple[npt.NDArray[np.uint8], ValueRange | None]:
+    picture = open_page(_open(data), conversion.page)
     width, height = picture.size
     if width * height > max_pixels:
         raise ImageReadError(
@@ -95,8 +121,13 @@ def _decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
         _refuse_too_many_scans(picture, data)
         PIL.Image.MAX_IMAGE_PIXELS = max_pixels  # tiles and frames may be larger than the header announces
         with _capture_stderr(messages) if picture.format == "TIFF" else nullcontext():
+            raw_mode = find_raw_mode(picture)
             picture.load()
-        return np.ascontiguousarray(_convert_to_rgb(_apply_orientation(picture, data)), dtype=np.uint8)
+            reopen = partial(_reopen, data, conversion.page)
+            made, found = narrow(picture, raw_mode, reopen, conversion, max(STRIP // width, 1))
+        tags = getattr(picture, "tag_v2", {})
+        pixels = _convert_to_rgb(_apply_orientation(picture, data, made), tags, found)
+        return np.ascontiguousarray(pixels, dtype=np.uint8), found
     except ImageReadError:
         raise
     except MemoryError:
@@ -152,7 +183,8 @@ def _open(data: bytes) -> PIL.Image.Image:
     for name in _FORMATS:  # the signature may be right although Pillow does not support the rest
         accept = PIL.Image.OPEN[name][1]
         if accept is not None and accept(data[:16]):
-            raise ImageReadError(f"a {name} file with a damaged or unsupported header{reason}")
+            bands = describe_bands(data) if name == "TIFF" else ""
+            raise ImageReadError(bands or f"a {name} file with a damaged or unsupported header{reason}")
     raise ImageReadError("not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF or HEIC image")
 
 
@@ -170,38 +202,42 @@ def _strip_metadata(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _apply_orientation(picture: PIL.Image.Image, data: bytes) -> PIL.Image.Image:
+def _reopen(data: bytes, page: int | None) -> PIL.Image.Image:
+    return open_page(_open(data), page)
+
+
+def _apply_orientation(picture: PIL.Image.Image, data: bytes, made: PIL.Image.Image) -> PIL.Image.Image:
+    """What was made of a picture, turned as its EXIF orientation says."""
     # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails on odd ones.
     try:
         heif = picture.format == "HEIF"
         orientation = heif_orientation(picture, data) if heif else picture.getexif().get(_ORIENTATION, 1)
         method = _UPRIGHT.get(orientation)
     except Exception:  # unreadable EXIF has no orientation
-        return picture
-    return picture if method is None else picture.transpose(method)
+        return made
+    return made if method is None else made.transpose(method)
 
 
-def _convert_to_rgb(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+def _convert_to_rgb(
+    picture: PIL.Image.Image, tags: Mapping[int, Any], found: ValueRange | None
+) -> npt.NDArray[np.uint8]:
     """The picture as uint8 (H, W, 3) RGB, converted strip by strip."""
-    if picture.mode in ("I", "F"):
-        raise ImageReadError(
-            "floating-point, signed and 32-bit pixels have no fixed range; convert the image to 8 or 16 bits"
-        )
     width, height = picture.size
     rows = max(STRIP // width, 1)
-    tags = getattr(picture, "tag_v2", {})
     if rows >= height:
-        return _convert_strip(picture, tags)
+        return _convert_strip(picture, tags, found)
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = _convert_strip(picture.crop((0, top, width, bottom)), tags)
+        pixels[top:bottom] = _convert_strip(picture.crop((0, top, width, bottom)), tags, found)
     return pixels
 
 
-def _convert_strip(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
-    if picture.mode.startswith("I;16"):
-        return _convert_gray_16(picture, tags)
+def _convert_strip(
+    picture: PIL.Image.Image, tags: Mapping[int, Any], found: ValueRange | None
+) -> npt.NDArray[np.uint8]:
+    if picture.mode.startswith("I;16") and found is not None:
+        return _convert_gray_16(picture, tags, found)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = PIL.Image.new("RGBA", picture.size, "white")
@@ -209,11 +245,10 @@ def _convert_strip(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDA
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _convert_gray_16(picture: PIL.Image.Image, tags: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
-    """16-bit gray divided by 257 (12-bit by 4095/255), rounded."""
-    top = (1 << tags.get(_BITS, (16,))[0]) - 1
-    values = np.asarray(picture).astype(np.uint32)
-    gray = ((values * 255 + top // 2) // top).astype(np.uint8)
+def _convert_gray_16(picture: PIL.Image.Image, tags: Mapping[int, Any], found: ValueRange) -> npt.NDArray[np.uint8]:
+    """16-bit gray from black to white; by default divided by 257 (12-bit by 4095/255), rounded."""
+    values = np.asarray(picture)
+    gray = narrow_integers(values, found)
     if tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow inverts only 8-bit gray
         gray = 255 - gray
     if (clear := picture.info.get("transparency")) is not None:  # PNG: one gray value is transparent

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .decoding import MAX_PIXELS, decode
+from .bit_depth import DEFAULT, Conversion, ValueRange
+from .decoding import MAX_PIXELS, decode_with_range
 from .errors import DatasetError, ImageReadError, Problem
 
 PACKAGE = "package:"
@@ -91,11 +92,13 @@ class Image:
             sees the same array.
         ref: where it came from.
         sha256: of the file's bytes, hexadecimal.
+        value_range: of the values in the file if they have more than 8 bits, else None.
     """
 
     pixels: npt.NDArray[np.uint8]
     ref: ImageRef
     sha256: str
+    value_range: ValueRange | None = None
 
     def __post_init__(self) -> None:
         pixels = self.pixels.view()
@@ -118,26 +121,28 @@ class Image:
         return self.height, self.width
 
     @classmethod
-    def load(cls, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image:
+    def load(cls, ref: ImageRef, max_pixels: int = MAX_PIXELS, conversion: Conversion = DEFAULT) -> Image:
         """Read and decode the file of `ref`.
 
         Raises:
             ImageReadError: it cannot be read or decoded; the text names the file and the reason.
         """
-        return cls.from_bytes(ref.read(), ref, max_pixels)
+        return cls.from_bytes(ref.read(), ref, max_pixels, conversion)
 
     @classmethod
-    def from_bytes(cls, data: bytes, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image:
+    def from_bytes(
+        cls, data: bytes, ref: ImageRef, max_pixels: int = MAX_PIXELS, conversion: Conversion = DEFAULT
+    ) -> Image:
         """Decode the bytes of an image file.
 
         Raises:
             ImageReadError: they cannot be decoded; the text names `ref` and the reason.
         """
         try:
-            pixels = decode(data, max_pixels)
+            pixels, value_range = decode_with_range(data, max_pixels, conversion)
         except ImageReadError as error:
             raise ImageReadError(f"{ref.uri}: {error}") from None
-        return cls(pixels, ref, hashlib.sha256(data).hexdigest())
+        return cls(pixels, ref, hashlib.sha256(data).hexdigest(), value_range)
 
     @classmethod
     def from_array(cls, pixels: npt.NDArray[np.uint8], key: str = "array") -> Image:

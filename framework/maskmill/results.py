@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .bit_depth import ValueRange
 from .errors import suggest_name
 from .files import safe_path, write_atomic
 from .masks import Mask
@@ -133,6 +134,7 @@ class ImageResult:
         reason: for an empty result, why.
         failure: for a failed or quarantined one, why.
         doubts: what may be wrong with it all the same, in the order of the work.
+        value_range: of the values in the file if they have more than 8 bits, else None.
     """
 
     key: str
@@ -148,6 +150,7 @@ class ImageResult:
     reason: str | None = None
     failure: Failure | None = None
     doubts: tuple[Doubt, ...] = ()
+    value_range: ValueRange | None = None
 
     @classmethod
     def done_or_empty(
@@ -246,6 +249,7 @@ class ImageResult:
             "reason": self.reason,
             "failure": None if self.failure is None else asdict(self.failure),
             **({"doubts": [asdict(doubt) for doubt in self.doubts]} if self.doubts else {}),
+            **({"value_range": asdict(self.value_range)} if self.value_range else {}),
         }
 
     @classmethod
@@ -267,6 +271,7 @@ class ImageResult:
             reason=data["reason"],
             failure=None if failure is None else Failure(**failure),
             doubts=tuple(Doubt(**doubt) for doubt in data.get("doubts", ())),
+            value_range=None if (found := data.get("value_range")) is None else ValueRange(**found),
         )
 
 

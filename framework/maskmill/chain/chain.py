@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..bit_depth import DEFAULT, Conversion
 from ..decoding import MAX_PIXELS
 from ..errors import MaskmillError, PluginError, StopRun
 from ..images import Image, ImageRef
@@ -23,7 +24,7 @@ from ..plugins.messages import LaneAnswers
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
-from ..results import DOUBTFUL, Artifact, Failure, ImageResult
+from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
 from ..version import __version__
 from .apply_filters import apply_filters, restore_masks
 from .ask_sources import find_prompts
@@ -41,6 +42,7 @@ class Chain:
         max_pixels: larger images fail.
         model_id: what computes, recorded with each result.
         fail_on: codes of doubts that fail an image.
+        conversion: how image files become images.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Chain:
         max_pixels: int = MAX_PIXELS,
         model_id: str = "",
         fail_on: Collection[str] = (),
+        conversion: Conversion = DEFAULT,
     ) -> None:
         self.stages = stages
         self.output = output
         self.max_pixels = max_pixels
         self.model_id = model_id
         self.fail_on = frozenset(fail_on)
+        self.conversion = conversion
         self._opened: list[Stage] = []
         self._versions = read_versions()
 
@@ -125,9 +129,11 @@ class Chain:
                 trace.doubts.extend(reuse.before.doubts)
                 self._refuse_doubts(trace)
                 return reuse.before, False  # nothing to do: not even decoded
-            image = trace.step("read", "", partial(Image.from_bytes, data, ref, self.max_pixels))
+            image = trace.step("read", "", partial(Image.from_bytes, data, ref, self.max_pixels, self.conversion))
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
+            if image.value_range is not None and (doubt := image.value_range.doubt):
+                trace.add_doubt(Doubt("low_range", doubt, "read"))
             result = self._update(image, wanted, reuse, trace, ahead)
             replace_result(self.output, before, result)
             return result, True
@@ -190,7 +196,13 @@ class Chain:
                 result = replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})
         self._refuse_doubts(trace)
         artifacts = self._write(image, result, wanted, reuse, trace)
-        return replace(result, artifacts=artifacts, notes=_without_empty(trace.notes), doubts=tuple(trace.doubts))
+        return replace(
+            result,
+            artifacts=artifacts,
+            notes=_without_empty(trace.notes),
+            doubts=tuple(trace.doubts),
+            value_range=image.value_range,
+        )
 
     def _refuse_doubts(self, trace: Trace) -> None:
         """Fail the image if it has a doubt that `fail_on` names."""
@@ -288,6 +300,7 @@ class Chain:
             "model": self.model_id,
             "maskmill": __version__,
             "versions": self._versions,
+            **({"images": images} if (images := self.conversion.to_json()) else {}),
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource
@@ -51,6 +52,7 @@ class Fingerprints:
         backend: (code, backend) and `model_id` what computes.
         filters: (code, filter) of each.
         writers: (code, folder name, writer) of each.
+        conversion: how image files become images; only what is not the default counts.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Fingerprints:
         model_id: str,
         filters: Sequence[tuple[str, Stage]],
         writers: Sequence[tuple[str, str, Stage]],
+        conversion: Conversion = DEFAULT,
     ) -> None:
         self._combine = combine
+        self._conversion = conversion.to_json()
         self._prompts = [(code, prompts_fingerprint(source)) for code, source in sources]
         self.masks = digest([backend[0], backend[1].digest(), model_id])
         self._filters = digest([[code, stage.digest()] for code, stage in filters])
@@ -74,7 +78,8 @@ class Fingerprints:
         parts = tuple(code + fingerprint(ref) for code, fingerprint in self._prompts)
         known = self._known.get(parts)
         if known is None:
-            known = Fingerprint(digest([self._combine, parts]), self.masks, self._filters, self.writers)
+            of_images = [self._conversion] if self._conversion else []
+            known = Fingerprint(digest([self._combine, parts, *of_images]), self.masks, self._filters, self.writers)
             if len(self._known) < 10_000:  # most images share one; a file of prompts has one each
                 self._known[parts] = known
         return known

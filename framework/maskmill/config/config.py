@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ..bit_depth import Conversion, HighBitDepth
 from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
 from ..errors import PluginError, Problem
@@ -35,6 +36,25 @@ def _not_zero(jobs: int) -> int:
 
 
 DoubtCode = Annotated[str, AfterValidator(require_doubt)]
+
+
+class ImageOptions(BaseModel):
+    """The options under `images:`, which affect results."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    high_bit_depth: HighBitDepth = Field(
+        "full",
+        description="what becomes black and white of 16-bit and floating-point values:"
+        " full: all that the type can hold; minmax: the lowest and highest; percentile: the 1st and 99th percentile",
+    )
+    page: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="which page of TIFF files with several pages, from 1; null: they fail"
+    )
+
+    def as_conversion(self) -> Conversion:
+        """The options as the decoder takes them."""
+        return Conversion(self.high_bit_depth, self.page)
 
 
 class RunOptions(BaseModel):
@@ -106,6 +126,7 @@ class Config:
         writers: in order, each with its own folder.
         engine: the plugin that runs the workers.
         output: the output folder, absolute.
+        images: the options of `images:`.
         run: the other options of `run:`.
         drop_ins: the drop-in plugin files that were loaded.
         registry: every plugin that was found.
@@ -124,6 +145,7 @@ class Config:
     writers: tuple[PluginUse, ...]
     engine: PluginUse
     output: Path
+    images: ImageOptions
     run: RunOptions
     drop_ins: tuple[Path, ...]
     registry: Registry = field(repr=False)
@@ -160,6 +182,7 @@ class Config:
             model_id,
             [(use.entry.code, use.stage) for use in self.filters],
             [(use.entry.code, use.folder, use.stage) for use in self.writers],
+            self.images.as_conversion(),
         )
 
     def chain_spec(self, memories: Sequence[Any] = ()) -> ChainSpec:
@@ -193,6 +216,7 @@ class Config:
             "filters": [_dump_masked(use) for use in self.filters],
             "writers": [_dump_masked(use) for use in self.writers],
             "output": str(self.output),
+            "images": self.images.model_dump(mode="json"),
             "run": run,
         }
 

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from ..plugins.registry import ROLES, RegisteredPlugin, Registry
-from .config import RunOptions
+from .config import ImageOptions, RunOptions
 from .load import PipelineFile
 
 Schema = dict[str, Any]
@@ -47,6 +47,8 @@ def build_schema(registry: Registry) -> Schema:
     run["properties"]["jobs"]["not"] = {"const": 0}
     engine = run["properties"]["engine"]
     run["properties"]["engine"] = _copy_description({"$ref": "#/$defs/engine"}, engine)
+    images = _build_model(ImageOptions, "#/properties/images")
+    top["properties"]["images"] = _copy_description(images, top["properties"]["images"])
     top["properties"]["run"] = _copy_description(run, top["properties"]["run"])
     optional = {
         key: _copy_description({"anyOf": [about, {"type": "null"}]}, about) for key, about in top["properties"].items()

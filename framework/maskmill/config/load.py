@@ -22,7 +22,7 @@ from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
-from .config import Config, PluginUse, RunOptions
+from .config import Config, ImageOptions, PluginUse, RunOptions
 from .document import Document, Loc
 from .option_errors import SIMILAR, explain_validation_error, format_value
 from .overrides import override
@@ -58,10 +58,11 @@ class PipelineFile(BaseModel):
     filters: list[Any] = Field([], description="which masks to keep")
     writers: list[Any] = Field([], description="which files to write")
     output: Text | None = Field(None, description="the output folder")
+    images: dict[str, Any] = Field({}, description="how image files are read: high bit depths, pages")
     run: dict[str, Any] = Field({}, description="workers, time limit and other settings of the run")
 
     @property
-    def images(self) -> list[str]:
+    def entries(self) -> list[str]:
         """`dataset` as a list."""
         return [self.dataset] if isinstance(self.dataset, str) else self.dataset or []
 
@@ -206,16 +207,16 @@ class _ConfigBuilder:
         prompts = self._read_uses("prompt source", "prompts")
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
-        run, engine = self._read_run(), self._read_engine()
+        run, engine, images = self._read_run(), self._read_engine(), self._read_images()
         self.raise_problems()
-        assert top and run and backend and engine, "each None comes with a problem, and problems were raised"
+        assert top and run and backend and engine and images, "each None comes with a problem, and problems were raised"
         name = top.name or self._file.stem
         written = self._base / Path(top.output or f"outputs/{safe_part(name)}").expanduser()
         return Config(
             file=self._file,
             base=self._base,
             name=name,
-            dataset=tuple(top.images if dataset is None else dataset),
+            dataset=tuple(top.entries if dataset is None else dataset),
             dataset_base=self._base if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
             combine=top.combine,
@@ -224,6 +225,7 @@ class _ConfigBuilder:
             writers=_assign_folders(writers),
             engine=engine,
             output=_absolute(written if output is None else output.expanduser()),
+            images=images,
             run=run,
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
@@ -233,6 +235,12 @@ class _ConfigBuilder:
     def _read_run(self) -> RunOptions | None:
         run = self._document.tree.get("run", {})
         return self._validate(RunOptions, run, ("run",), "run") if isinstance(run, dict) else RunOptions()
+
+    def _read_images(self) -> ImageOptions | None:
+        images = self._document.tree.get("images", {})
+        return (
+            self._validate(ImageOptions, images, ("images",), "images") if isinstance(images, dict) else ImageOptions()
+        )
 
     def _read_engine(self) -> PluginUse | None:
         """The plugin under `run: {engine: ...}`; another type of value there is reported by `_read_run`."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from ..bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..prompts import Prompt
 from ..results import Doubt, Failure, Status
@@ -70,6 +71,7 @@ class WorkerSetup:
         fail_on: codes of doubts that fail an image.
         model_id: of the backend when the run began.
         backend_digest: of the backend's options when the run began.
+        conversion: how image files become images.
     """
 
     chain: ChainSpec
@@ -78,6 +80,7 @@ class WorkerSetup:
     fail_on: tuple[str, ...]
     model_id: str
     backend_digest: str
+    conversion: Conversion = DEFAULT
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -91,7 +94,8 @@ class WorkerSetup:
             chain[name] = tuple(PluginSpec(**plugin) for plugin in chain[name])
         chain["backend"] = PluginSpec(**chain["backend"])
         chain["memories"] = tuple(chain["memories"])
-        return cls(**{**data, "chain": ChainSpec(**chain), "fail_on": tuple(data["fail_on"])})
+        conversion = Conversion(**data["conversion"])
+        return cls(**{**data, "chain": ChainSpec(**chain), "fail_on": tuple(data["fail_on"]), "conversion": conversion})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from ..chain.plugin_call import Trace
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import DatasetError, StopRun
+from ..errors import DatasetError, ImageReadError, StopRun
 from ..image_formats import describe_left_out
-from ..images import ImageRef
+from ..images import Image, ImageRef
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
 from .forecast import forecast_run
@@ -32,6 +32,8 @@ from .resources import Resources, plan_resources
 FIRST = 64
 #: Images listed before a run starts, to name the files that it leaves out.
 LISTED_AHEAD = 20_000
+#: Images that `maskmill check` reads.
+LOOKED_AT = 3
 
 
 def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
@@ -103,6 +105,20 @@ def describe_skipped(images: SharedListing) -> str:
     return describe_left_out(images.left_out, images.is_complete)
 
 
+def describe_first_images(config: Config, images: Iterable[ImageRef]) -> list[str]:
+    """Lines about the first `LOOKED_AT` images that look nearly black, or cannot be read."""
+    lines = []
+    for ref in itertools.islice(images, LOOKED_AT):
+        try:
+            image = Image.load(ref, config.run.max_pixels, config.images.as_conversion())
+        except ImageReadError as error:
+            lines.append(f"warning: {error}")
+        else:
+            if image.value_range is not None and image.value_range.doubt:
+                lines.append(f"warning: {ref.key}: {image.value_range.doubt}")
+    return lines
+
+
 #: What would make a run faster, by the stage that takes longest.
 ADVICE = {
     "read": "smaller image files, or a faster disk",
@@ -156,7 +172,7 @@ def _time_images(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float],
     prints = config.fingerprints(opened.backend[1].model_id())
     with (
         tempfile.TemporaryDirectory(prefix="maskmill-probe-") as folder,
-        Chain(opened, max_pixels=config.run.max_pixels) as chain,
+        Chain(opened, max_pixels=config.run.max_pixels, conversion=config.images.as_conversion()) as chain,
     ):
         for number, ref in enumerate([*refs[:1], *refs]):  # the first image twice, to warm up
             chain.output = Path(folder, str(number))

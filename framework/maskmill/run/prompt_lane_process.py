@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ..bit_depth import Conversion
 from ..chain.ask_sources import query_sources
 from ..chain.fingerprint import Fingerprint, plan_reuse
 from ..chain.plugin_call import StepError, Trace
@@ -35,6 +36,7 @@ class _Lane:
     stages: Stages
     output: Path
     max_pixels: int
+    conversion: Conversion
     out: IO[str]
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,7 +67,7 @@ class _Lane:
         before = None if task.afresh else load_result(self.output, task.ref.key)
         if plan_reuse(before, sha256, Fingerprint.parse(task.fingerprint)).masks:
             return LaneAnswers(sha256)  # the stored masks are used: no query, and nothing to pay
-        image = trace.step("read", "", partial(Image.from_bytes, data, task.ref, self.max_pixels))
+        image = trace.step("read", "", partial(Image.from_bytes, data, task.ref, self.max_pixels, self.conversion))
         trace.story(f"{task.ref.key}: read, {image.width}×{image.height}")
         answers = query_sources(self.stages, image, trace, {}, ahead=True)
         return LaneAnswers(image.sha256, answers, _without_empty(trace), None, tuple(trace.doubts))
@@ -84,7 +86,7 @@ def main() -> None:
     output = Path(setup.worker.output)
     try:
         stages = build_stages(setup.worker.chain)
-        lane = _Lane(stages, output, setup.worker.max_pixels, out)
+        lane = _Lane(stages, output, setup.worker.max_pixels, setup.worker.conversion, out)
         with working_in(output):
             opened = _open_sources(stages)
     except Exception as error:

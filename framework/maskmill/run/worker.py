@@ -93,7 +93,8 @@ def open_chain(setup: WorkerSetup) -> OpenFailure | None:
         return None
     try:
         stages = build_stages(setup.chain)
-        chain = Chain(stages, Path(setup.output), setup.max_pixels, setup.model_id, setup.fail_on)
+        output = Path(setup.output)
+        chain = Chain(stages, output, setup.max_pixels, setup.model_id, setup.fail_on, setup.conversion)
         chain.open()
         _check_backend(chain, setup)
     except Exception as error:

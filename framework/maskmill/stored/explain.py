@@ -99,6 +99,8 @@ def _describe_image(run: Run, result: ImageResult, images: Path | None) -> dict[
     about: dict[str, Any] = {
         "size": None if result.size is None else {"height": result.size[0], "width": result.size[1]},
         "sha256": result.sha256,
+        "value_range": None if result.value_range is None else asdict(result.value_range),
+        "conversion": result.provenance.get("images", {}),
         "uri": None,
         "now": "not found",
     }
@@ -178,6 +180,13 @@ def _image_lines(image: Mapping[str, Any]) -> Iterator[str]:
     yield f"image    {image['uri'] or '?'}: {image['now']}"
     if image["sha256"]:
         yield f"         {shown}sha256 {image['sha256']}"
+    if (found := image["value_range"]) is not None:
+        yield (
+            f"         {found['type']} values from {found['lowest']:g} to {found['highest']:g};"
+            f" {found['black']:g} to {found['white']:g} became black to white ({found['high_bit_depth']})"
+        )
+    if "page" in image["conversion"]:
+        yield f"         page {image['conversion']['page']} of the file"
 
 
 def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..bit_depth import Conversion
 from ..dataset.dataset import Dataset
 from ..decoding import MAX_PIXELS
 from ..errors import DatasetError, ImageReadError, OutputError, Problem
@@ -96,7 +97,8 @@ def load_unchanged(result: ImageResult, ref: ImageRef | None, max_pixels: int = 
     """
     if ref is None:
         raise ImageReadError(f"not found; name the folder that contains it as {result.key} with --images FOLDER")
-    image = Image.load(ref, max_pixels)
+    conversion = Conversion.from_json(result.provenance.get("images"))
+    image = Image.load(ref, max_pixels, conversion)
     if image.sha256 != result.sha256:
         raise ImageReadError(
             f"{ref.uri} has changed since its masks were made"
