@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import ImageReadError, Pipeline, Run, read_run
+from maskmill import Image, ImageReadError, ImageRef, Pipeline, Run, read_run
 from maskmill.bit_depth import DEFAULT, Conversion, measure_integers
 from maskmill.cli import main
 from maskmill.decoding import decode, decode_with_range
@@ -346,3 +346,28 @@ def test_a_stored_range_comes_back(dark):
     stored = json.loads((dark.output / "results" / "a.tif.json").read_bytes())
     assert stored["value_range"]["type"] == "uint16"
     assert "value_range" not in json.loads((dark.output / "results" / "b.png.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("data", "conversion", "is_file"),
+    [
+        (encoded(DARK), DEFAULT, True),
+        (encoded(DARK), MINMAX, False),
+        (encoded(RED, "PNG"), MINMAX, True),
+        (pages(RED, GREEN), Conversion(page=1), False),
+    ],
+    ids=["default", "stretched", "8 bits", "page"],
+)
+def test_caches_tell_converted_pixels_from_the_files_own(data, conversion, is_file):
+    image = Image.from_bytes(data, ImageRef("a", "a"), conversion=conversion)
+    assert (image.pixels_id == image.sha256) is is_file
+    assert re.fullmatch("[0-9a-f]{64}", image.pixels_id)
+
+
+def test_conversions_have_pixels_of_their_own():
+    ids = {
+        Image.from_bytes(pages(DARK, DARK), ImageRef("a", "a"), conversion=Conversion(how, page)).pixels_id
+        for how in ("full", "minmax", "percentile")
+        for page in (1, 2)
+    }
+    assert len(ids) == 6

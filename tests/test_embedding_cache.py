@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 
 import numpy as np
+import PIL.Image
 import pytest
 import small_sam
 from click.testing import CliRunner
 
-from maskmill import Box, Image, Point, Prompt, read_run, testing
+from maskmill import Box, Image, ImageRef, Point, Prompt, read_run, testing
 from maskmill.api import Pipeline
+from maskmill.bit_depth import Conversion
 from maskmill.cli import cli
 from maskmill.files import TEMPORARY_PREFIX
 from maskmill_plugins.backends.sam import Sam
@@ -76,6 +79,20 @@ def image(seed=0, height=70, width=100):
 
 def array(number: int = 0, count: int = 1000):
     return np.random.default_rng(number).standard_normal(count).astype(np.float32)
+
+
+@pytest.mark.torch
+def test_a_stretched_picture_is_not_the_dark_one(opened):
+    buffer = io.BytesIO()
+    values = small_sam.photo(70, 100, 0)[..., 0].astype(np.uint16) * 14 + 300
+    PIL.Image.fromarray(values).save(buffer, "TIFF")
+    stage = opened()
+    dark, bright = (
+        Image.from_bytes(buffer.getvalue(), ImageRef("a", "a"), conversion=Conversion(how))
+        for how in ("full", "minmax")
+    )
+    assert not np.array_equal(stage.embed(dark), stage.embed(bright))
+    assert np.array_equal(stage.embed(bright), opened(cache="off").embed(bright))
 
 
 @pytest.mark.torch

@@ -10,6 +10,7 @@ import pytest
 from remote_stand_in import standing_in
 
 from maskmill import Box, Image, ImageError, ImageRef, PipelineError, Point, Prompt, StopRun
+from maskmill.bit_depth import Conversion
 from maskmill.testing import FillPrompt, write_picture
 from maskmill_plugins._shared.http.addresses import classify_network
 from maskmill_plugins.backends.remote import Remote, pool
@@ -454,3 +455,14 @@ def test_ids_are_the_sha256_of_what_is_sent(server, image):
     with Open(server) as stage:
         stage.masks(image, PROMPTS)
     assert list(server.images) == ["sha256-" + hashlib.sha256(server.bodies[0]).hexdigest()]
+
+
+@pytest.mark.parametrize("how", ["full", "minmax"])
+def test_a_server_gets_the_pixels_that_the_pipeline_makes(server, tmp_path, how):
+    PIL.Image.fromarray(np.linspace(300, 4000, 1200).astype(np.uint16).reshape(30, 40)).save(tmp_path / "dark.tif")
+    image = Image.load(ImageRef(str(tmp_path / "dark.tif"), "dark.tif"), conversion=Conversion(how))
+    with Open(server) as stage:
+        stage.masks(image, PROMPTS)
+    (found,) = server.images.values()
+    np.testing.assert_array_equal(found.pixels, image.pixels)
+    assert (server.bodies[0] == (tmp_path / "dark.tif").read_bytes()) is (how == "full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import stat
 import sys
@@ -93,12 +94,14 @@ class Image:
         ref: where it came from.
         sha256: of the file's bytes, hexadecimal.
         value_range: of the values in the file if they have more than 8 bits, else None.
+        conversion: how the file became these pixels.
     """
 
     pixels: npt.NDArray[np.uint8]
     ref: ImageRef
     sha256: str
     value_range: ValueRange | None = None
+    conversion: Conversion = DEFAULT
 
     def __post_init__(self) -> None:
         pixels = self.pixels.view()
@@ -114,6 +117,16 @@ class Image:
     def width(self) -> int:
         """Columns of pixels."""
         return int(self.pixels.shape[1])
+
+    @property
+    def pixels_id(self) -> str:
+        """Identifies the pixels, in caches: the file's sha256, or one of it and of a conversion that changed them."""
+        how = self.conversion.to_json()
+        if self.value_range is None:
+            how.pop("high_bit_depth", None)
+        if not how:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256} {json.dumps(how, sort_keys=True)}".encode()).hexdigest()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -142,7 +155,7 @@ class Image:
             pixels, value_range = decode_with_range(data, max_pixels, conversion)
         except ImageReadError as error:
             raise ImageReadError(f"{ref.uri}: {error}") from None
-        return cls(pixels, ref, hashlib.sha256(data).hexdigest(), value_range)
+        return cls(pixels, ref, hashlib.sha256(data).hexdigest(), value_range, conversion)
 
     @classmethod
     def from_array(cls, pixels: npt.NDArray[np.uint8], key: str = "array") -> Image:

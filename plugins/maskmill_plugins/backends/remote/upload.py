@@ -1,8 +1,8 @@
 """Makes sure that a server has an image: which bytes are sent, and under which id.
 
 The file's own bytes are tried first: they are smallest, the server decodes them with the same decoder as this
-machine, and their SHA-256 identifies the image everywhere. An image without a file, or whose file has
-changed, is sent as PNG, which keeps its pixels exactly.
+machine, and their SHA-256 identifies the image everywhere. An image without a file, whose file has
+changed, or of which this pipeline makes other pixels than the server would, is sent as PNG, which keeps them exactly.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _list_forms(image: Image, compress: Compress) -> Iterator[Form]:
     if compress == "jpeg":
         yield _make_form(encode_jpeg(image.pixels, QUALITY))
         return
-    if compress == "none" and _has_file(image):
+    if compress == "none" and image.pixels_id == image.sha256 and _has_file(image):
         yield image_id(image.sha256), partial(_read_file, image)
     yield _make_form(encode_png(image.pixels))
 

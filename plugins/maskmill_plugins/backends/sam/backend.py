@@ -213,7 +213,7 @@ class Sam(Backend):
             ImageError: the image is so narrow that its shorter side would vanish in SAM's input.
         """
         segmenter, cache = self._get_segmenter(), self._cache
-        name = entry_name(image.sha256, image.size, **self._cached_as)
+        name = entry_name(image.pixels_id, image.size, **self._cached_as)
         embedding = cache.get(name) if cache else None
         if embedding is None:
             embedding = segmenter.embed(image.pixels)

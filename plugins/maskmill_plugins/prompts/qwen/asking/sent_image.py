@@ -29,7 +29,7 @@ class SentImage:
         self._image = image
         self._size = size
         self._answers = answers
-        self._id = make_image_id(image.sha256, [ENCODING, image.size, size])
+        self._id = make_image_id(image.pixels_id, [ENCODING, image.size, size])
         self._data: bytes | None = None
 
     @property
