@@ -11,7 +11,7 @@ import pytest
 from maskmill import ImageReadError, Pipeline, image_formats
 from maskmill.cli import main
 from maskmill.dataset.dataset import Dataset
-from maskmill.decoding import decode
+from maskmill.decoding import decode, read_size
 from maskmill.image_formats import SUFFIXES, UNSUPPORTED, describe_left_out, open_heif
 
 heif = pytest.importorskip("pillow_heif.as_plugin")
@@ -43,7 +43,8 @@ def encoded(picture, kind, orientation=None, as_object=False, **options):
         picture.encoderinfo = {"quality": 95, **options}
         heif._save_heif(picture, buffer, "")
     else:
-        picture.save(buffer, kind, quality=95, **options)
+        quality = {} if kind in ("PNG", "TIFF") else {"quality": 95}
+        picture.save(buffer, kind, **quality, **options)
     return buffer.getvalue()
 
 
@@ -66,6 +67,21 @@ def test_pictures_are_upright(kind, orientation, as_object):
     inner = (slice(4, 28), slice(4, 28))
     assert np.abs(found[inner].astype(int) - wanted[inner]).max() < 30
     assert np.abs(found[-28:-4, -28:-4].astype(int) - wanted[-28:-4, -28:-4]).max() < 30
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("as_object", [False, True], ids=["rotation of its own", "exif alone"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_the_size_is_read_from_the_header(kind, as_object, orientation):
+    data = encoded(corners(), kind, orientation, as_object)
+    assert read_size(data) == decode(data).shape[:2]
+
+
+def test_a_size_that_cannot_be_read():
+    with pytest.raises(ImageReadError, match="empty"):
+        read_size(b"")
+    with pytest.raises(ImageReadError, match="not a JPEG"):
+        read_size(b"x" * 100)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -53,6 +53,8 @@ _UPRIGHT = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+#: Those of them that exchange width and height.
+_ON_ITS_SIDE = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 _ORIENTATION, _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 274, 258, 259, 262, 284  # TIFF and EXIF tags
 
 
@@ -104,6 +106,22 @@ def decode_with_range(
             if len(bare) == len(data):
                 raise
             return _decode(bare, max_pixels, conversion)
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of the upright image in a file (the first page), from its header, without decoding it.
+
+    Raises:
+        ImageReadError: as `decode_with_range`, as far as the header shows it.
+    """
+    if not data:
+        raise ImageReadError("the file is empty (0 bytes)")
+    with _exclusive_pillow():
+        picture = open_page(_open(_strip_metadata(data)), 1)
+        width, height = picture.size
+        # Pillow turns TIFF files itself, and says so from the start.
+        turned = picture.format != "TIFF" and _find_transposition(picture, data) in _ON_ITS_SIDE
+    return (width, height) if turned else (height, width)
 
 
 def _decode(data: bytes, max_pixels: int, conversion: Conversion) -> tuple[npt.NDArray[np.uint8], ValueRange | None]:
@@ -209,13 +227,17 @@ def _reopen(data: bytes, page: int | None) -> PIL.Image.Image:
 def _apply_orientation(picture: PIL.Image.Image, data: bytes, made: PIL.Image.Image) -> PIL.Image.Image:
     """What was made of a picture, turned as its EXIF orientation says."""
     # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails on odd ones.
+    method = _find_transposition(picture, data)
+    return made if method is None else made.transpose(method)
+
+
+def _find_transposition(picture: PIL.Image.Image, data: bytes) -> PIL.Image.Transpose | None:
     try:
         heif = picture.format == "HEIF"
         orientation = heif_orientation(picture, data) if heif else picture.getexif().get(_ORIENTATION, 1)
-        method = _UPRIGHT.get(orientation)
+        return _UPRIGHT.get(orientation)
     except Exception:  # unreadable EXIF has no orientation
-        return made
-    return made if method is None else made.transpose(method)
+        return None
 
 
 def _convert_to_rgb(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import PIL.Image
-
 from maskmill import ImageReadError, ImageRef
+from maskmill.decoding import read_size
 
 from .asking.question_plan import QuestionPlan
 from .asking.sent_image import ENCODING
@@ -21,7 +19,6 @@ from .cost.token_estimate import TokenStats, estimate_usage
 SAMPLE = 500
 #: More calls than this need a budget or the user's consent.
 MANY = 1000
-_ORIENTATION, _ON_ITS_SIDE = 274, range(5, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +123,7 @@ def describe_many_calls(images: int, classes: int, answered: int) -> str:
 def _read_header(ref: ImageRef) -> tuple[tuple[int, int], str]:
     """Return (height, width) of the upright image, from its header, and the SHA-256 of the file."""
     data = ref.read()
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
-    except Exception:  # damaged files raise nearly anything
-        raise ImageReadError(f"{ref.uri} is not a readable image") from None
-    return ((width, height) if turned else (height, width)), hashlib.sha256(data).hexdigest()
+    return read_size(data), hashlib.sha256(data).hexdigest()
 
 
 def _format_number(value: float | None) -> str:
