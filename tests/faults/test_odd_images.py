@@ -22,7 +22,7 @@ PIPELINE = """
     backend: {use: slow}
     writers: [{use: png}]
     output: out
-    run: {engine: joblib, jobs: 2, timeout: 20, max_pixels: 20000000}
+    run: {engine: joblib, jobs: 2, timeout: 20, max_pixels: 20000000, same_failures: null}
 """
 
 
