@@ -130,3 +130,14 @@ def test_another_stage_or_plugin_is_another_reason():
     assert not same.add(REF, Failure("backend", "sam", "ValueError", "x"))
     assert not same.add(REF, Failure("writers", "png", "ValueError", "x"))
     assert (same.reason, same.first) == ("", None)
+
+
+def test_worker_processes_are_stopped_alike(broken):
+    broken.rewrite(run=", same_failures: 4")
+    text = broken.file.read_text(encoding="utf-8").replace("engine: inline", "engine: joblib, jobs: 2")
+    broken.file.write_text(text, encoding="utf-8")
+    broken.many(40)
+    report = run(broken)
+    assert report.outcome == "stopped"
+    assert 4 <= report.ran <= 8  # those under way are finished
+    assert report.message.startswith("the first 4 images all failed alike, at backend broken: ")
