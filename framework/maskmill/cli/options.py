@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ..api import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,19 +88,28 @@ def quote_command(parts: Sequence[str]) -> str:
     return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
-def parse_settings(sets: Sequence[str]) -> dict[str, Any]:
-    """Parse the options of `--set`; their values are YAML.
+def parse_settings(sets: Sequence[str], models: Callable[[], Sequence[type[BaseModel]]]) -> dict[str, Any]:
+    """Parse the options of `--set`, each read as what the plugins say that it is (see `config.overrides`).
+
+    Args:
+        sets: OPTION=VALUE each.
+        models: the plugins that the options are for; called if there are options.
 
     Raises:
         PipelineError: one does not have the form OPTION=VALUE, or its value is not valid YAML.
     """
     from ..config.document import Document
-    from ..config.overrides import override
+    from ..config.overrides import override, settle_texts
     from ..errors import PipelineError
+    from ..plugins.options import OptionSchema
 
+    if not sets:
+        return {}
     document = Document("--set")
     document.tree = {}
     found = [problem for each in sets for problem in override(document, each)]
+    schemas = [OptionSchema(model) for model in models()]
+    settle_texts(document, lambda loc: [allowed for schema in schemas for allowed in schema.at(loc)])
     if found or document.problems:
         raise PipelineError(*found, *document.problems)
     settings: dict[str, Any] = document.tree

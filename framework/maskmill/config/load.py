@@ -20,12 +20,13 @@ from ..errors import PipelineError, PluginError, Problem, nearest_name
 from ..files import safe_part
 from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
+from ..plugins.options import OptionSchema, Schema
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
 from .config import Config, PluginUse, RunOptions
 from .document import Document, Loc
 from .option_errors import SIMILAR, explain_validation_error, format_value
-from .overrides import override
+from .overrides import override, settle_texts
 from .yaml_reader import parse_yaml, read_file
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -149,6 +150,7 @@ class _ConfigBuilder:
             self._problems += override(self._document, assignment, defaults=DEFAULTS)
         if jobs is not None:
             self._problems += override(self._document, f"run.jobs={jobs}", label="--jobs")
+        settle_texts(self._document, _find_top_schemas)
         self._empty = {key for key, value in tree.items() if value is None and key in PipelineFile.model_fields}
         for key in self._empty:
             del tree[key]
@@ -262,9 +264,18 @@ class _ConfigBuilder:
                 hint = f"put a space after the ':', as in `use: {match[1]}`"
             self._record(loc if isinstance(item, str) else (*loc, "use"), error.problems[0].message, hint)
             return None
+        self._settle_options(loc, entry.cls)
         options = {} if isinstance(item, str) else {key: value for key, value in item.items() if key != "use"}
         stage = self._validate(entry.cls, options, loc, f"the {role} {name!r}")
         return None if stage is None else PluginUse(role, name, options, stage, entry, loc)
+
+    def _settle_options(self, loc: Loc, cls: type[Stage]) -> None:
+        """Read the options that the command line set for the plugin at `loc` as what the plugin says they are."""
+        if any(known[: len(loc)] == loc for known in self._document.given):
+            schema = OptionSchema(cls)
+            settle_texts(
+                self._document, lambda known: schema.at(known[len(loc) :]) if known[: len(loc)] == loc else None
+            )
 
     def _read_name(self, role: str, loc: Loc, item: Any) -> str | None:
         """The plugin's name: the item itself if it is a text, else the value of its `use:`."""
@@ -312,6 +323,24 @@ class _ConfigBuilder:
             text = f"{owner} failed while reading its options: {type(error).__name__}"
             self._record(loc, text, "this is a bug in the plugin; please report it to its author")
         return None
+
+
+def _find_top_schemas(loc: Loc) -> Sequence[Schema] | None:
+    """What the option at a path allows; None for the options of a plugin, which are not known yet."""
+    nothing: Schema = {"type": "null"}  # a key without a value counts as missing
+    if loc[0] in ("prompts", "filters", "writers"):
+        place = loc[2:] if len(loc) > 1 else None
+    elif loc[0] == "backend" or loc[:2] == ("run", "engine"):
+        place = loc[1:] if loc[0] == "backend" else loc[2:]
+    else:
+        place = None
+    if place == ():
+        return [{"type": "string"}, {"type": "object"}, nothing]
+    if place is not None:
+        return [{"type": "string"}, nothing] if place == ("use",) else None
+    model, inside = (RunOptions, loc[1:]) if loc[0] == "run" and len(loc) > 1 else (PipelineFile, loc)
+    found = OptionSchema(model).at(inside)
+    return [*found, nothing] if found else []
 
 
 def _assign_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:
