@@ -7,7 +7,6 @@ nothing is written.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -25,9 +24,9 @@ from ..plugins.optional import Item, Survey, list_inventory, survey_dataset
 from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
+from ..tables import PROMPTS_CSV, write_table
 
 NAME = "prompts.csv"
-COLUMNS = ("source", "file", "place", "ref", "image", "label", "x1", "y1", "x2", "y2", "outcome", "mask", "reason")
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
@@ -125,16 +124,14 @@ def _write_rows(
 ) -> Counter[str]:
     """Write the file row by row under a temporary name, then rename it."""
     counts: Counter[str] = Counter()
-    with atomic_path(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
+    with atomic_path(target) as unfinished, write_table(unfinished, PROMPTS_CSV) as write:
         for source, items in inventories:
             for item in items:
                 if stopped():
                     raise KeyboardInterrupt
                 outcome, mask, reason, prompt = outcomes.find(source, item)
                 counts[outcome] += 1
-                table.writerow([*_format_row(source, item, prompt), outcome, mask, _replace_surrogates(reason)])
+                write([*_format_row(source, item, prompt), outcome, mask, _replace_surrogates(reason)])
     return counts
 
 
