@@ -64,6 +64,21 @@ def safe_path(name: str, suffix: str = "") -> str:
     return "/".join([*parts, safe_part(last, suffix)])
 
 
+def expand_home(path: Path | str, base: Path) -> Path:
+    """`path` below `base`, with the home folder for `~` and `~user`; a file that exists as written means itself.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    path = Path(path)
+    try:
+        return base / path.expanduser()
+    except RuntimeError:  # pathlib's, for a user that the system does not know
+        if os.path.lexists(base / path):
+            return base / path
+    raise ValueError(f"the path '{path}' begins with the home folder of the user {path.parts[0][1:]!r}, who is unknown")
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` in one piece: see `atomic_path`."""
     with atomic_path(path) as temporary:

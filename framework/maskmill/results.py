@@ -329,6 +329,7 @@ class RunReport:
         message: why it stopped, or "".
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
+        warnings: about prompts that fit no image of the dataset and the like, a line each.
     """
 
     output: Path
@@ -342,6 +343,7 @@ class RunReport:
     message: str = ""
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import PipelineError, PluginError, Problem, nearest_name
-from ..files import safe_part
+from ..files import expand_home, safe_part
 from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
 from ..plugins.options import OptionSchema, Schema
@@ -189,7 +189,9 @@ class _ConfigBuilder:
             if not isinstance(text, str) or not text or self._document.has_problem(loc):
                 continue
             try:
-                paths.update(dict.fromkeys(find_drop_ins(None, [self._base / Path(text).expanduser()])))
+                paths.update(dict.fromkeys(find_drop_ins(None, [expand_home(text, self._base)])))
+            except ValueError as error:
+                self._record(loc, str(error))
             except PluginError as error:
                 for problem in error.problems:
                     self._record(loc, problem.message, problem.hint)
@@ -209,14 +211,13 @@ class _ConfigBuilder:
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
         run, engine = self._read_run(), self._read_engine()
+        folder = self._locate_output(top, output)
         self.raise_problems()
-        assert top and run and backend and engine, "each None comes with a problem, and problems were raised"
-        name = top.name or self._file.stem
-        written = self._base / Path(top.output or f"outputs/{safe_part(name)}").expanduser()
+        assert top and run and backend and engine and folder, "each None comes with a problem, which was raised"
         return Config(
             file=self._file,
             base=self._base,
-            name=name,
+            name=top.name or self._file.stem,
             dataset=tuple(top.images if dataset is None else dataset),
             dataset_base=self._base if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
@@ -225,12 +226,26 @@ class _ConfigBuilder:
             filters=tuple(filters),
             writers=_assign_folders(writers),
             engine=engine,
-            output=_absolute(written if output is None else output.expanduser()),
+            output=folder,
             run=run,
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
             document=self._document,
         )
+
+    def _locate_output(self, top: PipelineFile | None, output: Path | None) -> Path | None:
+        """The output folder: the caller's, the file's, or `outputs/NAME` beside the file."""
+        if top is None:
+            return None
+        written = top.output or f"outputs/{safe_part(top.name or self._file.stem)}"
+        try:
+            return _absolute(expand_home(written, self._base) if output is None else expand_home(output, Path()))
+        except ValueError as error:
+            if output is None:
+                self._record(("output",), str(error))
+            else:
+                self._problems.append(Problem(str(error), "--output"))
+        return None
 
     def _read_run(self) -> RunOptions | None:
         run = self._document.tree.get("run", {})

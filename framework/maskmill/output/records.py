@@ -71,5 +71,6 @@ def format_summary(report: RunReport, command: str) -> str:
     if bad := report.counts.get("failed", 0) + report.counts.get("quarantined", 0):
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
         lines.append(f"To retry them: {command} --retry-failed")
+    lines += report.warnings
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)

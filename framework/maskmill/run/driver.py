@@ -272,6 +272,7 @@ class _Run:
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
+            warnings=tuple(self.surveys.warnings()),
         )
 
     def _about(self) -> dict[str, Any]:

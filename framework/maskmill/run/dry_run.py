@@ -18,8 +18,8 @@ from ..chain.plugin_call import Trace
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import DatasetError, StopRun
-from ..images import ImageRef
+from ..errors import DatasetError, Problem, StopRun, nearest_names
+from ..images import ImageRef, is_pattern
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
 from .forecast import forecast_run
@@ -84,8 +84,15 @@ def count_first_images(config: Config, options: RunRequest, images: Iterable[Ima
     """
     count = len(list(itertools.islice(listing(config, options, images), FIRST)))
     if not count:
-        where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
-        raise DatasetError(f"there are no images in {where}")
+        where = ", ".join(config.dataset)
+        if options.only is None:
+            raise DatasetError(f"there are no images in {where}")
+        text = f"--only: no image in {where} has the key {options.only!r}"
+        if is_pattern(options.only):
+            text += ", and none fits it as a pattern"
+        close = nearest_names(options.only, (ref.key for ref in images))
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "keys are paths below the dataset"
+        raise DatasetError(Problem(text, hint=hint))
     return count
 
 

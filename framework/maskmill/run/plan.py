@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,7 @@ from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError, UsageError
-from ..images import ImageRef, find_key, normalize_key
+from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import Ledger
 from ..results import LedgerRow, require_doubt
 
@@ -77,15 +76,14 @@ def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | No
 
 
 def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
-    """Whether `--only` means the image of a key; lists the dataset where brackets or letters leave that open.
+    """Whether `--only` means the image of a key: that of this name if there is one, else those that the pattern fits.
 
     Raises:
-        DatasetError: it is no pattern, and several images fit.
+        DatasetError: several images have this name.
     """
-    if not {"*", "?"} & set(only) and (key := find_key(only, (ref.key for ref in refs))) is not None:
+    if (key := find_key(only, (ref.key for ref in refs))) is not None:
         return key.__eq__
-    pattern = normalize_key(only)
-    return lambda key: fnmatch.fnmatchcase(normalize_key(key), pattern)
+    return lambda key: matches_pattern(key, only)
 
 
 @dataclass(frozen=True, slots=True)
