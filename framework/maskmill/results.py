@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from .errors import suggest_name
 from .files import safe_path, write_atomic
-from .masks import Mask
+from .masks import Mask, match_prompts
 from .prompts import Prompt
 
 Status = Literal["done", "empty", "failed", "quarantined"]
@@ -148,6 +148,12 @@ class ImageResult:
     reason: str | None = None
     failure: Failure | None = None
     doubts: tuple[Doubt, ...] = ()
+
+    def prompt_numbers(self) -> dict[int, int | None]:
+        """Which of `prompts` each mask answers, by the mask's index; filters may have changed its label since."""
+        made = {mask.index: mask for mask in self.raw}
+        masks = [made.get(mask.index, mask) for mask in self.masks]
+        return {mask.index: number for mask, number in zip(masks, match_prompts(masks, self.prompts), strict=True)}
 
     @classmethod
     def done_or_empty(

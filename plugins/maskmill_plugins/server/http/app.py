@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
 from maskmill import Mask, PromptError, __version__
+from maskmill.masks import match_prompts
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.http.wire import (
     ID_PATTERN,
@@ -149,13 +150,11 @@ def _add_mask_route(app: FastAPI, service: ModelService) -> None:
 
 def encode_reply(result: JobResult, format_: MaskFormat) -> bytes:
     """A `MasksReply` as JSON."""
-    same = {id(prompt): number for number, prompt in enumerate(result.prompts)}
-    equal = {prompt: number for number, prompt in reversed(list(enumerate(result.prompts)))}
     masks = []
-    for mask in result.masks:
-        if mask.prompt not in equal:
+    for mask, number in zip(result.masks, match_prompts(result.masks, result.prompts), strict=True):
+        if number is None:
             raise ApiError("internal-error", "the backend returned a mask for a prompt that was not in the request")
-        masks.append(_encode_mask(mask, same.get(id(mask.prompt), equal[mask.prompt]), format_))
+        masks.append(_encode_mask(mask, number, format_))
     return MasksReply(masks=masks, seconds=result.seconds).model_dump_json(exclude_none=True).encode()
 
 
