@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +64,11 @@ def safe_path(name: str, suffix: str = "") -> str:
     ends = suffix.lower() or "\0"
     parts = [safe_part(f"{folder}\0" if folder.lower().endswith(ends) else folder) for folder in folders]
     return "/".join([*parts, safe_part(last, suffix)])
+
+
+def quote_command(parts: Sequence[str]) -> str:
+    """A command line, quoted for this system's shell."""
+    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
 def expand_home(path: Path | str, base: Path) -> Path:

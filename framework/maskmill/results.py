@@ -335,6 +335,7 @@ class RunReport:
         message: why it stopped, or "".
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
+        remaining: images beyond the limit of this run that have no result, counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
     """
 
@@ -349,6 +350,7 @@ class RunReport:
     message: str = ""
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
+    remaining: int = 0
     warnings: tuple[str, ...] = ()
 
     @property

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,11 +78,6 @@ def load_pipeline(
         plugins=plugins,
         drop_ins=not no_drop_ins,
     )
-
-
-def quote_command(parts: Sequence[str]) -> str:
-    """A command line, quoted for this system's shell."""
-    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
 def parse_settings(sets: Sequence[str], models: Callable[[], Sequence[type[BaseModel]]]) -> dict[str, Any]:

@@ -272,6 +272,7 @@ class _Run:
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
+            remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, reports.MOST_REMAINING),
             warnings=tuple(self.surveys.warnings()),
         )
 

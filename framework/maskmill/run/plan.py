@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
@@ -158,6 +158,17 @@ class Plan:
             or stat(ref) != (row.bytes, row.mtime)
         )
         return DueImage(ref, row, wanted, due, afresh)
+
+    def count_beyond_limit(self, ledger: Ledger, most: int) -> int:
+        """How many images beyond `limit` have no result; counts at most so many."""
+        if self._options.limit is None:
+            return 0
+        every = listing(self._config, replace(self._options, limit=None), self._images)
+        refs = itertools.islice(every, self._options.limit, None)
+        count = 0
+        while count < most and (batch := list(itertools.islice(refs, BATCH))):
+            count += len(batch) - len(ledger.find_rows([ref.key for ref in batch], listed=False))
+        return min(count, most)
 
     def count(self, ledger: Ledger | None) -> Counter[str]:
         """How many images are "to do", and how many "there already"; changes nothing."""

@@ -179,6 +179,12 @@ def _encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
 def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`; none of them waits for the model."""
 
+    @app.head(
+        "/healthz",
+        summary="Check that the process is alive (headers only)",
+        response_class=Response,
+        responses=describe_responses({200: {"description": "as GET"}}),
+    )
     @app.get(
         "/healthz",
         summary="Check that the process is alive",
@@ -189,6 +195,12 @@ def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
         """Always 200."""
         return Response("ok\n", media_type="text/plain")
 
+    @app.head(
+        "/readyz",
+        summary="Check that the server is ready (headers only)",
+        response_class=Response,
+        responses=describe_responses({200: {"description": "as GET"}}, "loading"),
+    )
     @app.get(
         "/readyz",
         summary="Check that the server is ready",
@@ -201,6 +213,12 @@ def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
         service.check_ready()
         return Response("ready\n", media_type="text/plain")
 
+    @app.head(
+        "/metrics",
+        summary="Metrics for Prometheus (headers only)",
+        response_class=Response,
+        responses=describe_responses({200: {"description": "as GET"}}),
+    )
     @app.get(
         "/metrics",
         summary="Metrics for Prometheus",
