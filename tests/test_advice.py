@@ -4,9 +4,11 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from maskmill import Pipeline, Run
 from maskmill.cli import main as maskmill_main
 from maskmill.cli.run import _repeat_command, main as run_main
 from maskmill.output.records import add_option
@@ -97,6 +99,19 @@ def test_the_command_to_repeat_of_python_m(monkeypatch):
 def test_an_option_stands_before_the_end_of_the_options():
     assert add_option("run-pipeline p.yaml", "--retry-failed") == "run-pipeline p.yaml --retry-failed"
     assert add_option("run-pipeline -- -p.yaml", "--retry-failed") == "run-pipeline --retry-failed -- -p.yaml"
+
+
+def test_a_run_from_python_names_the_command_that_goes_on(project, typed, capsys, monkeypatch):
+    monkeypatch.chdir(project.folder.parent)
+    project.photos("sub/a.png", "sub/raise b.png")
+    Pipeline.load(project.file, dataset=(f"{project.folder.name}/photos",)).run(quiet=True, only="sub/*", limit=2)
+    with Run(project.output) as run:
+        command = shlex.split(run.about["command"])
+    photos = Path.cwd() / project.folder.name / "photos"
+    assert command[:5] == ["run-pipeline", str(project.file), str(photos), "-o", str(project.output)]
+    assert command[5:] == ["--only", "sub/*", "--limit", "2"]
+    assert typed(*command[1:], "--retry-failed") == 1
+    assert "1 failed" in capsys.readouterr().err
 
 
 # ---- slips

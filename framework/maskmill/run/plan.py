@@ -37,7 +37,7 @@ class RunRequest:
         log_json: tell it as JSON lines on the standard error.
         offline: refuse plugins that reach beyond this machine.
         yes: start also where a stage objects, because of what it would cost.
-        command: what to repeat to go on, for the summary.
+        command: what to repeat to go on, for the summary; "" makes it of the pipeline.
     """
 
     limit: int | None = None
@@ -52,7 +52,7 @@ class RunRequest:
     log_json: bool = False
     offline: bool = False
     yes: bool = False
-    command: str = "run-pipeline"
+    command: str = ""
 
     def __post_init__(self) -> None:
         try:
