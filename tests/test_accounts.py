@@ -9,7 +9,8 @@ import pytest
 
 from maskmill import Pipeline, files, testing
 from maskmill.cli import main
-from maskmill.run.prompts_csv import COLUMNS, update_prompts_csv
+from maskmill.run.prompts_csv import update_prompts_csv
+from maskmill.tables import PROMPTS_CSV as COLUMNS
 
 HEIGHT, WIDTH = 48, 64
 FILTER = '''
@@ -68,7 +69,7 @@ class Place:
         return Pipeline.load(self.folder / "p.yaml").run(quiet=True, **asked)
 
     def rows(self):
-        with (self.folder / "out" / "prompts.csv").open(encoding="utf-8", newline="") as file:
+        with (self.folder / "out" / "prompts.csv").open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
     def outcomes(self):

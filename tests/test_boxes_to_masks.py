@@ -32,7 +32,7 @@ def test_every_box_of_the_sample_is_a_mask_or_has_a_reason(pipeline):
     assert loaded.check() == []
     assert loaded.unmatched() == []
     report = loaded.run(quiet=True)
-    with (report.output / "prompts.csv").open(encoding="utf-8", newline="") as file:
+    with (report.output / "prompts.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(int(row["ref"]) for row in rows) == [annotation["id"] for annotation in BOXES["annotations"]]
     assert {row["outcome"] for row in rows} <= {"mask", "dropped"}

@@ -170,7 +170,7 @@ def test_each_image_finds_its_labels_by_the_rule_of_ultralytics(classes, tmp_pat
     about = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))
     names = list(classes) or sorted(["dog", "猫", "object", "a: #b", "\udce9"])
     assert about["names"] == dict(enumerate(names))
-    rows = list(csv.DictReader((folder / "images.csv").read_text(encoding="utf-8").splitlines()))
+    rows = list(csv.DictReader((folder / "images.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert [row["key"] for row in rows] == sorted(each.key for each in DATASET)
     for row, each in zip(rows, sorted(DATASET, key=lambda r: r.key), strict=True):
         assert (folder / row["image"]).read_bytes() == (tmp_path / "photos" / each.key).read_bytes()

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from maskmill import Box, Mask, PluginError, Point
 from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
 from maskmill_plugins._shared.drawing.polygons import to_polygons, trace_outlines
@@ -217,6 +218,42 @@ def test_a_tag_stays_whole_inside_the_frame(corner):
     ground = np.all(tag("车辆", Mask.from_array(array)) != 128, axis=2).sum()
     free = np.all(tag("车辆") != 128, axis=2).sum()
     assert ground == pytest.approx(free, rel=0.02)
+
+
+LEGENDS = {
+    "an emoji": ("🔥", "#1", ["#1: fire"]),
+    "a sequence": ("👩 🚒", "#1", ["#1: woman, fire engine"]),
+    "with letters": ("a 🔥 0.93", "a #1 0.93", ["#1: fire"]),
+    "two": ("🔥猫🚗", "#1猫#2", ["#1: fire", "#2: automobile"]),
+    "another script": (
+        "ไทย",
+        "#1",
+        ["#1: thai character sara ai maimalai, thai character tho thahan, thai character yo yak"],
+    ),
+    "without a name": ("\ue000", "#1", ["#1: U+E000"]),
+    "drawable": ("猫 é я α ₹ → ？", "猫 é я α ₹ → ？", []),
+}
+
+
+@pytest.mark.parametrize(("text", "shown", "lines"), LEGENDS.values(), ids=LEGENDS)
+def test_letters_that_the_font_lacks_are_shown_by_number(text, shown, lines):
+    legend = Legend()
+    assert legend.replace_letters(text) == shown
+    assert legend.replace_letters(text) == shown
+    assert list(legend.lines()) == lines
+
+
+def test_labels_of_emoji_look_different_and_have_a_legend():
+    assert np.array_equal(tag("🔥"), tag("#1"))
+    canvas = Canvas(np.full((200, 400, 3), 128, np.uint8))
+    tags = NameTags(canvas)
+    for label in ("🔥", "🚗", "🔥"):
+        tags.add(label, (20, 90, 200))
+    before = canvas.pixels.copy()
+    tags.add_legend()
+    rows = np.flatnonzero((canvas.pixels != before).any(axis=(1, 2)))
+    assert rows.min() > 100 and rows.max() < 200
+    assert tags.legend.to_json() == {"#1": "🔥", "#2": "🚗"}
 
 
 def test_tags_of_the_same_place_do_not_cover_each_other():

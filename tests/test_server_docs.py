@@ -89,7 +89,8 @@ def test_the_routes_of_the_page_are_those_of_the_server(server):
     document = json.loads(server.get("/openapi.json"))
     routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     named = {found.replace("ID", "{id}") for found in re.findall(r"^\| `(\w+ /[\w/]+)", PAGE, re.MULTILINE)}
-    assert named | {"GET /healthz", "GET /readyz", "GET /metrics"} == routes
+    monitoring = {f"{method} /{path}" for method in ("GET", "HEAD") for path in ("healthz", "readyz", "metrics")}
+    assert named | monitoring == routes
 
 
 def test_the_systemd_unit_is_valid(tmp_path):

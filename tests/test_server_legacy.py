@@ -81,6 +81,38 @@ def test_a_missing_image_or_missing_coords_are_reported(server):
     assert post(server, "[[1, 1]]", b"no image").json()["type"].endswith("unreadable-image")
 
 
+FORMS = {
+    "coords with a file name": (
+        {"files": {"file": ("a.png", picture()), "coords": ("coords.json", "[[1, 1]]", "application/json")}},
+        "the part `coords` has a file name ('coords.json'), which makes it a file; send it as a form field",
+    ),
+    "a file without a name": (
+        {"files": {"coords": (None, "[[1, 1]]"), "file": (None, "text")}},
+        "the part `file` has no file name, which makes it a form field; send a file",
+    ),
+    "another name": (
+        {"files": {"image": ("a.png", picture())}, "data": {"coords": "[[1, 1]]"}},
+        "the multipart body has no file part named `file`, only `coords`, `image`",
+    ),
+    "no Content-Type": ({"data": picture()}, "the request has no Content-Type; send multipart/form-data"),
+    "JSON": ({"json": {"coords": [[1, 1]]}}, "the request has the Content-Type 'application/json'; send multipart/"),
+    "an encoded form": ({"data": {"coords": "[[1, 1]]"}}, "the request has the Content-Type 'application/x-www-form-"),
+}
+
+
+@pytest.mark.parametrize(("body", "detail"), FORMS.values(), ids=FORMS)
+def test_a_body_in_another_form_is_refused_with_its_cause(server, body, detail):
+    answer = requests.post(f"{server.url}/upload", timeout=20, **body)
+    assert (answer.status_code, answer.json()["detail"][: len(detail)]) == (422, detail)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_head_answers_as_get_without_a_body(server, path):
+    get, head = (requests.request(method, f"{server.url}{path}", timeout=20) for method in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
 def test_an_image_uploaded_again_is_not_encoded_again(server):
     passes = len(server.backend._passes)
     for _ in range(3):

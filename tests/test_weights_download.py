@@ -94,7 +94,7 @@ def test_it_arrives_all_the_same(fetch, server, content, script):
         (["403"], "the server returned 403"),
         (["500"], "the server returned 500"),
         (["html"], "has 25 bytes (text/html), not the 300000"),
-        (["wrong bytes"], "it is not the published file: its sha256 is"),
+        (["wrong bytes"], "the server sends another file: its sha256 is"),
         (["lies longer"], "has 301000 bytes"),
         (["lies shorter"], "has 299000 bytes"),
         (["longer"], "is longer than the 300000 bytes"),
@@ -118,6 +118,21 @@ def test_what_was_begun_long_ago_and_is_damaged_is_fetched_anew(fetch, server, c
     part_of(fetch.target).write_bytes(b"?" * 1000)
     assert fetch().read_bytes() == content
     assert server.requests == ["bytes=1000-", ""]
+
+
+def test_a_whole_file_on_disk_with_wrong_content_is_named_and_fetched_anew(fetch, server, content, capsys):
+    part_of(fetch.target).parent.mkdir()
+    part_of(fetch.target).write_bytes(b"?" * len(content))
+    assert fetch().read_bytes() == content
+    assert server.requests == [""]
+    assert f"{part_of(fetch.target)}, left by an earlier attempt, is damaged" in "".join(fetch.said)
+
+
+def test_a_file_of_the_right_length_and_wrong_content_under_the_name_is_named(fetch, server, content):
+    fetch.target.parent.mkdir()
+    fetch.target.write_bytes(b"?" * len(content))
+    assert fetch().read_bytes() == content
+    assert f"the file {fetch.target} is not the published one" in "".join(fetch.said)
 
 
 def test_a_file_of_another_length_under_the_name_is_replaced_once_it_is_there(fetch, server, content):

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import maskmill_plugins
-from maskmill import Box, Image, ImageResult, Mask, Point, Prompt
+from maskmill import Box, Image, ImageResult, Mask, Pipeline, Point, Prompt, read_run, testing
 from maskmill.plugins.registry import Registry
 from maskmill_plugins.writers.cutout import Cutout
 from maskmill_plugins.writers.overlay import Overlay
@@ -325,3 +325,17 @@ def test_jpeg_quality_decides_the_size_of_the_file(tmp_path):
         write(Overlay(quality=quality), tmp_path, [mask(LEFT)])
         sizes.append((tmp_path / "a.jpg.jpg").stat().st_size)
     assert sizes[0] < sizes[1] / 2
+
+
+def test_an_overlay_notes_the_labels_that_it_shows_by_number(tmp_path):
+    testing.write_picture(tmp_path / "photos" / "a.png")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "fakes.py").write_text(f"import maskmill\n{testing.DROP_IN}", encoding="utf-8")
+    (tmp_path / "p.yaml").write_text(
+        "dataset: photos\nprompts: [{use: manual, box: [2, 2, 20, 20], label: 🔥 fire}]\nbackend: fake-backend\n"
+        "writers: [overlay]\noutput: out\nrun: {engine: inline}\n",
+        encoding="utf-8",
+    )
+    assert Pipeline.load(tmp_path / "p.yaml").run(quiet=True).exit_code == 0
+    (result,) = read_run(tmp_path / "out")
+    assert result.notes["overlay"] == {"labels shown by number": {"#1": "🔥"}}

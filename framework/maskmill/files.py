@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +64,26 @@ def safe_path(name: str, suffix: str = "") -> str:
     ends = suffix.lower() or "\0"
     parts = [safe_part(f"{folder}\0" if folder.lower().endswith(ends) else folder) for folder in folders]
     return "/".join([*parts, safe_part(last, suffix)])
+
+
+def quote_command(parts: Sequence[str]) -> str:
+    """A command line, quoted for this system's shell."""
+    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
+
+
+def expand_home(path: Path | str, base: Path) -> Path:
+    """`path` below `base`, with the home folder for `~` and `~user`; a file that exists as written means itself.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    path = Path(path)
+    try:
+        return base / path.expanduser()
+    except RuntimeError:  # pathlib's, for a user that the system does not know
+        if os.path.lexists(base / path):
+            return base / path
+    raise ValueError(f"the path '{path}' begins with the home folder of the user {path.parts[0][1:]!r}, who is unknown")
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib.util
 import json
@@ -9,7 +10,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from .bit_depth import DEFAULT, Conversion, ValueRange
 from .decoding import MAX_PIXELS, decode_with_range
-from .errors import DatasetError, ImageReadError, Problem
+from .errors import DatasetError, ImageReadError, Problem, nearest_name
 
 PACKAGE = "package:"
 
@@ -193,8 +194,14 @@ def package_path(uri: str) -> Path:
 
 
 def normalize_key(name: str) -> str:
-    """A key or a pattern of keys as it is compared: in composed characters (NFC)."""
+    """A key or a pattern of keys in composed characters (NFC)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def fold_key(name: str, ignore_case: bool | None = None) -> str:
+    """What keys of one image have in common: composed characters and, where the system ignores it, no case."""
+    folded = normalize_key(name)
+    return normalize_key(folded.casefold()) if ignore_case or (ignore_case is None and IGNORES_CASE) else folded
 
 
 def spellings(key: str) -> list[str]:
@@ -202,7 +209,7 @@ def spellings(key: str) -> list[str]:
     return list(dict.fromkeys([key, *(unicodedata.normalize(form, key) for form in ("NFC", "NFD"))]))
 
 
-def find_key(name: str, keys: Iterable[str], ignore_case: bool = IGNORES_CASE) -> str | None:
+def find_key(name: str, keys: Iterable[str], ignore_case: bool | None = None) -> str | None:
     """The key that a name means: the same text, or else the one key of the same letters.
 
     Composed and decomposed letters (NFC, NFD) are the same. A name is no pattern: brackets mean themselves.
@@ -210,7 +217,7 @@ def find_key(name: str, keys: Iterable[str], ignore_case: bool = IGNORES_CASE) -
     Args:
         name: as somebody wrote it.
         keys: read once, up to the same text.
-        ignore_case: take a key that differs by case if none differs by less.
+        ignore_case: take a key that differs by case if none differs by less; None: as the system does.
 
     Returns:
         The key, None if there is none.
@@ -218,18 +225,55 @@ def find_key(name: str, keys: Iterable[str], ignore_case: bool = IGNORES_CASE) -
     Raises:
         DatasetError: several keys fit equally well.
     """
-    wanted = normalize_key(name)
-    same_letters, other_case = [], []
+    folded = fold_key(name, ignore_case)
+    fitting = []
     for key in keys:
         if key == name:
             return key
-        other = normalize_key(key)
-        if other == wanted:
-            same_letters.append(key)
-        elif ignore_case and other.casefold() == wanted.casefold():
-            other_case.append(key)
-    found = same_letters or other_case
+        if fold_key(key, ignore_case) == folded:
+            fitting.append(key)
+    return choose_key(name, fitting)
+
+
+def choose_key(name: str, fitting: Sequence[str]) -> str | None:
+    """The one of the keys with the same `fold_key` that a name means; None if there are none.
+
+    Raises:
+        DatasetError: several keys fit equally well.
+    """
+    if name in fitting:
+        return name
+    wanted = normalize_key(name)
+    found = [key for key in fitting if normalize_key(key) == wanted] or list(fitting)
     if len(found) > 1:
         hint = "write it exactly as one of them"
         raise DatasetError(Problem(f"{name!r} fits several images: {', '.join(map(ascii, found))}", hint=hint))
     return found[0] if found else None
+
+
+def matches_pattern(key: str, pattern: str) -> bool:
+    """Whether a pattern of keys (`*`, `?`, `[...]`) fits; as for names, letters may be composed or decomposed."""
+    return fnmatch.fnmatchcase(fold_key(key), fold_key(pattern))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name has wildcards, and thus means more than itself where no image has it."""
+    return bool({"*", "?", "["} & set(name))
+
+
+class KeySample:
+    """The first keys of a dataset, to suggest one for a name that fits none."""
+
+    def __init__(self, most: int = 5_000) -> None:
+        self._most = most
+        self._keys: list[str] = []
+
+    def add(self, key: str) -> None:
+        """Remember a key."""
+        if len(self._keys) < self._most:
+            self._keys.append(key)
+
+    def suggest(self, name: str) -> str:
+        """The name, with the nearest key if there is one."""
+        close = nearest_name(name, self._keys)
+        return f"{name} (did you mean {close}?)" if close else name

@@ -154,3 +154,32 @@ def stability_score(logits: npt.NDArray[Any], threshold: float = 0.0, offset: fl
     high = int(np.count_nonzero(logits > threshold + offset))
     low = int(np.count_nonzero(logits > threshold - offset))
     return high / low if low else 0.0
+
+
+def match_prompts(masks: Sequence[Mask], prompts: Sequence[Prompt]) -> list[int | None]:
+    """The number of the prompt that each mask answers, None if it answers none of them.
+
+    Two sources may give equal prompts, and each is answered by masks of its own. A mask belongs to the very
+    prompt (the object) that the backend put into it; where that is not known, as in stored results, the masks
+    of equal prompts are divided among them evenly, in their order.
+
+    Args:
+        masks: as the backend made them, in its order.
+        prompts: as the backend got them.
+    """
+    numbers: dict[Prompt, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        numbers.setdefault(prompt, []).append(number)
+    answers: dict[Prompt, list[int]] = {}
+    for place, mask in enumerate(masks):
+        if mask.prompt is not None and mask.prompt in numbers:
+            answers.setdefault(mask.prompt, []).append(place)
+    found: list[int | None] = [None] * len(masks)
+    for prompt, places in answers.items():
+        equal = numbers[prompt]
+        objects = {id(prompts[number]): number for number in equal}
+        known = len(objects) == len(equal) and all(id(masks[place].prompt) in objects for place in places)
+        for order, place in enumerate(places):
+            share = equal[order * len(equal) // max(len(places), len(equal))]
+            found[place] = objects[id(masks[place].prompt)] if known else share
+    return found

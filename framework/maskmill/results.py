@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from .bit_depth import ValueRange
 from .errors import suggest_name
 from .files import safe_path, write_atomic
-from .masks import Mask
+from .masks import Mask, match_prompts
 from .prompts import Prompt
 
 Status = Literal["done", "empty", "failed", "quarantined"]
@@ -151,6 +151,12 @@ class ImageResult:
     failure: Failure | None = None
     doubts: tuple[Doubt, ...] = ()
     value_range: ValueRange | None = None
+
+    def prompt_numbers(self) -> dict[int, int | None]:
+        """Which of `prompts` each mask answers, by the mask's index; filters may have changed its label since."""
+        made = {mask.index: mask for mask in self.raw}
+        masks = [made.get(mask.index, mask) for mask in self.masks]
+        return {mask.index: number for mask, number in zip(masks, match_prompts(masks, self.prompts), strict=True)}
 
     @classmethod
     def done_or_empty(
@@ -335,6 +341,8 @@ class RunReport:
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
         left_out: files of the dataset that look like images and cannot be read, by ending.
+        remaining: images beyond the limit of this run that have no result, counted up to a number.
+        warnings: about prompts that fit no image of the dataset and the like, a line each.
     """
 
     output: Path
@@ -349,6 +357,8 @@ class RunReport:
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    remaining: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import ImageError, PromptError
-from ..masks import Mask
+from ..masks import Mask, match_prompts
 from ..plugins.roles import Backend
 from ..prompts import Prompt
 
@@ -63,14 +63,14 @@ def compute_masks(
 
     Raises:
         TypeError: no list of masks came back.
-        ImageError: a mask of another size, or no mask for a box or for points.
+        ImageError: a mask of another size, or no mask for a box or for points; equal prompts need a mask each.
     """
     found = call_for_list(Mask, masks, image, prompts, *embedding)
     for mask in found:
         if mask.size != image.size:
             raise ImageError(f"a mask of size {mask.size} came back for an image of size {image.size}")
-    answered = {mask.prompt for mask in found}
-    for prompt in prompts:
-        if prompt.needs <= ANSWERED_ONE_BY_ONE and prompt not in answered:
+    answered = set(match_prompts(found, prompts))
+    for number, prompt in enumerate(prompts):
+        if prompt.needs <= ANSWERED_ONE_BY_ONE and number not in answered:
             raise ImageError(f"no mask came back for the prompt {prompt.to_json()}")
     return tuple(replace(mask, index=index) for index, mask in enumerate(found))

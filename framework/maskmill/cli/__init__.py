@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import signal
 import sys
 from typing import NoReturn
 
 import click
+
+from .streams import flush_streams, secure_streams
 
 #: The exit code of a command that was interrupted by the user.
 INTERRUPTED = 130
@@ -80,22 +83,37 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run_command(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit; errors meant for the user are printed without a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the console cannot show must not stop a run
-            stream.reconfigure(errors="backslashreplace")
+    secure_streams()
     try:
         code = command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        _explain(error).show()
         code = error.exit_code
     except Exception as error:
         code = _report_error(error)
     if code == INTERRUPTED:  # another Ctrl-C while Python shuts down would change the exit code
         with contextlib.suppress(ValueError):  # only the main thread can, and only it receives signals
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+    flush_streams()
     sys.exit(code)
+
+
+def _explain(error: click.ClickException) -> click.ClickException:
+    """The error; if it is an unknown command, with the one that was meant."""
+    context = getattr(error, "ctx", None)
+    found = re.match(r"No such command '(.+)'", error.message)
+    if found is None or context is None or not isinstance(context.command, click.Group):
+        return error
+    from ..errors import nearest_name
+
+    name, path = found[1], context.command_path
+    if close := nearest_name(name, context.command.list_commands(context)):
+        return click.UsageError(f"No such command '{name}'. Did you mean '{path} {close}'?", context)
+    if name.endswith((".yaml", ".yml")):
+        return click.UsageError(f"No such command '{name}'. To run a pipeline file: run-pipeline {name}", context)
+    return error
 
 
 def _report_error(error: Exception) -> int:

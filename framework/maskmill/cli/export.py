@@ -37,11 +37,14 @@ def command(
     from ..output.records import list_counts
     from ..output.run import Run
     from ..plugins.find import find_drop_ins
+    from ..plugins.registry import Registry
     from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    request = ExportRequest(writer, parse_settings(sets), folder, images, find_drop_ins(file, plugins), jobs)
+    drop_ins = find_drop_ins(file, plugins)
+    settings = parse_settings(sets, lambda: [Registry.load(drop_ins).get("writer", writer).cls])
+    request = ExportRequest(writer, settings, folder, images, drop_ins, jobs)
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is still going on; only finished images are exported", err=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ..api import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,24 +80,28 @@ def load_pipeline(
     )
 
 
-def quote_command(parts: Sequence[str]) -> str:
-    """A command line, quoted for this system's shell."""
-    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
+def parse_settings(sets: Sequence[str], models: Callable[[], Sequence[type[BaseModel]]]) -> dict[str, Any]:
+    """Parse the options of `--set`, each read as what the plugins say that it is (see `config.overrides`).
 
-
-def parse_settings(sets: Sequence[str]) -> dict[str, Any]:
-    """Parse the options of `--set`; their values are YAML.
+    Args:
+        sets: OPTION=VALUE each.
+        models: the plugins that the options are for; called if there are options.
 
     Raises:
         PipelineError: one does not have the form OPTION=VALUE, or its value is not valid YAML.
     """
     from ..config.document import Document
-    from ..config.overrides import override
+    from ..config.overrides import override, settle_texts
     from ..errors import PipelineError
+    from ..plugins.options import OptionSchema
 
+    if not sets:
+        return {}
     document = Document("--set")
     document.tree = {}
     found = [problem for each in sets for problem in override(document, each)]
+    schemas = [OptionSchema(model) for model in models()]
+    settle_texts(document, lambda loc: [allowed for schema in schemas for allowed in schema.at(loc)])
     if found or document.problems:
         raise PipelineError(*found, *document.problems)
     settings: dict[str, Any] = document.tree

@@ -13,6 +13,7 @@ from .plugins_new import new
 
 if TYPE_CHECKING:
     from ..plugins.registry import RegisteredPlugin
+    from ..plugins.stage import Stage
 
 
 @click.group("plugins")
@@ -59,10 +60,15 @@ def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
 @click.option("--inline", is_flag=True, help="Run it in this process only, not also through joblib.")
 def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     """Test the plugins of a drop-in FILE on generated images, alone and in a complete run."""
+    from ..plugins.registry import Registry
     from ..testing.check import check_file
 
+    def list_models() -> list[type[Stage]]:
+        entries = Registry.load([file.resolve()]).entries.values()
+        return [entry.cls for entry in entries if entry.origin == str(file.resolve())]
+
     problems = 0
-    for verdict in check_file(file, parse_settings(sets), ("inline",) if inline else ("inline", "joblib")):
+    for verdict in check_file(file, parse_settings(sets, list_models), ("inline",) if inline else ("inline", "joblib")):
         click.echo(str(verdict))
         problems += bool(verdict.problem)
     click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .options import FILE, quote_command, write_text
+from ..files import quote_command
+from .options import FILE, write_text
 
 ROLES = ("source", "backend", "filter", "writer", "observer")
 #: Characters of a name; with it, the lines of the file have at most 88.

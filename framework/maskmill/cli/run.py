@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
+from ..files import quote_command
 from . import run_command
-from .options import LOAD, load_pipeline, pipeline_options, quote_command
+from .options import LOAD, load_pipeline, pipeline_options
 
 
 @click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +34,7 @@ from .options import LOAD, load_pipeline, pipeline_options, quote_command
 @click.option("--log-json", is_flag=True, help="Print progress as JSON lines to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.version_option(package_name="maskmill")
 def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     """Segment a folder of images as described in the pipeline FILE; PHOTOS replaces its dataset.
 
@@ -45,26 +47,41 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     if probe and not dry_run:
         raise click.UsageError("--probe needs --dry-run")
     pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})
-    request = RunRequest(**given, command=_resume_command())
+    request = RunRequest(**given, command=_repeat_command())
     if dry_run:
         click.echo(pipeline.rehearse(request, probe or 0))
         return 0
     report = pipeline.run(request)
     if not request.quiet or report.exit_code:
-        click.echo(format_summary(report, request.command), err=bool(report.exit_code))
+        click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=bool(report.exit_code))
     return report.exit_code
 
 
-def _resume_command() -> str:
-    """The command line to continue the run: as typed, without options that apply once."""
-    name = "run-pipeline" if "run-pipeline" in Path(sys.argv[0]).name else "maskmill"
+#: Options that apply once, and whether they have a value.
+_ONCE = {"--fresh": False, "--retry-failed": False, "--retry-doubtful": True}
+
+
+def _repeat_command(*without: str) -> str:
+    """The command line to continue the run: as typed, without options that apply once.
+
+    Args:
+        without: options with a value that are left out, too.
+    """
+    left_out = _ONCE | dict.fromkeys(without, True)
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":  # python -m maskmill
+        parts = [sys.executable, "-m", "maskmill"]
+    else:
+        parts = ["run-pipeline" if "run-pipeline" in program.name else "maskmill"]
     given = iter(sys.argv[1:])
-    parts = [name]
     for argument in given:
-        if argument == "--retry-doubtful":
-            next(given, None)
-        elif argument not in {"--fresh", "--retry-failed"} and not argument.startswith("--retry-doubtful="):
+        name, equals, _ = argument.partition("=")
+        if argument == "--":
+            return quote_command([*parts, argument, *given])
+        if name not in left_out:
             parts.append(argument)
+        elif left_out[name] and not equals:
+            next(given, None)
     return quote_command(parts)
 
 

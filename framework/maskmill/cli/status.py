@@ -49,9 +49,11 @@ def command(output: Path) -> int:
 
 
 def _advise(command: str, outcome: str, counts: Counter[str]) -> None:
+    from ..output.records import add_option
+
     if outcome == "running now":
         return
     if outcome != "finished":
         click.echo(f"To continue: {command}")
     if counts["failed"] + counts["quarantined"]:
-        click.echo(f"To retry the failed ones: {command} --retry-failed")
+        click.echo(f"To retry the failed ones: {add_option(command, '--retry-failed')}")

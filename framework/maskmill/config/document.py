@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Problem
 
 #: The path of a value: the keys and indices that lead to it.
 Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenText:
+    """The value of a command-line option as it was typed.
+
+    Attributes:
+        text: what follows the `=`.
+        label: names the option in messages.
+        environ: the variables for `${NAME}`.
+    """
+
+    text: str
+    label: str
+    environ: Mapping[str, str]
 
 
 class Document:
@@ -21,6 +37,8 @@ class Document:
         values: 1-based (line, column) of each value.
         keys: the same for each key, by the path of its value.
         variables: the values that contain text of an environment variable.
+        given: the values from the command line, as they were typed; the tree holds their reading as YAML
+            until `overrides.settle_texts` has been called for them.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,6 +49,7 @@ class Document:
         self.keys: dict[Loc, tuple[int, int]] = {}
         self._labels: dict[Loc, str] = {}
         self.variables: set[Loc] = set()
+        self.given: dict[Loc, GivenText] = {}
         self._by_loc: dict[Loc, list[Problem]] = {}
 
     def find_position(self, loc: Sequence[str | int], key: bool = False) -> tuple[int, int]:
@@ -76,16 +95,30 @@ class Document:
         Args:
             loc: the path of the value.
             label: names its origin in problems, such as "--set run.jobs".
-            value: the document it was read from.
+            value: the document it was read from; its problems become this document's.
             created: the outermost mapping or list that was created for it, or `loc`.
         """
         for marks in (self.values, self.keys, self._labels):
             for known in [known for known in marks if known[: len(created)] == created]:
                 del marks[known]
+        self._forget(loc)
+        for known in [known for known in self.given if known[: len(loc)] == loc or loc[: len(known)] == known]:
+            del self.given[known]
+        self._labels[created] = self._labels[loc] = label
+        self.variables |= {loc + known for known in value.variables}
+        self._by_loc.update((loc + known, problems) for known, problems in value._by_loc.items())
+        self.problems += value.problems
+
+    def replace_value(self, loc: Loc, value: Any) -> None:
+        """Put another value in the place of one that exists, and drop the problems of the old one."""
+        self._forget(loc)
+        holder = self.tree
+        for step in loc[:-1]:
+            holder = holder[step]
+        holder[loc[-1]] = value
+
+    def _forget(self, loc: Loc) -> None:
         for known in [known for known in self._by_loc if known[: len(loc)] == loc]:
             solved = self._by_loc.pop(known)
             self.problems = [problem for problem in self.problems if problem not in solved]
-        self._labels[created] = self._labels[loc] = label
         self.variables = {known for known in self.variables if known[: len(loc)] != loc}
-        self.variables |= {loc + known for known in value.variables}
-        self._by_loc.update((loc + known, problems) for known, problems in value._by_loc.items())

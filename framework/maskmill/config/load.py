@@ -17,15 +17,16 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import PipelineError, PluginError, Problem, nearest_name
-from ..files import safe_part
+from ..files import expand_home, safe_part
 from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
+from ..plugins.options import OptionSchema, Schema
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
 from .config import Config, ImageOptions, PluginUse, RunOptions
 from .document import Document, Loc
 from .option_errors import SIMILAR, explain_validation_error, format_value
-from .overrides import override
+from .overrides import override, settle_texts
 from .yaml_reader import parse_yaml, read_file
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -150,6 +151,7 @@ class _ConfigBuilder:
             self._problems += override(self._document, assignment, defaults=DEFAULTS)
         if jobs is not None:
             self._problems += override(self._document, f"run.jobs={jobs}", label="--jobs")
+        settle_texts(self._document, _find_top_schemas)
         self._empty = {key for key, value in tree.items() if value is None and key in PipelineFile.model_fields}
         for key in self._empty:
             del tree[key]
@@ -188,7 +190,9 @@ class _ConfigBuilder:
             if not isinstance(text, str) or not text or self._document.has_problem(loc):
                 continue
             try:
-                paths.update(dict.fromkeys(find_drop_ins(None, [self._base / Path(text).expanduser()])))
+                paths.update(dict.fromkeys(find_drop_ins(None, [expand_home(text, self._base)])))
+            except ValueError as error:
+                self._record(loc, str(error))
             except PluginError as error:
                 for problem in error.problems:
                     self._record(loc, problem.message, problem.hint)
@@ -208,14 +212,13 @@ class _ConfigBuilder:
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
         run, engine, images = self._read_run(), self._read_engine(), self._read_images()
+        folder = self._locate_output(top, output)
         self.raise_problems()
-        assert top and run and backend and engine and images, "each None comes with a problem, and problems were raised"
-        name = top.name or self._file.stem
-        written = self._base / Path(top.output or f"outputs/{safe_part(name)}").expanduser()
+        assert top and run and backend and engine and images and folder, "each None comes with a problem"
         return Config(
             file=self._file,
             base=self._base,
-            name=name,
+            name=top.name or self._file.stem,
             dataset=tuple(top.entries if dataset is None else dataset),
             dataset_base=self._base if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
@@ -224,13 +227,27 @@ class _ConfigBuilder:
             filters=tuple(filters),
             writers=_assign_folders(writers),
             engine=engine,
-            output=_absolute(written if output is None else output.expanduser()),
+            output=folder,
             images=images,
             run=run,
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
             document=self._document,
         )
+
+    def _locate_output(self, top: PipelineFile | None, output: Path | None) -> Path | None:
+        """The output folder: the caller's, the file's, or `outputs/NAME` beside the file."""
+        if top is None:
+            return None
+        written = top.output or f"outputs/{safe_part(top.name or self._file.stem)}"
+        try:
+            return _absolute(expand_home(written, self._base) if output is None else expand_home(output, Path()))
+        except ValueError as error:
+            if output is None:
+                self._record(("output",), str(error))
+            else:
+                self._problems.append(Problem(str(error), "--output"))
+        return None
 
     def _read_run(self) -> RunOptions | None:
         run = self._document.tree.get("run", {})
@@ -270,9 +287,18 @@ class _ConfigBuilder:
                 hint = f"put a space after the ':', as in `use: {match[1]}`"
             self._record(loc if isinstance(item, str) else (*loc, "use"), error.problems[0].message, hint)
             return None
+        self._settle_options(loc, entry.cls)
         options = {} if isinstance(item, str) else {key: value for key, value in item.items() if key != "use"}
         stage = self._validate(entry.cls, options, loc, f"the {role} {name!r}")
         return None if stage is None else PluginUse(role, name, options, stage, entry, loc)
+
+    def _settle_options(self, loc: Loc, cls: type[Stage]) -> None:
+        """Read the options that the command line set for the plugin at `loc` as what the plugin says they are."""
+        if any(known[: len(loc)] == loc for known in self._document.given):
+            schema = OptionSchema(cls)
+            settle_texts(
+                self._document, lambda known: schema.at(known[len(loc) :]) if known[: len(loc)] == loc else None
+            )
 
     def _read_name(self, role: str, loc: Loc, item: Any) -> str | None:
         """The plugin's name: the item itself if it is a text, else the value of its `use:`."""
@@ -320,6 +346,24 @@ class _ConfigBuilder:
             text = f"{owner} failed while reading its options: {type(error).__name__}"
             self._record(loc, text, "this is a bug in the plugin; please report it to its author")
         return None
+
+
+def _find_top_schemas(loc: Loc) -> Sequence[Schema] | None:
+    """What the option at a path allows; None for the options of a plugin, which are not known yet."""
+    nothing: Schema = {"type": "null"}  # a key without a value counts as missing
+    if loc[0] in ("prompts", "filters", "writers"):
+        place = loc[2:] if len(loc) > 1 else None
+    elif loc[0] == "backend" or loc[:2] == ("run", "engine"):
+        place = loc[1:] if loc[0] == "backend" else loc[2:]
+    else:
+        place = None
+    if place == ():
+        return [{"type": "string"}, {"type": "object"}, nothing]
+    if place is not None:
+        return [{"type": "string"}, nothing] if place == ("use",) else None
+    model, inside = (RunOptions, loc[1:]) if loc[0] == "run" and len(loc) > 1 else (PipelineFile, loc)
+    found = OptionSchema(model).at(inside)
+    return [*found, nothing] if found else []
 
 
 def _assign_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:

@@ -215,29 +215,41 @@ class _Builder:
             return None
         return number
 
-    def _replace_variables(self, node: yaml.Node, loc: Loc) -> str:
-        """The text with `${NAME}` replaced, and `$${` by `${`."""
-
-        def substitute(match: re.Match[str]) -> str:
-            name = match[1]
-            if name is None:
-                return "${"
+    def _replace_variables(self, node: yaml.ScalarNode, loc: Loc) -> str:
+        text, has_variables, mistakes = expand_variables(node.value, self._environ)
+        if has_variables:
             self._document.variables.add(loc)
-            if not match[0].endswith("}"):
-                self._add_problem(
-                    node.start_mark, "'${' without a closing '}'", "for the characters ${ themselves, write $${", loc
-                )
-            elif not _NAME.fullmatch(name):
-                text = f"'${{{name}}}' is not an environment variable: names consist of letters, digits and _"
-                self._add_problem(node.start_mark, text, "for the characters ${ themselves, write $${", loc)
-            elif name not in self._environ:
-                hint = f"set it first: export {name}=...   (in PowerShell: $env:{name} = '...')"
-                self._add_problem(node.start_mark, f"the environment variable {name} is not set", hint, loc)
-            else:
-                return self._environ[name]
-            return match[0]
+        for message, hint in mistakes:
+            self._add_problem(node.start_mark, message, hint, loc)
+        return text
 
-        return _VARIABLE.sub(substitute, node.value)
+
+def expand_variables(text: str, environ: Mapping[str, str]) -> tuple[str, bool, list[tuple[str, str]]]:
+    """Replace `${NAME}` by the environment variable NAME, and `$${` by `${`.
+
+    Returns:
+        The text; whether a variable (or `$${`) occurs in it; a message and a hint for each that is wrong.
+    """
+    mistakes: list[tuple[str, str]] = []
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return "${"
+        if not match[0].endswith("}"):
+            mistakes.append(("'${' without a closing '}'", "for the characters ${ themselves, write $${"))
+        elif not _NAME.fullmatch(name):
+            message = f"'${{{name}}}' is not an environment variable: names consist of letters, digits and _"
+            mistakes.append((message, "for the characters ${ themselves, write $${"))
+        elif name not in environ:
+            hint = f"set it first: export {name}=...   (in PowerShell: $env:{name} = '...')"
+            mistakes.append((f"the environment variable {name} is not set", hint))
+        else:
+            return environ[name]
+        return match[0]
+
+    expanded, count = _VARIABLE.subn(substitute, text)
+    return expanded, count > 0, mistakes
 
 
 def _position(mark: yaml.Mark) -> tuple[int, int]:

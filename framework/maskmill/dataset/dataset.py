@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DatasetError, ImageReadError, Problem
+from ..files import expand_home
 from ..image_formats import SUFFIXES, describe_left_out, readable_suffixes
 from ..images import PACKAGE, ImageRef, package_path
 from .lists import READERS, ListedImage, read_list
@@ -120,7 +121,7 @@ class Dataset:
         """
         path_text, pattern = text, None
         if _WILDCARD.search(text) and not _exists(self._locate(text)):
-            path_text, pattern = _split_pattern(text)
+            path_text, pattern = self._split_pattern(text)
         path = self._locate(path_text)
         package = path_text.removeprefix(PACKAGE).strip("/") if path_text.startswith(PACKAGE) else None
         if not _exists(path):
@@ -136,13 +137,29 @@ class Dataset:
             raise DatasetError(Problem(f"the dataset '{path}' is neither a folder nor {kinds}"))
         return _DatasetEntry(number, text, path, path_text if package else str(path), package or path.name, None)
 
+    def _split_pattern(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """The folder before the first wildcard, and the levels from there on; a folder that exists has none."""
+        parts = text.replace(os.sep, "/").split("/")
+        first = 0
+        while first < len(parts) and (
+            not _WILDCARD.search(parts[first]) or _exists(self._locate("/".join(parts[: first + 1])))
+        ):
+            first += 1
+        folder = "/".join(parts[:first])
+        if first and not folder:
+            folder = "/"
+        return folder or ".", tuple(part for part in parts[first:] if part)
+
     def _locate(self, text: str) -> Path:
         if text.startswith(PACKAGE):
             try:
                 return package_path(text)
             except ImageReadError as error:
                 raise DatasetError(str(error)) from None
-        path = Path(self.base, Path(text).expanduser())
+        try:
+            path = expand_home(text, self.base)
+        except ValueError as error:
+            raise DatasetError(str(error)) from None
         return path.resolve() if ".." in path.parts else path.absolute()
 
     def _list_entries(self, entries: list[_DatasetEntry]) -> Iterator[tuple[_DatasetEntry, ImageRef, int]]:
@@ -256,16 +273,6 @@ def _check_key(key: str) -> str:
     if "\0" in key or (not key.isascii() and key != key.encode("utf-8", "replace").decode()):
         raise ValueError(f"{key!r} cannot be a key: it contains characters that no file name can have")
     return key
-
-
-def _split_pattern(text: str) -> tuple[str, tuple[str, ...]]:
-    """The folder before the first wildcard, and the levels from there on."""
-    parts = text.replace(os.sep, "/").split("/")
-    first = next(index for index, part in enumerate(parts) if _WILDCARD.search(part))
-    folder = "/".join(parts[:first])
-    if first and not folder:
-        folder = "/"
-    return folder or ".", tuple(part for part in parts[first:] if part)
 
 
 def _duplicate_key(key: str, first: str, second: str) -> Problem:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetError, Problem
+from ..tables import PROMPTS_CSV, unescape_cell
 
 COLUMNS = ("image", "path")
 
@@ -74,15 +75,15 @@ def _read_csv(lines: Lines, name: str) -> ParsedRows:
             yield Problem(f"the first line has no column `image` or `path`: {', '.join(header)}", name, 1, hint=hint)
             return
         key = header.index("key") if "key" in header else None
+        ours = tuple(header) == PROMPTS_CSV
         for row in reader:
             if not row:
                 continue
             if len(row) != len(header):
                 yield Problem(f"expected {len(header)} columns, found {len(row)}", name, reader.line_num)
                 continue
-            yield _parse_row(
-                reader.line_num, row[column].strip(), row[key].strip() or None if key is not None else None, name
-            )
+            image = unescape_cell(row[column].strip()) if ours else row[column].strip()
+            yield _parse_row(reader.line_num, image, row[key].strip() or None if key is not None else None, name)
     except csv.Error as error:
         yield Problem(f"not CSV: {error}", name, reader.line_num)
 

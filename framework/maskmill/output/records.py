@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomic
+from ..files import quote_command, write_atomic
 from ..image_formats import describe_left_out
 from ..results import RunReport
 from .ledger import Ledger
 
 RUN = "run.json"
 FAILURES = "failures.jsonl"
+#: Images beyond a limit that are counted.
+MOST_REMAINING = 100_000
 
 
 def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None, outcome: str = "running") -> None:
@@ -43,17 +45,24 @@ def write_failures(output: Path, ledger: Ledger) -> int:
     return len(lines)
 
 
+def add_option(command: str, option: str) -> str:
+    """A command line with one more option, before a `--` that ends the options."""
+    before, end, after = command.partition(" -- ")
+    return f"{before} {option}{end}{after}"
+
+
 def list_counts(counts: Mapping[str, int]) -> str:
     """Counts in words, such as "3 truncated, 1 conflict"."""
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def format_summary(report: RunReport, command: str) -> str:
+def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     """What happened and what to do next, in a few lines.
 
     Args:
         report: the run.
         command: that started it, repeated in the advice.
+        unlimited: the same without a limit, for the images that it left.
     """
     total = sum(report.counts.values())
     parts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
@@ -73,9 +82,15 @@ def format_summary(report: RunReport, command: str) -> str:
         lines.append(describe_left_out(report.left_out))
     if report.doubtful:
         doubts = list_counts(report.doubts)
-        lines.append(f"{report.doubtful} doubtful ({doubts}); list them with: maskmill status {report.output}")
+        status = quote_command(["maskmill", "status", str(report.output)])
+        lines.append(f"{report.doubtful} doubtful ({doubts}); list them with: {status}")
     if bad := report.counts.get("failed", 0) + report.counts.get("quarantined", 0):
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
-        lines.append(f"To retry them: {command} --retry-failed")
+        lines.append(f"To retry them: {add_option(command, '--retry-failed')}")
+    if report.remaining and report.outcome == "finished":
+        many = f"{MOST_REMAINING:,} or more images remain" if report.remaining >= MOST_REMAINING else ""
+        one = "1 image remains" if report.remaining == 1 else f"{report.remaining} images remain"
+        lines.append(f"{many or one} beyond the limit" + (f"; to process them: {unlimited}" if unlimited else ""))
+    lines += report.warnings
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from ..errors import Problem
+from ..files import expand_home
 from ..results import Doubt
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result, such as
@@ -185,9 +186,9 @@ class Stage(BaseModel):
         if base is None:
             return value
         if isinstance(value, Path):
-            return base / value.expanduser()
+            return expand_home(value, base)
         if isinstance(value, (list, tuple)) and value and all(isinstance(item, Path) for item in value):
-            return type(value)(base / item.expanduser() for item in value)
+            return type(value)(expand_home(item, base) for item in value)
         return value
 
 

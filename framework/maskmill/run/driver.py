@@ -12,13 +12,15 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import TEMPORARY_PREFIX
+from ..files import TEMPORARY_PREFIX, quote_command
+from ..images import PACKAGE
 from ..output import environment, records as reports
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
@@ -54,6 +56,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output cannot be written any more; a rerun goes on.
     """
+    options = replace(options, command=options.command or _make_command(config, options))
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
@@ -68,6 +71,19 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
                 if not (config.output / NAME).exists():
                     text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
                 raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
+
+
+def _make_command(config: Config, options: RunRequest) -> str:
+    """The command line that goes on with a run that was started from Python."""
+    parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
+    entry = config.dataset[0] if len(config.dataset) == 1 else ""
+    if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):
+        parts.insert(2, entry if entry.startswith(PACKAGE) else str(config.dataset_base / entry))
+    if options.only is not None:
+        parts += ["--only", options.only]
+    if options.limit is not None:
+        parts += ["--limit", str(options.limit)]
+    return quote_command(parts)
 
 
 class _Run:
@@ -275,6 +291,8 @@ class _Run:
             doubtful=doubtful,
             doubts=doubts,
             left_out=dict(self.listed.left_out),
+            remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, reports.MOST_REMAINING),
+            warnings=tuple(self.surveys.warnings()),
         )
 
     def _about(self) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from ..chain.plugin_call import Trace
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import DatasetError, ImageReadError, StopRun
+from ..errors import DatasetError, ImageReadError, Problem, StopRun, nearest_names
 from ..image_formats import describe_left_out
-from ..images import Image, ImageRef
+from ..images import Image, ImageRef, is_pattern
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine
 from .forecast import forecast_run
@@ -90,8 +90,15 @@ def count_first_images(config: Config, options: RunRequest, images: Iterable[Ima
     """
     count = len(list(itertools.islice(listing(config, options, images), FIRST)))
     if not count:
-        where = ", ".join(config.dataset) + (f" matching {options.only!r}" if options.only else "")
-        raise DatasetError(f"there are no images in {where}")
+        where = ", ".join(config.dataset)
+        if options.only is None:
+            raise DatasetError(f"there are no images in {where}")
+        text = f"--only: no image in {where} has the key {options.only!r}"
+        if is_pattern(options.only):
+            text += ", and none fits it as a pattern"
+        close = nearest_names(options.only, (ref.key for ref in images))
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "keys are paths below the dataset"
+        raise DatasetError(Problem(text, hint=hint))
     return count
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..chain.fingerprint import Fingerprints
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError, UsageError
-from ..images import ImageRef, find_key, normalize_key
+from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import Ledger
 from ..results import LedgerRow, require_doubt
 
@@ -38,7 +37,7 @@ class RunRequest:
         log_json: tell it as JSON lines on the standard error.
         offline: refuse plugins that reach beyond this machine.
         yes: start also where a stage objects, because of what it would cost.
-        command: what to repeat to go on, for the summary.
+        command: what to repeat to go on, for the summary; "" makes it of the pipeline.
     """
 
     limit: int | None = None
@@ -53,7 +52,7 @@ class RunRequest:
     log_json: bool = False
     offline: bool = False
     yes: bool = False
-    command: str = "run-pipeline"
+    command: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -77,15 +76,14 @@ def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | No
 
 
 def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
-    """Whether `--only` means the image of a key; lists the dataset where brackets or letters leave that open.
+    """Whether `--only` means the image of a key: that of this name if there is one, else those that the pattern fits.
 
     Raises:
-        DatasetError: it is no pattern, and several images fit.
+        DatasetError: several images have this name.
     """
-    if not {"*", "?"} & set(only) and (key := find_key(only, (ref.key for ref in refs))) is not None:
+    if (key := find_key(only, (ref.key for ref in refs))) is not None:
         return key.__eq__
-    pattern = normalize_key(only)
-    return lambda key: fnmatch.fnmatchcase(normalize_key(key), pattern)
+    return lambda key: matches_pattern(key, only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +158,17 @@ class Plan:
             or stat(ref) != (row.bytes, row.mtime)
         )
         return DueImage(ref, row, wanted, due, afresh)
+
+    def count_beyond_limit(self, ledger: Ledger, most: int) -> int:
+        """How many images beyond `limit` have no result; counts at most so many."""
+        if self._options.limit is None:
+            return 0
+        every = listing(self._config, replace(self._options, limit=None), self._images)
+        refs = itertools.islice(every, self._options.limit, None)
+        count = 0
+        while count < most and (batch := list(itertools.islice(refs, BATCH))):
+            count += len(batch) - len(ledger.find_rows([ref.key for ref in batch], listed=False))
+        return min(count, most)
 
     def count(self, ledger: Ledger | None) -> Counter[str]:
         """How many images are "to do", and how many "there already"; changes nothing."""

@@ -7,7 +7,6 @@ nothing is written.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -25,9 +24,9 @@ from ..plugins.optional import Item, Survey, list_inventory, survey_dataset
 from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
+from ..tables import PROMPTS_CSV, write_table
 
 NAME = "prompts.csv"
-COLUMNS = ("source", "file", "place", "ref", "image", "label", "x1", "y1", "x2", "y2", "outcome", "mask", "reason")
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
@@ -104,7 +103,7 @@ def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: in
     known = ledger.meta("accounts")
     target = config.output / NAME
     if ran or known is None or known["state"] != state or not target.exists():
-        counts = _write_rows(target, inventories, _OutcomeFinder(ledger), stopped)
+        counts = _write_rows(target, inventories, _OutcomeFinder(ledger, [name for name, _ in inventories]), stopped)
         ledger.set_meta("accounts", {"state": state, "counts": dict(counts)})
         ledger.commit()
     else:
@@ -125,16 +124,14 @@ def _write_rows(
 ) -> Counter[str]:
     """Write the file row by row under a temporary name, then rename it."""
     counts: Counter[str] = Counter()
-    with atomic_path(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
+    with atomic_path(target) as unfinished, write_table(unfinished, PROMPTS_CSV) as write:
         for source, items in inventories:
             for item in items:
                 if stopped():
                     raise KeyboardInterrupt
                 outcome, mask, reason, prompt = outcomes.find(source, item)
                 counts[outcome] += 1
-                table.writerow([*_format_row(source, item, prompt), outcome, mask, _replace_surrogates(reason)])
+                write([*_format_row(source, item, prompt), outcome, mask, _replace_surrogates(reason)])
     return counts
 
 
@@ -153,10 +150,17 @@ def _replace_surrogates(text: str) -> str:
 
 
 class _OutcomeFinder:
-    """Looks up the outcome of annotations in the results of their images; caches the last images."""
+    """Looks up the outcome of annotations in the results of their images; caches the last images.
 
-    def __init__(self, ledger: Ledger) -> None:
+    Args:
+        ledger: of the run.
+        sources: the names of the sources that have annotations; their annotations are looked up in this order.
+    """
+
+    def __init__(self, ledger: Ledger, sources: Sequence[str]) -> None:
         self._ledger = ledger
+        self._ambiguous = len(sources) > 1  # the prompts of one source differ in their refs
+        self._before: Counter[int] = Counter()
         self._outcomes = lru_cache(CACHED)(self._read_outcomes)
 
     def find(self, source: str, item: Item) -> tuple[str, str, str, Prompt | None]:
@@ -171,7 +175,15 @@ class _OutcomeFinder:
             return NOT_ASKED, "", "its image has not been processed yet", item.prompt
         if outcomes.status in (FAILED, QUARANTINED):
             return outcomes.status, "", outcomes.failure, item.prompt
-        return outcomes.find(source, item, item.prompt)
+        return outcomes.find(source, item, item.prompt, lambda used: self._count(item.key, used))
+
+    def _count(self, key: str | None, used: Prompt) -> int:
+        """How many prompts equal to this one the image had before; only where there are several sources."""
+        if not self._ambiguous:
+            return 0
+        mark = hash((key, used))
+        self._before[mark] += 1
+        return self._before[mark] - 1
 
     def _read_outcomes(self, key: str) -> _ImageOutcomes | None:
         row = self._ledger.find_rows([key], listed=False).get(key)
@@ -179,29 +191,43 @@ class _OutcomeFinder:
 
 
 class _ImageOutcomes:
-    """The masks of one image by prompt."""
+    """The masks of one image by the number of their prompt."""
 
     def __init__(self, result: ImageResult) -> None:
         self.status: str = result.status
         self.failure = result.failure.message if result.failure else ""
         self._size = result.size or (0, 0)
-        self._used = set(result.prompts)
-        self._masks: dict[Prompt, list[Mask]] = {}
+        self._numbers: dict[Prompt, list[int]] = {}
+        for number, prompt in enumerate(result.prompts):
+            self._numbers.setdefault(prompt, []).append(number)
+        numbers = result.prompt_numbers()
+        self._masks: dict[int | None, list[Mask]] = {}
         for mask in result.masks:
-            if mask.prompt is not None:  # without the label, which a filter may have changed
-                self._masks.setdefault(replace(mask.prompt, label=None), []).append(mask)
+            self._masks.setdefault(numbers[mask.index], []).append(mask)
 
-    def find(self, source: str, item: Item, prompt: Prompt) -> tuple[str, str, str, Prompt | None]:
-        """Outcome, mask, reason and prompt of an image that was processed without a failure."""
+    def find(
+        self, source: str, item: Item, prompt: Prompt, count: Callable[[Prompt], int]
+    ) -> tuple[str, str, str, Prompt | None]:
+        """Outcome, mask, reason and prompt of an image that was processed without a failure.
+
+        Args:
+            source: that has the annotation.
+            item: the annotation.
+            prompt: its prompt.
+            count: how many equal prompts of this image came before this one.
+        """
         try:
             used = prompt.to_pixels(*self._size) if item.relative else prompt
             used = used.fit(*self._size)
         except PromptError as error:
             return SKIPPED, "", str(error), prompt
         used = used if used.source else replace(used, source=source)
-        if used not in self._used:
+        equal, place = self._numbers.get(used, []), count(used)
+        if not equal:
             return NOT_ASKED, "", self._explain_unused(used), used
-        masks = self._masks.get(replace(used, label=None), [])
+        if place >= len(equal):
+            return NOT_ASKED, "", "an equal prompt of another source was used", used
+        masks = self._masks.get(equal[place], [])
         if kept := [mask for mask in masks if mask.kept]:
             return MASK, str(kept[0].index), "", used
         if masks:
@@ -209,9 +235,9 @@ class _ImageOutcomes:
         return DROPPED, "", "the backend found nothing", used
 
     def _explain_unused(self, used: Prompt) -> str:
-        if any((prompt.source, prompt.ref) == (used.source, used.ref) for prompt in self._used):
+        if any((prompt.source, prompt.ref) == (used.source, used.ref) for prompt in self._numbers):
             return "it was changed after its image was processed"
-        others = sorted({str(prompt.source) for prompt in self._used} - {str(used.source)})
+        others = sorted({str(prompt.source) for prompt in self._numbers} - {str(used.source)})
         instead = f"with the prompts of {', '.join(others)}" if others else "without it"
         return f"its image was processed {instead}"
 

@@ -35,6 +35,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
     row = run.find(key)
     result = run.result(row)
     part = _find_part(run, row, result)
+    numbers = result.prompt_numbers()
     pipeline = part.get("pipeline") or {}
     return {
         "key": result.key,
@@ -65,7 +66,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
             {"use": entry.get("use"), "options": _get_options(entry)} for entry in pipeline.get("filters") or ()
         ],
         "prompts": [_describe_prompt(prompt) for prompt in result.prompts],
-        "masks": [_describe_mask(mask, result) for mask in result.masks],
+        "masks": [_describe_mask(mask, numbers[mask.index]) for mask in result.masks],
         "files": [_describe_file(run.folder, artifact) for artifact in result.artifacts],
         "notes": dict(result.notes),
     }
@@ -125,16 +126,13 @@ def describe_kind(prompt: Prompt | None) -> str:
     return "+".join(sorted(prompt.needs)) if prompt is not None else "none"
 
 
-def _describe_mask(mask: Mask, result: ImageResult) -> dict[str, Any]:
+def _describe_mask(mask: Mask, prompt: int | None) -> dict[str, Any]:
     box = mask.box
-    prompt = next(
-        (raw.prompt for raw in result.raw if raw.index == mask.index), mask.prompt
-    )  # filters may change the label
     return {
         "number": mask.index,
         "label": mask.label,
         "kept": mask.kept,
-        "prompt": result.prompts.index(prompt) if prompt in result.prompts else None,
+        "prompt": prompt,
         "score": mask.score,
         "stability": mask.stability,
         "area": mask.area,

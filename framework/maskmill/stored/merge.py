@@ -6,22 +6,19 @@ The files of writers are not copied: `export` makes them from the merged results
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from ..chain.fingerprint import Fingerprint
 from ..errors import OutputError, Problem
 from ..files import TEMPORARY_PREFIX, replace, write_atomic
-from ..images import spellings
 from ..output.folder import LOCK, check_output
+from ..output.join import NumberedRow, join_runs
 from ..output.ledger import Ledger
 from ..output.records import write_failures, write_run
 from ..output.run import Run
@@ -32,8 +29,6 @@ from ..results import LedgerRow
 Prefer = Literal["first", "last", "done"]
 #: Keys listed when runs contradict each other.
 MAX_LISTED = 5
-
-_NumberedRow = tuple[str, int, LedgerRow]
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ class _Chooser:
         """
         first: list[str] = []
         count = 0
-        for same in self._by_key():
+        for same in join_runs(self._runs):
             if len(same) > 1 and self._choose(same) is None:
                 count += 1
                 if len(first) < MAX_LISTED:
@@ -134,30 +129,13 @@ class _Chooser:
 
     def rows(self) -> Iterator[tuple[int, LedgerRow]]:
         """(number of the run, row) of each key."""
-        for same in self._by_key():
+        for same in join_runs(self._runs):
             self.doubled += len(same) > 1
             chosen = self._choose(same)
             assert chosen is not None, "checked before"
             yield chosen
 
-    def _by_key(self) -> Iterator[list[_NumberedRow]]:
-        listed = [_number_rows(number, run) for number, run in enumerate(self._runs)]
-        for key, group in itertools.groupby(heapq.merge(*listed, key=itemgetter(0, 1)), key=itemgetter(0)):
-            same = list(group)
-            if same := same if key.isascii() else self._of_one_image(key, same):
-                yield same
-
-    def _of_one_image(self, key: str, same: list[_NumberedRow]) -> list[_NumberedRow]:
-        """The rows of a key with those of runs that spell it in other letters; none if an earlier run does so."""
-        found: list[_NumberedRow] = []
-        for number, run in enumerate(self._runs):
-            rows = [row for name in spellings(key) if (row := run.row(name)) is not None]
-            if len(rows) > 1:  # the letters tell two images apart
-                return same
-            found += [(row.key, number, row) for row in rows]
-        return found if found[0][0] == key else []
-
-    def _choose(self, same: list[_NumberedRow]) -> tuple[int, LedgerRow] | None:
+    def _choose(self, same: list[NumberedRow]) -> tuple[int, LedgerRow] | None:
         """The row to take, None if that is undecided."""
         if self._prefer == "done":
             same = [item for item in same if item[2].status in ("done", "empty")] or same
@@ -165,15 +143,11 @@ class _Chooser:
             return same[0][1:]
         return same[-1][1:] if self._prefer == "last" else None
 
-    def _are_equal(self, same: list[_NumberedRow]) -> bool:
+    def _are_equal(self, same: list[NumberedRow]) -> bool:
         """Whether the stored results are the same except for the files of writers."""
         return (
             len(same) == 1 or len({digest(_comparable_result(self._runs[number], row)) for _, number, row in same}) == 1
         )
-
-
-def _number_rows(number: int, run: Run) -> Iterator[_NumberedRow]:
-    return ((row.key, number, row) for row in run.rows())
 
 
 def _comparable_result(run: Run, row: LedgerRow) -> Any:

@@ -31,6 +31,7 @@ from ..server.command import (
 )
 
 if TYPE_CHECKING:
+    from .image_list import ImageList
     from .session import AnnotationSession
 
 PIPELINES = (".yaml", ".yml")
@@ -89,10 +90,27 @@ def annotate(target: Path, **chosen: Any) -> None:
     settings = build_settings(**_serve_options(chosen))
     name, backend = _load_backend(target, chosen)
     labels = list(filter(None, (label.strip() for label in chosen["labels"].split(","))))
-    with PromptsFile(task.prompts, lambda line: click.echo(line, err=True)) as file:
+    with PromptsFile(task.prompts, lambda line: click.echo(line, err=True), images.find_key) as file:
+        if missing := images.missing(file.lines()):
+            click.echo(_describe_missing(task.prompts, missing, images), err=True)
         service = ModelService(backend, name, settings)
         reviewer = chosen["reviewer"] or _current_user()
         _serve(AnnotationSession(task.name, images, file, service, reviewer, labels), chosen)
+
+
+def _describe_missing(file: Path, names: Sequence[str], images: ImageList) -> str:
+    """A line about images of the prompts file that are not in the dataset, with near names."""
+    from maskmill.images import KeySample
+
+    from .._shared.prompt_files.matching import Examples
+
+    sample, found = KeySample(), Examples()
+    for ref in images.refs:
+        sample.add(ref.key)
+    for name in names:
+        found.add(name)
+    lines = f"{found.count:,} of the images in {file.name} are not in the dataset: {found.describe(sample.suggest)}"
+    return f"warning: {lines}"
 
 
 def find_task(target: Path, prompts: Path | None, plugins: Sequence[Path]) -> AnnotationTask:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from maskmill import ImageRef
+from maskmill import DatasetError, ImageRef
+from maskmill.images import choose_key, fold_key
 
 from .prompts_file import LineSummary
 from .wire import ImageListEntry, ImageListPage
@@ -28,6 +30,9 @@ class ImageList:
 
     def __post_init__(self) -> None:
         self._number = {ref.key: number for number, ref in enumerate(self.refs)}
+        self._spelled: dict[str, list[str]] = {}
+        for ref in self.refs:
+            self._spelled.setdefault(fold_key(ref.key), []).append(ref.key)
         self._folded = [ref.key.casefold() for ref in self.refs]
 
     def __len__(self) -> int:
@@ -36,6 +41,16 @@ class ImageList:
     def number(self, key: str) -> int | None:
         """The image's number from 0; None if the dataset has no such image."""
         return self._number.get(key)
+
+    def find_key(self, name: str) -> str:
+        """The image that a name in a prompts file means, in whatever letters; the name itself if there is none."""
+        with contextlib.suppress(DatasetError):
+            return choose_key(name, self._spelled.get(fold_key(name), ())) or name
+        return name
+
+    def missing(self, lines: Mapping[str, LineSummary]) -> list[str]:
+        """The names in the prompts file that are no image of the dataset."""
+        return [key for key in lines if key not in self._number]
 
     def status(self, key: str, lines: Mapping[str, LineSummary]) -> str:
         """One of `STATUSES`."""

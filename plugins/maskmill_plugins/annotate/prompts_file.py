@@ -59,11 +59,18 @@ class PromptsFile:
     Args:
         path: the file; created by the first save.
         report: called with a line about each repair.
+        find_key: the image that a line's name means; by default the one of this very key.
     """
 
-    def __init__(self, path: Path, report: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        report: Callable[[str], None] = lambda line: None,
+        find_key: Callable[[str], str] = lambda name: name,
+    ) -> None:
         self.path = path
         self._report = report
+        self._find_key = find_key
         self._mutex = threading.RLock()
         self._file_lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._lines: dict[str, LineSummary] = {}
@@ -177,8 +184,13 @@ class PromptsFile:
         self._lines.clear()
         self._labels.clear()
         self._state = self._stat()
+        written: set[str] = set()
         for offset, _, data in read_lines(self.path):
-            self._add_summary(data["image"], offset, data)
+            name, key = data["image"], self._find_key(data["image"])
+            if name == key:
+                written.add(key)
+            if name == key or key not in written:  # as the source `file`: the very key before other spellings
+                self._add_summary(key, offset, data)
 
     def _refresh(self) -> None:
         """Read the file again if it was edited."""

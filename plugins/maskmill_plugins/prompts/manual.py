@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from maskmill import Box, Image, ImageRef, Point, Problem, Prompt, PromptError, PromptSource, hookimpl
-from maskmill.images import find_key, normalize_key
+from maskmill import (
+    Box,
+    DatasetError,
+    Image,
+    ImageRef,
+    PipelineError,
+    Point,
+    Problem,
+    Prompt,
+    PromptError,
+    PromptSource,
+    Survey,
+    hookimpl,
+)
+from maskmill.images import KeySample, choose_key, fold_key, is_pattern, matches_pattern
+from maskmill_plugins._shared.prompt_files.matching import Examples
 
 
 def _check_box(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -103,6 +116,7 @@ class Manual(ImageObjects, PromptSource):
         {}, description="by image key, or pattern of keys (`*` also matches `/`); the first match counts"
     )
 
+    _literal: frozenset[str] = PrivateAttr(frozenset())
     _digests: dict[int, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -129,6 +143,39 @@ class Manual(ImageObjects, PromptSource):
                 )
             ]
         return []
+
+    def survey(self, refs: Iterable[ImageRef]) -> Survey | None:
+        """Find the entries of `images` that fit no image, and those with brackets that are names of images.
+
+        Raises:
+            PipelineError: several entries are the name of one image.
+        """
+        if not self.images:
+            return None
+        literal: set[str] = set()
+        waiting = dict.fromkeys(self.images)
+        sample = KeySample()
+        for ref in refs:
+            sample.add(ref.key)
+            if (name := self._find_name(ref.key)) is not None:
+                waiting.pop(name, None)
+                literal.update([name] if is_pattern(name) else [])
+            for pattern in [one for one in waiting if is_pattern(one) and matches_pattern(ref.key, one)]:
+                del waiting[pattern]
+        self._literal = frozenset(literal)
+        unused = Examples()
+        for name in waiting:
+            unused.add(name)
+        warnings = [
+            f"manual: {unused.count:,} of the {len(self.images):,} entries of `images` fit no image of the dataset:"
+            f" {unused.describe(sample.suggest)}"
+        ]
+        about = {"entries": len(self.images), "entries that fit no image": unused.to_json()}
+        return Survey(tuple(warnings if unused.count else ()), about, sorted(literal))
+
+    def recall(self, memory: Any) -> None:
+        """Take over which entries with brackets are names of images."""
+        self._literal = frozenset(memory)
 
     def prompts(self, image: Image) -> list[Prompt] | None:
         """The prompts for this image, in pixels."""
@@ -157,16 +204,35 @@ class Manual(ImageObjects, PromptSource):
 
     def _find_entry(self, key: str) -> ImageObjects | None:
         """The objects for this image: an entry of `images`, those next to `use: manual`, or None."""
-        name = key if key in self.images else find_key(key, self.images)
-        if name is not None:
+        if (name := self._find_name(key)) is not None:
             return self.images[name]
-        path = normalize_key(key)
-        own = next((objects for pattern, objects in self._patterns if fnmatch.fnmatchcase(path, pattern)), None)
-        return own if own is not None else (self if self._for_every_image else None)
+        for pattern, objects in self.images.items():
+            if is_pattern(pattern) and pattern not in self._literal and matches_pattern(key, pattern):
+                return objects
+        return self if self._for_every_image else None
+
+    def _find_name(self, key: str) -> str | None:
+        """The entry of `images` that is the name of this image.
+
+        Raises:
+            PipelineError: several entries are.
+        """
+        if key in self.images:
+            return key
+        try:
+            return choose_key(key, self._names.get(fold_key(key), ()))
+        except DatasetError:
+            names = ", ".join(map(ascii, self._names[fold_key(key)]))
+            text = f"manual: several entries of `images` are the name of the image {key!r}: {names}"
+            raise PipelineError(Problem(text, hint="keep one of them")) from None
 
     @cached_property
-    def _patterns(self) -> list[tuple[str, ImageObjects]]:
-        return [(normalize_key(pattern), objects) for pattern, objects in self.images.items()]
+    def _names(self) -> Mapping[str, list[str]]:
+        """The entries by what the names of one image have in common."""
+        names: dict[str, list[str]] = {}
+        for name in self.images:
+            names.setdefault(fold_key(name), []).append(name)
+        return names
 
     def _prompts_of(self, entry: ImageObjects) -> list[Prompt]:
         return entry._prompts(None if entry is self else self.label)

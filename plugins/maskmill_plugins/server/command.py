@@ -227,9 +227,10 @@ def _load_named_backend(name: str, sets: Sequence[str], plugins: Sequence[Path])
     from pydantic import ValidationError
 
     from maskmill.config.option_errors import explain_validation_error
-    from maskmill.config.overrides import override
+    from maskmill.config.overrides import override, settle_texts
     from maskmill.config.yaml_reader import parse_yaml
     from maskmill.plugins.find import find_drop_ins
+    from maskmill.plugins.options import OptionSchema
     from maskmill.plugins.registry import Registry
 
     registry = Registry.load(find_drop_ins(None, plugins))
@@ -238,8 +239,10 @@ def _load_named_backend(name: str, sets: Sequence[str], plugins: Sequence[Path])
     problems = [
         each for text in sets for each in override(document, f"backend.{text}", label=f"--set {text.partition('=')[0]}")
     ]
-    if problems:
-        raise PipelineError(*problems)
+    schema = OptionSchema(cls)
+    settle_texts(document, lambda loc: schema.at(loc[1:]))
+    if problems or document.problems:
+        raise PipelineError(*problems, *document.problems)
     options = document.tree["backend"]
     try:
         stage = cls.from_options(options, Path.cwd())

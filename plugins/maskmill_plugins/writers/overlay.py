@@ -59,6 +59,9 @@ class Overlay(Writer):
             tags.add(self._tag_text(mask), tone, mask)
         if self.labels and not result.kept:
             tags.add(f"empty: {result.reason or 'no masks'}", (70, 70, 70))
+        tags.add_legend()
+        if numbers := tags.legend.to_json():
+            self.note("labels shown by number", numbers)
         data = encode_png(canvas.pixels) if self.format == "png" else encode_jpeg(canvas.pixels, self.quality)
         return [save(folder, name_image_file(result.key), data, f".{self.format}")]
 

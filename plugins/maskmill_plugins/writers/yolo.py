@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from pydantic import Field
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
 from maskmill.image_formats import SUFFIXES
+from maskmill.tables import read_table, write_table
 from maskmill_plugins._shared.drawing.pixels import load_cv2
 from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, Split, choose_split, find_duplicates, order_labels
@@ -108,15 +108,13 @@ class Yolo(Writer):
             unfinished = stack.enter_context(atomic_path(folder / LIST))
             stems = stack.enter_context(StemTable())
             waiting = stack.enter_context(temporary_file(folder))
-            with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
-                table = csv.writer(out, lineterminator="\n")
-                table.writerow(("key", "split", "image", "labels"))
+            with write_table(unfinished, ("key", "split", "image", "labels"), errors="surrogateescape") as write:
                 for result in results:
                     place, split = self._place(result.key), self._split(result.key)
                     stems.add(place, result.key)
                     counts[split] += 1
                     image = f"images/{place}{_suffix(result.key)}" if self.images != "none" else ""
-                    table.writerow((result.key, split, image, f"labels/{place}.txt"))
+                    write((result.key, split, image, f"labels/{place}.txt"))
                     if not self.classes:
                         waiting.write(json.dumps(self._waiting_labels(result, place, labels)) + "\n")
             classes = list(self.classes) or order_labels((), labels)
@@ -208,14 +206,13 @@ def _remove_outdated(folder: Path, stems: StemTable) -> None:
     before = folder / LIST
     if not before.is_file():
         return
-    with before.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        for row in csv.DictReader(lines):
-            labels = row.get("labels") or ""
-            place = labels.removeprefix("labels/").removesuffix(".txt")
-            if labels.startswith("labels/") and next(stems.find_missing([place]), None) is not None:
-                remove_file(folder, labels)
-                if (image := row.get("image") or "").startswith("images/"):
-                    remove_file(folder, image)
+    for row in read_table(before, errors="surrogateescape"):
+        labels = row.get("labels") or ""
+        place = labels.removeprefix("labels/").removesuffix(".txt")
+        if labels.startswith("labels/") and next(stems.find_missing([place]), None) is not None:
+            remove_file(folder, labels)
+            if (image := row.get("image") or "").startswith("images/"):
+                remove_file(folder, image)
 
 
 def _make_data_yaml(classes: list[str], counts: dict[str, int]) -> bytes:

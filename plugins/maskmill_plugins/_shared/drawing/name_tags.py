@@ -1,7 +1,7 @@
 """Name tags on a picture: text on a solid background, inside the frame, without overlaps.
 
 Text is drawn with the fonts included in OpenCV 5, which cover Latin, Chinese, Japanese, Korean,
-Greek and Cyrillic, and are the same on every system.
+Greek and Cyrillic, and are the same on every system. What they lack is shown by number, see `legend`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from maskmill import Mask
 
 from .canvas import Canvas, Region, blank_cover
 from .colors import Rgb, readable_on
+from .legend import Legend
 from .pixels import crop_mask, load_cv2
 
 _WEIGHT = 600  # semibold
+_GRAY: Rgb = (70, 70, 70)
 _LONGEST = 200  # no picture has room for more, and a label may be very long
 
 
@@ -27,6 +29,9 @@ class NameTags:
 
     Args:
         canvas: what to draw on.
+
+    Attributes:
+        legend: the numbers that stand for letters which cannot be drawn; `add_legend` draws it.
     """
 
     def __init__(self, canvas: Canvas) -> None:
@@ -34,6 +39,7 @@ class NameTags:
         self._canvas = canvas
         self._height = round(8 + max(canvas.width, canvas.height) / 80)
         self._taken: list[Region] = []
+        self.legend = Legend()
 
     def add(self, text: str, color: Rgb, mask: Mask | None = None) -> None:
         """Draw a tag.
@@ -43,12 +49,23 @@ class NameTags:
             color: of the background; the text is black or white.
             mask: the mask it belongs to; None places it in the top-left corner.
         """
-        text, left, width = self._fit(_make_printable(text))
+        self._add(self.legend.replace_letters(_make_printable(text)), color, mask)
+
+    def add_legend(self) -> None:
+        """Draw a tag for each number of the legend, in the bottom-left corner; nothing if there is none."""
+        lines = list(self.legend.lines())
+        step = self._height + max(3, round(0.32 * self._height)) * 2
+        for row, line in enumerate(reversed(lines)):
+            self._add(line, _GRAY, None, self._canvas.height - (row + 1) * step)
+
+    def _add(self, text: str, color: Rgb, mask: Mask | None, top: int = 0) -> None:
+        """Draw a tag at its mask, or at the left edge."""
+        text, left, width = self._fit(text)
         if not text:
             return
         pad = max(3, round(0.32 * self._height))
         size = min(width + 2 * pad, self._canvas.width), min(self._height + 2 * pad - pad // 2, self._canvas.height)
-        x, y = self._find_place(size, mask)
+        x, y = self._find_place(size, mask, top)
         region = (x, y, x + size[0], y + size[1])
         self._taken.append(region)
         self._canvas.blend(self._draw_plate(size, radius=pad), region, color, 1.0)
@@ -70,7 +87,7 @@ class NameTags:
                 return shown, left, width
             shown = shown.removesuffix("…")[:-1].rstrip() + "…"
 
-    def _find_place(self, size: tuple[int, int], mask: Mask | None) -> tuple[int, int]:
+    def _find_place(self, size: tuple[int, int], mask: Mask | None, top: int) -> tuple[int, int]:
         """The top-left corner of the first place that covers no other tag, or of the one that covers least."""
         width, height = size
 
@@ -79,14 +96,16 @@ class NameTags:
             return sum(_overlap(mine, other) for other in self._taken)
 
         most = self._canvas.width - width, self._canvas.height - height
-        places = [(max(0, min(x, most[0])), max(0, min(y, most[1]))) for x, y in self._candidate_places(size, mask)]
+        places = [
+            (max(0, min(x, most[0])), max(0, min(y, most[1]))) for x, y in self._candidate_places(size, mask, top)
+        ]
         return min(places, key=covered)
 
-    def _candidate_places(self, size: tuple[int, int], mask: Mask | None) -> Iterator[tuple[int, int]]:
+    def _candidate_places(self, size: tuple[int, int], mask: Mask | None, top_left: int) -> Iterator[tuple[int, int]]:
         """Candidate places for a tag of this size, best first: above the object, on it, below it, beside it."""
         crop = crop_mask(mask) if mask else None
         if crop is None:
-            yield 0, 0
+            yield 0, top_left
             return
         pixels, x, y = crop
         rows, columns = pixels.shape

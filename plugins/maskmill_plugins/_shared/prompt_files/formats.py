@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
+from maskmill.tables import PROMPTS_CSV, unescape_cell
 from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row
 
 from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord
@@ -91,6 +92,7 @@ class CsvReader(LineReader):
             self._columns = [column.strip().lower() for column in split_row(decode_line(raw))]
         except PromptError as error:
             raise PipelineError(Problem(str(error), str(self._path), 1)) from None
+        self._ours = tuple(self._columns) == PROMPTS_CSV
         if missing := [name for name in ("image", "x1", "y1", "x2", "y2") if name not in self._columns]:
             text = f"the first line must name the columns image,label,x1,y1,x2,y2; {missing[0]!r} is missing"
             hint = "separate the columns with commas" if b";" in raw or b"\t" in raw else ""
@@ -104,7 +106,8 @@ class CsvReader(LineReader):
             return None
         if len(fields) != len(self._columns):
             raise PromptError(f"expected {len(self._columns)} columns, found {len(fields)}")
-        row = dict(zip(self._columns, (field.strip() for field in fields), strict=True))
+        fields = [unescape_cell(field.strip()) if self._ours else field.strip() for field in fields]
+        row = dict(zip(self._columns, fields, strict=True))
         if not row["image"]:
             raise PromptError("the image name is missing")
         return row["image"], row

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill.image_formats import SUFFIXES
-from maskmill.images import normalize_key
+from maskmill.images import KeySample, fold_key, normalize_key
 
 #: How many names a message lists.
 MAX_EXAMPLES = 5
 
 
 def normalize_path(name: str) -> str:
-    """A path in the form used for comparison: `/` between folders, no leading `./`, composed characters (NFC)."""
-    text = normalize_key(name).replace("\\", "/")
+    """A path in the form used for comparison: `/` between folders, no leading `./`, letters as in `fold_key`."""
+    text = fold_key(name).replace("\\", "/")
     while text.startswith("./"):
         text = text[2:]
     return text.strip("/")
@@ -101,8 +101,7 @@ class Matcher:
         path = normalize_path(key)
         same = self._find_exact(self._paths, path, normalize_path)
         if same:
-            written = [number for number in same if self.name(number) == key]
-            return written or same, True
+            return self._closest(same, key), True
         named = self._find_exact(self._names, file_name(path), lambda name: file_name(normalize_path(name)))
         if named:
             return self._nearest(named, path, normalize_path), False
@@ -110,6 +109,11 @@ class Matcher:
         return self._nearest(
             stems, strip_image_suffix(path), lambda name: strip_image_suffix(normalize_path(name))
         ), False
+
+    def _closest(self, numbers: list[int], key: str) -> list[int]:
+        """Of names of one path: that of the same text, or those of the same letters, or all, which differ by case."""
+        written = [number for number in numbers if self.name(number) == key]
+        return written or [n for n in numbers if normalize_key(self.name(n)) == normalize_key(key)] or numbers
 
     def _find_exact(self, table: _HashTable, text: str, of: Callable[[str], str]) -> list[int]:
         """The numbers of the names with this property, each name once."""
@@ -149,8 +153,12 @@ class Examples:
             self.first.append(text)
 
     def __str__(self) -> str:
+        return self.describe(str)
+
+    def describe(self, name: Callable[[str], str]) -> str:
+        """The examples, each as `name` puts it."""
         more = ", ..." if self.count > len(self.first) else ""
-        return f"{', '.join(self.first)}{more}"
+        return f"{', '.join(map(name, self.first))}{more}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -183,6 +191,7 @@ class Matching:
         self._keys: dict[int, str] = {}
         self._several: dict[int, list[str]] = {}
         self._ambiguous_names: dict[int, str] = {}
+        self._sample = KeySample()
         for key in keys:
             self._add(key)
         self.blocked = self._find_blocked()
@@ -190,6 +199,7 @@ class Matching:
 
     def _add(self, key: str) -> None:
         self.images += 1
+        self._sample.add(key)
         numbers, exact = self._matcher.numbers(key)
         if not numbers:
             self.unmatched_images.add(key)
@@ -261,9 +271,8 @@ class Matching:
         """
         lines = []
         if self.unmatched_names.count:
-            lines.append(
-                f"{self.unmatched_names.count:,} of the images in {what} are not in the dataset: {self.unmatched_names}"
-            )
+            named = self.unmatched_names.describe(self._sample.suggest)
+            lines.append(f"{self.unmatched_names.count:,} of the images in {what} are not in the dataset: {named}")
         if self.unmatched_images.count:
             lines.append(
                 f"{self.unmatched_images.count:,} of {self.images:,} images are not in {what}: {self.unmatched_images}"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maskmill.cli.options import FILE, IMAGES, quote_command
+from maskmill.cli.options import FILE, IMAGES
+from maskmill.files import quote_command
 
 if TYPE_CHECKING:
     from maskmill import Run

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
 import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from maskmill import ImageResult, Mask, OutputError, Run
 from maskmill.masks import iou
+from maskmill.output.join import join_runs
 from maskmill.results import LedgerRow
 from maskmill.stored.originals import OriginalImages
 
@@ -228,11 +227,10 @@ def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
 
 
 def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[LedgerRow | None, LedgerRow | None]]]:
-    """The rows of both runs by key; both are sorted."""
-    of_a, of_b = ((row.key, 0, row) for row in a.rows()), ((row.key, 1, row) for row in b.rows())
-    for key, found in groupby(heapq.merge(of_a, of_b, key=lambda item: item[:2]), key=lambda item: item[0]):
+    """The rows of both runs by key."""
+    for found in join_runs((a, b)):
         rows = {side: row for _, side, row in found}
-        yield key, (rows.get(0), rows.get(1))
+        yield found[0][0], (rows.get(0), rows.get(1))
 
 
 def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: OriginalImages) -> bytes:

@@ -87,4 +87,5 @@ def _draw_panel(pixels: npt.NDArray[np.uint8], panel: Panel) -> npt.NDArray[np.u
     tags.add(panel.caption, _GRAY)
     for mask, tone in zip(panel.masks, panel.tones, strict=True):
         tags.add(mask.label or "", colors.nth(tone), mask)
+    tags.add_legend()
     return canvas.pixels

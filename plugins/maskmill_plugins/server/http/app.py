@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 
 from maskmill import Mask, PromptError, __version__
+from maskmill.masks import match_prompts
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.http.wire import (
     ID_PATTERN,
@@ -149,13 +150,11 @@ def _add_mask_route(app: FastAPI, service: ModelService) -> None:
 
 def encode_reply(result: JobResult, format_: MaskFormat) -> bytes:
     """A `MasksReply` as JSON."""
-    same = {id(prompt): number for number, prompt in enumerate(result.prompts)}
-    equal = {prompt: number for number, prompt in reversed(list(enumerate(result.prompts)))}
     masks = []
-    for mask in result.masks:
-        if mask.prompt not in equal:
+    for mask, number in zip(result.masks, match_prompts(result.masks, result.prompts), strict=True):
+        if number is None:
             raise ApiError("internal-error", "the backend returned a mask for a prompt that was not in the request")
-        masks.append(_encode_mask(mask, same.get(id(mask.prompt), equal[mask.prompt]), format_))
+        masks.append(_encode_mask(mask, number, format_))
     return MasksReply(masks=masks, seconds=result.seconds).model_dump_json(exclude_none=True).encode()
 
 
@@ -180,6 +179,12 @@ def _encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
 def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`; none of them waits for the model."""
 
+    @app.head(
+        "/healthz",
+        summary="Check that the process is alive (headers only)",
+        response_class=Response,
+        responses=describe_responses({200: {"description": "as GET"}}),
+    )
     @app.get(
         "/healthz",
         summary="Check that the process is alive",
@@ -190,6 +195,12 @@ def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
         """Always 200."""
         return Response("ok\n", media_type="text/plain")
 
+    @app.head(
+        "/readyz",
+        summary="Check that the server is ready (headers only)",
+        response_class=Response,
+        responses=describe_responses({200: {"description": "as GET"}}, "loading"),
+    )
     @app.get(
         "/readyz",
         summary="Check that the server is ready",
@@ -202,6 +213,12 @@ def _add_monitoring_routes(app: FastAPI, service: ModelService) -> None:
         service.check_ready()
         return Response("ready\n", media_type="text/plain")
 
+    @app.head(
+        "/metrics",
+        summary="Metrics for Prometheus (headers only)",
+        response_class=Response,
+        responses=describe_responses({200: {"description": "as GET"}}),
+    )
     @app.get(
         "/metrics",
         summary="Metrics for Prometheus",

@@ -91,7 +91,8 @@ def build_document(app: FastAPI, service: ModelService) -> dict[str, Any]:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]
         for path in OPEN:
-            found["paths"][path]["get"]["security"] = []
+            for operation in found["paths"][path].values():
+                operation["security"] = []
     return found
 
 

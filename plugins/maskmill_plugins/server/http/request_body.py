@@ -23,7 +23,7 @@ from .problems import error_response
 MULTIPART = 100_000
 UPLOADS = frozenset({"/v1/images", "/v1/annotate/quick", "/upload"})
 #: Files and other fields of one form, at most.
-MOST_FILES, MOST_FIELDS = 1, 10
+MOST_FILES, MOST_FIELDS = 2, 10  # a second file is a form field with a file name, which gets a message of its own
 
 
 class BodyLimits:
@@ -123,12 +123,46 @@ def get_file_part(form: FormData) -> UploadFile:
     """The part `file` of a form.
 
     Raises:
-        ApiError: there is none.
+        ApiError: there is none, or it is no file.
     """
     part = form.get("file")
-    if not isinstance(part, UploadFile):
-        raise ApiError("invalid-request", "the multipart body has no file part named `file`")
+    if isinstance(part, str):
+        raise ApiError("invalid-request", "the part `file` has no file name, which makes it a form field; send a file")
+    if part is None:
+        raise ApiError("invalid-request", f"the multipart body has no file part named `file`{_list_parts(form)}")
     return part
+
+
+def get_field(form: FormData, name: str) -> str:
+    """A form field that is no file.
+
+    Raises:
+        ApiError: there is none, or it is a file.
+    """
+    part = form.get(name)
+    if isinstance(part, UploadFile):
+        text = f"the part `{name}` has a file name ({part.filename!r}), which makes it a file; send it as a form field"
+        raise ApiError("invalid-request", text)
+    if part is None:
+        raise ApiError("invalid-request", f"the multipart body has no form field named `{name}`{_list_parts(form)}")
+    return part
+
+
+def _list_parts(form: FormData) -> str:
+    names = ", ".join(f"`{name}`" for name in form)
+    return f", only {names}" if names else ""
+
+
+def require_multipart(request: Request) -> None:
+    """Check that a body says that it is a form.
+
+    Raises:
+        ApiError: its Content-Type is missing or another.
+    """
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/form-data"):
+        found = f"has the Content-Type {kind!r}" if kind else "has no Content-Type"
+        raise ApiError("invalid-request", f"the request {found}; send multipart/form-data, as curl does with -F")
 
 
 async def add_file_part(service: ModelService, part: UploadFile) -> tuple[StoredImage, bool]:

@@ -21,7 +21,7 @@ from ..compute.service import ModelService
 from ..errors import ApiError
 from .docs import FILE_PART
 from .problems import describe_responses
-from .request_body import MOST_FIELDS, MOST_FILES, add_file_part, get_file_part
+from .request_body import MOST_FIELDS, MOST_FILES, add_file_part, get_field, get_file_part, require_multipart
 
 
 class Coords(WireModel):
@@ -88,11 +88,10 @@ def add_upload_route(app: FastAPI, service: ModelService) -> None:
 
 
 async def _read_form(service: ModelService, request: Request) -> tuple[StoredImage, Prompt]:
+    require_multipart(request)
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
-        part, coords = get_file_part(form), form.get("coords")
-        if not isinstance(coords, str):
-            raise ApiError("invalid-request", "the multipart body has no form field named `coords`")
-        prompt = parse_coords(coords)
+        part = get_file_part(form)
+        prompt = parse_coords(get_field(form, "coords"))
         stored, _ = await add_file_part(service, part)
         return stored, prompt
 

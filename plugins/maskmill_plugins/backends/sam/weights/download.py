@@ -87,6 +87,8 @@ def download(url: str, target: Path, size: int, sha256: str, say: Say, bar: bool
         with lock:
             if not _is_complete(target, size, sha256):
                 say(f"downloading {target.name} ({size / 1e6:.0f} MB) from {url} into {target.parent}")
+                if target.is_file():
+                    say(f"the file {target} is not the published one (another size or content); it will be replaced")
                 _Download(url, target, size, sha256, say, bar).run()
     except OSError as error:
         full = error.errno == errno.ENOSPC
@@ -139,18 +141,19 @@ class _Download:
         An earlier attempt may have left damaged bytes, and the server may have replaced the file
         between two connections, so a resumed file that is wrong is fetched once more from the start.
         """
-        if self.received:
+        earlier = self.received
+        if earlier:
             self.say(f"continuing after the {self.received / 1e6:.0f} MB downloaded earlier")
         self._fetch()
         found = sha256_of(self.part)
-        if found != self.sha256 and self.resumed:
-            self.say("the resumed file is damaged; downloading it again from the start")
+        if found != self.sha256 and (self.resumed or earlier == self.size):
+            self.say(f"{self.part}, left by an earlier attempt, is damaged; downloading it again from the start")
             self.part.unlink()
             self._fetch()
             found = sha256_of(self.part)
         if found != self.sha256:
             self.part.unlink()
-            raise self._error(f"it is not the published file: its sha256 is {found}, not {self.sha256}")
+            raise self._error(f"the server sends another file: its sha256 is {found}, not {self.sha256}")
         replace(self.part, self.target)
 
     def _error(self, reason: object, hint: str = "") -> PipelineError:
