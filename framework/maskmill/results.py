@@ -329,6 +329,7 @@ class RunReport:
         message: why it stopped, or "".
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
+        run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
     """
 
     output: Path
@@ -342,6 +343,7 @@ class RunReport:
     message: str = ""
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
+    run_doubts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

@@ -272,6 +272,7 @@ class _Run:
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
+            run_doubts=self.surveys.doubts(),
         )
 
     def _about(self) -> dict[str, Any]:
