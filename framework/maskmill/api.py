@@ -86,17 +86,18 @@ class Pipeline:
         return found
 
     def unmatched(self, most: int = 20_000) -> list[str]:
-        """Warnings of the prompt sources about the dataset, such as annotations without an image.
+        """Warnings about the dataset: what its listing left out, and annotations without an image.
 
         Args:
-            most: with more images than this nothing is checked.
+            most: of more images than this only the first are listed, and no prompt source is queried.
 
         Raises:
             DatasetError: the images cannot be listed.
         """
-        if len(list(itertools.islice(self.dataset, most + 1))) > most:
-            return []
-        return Surveys(self.config, self.dataset).warnings()
+        dataset = self.dataset
+        images = sum(1 for _ in itertools.islice(dataset, most + 1))
+        found = [f"warning: {line}" for line in dataset.warnings]
+        return found if images > most else found + Surveys(self.config, self.dataset).warnings()
 
     @property
     def dataset(self) -> Dataset:

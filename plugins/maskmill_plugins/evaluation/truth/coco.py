@@ -30,10 +30,11 @@ def read_coco_truth(path: Path) -> Truth:
     labels = _read_labels(path, data)
     images = _read_images(path, data)
     objects: dict[Any, list[TrueObject]] = defaultdict(list)
-    with_pixels = any(isinstance(each, dict) and each.get("segmentation") for each in data["annotations"])
+    annotations = data["annotations"]
+    with_pixels = not annotations or any(isinstance(each, dict) and each.get("segmentation") for each in annotations)
     seen: set[str] = set()
     boxes_only = 0
-    for index, entry in enumerate(data["annotations"]):
+    for index, entry in enumerate(annotations):
         place = f"annotations[{index}]"
         if not isinstance(entry, dict):
             raise truth_error(path, place, "expected an object")
