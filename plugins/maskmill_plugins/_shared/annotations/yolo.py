@@ -124,8 +124,10 @@ def _list_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tup
     `test` may be missing, or have no labels.
     """
     entries = [entry, entry[3:]] if entry.startswith("../") else [entry]  # Roboflow's are relative to a subfolder
-    places = (base / path for path in entries for base in (root, about.parent))
+    places = [base / path for path in entries for base in (root, about.parent)]
     place = next((path for path in places if path.exists()), None)
+    if place is None:  # labels without images
+        place = next((path for path in places if _label_folder(path).is_dir() and _label_folder(path) != path), None)
     if place is None:
         if split == "test":
             return
@@ -134,12 +136,17 @@ def _list_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tup
         yield from _list_from_text(place, root)
         return
     place = Path(os.path.normpath(place))
-    folder = Path(*_swap_folder([*place.parts, ""], "images", "labels")[:-1])
+    folder = _label_folder(place)
     if folder.is_dir():
         for file in list_label_files(folder):
             yield file, _relative_path(place / file.relative_to(folder).with_suffix(""), root)
     elif split != "test":
         raise PipelineError(Problem(f"{split}: its label folder '{folder}' does not exist", str(about)))
+
+
+def _label_folder(place: Path) -> Path:
+    """The folder of the labels for a folder of images."""
+    return Path(*_swap_folder([*place.parts, ""], "images", "labels")[:-1])
 
 
 def _list_from_text(place: Path, root: Path) -> Iterator[tuple[Path, str]]:

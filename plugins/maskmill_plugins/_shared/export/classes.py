@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from maskmill import Problem
 
 #: The class of masks without a label.
 UNLABELLED = "object"
-_NUMBER = re.compile("[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 Split = Literal["train", "val", "test"]
 
 
 def order_labels(first: Sequence[str], labels: Iterable[str]) -> list[str]:
     """All labels in the order of their class numbers: the given ones, then the others alphabetically.
 
-    If all others are whole numbers, they are ordered as numbers: 0, 2, 10.
+    If all others are numbers, they are ordered by value: 0, 2, 10.
     """
     others = sorted(set(labels) - set(first))
     if all(_NUMBER.fullmatch(name) for name in others):
-        others.sort(key=lambda name: (len(name.lstrip("0")), name.lstrip("0")))
+        others.sort(key=Decimal)
     return [*first, *others]
 
 
