@@ -214,6 +214,29 @@ def test_scores_in_another_unit_are_refused(tmp_path, score):
     assert "annotations[0] (id 1): score must be" in told(stage)
 
 
+def test_a_category_of_two_names_is_refused(tmp_path):
+    categories = [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}, {"id": 3, "name": "bird"}]
+    stage = source(tmp_path, "c.json", {"c.json": coco(categories=categories)})
+    (problem,) = stage.check()
+    assert 'annotations[0] (id 93): its category_id 3 has two names in "categories": bird, cat' in problem.message
+
+
+@pytest.mark.parametrize("number", ["1_0", "١٠", "0x1", "1,5", "1e", ""])
+def test_texts_that_only_python_takes_for_numbers_are_refused(tmp_path, number):
+    rows = f'image,x1,y1,x2,y2\na.png,1,2,"{number}",40\n'
+    assert "x1,y1,x2,y2 must be numbers" in told(source(tmp_path, "b.csv", {"b.csv": rows}))
+    if number:
+        files = {"y/a.txt": f"0 0.1 0.3 0.1 {number}", "y/classes.txt": "cat"}
+        assert "a coordinate must be a number, not" in told(source(tmp_path, "y", files))
+
+
+@pytest.mark.parametrize("number", ["30", "30.", "3e1", "+30", " 30 ", "30.0", "3E+01"])
+def test_other_spellings_of_a_number_are_read(tmp_path, number):
+    rows = f'image,x1,y1,x2,y2\na.png,1,2,"{number}",40\n'
+    (prompt,) = source(tmp_path, "b.csv", {"b.csv": rows}).prompts(picture("a.png"))
+    assert prompt.box.xyxy == (1, 2, 30, 40)
+
+
 # --- what is left out
 
 

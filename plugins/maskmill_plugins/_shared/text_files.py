@@ -6,6 +6,7 @@ Values stay the text that stands in the file: a class called `no`, `on` or `007`
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any
 import yaml
 
 from maskmill import PipelineError, Problem, PromptError
+
+_NUMBER = re.compile(
+    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE
+)
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -83,6 +88,17 @@ def split_row(line: str) -> list[str]:
         return next(csv.reader([line.rstrip("\r\n")], strict=True), [])
     except csv.Error as error:
         raise PromptError(f"not CSV: {error}") from None
+
+
+def to_number(text: str) -> float:
+    """The number that a text is, in plain digits: neither `1_000` nor digits of other scripts; it may be infinite.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError(text)
+    return float(text)
 
 
 def _read_text(path: Path) -> str:

@@ -73,6 +73,10 @@ UPDATE annotations SET error = 'its image_id ' || image || ' is not in "images",
   FROM spelled WHERE spelled.other = annotations.image AND error = '' AND image NOT IN (SELECT id FROM images);
 UPDATE annotations SET error = 'its image_id ' || image || ' is not in "images"'
   WHERE error = '' AND image NOT IN (SELECT id FROM images);
+UPDATE annotations SET error = 'its category_id ' || category || ' has two names in "categories": ' || one || ', ' ||
+    other
+  FROM (SELECT id, MIN(name) AS one, MAX(name) AS other FROM categories GROUP BY id HAVING MIN(name) != MAX(name)) twice
+  WHERE twice.id = category AND error = '';
 UPDATE annotations SET label = (SELECT name FROM categories WHERE categories.id = annotations.category)
   WHERE category != '';
 UPDATE annotations SET error = 'its category_id ' || category || ' is not in "categories"'

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from maskmill import Box, PromptError
+from maskmill_plugins._shared.text_files import to_number
 
 Corners: TypeAlias = tuple[float, float, float, float]
 #: Value of `Annotation.skipped` for a valid annotation that is a crowd region (COCO's `iscrowd: 1`).
@@ -146,7 +147,7 @@ def parse_number(text: str, what: str) -> float:
         AnnotationError: it is not one.
     """
     try:
-        value = float(text)
+        value = to_number(text)
     except ValueError:
         raise AnnotationError(f"{what} must be a number, not {shorten(text)}") from None
     return finite_number(value, what)

@@ -104,7 +104,7 @@ def _read_names(names: Any, about: Path) -> dict[int, str] | None:
     items = names.items() if isinstance(names, Mapping) else enumerate(names) if isinstance(names, list) else [("", "")]
     found: dict[int, str] = {}
     for key, name in items:
-        number = int(key) if str(key).isdecimal() else -1
+        number = int(key) if str(key).isascii() and str(key).isdecimal() else -1
         if number < 0 or not isinstance(name, str) or not name:
             text = f"`names` must be a list of texts, or number: text, not {shorten(names)}"
             raise PipelineError(Problem(text, str(about)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
-from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row
+from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row, to_number
 
 from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord
 
@@ -158,7 +158,7 @@ def _parse_row(row: Mapping[str, str], rank: int) -> Prompt | None:
     if not any(corners):
         return None
     try:
-        numbers = [float(corner) for corner in corners]
+        numbers = [to_number(corner) for corner in corners]
     except ValueError:
         raise PromptError(f"x1,y1,x2,y2 must be numbers, not {','.join(corners)}") from None
     return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=row.get("id") or f"prompt {rank}")
