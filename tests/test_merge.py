@@ -69,7 +69,7 @@ def test_it_is_evaluated_and_compared_as_the_undivided_run(shards, tmp_path, cap
     assert found[1]["all"]["mean_iou"] == 1
     code, out, _ = told(capsys, "compare", whole, tmp_path / "m")
     assert code == 0
-    assert "images that both finished: 5, in 5 of them all masks are the same" in out
+    assert "images finished in both runs: 5, 5 of them with identical masks" in out
 
 
 def test_a_run_does_not_go_on_in_it(shards, tmp_path, capsys):

@@ -350,6 +350,24 @@ def test_what_is_left_out_and_empty_at_the_end_fails(project):
         assert json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["ran"] == ran
 
 
+@pytest.mark.parametrize(("image", "code"), [(0, 0), (9, 1)], ids=["known", "unknown"])
+def test_fail_on_refuses_a_run_with_annotations_of_unknown_images(project, image, code, capsys):
+    content = coco(images=images("a.png"), annotations=[GOOD, {**GOOD, "id": 7, "image_id": image}])
+    save(project.folder, {"c.json": content})
+    testing.write_picture(project.folder / "photos" / "a.png", 40, 60)
+    project.file.write_text(
+        "dataset: photos\nprompts: [{use: file, path: c.json, broken: skip}]\nbackend: slow\n"
+        "run: {engine: inline, fail_on: [annotation_skipped]}\noutput: out\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(project.file)])
+    assert ended.value.code == code
+    with pytest.raises(SystemExit):
+        main(["status", str(project.output)])
+    assert ("1 doubtful (annotation_skipped) that belong to no image" in capsys.readouterr().out) is bool(code)
+
+
 def test_voc_objects_that_are_left_out_are_a_doubt_of_their_image(tmp_path):
     broken = "<object><name>x</name></object><object><name>y</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
     stage = source(tmp_path, "a.xml", {"a.xml": voc(f"{broken}<ymax>9</ymax></bndbox></object>")}, broken="skip")

@@ -330,6 +330,7 @@ class RunReport:
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
+        refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
     """
 
     output: Path
@@ -344,11 +345,12 @@ class RunReport:
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
     run_doubts: Mapping[str, int] = field(default_factory=dict)
+    refused_doubts: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 success, 1 images failed or the run was stopped, 130 interrupted."""
+        """0 success, 1 images failed, the run was stopped or `fail_on` refuses it, 130 interrupted."""
         if self.outcome == "interrupted":
             return 130
         bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
-        return 1 if bad or self.outcome == "stopped" else 0
+        return 1 if bad or self.outcome == "stopped" or self.refused_doubts else 0

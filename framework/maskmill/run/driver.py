@@ -260,6 +260,8 @@ class _Run:
         if self.stop.requested:
             outcome = "interrupted" if self.stop.interrupted else "stopped"
         doubtful, doubts = self.ledger.doubt_counts()
+        run_doubts = self.surveys.doubts()
+        fail_on = {*self.config.run.fail_on, *self.options.fail_on}
         return RunReport(
             output=self.config.output,
             outcome=outcome,
@@ -272,7 +274,8 @@ class _Run:
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
-            run_doubts=self.surveys.doubts(),
+            run_doubts=run_doubts,
+            refused_doubts=tuple(code for code in run_doubts if code in fail_on),
         )
 
     def _about(self) -> dict[str, Any]:
