@@ -86,6 +86,18 @@ def test_two_names_of_one_class_are_refused(tmp_path):
     assert "data.yaml: `names` has two names for class 1: 'a' and 'b'" in told(stage)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("names: {0: a, 0: b}", ":1:15: not YAML: the key '0' is there twice, first in line 1"),
+        ("names: [a]\nnc: 1\nnames: [b]", ":3:1: not YAML: the key 'names' is there twice, first in line 1"),
+        ("x: &x {0: a}\nnames:\n  <<: *x\n  1: b\n  1: c", ":5:3: not YAML: the key '1' is there twice"),
+    ],
+)
+def test_a_key_that_stands_twice_in_data_yaml_is_refused(tmp_path, text, place):
+    assert f"data.yaml{place}" in told(source(tmp_path, "ds", {"ds/data.yaml": text, "ds/a.txt": LINE}))
+
+
 # --- columns of YOLO
 
 TRIANGLE = "0 0.05 0.2 0.15 0.2 0.15 0.4"

@@ -24,6 +24,17 @@ _NUMBER = re.compile(
 class _TextLoader(yaml.SafeLoader):
     """YAML in which plain scalars are text, never numbers, dates or booleans; merge keys (`<<`) work."""
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice in a mapping: its meaning depends on who reads it."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in lines:
+                    text = f"the key {key.value!r} is there twice, first in line {lines[key.value]}"
+                    raise yaml.constructor.ConstructorError(problem=text, problem_mark=key.start_mark)
+                lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
     yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - PyYAML's own form
 
 
