@@ -82,7 +82,7 @@ def read_labels(folder, path, files):
 
 
 @pytest.mark.parametrize("reader", READERS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=names)
 def test_a_name_that_is_read_is_the_text_of_the_file(reader, name):
     with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def write_and_read(writer, path, labels, folder):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(names, min_size=1, max_size=4))
 @example(labels=TRICKY[:15])
 def test_a_name_that_is_written_comes_back(writer, labels):

@@ -6,7 +6,6 @@ Values stay the text that stands in the file: a class called `no`, `on` or `007`
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +14,6 @@ from typing import Any
 import yaml
 
 from maskmill import PipelineError, Problem, PromptError
-
-_NUMBER = re.compile(
-    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE
-)
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -107,9 +102,10 @@ def to_number(text: str) -> float:
     Raises:
         ValueError: it is no number.
     """
-    if not _NUMBER.fullmatch(text.strip()):
+    value = float(text)
+    if "_" in text or not text.isascii():
         raise ValueError(text)
-    return float(text)
+    return value
 
 
 def _read_text(path: Path) -> str:
