@@ -10,29 +10,38 @@ import numpy as np
 SIDE = 256
 
 
-def build(checkpoint: None = None, *, width: int = 32, channels: int = 32):
+def build(
+    checkpoint: None = None,
+    *,
+    width: int = 32,
+    channels: int = 32,
+    depth: int = 3,
+    window: int = 7,
+    heads: int = 8,
+    side: int = SIDE,
+):
     """As the builders in `segment_anything.sam_model_registry`: no weights are read."""
     import torch
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-    grid = SIDE // 16
+    grid = side // 16
     encoder = ImageEncoderViT(
-        depth=3,
+        depth=depth,
         embed_dim=width,
-        img_size=SIDE,
+        img_size=side,
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
         num_heads=2,
         use_rel_pos=True,
         global_attn_indexes=(1,),
-        window_size=7,  # does not divide the grid, so that windows are padded, as in the real models
+        window_size=window,  # 7 does not divide the grid, so that windows are padded, as in the real models
         out_chans=channels,
     )
     prompts = PromptEncoder(
-        embed_dim=channels, image_embedding_size=(grid, grid), input_image_size=(SIDE, SIDE), mask_in_chans=16
+        embed_dim=channels, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
     )
     decoder = MaskDecoder(
         transformer_dim=channels,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=64, num_heads=4),
+        transformer=TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=64, num_heads=heads),
         iou_head_hidden_dim=channels,
     )
     return Sam(encoder, prompts, decoder).eval()

@@ -212,10 +212,85 @@ def test_closing_releases_the_model(small, opened):
 
 
 @pytest.mark.torch
-def test_weights_of_another_model_are_named(small, tmp_path):
-    large = small_sam.save(small_sam.seeded(width=64), tmp_path / "large.pth")
-    with pytest.raises(PipelineError, match=r"large\.pth has the weights of vit_h, not of vit_b"):
-        Sam(checkpoint=large).open()
+@pytest.mark.parametrize(
+    "size",
+    [{"width": 64}, {"width": 48, "channels": 64}, {"channels": 16}, {"depth": 5}, {"window": 16}, {"side": 128}],
+    ids=lambda size: ", ".join(f"{name} {value}" for name, value in size.items()),
+)
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "stock"])
+def test_a_checkpoint_of_any_size_needs_no_other_option(tmp_path, opened, size, fast):
+    sam = small_sam.seeded(**size)
+    path = small_sam.save(sam, tmp_path / "tuned.pth")
+    image = image_of((60, 100))
+    embedding = opened(checkpoint=path, fast=fast).embed(image)
+    grid = sam.image_encoder.img_size // 16
+    assert embedding.shape == (1, size.get("channels", 32), grid, grid)
+    np.testing.assert_allclose(embedding, opened(checkpoint=path, fast=not fast).embed(image), atol=2e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda w: w.pop("image_encoder.pos_embed"), "image_encoder.pos_embed is missing"),
+        (lambda w: w.pop("mask_decoder.mask_tokens.weight"), "mask_decoder.mask_tokens.weight is missing"),
+        (
+            lambda w: w.update({"classifier.weight": w["mask_decoder.mask_tokens.weight"]}),
+            "classifier.weight is unknown",
+        ),
+        (
+            lambda w: w.update({"image_encoder.neck.1.weight": w["image_encoder.neck.1.weight"][:3]}),
+            r"image_encoder.neck.1.weight has the shape \[3\], not \[32\]",
+        ),
+        (
+            lambda w: w.update({"image_encoder.pos_embed": w["image_encoder.pos_embed"][0]}),
+            r"image_encoder.pos_embed has the shape \[16, 16, 32\]; expected 4 dimensions",
+        ),
+        (lambda w: w.pop("image_encoder.blocks.1.attn.rel_pos_h"), "image_encoder.blocks.1.attn.rel_pos_h is missing"),
+    ],
+    ids=[
+        "no positions",
+        "no mask tokens",
+        "more than a SAM",
+        "another shape",
+        "no batch axis",
+        "no relative positions",
+    ],
+)
+def test_a_checkpoint_that_fits_no_sam_names_the_tensor(tmp_path, change, text):
+    import torch
+
+    weights = dict(small_sam.seeded().state_dict())
+    change(weights)
+    torch.save(weights, tmp_path / "other.pth")
+    with pytest.raises(PipelineError, match=rf"other.pth does not contain the weights of a SAM: {text}"):
+        Sam(checkpoint=tmp_path / "other.pth").open()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("way", ["in the file", "in safetensors' metadata", "by the option"])
+def test_the_decoders_heads_are_told_by_the_file_or_an_option(tmp_path, opened, way):
+    import torch
+    from safetensors.torch import save_file
+
+    sam = small_sam.seeded(heads=4)
+    path, options = tmp_path / "heads.pth", {}
+    if way == "in the file":
+        torch.save({"model": sam.state_dict(), "config": {"decoder_heads": 4}}, path)
+    elif way == "by the option":
+        torch.save(sam.state_dict(), path)
+        options = {"decoder_heads": 4}
+    else:
+        path = path.with_suffix(".safetensors")
+        save_file(sam.state_dict(), path, {"decoder_heads": "4"})
+    image = image_of((60, 100))
+    [mask] = opened(checkpoint=path, fast=False, **options).masks(image, [BOX_INSIDE])
+    from segment_anything import SamPredictor
+
+    predictor = SamPredictor(sam)
+    predictor.set_image(image.pixels)
+    expected = predictor.predict(box=np.array(BOX_INSIDE.box.xyxy), multimask_output=False)[0][0]
+    np.testing.assert_array_equal(mask.array, expected)
 
 
 @pytest.mark.torch
@@ -279,6 +354,30 @@ def test_a_damaged_checkpoint_is_a_clear_error(small, damage):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "it is a pointer of git-lfs"),
+        (b"<!DOCTYPE html><html>404</html>", "it is a web page; the download went wrong"),
+    ],
+    ids=["git-lfs", "a web page"],
+)
+def test_a_file_that_is_something_else_is_named_as_that(small, content, text):
+    small.write_bytes(content)
+    with pytest.raises(PipelineError, match=text):
+        Sam(checkpoint=small).open()
+
+
+@pytest.mark.torch
+def test_the_state_of_an_optimizer_is_named_as_that(small):
+    import torch
+
+    torch.save(torch.optim.AdamW(small_sam.seeded().parameters()).state_dict(), small)
+    with pytest.raises(PipelineError, match="it has the state of an optimizer, not weights"):
+        Sam(checkpoint=small).open()
+
+
+@pytest.mark.torch
 def test_a_file_in_torchs_older_format_is_read(small, opened):
     import torch
 
@@ -292,8 +391,10 @@ def test_a_file_in_torchs_older_format_is_read(small, opened):
     [
         lambda weights: {"model": weights, "epoch": 3},
         lambda weights: {"state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}},
+        lambda weights: {"state_dict": {f"model.{name}": tensor for name, tensor in weights.items()}},
+        lambda weights: {"model": {f"_orig_mod.module.{name}": tensor for name, tensor in weights.items()}},
     ],
-    ids=["beside other things", "from parallel training"],
+    ids=["beside other things", "from parallel training", "from Lightning", "compiled and parallel"],
 )
 def test_a_training_scripts_checkpoint_gives_the_same_masks(small, opened, tmp_path, wrapped):
     import torch

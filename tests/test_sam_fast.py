@@ -254,7 +254,7 @@ def test_weights_are_mapped_from_the_file_and_shared_with_the_fast_way(sam, tmp_
 
     monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", small_sam.build)
     path = small_sam.save(sam, tmp_path / "small.pth")
-    loaded = load_model("vit_b", path)
+    loaded = load_model(path)
     assert all(path in mapped_at(parameter.data_ptr()) for parameter in loaded.parameters())
     segmenter = FastSegmenter(loaded)
     before = path.read_bytes()

@@ -117,15 +117,12 @@ class Chain:
         before = load_result(self.output, ref.key)
         image: Image | None = None
         try:
-            data = trace.step("read", "", ref.read)
-            reuse = Reuse()
-            if before is not None and not afresh:
-                reuse = plan_reuse(before, hashlib.sha256(data).hexdigest(), wanted)
-            if reuse.before is not None and reuse.everything and self._exist(reuse.before.artifacts):
+            reuse, image = trace.step("read", "", partial(self._read, ref, None if afresh else before, wanted))
+            if image is None:
+                assert reuse.before is not None, "only a stored result can need no pixels"
                 trace.doubts.extend(reuse.before.doubts)
                 self._refuse_doubts(trace, reuse.before)
-                return reuse.before, False  # nothing to do: not even decoded
-            image = trace.step("read", "", partial(Image.from_bytes, data, ref, self.max_pixels))
+                return reuse.before, False
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
             result = self._update(image, wanted, reuse, trace, ahead)
@@ -143,6 +140,14 @@ class Chain:
         result = ImageResult.failed(ref.key, failure, size, sha256, provenance, notes, trace.doubts)
         replace_result(self.output, before, result)
         return result, True
+
+    def _read(self, ref: ImageRef, before: ImageResult | None, wanted: Fingerprint) -> tuple[Reuse, Image | None]:
+        """What can be reused, and the image; None if the stored result and its files are up to date."""
+        data = ref.read()
+        reuse = plan_reuse(before, hashlib.sha256(data).hexdigest(), wanted) if before else Reuse()
+        if reuse.before is not None and reuse.everything and self._exist(reuse.before.artifacts):
+            return reuse, None  # not even decoded
+        return reuse, Image.from_bytes(data, ref, self.max_pixels)
 
     def run(self, image: Image, prompts: Sequence[Prompt] | None = None, trace: Trace | None = None) -> ImageResult:
         """Prompts, masks and filters for an image in memory; nothing is written.

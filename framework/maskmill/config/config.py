@@ -44,7 +44,7 @@ class RunOptions(BaseModel):
 
     jobs: Annotated[int, AfterValidator(_not_zero)] | Literal["auto"] = Field(
         "auto",
-        description="images at once; -1: one per core, -2: all cores but one; auto: as many as memory allows",
+        description="images at once; -1: one per core, -2: all cores but one; auto: as many as cores and memory allow",
     )
     engine: str | dict[str, Any] = Field("joblib", description="what runs the workers: a name, or {use: NAME, ...}")
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(

@@ -56,6 +56,11 @@ class Ledger:
         self._pending = 0
         self._committed_at = time.monotonic()
         self.listing = int(self.meta("listing", 0))
+        # Ledgers of earlier versions that are opened for reading have no such table.
+        table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
+        self._has_doubts = connection.execute(table).fetchone() is not None and (
+            connection.execute("SELECT 1 FROM doubts LIMIT 1").fetchone() is not None
+        )
 
     @classmethod
     def create(cls, folder: Path) -> Ledger:
@@ -166,9 +171,11 @@ class Ledger:
         """Record a finished image; durable at the next commit."""
         self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self._write("DELETE FROM attempts WHERE key=?", (row.key,))
-        self._write("DELETE FROM doubts WHERE key=?", (row.key,))
-        for code in sorted(doubts):
-            self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
+        if doubts or self._has_doubts:  # most runs have none: that costs nothing
+            self._has_doubts = True
+            self._write("DELETE FROM doubts WHERE key=?", (row.key,))
+            for code in sorted(doubts):
+                self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         self.commit(only_if_due=True)
 
     def count_losses(self, key: str) -> int:
@@ -189,7 +196,7 @@ class Ledger:
 
     def doubts_of(self, keys: Sequence[str]) -> dict[str, frozenset[str]]:
         """Codes of the doubts of these images, by key, for those that have any."""
-        if not self._has_doubts():
+        if not self._has_doubts:
             return {}
         marks = ",".join("?" * len(keys))
         found: dict[str, set[str]] = {}
@@ -199,7 +206,7 @@ class Ledger:
 
     def doubt_counts(self) -> tuple[int, dict[str, int]]:
         """Finished images with a doubt, and images by the code of their doubts; as `counts` counts them."""
-        if not self._has_doubts():
+        if not self._has_doubts:
             return 0, {}
         images = "doubts JOIN images USING (key) WHERE listing >= ? AND status IN ('done', 'empty')"
         complete = (self._last_complete_listing(),)
@@ -212,18 +219,13 @@ class Ledger:
 
     def keys_with_doubt(self, code: str, limit: int) -> list[str]:
         """The first keys, in key order, of the finished images that have this doubt."""
-        if not self._has_doubts():
+        if not self._has_doubts:
             return []
         sql = (
             "SELECT key FROM doubts JOIN images USING (key) WHERE code = ? AND listing >= ?"
             " AND status IN ('done', 'empty') ORDER BY key LIMIT ?"
         )
         return [str(key) for (key,) in self._connection.execute(sql, (code, self._last_complete_listing(), limit))]
-
-    def _has_doubts(self) -> bool:
-        """Whether there is a table of doubts: ledgers of earlier versions that are only read have none."""
-        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
-        return self._connection.execute(sql).fetchone() is not None
 
     def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[LedgerRow]:
         """Rows of these statuses in key order, lazily, without those gone from the dataset.

@@ -7,7 +7,7 @@ pipes, so what goes there also has `to_json` and `from_json`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -180,8 +180,8 @@ class Reply:
     mtime: int = -1
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
-    doubts: frozenset[str] = frozenset()
-    lines: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from ..errors import Problem
 from ..results import Doubt
@@ -26,6 +27,9 @@ from ..results import Doubt
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result, such as
 #: a device, a retry count or a key. When it changes, existing results stay valid.
 NO_EFFECT: JsonDict = {"affects_results": False}
+#: `Field(..., json_schema_extra=ONLY_IF_SET)` marks an option added to a plugin that is in use already: as
+#: long as it has its default value, results made before it existed stay valid.
+ONLY_IF_SET: JsonDict = {"affects_results": "if set"}
 
 Network = Literal["none", "lan", "internet"]
 
@@ -159,7 +163,8 @@ class Stage(BaseModel):
         ignored = {
             name
             for name, field in cls.model_fields.items()
-            if (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("affects_results") is False)
+            if (effect := _effect_of(field)) is False
+            or (effect == "if set" and getattr(self, name) == field.get_default(call_default_factory=True))
             or "SecretStr" in str(field.annotation)
         }
         options = self.model_dump(mode="json", exclude=ignored)
@@ -184,6 +189,12 @@ class Stage(BaseModel):
         if isinstance(value, (list, tuple)) and value and all(isinstance(item, Path) for item in value):
             return type(value)(base / item.expanduser() for item in value)
         return value
+
+
+def _effect_of(field: FieldInfo) -> object:
+    """Whether an option affects results: True, False, or "if set" (see `ONLY_IF_SET`)."""
+    extra = field.json_schema_extra
+    return extra.get("affects_results", True) if isinstance(extra, dict) else True
 
 
 def digest(value: Any) -> str:

@@ -86,7 +86,7 @@ class Recorder:
         self.stage_seconds.update(reply.seconds)
         doubts = reply.doubts
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
-            doubts = frozenset()  # only what made it fail decides whether `fail_on` still refuses it
+            doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
         if reply.failure is not None and not image.task.verbose and not self.options.quiet:
             self.progress.log(f"{image.key}: failed at {reply.failure.stage}: {reply.failure.message}")

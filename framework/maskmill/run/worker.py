@@ -15,8 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -131,15 +130,15 @@ def work(task: Task) -> Reply:
     try:
         _check_output(_open["chain"].output)
         with _time_limit(task.timeout, Path(task.stack_file)):
-            reply = _process(task, trace)
+            return _process(task, trace, lines)
     except StopRun as stop:
-        reply = Reply(None, str(stop) or type(stop).__name__)
+        return Reply(None, str(stop) or type(stop).__name__, lines=lines)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            reply = Reply("failed", failure=describe_failure("worker", "", error), seconds=trace.seconds)
-        else:  # a full disk, a lost output folder: every other image would fail, too
-            reply = Reply(None, f"{task.ref.key}: {type(error).__name__}: {error}")
-    return replace(reply, lines=tuple(lines))
+            failure = describe_failure("worker", "", error)
+            return Reply("failed", seconds=trace.seconds, failure=failure, lines=lines)
+        # A full disk or a lost output folder: every other image would fail, too.
+        return Reply(None, f"{task.ref.key}: {type(error).__name__}: {error}", lines=lines)
 
 
 def _check_output(output: Path | None) -> None:
@@ -148,12 +147,12 @@ def _check_output(output: Path | None) -> None:
         raise StopRun(f"the output folder '{output}' is gone")
 
 
-def _process(task: Task, trace: Trace) -> Reply:
+def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     size, mtime = stat(task.ref)
     wanted = Fingerprint.parse(task.fingerprint)
     result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh)
-    doubts = frozenset(doubt.code for doubt in result.doubts)
-    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts)
+    doubts = tuple(doubt.code for doubt in result.doubts)
+    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines)
 
 
 class _time_limit:  # noqa: N801 - used as a function

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
-from maskmill.plugins.stage import Network, worker_threads
+from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
 
 from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device
@@ -20,6 +20,9 @@ from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
 from .weights.checkpoints import file_sha256, find_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
+
+#: Checkpoints smaller than this many bytes are much smaller than vit_b, and so is the memory they need.
+SMALL, SMALL_MEMORY = 100_000_000, 1_000_000_000
 
 
 class Sam(Backend):
@@ -29,7 +32,9 @@ class Sam(Backend):
     extra: ClassVar[str] = "sam"
 
     model: Literal["vit_b", "vit_l", "vit_h"] = Field(
-        "vit_b", description="size of the model: vit_b is the fastest, vit_h the best"
+        "vit_b",
+        description="size of Meta's model, for `checkpoint: auto`: vit_b is the fastest, vit_h the best; with the path"
+        " of a checkpoint its own size counts",
     )
     checkpoint: Literal["auto"] | Path = Field(
         "auto",
@@ -47,6 +52,12 @@ class Sam(Backend):
         "auto",
         description="auto: for a single point, the one of three candidate masks with the best predicted IoU, and one"
         " mask for every other prompt; all: the three candidates of every prompt; off: one mask per prompt",
+    )
+    decoder_heads: int | None = Field(
+        None,
+        ge=1,
+        description="heads of the mask decoder's attention, of a checkpoint that neither has Meta's 8 nor names them",
+        json_schema_extra=ONLY_IF_SET,
     )
     fast: bool = Field(
         True,
@@ -133,8 +144,16 @@ class Sam(Backend):
         return MODELS[self.model].sha256 if self._must_download() else file_sha256(self.checkpoint_path())
 
     def memory_per_worker(self) -> int:
-        """Peak memory of a process that works on one image with this model, measured on a CPU."""
+        """Peak memory of a process that works on one image with this model, measured on a CPU.
+
+        A checkpoint of another size takes about as much as the next larger published one.
+        """
         model = MODELS[self.model]
+        if self.checkpoint != "auto" and self.checkpoint.is_file():
+            size = self.checkpoint.stat().st_size
+            if size < SMALL:
+                return SMALL_MEMORY
+            model = next((one for one in MODELS.values() if size <= one.bytes), MODELS["vit_h"])
         return model.memory if self.fast else model.stock_memory
 
     def checkpoint_path(self) -> Path:
@@ -182,7 +201,7 @@ class Sam(Backend):
         device = pick_device(self.device)
         if self._gpu_options and device.type != "cuda":
             raise PipelineError(self._make_cuda_problem(device.type))
-        sam = load_model(self.model, self.checkpoint_path()).to(device)
+        sam = load_model(self.checkpoint_path(), self.decoder_heads).to(device)
         if self.fast and device.type != "mps":  # the fast implementation is untested there
             from .segment.fast import FastSegmenter
 

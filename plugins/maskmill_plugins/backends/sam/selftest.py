@@ -215,7 +215,7 @@ def selftest(
     from .segment.fast import FastSegmenter
 
     path = stage.checkpoint_path()
-    sam = load_model(model, path)
+    sam = load_model(path)
     click.echo(f"{path.name}, {model}, sha256 {file_sha256(path)}")
     click.echo(f"{image_path.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
     click.echo(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}\n")

@@ -6,12 +6,14 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskmill import PipelineError, Problem
 
 from ..weights.published import MODELS
+from .architecture import DECODER_HEADS, NotSamError, build_empty, read_sizes
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +23,8 @@ Weights = dict[str, "torch.Tensor"]
 
 #: Keys under which training scripts store the model beside an optimizer and the like.
 WRAPPER_KEYS = ("model", "state_dict", "model_state_dict")
-#: Prefix that torch's parallel wrappers add to each name.
-PARALLEL_PREFIX = "module."
+#: Prefixes that wrappers add to each name: torch's parallel training, torch.compile, Lightning.
+PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -44,40 +46,28 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def load_model(model: str, checkpoint: Path) -> SamModel:
-    """Build a model with the weights of a file.
+def load_model(checkpoint: Path, decoder_heads: int | None = None) -> SamModel:
+    """Build the model whose weights a file holds, of any size.
 
     The weights are memory-mapped, not copied, so all worker processes share one copy.
 
     Args:
-        model: a key of `MODELS`.
         checkpoint: a `.pth` or `.safetensors` file.
+        decoder_heads: of the decoder's attention; None takes what the file says, else 8.
 
     Raises:
-        PipelineError: the file cannot be read, contains more than weights, or has weights of another model.
+        PipelineError: the file cannot be read, contains more than weights, or has weights of another kind of model.
     """
-    weights = read_weights(checkpoint)
-    sam = _build_empty(model)
+    weights, config = read_checkpoint(checkpoint)
+    heads = decoder_heads or config.get("decoder_heads", DECODER_HEADS)
+    try:
+        sam = build_empty(read_sizes(weights, int(heads)))
+    except (NotSamError, ValueError, TypeError) as error:
+        raise PipelineError(Problem(f"{checkpoint} does not contain the weights of a SAM: {error}")) from None
     if mismatch := _find_mismatch(sam, weights):
-        others = [name for name in MODELS if name != model and not _find_mismatch(_build_empty(name), weights)]
-        if others:
-            raise PipelineError(
-                Problem(
-                    f"{checkpoint} has the weights of {others[0]}, not of {model}", hint=f"write `model: {others[0]}`"
-                )
-            )
-        raise PipelineError(Problem(f"{checkpoint} does not match the model SAM {model}: {mismatch}"))
+        raise PipelineError(Problem(f"{checkpoint} does not contain the weights of a SAM: {mismatch}"))
     sam.load_state_dict(weights, assign=True)
     return sam.eval().requires_grad_(False)
-
-
-def _build_empty(model: str) -> SamModel:
-    """The model without memory for its weights."""
-    import segment_anything
-    import torch
-
-    with torch.device("meta"):
-        return segment_anything.sam_model_registry[model](None)
 
 
 def _find_mismatch(sam: SamModel, weights: Weights) -> str:
@@ -92,8 +82,8 @@ def _find_mismatch(sam: SamModel, weights: Weights) -> str:
     return f"{extra[0]} is unknown" if extra else ""
 
 
-def read_weights(path: Path) -> Weights:
-    """Read the tensors of a checkpoint file by name, memory-mapped.
+def read_checkpoint(path: Path) -> tuple[Weights, Mapping[str, Any]]:
+    """Read the tensors of a checkpoint file by name, memory-mapped, and what the file says about the model.
 
     Only data is read: a file that would run code when unpickled is refused.
 
@@ -101,23 +91,39 @@ def read_weights(path: Path) -> Weights:
         PipelineError: the file cannot be read as a checkpoint, or contains more than weights.
     """
     try:
-        weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        content, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except pickle.UnpicklingError as error:
         # torch's message recommends unsafe loading, so only the offending name is taken from it.
         name = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it contains {name[1]}, but only weights are allowed" if name else "it was not written by torch.save"
-        raise PipelineError(Problem(f"the checkpoint {path} is refused: {reason}")) from None
+        raise PipelineError(Problem(f"the checkpoint {path} is refused: {_recognize(path) or reason}")) from None
     except ImportError as error:
         text = f"reading the checkpoint {path} needs the package {error.name!r}"
         raise PipelineError(Problem(text, hint='pip install "maskmill[sam]"')) from None
     except Exception as error:  # damaged files raise almost any exception
-        reason = str(error).strip().split(". ")[0] or type(error).__name__
+        reason = _recognize(path) or str(error).strip().split(". ")[0] or type(error).__name__
         text = f"the checkpoint {path} cannot be read: {reason}"
         raise PipelineError(Problem(text, hint=_suggest_download(path))) from None
-    tensors = _extract_tensors(weights)
+    tensors = _extract_tensors(content)
     if not tensors:
-        raise PipelineError(Problem(f"{path} is not a checkpoint of SAM: it has no named tensors"))
-    return tensors
+        what = "it has the state of an optimizer, not weights" if _is_optimizer(content) else "it has no named tensors"
+        raise PipelineError(Problem(f"{path} is not a checkpoint of SAM: {what}"))
+    return tensors, config
+
+
+def _recognize(path: Path) -> str:
+    """What a file is that is no checkpoint, where its first bytes tell; else ""."""
+    with path.open("rb") as file:
+        head = file.read(200).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of git-lfs, not the file itself (run: git lfs pull)"
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page; the download went wrong"
+    return ""
+
+
+def _is_optimizer(content: Any) -> bool:
+    return isinstance(content, dict) and {"state", "param_groups"} <= content.keys()
 
 
 def _suggest_download(path: Path) -> str:
@@ -138,20 +144,27 @@ def _extract_tensors(data: Any) -> Weights:
     inner = next((data[name] for name in WRAPPER_KEYS if isinstance(data.get(name), dict)), data)
     if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in inner.items()):
         return {}
+    while inner and (prefix := next((each for each in PREFIXES if all(n.startswith(each) for n in inner)), "")):
+        inner = {name.removeprefix(prefix): tensor for name, tensor in inner.items()}
     # Single precision and contiguous. Published weights are both already, so they stay memory-mapped.
-    return {name.removeprefix(PARALLEL_PREFIX): tensor.float().contiguous() for name, tensor in inner.items()}
+    return {name: tensor.float().contiguous() for name, tensor in inner.items()}
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path) -> tuple[Any, Mapping[str, Any]]:
     import torch
 
     # Files in torch's older format are not zip archives and cannot be memory-mapped.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    config = content.get("config") if isinstance(content, dict) else None
+    return content, config if isinstance(config, dict) else {}
 
 
-def _read_safetensors(path: Path) -> Any:
+def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, Any]]:
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
-    return load_file(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    return load_file(path), metadata or {}
