@@ -1,6 +1,7 @@
 """What the writers share: outlines and polygons, crops, colours, the canvas, tags, OpenCV."""
 
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
-from maskmill_plugins._shared.drawing.polygons import to_polygons, trace_outlines
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_polygons, to_rings, trace_outlines
+from maskmill_plugins._shared.drawing.ring_tree import join_many
 
 ARRAYS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
 Y, X = np.mgrid[:120, :160]
@@ -286,3 +288,45 @@ def test_a_missing_opencv_is_said_with_the_line_that_helps(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(PluginError, match="pip install opencv-python-headless"):
         load_cv2()
+
+
+def checkerboard(height, width):
+    return np.indices((height, width)).sum(axis=0) % 2 == 0
+
+
+def sieve(height, width):
+    pixels = np.ones((height, width), bool)
+    pixels[2:-2:5, 2:-2:5] = False
+    return pixels
+
+
+MANY_RINGS = {
+    "checkerboard": checkerboard(120, 90),
+    "sieve": sieve(200, 150),
+    "noise": np.random.default_rng(0).random((90, 120)) < 0.6,
+    "columns": np.tile([True, False], (3, 200)),
+    "scattered": np.random.default_rng(1).random((300, 300)) < 0.01,
+}
+
+
+@pytest.mark.parametrize("name", MANY_RINGS)
+def test_one_line_through_very_many_outlines_encloses_the_same_pixels_in_little_time(name):
+    mask = Mask.from_array(MANY_RINGS[name])
+    rings = to_rings(mask, 0)
+    assert len(rings) > 64
+    before = time.process_time()
+    line = join_rings(rings)
+    assert time.process_time() - before < 2  # 0.1 s; the checkerboard took 14 s pair by pair
+    assert polygon_iou(mask, [line.ravel().tolist()]) == 1
+    corners = np.concatenate(rings)
+    assert {*map(tuple, line.tolist())} == {*map(tuple, corners.tolist())}
+    assert len(line) == len(corners) + 2 * (len(rings) - 1)
+
+
+def test_the_line_through_many_outlines_is_hardly_longer_than_the_one_made_pair_by_pair(monkeypatch):
+    rings = to_rings(Mask.from_array(sieve(45, 45)), 0)
+    one = join_many(rings)
+    monkeypatch.setattr("maskmill_plugins._shared.drawing.polygons._MANY_RINGS", len(rings))
+    lengths = [float(np.abs(np.diff(line, axis=0)).sum()) for line in (one, join_rings(rings))]
+    assert len(rings) > 64
+    assert lengths[0] <= 1.1 * lengths[1]

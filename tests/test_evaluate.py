@@ -321,14 +321,22 @@ def spoilt(**change):
         (lambda data: data["images"][1].update(id=0), "images[1]: the id 0 is used twice"),
         (lambda data: data["images"][1].update(height=None), "images[1]: expected 'height' and 'width' in pixels"),
         (lambda data: data["categories"][1].update(id=1), "categories[1]: the id 1 is used twice"),
-        (spoilt(image_id=99), "annotations[2]: no image has the id 99"),
-        (spoilt(category_id="x"), "annotations[2]: no category has the id 'x'"),
-        (spoilt(id=1), "annotations[2]: the id 1 is used twice"),
-        (spoilt(bbox=[1, 2, 3]), "annotations[2]: expected 'bbox' as [x, y, width, height], found [1, 2, 3]"),
-        (spoilt(segmentation=[[1, 2, 3, 4]]), "annotations[2]: its segmentation is neither"),
-        (spoilt(segmentation={"size": [9, 9], "counts": "x"}), "annotations[2]: its segmentation is neither"),
-        (spoilt(segmentation={"size": [40, 60], "counts": [7]}), "add up to 7 pixels, not 2400"),
-        (spoilt(segmentation={"counts": "x"}), "annotations[2]: its segmentation is neither"),
+        (spoilt(image_id=99), "annotations[2] (id 3): no image has the id 99"),
+        (spoilt(category_id="x"), "annotations[2] (id 3): no category has the id 'x'"),
+        (spoilt(id=1), "annotations[2] (id 1): the id 1 is used twice"),
+        (spoilt(bbox=[1, 2, 3]), "annotations[2] (id 3): expected 'bbox' as [x, y, width, height], found [1, 2, 3]"),
+        (spoilt(segmentation=[[1, 2, 3, 4]]), "annotations[2] (id 3): its segmentation is not valid polygons"),
+        (
+            spoilt(segmentation={"size": [9, 9], "counts": [81]}),
+            "its RLE has 9×9 = 81 pixels, but its image 60×40 = 2400",
+        ),
+        (spoilt(segmentation={"size": [40, 60], "counts": "PRQ"}), "end within a number; they may be cut off"),
+        (spoilt(iscrowd="yes"), "annotations[2] (id 3): iscrowd must be 0 or 1, not 'yes'"),
+        (
+            spoilt(segmentation={"size": [40, 60], "counts": [7]}),
+            "annotations[2] (id 3): the counts of its RLE add up to 7, but its size of 60×40 has 2400",
+        ),
+        (spoilt(segmentation={"counts": "x"}), "the size of an RLE must be [height, width], not None"),
         (lambda data: data["annotations"].insert(0, 7), "annotations[0]: expected an object"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -394,3 +402,83 @@ def test_the_boundary_of_nothing():
     empty, full = Mask.from_array(nothing), Mask.from_array(square)
     assert boundary_f(empty, empty) == 1
     assert boundary_f(empty, full) == boundary_f(full, empty) == 0
+
+
+# --- what counts as nothing, and nothing to evaluate
+
+
+def rle_of(*boxes):
+    pixels = np.zeros(SIZE, np.uint8, order="F")
+    for x, y, width, height in boxes:
+        pixels[y : y + height, x : x + width] = 1
+    return {"size": list(SIZE), "counts": coco_mask.encode(pixels)["counts"].decode()}
+
+
+#: The boxes of the two masks of an image: THING with the label thing, and one to its right with the label 猫.
+BESIDE = [20, 8, 40, 32]
+
+
+@pytest.mark.parametrize("label", [1, 2], ids=["its class", "another class"])
+@pytest.mark.parametrize(
+    "crowds", [[BESIDE], [[20, 8, 22, 32], [42, 8, 18, 32]]], ids=["one crowd", "two crowds side by side"]
+)
+def test_masks_wholly_on_crowds_count_as_nothing(output, tmp_path, capsys, label, crowds):
+    objects = [annotation(1, 0, THING)]
+    objects += [annotation(2 + n, 0, box, label, iscrowd=1, segmentation=rle_of(box)) for n, box in enumerate(crowds)]
+    found, _ = evaluated(capsys, output, coco(tmp_path / "t.json", objects, ["a.png"]), tmp_path / "e", "--one-class")
+    assert (found["all"]["objects"], found["all"]["extra_masks"]) == (1, 0)
+    assert found["coco"]["AP"] == pytest.approx(1)
+
+
+def test_an_object_on_a_crowd_is_still_found(output, tmp_path, capsys):
+    objects = [
+        annotation(1, 0, THING),
+        annotation(2, 0, [0, 0, 60, 40], 1, iscrowd=1, segmentation=rle_of([0, 0, 60, 40])),
+    ]
+    found, _ = evaluated(capsys, output, coco(tmp_path / "t.json", objects, ["a.png"]), tmp_path / "e", "--one-class")
+    assert (found["all"]["mean_iou"], found["all"]["extra_masks"]) == (1, 0)
+
+
+@pytest.mark.parametrize("in_classes", [False, True], ids=["object map", "class map"])
+def test_masks_wholly_on_ignored_pixels_count_as_nothing(output, tmp_path, capsys, in_classes):
+    objects = np.full(SIZE, 255, np.uint8)
+    objects[0:30, 0:24] = 1
+    classes = np.where(objects == 1, 2, 255).astype(np.uint8)
+    if in_classes:
+        objects = np.where(objects == 1, 1, 2).astype(np.uint8)
+    voc(tmp_path / "voc", "a.png", objects, classes)
+    (tmp_path / "voc" / "labels.txt").write_text("猫\nthing\n", encoding="utf-8")
+    found, _ = evaluated(capsys, output, tmp_path / "voc", tmp_path / "e", "--one-class")
+    assert (found["all"]["objects"], found["all"]["mean_iou"], found["all"]["extra_masks"]) == (1, 1, 0)
+    assert found["coco"]["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [
+        ([], "the ground truth has no object in any image: there was nothing to find, and every mask is extra"),
+        ([annotation(1, 0, THING, iscrowd=1)], "the ground truth has no object but crowd regions in any image"),
+        ([annotation(1, 1, THING)], "the ground truth has no object in these images"),
+    ],
+    ids=["no annotations", "crowds alone", "in other images"],
+)
+def test_a_truth_without_objects_says_so(output, tmp_path, capsys, objects, said):
+    images = ["a.png", "nowhere.png"]
+    found, out = evaluated(capsys, output, coco(tmp_path / "t.json", objects, images), tmp_path / "e")
+    assert said in out
+    assert "only boxes" not in out
+    assert found["all"]["mean_iou"] is None
+
+
+def test_nothing_to_evaluate_says_what_is_the_matter(output, tmp_path, capsys):
+    empty = coco(tmp_path / "empty.json", [], [])
+    code, _, err = told(capsys, "evaluate", output, "--truth", empty, "-o", tmp_path / "e")
+    assert (code, "lists no image" in err) == (2, True)
+    broken = project(tmp_path / "p", keys=["a.png"])
+    (tmp_path / "p" / "photos" / "a.png").write_bytes(b"no picture")
+    path = coco(tmp_path / "t.json", [annotation(1, 0, THING)], ["a.png"])
+    code, _, err = told(capsys, "evaluate", run(broken), "--truth", path, "-o", tmp_path / "e")
+    assert code == 2
+    assert "failed in the run: a.png" in err
+    assert "failures.jsonl" in err
+    assert not (tmp_path / "e").exists()

@@ -90,7 +90,7 @@ class Pipeline:
         """Warnings about the dataset: files that cannot be read, nearly black pictures, annotations without an image.
 
         Args:
-            most: with more images than this the prompt sources are not asked, and only the files so far are named.
+            most: of more images than this only the first are listed, and no prompt source is queried.
 
         Raises:
             DatasetError: the images cannot be listed.
@@ -99,7 +99,8 @@ class Pipeline:
         count = sum(1 for _ in itertools.islice(dataset, most + 1))
         skipped = describe_left_out(dataset.left_out, complete=count <= most)
         found = [*([skipped] if skipped else []), *dry_run.describe_first_images(self.config, dataset)]
-        return found if count > most else [*found, *Surveys(self.config, dataset).warnings()]
+        found += [f"warning: {line}" for line in dataset.warnings]
+        return found if count > most else [*found, *Surveys(self.config, self.dataset).warnings()]
 
     @property
     def dataset(self) -> Dataset:

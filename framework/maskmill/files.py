@@ -142,3 +142,22 @@ def unused_name(path: Path, ending: str) -> Path:
 def find_leftovers(folder: Path) -> Iterator[Path]:
     """Temporary files below `folder` that a killed process left."""
     yield from folder.rglob(f"{TEMPORARY_PREFIX}*")
+
+
+def path_from(folder: Path, target: Path) -> str:
+    """The POSIX path that leads from a folder to a file, also if the folder was reached through a link.
+
+    A system resolves `..` in the real folder. So the path between the two as they are written is taken only if it
+    leads to the target from there; otherwise that from the real folder.
+
+    Args:
+        folder: will hold the path; may be missing.
+        target: may be missing.
+
+    Raises:
+        ValueError: they are on different drives.
+    """
+    real, there = os.path.realpath(folder), os.path.abspath(target)  # noqa: PTH100 - no links are resolved
+    written = os.path.relpath(there, os.path.abspath(folder))  # noqa: PTH100
+    leads = os.path.realpath(os.path.join(real, written)) == os.path.realpath(there)  # noqa: PTH118
+    return Path(written if leads else os.path.relpath(there, real)).as_posix()

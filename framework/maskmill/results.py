@@ -343,6 +343,8 @@ class RunReport:
         left_out: files of the dataset that look like images and cannot be read, by ending.
         remaining: images beyond the limit of this run that have no result, counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
+        run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
+        refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
     """
 
     output: Path
@@ -359,11 +361,13 @@ class RunReport:
     left_out: Mapping[str, int] = field(default_factory=dict)
     remaining: int = 0
     warnings: tuple[str, ...] = ()
+    run_doubts: Mapping[str, int] = field(default_factory=dict)
+    refused_doubts: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 success, 1 images failed or the run was stopped, 130 interrupted."""
+        """0 success, 1 images failed, the run was stopped or `fail_on` refuses it, 130 interrupted."""
         if self.outcome == "interrupted":
             return 130
         bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
-        return 1 if bad or self.outcome == "stopped" else 0
+        return 1 if bad or self.outcome == "stopped" or self.refused_doubts else 0

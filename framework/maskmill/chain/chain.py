@@ -15,7 +15,7 @@ from typing import Any
 
 from ..bit_depth import DEFAULT, Conversion
 from ..decoding import MAX_PIXELS
-from ..errors import MaskmillError, PluginError, StopRun
+from ..errors import MaskmillError, PluginError, PromptError, StopRun
 from ..images import Image, ImageRef
 from ..masks import Mask
 from ..output.environment import read_versions
@@ -125,7 +125,7 @@ class Chain:
             if image is None:
                 assert reuse.before is not None, "only a stored result can need no pixels"
                 trace.doubts.extend(reuse.before.doubts)
-                self._refuse_doubts(trace)
+                self._refuse_doubts(trace, reuse.before)
                 return reuse.before, False
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
@@ -199,7 +199,7 @@ class Chain:
             result = self._filter(image, before.prompts, raw, before.reason, trace, str(wanted))
             if "versions" in before.provenance:  # of the packages that made the masks
                 result = replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})
-        self._refuse_doubts(trace)
+        self._refuse_doubts(trace, result)
         artifacts = self._write(image, result, wanted, reuse, trace)
         return replace(
             result,
@@ -209,9 +209,12 @@ class Chain:
             value_range=image.value_range,
         )
 
-    def _refuse_doubts(self, trace: Trace) -> None:
-        """Fail the image if it has a doubt that `fail_on` names."""
+    def _refuse_doubts(self, trace: Trace, result: ImageResult) -> None:
+        """Fail the image if it has a doubt that `fail_on` names, or is empty where an annotation was left out."""
         for doubt in trace.doubts:
+            if result.status == "empty" and doubt.code == "annotation_skipped":
+                text = f"nothing was found, but {doubt.message}"
+                raise StepError(Failure(doubt.stage, doubt.plugin, PromptError.__name__, text))
             if doubt.code in self.fail_on:
                 raise StepError(Failure(doubt.stage, doubt.plugin, DOUBTFUL, f"{doubt.code}: {doubt.message}"))
 

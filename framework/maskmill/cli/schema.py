@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
 
+from ..files import path_from
 from .options import BESIDE, FILE, PLUGINS, write_text
 
 
@@ -36,6 +36,6 @@ def _relative_path(file: Path | None, schema: Path) -> str:
     """The schema's path relative to the pipeline file; None means a file in the schema's folder."""
     folder = schema.parent if file is None else file.parent
     try:
-        return Path(os.path.relpath(schema, folder)).as_posix()
+        return path_from(folder, schema)
     except ValueError:  # on another drive
         return schema.resolve().as_posix()

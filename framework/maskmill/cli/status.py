@@ -39,6 +39,8 @@ def command(output: Path) -> int:
     for code, count in doubts.items():
         more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
         click.echo(f"  {count} doubtful ({code}): {DOUBTS[code]}\n    {', '.join(doubtful[code])}{more}")
+    for code, count in about.get("run_doubts", {}).items():
+        click.echo(f"  {count} doubtful ({code}) that belong to no image")
     if merged := about.get("merged"):
         click.echo(
             f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to continue, continue those runs"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import DatasetError
 from ..image_formats import left_out_suffixes, readable_suffixes
-from ..output.ledger import NAME as LEDGER
+from ..output.folder import OWN, describe_own
 
 #: Everything below a folder.
 ALL = ("**", "*")
@@ -75,7 +75,7 @@ class FolderWalk:
 
     Files of a directory come first, then its subdirectories, each sorted by name. Memory holds the
     names of one directory, and of the subdirectories left to enter above it.
-    Hidden names and the output folders of runs are skipped.
+    Hidden names are skipped, and the folders that we made: outputs of runs, exports, reports.
 
     Attributes:
         root: the folder.
@@ -93,7 +93,7 @@ class FolderWalk:
         """Walk the folder.
 
         Raises:
-            DatasetError: the folder itself cannot be read, or is the output of a run.
+            DatasetError: the folder itself cannot be read, or we made it.
         """
         stack = [_Directory("", iter([("", self.pattern.start)]), ())]
         while stack:
@@ -127,24 +127,24 @@ class FolderWalk:
                 raise DatasetError(f"cannot read the folder {folder}: {error.strerror}") from None
             self.warnings.append(f"cannot read the folder {folder}: {error.strerror}; its images are skipped")
             return None
-        if listed is None:
+        if isinstance(listed, str):
             if not rel:
-                raise DatasetError(f"{folder} is the output folder of a run, which cannot be a dataset")
-            self.warnings.append(f"{folder} is the output folder of a run; skipped")
+                raise DatasetError(f"{folder} is {listed}, which cannot be a dataset")
+            self.warnings.append(f"{folder} is {listed}; skipped")
             return None
         files, folders = listed
         return sorted(files), sorted(folders, key=lambda item: item[0]), identity
 
-    def _scan(self, folder: Path, state: State) -> tuple[list[str], list[tuple[str, State]]] | None:
-        """Images and directories, unsorted; None for the output folder of a run."""
+    def _scan(self, folder: Path, state: State) -> tuple[list[str], list[tuple[str, State]]] | str:
+        """Images and directories, unsorted; what the folder is if we made it."""
         files: list[str] = []
         folders: list[tuple[str, State]] = []
         unnameable: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name == LEDGER:
-                    return None
+                if name in OWN and (own := describe_own(folder, name)):
+                    return own
                 after = self.pattern.step(state, name)
                 if not after:
                     continue

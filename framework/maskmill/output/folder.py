@@ -17,9 +17,16 @@ from . import ledger as ledgers
 from .records import RUN
 
 LOCK = ".lock"
+#: The journal of an export, in its folder.
+JOURNAL = "export.jsonl"
 #: Folders in a run's output that are no part of the run: made from it by commands, never touched by a rerun.
 EXPORTS, EVALUATION = "exports", "evaluation"
 OTHERS = (EXPORTS, EVALUATION)
+#: The files with the numbers of `maskmill evaluate` and `maskmill compare`, each in the folder of its report.
+EVALUATED, COMPARED = "evaluation.json", "comparison.json"
+REPORTS = {EVALUATED: "an evaluation", COMPARED: "a comparison"}
+#: Names by which `describe_own` recognises a folder that we made.
+OWN = frozenset({ledgers.NAME, RUN, JOURNAL, *REPORTS})
 
 
 def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> list[Problem]:
@@ -69,6 +76,29 @@ def is_run(output: Path) -> bool:
         return bool({"schema", "pipeline", "fingerprint"} <= json.loads((output / RUN).read_bytes()).keys())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def describe_own(folder: Path, name: str) -> str:
+    """What of ours a folder is, by a file in it; "" if that file is somebody else's.
+
+    Args:
+        folder: the folder.
+        name: of a file in it, one of `OWN`.
+    """
+    if name == ledgers.NAME:
+        return "the output folder of a run"
+    if name == RUN:
+        return "the output folder of a run" if is_run(folder) else ""
+    try:
+        with (folder / name).open(encoding="utf-8") as lines:
+            head = json.loads(next(lines, "") if name == JOURNAL else lines.read())
+        known = {"schema", "maskmill"} if name == JOURNAL else {"schema"}
+        ours = isinstance(head, dict) and known <= head.keys()
+    except (OSError, ValueError, RecursionError):
+        return ""
+    if name == JOURNAL:
+        return "an export" if ours else ""
+    return f"the report of {REPORTS[name]}" if ours and (folder / "index.html").is_file() else ""
 
 
 def file_state(path: Path, artifact: Artifact) -> Literal["the same", "changed", "gone"]:

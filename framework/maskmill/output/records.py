@@ -84,6 +84,9 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         doubts = list_counts(report.doubts)
         status = quote_command(["maskmill", "status", str(report.output)])
         lines.append(f"{report.doubtful} doubtful ({doubts}); list them with: {status}")
+    if report.run_doubts:
+        doubts = list_counts(report.run_doubts)
+        lines.append(f"Doubtful without an image: {doubts}; the prompts files and prompts.csv have the details")
     if bad := report.counts.get("failed", 0) + report.counts.get("quarantined", 0):
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
         lines.append(f"To retry them: {add_option(command, '--retry-failed')}")

@@ -53,12 +53,14 @@ class Survey:
         about: JSON, stored in `run.json`.
         memory: JSON that `recall` receives in every worker.
         state: changes whenever the source's content, or how it matches the dataset, changes.
+        doubts: what is doubtful and belongs to no image: a key of `maskmill.results.DOUBTS` -> how often.
     """
 
     warnings: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     memory: Any = None
     state: str = ""
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
 
 class NetworkStage(Protocol):

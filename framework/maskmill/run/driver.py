@@ -278,6 +278,8 @@ class _Run:
         if self.stop.requested:
             outcome = "interrupted" if self.stop.interrupted else "stopped"
         doubtful, doubts = self.ledger.doubt_counts()
+        run_doubts = self.surveys.doubts()
+        fail_on = {*self.config.run.fail_on, *self.options.fail_on}
         return RunReport(
             output=self.config.output,
             outcome=outcome,
@@ -293,6 +295,8 @@ class _Run:
             left_out=dict(self.listed.left_out),
             remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, reports.MOST_REMAINING),
             warnings=tuple(self.surveys.warnings()),
+            run_doubts=run_doubts,
+            refused_doubts=tuple(code for code in run_doubts if code in fail_on),
         )
 
     def _about(self) -> dict[str, Any]:

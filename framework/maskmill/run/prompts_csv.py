@@ -70,6 +70,13 @@ class Surveys:
         named = zip(self._names, self.found, strict=True)
         return [{"source": name, **survey.about} for name, survey in named if survey]
 
+    def doubts(self) -> dict[str, int]:
+        """Doubts of the run that belong to no image, by code."""
+        found: Counter[str] = Counter()
+        for survey in self.found:
+            found.update(survey.doubts if survey else {})
+        return dict(found)
+
     def state(self) -> list[str]:
         """Changes when the content of a source changes."""
         return [survey.state if survey else "" for survey in self.found]

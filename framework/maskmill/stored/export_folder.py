@@ -12,12 +12,11 @@ from typing import Any, Self
 
 from ..errors import OutputError, Problem
 from ..files import unused_name
-from ..output.folder import LOCK, check_folder, file_state, lock_folder, writing_to
+from ..output.folder import JOURNAL, LOCK, check_folder, file_state, lock_folder, writing_to
 from ..results import Artifact
 from ..version import __version__
 from .export_worker import ExportedImage
 
-JOURNAL = "export.jsonl"
 _HINT = "give another folder (-o), or move those files away, so that nothing of yours is overwritten"
 
 

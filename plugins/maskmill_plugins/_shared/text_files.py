@@ -19,6 +19,17 @@ from maskmill import PipelineError, Problem, PromptError
 class _TextLoader(yaml.SafeLoader):
     """YAML in which plain scalars are text, never numbers, dates or booleans; merge keys (`<<`) work."""
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice in a mapping: its meaning depends on who reads it."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in lines:
+                    text = f"the key {key.value!r} is there twice, first in line {lines[key.value]}"
+                    raise yaml.constructor.ConstructorError(problem=text, problem_mark=key.start_mark)
+                lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
     yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - PyYAML's own form
 
 
@@ -83,6 +94,18 @@ def split_row(line: str) -> list[str]:
         return next(csv.reader([line.rstrip("\r\n")], strict=True), [])
     except csv.Error as error:
         raise PromptError(f"not CSV: {error}") from None
+
+
+def to_number(text: str) -> float:
+    """The number that a text is, in plain digits: neither `1_000` nor digits of other scripts; it may be infinite.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    value = float(text)
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return value
 
 
 def _read_text(path: Path) -> str:

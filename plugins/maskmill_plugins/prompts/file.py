@@ -28,6 +28,8 @@ from maskmill_plugins._shared.annotations.reader import IndexReader, open_reader
 from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
 from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
 
+#: The doubt about an image, or the run, of which an annotation was left out.
+SKIPPED = "annotation_skipped"
 #: How many problems `check` lists one by one.
 MAX_PROBLEMS = 20
 
@@ -68,28 +70,34 @@ class File(PromptSource):
                 text = "`units: relative` is for jsonl and csv only; this format defines its own units"
                 return [Problem(text, str(self.path))]
             first, count, extent = self._examine()
-            if not count:
-                return self._find_warnings(extent)
+            warnings = self._find_warnings(extent)
         except PipelineError as error:
             return list(error.problems)
-        if count and self.broken == "skip":
+        if not count:
+            return warnings
+        if self.broken == "skip":
             examples = "; ".join(f"{problem.where}: {problem.message}" for problem in first[:3])
-            return [Problem(f"{count:,} invalid annotations are skipped: {examples}", str(self.path), warning=True)]
+            text = f"{count:,} invalid annotations are skipped: {examples}"
+            return [Problem(text, str(self.path), warning=True), *warnings]
         if count > MAX_PROBLEMS:
             first.append(Problem(f"and {count - MAX_PROBLEMS} more problems", str(self.path)))
-        if first:
-            first[-1] = replace(first[-1], hint="to skip invalid annotations, set `broken: skip`")
+        first[-1] = replace(first[-1], hint="to skip invalid annotations, set `broken: skip`")
         return first
 
     def _find_warnings(self, extent: float) -> list[Problem]:
         """Warnings about content that is valid but probably not intended."""
-        if next(iter(self._read().names()), None) is None:
+        reader = self._read()
+        if next(iter(reader.names()), None) is None:
             return [Problem("contains no prompts", str(self.path), warning=True)]
-        if not 0 < extent <= 1:
-            return []
-        hint = "this format uses pixels" if isinstance(self._read(), IndexReader) else "set `units: relative`"
-        text = "every box is within the first pixel; the numbers may be fractions of width and height"
-        return [Problem(text, str(self.path), hint=hint, warning=True)]
+        found = []
+        if 0 < extent <= 1:
+            hint = "this format uses pixels" if isinstance(reader, IndexReader) else "set `units: relative`"
+            text = "every box is within the first pixel; the numbers may be fractions of width and height"
+            found.append(Problem(text, str(self.path), hint=hint, warning=True))
+        if why := reader.index.class_numbers() if isinstance(reader, IndexReader) else "":
+            text = f"the labels are class numbers, because there are no class names: {why}"
+            found.append(Problem(text, str(self.path), warning=True))
+        return found
 
     def _examine(self) -> tuple[list[Problem], int, float]:
         """The first problems, their number, and the largest x or y of boxes in pixels (0 if there are none)."""
@@ -117,12 +125,26 @@ class File(PromptSource):
         self._blocked = matching.blocked
         reader = self._read()
         self._database = str(reader.index.file) if isinstance(reader, IndexReader) else None
+        name = self.path.name
+        warnings = matching.warnings(name)
+        about = {"path": str(self.path), **matching.to_json()}
+        lost = self._count_without_image() if self.broken == "skip" else 0
+        if lost:
+            warnings.append(f"{lost:,} annotations of {name} are left out, and it is unknown of which image they are")
+            about["left out without an image"] = lost
         return Survey(
-            warnings=tuple(matching.warnings(self.path.name)),
-            about={"path": str(self.path), **matching.to_json()},
+            warnings=tuple(warnings),
+            about=about,
+            doubts={SKIPPED: lost} if lost else {},
             memory={"database": self._database, "blocked": {name: list(keys) for name, keys in self._blocked.items()}},
             state=self._state(),
         )
+
+    def _count_without_image(self) -> int:
+        reader = self._read()
+        if isinstance(reader, IndexReader):
+            return reader.index.count_without_image()
+        return sum(bool(record.error and not record.name) for record in reader.records())
 
     def _state(self) -> str:
         if self._database is not None:
@@ -180,6 +202,7 @@ class File(PromptSource):
             raise PromptError(f"{self.path.name}: all {len(errors)} of its annotations are invalid: {errors[0]}")
         if errors:
             self.note("left out", errors)
+            self.doubt(SKIPPED, f"{len(errors)} of its annotations in {self.path.name} are left out: {errors[0]}")
         if entry.crowd:
             self.note("crowd regions left out", entry.crowd)
         return prompts

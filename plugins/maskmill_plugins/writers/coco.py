@@ -55,8 +55,8 @@ class Coco(Writer):
     )
     categories: tuple[str, ...] = Field(
         (),
-        description="labels in the order of their ids, from 1; other labels follow in alphabetical order"
-        " (empty: all in alphabetical order)",
+        description="labels in the order of their ids, from 1; other labels follow in alphabetical order, numbers by"
+        " value (empty: all in alphabetical order)",
     )
 
     like: Path | None = Field(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import atomic_path
+from maskmill.files import atomic_path, path_from
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
 from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
@@ -113,7 +112,7 @@ def _image_path(image: Image, file: Path) -> str:
     """The POSIX path from a file's folder to the image; absolute if they are on different drives."""
     source = image.ref.path
     try:
-        return Path(os.path.relpath(source, file.parent)).as_posix()
+        return path_from(file.parent, source)
     except ValueError:
         return source.absolute().as_posix()
 

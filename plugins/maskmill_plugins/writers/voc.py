@@ -45,7 +45,8 @@ class Voc(Writer):
     classes: tuple[str, ...] = Field(
         (),
         description="all labels, in the order of their numbers, from 1; an image with another label fails, and workers"
-        " write the class PNGs. Empty: all labels found, in alphabetical order; class PNGs are written at the end",
+        " write the class PNGs. Empty: all labels found, in alphabetical order, numbers by value; class PNGs"
+        " are written at the end",
     )
     border: int = Field(
         0, ge=0, le=50, description="width of the void area on either side of an object's border, in pixels"

@@ -45,7 +45,8 @@ class Yolo(Writer):
     classes: tuple[str, ...] = Field(
         (),
         description="all labels, in the order of their numbers, from 0; an image with another label fails, and workers"
-        " write the label files. Empty: all labels found, in alphabetical order; label files are written at the end",
+        " write the label files. Empty: all labels found, in alphabetical order, numbers by value; label files"
+        " are written at the end",
     )
     val: float = Field(0.2, ge=0, lt=1, description="share of the images for validation, chosen by a hash of the key")
     test: float = Field(0.0, ge=0, lt=1, description="share of the images for testing")

@@ -24,11 +24,14 @@ from .model import (
     FileProperty,
     enclosing_box,
     finite_number,
+    finite_score,
+    parse_flag,
     pixel_count,
     require_object,
     shorten,
     visible_keypoints,
 )
+from .rle import check_rle
 
 #: Lists that are read item by item; every other member of the file is read as a whole.
 LISTS = ("images", "annotations", "categories")
@@ -53,7 +56,7 @@ def read_coco(path: Path) -> Iterator[FileItem]:
         if key in LISTS and at < 0:
             raise PipelineError(Problem(f'"{key}" must be a list, not {shorten(item)}', str(path)))
         if key == "images":
-            yield _read_image(at, item)
+            yield from _read_image(at, item)
         elif key == "annotations":
             yield _read_annotation(at, item)
         elif key == "categories":
@@ -94,18 +97,24 @@ def _read_result(path: Path, at: int, item: Any, named: set[str]) -> Iterator[Fi
     yield replace(annotation, ref=f"result {at + 1}", place=f"item {at}", more=None)
 
 
-def _read_image(at: int, item: Any) -> AnnotatedImage | Annotation:
-    place, key = f"images[{at}]", ""
+def _read_image(at: int, item: Any) -> Iterator[AnnotatedImage | Annotation]:
+    """The image, and what is wrong with it; an invalid one is kept if its name is known, so that it cannot be used."""
+    place, key, name, size = f"images[{at}]", "", None, None
+    problem = ""
     try:
-        key = _read_id(require_object(item), "id")
+        name = require_object(item).get("file_name")
+        key = _read_id(item, "id")
         place = f"{place} (id {key})"
-        name = item.get("file_name")
         if not isinstance(name, str) or not name.strip():
             raise AnnotationError(f"file_name must be text, not {shorten(name)}")
         size = _image_size(item)
     except AnnotationError as error:
-        return Annotation(key, "", place, error=str(error))
-    return AnnotatedImage(key, name, size, place, more=item)
+        problem = str(error)
+    key = key or (f"image without id {at}" if isinstance(name, str) else "")
+    if isinstance(name, str) and name.strip():
+        yield AnnotatedImage(key, name, size, place, more=item)
+    if problem:
+        yield Annotation(key, "", place, error=problem)
 
 
 def _image_size(item: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -146,25 +155,33 @@ def _read_annotation(at: int, item: Any) -> Annotation:
         image = _read_id(item, "image_id")
         if item.get("category_id") is not None:
             category = _read_id(item, "category_id")
-        crowd = item.get("iscrowd") in (1, True)
-        score = item.get("score")
+        box, frame = _read_box(item)
+        crowd = parse_flag(item.get("iscrowd"), "iscrowd")
         # `ref` holds ids that are numbers; a text id is kept as text
         more = {
             key: item[key] for key in item if crowd or key not in KNOWN or (key == "id" and isinstance(item[key], str))
         }
+        if crowd:
+            more["iscrowd"] = 1
         return Annotation(
             image,
             ref,
             place,
-            box=_read_box(item),
+            box=box,
             points=_read_keypoints(item),
             category=category,
-            score=None if score is None else finite_number(score, "score"),
+            score=finite_score(item.get("score")),
             skipped=CROWD if crowd else "",
             more=more or None,
+            frame=frame,
         )
     except AnnotationError as error:
         return Annotation(image, ref, place, category=category, error=str(error))
+
+
+def _has_box(item: Mapping[str, Any]) -> bool:
+    box = item.get("bbox")
+    return not (box is None or box == [] or (item.get("segmentation") and box == [0, 0, 0, 0]))
 
 
 def _read_keypoints(item: Mapping[str, Any]) -> tuple[tuple[float, float, int], ...]:
@@ -174,9 +191,10 @@ def _read_keypoints(item: Mapping[str, Any]) -> tuple[tuple[float, float, int], 
     return visible_keypoints([finite_number(value, "keypoints") for value in written])
 
 
-def _read_box(item: Mapping[str, Any]) -> Corners:
+def _read_box(item: Mapping[str, Any]) -> tuple[Corners, tuple[int, int] | None]:
+    """The box, and the size of the image if it comes from an RLE."""
     box, region = item.get("bbox"), item.get("segmentation")
-    if box is None or box == [] or (region and box == [0, 0, 0, 0]):
+    if not _has_box(item):
         if not region:
             raise AnnotationError("has neither bbox nor segmentation")
         return _box_of_region(region)
@@ -186,11 +204,11 @@ def _read_box(item: Mapping[str, Any]) -> Corners:
     for name, value in (("width", width), ("height", height)):
         if value <= 0:
             raise AnnotationError(f"bbox has {name} {value:g}")
-    return x, y, x + width, y + height
+    return (x, y, x + width, y + height), None
 
 
-def _box_of_region(region: Any) -> Corners:
-    """The box of polygons or of an RLE, compressed or not."""
+def _box_of_region(region: Any) -> tuple[Corners, tuple[int, int] | None]:
+    """The box of polygons, or of an RLE with the size of its image."""
     if isinstance(region, Mapping):
         return _box_of_rle(region)
     if not isinstance(region, list) or not all(isinstance(part, list) for part in region):
@@ -201,51 +219,14 @@ def _box_of_region(region: Any) -> Corners:
             raise AnnotationError(f"a polygon must have x, y of at least 3 points, not {len(part)} numbers")
         values = [finite_number(value, "segmentation") for value in part]
         points += list(zip(values[::2], values[1::2], strict=True))
-    return enclosing_box(points)
+    return enclosing_box(points), None
 
 
-def _box_of_rle(region: Mapping[str, Any]) -> Corners:
+def _box_of_rle(region: Mapping[str, Any]) -> tuple[Corners, tuple[int, int]]:
     from pycocotools import mask as coco_mask
 
-    size, counts = region.get("size"), region.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(type(value) is int and value > 0 for value in size):
-        raise AnnotationError(f"the size of an RLE must be [height, width], not {shorten(size)}")
-    try:
-        if isinstance(counts, list):
-            if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
-                raise AnnotationError(f"the counts of its RLE add up to {sum(counts)}, not {size[0]}×{size[1]}")
-            rle = coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
-        else:
-            rle = {"size": size, "counts": _check_counts(counts, size[0] * size[1]).encode()}
-        x, y, width, height = (float(value) for value in coco_mask.toBbox(rle))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise AnnotationError(f"its RLE cannot be read: {error}") from None
+    size, counts = check_rle(region)
+    x, y, width, height = (float(value) for value in coco_mask.toBbox({"size": list(size), "counts": counts.encode()}))
     if not width or not height:
         raise AnnotationError("its RLE is empty")
-    return x, y, x + width, y + height
-
-
-def _check_counts(counts: Any, pixels: int) -> str:
-    """The counts of a compressed RLE, checked by decoding them: pycocotools accepts invalid ones.
-
-    Reference: rleFrString of the COCO API, common/maskApi.c.
-    """
-    if not isinstance(counts, str) or not counts.isascii():
-        raise AnnotationError(f"the counts of its RLE must be text or a list, not {shorten(counts)}")
-    runs: list[int] = []
-    value = shift = 0
-    for sign in counts:
-        digit = ord(sign) - 48
-        if not 0 <= digit < 64:
-            raise AnnotationError(f"the counts of its RLE contain {sign!r}, which is not a valid character")
-        value |= (digit & 0x1F) << shift
-        shift += 5
-        if not digit & 0x20:
-            value -= (1 << shift) if digit & 0x10 else 0
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift or sum(runs) != pixels or min(runs, default=0) < 0:
-        raise AnnotationError(
-            f"the counts of its RLE cover {sum(runs)} pixels instead of {pixels}; they may be cut off"
-        )
-    return counts
+    return (x, y, x + width, y + height), size

@@ -17,7 +17,8 @@ from .json_stream import JsonStream
 from .labelme import read_labelme
 from .model import FileItem
 from .voc import list_files, read_voc
-from .yolo import YAML, find_settings, is_unrelated, read_yolo
+from .yolo import is_unrelated, read_yolo
+from .yolo_settings import YAML, find_data_yaml
 
 #: Format -> its reader; formats that are read line by line are in `prompt_files.formats.READERS`.
 FORMATS: Mapping[str, Callable[[Path], Iterator[FileItem]]] = {
@@ -125,7 +126,7 @@ def _raise_unknown(path: Path, head: bytes) -> NoReturn:
 
 
 def _detect_in_folder(path: Path) -> str:
-    if find_settings(path) is not None:
+    if find_data_yaml(path) is not None:
         return "yolo"
     found: dict[str, Path] = {}
     examined = 0

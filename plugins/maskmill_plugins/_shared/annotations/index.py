@@ -26,7 +26,7 @@ from maskmill_plugins._shared.text_files import report_unreadable
 
 from .formats import FORMATS
 from .index_build import SCHEMA, build_index
-from .model import CROWD, AnnotatedImage, Annotation
+from .model import CLASS_NUMBERS, CROWD, AnnotatedImage, Annotation
 from .voc import list_files
 from .yolo import yolo_files
 
@@ -124,6 +124,17 @@ class AnnotationIndex:
         """COCO's categories as written in the file."""
         return [json.loads(row[0]) for row in self._rows("SELECT more FROM categories ORDER BY number")]
 
+    def class_numbers(self) -> str:
+        """Why labels are class numbers instead of names, "" if they are not."""
+        why = self.file_property(CLASS_NUMBERS)
+        if why is not None:
+            return str(why) if self._rows(_VALID) else ""
+        return 'the list "categories" is missing or empty' if self._rows(_NUMBERED) else ""
+
+    def count_without_image(self) -> int:
+        """The number of invalid annotations whose image is unknown."""
+        return int(self._rows(_LOST)[0][0])
+
     def names(self) -> Iterator[str]:
         """The names of all images, in the file's order."""
         return (row[0] for row in self._stream("SELECT name FROM images ORDER BY number"))
@@ -175,6 +186,9 @@ _EXTENT = (
     "SELECT MAX(x2, y2) FROM images CROSS JOIN annotations ON annotations.image = images.id"
     " WHERE NOT images.relative AND error = '' AND x2 IS NOT NULL"
 )
+_NUMBERED = "SELECT 1 FROM annotations WHERE category != '' AND NOT EXISTS (SELECT 1 FROM categories) LIMIT 1"
+_VALID = "SELECT 1 FROM annotations WHERE error = '' LIMIT 1"
+_LOST = "SELECT COUNT(*) FROM annotations WHERE error != '' AND image NOT IN (SELECT id FROM images)"
 _LARGEST = {
     table: f"SELECT MAX(CAST({column} AS INTEGER)) FROM {table} WHERE {column} NOT GLOB '*[^0-9]*'"  # noqa: S608
     for table, column in (("images", "id"), ("annotations", "ref"), ("categories", "id"))

@@ -11,7 +11,7 @@ from typing import Any
 from .model import AnnotatedImage, Annotation, FileItem, FileProperty, check_box
 
 #: Increase it when the same files give a different database.
-SCHEMA = 4
+SCHEMA = 5
 BATCH = 2000
 
 _TABLES = """
@@ -23,37 +23,70 @@ CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, name TEXT, height INTE
   file TEXT, line INTEGER, relative INTEGER, more TEXT);
 CREATE TABLE annotations (number INTEGER PRIMARY KEY, image TEXT, ref TEXT, place TEXT, file TEXT, line INTEGER,
   x1 REAL, y1 REAL, x2 REAL, y2 REAL, points TEXT, label TEXT, category TEXT, score REAL, error TEXT, skipped TEXT,
-  more TEXT);
+  more TEXT, frame_height INTEGER, frame_width INTEGER);
 """
-#: A second image of the same name or id is removed and recorded as an invalid annotation.
-_DUPLICATES = """
-CREATE INDEX images_by_{column} ON images({column});
-INSERT INTO annotations (image, ref, place, file, line, error, skipped, category)
-  SELECT '', '', second.place, second.file, second.line,
-         'has the same {column} as ' ||
-         CASE WHEN first.place != '' THEN first.place ELSE first.file END || ': ' || second.{column}, '', ''
-  FROM images second JOIN images first ON first.{column} = second.{column}
-  WHERE first.number = (SELECT MIN(number) FROM images same WHERE same.{column} = second.{column})
+#: A second image of the same name or id is recorded as an invalid annotation.
+_SAME_ID = """
+CREATE INDEX images_by_id ON images(id);
+CREATE TEMP TABLE again AS SELECT second.number AS number, second.id AS id, second.place AS place,
+    second.file AS file, second.line AS line, second.name = first.name AS same,
+    CASE WHEN first.place != '' THEN first.place ELSE first.file END AS other
+  FROM images second JOIN images first ON first.id = second.id
+  WHERE first.number = (SELECT MIN(number) FROM images same WHERE same.id = second.id)
     AND second.number != first.number;
+UPDATE annotations SET error = 'its image_id ' || image || ' is the id of several images'
+  WHERE error = '' AND image IN (SELECT id FROM again WHERE NOT same);
+DELETE FROM images WHERE number IN (SELECT number FROM again WHERE same);
+UPDATE images SET id = 'same id ' || number WHERE number IN (SELECT number FROM again);
+INSERT INTO annotations (image, ref, place, file, line, error, skipped, category)
+  SELECT CASE WHEN same THEN '' ELSE 'same id ' || number END, '', place, file, line,
+         'has the same id as ' || other || ': ' || id, '', ''
+  FROM again;
+"""
+_SAME_NAME = """
+CREATE INDEX images_by_name ON images(name);
+CREATE TEMP TABLE named AS SELECT second.number AS number, second.id AS id, second.place AS place,
+    second.file AS file, second.line AS line, second.name AS name, first.id AS first_id,
+    CASE WHEN first.place != '' THEN first.place ELSE first.file END AS other
+  FROM images second JOIN images first ON first.name = second.name
+  WHERE first.number = (SELECT MIN(number) FROM images same WHERE same.name = second.name)
+    AND second.number != first.number;
+INSERT INTO annotations (image, ref, place, file, line, error, skipped, category)
+  SELECT '', '', place, file, line, 'has the same name as ' || other || ': ' || name, '', '' FROM named;
 UPDATE annotations SET error = 'its image is skipped because another image has the same name'
-  WHERE error = '' AND '{column}' = 'name' AND image IN
-    (SELECT id FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY name));
-DELETE FROM images WHERE number NOT IN (SELECT MIN(number) FROM images GROUP BY {column});
+  WHERE error = '' AND image IN (SELECT id FROM named);
+UPDATE annotations SET image = (SELECT first_id FROM named WHERE named.id = annotations.image)
+  WHERE image IN (SELECT id FROM named);
+DELETE FROM images WHERE number IN (SELECT number FROM named);
 """
 _JOINS = """
 CREATE INDEX annotations_by_image ON annotations(image);
 CREATE INDEX categories_by_id ON categories(id);
 UPDATE annotations SET error = 'its image is invalid: ' || broken.place
   FROM (SELECT image, place FROM annotations WHERE ref = '' AND error != '' AND image != '') broken
-  WHERE annotations.image = broken.image AND annotations.error = ''
-    AND annotations.image NOT IN (SELECT id FROM images);
+  WHERE annotations.image = broken.image AND annotations.error = '';
+CREATE TEMP TABLE spelled AS SELECT id, CASE WHEN id LIKE '"%"' THEN trim(id, '"') ELSE '"' || id || '"' END AS other
+  FROM images;
+CREATE INDEX spelled_by_other ON spelled(other);
+UPDATE annotations SET error = 'its image_id ' || image || ' is not in "images", which has ' || spelled.id ||
+    '; write both as numbers', image = spelled.id
+  FROM spelled WHERE spelled.other = annotations.image AND error = '' AND image NOT IN (SELECT id FROM images);
 UPDATE annotations SET error = 'its image_id ' || image || ' is not in "images"'
   WHERE error = '' AND image NOT IN (SELECT id FROM images);
+UPDATE annotations SET error = 'its category_id ' || category || ' has two names in "categories": ' || one || ', ' ||
+    other
+  FROM (SELECT id, MIN(name) AS one, MAX(name) AS other FROM categories GROUP BY id HAVING MIN(name) != MAX(name)) twice
+  WHERE twice.id = category AND error = '';
 UPDATE annotations SET label = (SELECT name FROM categories WHERE categories.id = annotations.category)
   WHERE category != '';
 UPDATE annotations SET error = 'its category_id ' || category || ' is not in "categories"'
   WHERE error = '' AND category != '' AND label IS NULL AND (SELECT COUNT(*) FROM categories) > 0;
 UPDATE annotations SET label = category WHERE category != '' AND label IS NULL;
+UPDATE annotations SET error = 'its RLE has ' || frame_width || '×' || frame_height || ' = ' ||
+    (frame_width * frame_height) || ' pixels, but its image ' || images.width || '×' || images.height || ' = ' ||
+    (images.width * images.height)
+  FROM images WHERE images.id = annotations.image AND error = '' AND images.width IS NOT NULL
+  AND frame_width IS NOT NULL AND (frame_width != images.width OR frame_height != images.height);
 UPDATE annotations SET error = 'the box is outside its image of ' || images.width || '×' || images.height
   FROM images WHERE images.id = annotations.image AND error = '' AND images.width IS NOT NULL AND NOT images.relative
   AND (x1 >= images.width OR y1 >= images.height OR x2 <= 0 OR y2 <= 0);
@@ -65,7 +98,7 @@ UPDATE annotations SET error = 'its id is already used by an earlier annotation'
     (SELECT 1 FROM annotations other WHERE other.ref = annotations.ref AND other.number < annotations.number);
 """
 _IMAGES = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ANNOTATIONS = "INSERT INTO annotations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ANNOTATIONS = "INSERT INTO annotations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> None:
@@ -93,9 +126,8 @@ def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> No
         "INSERT INTO heads VALUES (?, ?)", [(name, _dump(value)) for name, value in properties.items()]
     )
     connection.execute("COMMIT")
-    for column in ("id", "name"):
-        connection.executescript(_DUPLICATES.format(column=column))
-    connection.executescript(_JOINS)
+    for script in (_SAME_ID, _SAME_NAME, _JOINS):
+        connection.executescript(script)
     if in_one_file:  # in formats with a file per image, refs are unique within an image only
         connection.executescript(_SAME_REF)
 
@@ -125,7 +157,7 @@ def _annotation_row(item: Annotation) -> tuple[Any, ...]:
     label = None if item.label is None else _escape(item.label)
     more = None if item.more is None else _dump(item.more)
     where = (_escape(item.image), _escape(item.ref), _escape(item.place), _escape(item.file), item.line)
-    details = (label, item.category, item.score, _escape(item.error), item.skipped, more)
+    details = (label, item.category, item.score, _escape(item.error), item.skipped, more, *(item.frame or (None, None)))
     return (*where, *box, points, *details)
 
 

@@ -24,6 +24,7 @@ from .model import (
     FileItem,
     enclosing_box,
     finite_number,
+    finite_score,
     pixel_count,
     require_object,
     shorten,
@@ -102,8 +103,7 @@ def _read_shape(file: str, at: int, shape: Any) -> Annotation:
         if label is not None and not isinstance(label, str):
             raise AnnotationError(f"label must be text, not {shorten(label)}")
         place += f" ({label})" if label else ""
-        score = shape.get("score")
-        score = None if score is None else finite_number(score, "score")
+        score = finite_score(shape.get("score"))
         box, point = _box_or_point(shape)
     except AnnotationError as error:
         label_text = label if isinstance(label, str) else None

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from maskmill import Box, PromptError
+from maskmill_plugins._shared.text_files import to_number
 
 Corners: TypeAlias = tuple[float, float, float, float]
 #: Value of `Annotation.skipped` for a valid annotation that is a crowd region (COCO's `iscrowd: 1`).
 CROWD = "crowd"
+#: `FileProperty` of a file whose labels are class numbers, because it has no names for them: why there are none.
+CLASS_NUMBERS = "class numbers"
 #: Exclusive limit of an image's height and width, in pixels.
 MAX_SIDE = 1 << 31
 
@@ -65,6 +68,7 @@ class Annotation:
         error: what is wrong with it, "" if it is valid.
         skipped: `CROWD`, or "".
         more: its other fields.
+        frame: (height, width) of the image that it was made on, None if it does not say.
     """
 
     image: str
@@ -80,6 +84,7 @@ class Annotation:
     error: str = ""
     skipped: str = ""
     more: Mapping[str, Any] | None = None
+    frame: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +147,39 @@ def parse_number(text: str, what: str) -> float:
         AnnotationError: it is not one.
     """
     try:
-        value = float(text)
+        value = to_number(text)
     except ValueError:
         raise AnnotationError(f"{what} must be a number, not {shorten(text)}") from None
     return finite_number(value, what)
+
+
+def parse_flag(value: object, what: str) -> bool:
+    """A JSON value that stands for 0 or 1, as a number, a truth value or the text of the number; None is 0.
+
+    Raises:
+        AnnotationError: it is none of these.
+    """
+    if value is None or (not isinstance(value, str) and value in (0, 1)):
+        return bool(value)
+    if value not in ("0", "1"):
+        raise AnnotationError(f"{what} must be 0 or 1, not {shorten(value)}")
+    return value == "1"
+
+
+def finite_score(value: object) -> float | None:
+    """A JSON value as a score of about 0 to 1, None if there is none.
+
+    A model that predicts its own IoU may exceed 1 a little, and such scores are in exports of ours.
+
+    Raises:
+        AnnotationError: it is no number, or in another unit such as percent.
+    """
+    if value is None:
+        return None
+    found = finite_number(value, "score")
+    if not -0.2 <= found <= 1.2:
+        raise AnnotationError(f"score must be between 0 and 1, not {shorten(value)}")
+    return found
 
 
 def require_area(corners: Corners) -> Corners:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import PipelineError, Problem
-from maskmill_plugins._shared.text_files import read_lines, read_yaml
+from maskmill_plugins._shared.text_files import read_lines
 
-from .model import AnnotatedImage, Annotation, AnnotationError, FileItem, shorten
+from .model import CLASS_NUMBERS, AnnotatedImage, Annotation, AnnotationError, FileItem, FileProperty, shorten
+from .yolo_form import DatasetForm
 from .yolo_line import parse_box, parse_class, parse_keypoints
+from .yolo_settings import YoloSettings, find_data_yaml, read_data_yaml, read_settings, settings_files
 
-YAML = (".yaml", ".yml")
-#: Files with one class name per line, as labelImg and Darknet (and CVAT) call them.
-CLASSES = ("classes.txt", "obj.names")
 #: Files next to labels that contain no labels, besides any README; Label Studio writes `notes.json`.
 UNRELATED = frozenset({"classes.txt", "train.txt", "val.txt", "test.txt", "notes.txt", "notes.json"})
 SPLITS = ("train", "val", "test")
@@ -33,38 +32,29 @@ def read_yolo(path: Path) -> Iterator[FileItem]:
     Raises:
         PipelineError: `data.yaml` is invalid, or lists folders that do not exist.
     """
-    about = find_settings(path)
-    data = {} if about is None else _read_settings(about)
-    names = _read_class_file(_folder(path)) if about is None else _read_names(data.get("names"), about)
-    shape = _keypoint_shape(data.get("kpt_shape"), about)
-    for file, image in _list_labels(path, about, data):
-        yield from _read_labels(file, image, names, shape)
+    settings = read_settings(path)
+    if settings.names is None:
+        yield FileProperty(CLASS_NUMBERS, "no `names` in data.yaml and no classes.txt, beside the labels or above them")
+    files = lambda: (_split_rows(file) for file, _ in _list_labels(path))  # noqa: E731
+    whole = DatasetForm(files, settings.task, bool(settings.keypoints[0]))
+    for file, image in _list_labels(path):
+        yield from _read_labels(file, image, settings, whole)
 
 
 def yolo_files(path: Path) -> Iterator[Path]:
     """Every file that `read_yolo` reads; raises what `read_yolo` raises."""
-    about = find_settings(path)
-    yield from (file for file in [about, *_class_files(_folder(path))] if file is not None and file.is_file())
-    yield from (file for file, _ in _list_labels(path, about, {} if about is None else _read_settings(about)))
+    yield from settings_files(path)
+    yield from (file for file, _ in _list_labels(path))
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
-def _list_labels(path: Path, about: Path | None, data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def _list_labels(path: Path) -> Iterator[tuple[Path, str]]:
     """(label file, path of its image) of all label files."""
+    about = find_data_yaml(path)
     if about is None:
-        yield from ((file, _image_of(file, _folder(path))) for file in list_label_files(path))
+        folder = path if path.is_dir() else path.parent
+        yield from ((file, _image_of(file, folder)) for file in list_label_files(path))
     else:
-        yield from _list_described(about, data)
-
-
-def find_settings(path: Path) -> Path | None:
-    """The `data.yaml` of a file or folder, None if there is none."""
-    if path.suffix.lower() in YAML:
-        return path
-    return next((path / name for name in ("data.yaml", "data.yml", "dataset.yaml") if (path / name).is_file()), None)
+        yield from _list_described(about, read_data_yaml(about))
 
 
 def list_label_files(path: Path) -> Iterator[Path]:
@@ -94,18 +84,6 @@ def _swap_folder(parts: Sequence[str], one: str, other: str) -> list[str]:
     """The path with the last folder named `one` renamed to `other`."""
     last = next((at for at in range(len(parts) - 2, -1, -1) if parts[at] == one), None)
     return [other if at == last else part for at, part in enumerate(parts)]
-
-
-def _class_files(folder: Path) -> list[Path]:
-    return [place / name for place in (folder, folder.parent) for name in CLASSES]
-
-
-def _read_class_file(folder: Path) -> dict[int, str] | None:
-    """Class names from a file in the folder or its parent, one per line starting at 0; None if there is none."""
-    for file in _class_files(folder):
-        if file.is_file():
-            return {line: name.strip() for line, name in enumerate(read_lines(file)) if name.strip()}
-    return None
 
 
 def _list_described(about: Path, data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -146,8 +124,10 @@ def _list_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tup
     `test` may be missing, or have no labels.
     """
     entries = [entry, entry[3:]] if entry.startswith("../") else [entry]  # Roboflow's are relative to a subfolder
-    places = (base / path for path in entries for base in (root, about.parent))
+    places = [base / path for path in entries for base in (root, about.parent)]
     place = next((path for path in places if path.exists()), None)
+    if place is None:  # labels without images
+        place = next((path for path in places if _label_folder(path).is_dir() and _label_folder(path) != path), None)
     if place is None:
         if split == "test":
             return
@@ -156,12 +136,17 @@ def _list_split(root: Path, about: Path, split: str, entry: str) -> Iterator[tup
         yield from _list_from_text(place, root)
         return
     place = Path(os.path.normpath(place))
-    folder = Path(*_swap_folder([*place.parts, ""], "images", "labels")[:-1])
+    folder = _label_folder(place)
     if folder.is_dir():
         for file in list_label_files(folder):
             yield file, _relative_path(place / file.relative_to(folder).with_suffix(""), root)
     elif split != "test":
         raise PipelineError(Problem(f"{split}: its label folder '{folder}' does not exist", str(about)))
+
+
+def _label_folder(place: Path) -> Path:
+    """The folder of the labels for a folder of images."""
+    return Path(*_swap_folder([*place.parts, ""], "images", "labels")[:-1])
 
 
 def _list_from_text(place: Path, root: Path) -> Iterator[tuple[Path, str]]:
@@ -185,45 +170,23 @@ def _relative_path(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _read_settings(about: Path) -> Mapping[str, Any]:
-    data = read_yaml(about)
-    if not isinstance(data, Mapping):
-        raise PipelineError(Problem("expected `train:`, `val:` and `names:`", str(about)))
-    return data
+def _split_rows(file: Path) -> list[list[str]]:
+    """The columns of each line of a label file."""
+    return [text.split() for text in read_lines(file)]
 
 
-def _read_names(names: Any, about: Path) -> dict[int, str] | None:
-    if not names and not isinstance(names, (list, Mapping)):
-        return None
-    items = names.items() if isinstance(names, Mapping) else enumerate(names) if isinstance(names, list) else [("", "")]
-    found = {int(key) if str(key).isdecimal() else -1: name for key, name in items}
-    if -1 in found or not all(isinstance(name, str) and name for name in found.values()):
-        raise PipelineError(
-            Problem(f"`names` must be a list of texts, or number: text, not {shorten(names)}", str(about))
-        )
-    return found
-
-
-def _read_labels(file: Path, image: str, names: Mapping[int, str] | None, shape: tuple[int, int]) -> Iterator[FileItem]:
+def _read_labels(file: Path, image: str, settings: YoloSettings, whole: DatasetForm) -> Iterator[FileItem]:
     yield AnnotatedImage(str(file), image, file=str(file), relative=True)
-    for line, text in enumerate(read_lines(file), 1):
-        if columns := text.split():
-            try:
-                points, columns = parse_keypoints(columns, shape)
-                box, score = parse_box(columns)
-                name = parse_class(columns[0], names)
-            except AnnotationError as error:
-                yield Annotation(str(file), f"line {line}", "", str(file), line, error=str(error))
-            else:
-                yield Annotation(str(file), f"line {line}", "", str(file), line, box, points, label=name, score=score)
-
-
-def _keypoint_shape(written: Any, about: Path | None) -> tuple[int, int]:
-    """(number of keypoints in a line, numbers of each), (0, 0) if there are none."""
-    if not written and not isinstance(written, (list, Mapping)):
-        return 0, 0
-    numbers = written if isinstance(written, list) and all(isinstance(value, str) for value in written) else []
-    if len(numbers) != 2 or not numbers[0].isdecimal() or numbers[1] not in ("2", "3"):
-        text = f"`kpt_shape` must be [number of keypoints, 2 or 3], not {shorten(written)}"
-        raise PipelineError(Problem(text, str(about)))
-    return int(numbers[0]), int(numbers[1])
+    rows = _split_rows(file)
+    form = whole.of_file(rows)
+    for line, columns in enumerate(rows, 1):
+        if not columns:
+            continue
+        try:
+            points, others = parse_keypoints(columns, settings.keypoints)
+            box, score = parse_box(others, form)
+            name = parse_class(columns[0], settings.names)
+        except AnnotationError as error:
+            yield Annotation(str(file), f"line {line}", "", str(file), line, error=str(error))
+        else:
+            yield Annotation(str(file), f"line {line}", "", str(file), line, box, points, label=name, score=score)

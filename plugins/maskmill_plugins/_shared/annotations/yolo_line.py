@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .model import AnnotationError, Corners, enclosing_box, parse_number, require_area, visible_keypoints
+from .yolo_form import FileForm
 
 ROUNDING = 0.01
 
@@ -64,16 +65,23 @@ def _check_fraction(value: float) -> None:
         raise AnnotationError(f"coordinates must be fractions of the image, 0 to 1, not {value:g}; they may be pixels")
 
 
-def parse_box(columns: list[str]) -> tuple[Corners, float | None]:
-    """The box (0..1) and the score of a line with 5 columns, or 6 with a score; longer lines are polygons.
+def parse_box(columns: list[str], form: FileForm) -> tuple[Corners, float | None]:
+    """The box (0..1) and the score of a line; lines with more than four coordinates are polygons.
+
+    Args:
+        columns: the columns without keypoints.
+        form: decides which of them are a confidence and a track id.
 
     Raises:
         AnnotationError: they are invalid.
     """
     if len(columns) < 5:
         raise AnnotationError(f"expected `class x y width height`, found {len(columns)} columns")
+    columns, confidence = form.split(columns)
     values = [parse_number(text, "a coordinate") for text in columns[1:]]
-    score = values.pop() if len(values) % 2 else None  # predictions end with a confidence
+    score = None if confidence is None else parse_number(confidence, "the confidence")
+    if score is not None and not 0 <= score <= 1:
+        raise AnnotationError(f"the last column must be a confidence of 0 to 1, not {confidence}")
     for value in values:
         _check_fraction(value)
     if len(values) == 4:

@@ -16,12 +16,15 @@ from pycocotools import mask as coco_mask
 from maskmill import Mask
 
 from .pixels import crop_mask, load_cv2
+from .ring_tree import join_many
 
 Points = npt.NDArray[np.float32]
 
 #: Minimum IoU of a simplified part with the exact one; thin parts are simplified less.
 _MIN_IOU = 0.95
 _MAX_PAIRS = 1_000_000
+#: More outlines than this are joined by `join_many`.
+_MANY_RINGS = 64
 
 
 def trace_outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]:
@@ -98,8 +101,11 @@ def join_rings(parts: Sequence[Points]) -> Points:
     """One closed line through all outlines, float32 (n, 2), joined by bridges of zero width.
 
     A bridge runs back and forth along the same line, so it encloses nothing. It joins the nearest
-    corners, as Ultralytics' `merge_multi_segment` does for parts; here also for holes.
+    corners, as Ultralytics' `merge_multi_segment` does for parts; here also for holes. That takes time for
+    every pair of outlines, so very many are joined in another order.
     """
+    if len(parts) > _MANY_RINGS:
+        return join_many(parts)
     first, *others = sorted(parts, key=lambda part: -len(part))
     line = first
     for part in others:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from maskmill import Problem
 
 #: The class of masks without a label.
 UNLABELLED = "object"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 Split = Literal["train", "val", "test"]
 
 
 def order_labels(first: Sequence[str], labels: Iterable[str]) -> list[str]:
-    """All labels in the order of their class numbers: the given ones, then the others alphabetically."""
-    return [*first, *sorted(set(labels) - set(first))]
+    """All labels in the order of their class numbers: the given ones, then the others alphabetically.
+
+    If all others are numbers, they are ordered by value: 0, 2, 10.
+    """
+    others = sorted(set(labels) - set(first))
+    if all(_NUMBER.fullmatch(name) for name in others):
+        others.sort(key=Decimal)
+    return [*first, *others]
 
 
 def find_duplicates(option: str, given: Sequence[str]) -> list[Problem]:

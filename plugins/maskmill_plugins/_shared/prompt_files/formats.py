@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,10 +12,12 @@ from typing import Any
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
 from maskmill.tables import PROMPTS_CSV, unescape_cell
-from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row
+from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row, to_number
 
 from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord
 
+#: The value of "image" in a line of JSON that may be broken.
+_IMAGE_FIELD = re.compile(r'"image"\s*:\s*("(?:[^"\\]|\\.)*")')
 TODO = "the image is marked as not finished"
 
 
@@ -34,8 +37,17 @@ class JsonLinesReader(LineReader):
             raise PromptError('expected {"image": key, "prompts": [...]}')
         return data["image"], data
 
+    def _guess_name(self, text: str) -> str | None:
+        found = _IMAGE_FIELD.findall(text)
+        try:
+            return str(json.loads(found[0])) if len(found) == 1 else None
+        except ValueError:
+            return None
+
     def _combine(self, rows: Sequence[Any]) -> ImagePrompts:
         data = rows[-1]
+        if isinstance(data, PromptError):
+            return ImagePrompts((), errors=(str(data),))
         found = list(self._prompts(data))
         prompts = tuple(prompt for _, prompt, _ in found if prompt is not None)
         errors = tuple(f"{place}: {error}" if len(found) > 1 else error for place, _, error in found if error)
@@ -112,10 +124,20 @@ class CsvReader(LineReader):
             raise PromptError("the image name is missing")
         return row["image"], row
 
+    def _guess_name(self, text: str) -> str | None:
+        try:
+            fields = split_row(text)
+        except PromptError:
+            return None
+        at = self._columns.index("image")
+        return fields[at].strip() if at < len(fields) else None
+
     def _combine(self, rows: Sequence[Any]) -> ImagePrompts:
         prompts, errors = [], []
         for rank, row in enumerate(rows, 1):
             try:
+                if isinstance(row, PromptError):
+                    raise row
                 prompts.append(_parse_row(row, rank))
             except PromptError as error:
                 errors.append(str(error))
@@ -139,7 +161,7 @@ def _parse_row(row: Mapping[str, str], rank: int) -> Prompt | None:
     if not any(corners):
         return None
     try:
-        numbers = [float(corner) for corner in corners]
+        numbers = [to_number(corner) for corner in corners]
     except ValueError:
         raise PromptError(f"x1,y1,x2,y2 must be numbers, not {','.join(corners)}") from None
     return Prompt(box=Box(*numbers), label=row.get("label") or None, ref=row.get("id") or f"prompt {rank}")

@@ -103,8 +103,16 @@ class LineReader:
         """(key, content) of a line, None if it is blank; PromptError if it is invalid."""
         raise NotImplementedError
 
+    def _guess_name(self, text: str) -> str | None:
+        """The image of an invalid line, None if it cannot be told."""
+        raise NotImplementedError
+
     def _combine(self, rows: Sequence[Any]) -> ImagePrompts:
-        """Combine the lines of one image, given in the file's order; PromptError if one is invalid."""
+        """Combine the lines of one image, given in the file's order; of an invalid line the row is its PromptError.
+
+        Raises:
+            PromptError: a row is invalid as a whole.
+        """
         raise NotImplementedError
 
     def _line_records(self, row: Any, rank: int, last: bool) -> Iterator[PromptRecord]:
@@ -126,19 +134,17 @@ class LineReader:
         return self._combine([rest for _, rest in rows]) if rows else None
 
     def names(self) -> Iterator[str]:
-        """The name in each valid line."""
+        """The name in each line that has one."""
         return (name for name, _ in self._scan())
 
     def records(self) -> Iterator[PromptRecord]:
         """The entries of each line."""
         for number, offset, raw in self._lines():
-            try:
-                row = self._parse_line(decode_line(raw))
-            except PromptError as error:
+            row = self._parse(raw)
+            if row and isinstance(row[1], PromptError):
                 cut_off = "" if raw.endswith(b"\n") else " (the file ends within this line; remove or complete it)"
-                yield PromptRecord("", f"line {number}", str(self._path), number, error=f"{error}{cut_off}")
-                continue
-            if row:
+                yield PromptRecord(row[0], f"line {number}", str(self._path), number, error=f"{row[1]}{cut_off}")
+            elif row:
                 first, last = self._range(row[0])
                 rank = int(np.searchsorted(self._offsets[first:last], offset)) + 1
                 for record in self._line_records(row[1], rank, rank == last - first):
@@ -150,19 +156,24 @@ class LineReader:
         return first, last
 
     def _scan(self) -> Iterator[tuple[str, int]]:
-        """(name, offset) of each valid line."""
+        """(name, offset) of each line that has a name."""
         for _, offset, raw in self._lines():
-            try:
-                row = self._parse_line(decode_line(raw))
-            except PromptError:
-                continue  # `records` reports it
-            if row:
+            row = self._parse(raw)
+            if row and row[0]:  # `records` reports lines without a name
                 yield row[0], offset
+
+    def _parse(self, raw: bytes) -> tuple[str, Any] | None:
+        """(key, content) of a line, None if it is blank; (key or "", PromptError) of an invalid one."""
+        try:
+            return self._parse_line(decode_line(raw))
+        except PromptError as error:
+            name = self._guess_name(raw.decode("utf-8", "surrogateescape")) or ""
+            return "" if any("\udc80" <= sign <= "\udcff" for sign in name) else name, error
 
     def _read_at(self, offset: int) -> tuple[str, Any] | None:
         with self._path.open("rb") as file:
             file.seek(offset)
-            return self._parse_line(decode_line(file.readline().removeprefix(BOM_UTF8)))
+            return self._parse(file.readline().removeprefix(BOM_UTF8))
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         """(number, offset, bytes) of each line after the header."""

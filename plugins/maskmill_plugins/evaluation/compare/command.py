@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..report.pages import ReportFolder, Table
     from .comparison import Comparison
 
-MARKER = "comparison.json"
 SHOWN = 5
 
 
@@ -85,6 +84,7 @@ def _name_runs(folders: Sequence[Path]) -> list[str]:
 def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
     """Compare each run with the first and return the exit code."""
     from maskmill import OutputError, Run
+    from maskmill.output.folder import COMPARED
 
     from ..report.pages import ReportFolder
     from . import comparison
@@ -96,7 +96,7 @@ def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | N
         for number in range(1, len(runs)):
             sides = (names[0], names[number])
             below = None if place is None else place / f"{number:02}" if several else place
-            target = None if below is None else ReportFolder(below, MARKER)
+            target = None if below is None else ReportFolder(below, COMPARED)
             found = comparison.compare(runs[0], runs[number], sides)
             if not sum(found.statuses.values()):
                 raise OutputError(f"'{folders[0]}' and '{folders[number]}' have no image in common")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from maskmill.cli.options import FILE, IMAGES
+from maskmill.output.records import FAILURES
 
 if TYPE_CHECKING:
+    from maskmill import Run
+
     from ..report.pages import ListedNames, Table
     from .evaluation import Evaluation
 
-MARKER = "evaluation.json"
 #: Names and classes shown in the terminal; the files list all of them.
 SHOWN = 5
 MOST_ROWS = 30
@@ -36,7 +38,7 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     Exit code: 0 evaluated, 1 some images could not be evaluated, 2 none could be evaluated.
     """
     from maskmill import OutputError, Run
-    from maskmill.output.folder import EVALUATION
+    from maskmill.output.folder import EVALUATED, EVALUATION
     from maskmill.stored.originals import OriginalImages
 
     from ..report.pages import ReportFolder, rank_pictures
@@ -44,12 +46,11 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     from . import evaluation
 
     with Run(output) as run, OriginalImages(run, images) as originals:
-        place = ReportFolder(folder or output / EVALUATION, MARKER)
+        place = ReportFolder(folder or output / EVALUATION, EVALUATED)
         true = read_truth(truth)
         found = evaluation.evaluate(run, true, by_class)
-        if not found.images:
-            text = f"no image of the run in '{output}' is in the ground truth '{truth}'"
-            raise OutputError(_with_examples(text, found))
+        if problem := _find_obstacle(run, found):
+            raise OutputError(problem)
         pairs = evaluation.pair_up(run, true)
         pictures = rank_pictures(
             found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals)
@@ -64,7 +65,22 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     return 1 if found.errors.count else 0
 
 
-def _with_examples(text: str, found: Evaluation) -> str:
+def _find_obstacle(run: Run, found: Evaluation) -> str:
+    """Why there is nothing to evaluate, "" if there is."""
+    folder, source = run.folder, found.truth.source
+    if not sum(run.counts().values()):
+        message = str(run.about.get("message") or "it was cut short before the first image")
+        return f"the run in '{folder}' has no result: {message}"
+    if not found.truth.images:
+        return f"the ground truth '{source}' lists no image"
+    if found.failed.count and found.failed.count == found.images:
+        many = f"all {found.images} images" if found.images > 1 else "the only image"
+        failed = ", ".join(found.failed.first[:SHOWN])
+        text = f"{many} that the run in '{folder}' and the ground truth share failed in the run: {failed}"
+        return f"{text}\n  the reasons are in {folder / FAILURES}"
+    if found.images:
+        return ""
+    text = f"no image of the run in '{folder}' is in the ground truth '{source}'"
     for names, whose in ((found.only_in_run, "the run"), (found.only_in_truth, "the ground truth")):
         text += f"\n  {whose} has {', '.join(names.first[:SHOWN])}" if names.count else ""
     return "\n".join([text, *found.errors.first[:SHOWN]])
@@ -78,7 +94,14 @@ def summarize(found: Evaluation) -> list[str]:
         f" {ways['overlap']} by overlap, {ways['missed']} missed; {found.tallies.extra} masks match no object",
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
-    if found.truth.kind == "box":
+    if not tally.objects:
+        where = "these images" if found.truth.count else "any image"
+        crowds = any(image.objects for image in found.truth.images.values()) and not found.truth.count
+        but = " but crowd regions" if crowds else ""
+        lines.append(
+            f"the ground truth has no object{but} in {where}: there was nothing to find, and every mask is extra"
+        )
+    elif found.truth.kind == "box":
         lines.append("the ground truth has only boxes: the boxes of the masks were compared, without boundary F")
     lines += list(found.truth.warnings)
     lines += _list_names("images that failed in the run; their objects count as missed", found.failed)

@@ -67,12 +67,24 @@ class ImageScore:
         return float(np.mean([score.iou for score in self.scores])) if self.scores else None
 
 
-def hide_void(masks: Sequence[Mask], image: TrueImage) -> list[Mask]:
-    """The masks without the pixels that have no ground truth."""
-    if image.void is None:
+def hide_ignored(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> list[Mask]:
+    """The masks that count, without the pixels that have no ground truth.
+
+    A mask counts as nothing, neither found nor extra, if it lies wholly on pixels without ground truth and in
+    crowds of any class, unless it is a good answer (IoU 0.5) to an object there.
+    """
+    crowds = [image.mask(true).array for true in image.objects if true.crowd]
+    if image.void is None and not crowds:
         return list(masks)
-    known = ~Mask(image.size, image.void).array
-    return [mask.with_array(mask.array & known) for mask in masks]
+    void = np.zeros(image.size, np.bool_) if image.void is None else Mask(image.size, image.void).array
+    ignored = np.logical_or.reduce([void, *crowds])
+    visible = list(masks) if image.void is None else [mask.with_array(mask.array & ~void) for mask in masks]
+    on_object = measure_overlaps(visible, [true for true in image.objects if not true.crowd], image, kind) >= GOOD
+    return [
+        mask
+        for number, mask in enumerate(visible)
+        if not masks[number].area or on_object[number].any() or (mask.array & ~ignored).any()
+    ]
 
 
 def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, by_class: bool) -> ImageScore:
@@ -84,7 +96,7 @@ def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, b
 
     Args:
         key: the image's key in the run.
-        masks: the kept masks, as returned by `hide_void`.
+        masks: the kept masks, as returned by `hide_ignored`.
         image: its ground truth.
         kind: whether masks or boxes are compared.
         by_class: whether a mask matched by overlap must have the object's class.

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag, require_object
+from maskmill_plugins._shared.annotations.rle import check_rle
+
 from .objects import TrueImage, TrueObject, Truth, is_number, truth_error
 
 Json = Mapping[str, Any]
@@ -27,13 +30,15 @@ def read_coco_truth(path: Path) -> Truth:
     labels = _read_labels(path, data)
     images = _read_images(path, data)
     objects: dict[Any, list[TrueObject]] = defaultdict(list)
-    with_pixels = any(isinstance(each, dict) and each.get("segmentation") for each in data["annotations"])
+    annotations = data["annotations"]
+    with_pixels = not annotations or any(isinstance(each, dict) and each.get("segmentation") for each in annotations)
     seen: set[str] = set()
     boxes_only = 0
-    for index, entry in enumerate(data["annotations"]):
+    for index, entry in enumerate(annotations):
         place = f"annotations[{index}]"
         if not isinstance(entry, dict):
             raise truth_error(path, place, "expected an object")
+        place += f" (id {entry['id']})" if _is_id(entry.get("id")) else ""
         if not _known(entry.get("image_id"), images):
             raise truth_error(path, place, f"no image has the id {entry.get('image_id')!r}")
         if with_pixels and not entry.get("segmentation"):
@@ -107,6 +112,10 @@ def _read_object(
         isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and min(box[2:]) >= 0
     ):
         raise truth_error(path, place, f"expected 'bbox' as [x, y, width, height], found {box!r}")
+    try:
+        crowd = parse_flag(entry.get("iscrowd"), "iscrowd")
+    except AnnotationError as error:
+        raise truth_error(path, place, str(error)) from None
     if with_pixels:
         counts = _read_counts(path, place, entry["segmentation"], *image.size)
     elif box is None:
@@ -124,7 +133,7 @@ def _read_object(
         counts=counts,
         box=(x, y, width, height),
         area=float(area),
-        crowd=bool(entry.get("iscrowd")),
+        crowd=crowd,
     )
 
 
@@ -136,24 +145,16 @@ def _read_counts(path: Path, place: str, shape: Any, height: int, width: int) ->
                 raise ValueError("a polygon must be a flat list of at least three x, y pairs")
             rle = coco_mask.merge(coco_mask.frPyObjects([[float(v) for v in part] for part in shape], height, width))
         else:
-            if [int(side) for side in shape["size"]] != [height, width]:
-                raise ValueError(f"its size is {shape['size']}, but the image's is {[height, width]}")
-            rle = shape
-            if isinstance(shape["counts"], list):
-                if sum(shape["counts"]) != height * width:
-                    raise ValueError(f"its counts add up to {sum(shape['counts'])} pixels, not {height * width}")
-                rle = coco_mask.frPyObjects(shape, height, width)
-        counts = rle["counts"]
-        text = counts if isinstance(counts, str) else bytes(counts).decode("ascii")
-        covered = coco_mask.area({"size": [height, width], "counts": text})
-        if covered > height * width:
-            raise ValueError("its counts exceed the image")
-    except (ValueError, TypeError, KeyError, UnicodeError, OverflowError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise truth_error(
-            path, place, f"its segmentation is neither valid polygons nor a valid run-length encoding: {reason}"
-        ) from None
-    return text
+            size, text = check_rle(require_object(shape))
+            if size != (height, width):
+                theirs, mine = (f"{w}×{h} = {w * h}" for h, w in (size, (height, width)))
+                raise AnnotationError(f"its RLE has {theirs} pixels, but its image {mine}")
+            return text
+    except AnnotationError as error:
+        raise truth_error(path, place, str(error)) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise truth_error(path, place, f"its segmentation is not valid polygons: {error}") from None
+    return bytes(rle["counts"]).decode("ascii")
 
 
 def _encode_box(box: list[float], height: int, width: int) -> str:

@@ -79,11 +79,14 @@ def _read_image(name: str, path: Path, class_path: Path | None, names: list[str]
         raise truth_error(
             class_path or path, "", f"its size is {classes.shape}, but the object map's is {numbers.shape}"
         )
-    void = numbers == VOID if numbers.dtype == np.uint8 else np.zeros(numbers.shape, np.bool_)
+    void = np.zeros(numbers.shape, np.bool_)
+    for pixels in (numbers, classes):
+        if pixels is not None and pixels.dtype == np.uint8:
+            void |= pixels == VOID
     found = []
     for number in np.unique(numbers[~void]):
         if number:
-            found.append(_read_object(path, int(number), numbers == number, classes, names))
+            found.append(_read_object(path, int(number), (numbers == number) & ~void, classes, names))
     return TrueImage(name, numbers.shape, tuple(found), Mask.from_array(void).counts if void.any() else None)
 
 
@@ -92,7 +95,7 @@ def _read_object(
 ) -> TrueObject:
     label = "object"
     if classes is not None:
-        values, counts = np.unique(classes[pixels & (classes != VOID) & (classes != 0)], return_counts=True)
+        values, counts = np.unique(classes[pixels & (classes != 0)], return_counts=True)
         if not len(values):
             raise truth_error(path, f"object {number}", "the class map has no class at its pixels")
         index = int(values[np.argmax(counts)])
