@@ -10,7 +10,7 @@ from maskmill_plugins._shared.http.wire import PROBLEMS
     ("answer", "outcome", "reason"),
     [
         ((0,), Outcome.RETRY, ""),
-        ((200, "", "an answer without content"), Outcome.RETRY, ""),
+        ((200,), Outcome.RETRY, ""),
         ((429, "Throttling.RateQuota"), Outcome.RETRY, ""),
         ((400, "InternalError.Algo"), Outcome.RETRY, ""),
         ((599,), Outcome.RETRY, ""),

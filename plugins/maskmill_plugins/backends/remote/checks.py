@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from maskmill import PipelineError, Problem, StopRun
@@ -24,17 +22,6 @@ def check_url(url: str) -> Problem | None:
     if parts.query or parts.fragment:
         return Problem(f"`url` must be the address of the server only; remove what follows {hide_secrets(url)!r}")
     return None
-
-
-def check_certificate(ca: Path | None) -> list[Problem]:
-    """Return what is wrong with the certificate file."""
-    if ca is None:
-        return []
-    try:
-        ssl.create_default_context(cafile=str(ca))
-    except OSError as error:  # includes ssl.SSLError
-        return [Problem(f"`ca`: '{ca}' is not a certificate in PEM format: {error.strerror or error}")]
-    return []
 
 
 def check_token(token: str | None, urls: Sequence[str]) -> list[Problem]:

@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt, PromptSource
 from maskmill.plugins.stage import Network, digest, run_folder
 from maskmill_plugins._shared.http.addresses import classify_network
+from maskmill_plugins._shared.http.connections import HttpPackage, check_certificate, check_proxies
 
 from .asking.conversation import Conversation
 from .asking.question_plan import USUAL_GRID, QuestionPlan, plan_questions, resolve_coordinates
@@ -87,7 +88,16 @@ class Qwen(PromptSource):
     rpm: int | None = Field(None, ge=1, description="maximum calls per minute", json_schema_extra=NO_EFFECT)
     tpm: int | None = Field(None, ge=1, description="maximum tokens per minute", json_schema_extra=NO_EFFECT)
     timeout: float = Field(
-        120.0, gt=0, allow_inf_nan=False, description="seconds to wait for one answer", json_schema_extra=NO_EFFECT
+        120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds to wait for one whole answer",
+        json_schema_extra=NO_EFFECT,
+    )
+    ca: Path | None = Field(
+        None,
+        description="certificate (PEM) of the authority that signed the server's, if the system does not have it",
+        json_schema_extra=NO_EFFECT,
     )
     budget: Budget | None = Field(
         None,
@@ -122,13 +132,16 @@ class Qwen(PromptSource):
         return []
 
     def check(self) -> list[Problem]:
-        """Check the key, the address, the meaning of the model's coordinates, and the template."""
-        found: list[Problem] = []
+        """Check the key, the address, the way to it, the meaning of the model's coordinates, and the template."""
+        found = check_certificate(self.ca)
         for build in (self.resolve_endpoint, self.build_plan):
             try:
                 build()
             except PipelineError as error:
                 found += [problem for problem in error.problems if problem not in found]
+        if not found:
+            package: HttpPackage = "httpx" if self.provider == "openai" else "requests"
+            found = check_proxies(self.resolve_endpoint().url, package)
         return found
 
     def kinds(self) -> frozenset[str]:
@@ -242,7 +255,7 @@ class Qwen(PromptSource):
         plan, answers = self.build_plan(), self._open_answers()
         limiter = RateLimiter(self.concurrency, self.rpm, self.tpm)
         reservation = BudgetReservation(self.budget or Budget(), self._folder)
-        provider_client = create_client(plan.endpoint, self.timeout, self.concurrency)
+        provider_client = create_client(plan.endpoint, self.timeout, self.concurrency, self.ca)
         client = RetryingClient(provider_client, plan.endpoint, limiter, reservation)
         conversation = Conversation(plan, client, answers, self._read_token_stats(answers))
         return _Session(conversation, client, answers, reservation)

@@ -63,11 +63,13 @@ class Conversation:
         for template in self._plan.questions:
             parsed, reply = self._get_answer(template, view, sent, note, log)
             prompts, counts = self._plan.make_prompts(template, view, parsed)
+            others = self._plan.count_other_names(template, parsed)
             log(f"coordinates received: {_format_count(prompts, self._plan.wanted)} in {reply.output_tokens} tokens")
             notes.append(
                 {"asked": template.subject, "found": len(prompts), "reply_sha256": _hash_text(reply.text)}
                 | ({"put right or left out": dict(counts)} if counts else {})
                 | ({"truncated": True} if parsed.truncated else {})
+                | ({"named otherwise": dict(others)} if others else {})
             )
             found += prompts
         note("answers", notes)
@@ -102,12 +104,14 @@ class Conversation:
             expected = estimate_usage(question.text, size, plan.grid, self._stats)
             most = limit_usage(question.text, size, plan.grid, plan.max_tokens, plan.thinking)
             reply = self._client.ask(question, expected, most, log)
-            self._answers.add(question_id, plan.model, reply)
+            if not plan.endpoint.shows_key(reply.text):
+                self._answers.add(question_id, plan.model, reply)
             if (parsed := plan.parse(reply)) is not None:
                 return parsed, reply
             unreadable.append(reply)
-        note("unreadable", [reply.text[:KEPT] for reply in unreadable])
-        raise ImageError(f"the reply about {template.subject} cannot be parsed: {unreadable[-1].text[:SHOWN]!r}")
+        texts = [plan.endpoint.mask_key(reply.text) for reply in unreadable]
+        note("unreadable", [text[:KEPT] for text in texts])
+        raise ImageError(f"the reply about {template.subject} cannot be parsed: {texts[-1][:SHOWN]!r}")
 
 
 def _hash_text(text: str) -> str:

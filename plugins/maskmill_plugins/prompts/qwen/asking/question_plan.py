@@ -15,7 +15,7 @@ from ..calls.endpoint import Endpoint
 from ..calls.question import ModelReply, Question
 from ..coordinates.convert import Size, choose_send_size, convert_to_image
 from ..coordinates.families import Convention, Family, find_family
-from ..reply.labels import match_class
+from ..reply.labels import find_other_name, match_class
 from ..reply.parse import FoundObject, ParsedReply, Wanted, parse_reply
 from . import questions as texts
 
@@ -144,9 +144,20 @@ class QuestionPlan:
         counts["of no class asked for"] += foreign
         return [_make_prompt(one, one.label) for one in found], +(counts + parsed.counts)
 
+    def count_other_names(self, question: QuestionTemplate, parsed: ParsedReply) -> Counter[str]:
+        """Return the names under which objects came that are taken for the only class of a question."""
+        alone = None if question.sentence else _get_only_class(question)
+        if alone is None:
+            return Counter()
+        taken = (one for one in parsed.found if self._match_class(one, question) == alone)
+        return Counter(name for one in taken if (name := find_other_name(one.names, alone)))
+
     def _match_class(self, one: FoundObject, question: QuestionTemplate) -> str | None:
-        alone = next(iter(question.classes)) if len(question.classes) == 1 else None
-        return match_class(one.names, self.classes, alone)
+        return match_class(one.names, self.classes, _get_only_class(question))
+
+
+def _get_only_class(question: QuestionTemplate) -> str | None:
+    return next(iter(question.classes)) if len(question.classes) == 1 else None
 
 
 def _make_prompt(one: FoundObject, label: str | None) -> Prompt:

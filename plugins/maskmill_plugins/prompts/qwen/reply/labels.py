@@ -63,6 +63,17 @@ def match_class(names: Sequence[str], classes: Mapping[str, str], asked: str | N
     return None
 
 
+def find_other_name(names: Sequence[str], asked: str) -> str:
+    """Return the name under which an object came that was taken for the class asked for, "" if it is that class's.
+
+    An object without any name is nobody else's.
+    """
+    named = [name for name in names if split_words(name)]
+    if not named or _find_equal([split_words(name) for name in named], [asked]):
+        return ""
+    return named[0]
+
+
 def split_words(text: str) -> Words:
     """Return the words of a text without case, width, articles and punctuation, and without a number at the end."""
     found = [word for word in _WORD.findall(_normalize(text)) if word not in _DROPPED]
