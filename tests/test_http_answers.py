@@ -43,7 +43,7 @@ KINDS = {
     "method-not-allowed": (Outcome.STOP, "not a SAM server"),
     "unknown-image": (Outcome.RETRY, "unknown image"),
     "too-busy": (Outcome.RETRY, "busy"),
-    "loading": (Outcome.RETRY, "unavailable"),
+    "loading": (Outcome.RETRY, "loading"),
     "draining": (Outcome.RETRY, "unavailable"),
     "internal-error": (Outcome.RETRY, "server error"),
     "out-of-memory": (Outcome.RETRY, "server error"),

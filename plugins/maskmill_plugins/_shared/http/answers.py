@@ -95,10 +95,11 @@ SAM_SERVER: Rules = (
     (r"\d+ unknown-image ", Outcome.RETRY, "unknown image"),
     (r"40[13] ", Outcome.STOP, ""),
     (r"429 ", Outcome.RETRY, "busy"),
+    (r"\d+ loading ", Outcome.RETRY, "loading"),
     # May be caused by this request: counted against the image.
     (r"\d+ (internal-error|out-of-memory|deadline-exceeded|upload-timeout) ", Outcome.RETRY, "server error"),
     (r"(408|500|504) ", Outcome.RETRY, "server error"),
-    (r"50[23] ", Outcome.RETRY, "unavailable"),  # loading, draining, or a proxy without its server
+    (r"50[23] ", Outcome.RETRY, "unavailable"),  # draining, or a proxy without its server
     (r"413 ", Outcome.FAIL_IMAGE, ""),
     (r"\d+ (not-found |method-not-allowed | )", Outcome.STOP, "not a SAM server"),
 )

@@ -180,6 +180,8 @@ class Remote(Backend):
             image_id = upload_image(image, self.compress, server, pool, self.tell)
             try:
                 reply = server.compute_masks(image_id, request)
+                if doubt := reply.find_doubt(image_id, prompts):
+                    raise BadReply(f"{server.url}: {doubt}")
                 return [mask.to_mask(prompts) for mask in reply.masks]
             except UnknownImage:  # the server needed the memory, or was restarted
                 server.forget(image_id)

@@ -10,7 +10,7 @@ from maskmill import PipelineError, Problem, StopRun
 from maskmill_plugins._shared.http.addresses import check_address, classify_network, hide_secrets
 from maskmill_plugins._shared.http.wire import ModelInfo, Multimask, token_fault
 
-from .pool import describe_model, require_same_model
+from .pool import describe_model, is_loading, require_same_model
 from .upload import Compress
 
 
@@ -65,6 +65,9 @@ def check_servers(
 
 def _describe_outage(failed: Mapping[str, Exception]) -> Problem:
     """Return the problem that no server answers, with the command that starts one."""
+    if loading := [url for url, answer in failed.items() if is_loading(answer)]:
+        text = f"{' and '.join(loading)}: the model was still loading when the patience was over"
+        return Problem(text, hint="wait until the server is ready, or set a longer `patience:`")
     url = next(iter(failed))
     parts = urlsplit(url)
     where, host = ("here", "") if classify_network(url) == "none" else (f"on {parts.hostname}", " --host 0.0.0.0")

@@ -59,14 +59,24 @@ class ServerUnavailable(Exception):  # noqa: N818 - a condition, not a mistake
         wait: seconds after which the server asks to retry, None if it does not.
         busy: whether the server is running, but overloaded.
         lost: whether the connection broke after the request was sent: the request may be the cause.
+        loading: whether the server is running, but does not have its model yet.
     """
 
-    def __init__(self, reason: str, wait: float | None = None, *, busy: bool = False, lost: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        wait: float | None = None,
+        *,
+        busy: bool = False,
+        lost: bool = False,
+        loading: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait = wait
         self.busy = busy
         self.lost = lost
+        self.loading = loading
 
 
 class BadReply(Exception):  # noqa: N818 - a condition, not a mistake
@@ -256,7 +266,8 @@ class SamClient:
             return UnknownImage(text)
         if meaning.reason == "server error":
             return BadReply(text)
-        return ServerUnavailable(text, read_retry_after(response.headers), busy=meaning.reason == "busy")
+        wait, reason = read_retry_after(response.headers), meaning.reason
+        return ServerUnavailable(text, wait, busy=reason == "busy", loading=reason == "loading")
 
     def _describe(self, response: httpx.Response, problem: ProblemModel | None) -> str:
         """Return the server's message."""
