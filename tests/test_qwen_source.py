@@ -20,7 +20,6 @@ from maskmill.config.load import load_config
 from maskmill.plugins.stage import collecting
 from maskmill.testing import image
 from maskmill_plugins.prompts.qwen import Qwen
-from maskmill_plugins.prompts.qwen.calibrate import SIZE
 from maskmill_plugins.prompts.qwen.calls.question import ModelReply
 
 pytest.importorskip("openai")
@@ -328,37 +327,6 @@ def test_a_drop_in_sdk_is_imported_only_when_a_question_is_put():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() in ("", "0"), done.stderr
-
-
-@pytest.mark.parametrize("convention", ["rel1000", "abs_sent", "abs_original"])
-def test_calibrate_finds_the_convention(wire, capsys, monkeypatch, convention):
-    def answer(call):
-        height, width = SIZE
-        sides = {"rel1000": (1000, 1000), "abs_sent": call.picture.size, "abs_original": (width, height)}[convention]
-        assert call.picture.size != (width, height), "sent smaller, so that the two can be told apart"
-        place = [round(part * side) for part, side in zip(seen(call.picture), sides * 2, strict=True)]
-        return Act(boxes(("red rectangle", tuple(place))))
-
-    wire.answer = answer
-    monkeypatch.setenv("WIRE_KEY", KEY)
-    options = ["--provider", "openai", "--base-url", wire.openai, "--key-variable", "WIRE_KEY"]
-    with pytest.raises(SystemExit) as ended:
-        maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
-    said = capsys.readouterr().out
-    assert f"Set: coords: {convention}" in said
-    assert "red rectangle" in said
-    assert ended.value.code == 0
-    assert len(wire.calls) == 1
-
-
-def test_calibrate_says_when_nothing_fits(wire, capsys, monkeypatch):
-    monkeypatch.setenv("WIRE_KEY", KEY)
-    wire.script([], Act("I see a red rectangle."))
-    options = ["--provider", "openai", "--base-url", wire.openai, "--key-variable", "WIRE_KEY"]
-    with pytest.raises(SystemExit) as ended:
-        maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
-    assert ended.value.code == 1
-    assert "No convention fits" in capsys.readouterr().out
 
 
 def test_the_cache_is_listed_measured_and_cleared(wire, qwen, capsys):
