@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -357,3 +358,22 @@ def test_names_that_are_taken_for_the_class_are_noted(wire, qwen):
     with collecting(notes):
         qwen(find=["vehicle"], api_key=KEY, max_tokens=50).prompts(image())
     assert "named otherwise" not in notes["answers"][0]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_same_image_twice_at_once_is_asked_once(wire, qwen, cache):
+    wire.script([], Act(boxes(("block", (0, 0, 300, 300))), seconds=0.2))
+    stage, same = qwen(api_key=KEY, cache=cache, concurrency=8), image()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: stage.prompts(same), range(8)))
+    assert len(wire.calls) == 1
+    assert all(one == found[0] for one in found)
+    assert not stage._session.conversation._flights._asking, "nothing is left behind"
+
+
+def test_an_image_that_fails_twice_at_once_does_not_hang(wire, qwen):
+    wire.script([], Act(status=400, code="Odd", message="no"))
+    stage, same = qwen(api_key=KEY), image()
+    with ThreadPoolExecutor(2) as threads:
+        errors = [future.exception() for future in [threads.submit(stage.prompts, same) for _ in range(2)]]
+    assert all(isinstance(error, ImageError) for error in errors)
