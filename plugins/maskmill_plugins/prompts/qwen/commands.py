@@ -48,7 +48,9 @@ def calibrate_(model: str, key_variable: str | None, square: bool, **options: An
     given = {name: value for name, value in options.items() if value is not None}
     if key_variable is not None:
         given["api_key"] = os.environ.get(key_variable, "")
-    stage = Qwen.from_options({"find": [calibrate.SUBJECT], "model": model, "coords": "abs_sent", **given})
+    # The first wording names no unit: the model is to answer in its own.
+    fixed = {"find": [calibrate.SUBJECT], "model": model, "coords": "abs_sent", "wording": 1}
+    stage = Qwen.from_options(fixed | given)
     if problems := stage.missing() or stage.check():
         raise PipelineError(*problems)
     plan = stage.build_plan()

@@ -103,7 +103,8 @@ class DashScopeClient:
             return dashscope.Generation.call(messages=messages, result_format="message", **options)
         content = [{"text": protect_text(question.text)}]
         if question.image is not None:
-            content.insert(0, {"image": question.data_uri})
+            limit: Any = {} if question.max_pixels is None else {"max_pixels": question.max_pixels}
+            content.insert(0, {"image": question.data_uri, **limit})
         return dashscope.MultiModalConversation.call(messages=[{"role": "user", "content": content}], **options)
 
 

@@ -95,7 +95,9 @@ class OpenAIClient:
     def _make_options(self, question: Question) -> dict[str, Any]:
         content: Any = question.text
         if question.image is not None:
-            image = {"type": "image_url", "image_url": {"url": question.data_uri}}
+            image: dict[str, Any] = {"type": "image_url", "image_url": {"url": question.data_uri}}
+            if question.max_pixels is not None and self._endpoint.is_alibabas:
+                image["max_pixels"] = question.max_pixels
             content = [image, {"type": "text", "text": question.text}]
         options: dict[str, Any] = {
             "model": question.model,
@@ -105,6 +107,9 @@ class OpenAIClient:
         }
         if not question.thinking:
             options["temperature"] = 0.0
+        if question.schema is not None:
+            schema = {"name": "objects", "strict": True, "schema": question.schema}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
         return options
 
     def _make_thinking_switch(self, question: Question) -> dict[str, Any]:
