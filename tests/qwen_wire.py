@@ -69,6 +69,7 @@ class Act:
         media: media type of `raw`.
         seconds: delay before the answer.
         drop: close the connection without an answer.
+        drip: send a space each so many seconds, before the body or ("headers") before the headers' end; for ever.
         finish: why the answer ended.
         output_tokens: None for one token per four characters.
         thinking: text for the field with the model's thinking.
@@ -83,6 +84,7 @@ class Act:
     media: str = "application/json"
     seconds: float = 0.0
     drop: bool = False
+    drip: tuple[float, str] | None = None
     finish: str = "stop"
     output_tokens: int | None = None
     thinking: str = ""
@@ -234,12 +236,30 @@ class _Handler(BaseHTTPRequestHandler):
         if act.drop:
             self.close_connection = True
             return
+        if act.drip is not None:
+            self._drip(*act.drip)
+            return
         if act.raw is not None:
             self._send(act.status, act.raw, act.headers, act.media)
         elif act.status != 200:
             self._fail(call, act.status, act.code, act.message, act.headers)
         else:
             self._send(200, make_body(wire, call, act), act.headers)
+
+    def _drip(self, seconds: float, where: str) -> None:
+        self.send_response(200)
+        if where != "headers":
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+        self.flush_headers()
+        self.close_connection = True
+        try:
+            while True:
+                self.wfile.write(b" " if where != "headers" else b"X-Wait: 1\r\n")
+                time.sleep(seconds)
+        except OSError:
+            return
 
     def _fail(self, call: Call, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         if call.is_openai:

@@ -28,8 +28,9 @@ class StandIn(http.server.ThreadingHTTPServer):
     """Answers correctly, except for the scripted responses to the next requests for masks.
 
     Attributes:
-        script: "ok", "reset", "garbage", "half", "stall", "forget", "strange mask", "413", "502", a kind of problem, or
-            (kind, seconds for Retry-After); when it is used up, "ok".
+        script: "ok", "reset", "garbage", "half", "stall", "forget", "strange mask", "413", "502",
+            "nothing" (no masks, confirmed), "lost" (no masks, unconfirmed), "other image", "other count",
+            a kind of problem, or (kind, seconds for Retry-After); when it is used up, "ok".
         requests: "METHOD path" of each request, with `{id}` for an image's id.
         tokens: Authorization header of each request.
         bodies: bytes received by each POST of an image.
@@ -37,6 +38,7 @@ class StandIn(http.server.ThreadingHTTPServer):
         token: the valid token, None for none.
         echo: text added to its error messages.
         sleep: seconds for each request for masks.
+        ready_at: until then it is loading, on the monotonic clock.
     """
 
     daemon_threads = True
@@ -53,6 +55,7 @@ class StandIn(http.server.ThreadingHTTPServer):
         self.token = None
         self.echo = ""
         self.sleep = 0.0
+        self.ready_at = 0.0
         self.model = ModelInfo(
             backend="fill",
             name="fill",
@@ -114,7 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.tokens.append(self.headers.get("Authorization", ""))
         if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
             self.problem("unauthorized", "the header Authorization is wrong")
-        elif self.path == "/v1/model" and server.model is None:
+        elif self.path == "/v1/model" and (server.model is None or time.monotonic() < server.ready_at):
             self.problem("loading", "the model is being loaded")
         elif self.path == "/v1/model":
             self.send_model(server.model)
@@ -158,11 +161,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         prompts = [prompt.to_prompt() for prompt in request.prompts]
         masks = FillPrompt().masks(server.images[name], prompts)
         off = 7 if act == "strange mask" else 0
+        if act in ("nothing", "lost"):
+            masks = []
+        confirmed = {"image": name, "prompts": len(prompts)} if act != "lost" else {}
+        if act == "other image":
+            confirmed["image"] = "sha256-" + "0" * 64
+        if act == "other count":
+            confirmed["prompts"] += 1
         reply = MasksReply(
+            **confirmed,
             masks=[
                 MaskModel(prompt=off + number, size=mask.size, counts=mask.counts, score=mask.score)
                 for number, mask in enumerate(masks)
-            ]
+            ],
         )
         if act == "half":
             self.send_response(200)

@@ -10,7 +10,7 @@ from maskmill_plugins._shared.http.wire import PROBLEMS
     ("answer", "outcome", "reason"),
     [
         ((0,), Outcome.RETRY, ""),
-        ((200, "", "an answer without content"), Outcome.RETRY, ""),
+        ((200,), Outcome.RETRY, ""),
         ((429, "Throttling.RateQuota"), Outcome.RETRY, ""),
         ((400, "InternalError.Algo"), Outcome.RETRY, ""),
         ((599,), Outcome.RETRY, ""),
@@ -43,7 +43,7 @@ KINDS = {
     "method-not-allowed": (Outcome.STOP, "not a SAM server"),
     "unknown-image": (Outcome.RETRY, "unknown image"),
     "too-busy": (Outcome.RETRY, "busy"),
-    "loading": (Outcome.RETRY, "unavailable"),
+    "loading": (Outcome.RETRY, "loading"),
     "draining": (Outcome.RETRY, "unavailable"),
     "internal-error": (Outcome.RETRY, "server error"),
     "out-of-memory": (Outcome.RETRY, "server error"),

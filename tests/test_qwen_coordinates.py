@@ -159,3 +159,38 @@ def test_no_row_of_the_table_is_hidden_by_another():
     for family in FAMILIES:
         name = family.pattern.replace("[-:]*", "-x").replace("[5-9]", "7").replace("*", "")
         assert find_family(name) == family
+
+
+@pytest.mark.parametrize(
+    ("model", "convention"),
+    [
+        ("unsloth-Qwen3-VL-8B-Instruct-Q4_K_M.gguf", "rel1000"),
+        ("hf.co/unsloth/Qwen3-VL-8B-Instruct-GGUF:Q4_K_M", "rel1000"),
+        ("bartowski_Qwen_Qwen2.5-VL-7B-Instruct-GGUF", "abs_sent"),
+        ("mlx-community/Qwen2.5-VL-3B-Instruct-4bit", "abs_sent"),
+        ("qwen3_8-27b", "rel1000"),
+        ("qwen3-8-27b", "rel1000"),
+        ("Qwen/Qwen3_6-35b-a3b", "rel1000"),
+        ("qwen2_5-vl-7b", "abs_sent"),
+        ("qwen2-5-vl-7b", "abs_sent"),
+    ],
+)
+def test_quantised_and_renamed_models_are_recognised(model, convention):
+    assert find_family(model).coords == convention
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("qwen3.5-coder", "qwen3-coder-plus", "qwen3.6-coder-30b", "qwen3-asr-flash", "qwen3.5-asr", "qwen2-audio-7b"),
+        *("qwen3-tts", "qwen3.5-math", "qwen-mt-plus", "qwen3-vl-embedding-8b", "Qwen3-VL-Reranker-2B"),
+        *("qwen2.5-coder:7b", "unsloth-Qwen3-Coder-30B.gguf", "qwen3-8b", "qwen3_8b", "qwen3-4b"),
+    ],
+)
+def test_models_that_do_not_see_are_refused(model):
+    assert find_family(model).coords is None
+
+
+@pytest.mark.parametrize("model", ["deepseek-r1-distill-qwen-7b", "internvl-qwen2.5-7b", "llava-qwen3-vl", "gpt-asr"])
+def test_models_of_others_stay_unknown(model):
+    assert find_family(model) is None

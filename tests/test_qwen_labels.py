@@ -1,5 +1,7 @@
 """What a model calls a thing becomes the user's own class name, by rules."""
 
+import time
+
 import pytest
 
 from maskmill_plugins.prompts.qwen.reply.labels import match_class
@@ -108,3 +110,17 @@ def test_every_name_of_an_object_counts():
 
 def test_what_fits_two_descriptions_fits_none():
     assert match_class(["car"], {"moving": "cars that drive", "parked": "cars that stand"}) is None
+
+
+@pytest.mark.parametrize("word", ["x ", "red ", "the ", "1 ", "a,", "x"])
+def test_time_grows_with_the_length_of_a_label(word):
+    classes = {"car": "cars, red trucks and buses", "dog": "dogs"}
+
+    def measure(count):
+        started = time.perf_counter()
+        for _ in range(3):
+            match_class([word * count], classes)
+        return time.perf_counter() - started
+
+    measure(1000)
+    assert measure(200_000) < 5

@@ -20,7 +20,6 @@ from maskmill.config.load import load_config
 from maskmill.plugins.stage import collecting
 from maskmill.testing import image
 from maskmill_plugins.prompts.qwen import Qwen
-from maskmill_plugins.prompts.qwen.calibrate import SIZE
 from maskmill_plugins.prompts.qwen.calls.question import ModelReply
 
 pytest.importorskip("openai")
@@ -330,37 +329,6 @@ def test_a_drop_in_sdk_is_imported_only_when_a_question_is_put():
     assert done.stderr.strip() in ("", "0"), done.stderr
 
 
-@pytest.mark.parametrize("convention", ["rel1000", "abs_sent", "abs_original"])
-def test_calibrate_finds_the_convention(wire, capsys, monkeypatch, convention):
-    def answer(call):
-        height, width = SIZE
-        sides = {"rel1000": (1000, 1000), "abs_sent": call.picture.size, "abs_original": (width, height)}[convention]
-        assert call.picture.size != (width, height), "sent smaller, so that the two can be told apart"
-        place = [round(part * side) for part, side in zip(seen(call.picture), sides * 2, strict=True)]
-        return Act(boxes(("red rectangle", tuple(place))))
-
-    wire.answer = answer
-    monkeypatch.setenv("WIRE_KEY", KEY)
-    options = ["--provider", "openai", "--base-url", wire.openai, "--key-variable", "WIRE_KEY"]
-    with pytest.raises(SystemExit) as ended:
-        maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
-    said = capsys.readouterr().out
-    assert f"Set: coords: {convention}" in said
-    assert "red rectangle" in said
-    assert ended.value.code == 0
-    assert len(wire.calls) == 1
-
-
-def test_calibrate_says_when_nothing_fits(wire, capsys, monkeypatch):
-    monkeypatch.setenv("WIRE_KEY", KEY)
-    wire.script([], Act("I see a red rectangle."))
-    options = ["--provider", "openai", "--base-url", wire.openai, "--key-variable", "WIRE_KEY"]
-    with pytest.raises(SystemExit) as ended:
-        maskmill_main(["qwen", "calibrate", "--model", "llava-7b", *options])
-    assert ended.value.code == 1
-    assert "No convention fits" in capsys.readouterr().out
-
-
 def test_the_cache_is_listed_measured_and_cleared(wire, qwen, capsys):
     qwen().prompts(image())
     for arguments, words in (
@@ -404,3 +372,75 @@ def test_no_such_region(monkeypatch):
     assert "unknown region 'cn-moon'" in problem.message
     with pytest.raises(PipelineError):
         Qwen.from_options({"find": ["a"], "region": "cn-moon"}).resolve_endpoint()
+
+
+#: Options, and their fingerprint and question id before there was a second wording.
+BEFORE = [
+    ({"find": ["a"], "wording": 1}, "cba5bb1b6f4e5d10", "bf5e55ee52b0"),
+    ({"find": "all cars", "as": "points", "max_tokens": 100, "wording": 1}, "d9de6b8b22fa65bf", "4d41271fdfdb"),
+    ({"find": ["a"], "prompt_template": "x {classes}"}, "d6a014bb274aba51", "2287ce7e209b"),
+    ({"find": ["a"], "blind": True, "model": "qwen-turbo"}, "f316ab1546c3c880", "2bae197ad93a"),
+    (
+        {"find": ["a", "b"], "model": "qwen2.5-vl-7b", "one_class_per_call": False, "wording": 1},
+        "00bf1df1955e4d77",
+        "a0bc9970a57c",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "fingerprint", "question"), BEFORE, ids=range(len(BEFORE)))
+def test_results_and_answers_of_before_stay_valid(options, fingerprint, question):
+    stage = Qwen.from_options({**options, "api_key": KEY})
+    plan = stage.build_plan()
+    view = plan.view_image((1000, 2000))
+    assert stage.fingerprint(ImageRef("a", "a")) == fingerprint
+    assert plan.make_question_id(plan.questions[0].write_text(view), "00", view)[:12] == question
+
+
+def test_the_second_wording_is_another_question():
+    stages = [Qwen.from_options({"find": ["a"], "api_key": KEY, "wording": wording}) for wording in (1, 2)]
+    assert len({stage.fingerprint(ImageRef("a", "a")) for stage in stages}) == 2
+
+
+def test_the_unit_in_the_question_is_the_models(wire, qwen):
+    qwen().prompts(image())
+    qwen(model="qwen2.5-vl-7b").prompts(image())
+    assert ["0 to 1000" in call.text for call in wire.calls] == [True, False]
+
+
+@pytest.mark.parametrize("provider", ["openai", "dashscope"])
+@pytest.mark.parametrize(("limit", "least", "most"), [(None, 1_200_000, 1_311_000), (300_000, 250_000, 300_000)])
+def test_max_pixels_limits_what_is_sent(wire, qwen, provider, limit, least, most):
+    pytest.importorskip(provider)
+    qwen(max_pixels=limit, provider=provider, base_url=getattr(wire, provider)).prompts(drawn((2000, 1500)))
+    (call,) = wire.calls
+    assert least <= call.picture.width * call.picture.height <= most
+    if provider == "dashscope":
+        assert call.body["input"]["messages"][0]["content"][0].get("max_pixels") == limit
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "labels"),
+    [
+        ({"find": ["thing"]}, "bbox_2d", ["thing"]),
+        ({"find": ["a", "b"], "one_class_per_call": False, "as": "points"}, "point_2d", ["a", "b"]),
+        ({"find": "all things"}, "bbox_2d", None),
+    ],
+)
+def test_the_server_holds_the_answer_to_a_schema(wire, qwen, options, key, labels):
+    qwen(response_format="json_schema", **options).prompts(image())
+    form = wire.calls[0].body["response_format"]
+    assert form["type"] == "json_schema"
+    schema = form["json_schema"]["schema"]
+    assert schema["type"] == "array"
+    assert schema["items"]["required"] == [key, "label"]
+    assert schema["items"]["properties"]["label"].get("enum") == labels
+    qwen(**options).prompts(image())
+    assert "response_format" not in wire.calls[1].body, "asked again, and without"
+
+
+@pytest.mark.parametrize("options", [{"provider": "dashscope"}, {"blind": True}, {"prompt_template": "x {classes}"}])
+def test_no_schema_for_other_questions(options):
+    given = {"find": ["a"], "api_key": KEY, "provider": "openai", "base_url": "http://127.0.0.1:1/v1", **options}
+    (problem,) = Qwen.from_options({**given, "response_format": "json_schema"}).check()
+    assert "needs `provider: openai`" in problem.message

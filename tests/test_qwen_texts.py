@@ -33,6 +33,25 @@ def test_a_question_names_what_is_wanted(kind, classes, sentence):
     assert ("640" in text and "480" in text) == kind.startswith("blind")
 
 
+@pytest.mark.parametrize("name", ["vehicle", "车辆"])
+@pytest.mark.parametrize(("kind", "key"), [("boxes", '"bbox_2d": [x1, y1, x2, y2]'), ("points", '"point_2d": [x, y]')])
+@pytest.mark.parametrize("thousandths", [True, False])
+@pytest.mark.parametrize("form", ["one", "several", "sentence"])
+def test_a_question_states_key_order_unit_and_what_is_said_of_nothing(name, kind, key, thousandths, form):
+    classes = {name: "", "another": ""} if form == "several" else {name: ""}
+    text = texts.write_question(kind, classes, (1, 1), sentence=form == "sentence", thousandths=thousandths)
+    unit = {("vehicle", True): "integers from 0 to 1000", ("vehicle", False): "integers in pixels"}
+    unit |= {("车辆", True): "0到1000的整数", ("车辆", False): "像素整数"}
+    nothing = "If there is none, answer []." if name == "vehicle" else "如果没有，回答[]。"
+    only = "only the JSON list" if name == "vehicle" else "只输出JSON列表"
+    assert all(words in text for words in (key, unit[name, thousandths], nothing, only))
+
+
+def test_the_first_wording_is_as_it_was():
+    text = texts.write_question("boxes", {"car": ""}, (1, 1), wording=1)
+    assert text == "Locate every car in the image and output the bbox coordinates in JSON format."
+
+
 def test_the_questions_differ():
     asked = {texts.write_question(kind, {name: ""}, (1, 1)) for kind in KINDS for name in ("car", "车")}
     assert len(asked) == 8

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from remote_stand_in import standing_in
 
-from maskmill import Box, Image, ImageError, ImageRef, PipelineError, Point, Prompt, StopRun
+from maskmill import Box, Grid, Image, ImageError, ImageRef, PipelineError, Point, Prompt, StopRun
 from maskmill.bit_depth import Conversion
 from maskmill.testing import FillPrompt, write_picture
 from maskmill_plugins._shared.http.addresses import classify_network
@@ -383,10 +383,67 @@ def test_another_kind_of_server_is_told_apart(server):
     assert "404" in problem.message
 
 
-def test_a_server_that_is_loading_is_said_to_be_loading(server):
+def test_a_server_that_keeps_loading_is_not_to_be_started(server):
     server.model = None
-    (problem,) = remote(server).check()
-    assert "being loaded" in problem.message
+    (problem,) = remote(server, patience=0.3).check()
+    assert f"{server.url}: the model was still loading when the patience was over" in problem.message
+    assert "maskmill serve" not in f"{problem.message} {problem.hint}"
+    assert "patience" in problem.hint
+
+
+def test_a_server_that_is_loading_is_waited_for_at_the_start(server, image, monkeypatch, caplog):
+    monkeypatch.setattr(pool, "LOADING_PAUSE", 0.1)
+    server.ready_at = time.monotonic() + 0.6
+    with Open(server) as stage:
+        assert stage.check() == []
+        assert len(stage.masks(image, PROMPTS)) == 2
+    server.ready_at = time.monotonic() + 0.6
+    assert remote(closed_port(), server).check()[0].warning, "the other one is dead"
+    assert f"{server.url} is loading its model; waiting for it" in caplog.text
+
+
+def test_a_server_that_is_loading_does_not_hold_up_another(server):
+    with standing_in() as other:
+        other.model = None
+        started = time.monotonic()
+        (problem,) = remote(other, server).check()
+    assert problem.warning
+    assert time.monotonic() - started < 2
+
+
+def test_a_server_that_loads_again_in_mid_run_is_not_to_be_restarted(server, image):
+    with Open(server, patience=0.5) as stage:
+        stage.masks(image, PROMPTS)
+        server.script = ["loading"] * 100
+        with pytest.raises(StopRun, match=r"wait until it is ready .* and repeat the command"):
+            stage.masks(image, PROMPTS)
+
+
+OPEN_ENDED = [[Prompt(text="a cat")], [Prompt(grid=Grid())], [Prompt(box=Box(3, 4, 20, 25)), Prompt(text="a cat")]]
+
+
+@pytest.mark.parametrize("prompts", OPEN_ENDED, ids=["text", "everything", "box and text"])
+def test_nothing_found_is_believed_only_if_it_is_confirmed(server, image, prompts):
+    with Open(server) as stage:
+        server.script = ["nothing"]
+        assert stage.masks(image, prompts) == []
+        server.script = ["lost", "nothing"]
+        assert stage.masks(image, prompts) == []
+        server.script = ["lost"] * pool.TRIES
+        with pytest.raises(ImageError, match=r"no masks, and no word on which image .*failed 4 times"):
+            stage.masks(image, prompts)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"), [("other image", "about the image sha256-0000"), ("other count", "3 prompts")]
+)
+def test_masks_of_something_else_are_not_taken(server, image, act, words):
+    with Open(server) as stage:
+        server.script = [act]
+        assert len(stage.masks(image, PROMPTS)) == 2
+        server.script = [act] * pool.TRIES
+        with pytest.raises(ImageError, match=words):
+            stage.masks(image, PROMPTS)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from serve_kit import BACKENDS, BOX, Process, free_port, picture, until
 
 from maskmill import PipelineError, PluginError, UsageError
+from maskmill_plugins.backends.remote import Remote
 from maskmill_plugins.server.command import build_settings, client_host, format_announcement, load_backend, serve
 from maskmill_plugins.server.settings import Settings
 
@@ -53,6 +55,18 @@ def test_the_start_prints_the_address_and_a_line_for_the_clients_file(tmp_path):
         "complete",
     ):
         assert word in log
+
+
+def test_it_says_loading_and_then_ready_and_clients_wait(tmp_path):
+    with Process(tmp_path, "--backend", "slow", "--set", "loading=1.5", ready=False) as server:
+        assert "loading" in server.printed.splitlines()[0] and "ready" not in server.printed
+        started = time.monotonic()
+        assert Remote.from_options({"url": server.url}).check() == []
+        assert time.monotonic() - started > 0.5
+        line = server.process.stdout.readline()
+        while (line.strip() and not line.startswith("ready: slow")) or line == "\n":
+            line = server.process.stdout.readline()
+        assert line.startswith("ready: slow")
 
 
 def test_json_log_lines_have_the_fields_of_the_request(tmp_path):

@@ -111,12 +111,21 @@ def serve(**chosen: Any) -> None:
             click.echo(line)
         sys.stdout.flush()
 
-    process.run(service, address, announce)
+    def announce_ready() -> None:
+        click.echo(f"ready: {service.title()}")
+        sys.stdout.flush()
+
+    process.run(service, address, announce, on_ready=announce_ready)
 
 
 def format_announcement(title: str, url: str, settings: Settings, encrypted: bool) -> list[str]:
     """The lines printed at the start: the address, and the backend's line for a client's pipeline file."""
-    lines = [f"{title} at {url} (try {url}/docs)", "", "backend: {use: remote, url: " + f'"{url}"' + "}", ""]
+    lines = [
+        f"{title} at {url} (loading; documentation: {url}/docs)",
+        "",
+        "backend: {use: remote, url: " + f'"{url}"' + "}",
+        "",
+    ]
     if settings.token is not None:
         lines.append(f"set {TOKEN_VARIABLE} on the client to the server's token")
     if not settings.local_names and settings.token is None:

@@ -116,6 +116,7 @@ def run(
     address: ListenAddress,
     on_listening: Callable[[int], None],
     add_routes: Callable[[FastAPI], None] | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until a signal arrives.
 
@@ -124,6 +125,7 @@ def run(
         address: where to listen.
         on_listening: called with the port once requests are accepted.
         add_routes: adds further routes to the application.
+        on_ready: called once the model is loaded.
 
     Raises:
         UsageError: the address is not available.
@@ -148,7 +150,7 @@ def run(
         raise UsageError(Problem(f"--tls-cert, --tls-key: {error}", hint="both must be PEM files")) from None
     server = DrainingServer(config, service, requests)
     try:
-        asyncio.run(_serve(server, service, opened, on_listening))
+        asyncio.run(_serve(server, service, opened, on_listening, on_ready))
     finally:
         service.close()
     if (cause := service.model_thread.error) is not None:
@@ -157,21 +159,27 @@ def run(
 
 
 async def _serve(
-    server: DrainingServer, service: ModelService, opened: socket.socket, on_listening: Callable[[int], None]
+    server: DrainingServer,
+    service: ModelService,
+    opened: socket.socket,
+    on_listening: Callable[[int], None],
+    on_ready: Callable[[], None] | None,
 ) -> None:
     loop = asyncio.get_running_loop()
 
     def on_state_change() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has already ended
-            loop.call_soon_threadsafe(_handle_state, server, service)
+            loop.call_soon_threadsafe(_handle_state, server, service, on_ready)
 
     on_listening(int(opened.getsockname()[1]))
     service.model_thread.start(on_state_change)
     await server.serve(sockets=[opened])
 
 
-def _handle_state(server: DrainingServer, service: ModelService) -> None:
+def _handle_state(server: DrainingServer, service: ModelService, on_ready: Callable[[], None] | None) -> None:
     if service.model_thread.state == "failed":
         server.should_exit = True
     elif service.model_thread.state == "ready":
         _log.info("ready: %s, %s", service.title(), service.model_thread.model_id[:16])
+        if on_ready is not None:
+            on_ready()

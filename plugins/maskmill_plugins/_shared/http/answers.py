@@ -1,4 +1,4 @@
-"""What an HTTP answer means for a run: usable, retry, fail this image, or stop.
+"""What an HTTP answer means for a run: usable, retry, fail this image, or stop (a 200 too: `model_answers`).
 
 Each protocol has a table of rules; the first rule whose pattern matches "status code message" (in lower
 case, the code without spaces and underscores) decides. An error that no rule matches fails its image.
@@ -39,19 +39,54 @@ class AnswerMeaning:
 
 Rules = Sequence[tuple[str, Outcome, str]]
 
-#: DashScope and OpenAI-compatible servers. A 200 is classified only if it had no content.
+#: What a server says about pictures that its model cannot see.
+_NO_VISION = (
+    r"(?!.*(format|too (large|big|small|long)|size|dimension|resolution|corrupt|decod|data.ur[il]))"
+    r"(?=.*(image|vision|picture|multi-?modal|mmproj))"
+    r"(?=.*(not support|n't support|not accept|unsupported|not a (vision|multi-?modal)|only supported by|at most 0"
+    r"|missing data required|that support|mmproj|no vision))"
+)
+
+#: DashScope and OpenAI-compatible servers. A 200 is classified only if it tells of an error.
 MODEL_API: Rules = (
-    (r".*data_*inspection", Outcome.FAIL_IMAGE, "content inspection"),
+    (r".*(data_*inspection|content[_ ]?(filter|policy|management))", Outcome.FAIL_IMAGE, "content inspection"),
     (r"\d+ \S* .*url error", Outcome.STOP, "wrong endpoint"),
-    (r"402 |\d+ (arrearage |insufficientquota |\S*freetieronly)", Outcome.STOP, "unpaid"),
-    (r"401 |\d+ \S*invalidapikey", Outcome.STOP, "key refused"),
-    (r"\d+ \S*modelnotfound|40[04] \S* (?=.*model)(?=.*not (found|exist|supported))", Outcome.STOP, "no model"),
-    (r"403 |\d+ (model\.)?accessdenied", Outcome.STOP, "access denied"),
+    (
+        r"402 |\d+ (arrearage |insufficient_?(quota|balance|credits?) |\S*freetieronly)"
+        r"|\d+ \S* .*(insufficient (balance|credit|quota|funds)|payment required)",
+        Outcome.STOP,
+        "unpaid",
+    ),
+    (
+        r"401 |\d+ \S*invalidapikey|200 \S* .*((invalid|incorrect|missing) api.?key|unauthori[sz]ed)",
+        Outcome.STOP,
+        "key refused",
+    ),
+    (r"\d+ \S* .*(http request (was sent )?to (an )?https|plain http)", Outcome.STOP, "needs https"),
+    (r"(200|400|404|415|422|5\d\d) \S* " + _NO_VISION, Outcome.FAIL_IMAGE, "no vision"),
+    (
+        r"\d+ \S*modelnotfound|(200|400|404) \S* (?!.*\bimages? )(?=.*model)(?=.*(not (found|exist|available|be found)"
+        r"|(unknown|invalid|no such|no|not a valid) model|model\W+\S{1,200}\W+is not supported))",
+        Outcome.STOP,
+        "no model",
+    ),
+    (r"403 |\d+ (model\.)?accessdenied|200 \S* .*(access denied|forbidden)", Outcome.STOP, "access denied"),
     (r"3\d\d ", Outcome.STOP, "redirect"),
     (r"404 ", Outcome.STOP, "not found"),
     (r"\d+ invalidparameter\S* (?!.*(image|height|width|ratio|data-uri|length))", Outcome.STOP, "invalid question"),
-    (r"\d+ (throttling|internalerror|requesttimeout|serviceunavailable)", Outcome.RETRY, ""),
-    (r"(0|200|408|409|425|429|[5-9]\d\d) ", Outcome.RETRY, ""),
+    (
+        r"\d+ (throttling|internal|requesttimeout|serviceunavailable|servererror|ratelimit|overloaded|apierror"
+        r"|timeout)",
+        Outcome.RETRY,
+        "",
+    ),
+    (
+        r"200 \S* .*(overload|busy|rate.?limit|too many requests|try (it )?(again|later)|retry|time(d)?.?out|temporar"
+        r"|unavailable|internal (server )?error|upstream|bad gateway|loading|provider returned error)",
+        Outcome.RETRY,
+        "",
+    ),
+    (r"200 +$|(0|408|409|425|429|[5-9]\d\d) ", Outcome.RETRY, ""),
 )
 
 #: `maskmill serve`, perhaps behind a proxy; the code is the kind of its problem document, "" without one.
@@ -60,10 +95,11 @@ SAM_SERVER: Rules = (
     (r"\d+ unknown-image ", Outcome.RETRY, "unknown image"),
     (r"40[13] ", Outcome.STOP, ""),
     (r"429 ", Outcome.RETRY, "busy"),
+    (r"\d+ loading ", Outcome.RETRY, "loading"),
     # May be caused by this request: counted against the image.
     (r"\d+ (internal-error|out-of-memory|deadline-exceeded|upload-timeout) ", Outcome.RETRY, "server error"),
     (r"(408|500|504) ", Outcome.RETRY, "server error"),
-    (r"50[23] ", Outcome.RETRY, "unavailable"),  # loading, draining, or a proxy without its server
+    (r"50[23] ", Outcome.RETRY, "unavailable"),  # draining, or a proxy without its server
     (r"413 ", Outcome.FAIL_IMAGE, ""),
     (r"\d+ (not-found |method-not-allowed | )", Outcome.STOP, "not a SAM server"),
 )

@@ -184,10 +184,34 @@ class MasksReply(ResponseModel):
     Attributes:
         masks: in the backend's order.
         seconds: {"queue", "embed", "masks"}: the server's times; "embed" is 0.0 if the embedding was cached.
+        image: the id of the image they are of; None from servers before it was added.
+        prompts: how many prompts were answered, also those without a mask; None as above.
     """
 
     masks: list[MaskModel]
     seconds: dict[str, float] = Field(default_factory=dict)
+    image: str | None = None
+    prompts: int | None = None
+
+    def find_doubt(self, image: str, prompts: Sequence[Prompt]) -> str:
+        """Return why this cannot be the answer to a request, "" if it can.
+
+        No mask for a text or a grid may mean that nothing is there, or that a part of the answer was lost: it is
+        believed only from a server that says what it answers.
+
+        Args:
+            image: the id in the request.
+            prompts: in the request.
+        """
+        if self.image not in (None, image):
+            return f"the answer is about the image {self.image}, not {image}"
+        if self.prompts not in (None, len(prompts)):
+            return f"the answer is about {self.prompts} prompts, not {len(prompts)}"
+        answered = {mask.prompt for mask in self.masks}
+        missing = [one for number, one in enumerate(prompts) if number not in answered]
+        if None in (self.image, self.prompts) and any(one.text is not None or one.grid is not None for one in missing):
+            return "no masks, and no word on which image and prompts they would be of (an older server, or a proxy?)"
+        return ""
 
 
 class ImageInfo(ResponseModel):

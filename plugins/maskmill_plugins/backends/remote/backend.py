@@ -24,9 +24,10 @@ from maskmill import (
 )
 from maskmill.plugins.stage import Network, digest
 from maskmill_plugins._shared.http.addresses import classify_network
+from maskmill_plugins._shared.http.connections import check_certificate, check_proxies
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE, MasksRequest, ModelInfo, Multimask, PromptModel
 
-from .checks import check_certificate, check_servers, check_token, check_url
+from .checks import check_servers, check_token, check_url
 from .client import BadReply, SamClient, UnknownImage, open_http_client
 from .pool import ServerPool
 from .upload import Compress, upload_image
@@ -104,8 +105,10 @@ class Remote(Backend):
         """Check the addresses, certificate and token, and that a usable server answers."""
         problems = [problem for url in self.list_urls() if (problem := check_url(url))]
         problems += check_certificate(self.ca) + check_token(self._read_token(), self.list_urls())
+        if self._uses_proxies():
+            problems += [problem for url in self.list_urls() for problem in check_proxies(url, "httpx")]
         if any(not problem.warning for problem in problems):
-            return problems
+            return list(dict.fromkeys(problems))
         with self._open_http_client() as http:
             answers = self._make_pool(http).survey()
         found, self._model = check_servers(answers, self.multimask, self.compress)
@@ -177,6 +180,8 @@ class Remote(Backend):
             image_id = upload_image(image, self.compress, server, pool, self.tell)
             try:
                 reply = server.compute_masks(image_id, request)
+                if doubt := reply.find_doubt(image_id, prompts):
+                    raise BadReply(f"{server.url}: {doubt}")
                 return [mask.to_mask(prompts) for mask in reply.masks]
             except UnknownImage:  # the server needed the memory, or was restarted
                 server.forget(image_id)
@@ -193,11 +198,16 @@ class Remote(Backend):
         return self._model
 
     def _make_pool(self, http: httpx.Client) -> ServerPool:
-        servers = [SamClient(url, http, self._read_token(), self.timeout) for url in self.list_urls()]
+        servers = [
+            SamClient(url, http, self._read_token(), self.timeout, self._uses_proxies()) for url in self.list_urls()
+        ]
         return ServerPool(servers, self.patience, self.tell)
 
+    def _uses_proxies(self) -> bool:
+        return self.reaches() == "internet"
+
     def _open_http_client(self) -> httpx.Client:
-        return open_http_client(self._read_token(), self.ca, through_proxies=self.reaches() == "internet")
+        return open_http_client(self._read_token(), self.ca, through_proxies=self._uses_proxies())
 
     def _read_token(self) -> str | None:
         given = self.token.get_secret_value() if self.token is not None else os.environ.get(TOKEN_VARIABLE, "")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from maskmill import PipelineError, Problem, StopRun
 from maskmill_plugins._shared.http.addresses import check_address, classify_network, hide_secrets
 from maskmill_plugins._shared.http.wire import ModelInfo, Multimask, token_fault
 
-from .pool import describe_model, require_same_model
+from .pool import describe_model, is_loading, require_same_model
 from .upload import Compress
 
 
@@ -24,17 +22,6 @@ def check_url(url: str) -> Problem | None:
     if parts.query or parts.fragment:
         return Problem(f"`url` must be the address of the server only; remove what follows {hide_secrets(url)!r}")
     return None
-
-
-def check_certificate(ca: Path | None) -> list[Problem]:
-    """Return what is wrong with the certificate file."""
-    if ca is None:
-        return []
-    try:
-        ssl.create_default_context(cafile=str(ca))
-    except OSError as error:  # includes ssl.SSLError
-        return [Problem(f"`ca`: '{ca}' is not a certificate in PEM format: {error.strerror or error}")]
-    return []
 
 
 def check_token(token: str | None, urls: Sequence[str]) -> list[Problem]:
@@ -78,6 +65,9 @@ def check_servers(
 
 def _describe_outage(failed: Mapping[str, Exception]) -> Problem:
     """Return the problem that no server answers, with the command that starts one."""
+    if loading := [url for url, answer in failed.items() if is_loading(answer)]:
+        text = f"{' and '.join(loading)}: the model was still loading when the patience was over"
+        return Problem(text, hint="wait until the server is ready, or set a longer `patience:`")
     url = next(iter(failed))
     parts = urlsplit(url)
     where, host = ("here", "") if classify_network(url) == "none" else (f"on {parts.hostname}", " --host 0.0.0.0")

@@ -6,15 +6,20 @@ and the upload.
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pydantic
 
 from maskmill import ImageError, StopRun, __version__
 from maskmill_plugins._shared.http.answers import SAM_SERVER, Outcome, classify, read_retry_after
+from maskmill_plugins._shared.http.connections import explain_connection_error, find_cause
+from maskmill_plugins._shared.http.secrets import mask_secret
 from maskmill_plugins._shared.http.wire import (
     TOKEN_VARIABLE,
     URN,
@@ -54,14 +59,24 @@ class ServerUnavailable(Exception):  # noqa: N818 - a condition, not a mistake
         wait: seconds after which the server asks to retry, None if it does not.
         busy: whether the server is running, but overloaded.
         lost: whether the connection broke after the request was sent: the request may be the cause.
+        loading: whether the server is running, but does not have its model yet.
     """
 
-    def __init__(self, reason: str, wait: float | None = None, *, busy: bool = False, lost: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        wait: float | None = None,
+        *,
+        busy: bool = False,
+        lost: bool = False,
+        loading: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait = wait
         self.busy = busy
         self.lost = lost
+        self.loading = loading
 
 
 class BadReply(Exception):  # noqa: N818 - a condition, not a mistake
@@ -101,14 +116,23 @@ class SamClient:
         url: base URL, without a trailing slash.
         http: sends the requests, with the token.
         token: masked in the server's messages.
-        timeout: seconds for one answer, None for the server's own deadline.
+        timeout: seconds for one whole answer, None for the server's own deadline.
+        through_proxies: whether the environment's proxies are used.
     """
 
-    def __init__(self, url: str, http: httpx.Client, token: str | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: httpx.Client,
+        token: str | None = None,
+        timeout: float | None = None,
+        through_proxies: bool = False,
+    ) -> None:
         self.url = url
         self._http = http
         self._token = token
         self._timeout = timeout
+        self._through_proxies = through_proxies
         self._longest = timeout
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -192,12 +216,13 @@ class SamClient:
         read = timeout or (self._longest + SLACK if self._longest else None)
         limits = httpx.Timeout(connect=CONNECT, write=WRITE, read=read, pool=CONNECT)
         try:
-            response = self._http.request(method, self.url + path, timeout=limits, **options)
+            with self._http.stream(method, self.url + path, timeout=limits, **options) as response:
+                _read_body(response, read)
         except httpx.ConnectTimeout:
             text = f"{self.url}: no answer within {CONNECT:g} s (wrong address, machine off, or a firewall?)"
             raise ServerUnavailable(text) from None
-        except httpx.ConnectError as error:
-            raise ServerUnavailable(f"{self.url}: {_find_cause(error)}") from None
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            raise self._explain_unreached(error) from None
         except httpx.TimeoutException as error:
             seconds = WRITE if isinstance(error, httpx.WriteTimeout) else read or 0
             text = f"{self.url} did not answer within {seconds:g} s"
@@ -205,12 +230,21 @@ class SamClient:
                 raise ServerUnavailable(text) from None
             raise BadReply(text) from None
         except httpx.TransportError as error:
-            raise ServerUnavailable(f"{self.url}: the connection broke ({_find_cause(error)})", lost=True) from None
+            raise ServerUnavailable(f"{self.url}: the connection broke ({find_cause(error)})", lost=True) from None
         except httpx.DecodingError:
             raise BadReply(f"{self.url} sent an answer that cannot be decompressed") from None
         if failure := self._check(response, method):
             raise failure
         return response
+
+    def _explain_unreached(self, error: Exception) -> Exception:
+        """Return the exception for a connection that could not be opened."""
+        fault = explain_connection_error(error, self.url, sent=False, through_proxies=self._through_proxies)
+        if fault.lasting:
+            return StopRun(fault.text)
+        if fault.advice.startswith("is the proxy"):
+            return ServerUnavailable(f"{self.url}: {fault.text}; {fault.advice}")
+        return ServerUnavailable(f"{self.url}: {find_cause(error)}")
 
     def _check(self, response: httpx.Response, method: str) -> Exception | None:
         """Return the exception that follows from an answer, None if it is usable."""
@@ -232,7 +266,8 @@ class SamClient:
             return UnknownImage(text)
         if meaning.reason == "server error":
             return BadReply(text)
-        return ServerUnavailable(text, read_retry_after(response.headers), busy=meaning.reason == "busy")
+        wait, reason = read_retry_after(response.headers), meaning.reason
+        return ServerUnavailable(text, wait, busy=reason == "busy", loading=reason == "loading")
 
     def _describe(self, response: httpx.Response, problem: ProblemModel | None) -> str:
         """Return the server's message."""
@@ -244,8 +279,8 @@ class SamClient:
         return self._clean(f"{self.url}: {message}")
 
     def _clean(self, text: str) -> str:
-        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-        return text.replace(self._token, "***") if self._token else text
+        text = mask_secret(text, self._token)
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
     def _read(self, kind: type[A], response: httpx.Response) -> A:
         try:
@@ -269,11 +304,26 @@ def _read_problem(response: httpx.Response) -> ProblemModel | None:
     return problem if problem.type.startswith(URN) else None
 
 
-def _find_cause(error: Exception) -> str:
-    """Return the operating system's message, which httpx wraps."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        inner = inner.__cause__ or inner.__context__
-    return str(error) or type(error).__name__
+def _read_body(response: httpx.Response, seconds: float | None) -> None:
+    """Read the body within these seconds; the client's own timeout starts anew with each byte.
+
+    Raises:
+        httpx.ReadTimeout: it is not complete.
+    """
+    import httpx
+
+    ends = math.inf if seconds is None else time.monotonic() + seconds
+    inner = cast(httpx.SyncByteStream, response.stream)
+
+    class Bounded(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for chunk in inner:
+                if time.monotonic() > ends:
+                    raise httpx.ReadTimeout("the answer is not complete", request=response.request)
+                yield chunk
+
+        def close(self) -> None:
+            inner.close()
+
+    response.stream = Bounded()
+    response.read()

@@ -7,6 +7,7 @@ belong to servers, not to requests.
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from maskmill_plugins._shared.http.wire import ModelInfo
 from .client import BadReply, SamClient, ServerUnavailable
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+#: Seconds between two queries of a server that is loading its model.
+LOADING_PAUSE = 1.0
 #: Server faults after which an image fails.
 TRIES = 4
 #: Pause of a server in seconds after its first failure; doubled for each further one.
@@ -39,6 +43,7 @@ class ServerState:
         verified: whether it was checked to have the run's model, and has been available since.
         reason: its last failure.
         running: whether the last failure was an answer (busy, or an error), not an outage.
+        loading: whether the last failure was that it is loading its model.
     """
 
     server: SamClient
@@ -47,6 +52,7 @@ class ServerState:
     verified: bool = False
     reason: str = ""
     running: bool = False
+    loading: bool = False
 
 
 class ServerPool:
@@ -65,7 +71,23 @@ class ServerPool:
         self._model: ModelInfo | None = None
 
     def survey(self) -> dict[str, ModelInfo | Exception]:
-        """Query each server for its model, all at the same time and without retries; return the answers by URL."""
+        """Query each server for its model, all at the same time; return the answers by URL.
+
+        While none is ready and one is loading its model, they are queried again, as long as the patience lasts.
+        """
+        ends, said = time.monotonic() + self._patience, False
+        while True:
+            answers = self._query_models()
+            loading = [url for url, answer in answers.items() if is_loading(answer)]
+            left = ends - time.monotonic()
+            if not loading or left <= 0 or any(isinstance(answer, ModelInfo) for answer in answers.values()):
+                return answers
+            if not said:
+                _log.warning("%s is loading its model; waiting for it", " and ".join(loading))
+            said = True
+            time.sleep(min(LOADING_PAUSE, left))
+
+    def _query_models(self) -> dict[str, ModelInfo | Exception]:
 
         def query(state: ServerState) -> ModelInfo | Exception:
             try:
@@ -111,6 +133,7 @@ class ServerPool:
                 answer = request(state.server)
             except ServerUnavailable as error:
                 self._pause(state, error.reason, error.wait, running=error.busy)
+                state.loading = error.loading
                 state.verified = state.verified and error.busy
                 if error.lost:
                     faults.append(error.reason)
@@ -171,10 +194,17 @@ class ServerPool:
 
     def _describe_outage(self) -> str:
         reasons = "; ".join(state.reason for state in self._states if state.reason)
+        loading = any(state.loading for state in self._states)
+        change = "wait until it is ready (or set a longer `patience:`)" if loading else "restart it"
         return (
-            f"no SAM server was available for {self._patience:g} s ({reasons}); restart it and repeat the command:"
+            f"no SAM server was available for {self._patience:g} s ({reasons}); {change} and repeat the command:"
             " finished images are kept"
         )
+
+
+def is_loading(answer: object) -> bool:
+    """Return whether a server answered that it is running, and loading its model."""
+    return isinstance(answer, ServerUnavailable) and answer.loading
 
 
 def _identify(info: ModelInfo) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -37,31 +38,63 @@ def qwen() -> None:
 @click.option("--region", help="As in a pipeline file.")
 @click.option("--key-variable", metavar="NAME", help="The environment variable with the API key.")
 @click.option("--timeout", type=float, help="Seconds to wait for the answer.")
-def calibrate_(model: str, key_variable: str | None, **options: Any) -> Literal[0, 1]:
-    """Find out what a model's coordinates mean, with one call about a generated image.
+@click.option("--ca", type=click.Path(path_type=Path), help="As in a pipeline file.")
+@click.option("--square", is_flag=True, help="Send a square image, too.")
+def calibrate_(model: str, key_variable: str | None, square: bool, **options: Any) -> Literal[0, 1]:
+    """Find out what a model's coordinates mean, with one call each about a landscape and a portrait image.
 
-    Exits with 0 if a convention fits, with 1 if none does.
+    Exits with 0 if a convention fits both, with 1 if none does.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if key_variable is not None:
         given["api_key"] = os.environ.get(key_variable, "")
-    stage = Qwen.from_options({"find": [calibrate.SUBJECT], "model": model, "coords": "abs_sent", **given})
+    # The first wording names no unit: the model is to answer in its own.
+    fixed = {"find": [calibrate.SUBJECT], "model": model, "coords": "abs_sent", "wording": 1}
+    stage = Qwen.from_options(fixed | given)
     if problems := stage.missing() or stage.check():
         raise PipelineError(*problems)
     plan = stage.build_plan()
-    found, sent, text = calibrate.ask_for_shape(plan, stage.timeout, lambda line: click.echo(line, err=True))
-    fits = calibrate.rank_conventions(found, sent)
-    (height, width), (sent_height, sent_width) = calibrate.SIZE, sent
-    click.echo(
-        f"an image of {width}×{height} pixels was sent at {sent_width}×{sent_height}; {model} answered:\n{text}\n"
-    )
-    for coords, error in fits:
-        click.echo(f"{coords:14} error {error:.2%}")
-    if not fits or fits[0][1] > calibrate.TOLERANCE:
-        click.echo("\nNo convention fits: the model did not find the rectangle, or uses another format.")
+    names = [*calibrate.USUAL, *(["square"] if square else [])]
+    with closing(calibrate.open_client(plan, stage.timeout, stage.ca)) as client:
+        replies = calibrate.ask_for_shapes(plan, names, client, lambda line: click.echo(line, err=True))
+    for reply in replies:
+        _show_reply(model, reply)
+    chosen = calibrate.choose_convention(replies)
+    if chosen is None:
+        click.echo(f"\n{_explain_refusal(replies)}")
         return 1
-    click.echo(f"\nSet: coords: {fits[0][0]}")
+    click.echo(f"\nSet: coords: {chosen}")
     return 0
+
+
+def _show_reply(model: str, reply: calibrate.CalibrationReply) -> None:
+    (height, width), (sent_height, sent_width) = reply.size, reply.sent
+    click.echo(
+        f"{reply.name}: an image of {width}×{height} pixels was sent at {sent_width}×{sent_height}; {model} answered:"
+        f"\n{reply.text}"
+    )
+    for fit in calibrate.fit_conventions(reply):
+        click.echo(f"  {fit.coords:14} error x {fit.x:7.2%}   y {fit.y:7.2%}")
+
+
+def _explain_refusal(replies: Sequence[calibrate.CalibrationReply]) -> str:
+    """Return why no convention is recommended."""
+    if blind := [reply.name for reply in replies if not reply.boxes]:
+        return (
+            f"No convention fits: there is no box in the answer about the {' and the '.join(blind)} image: the model"
+            " did not find the rectangle, or uses another format."
+        )
+    text = "No convention fits all images on both axes, so that none is recommended."
+    if cause := calibrate.find_likely_cause(replies):
+        return (
+            f"{text} Likely the server changes images before the model sees them: {cause}. Turn this off in the server,"
+            " or use another one; the model is not at fault."
+        )
+    best = {reply.name: calibrate.fit_conventions(reply)[0] for reply in replies}
+    if any(fit.error <= calibrate.TOLERANCE for fit in best.values()):
+        found = ", ".join(f"{name}: {fit.coords} ({fit.error:.2%})" for name, fit in best.items())
+        return f"{text} The images disagree ({found}): likely the server resizes or crops images of some shapes."
+    return f"{text} The model did not find the rectangle, or uses another format."
 
 
 @qwen.group("cache")

@@ -17,10 +17,11 @@ from pydantic import Field, PrivateAttr, SecretStr
 from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt, PromptSource
 from maskmill.plugins.stage import Network, digest, run_folder
 from maskmill_plugins._shared.http.addresses import classify_network
+from maskmill_plugins._shared.http.connections import HttpPackage, check_certificate, check_proxies
 
 from .asking.conversation import Conversation
-from .asking.question_plan import USUAL_GRID, QuestionPlan, plan_questions, resolve_coordinates
-from .asking.questions import VERSION as WORDING
+from .asking.question_plan import USUAL_GRID, QuestionPlan, make_schema, plan_questions, resolve_coordinates
+from .asking.questions import LATEST, Wording
 from .calls.answer_store import AnswerStore, find_answers_folder
 from .calls.client import RetryingClient, create_client
 from .calls.endpoint import DEFAULT_REGION, Endpoint, Provider, resolve_endpoint
@@ -41,6 +42,7 @@ class Qwen(PromptSource):
     """Asks a Qwen model to locate the objects you name."""
 
     extra: ClassVar[str] = "qwen"
+    late_options: ClassVar[tuple[str, ...]] = ("wording", "max_pixels", "response_format")
     waits: ClassVar[bool] = True
     network: ClassVar[Network] = "internet"
 
@@ -78,6 +80,21 @@ class Qwen(PromptSource):
         description="what the model's coordinates mean; auto: by its name; `maskmill qwen calibrate` finds it out",
     )
     prompt_template: Text | None = Field(None, description="text of the question, instead of the built-in one")
+    wording: Wording = Field(
+        LATEST,
+        description="version of the built-in questions: 1, for which earlier results and stored answers stay valid, or"
+        " 2, which states key, order and unit",
+    )
+    max_pixels: int | None = Field(
+        None,
+        ge=4096,
+        description="most pixels of an image as sent; if left out: 1,280 tokens, for most models 1,310,720 pixels",
+    )
+    response_format: Literal["text", "json_schema"] = Field(
+        "text",
+        description="json_schema: let the server hold the answer to a JSON schema; for `provider: openai`, if the"
+        " server supports it",
+    )
     max_tokens: int = Field(
         4096, ge=1, description="limit of one answer; a longer one is cut off, and its complete objects are used"
     )
@@ -87,7 +104,16 @@ class Qwen(PromptSource):
     rpm: int | None = Field(None, ge=1, description="maximum calls per minute", json_schema_extra=NO_EFFECT)
     tpm: int | None = Field(None, ge=1, description="maximum tokens per minute", json_schema_extra=NO_EFFECT)
     timeout: float = Field(
-        120.0, gt=0, allow_inf_nan=False, description="seconds to wait for one answer", json_schema_extra=NO_EFFECT
+        120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds to wait for one whole answer",
+        json_schema_extra=NO_EFFECT,
+    )
+    ca: Path | None = Field(
+        None,
+        description="certificate (PEM) of the authority that signed the server's, if the system does not have it",
+        json_schema_extra=NO_EFFECT,
     )
     budget: Budget | None = Field(
         None,
@@ -122,13 +148,16 @@ class Qwen(PromptSource):
         return []
 
     def check(self) -> list[Problem]:
-        """Check the key, the address, the meaning of the model's coordinates, and the template."""
-        found: list[Problem] = []
+        """Check the key, the address, the way to it, the meaning of the model's coordinates, and the template."""
+        found = check_certificate(self.ca)
         for build in (self.resolve_endpoint, self.build_plan):
             try:
                 build()
             except PipelineError as error:
                 found += [problem for problem in error.problems if problem not in found]
+        if not found:
+            package: HttpPackage = "httpx" if self.provider == "openai" else "requests"
+            found = check_proxies(self.resolve_endpoint().url, package)
         return found
 
     def kinds(self) -> frozenset[str]:
@@ -145,7 +174,13 @@ class Qwen(PromptSource):
 
     @cached_property
     def _options_digest(self) -> str:
-        return digest([self.digest(), WORDING])
+        usual = self.model_copy(update={"wording": LATEST})  # the version is the second part
+        return digest([usual.digest(), self._wording])
+
+    @property
+    def _wording(self) -> Wording:
+        """The version of the question; the user's own and those without an image have one only."""
+        return 1 if self.blind or self.prompt_template is not None else self.wording
 
     def resolve_endpoint(self) -> Endpoint:
         """Return the server to query, with its key.
@@ -162,10 +197,16 @@ class Qwen(PromptSource):
         Raises:
             PipelineError: the meaning of the model's coordinates is not known, or the template is invalid.
         """
-        classes, questions = plan_questions(
-            self.find, self.as_, self.blind, self.one_class_per_call, self.prompt_template
-        )
         family, coords = resolve_coordinates(self.model, self.coords, self.blind)
+        classes, questions = plan_questions(
+            self.find,
+            self.as_,
+            self.blind,
+            self.one_class_per_call,
+            self.prompt_template,
+            self._wording,
+            coords == "rel1000",
+        )
         return QuestionPlan(
             endpoint=self.resolve_endpoint(),
             model=self.model,
@@ -178,7 +219,23 @@ class Qwen(PromptSource):
             questions=questions,
             max_tokens=self.max_tokens,
             thinking=self.thinking,
+            wording=self._wording,
+            max_pixels=self.max_pixels,
+            schema=self._make_schema(classes),
         )
+
+    def _make_schema(self, classes: Mapping[str, str]) -> Mapping[str, Any] | None:
+        """Return the schema of the option `response_format`.
+
+        Raises:
+            PipelineError: the questions asked have none.
+        """
+        if self.response_format == "text":
+            return None
+        if self.provider != "openai" or self.blind or self.prompt_template is not None:
+            text = "`response_format: json_schema` needs `provider: openai` and a built-in question about an image"
+            raise PipelineError(Problem(text, hint="leave out `response_format`"))
+        return make_schema(self.as_, None if isinstance(self.find, str) else list(classes))
 
     def open(self) -> None:
         """Remember the run's folder; connections are opened with the first question, since workers never ask one."""
@@ -242,7 +299,7 @@ class Qwen(PromptSource):
         plan, answers = self.build_plan(), self._open_answers()
         limiter = RateLimiter(self.concurrency, self.rpm, self.tpm)
         reservation = BudgetReservation(self.budget or Budget(), self._folder)
-        provider_client = create_client(plan.endpoint, self.timeout, self.concurrency)
+        provider_client = create_client(plan.endpoint, self.timeout, self.concurrency, self.ca)
         client = RetryingClient(provider_client, plan.endpoint, limiter, reservation)
         conversation = Conversation(plan, client, answers, self._read_token_stats(answers))
         return _Session(conversation, client, answers, reservation)

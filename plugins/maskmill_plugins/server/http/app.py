@@ -145,17 +145,18 @@ def _add_mask_route(app: FastAPI, service: ModelService) -> None:
         except PromptError as error:
             raise ApiError("unsuitable-prompt", str(error)) from None
         result = await service.compute_masks(request, stored, prompts, body.multimask, body.timeout)
-        return Response(await run_in_threadpool(encode_reply, result, body.format), media_type=JSON)
+        return Response(await run_in_threadpool(encode_reply, result, body.format, stored.id), media_type=JSON)
 
 
-def encode_reply(result: JobResult, format_: MaskFormat) -> bytes:
-    """A `MasksReply` as JSON."""
+def encode_reply(result: JobResult, format_: MaskFormat, image: str) -> bytes:
+    """A `MasksReply` as JSON; it confirms the image and the number of prompts, for answers without masks."""
     masks = []
     for mask, number in zip(result.masks, match_prompts(result.masks, result.prompts), strict=True):
         if number is None:
             raise ApiError("internal-error", "the backend returned a mask for a prompt that was not in the request")
         masks.append(_encode_mask(mask, number, format_))
-    return MasksReply(masks=masks, seconds=result.seconds).model_dump_json(exclude_none=True).encode()
+    reply = MasksReply(masks=masks, seconds=result.seconds, image=image, prompts=len(result.prompts))
+    return reply.model_dump_json(exclude_none=True).encode()
 
 
 def _encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:

@@ -12,6 +12,7 @@ from maskmill import Image, ImageError, Prompt
 from ..calls.answer_store import AnswerStore
 from ..calls.client import RetryingClient
 from ..calls.question import ModelReply
+from ..calls.single_flight import SingleFlight
 from ..cost.token_estimate import TokenStats, estimate_usage, limit_usage
 from ..reply.parse import ParsedReply, Wanted
 from .question_plan import ImageView, QuestionPlan, QuestionTemplate
@@ -38,6 +39,7 @@ class Conversation:
         self._client = client
         self._answers = answers
         self._stats = stats
+        self._flights = SingleFlight()
 
     def find_prompts(self, image: Image, note: Callable[[str, Any], None], log: Callable[[str], None]) -> list[Prompt]:
         """Return the prompts for an image, in its pixels.
@@ -61,13 +63,17 @@ class Conversation:
         found: list[Prompt] = []
         notes: list[dict[str, Any]] = []
         for template in self._plan.questions:
-            parsed, reply = self._get_answer(template, view, sent, note, log)
+            question = self._plan.make_question_id(template.write_text(view), sent.sha256 if sent else "", view)
+            with self._flights.hold(question):  # the same image may be asked about twice at once
+                parsed, reply = self._get_answer(template, view, sent, note, log)
             prompts, counts = self._plan.make_prompts(template, view, parsed)
+            others = self._plan.count_other_names(template, parsed)
             log(f"coordinates received: {_format_count(prompts, self._plan.wanted)} in {reply.output_tokens} tokens")
             notes.append(
                 {"asked": template.subject, "found": len(prompts), "reply_sha256": _hash_text(reply.text)}
                 | ({"put right or left out": dict(counts)} if counts else {})
                 | ({"truncated": True} if parsed.truncated else {})
+                | ({"named otherwise": dict(others)} if others else {})
             )
             found += prompts
         note("answers", notes)
@@ -102,12 +108,14 @@ class Conversation:
             expected = estimate_usage(question.text, size, plan.grid, self._stats)
             most = limit_usage(question.text, size, plan.grid, plan.max_tokens, plan.thinking)
             reply = self._client.ask(question, expected, most, log)
-            self._answers.add(question_id, plan.model, reply)
+            if not plan.endpoint.shows_key(reply.text):
+                self._answers.add(question_id, plan.model, reply)
             if (parsed := plan.parse(reply)) is not None:
                 return parsed, reply
             unreadable.append(reply)
-        note("unreadable", [reply.text[:KEPT] for reply in unreadable])
-        raise ImageError(f"the reply about {template.subject} cannot be parsed: {unreadable[-1].text[:SHOWN]!r}")
+        texts = [plan.endpoint.mask_key(reply.text) for reply in unreadable]
+        note("unreadable", [text[:KEPT] for text in texts])
+        raise ImageError(f"the reply about {template.subject} cannot be parsed: {texts[-1][:SHOWN]!r}")
 
 
 def _hash_text(text: str) -> str:

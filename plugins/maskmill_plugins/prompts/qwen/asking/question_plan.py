@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from maskmill import Box, PipelineError, Point, Problem, Prompt
 
@@ -15,7 +15,7 @@ from ..calls.endpoint import Endpoint
 from ..calls.question import ModelReply, Question
 from ..coordinates.convert import Size, choose_send_size, convert_to_image
 from ..coordinates.families import Convention, Family, find_family
-from ..reply.labels import match_class
+from ..reply.labels import find_other_name, match_class
 from ..reply.parse import FoundObject, ParsedReply, Wanted, parse_reply
 from . import questions as texts
 
@@ -47,12 +47,16 @@ class QuestionTemplate:
         sentence: whether it is a free sentence.
         kind: what to ask for.
         template: the user's own wording, or None.
+        wording: version of the built-in wordings.
+        thousandths: whether the model answers in thousandths of the image, otherwise in pixels.
     """
 
     classes: Mapping[str, str]
     sentence: bool
     kind: texts.Kind
     template: str | None
+    wording: texts.Wording = texts.LATEST
+    thousandths: bool = True
 
     @property
     def subject(self) -> str:
@@ -61,7 +65,15 @@ class QuestionTemplate:
 
     def write_text(self, view: ImageView) -> str:
         """Return the text of the question for an image."""
-        return texts.write_question(self.kind, self.classes, view.size, sentence=self.sentence, template=self.template)
+        return texts.write_question(
+            self.kind,
+            self.classes,
+            view.size,
+            sentence=self.sentence,
+            template=self.template,
+            wording=self.wording,
+            thousandths=self.thousandths,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,9 @@ class QuestionPlan:
         questions: the questions about each image.
         max_tokens: limit of one reply.
         thinking: whether the model may think first.
+        wording: version of the questions, which enters their ids.
+        max_pixels: of an image as sent; None for the usual number of tokens.
+        schema: JSON schema that the server holds the reply to, None without.
     """
 
     endpoint: Endpoint
@@ -93,19 +108,29 @@ class QuestionPlan:
     questions: Sequence[QuestionTemplate]
     max_tokens: int
     thinking: bool
+    wording: texts.Wording = texts.LATEST
+    max_pixels: int | None = None
+    schema: Mapping[str, Any] | None = None
 
     def view_image(self, size: Size) -> ImageView:
         """Return the sizes of an image of this size (height, width)."""
         if self.blind:
             return ImageView(size, size)
-        height, width = choose_send_size(size, self.coords, self.grid, MOST_TOKENS * self.grid**2)
+        most = self.max_pixels or MOST_TOKENS * self.grid**2
+        height, width = choose_send_size(size, self.coords, self.grid, most)
         times = math.ceil(math.sqrt(FEWEST_TOKENS * self.grid**2 / (height * width)))
         return ImageView(size, (height * times, width * times))
 
     def make_question(self, text: str) -> Question:
         """Return the question, still without its image."""
         return Question(
-            self.model, text, max_tokens=self.max_tokens, thinking=self.thinking, multimodal=self.multimodal
+            self.model,
+            text,
+            max_tokens=self.max_tokens,
+            thinking=self.thinking,
+            multimodal=self.multimodal,
+            max_pixels=self.max_pixels,
+            schema=self.schema,
         )
 
     def reword(self, text: str) -> str:
@@ -120,7 +145,7 @@ class QuestionPlan:
             image: SHA-256 of the image as sent, "" if none is sent.
             view: of the image.
         """
-        request = {**self.make_question(text).parameters, "text": text, "prompts": texts.VERSION}
+        request = {**self.make_question(text).parameters, "text": text, "prompts": self.wording}
         return make_question_id(self.endpoint.url, self.endpoint.provider, request, image, view.sent)
 
     def parse(self, reply: ModelReply) -> ParsedReply | None:
@@ -144,9 +169,20 @@ class QuestionPlan:
         counts["of no class asked for"] += foreign
         return [_make_prompt(one, one.label) for one in found], +(counts + parsed.counts)
 
+    def count_other_names(self, question: QuestionTemplate, parsed: ParsedReply) -> Counter[str]:
+        """Return the names under which objects came that are taken for the only class of a question."""
+        alone = None if question.sentence else _get_only_class(question)
+        if alone is None:
+            return Counter()
+        taken = (one for one in parsed.found if self._match_class(one, question) == alone)
+        return Counter(name for one in taken if (name := find_other_name(one.names, alone)))
+
     def _match_class(self, one: FoundObject, question: QuestionTemplate) -> str | None:
-        alone = next(iter(question.classes)) if len(question.classes) == 1 else None
-        return match_class(one.names, self.classes, alone)
+        return match_class(one.names, self.classes, _get_only_class(question))
+
+
+def _get_only_class(question: QuestionTemplate) -> str | None:
+    return next(iter(question.classes)) if len(question.classes) == 1 else None
 
 
 def _make_prompt(one: FoundObject, label: str | None) -> Prompt:
@@ -161,6 +197,8 @@ def plan_questions(
     blind: bool,
     one_class_per_call: bool,
     template: str | None,
+    wording: texts.Wording = texts.LATEST,
+    thousandths: bool = True,
 ) -> tuple[Mapping[str, str], list[QuestionTemplate]]:
     """Return all classes with their descriptions, and the questions about them.
 
@@ -172,10 +210,10 @@ def plan_questions(
     blind_kind: texts.Kind = "blind boxes" if wanted == "boxes" else "blind points"
     kind = blind_kind if blind else wanted
     if isinstance(find, str):
-        return {find: ""}, [QuestionTemplate({find: ""}, True, kind, template)]
+        return {find: ""}, [QuestionTemplate({find: ""}, True, kind, template, wording, thousandths)]
     classes = dict(find) if isinstance(find, Mapping) else dict.fromkeys(find, "")
     groups = [{name: text} for name, text in classes.items()] if one_class_per_call else [classes]
-    return classes, [QuestionTemplate(group, False, kind, template) for group in groups]
+    return classes, [QuestionTemplate(group, False, kind, template, wording, thousandths) for group in groups]
 
 
 def resolve_coordinates(
@@ -199,3 +237,17 @@ def resolve_coordinates(
         hint = "choose a vision model, or set `blind: true` to let it guess without the image"
         raise PipelineError(Problem(f"the model {model!r} does not accept images", hint=hint))
     return family, family.coords
+
+
+def make_schema(wanted: Wanted, classes: Sequence[str] | None) -> dict[str, Any]:
+    """Return the JSON schema of the answer that the built-in questions ask for.
+
+    Args:
+        wanted: boxes or points.
+        classes: the only labels allowed; None for any.
+    """
+    key, count = ("bbox_2d", 4) if wanted == "boxes" else ("point_2d", 2)
+    numbers = {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count}
+    label = {"type": "string"} if classes is None else {"type": "string", "enum": list(classes)}
+    item = {"type": "object", "properties": {key: numbers, "label": label}, "required": [key, "label"]}
+    return {"type": "array", "items": {**item, "additionalProperties": False}}

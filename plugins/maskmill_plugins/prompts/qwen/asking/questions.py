@@ -11,8 +11,10 @@ from typing import Literal
 
 from maskmill import PipelineError, Problem
 
-#: Increase it when a wording changes: stored answers to the old wording are then no longer used.
-VERSION = 1
+#: Version 1 leaves key, order and unit to the model; version 2 states them, and what to answer if there is none. A
+#: changed wording gets a new version: stored answers and results belong to the version they were asked with.
+Wording = Literal[1, 2]
+LATEST: Wording = 2
 
 Kind = Literal["boxes", "points", "blind boxes", "blind points"]
 Language = Literal["en", "zh"]
@@ -63,6 +65,24 @@ _SENTENCE: Mapping[tuple[Language, Kind], str] = {
     ("zh", "boxes"): "定位{classes}，以JSON格式输出边界框坐标（bbox_2d）。",
     ("zh", "points"): "定位{classes}，以JSON格式输出点坐标（point_2d）。",
 }
+_UNITS: Mapping[tuple[Language, bool], str] = {
+    ("en", True): "as integers from 0 to 1000",
+    ("en", False): "as integers in pixels",
+    ("zh", True): "坐标为0到1000的整数",
+    ("zh", False): "坐标为像素整数",
+}
+_FORMS: Mapping[str, str] = {
+    "boxes": '{{"bbox_2d": [x1, y1, x2, y2], "label": "..."}}',
+    "points": '{{"point_2d": [x, y], "label": "..."}}',
+}
+_LOCATE: Mapping[tuple[Language, str], str] = {
+    ("en", "one"): "Locate every {classes} in the image.",
+    ("en", "several"): "Locate every instance of these categories in the image: {classes}.",
+    ("en", "sentence"): "Locate {classes}.",
+    ("zh", "one"): "定位图中每一个{classes}。",
+    ("zh", "several"): "定位图中属于以下类别的每一个目标：{classes}。",
+    ("zh", "sentence"): "定位{classes}。",
+}
 #: Appended to a question whose first reply could not be parsed.
 AGAIN: Mapping[Language, str] = {
     "en": " Output only a JSON list, nothing else; if there is none, output [].",
@@ -90,6 +110,8 @@ def write_question(
     *,
     sentence: bool = False,
     template: str | None = None,
+    wording: Wording = LATEST,
+    thousandths: bool = True,
 ) -> str:
     """Return the text of a question.
 
@@ -99,12 +121,30 @@ def write_question(
         size: (height, width) that the text mentions.
         sentence: the user wrote a sentence, not class names.
         template: the user's own wording, or None.
+        wording: version of the built-in wordings; questions without an image are the same in all.
+        thousandths: whether the model answers in thousandths of the image, otherwise in pixels.
     """
     language = detect_language("".join(classes))
-    if template is None:
-        table = _SENTENCE if sentence else _SEVERAL if len(classes) > 1 else _ONE
+    form = "sentence" if sentence else "several" if len(classes) > 1 else "one"
+    if template is None and (wording == 1 or kind not in _FORMS):
+        table = {"sentence": _SENTENCE, "several": _SEVERAL, "one": _ONE}[form]
         template = table.get((language, kind)) or _ONE[language, kind]
+    elif template is None:
+        template = _write_template(language, kind, form, thousandths)
     return template.format(classes=list_classes(classes, language), width=size[1], height=size[0])
+
+
+def _write_template(language: Language, kind: Kind, form: str, thousandths: bool) -> str:
+    """Return the template of version 2: it states key, order, unit, and what to answer if there is none."""
+    locate, unit = _LOCATE[language, form], _UNITS[language, thousandths]
+    if language == "zh":
+        label = "，label为类别名" if form == "several" else ""
+        return f"{locate}只输出JSON列表，每个目标一项：{_FORMS[kind]}{label}，x向右，y向下，{unit}。如果没有，回答[]。"
+    label = ", with the category as label" if form == "several" else ""
+    return (
+        f"{locate} Output only the JSON list, with one item for each object: {_FORMS[kind]}{label}; x to the right,"
+        f" y down, {unit}. If there is none, answer []."
+    )
 
 
 def check_template(template: str) -> None:

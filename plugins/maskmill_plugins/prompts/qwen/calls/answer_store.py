@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,9 @@ SqlRow = tuple[Any, ...]
 NAME = "answers.sqlite"
 #: Seconds to wait while another process writes.
 PATIENCE = 30.0
+
+#: Questions whose replies are remembered where nothing is stored: the same image may come twice.
+REMEMBERED = 1000
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -49,7 +53,7 @@ class AnswerStore:
     cannot be written is skipped, with a warning the first time.
 
     Args:
-        folder: created when first needed; None stores nothing.
+        folder: created when first needed; None stores nothing, and remembers the latest replies.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -57,14 +61,20 @@ class AnswerStore:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._warned = False
+        self._memory: OrderedDict[str, list[ModelReply]] = OrderedDict()
 
     def get(self, question: str) -> list[ModelReply]:
         """Return the replies to a question (an id of `make_question_id`), oldest first."""
+        if self.path is None:
+            return list(self._memory.get(question, ()))
         select = "SELECT reply FROM answers WHERE question = ? ORDER BY number"
         return self._query(select, (question,), lambda row: ModelReply(**json.loads(row[0])))
 
     def add(self, question: str, model: str, reply: ModelReply) -> None:
         """Store one more reply to this question; it is on disk when this returns."""
+        if self.path is None:
+            self._remember(question, reply)
+            return
         insert = "INSERT INTO answers SELECT ?, COALESCE(MAX(number) + 1, 0), ?, ?, ? FROM answers WHERE question = ?"
         self._query(insert, (question, model, time.time(), json.dumps(asdict(reply)), question), create=True)
 
@@ -114,6 +124,12 @@ class AnswerStore:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
+
+    def _remember(self, question: str, reply: ModelReply) -> None:
+        with self._lock:
+            self._memory[question] = [*self._memory.pop(question, ()), reply]
+            if len(self._memory) > REMEMBERED:
+                self._memory.popitem(last=False)
 
     def _query(
         self, sql: str, parameters: SqlRow = (), convert: Callable[[SqlRow], Any] = tuple, create: bool = False

@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from maskmill import ImageError, StopRun
 
@@ -23,21 +24,30 @@ TRIES = 8
 LONGEST_PAUSE = 60.0
 #: The run stops, resumably, if a server asks for a longer pause than this, in seconds.
 PATIENCE = 300.0
+#: Failures that say nothing about other images, however many there are.
+ABOUT_ONE_IMAGE = ("content inspection", "refusal")
 #: The run stops if this many questions in a row fail (or as many as run at once, if that is more).
 MOST_FAILURES = 3
 
 _random = random.SystemRandom()  # the global generator is seeded per image: all retries would coincide
 
 
-def create_client(endpoint: Endpoint, timeout: float, concurrency: int) -> ProviderClient:
-    """Return the client for the endpoint's provider; imports its SDK."""
+def create_client(endpoint: Endpoint, timeout: float, concurrency: int, ca: Path | None = None) -> ProviderClient:
+    """Return the client for the endpoint's provider; imports its SDK.
+
+    Args:
+        endpoint: the server.
+        timeout: seconds for one whole answer.
+        concurrency: calls at the same time.
+        ca: PEM file of the certificate authority, None for the usual ones.
+    """
     if endpoint.provider == "openai":
         from .openai_client import OpenAIClient
 
-        return OpenAIClient(endpoint, timeout, concurrency)
+        return OpenAIClient(endpoint, timeout, concurrency, ca)
     from .dashscope_client import DashScopeClient
 
-    return DashScopeClient(endpoint, timeout, concurrency)
+    return DashScopeClient(endpoint, timeout, concurrency, ca)
 
 
 class RetryingClient:
@@ -106,23 +116,23 @@ class RetryingClient:
                 reply = self._client.post(question)
             except ServerError as error:
                 if error.status or not error.sent:  # otherwise the cost is unknown and stays reserved
-                    actual.append(Usage(int(error.sent)))
-                    set_tokens(0)
+                    actual.append(Usage(int(error.sent), *error.tokens))
+                    set_tokens(sum(error.tokens))
                 raise self._classify(error, question) from None
             self._reached = self._answered = True
             actual.append(Usage(1, reply.input_tokens, reply.output_tokens))
             set_tokens(reply.tokens)
             text = reply.text.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored
-            return replace(reply, text=self._endpoint.mask_key(text))
+            return replace(reply, text=text)
 
     def _classify(self, failure: ServerError, question: Question) -> Exception:
         """Return the exception for a failed call, taking the calls before it into account."""
         self._reached |= failure.sent
         self._unreached += not failure.sent
         if not self._reached and self._unreached >= MOST_FAILURES:
-            return StopRun(f"{failure}: is the server running, and is its address {self._endpoint.url}?")
+            return StopRun(f"{failure}; {failure.advice}" if failure.advice else str(failure))
         error = make_exception(failure, question.model, question.image is not None, self._endpoint)
-        self._refused += isinstance(error, ImageError) and failure.meaning.reason != "content inspection"
+        self._refused += isinstance(error, ImageError) and failure.meaning.reason not in ABOUT_ONE_IMAGE
         if not self._answered and self._refused >= MOST_FAILURES:  # the images are not the cause
             return StopRun(f"{error}; the first {MOST_FAILURES} questions all failed like this")
         if isinstance(error, RetryableError) and error.retry_after and error.retry_after > PATIENCE:
@@ -135,6 +145,6 @@ class RetryingClient:
         if self._failed_in_a_row >= max(MOST_FAILURES, self._limiter.concurrency):
             return StopRun(
                 f"{error}; {self._failed_in_a_row} questions in a row failed after {TRIES} tries each."
-                " Run again when the server is back"
+                f" Run again when the server {'gives answers' if error.answered else 'is back'}"
             )
         return ImageError(f"{error}; gave up after {TRIES} tries")

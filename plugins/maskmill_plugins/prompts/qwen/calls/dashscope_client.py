@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
 from pathlib import Path
 from typing import Any
 
 from maskmill_plugins._shared.http.addresses import classify_network
-from maskmill_plugins._shared.http.answers import read_retry_after
+from maskmill_plugins._shared.http.connections import OverdueError, call_within, explain_connection_error
 
 from .endpoint import Endpoint
-from .errors import ServerError
+from .errors import ServerError, read_reply
 from .question import ModelReply, Question
 
+#: Bytes that a server may send one by one before a late answer is given up.
+CHUNK = 256
 #: The SDK uploads or rewrites texts with these prefixes.
 _SPECIAL = ("~", "file://", "oss://")
 
@@ -23,11 +25,12 @@ class DashScopeClient:
 
     Args:
         endpoint: the server, with its key.
-        timeout: seconds for one answer.
+        timeout: seconds for one whole answer.
         concurrency: connections to keep open.
+        ca: PEM file of the certificate authority, None for the usual ones.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout: float, concurrency: int) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float, concurrency: int, ca: Path | None = None) -> None:
         import requests
         from requests.adapters import HTTPAdapter
 
@@ -37,7 +40,9 @@ class DashScopeClient:
         self._endpoint = endpoint
         self._timeout = timeout
         self._session = requests.Session()
-        self._session.trust_env = classify_network(endpoint.url) != "none"  # no proxy for this machine
+        self._through_proxies = classify_network(endpoint.url) != "none"  # no proxy for this machine
+        self._session.trust_env = self._through_proxies
+        self._ca = None if ca is None else str(ca)
         self._session.auth = _leave_unchanged
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=concurrency))
@@ -50,28 +55,28 @@ class DashScopeClient:
         """
         import requests
 
-        once = _PostOnce(self._session)
+        once = _PostOnce(self._session, self._ca, self._timeout)
         try:
-            answer = self._call(question, once)
-        except requests.exceptions.ConnectTimeout:
-            raise ServerError(0, "", f"{self._endpoint.host} cannot be reached: timed out", sent=False) from None
-        except requests.exceptions.Timeout:
+            call_within(self._timeout, lambda: self._call(question, once))
+        except requests.exceptions.ConnectTimeout as error:
+            raise self._describe_lost_connection(error, sent=False) from None
+        except (requests.exceptions.Timeout, OverdueError):
             raise ServerError(0, "", f"{self._endpoint.host} did not answer within {self._timeout:g} s") from None
-        except requests.exceptions.JSONDecodeError:  # before the next: it is a ValueError too
-            raise self._describe_unusable(once, "an answer that is not JSON") from None
         except requests.exceptions.RequestException as error:
-            sent = "NewConnectionError" not in repr(error) and "NameResolutionError" not in repr(error)
-            raise ServerError.from_lost_connection(self._endpoint.host, sent) from None
-        except (TypeError, ValueError, KeyError, AttributeError, UnicodeError):  # raised inside the SDK
-            raise self._describe_unusable(once, "an answer in an unknown format") from None
-        if answer.status_code != 200:
-            raise ServerError(
-                answer.status_code, answer.code or "", str(answer.message), read_retry_after(answer.headers)
-            )
-        reply = _read_reply(answer)
-        if reply is None:
-            raise self._describe_unusable(once, "an answer without content")
-        return reply
+            if once.body is None:
+                wrapped = repr(error)
+                unsent = ("NewConnectionError", "NameResolutionError", "Unable to connect to proxy", "SOCKSHTTP")
+                raise self._describe_lost_connection(error, not any(word in wrapped for word in unsent)) from None
+        except Exception as error:  # of the SDK, which cannot read the body; it is judged below
+            if once.body is None and not isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):
+                raise
+        if once.body is None:
+            raise ServerError(0, "", f"{self._endpoint.host} sent an answer that the SDK cannot read")
+        return read_reply(once.response.status_code, once.response.headers, once.body)
+
+    def _describe_lost_connection(self, error: Exception, sent: bool) -> ServerError:
+        fault = explain_connection_error(error, self._endpoint.url, sent, self._through_proxies)
+        return ServerError.from_lost_connection(fault)
 
     def close(self) -> None:
         """Close the connections."""
@@ -98,22 +103,9 @@ class DashScopeClient:
             return dashscope.Generation.call(messages=messages, result_format="message", **options)
         content = [{"text": protect_text(question.text)}]
         if question.image is not None:
-            content.insert(0, {"image": question.data_uri})
+            limit: Any = {} if question.max_pixels is None else {"max_pixels": question.max_pixels}
+            content.insert(0, {"image": question.data_uri, **limit})
         return dashscope.MultiModalConversation.call(messages=[{"role": "user", "content": content}], **options)
-
-    def _describe_unusable(self, once: _PostOnce, what: str) -> ServerError:
-        """Return the error for a response that the SDK could not read."""
-        response = once.response
-        if response is None:
-            return ServerError(0, "", f"{self._endpoint.host} sent {what}")
-        try:
-            body = response.json()
-        except ValueError:
-            body = {}
-        if not isinstance(body, dict):
-            body = {}
-        code, message = str(body.get("code") or ""), str(body.get("message") or what)
-        return ServerError(response.status_code, code, message, read_retry_after(response.headers))
 
 
 def _leave_unchanged(request: Any) -> Any:
@@ -126,43 +118,40 @@ class _PostOnce:
 
     Attributes:
         response: what was received, None if nothing was.
+        body: of the response, None until it is complete.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, ca: str | None, timeout: float) -> None:
         self._session = session
+        self._trust = {} if ca is None else {"verify": ca}  # here: the environment overrides the session's own
+        self._ends = time.monotonic() + timeout
         self._error: Exception | None = None
         self.response: Any = None
+        self.body: bytes | None = None
 
     def post(self, **options: Any) -> Any:
         """Call `requests.Session.post`; after a failure, raise the same error again."""
         if self._error is not None:
             raise self._error
         try:
-            self.response = self._session.post(**options, allow_redirects=False)
+            options.update(self._trust, stream=True, allow_redirects=False)
+            self.response = self._session.post(**options)
+            self.body = self._read_body()
         except Exception as error:
             self._error = error
             raise
         return self.response
 
-
-def _read_reply(answer: Any) -> ModelReply | None:
-    """Return the reply without its thinking, None if there is no content."""
-    try:
-        choice = answer.output.choices[0]
-        content = choice.message.content
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None
-    if isinstance(content, list):
-        content = "".join(str(part["text"]) for part in content if isinstance(part, Mapping) and part.get("text"))
-    if not isinstance(content, str):
-        return None
-    usage = answer.usage or {}
-    return ModelReply(
-        content,
-        str(choice.get("finish_reason") or ""),
-        int(usage.get("input_tokens") or 0),
-        int(usage.get("output_tokens") or 0),
-    )
+    def _read_body(self) -> bytes:
+        """Read the body until the time is over; nobody waits for it then."""
+        read = bytearray()
+        for chunk in self.response.iter_content(CHUNK):
+            read += chunk
+            if time.monotonic() > self._ends:
+                self.response.close()
+                raise OverdueError
+        self.response._content = bytes(read)  # for the SDK
+        return bytes(read)
 
 
 def protect_text(text: str) -> str:

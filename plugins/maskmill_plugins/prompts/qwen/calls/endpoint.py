@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from maskmill import PipelineError, Problem
 from maskmill_plugins._shared.http.addresses import check_address
+from maskmill_plugins._shared.http.secrets import contains_secret, mask_secret
 
 Provider = Literal["dashscope", "openai"]
 
@@ -63,8 +64,12 @@ class Endpoint:
         return parts.scheme == "https" and bool(_ALIBABAS.fullmatch((parts.hostname or "").lower()))
 
     def mask_key(self, text: str) -> str:
-        """Return a server's text with the key masked."""
-        return text.replace(self.key, "***") if self.key else text
+        """Return a text for people with the key masked; answers are read as they came."""
+        return mask_secret(text, self.key)
+
+    def shows_key(self, text: str) -> bool:
+        """Return whether a text contains the key, so that it must not be written to disk."""
+        return contains_secret(text, self.key)
 
 
 def resolve_endpoint(provider: Provider, base_url: str | None, region: str | None, api_key: str | None) -> Endpoint:

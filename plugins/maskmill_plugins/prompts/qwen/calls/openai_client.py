@@ -5,13 +5,15 @@ Uses the SDK openai, which is imported with the first question.
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 from maskmill_plugins._shared.http.addresses import classify_network
-from maskmill_plugins._shared.http.answers import read_retry_after
+from maskmill_plugins._shared.http.connections import OverdueError, call_within, explain_connection_error
 
 from .endpoint import Endpoint
-from .errors import ServerError
+from .errors import ServerError, read_reply
 from .question import ModelReply, Question
 
 #: Sent to servers that need no key, because the SDK requires one.
@@ -23,18 +25,21 @@ class OpenAIClient:
 
     Args:
         endpoint: the server, with its key if it needs one.
-        timeout: seconds for one answer.
+        timeout: seconds for one whole answer.
         concurrency: connections to keep open.
+        ca: PEM file of the certificate authority, None for the usual ones.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout: float, concurrency: int) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float, concurrency: int, ca: Path | None = None) -> None:
         import openai
 
         self._endpoint = endpoint
         self._timeout = timeout
+        self._through_proxies = classify_network(endpoint.url) != "none"  # no proxy for this machine
         http = openai.DefaultHttpxClient(
             follow_redirects=False,  # the key must not be sent to another host
-            trust_env=classify_network(endpoint.url) != "none",  # no proxy for this machine
+            trust_env=self._through_proxies,
+            verify=ssl.create_default_context(cafile=str(ca)) if ca is not None else True,
         )
         self._client = openai.OpenAI(
             api_key=endpoint.key or NO_KEY, base_url=endpoint.url, timeout=timeout, max_retries=0, http_client=http
@@ -49,22 +54,39 @@ class OpenAIClient:
         """
         import openai
 
+        opened: list[Any] = []
         try:
-            answer = self._client.chat.completions.create(**self._make_options(question))
+            status, headers, body = call_within(self._timeout, lambda: self._send(question, opened))
         except openai.APIStatusError as error:
-            raise self._describe_status(error) from None
-        except openai.APITimeoutError:
-            raise ServerError(0, "", f"{self._endpoint.host} did not answer within {self._timeout:g} s") from None
+            status, headers, body = error.status_code, error.response.headers, error.response.content
+        except (openai.APITimeoutError, OverdueError):
+            for response in opened:
+                response.close()
+            raise self._describe_slowness() from None
         except openai.APIConnectionError as error:
-            sent = type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout")
-            raise ServerError.from_lost_connection(self._endpoint.host, sent) from None
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # the body is not as expected
-            raise ServerError(200, "", f"{self._endpoint.host} sent an answer that is not JSON") from None
-        reply = _read_reply(answer)
-        if reply is None:
-            code, message = _read_error(getattr(answer, "model_extra", None) or {})
-            raise ServerError(200, code, message or "an answer without content")
-        return reply
+            sent = type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout", "ProxyError")
+            raise self._describe_lost_connection(error, sent) from None
+        except Exception as error:  # the SDK's HTTP client, which has two names
+            if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+                raise
+            if "Timeout" in type(error).__name__:
+                raise self._describe_slowness() from None
+            raise self._describe_lost_connection(error, sent=True) from None
+        return read_reply(status, headers, body)
+
+    def _describe_slowness(self) -> ServerError:
+        return ServerError(0, "", f"{self._endpoint.host} did not answer within {self._timeout:g} s")
+
+    def _describe_lost_connection(self, error: Exception, sent: bool) -> ServerError:
+        fault = explain_connection_error(error, self._endpoint.url, sent, self._through_proxies)
+        return ServerError.from_lost_connection(fault)
+
+    def _send(self, question: Question, opened: list[Any]) -> tuple[int, Any, bytes]:
+        """Return status, headers and body; the response is in `opened` while its body is read."""
+        create = self._client.chat.completions.with_streaming_response.create
+        with create(**self._make_options(question)) as response:
+            opened.append(response)
+            return response.status_code, response.headers, response.read()
 
     def close(self) -> None:
         """Close the connections."""
@@ -73,7 +95,9 @@ class OpenAIClient:
     def _make_options(self, question: Question) -> dict[str, Any]:
         content: Any = question.text
         if question.image is not None:
-            image = {"type": "image_url", "image_url": {"url": question.data_uri}}
+            image: dict[str, Any] = {"type": "image_url", "image_url": {"url": question.data_uri}}
+            if question.max_pixels is not None and self._endpoint.is_alibabas:
+                image["max_pixels"] = question.max_pixels
             content = [image, {"type": "text", "text": question.text}]
         options: dict[str, Any] = {
             "model": question.model,
@@ -83,6 +107,9 @@ class OpenAIClient:
         }
         if not question.thinking:
             options["temperature"] = 0.0
+        if question.schema is not None:
+            schema = {"name": "objects", "strict": True, "schema": question.schema}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
         return options
 
     def _make_thinking_switch(self, question: Question) -> dict[str, Any]:
@@ -91,41 +118,3 @@ class OpenAIClient:
             budget = {"thinking_budget": question.max_tokens} if question.thinking else {}
             return {"enable_thinking": question.thinking, **budget}
         return {"chat_template_kwargs": {"enable_thinking": question.thinking}, "think": question.thinking}
-
-    def _describe_status(self, error: Any) -> ServerError:
-        code, message = _read_error(error.body if isinstance(error.body, dict) else {})
-        return ServerError(
-            error.status_code,
-            code or error.code or error.type or "",
-            message or str(error.message),
-            read_retry_after(error.response.headers),
-        )
-
-
-def _read_error(body: dict[str, Any]) -> tuple[str, str]:
-    """Return code and message of an error's body, in any of the forms that servers use."""
-    inner = body.get("error", body)
-    if not isinstance(inner, dict):
-        return "", str(inner)
-    code = inner.get("code")
-    if code is None or str(code).isdigit():  # vLLM repeats the HTTP status there
-        code = inner.get("type")
-    return str(code or ""), str(inner.get("message") or "")
-
-
-def _read_reply(answer: Any) -> ModelReply | None:
-    """Return the reply without its thinking, None if there is no content."""
-    try:
-        choice = answer.choices[0]
-        content = choice.message.content
-    except (IndexError, TypeError, AttributeError):
-        return None
-    if not isinstance(content, str):
-        return None
-    usage = answer.usage
-    return ModelReply(
-        content,
-        choice.finish_reason or "",
-        getattr(usage, "prompt_tokens", None) or 0,
-        getattr(usage, "completion_tokens", None) or 0,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ class Question:
         media_type: of the image.
         max_tokens: limit of the reply.
         thinking: whether the model may think first.
+        max_pixels: what the server may enlarge its limit to, None for its own; for DashScope.
+        schema: JSON schema that the server holds the reply to, None without; for OpenAI-compatible servers.
         multimodal: which of DashScope's two APIs serves this model; OpenAI-compatible servers have only one.
     """
 
@@ -28,11 +31,14 @@ class Question:
     max_tokens: int = 4096
     thinking: bool = False
     multimodal: bool = True
+    max_pixels: int | None = None
+    schema: Mapping[str, Any] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What decides the reply, besides text and image."""
-        return {"model": self.model, "max_tokens": self.max_tokens, "thinking": self.thinking}
+        held = {} if self.schema is None else {"schema": self.schema}
+        return {"model": self.model, "max_tokens": self.max_tokens, "thinking": self.thinking, **held}
 
     @property
     def data_uri(self) -> str:

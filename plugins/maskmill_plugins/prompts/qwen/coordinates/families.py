@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 #: rel1000: thousandths of width and height; abs_sent: pixels of the image as it was sent;
@@ -36,6 +36,18 @@ class Family:
     api: Api
     grid: int = 32
 
+
+#: Models for text, code or sound, of any generation: they see no images.
+_SIGHTLESS = re.compile(
+    r"(^|[-.:\d])(coder?|asr|tts|audio|math|mt|embeddings?|rerank(er)?|guard|livetranslate|voice|speech|s2s|realtime)"
+    r"([-.:\d]|$)"
+)
+SIGHTLESS = Family("*-coder, *-asr, ...", None, "text")
+#: Who publishes models under other names, as the beginning of a file's or folder's name.
+_PUBLISHER = re.compile(
+    r"(unsloth|bartowski|qwen|alibaba|mlx-community|lmstudio-community|ggml-org|redhatai|neuralmagic|nvidia|cyankiwi"
+    r"|huihui-ai|mradermacher|second-state|gguf|ollama)[-.:]+(?=qw(en|q))"
+)
 
 #: The first matching row counts.
 FAMILIES = (
@@ -68,7 +80,20 @@ UNKNOWN = ("*omni*", "*ocr*")
 
 def find_family(model: str) -> Family | None:
     """Return the family of a model's name, as DashScope, Hugging Face or Ollama write it; None if unknown."""
-    name = re.split(r"[/\\]", model.rstrip("/\\"))[-1].lower().replace("_", "-")
+    name = _normalize_name(model)
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in UNKNOWN):
         return None
-    return next((family for family in FAMILIES if fnmatch.fnmatchcase(name, family.pattern)), None)
+    found = next((family for family in FAMILIES if fnmatch.fnmatchcase(name, family.pattern)), None)
+    if name.startswith("qw") and _SIGHTLESS.search(name):
+        return SIGHTLESS if found is None else replace(found, coords=None)
+    return found
+
+
+def _normalize_name(model: str) -> str:
+    """Return a model's name in lower case, without folders and publishers, with its version as "3.8"."""
+    name = re.split(r"[/\\]", model.rstrip("/\\"))[-1].lower()
+    name = re.sub(r"(qwen\d)_(\d)(?!\d*b)", r"\1.\2", name).replace("_", "-")
+    name = re.sub(r"(qwen\d)-(\d)(?=-(vl\b|\d+(\.\d+)?b))", r"\1.\2", name)  # qwen3-8-27b, qwen2-5-vl
+    while match := _PUBLISHER.match(name):
+        name = name[match.end() :]
+    return name

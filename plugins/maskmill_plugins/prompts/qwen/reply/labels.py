@@ -49,18 +49,30 @@ def match_class(names: Sequence[str], classes: Mapping[str, str], asked: str | N
         return asked
     if len(classes) == 1:
         return next(iter(classes))
-    subjects = [split_words(_REST.split(_normalize(name))[0]) for name in names]
+    subjects = [split_words(_REST.split(_normalize(name), maxsplit=1)[0]) for name in names]
     for subject in filter(None, subjects):
         ending = [one for one in classes if _ends_with(subject, split_words(one))]
         if ending:
             return max(ending, key=lambda one: len("".join(split_words(one))))
     described = {one: _NOT.split(_normalize(text))[0] for one, text in classes.items() if text}
+    longest = max((len(_WORD.findall(text)) for text in described.values()), default=0)
     for subject in filter(None, subjects):
-        for start in range(len(subject)):
+        for start in range(max(0, len(subject) - max(1, longest)), len(subject)):  # a longer rest is in none
             fitting = [one for one, text in described.items() if _contains(text, subject[start:])]
             if fitting:
                 return fitting[0] if len(fitting) == 1 else None
     return None
+
+
+def find_other_name(names: Sequence[str], asked: str) -> str:
+    """Return the name under which an object came that was taken for the class asked for, "" if it is that class's.
+
+    An object without any name is nobody else's.
+    """
+    named = [name for name in names if split_words(name)]
+    if not named or _find_equal([split_words(name) for name in named], [asked]):
+        return ""
+    return named[0]
 
 
 def split_words(text: str) -> Words:
