@@ -18,7 +18,7 @@ from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt,
 from maskmill.plugins.stage import Network, digest, run_folder
 from maskmill_plugins._shared.http.addresses import classify_network
 
-from .asking.conversation import Conversation
+from .asking.conversation import Conversation, Reporter
 from .asking.question_plan import USUAL_GRID, QuestionPlan, plan_questions, resolve_coordinates
 from .asking.questions import VERSION as WORDING
 from .calls.answer_store import AnswerStore, find_answers_folder
@@ -198,9 +198,8 @@ class Qwen(PromptSource):
             ImageError: there is no reply about this image, or no readable one.
             StopRun: there can be no reply about any image: invalid key, spent budget, unknown model.
         """
-        return self._get_session().conversation.find_prompts(
-            image, self.note, lambda line: self.tell(f"{image.ref.key}: {line}")
-        )
+        report = Reporter(self.note, self.doubt, lambda line: self.tell(f"{image.ref.key}: {line}"))
+        return self._get_session().conversation.find_prompts(image, report)
 
     def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
         """Return lines on calls, stored answers, tokens and cost."""

@@ -99,7 +99,7 @@ class ScannedText:
     Attributes:
         values: the lists and objects, outermost only.
         prose: whether there are words outside all values.
-        truncated: whether the text ends inside a value.
+        truncated: whether the text, or a block of code in it, ends inside a value.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -201,6 +201,7 @@ class _Scanner:
         elif kind == "close":
             self._close(_CLOSES[text])
         elif kind == "fence":
+            self.scanned.truncated |= len(self._stack) > 1  # the end of one list alone may be forgotten
             self._truncate_open()
         elif kind == "mark":
             self._take_mark(text)
@@ -268,7 +269,7 @@ class _Scanner:
 
     def finish(self) -> ScannedText:
         """Return the content, at the end of the text."""
-        self.scanned.truncated = bool(self._stack)
+        self.scanned.truncated |= bool(self._stack)
         self._truncate_open()
         return self.scanned
 
