@@ -69,7 +69,11 @@ USELESS = {
     "too large": ('[{"bbox_2d": [1, 2, 3, 1e9], "label": "car"}]', {}, "1 no box"),
     "a point too large": ('[{"point_2d": [1, 2e9], "label": "car"}]', {"as": "points"}, "1 no point"),
     "three dimensions": ('[{"bbox_3d": [1, 2, 3, 4, 5, 6, 7, 8, 9], "label": "car"}]', {}, "not two-dimensional"),
-    "cut off at once": (Act('```json\n[{"bbox_2d": [100, 100', finish="length"), {}, r"it reached max_tokens \(4,096\)"),
+    "cut off at once": (
+        Act('```json\n[{"bbox_2d": [100, 100', finish="length"),
+        {},
+        r"it reached max_tokens \(4,096\)",
+    ),
     "filtered at once": (Act("[", finish="content_filter"), {}, "content filter stopped it"),
     "an empty list in a loop": (Act("[]\n" * 50, finish="length"), {}, "cut off before its first object"),
 }

@@ -14,7 +14,7 @@ _AFTER = r"(?:[_ ]?(?:c|center|centre|min|left|top|tl|coordinate|[01]))?\b"
 _X, _Y = rf"\b(?:{_BEFORE}x{_AFTER}|left\b)", rf"(?:{_BEFORE}y{_AFTER}|top\b)"
 _SIZED = re.compile(
     rf"{_X}{_GAP}{_Y}{_GAP}{_WIDTH}{_GAP}{_HEIGHT}"
-    r"|\bc?xc?ywh\b|\bcxcywh\b|\b[lt]{2}wh\b"
+    r"|\b(?:c?xc?ywh|[lt]{2}wh)\b(?![\"']\s{0,3}[:：]\s{0,3}[\[{])"  # a key is of its own object only
     r"|\b(?:coco|yolo)(?:[- ]style)? (?:format|bbox|box(?:es)?|annotations?)\b"
     r"|\b(?:top[- ]left|upper[- ]left|cent(?:er|re))[^\n.\[\]{}]{0,40}\bwidth\b(?:,| and|/)[^\n.\[\]{}]{0,12}\bheight\b"
     r"|(?:左上角|中心)[^\n\[\]{}。]{0,20}宽度?[^\n\[\]{}。]{0,6}高",

@@ -128,7 +128,7 @@ class ObjectCollector:
         """Collect an object with coordinates of its own, or the objects in it."""
         keyed = {normalize_key(key): value for key, value in data.items()}
         kinds = {key: classify_key(key) for key in data}
-        own = find_names(keyed)
+        own = find_names(keyed) or _find_list_of(1, find_name_lists(keyed)) or []
         before = len(self._parsed.found), self._parsed.refused
         self._collect_coordinates(data, keyed, own or names)
         if before != (len(self._parsed.found), self._parsed.refused):
@@ -141,7 +141,9 @@ class ObjectCollector:
             elif kind != "unknown" and (value == [] or (value is None and kind != "container")):
                 self._note_empty(value)
             elif isinstance(value, list) and value and is_bare(value):
-                if own:
+                if kind == "container":
+                    self._collect_list(value, own or names)
+                elif own:
                     self._labeled.append((value, own))
                 elif not beside:
                     self._by_key.append((value, key))
@@ -219,10 +221,12 @@ class ObjectCollector:
             self._parsed.counts["width and height"] += 1
         elif not isinstance(value, list) or len(value) < 2 or not all(isinstance(one, list | dict) for one in value):
             self._collect_boxes(value, names)
+        elif len(read_points(value)) == len(value):
+            self._collect_boxes(value, names)  # the corners of one box
         elif own := _find_list_of(len(value), lists):
             for one, name in zip(value, own, strict=True):
                 self._collect_boxes(one, [name])
-        elif lists and len(read_points(value)) != len(value):
+        elif lists:
             self._collect_boxes(value, [])  # more or fewer names than boxes: whose are they?
         else:
             self._collect_boxes(value, names)

@@ -21,6 +21,7 @@ height, by its keys or by the words of the reply (`formats`), is only counted. T
 
 from __future__ import annotations
 
+import json
 import re
 
 from .formats import find_declared_format
@@ -69,7 +70,12 @@ def _parse_values(text: str, parsed: ParsedReply, collector: ObjectCollector) ->
 
 
 def _unquote(text: str) -> str:
-    """Return the content of a text whose quotes are all escaped or doubled: JSON in a JSON string or a table."""
+    """Return the content of a JSON string, or of a text whose quotes are all escaped or doubled."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text, strict=False)).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        except ValueError:
+            pass
     inner = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if '""' in inner and '"' not in inner.replace('""', ""):
         return inner.replace('""', '"')

@@ -120,6 +120,7 @@ class _OpenValue:
         last: in an object: the previous key.
         loose: in an object: the previous value and the numbers after it: a list without an opening bracket.
         others: in an object: objects in its place, from doubled or missing braces.
+        owed: in an object: lists in it that were ended without their bracket, which may still come.
     """
 
     bracket: str
@@ -130,6 +131,7 @@ class _OpenValue:
     last: str | None = None
     loose: list[Any] = field(default_factory=list)
     others: list[Any] = field(default_factory=list)
+    owed: int = 0
 
     def add(self, value: Any) -> None:
         """Add a value; in an object, a string without a key may become a key."""
@@ -165,6 +167,14 @@ class _OpenValue:
         self.last, self.loose = None, []
         return True
 
+    def drop_last_text(self) -> None:
+        """Drop the last value if it is a text: it was cut off."""
+        if isinstance(self.data, list):
+            if self.data and isinstance(self.data[-1], str):
+                self.data.pop()
+        elif self.last is not None and isinstance(self.data.get(self.last), str):
+            del self.data[self.last]
+
     def finish(self) -> Any:
         """Return the complete value."""
         if not self.others:
@@ -185,6 +195,7 @@ class _Scanner:
         self.scanned = ScannedText()
         self._stack: list[_OpenValue] = []
         self._at = 0
+        self._last_kind = ""
 
     @property
     def inside(self) -> bool:
@@ -194,6 +205,8 @@ class _Scanner:
     def take_token(self, kind: str, text: str, at: int) -> None:
         """Process the next token, which begins at `at`."""
         self._at = at + len(text)
+        if kind != "space":
+            self._last_kind = kind
         if kind == "open":
             self._open(text, at)
         elif not self._stack:
@@ -234,6 +247,7 @@ class _Scanner:
             name = top.data.pop()
             if len(self._stack) > 1 and self._stack[-2].bracket == "{":
                 self._close(top.bracket)  # its closing bracket is missing
+                self._stack[-1].owed += top.bracket == "["
             else:
                 self._open("{", self._at)  # its opening brace is missing
             self._stack[-1].name = name
@@ -241,6 +255,9 @@ class _Scanner:
 
     def _close(self, bracket: str) -> None:
         if bracket == "[" and self._stack[-1].bracket == "{" and self._stack[-1].close_loose_list():
+            return
+        if bracket == "[" and self._stack[-1].owed:
+            self._stack[-1].owed -= 1
             return
         if not any(one.bracket == bracket for one in self._stack):
             return  # a surplus bracket
@@ -270,6 +287,8 @@ class _Scanner:
     def finish(self) -> ScannedText:
         """Return the content, at the end of the text."""
         self.scanned.truncated |= bool(self._stack)
+        if self._stack and self._last_kind in ("word", "quiet"):
+            self._stack[-1].drop_last_text()
         self._truncate_open()
         return self.scanned
 

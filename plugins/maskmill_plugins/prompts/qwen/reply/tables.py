@@ -57,7 +57,7 @@ def _add_row(head: Sequence[str], row: Sequence[str], parsed: ParsedReply) -> No
     else:
         for title, cell in zip(head, row, strict=True):
             numbers = read_numbers(cell)
-            is_box = classify_key(title) in ("box", "place") or _SIDES.search(title.lower())
+            is_box = classify_key(title.split("(")[0].strip()) in ("box", "place") or _SIDES.search(title.lower())
             if is_box and len(numbers) == 4 and all(map(is_number, numbers)):
                 parsed.add_box(numbers, names)
 
