@@ -293,6 +293,15 @@ def test_every_form_keeps_every_label_with_its_box(seed, wrapper):
     assert boxes(WRAPPERS[wrapper](text)) == truth, WRAPPERS[wrapper](text)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 10**6))
+def test_a_reply_cut_off_anywhere_has_whole_labels_or_none(seed):
+    text, truth = reply_of(random.Random(seed))
+    for cut in range(0, len(text), 3):
+        for label, box in boxes(text[:cut]):
+            assert (label, box) in truth or (label is None and box in [one for _, one in truth]), text[:cut]
+
+
 DECLARED = ["[x, y, w, h]", "(x, y, width, height)", "xywh", "cx, cy, w, h", "[x、y、宽、高]", "COCO format"]
 
 

@@ -68,6 +68,8 @@ class ObjectCollector:
 
     def _collect_unknown_keys(self) -> None:
         """Collect the lists of numbers under unknown keys, which are labels, unless the objects have labels."""
+        if self._by_key and self._parsed.truncated and all(map(is_number, self._by_key[-1][0])):
+            self._by_key[-1] = (self._by_key[-1][0], "")  # the label may have been cut off
         for one, names in self._labeled or [(one, [key]) for one, key in self._by_key]:
             self._collect_list(one, names)
 
@@ -299,8 +301,11 @@ class ObjectCollector:
 
 
 def _find_list_of(count: int, lists: Sequence[list[str]]) -> list[str] | None:
-    """Return the list of so many names, None if there is none."""
-    return next((one for one in lists if len(one) == count), None)
+    """Return the list of so many names, None if there is none; names that were cut off are ""."""
+    for names in lists:
+        if len(names) == count or (isinstance(names, TruncatedList) and len(names) < count):
+            return [*names, *[""] * (count - len(names))]
+    return None
 
 
 def _is_flat(data: Any) -> bool:

@@ -189,13 +189,18 @@ class _OpenValue:
 
 
 class _Scanner:
-    """Builds the values from the tokens."""
+    """Builds the values from the tokens.
+
+    Attributes:
+        torn: position of the last quote that begins a text and does not end it.
+    """
 
     def __init__(self) -> None:
         self.scanned = ScannedText()
         self._stack: list[_OpenValue] = []
         self._at = 0
         self._last_kind = ""
+        self.torn: int | None = None
 
     @property
     def inside(self) -> bool:
@@ -205,6 +210,8 @@ class _Scanner:
     def take_token(self, kind: str, text: str, at: int) -> None:
         """Process the next token, which begins at `at`."""
         self._at = at + len(text)
+        if kind == "quiet" and text in "\"'“" and self._last_kind in ("mark", "open"):
+            self.torn = at
         if kind != "space":
             self._last_kind = kind
         if kind == "open":
@@ -299,12 +306,20 @@ def scan_text(text: str) -> ScannedText:
     Args:
         text: anything.
     """
+    scanner = _scan(text, len(text))
+    torn = scanner.torn
+    if scanner.inside and torn is not None and text[torn] not in text[torn + 1 :]:  # the text ends inside a string
+        scanner = _scan(text, torn)
+    return scanner.finish()
+
+
+def _scan(text: str, end: int) -> _Scanner:
     scanner = _Scanner()
     at = 0
-    while match := (_INSIDE if scanner.inside else _OUTSIDE).match(text, at):
+    while at < end and (match := (_INSIDE if scanner.inside else _OUTSIDE).match(text, at, end)):
         scanner.take_token(str(match.lastgroup), match.group(), at)
         at = match.end()
-    return scanner.finish()
+    return scanner
 
 
 def _unescape(text: str) -> str:
