@@ -197,9 +197,9 @@ def test_all_masks_dropped_is_empty_with_the_reason(tmp_path, ref):
         (Fingerprint("p", "m", "f", ("w2",)), 0, 0, 1),
         (Fingerprint("p", "m", "f2", ("w",)), 0, 0, 1),
         (Fingerprint("p", "m2", "f", ("w",)), 1, 1, 1),
-        (Fingerprint("p2", "m", "f", ("w",)), 1, 1, 1),
+        (Fingerprint("p2", "m", "f", ("w",)), 1, 0, 1),
     ],
-    ids=["nothing", "writer", "filter", "backend", "prompts"],
+    ids=["nothing", "writer", "filter", "backend", "source"],
 )
 def test_a_change_redoes_from_the_first_changed_stage(tmp_path, ref, wanted, prompts, backend, written):
     first = chain(tmp_path, [BOX], filters=[("smallest", Smallest(shrink=True))], writers=[("text", Text())])
@@ -212,6 +212,36 @@ def test_a_change_redoes_from_the_first_changed_stage(tmp_path, ref, wanted, pro
     assert again.stages.writers[0][1]._calls == written
     assert result.masks == before.masks
     assert result.artifacts == before.artifacts
+
+
+def test_masks_of_the_same_prompts_are_kept_in_the_new_order(tmp_path, ref):
+    """The sources have changed: what they give decides what is segmented."""
+    other, third = Prompt(box=Box(5, 5, 10, 10), label="b"), Prompt(box=Box(2, 2, 9, 30), label="c")
+    shrink = [("smallest", Smallest(shrink=True))]
+    chain(tmp_path, [BOX, other, third], filters=shrink).process(ref, BARE)
+    changed = Fingerprint("p2", "m", "f", ())
+    again = chain(tmp_path, [third, BOX, other], filters=shrink)
+    result, _ = again.process(ref, changed)
+    assert again.stages.backend[1]._calls == 0
+    fresh, _ = chain(tmp_path / "fresh", [third, BOX, other], filters=shrink).process(ref, changed)
+    assert (result.masks, result.raw, result.prompts) == (fresh.masks, fresh.raw, fresh.prompts)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [BOX, Prompt(box=Box(5, 5, 10, 11), label="b")],
+        [BOX, Prompt(box=Box(5, 5, 10, 10), label="other")],
+        [BOX],
+        [BOX, Prompt(box=Box(5, 5, 10, 10), label="b"), Prompt(box=Box(5, 5, 10, 10), label="b")],
+    ],
+    ids=["moved", "renamed", "fewer", "twice"],
+)
+def test_other_prompts_are_segmented(tmp_path, ref, prompts):
+    chain(tmp_path, [BOX, Prompt(box=Box(5, 5, 10, 10), label="b")]).process(ref, BARE)
+    again = chain(tmp_path, prompts)
+    again.process(ref, Fingerprint("p2", "m", "f", ()))
+    assert again.stages.backend[1]._calls == 1
 
 
 def test_a_changed_image_redoes_all(tmp_path, ref):

@@ -1,379 +1,322 @@
-"""What an answer of a model API means, whatever bytes come: usable, again with a pause, this image fails, stop."""
+"""What a reply is worth: an answer, a doubtful one, none; what is asked again, and what is paid for once."""
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
-from hypothesis import given, settings, strategies as st
-from qwen_wire import KEY, OK, Act, Wire, boxes
-from test_qwen_clients import DIALECTS, ask, caller_of, client_of
+from qwen_wire import KEY, Act, Wire, boxes
 
-from maskmill import ImageError, StopRun
+from maskmill import ImageError
 from maskmill.plugins.stage import collecting
 from maskmill.testing import image
-from maskmill_plugins._shared.http.answers import Outcome
-from maskmill_plugins._shared.http.model_answers import judge_model_answer
-from maskmill_plugins._shared.http.secrets import contains_secret, mask_secret
 from maskmill_plugins.prompts.qwen import Qwen
-from maskmill_plugins.prompts.qwen.calls import client as clients
+from maskmill_plugins.prompts.qwen.asking.conversation import describe_objects
 from maskmill_plugins.prompts.qwen.calls.answer_store import AnswerStore
-from maskmill_plugins.prompts.qwen.calls.client import RetryingClient
-from maskmill_plugins.prompts.qwen.calls.rate_limits import RateLimiter
-from maskmill_plugins.prompts.qwen.cost.budget import Budget, BudgetReservation, Usage, read_usage
+from maskmill_plugins.prompts.qwen.calls.question import ModelReply
+from maskmill_plugins.prompts.qwen.reply.none_sentence import says_none
+from maskmill_plugins.prompts.qwen.reply.parse import parse_reply
 
 pytest.importorskip("openai")
+GOOD = ("car", (100, 100, 500, 500))
 
 
 @pytest.fixture
-def wire():
+def wire(monkeypatch, tmp_path):
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
     with Wire() as wire:
         yield wire
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(clients, "LONGEST_PAUSE", 0.0)
-
-
-def chat(message, /, finish="stop", **more):
-    body = {"choices": [{"index": 0, "finish_reason": finish, "message": message} | more.pop("choice", {})], **more}
-    return json.dumps(body).encode()
-
-
-PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in &amp; go on</title></head><body><p>please</body></html>"
-TEXT = '[{"bbox_2d": [1, 2, 3, 4]}]'
-USABLE = {
-    "text": chat({"content": TEXT}),
-    "parts": chat({"content": [{"type": "text", "text": TEXT[:9]}, {"type": "text", "text": TEXT[9:]}]}),
-    "parts of DashScope": json.dumps({"output": {"choices": [{"message": {"content": [{"text": TEXT}]}}]}}).encode(),
-    "part": chat({"content": {"type": "text", "text": TEXT}}),
-    "strings": chat({"content": [TEXT[:5], TEXT[5:]]}),
-    "with thinking": chat({"content": TEXT, "reasoning_content": "hm"}),
-    "with a thinking part": chat(
-        {"content": [{"type": "thinking", "thinking": "[0]"}, {"type": "text", "text": TEXT}]}
-    ),
-    "error null": chat({"content": TEXT}, error=None, message="success", code=0),
-    "Ollama": json.dumps({"message": {"role": "assistant", "content": TEXT}, "done_reason": "stop"}).encode(),
-    "output.text": json.dumps({"output": {"text": TEXT, "finish_reason": "stop"}}).encode(),
-    "byte order mark": b"\xef\xbb\xbf" + chat({"content": TEXT}),
-}
-
-
-@pytest.mark.parametrize("body", USABLE.values(), ids=USABLE)
-def test_an_answer_is_read_in_every_form(body):
-    judged = judge_model_answer(200, body)
-    assert (judged.meaning.outcome, judged.text) == (Outcome.USABLE, TEXT)
-
-
-def error(words, **more):
-    return json.dumps({"error": {"message": words, **more}}).encode()
-
-
-#: name: body of an HTTP 200, what follows, the server's words or those about it.
-UNUSABLE = {
-    "error": (error("the picture is odd", type="invalid_request_error"), ImageError, "the picture is odd"),
-    "error text": (b'{"error": "the picture is odd"}', ImageError, "the picture is odd"),
-    "errors": (b'{"errors": [{"message": "the picture is odd"}]}', ImageError, "the picture is odd"),
-    "message": (b'{"message": "the picture is odd"}', ImageError, "the picture is odd"),
-    "detail": (b'{"detail": "the picture is odd"}', ImageError, "the picture is odd"),
-    "details": (b'{"detail": [{"loc": ["body"], "msg": "the picture is odd"}]}', ImageError, "the picture is odd"),
-    "inside the choice": (
-        chat({"content": ""}, "error", choice={"error": {"message": "the picture is odd", "code": 400}}),
-        ImageError,
-        "the picture is odd",
-    ),
-    "half an answer and an error": (
-        chat({"content": "[{"}, "error", choice={"error": {"message": "odd provider"}}),
-        ImageError,
-        "odd provider",
-    ),
-    "thoughts": (
-        chat({"content": None, "reasoning_content": "Let me see"}),
-        ImageError,
-        "only thought.*`thinking",
-    ),
-    "thoughts cut": (chat({"content": "", "reasoning": "Let me"}, "length"), ImageError, "larger `max_tokens:`"),
-    "refusal": (chat({"content": None, "refusal": "I cannot help with that"}), ImageError, "I cannot help with that"),
-    "refusal part": (
-        chat({"content": [{"type": "refusal", "refusal": "I cannot help"}]}),
-        ImageError,
-        "refuses to answer: .*I cannot help",
-    ),
-    "filter": (chat({"content": ""}, "content_filter"), ImageError, "content inspection"),
-    "filter error": (error("blocked by the content management policy"), ImageError, "content inspection"),
-    "tool": (chat({"content": None, "tool_calls": [{"id": "1"}]}), ImageError, "a call of a tool"),
-    "page": (PAGE, StopRun, r"web page.*\n.*Sign in & go on"),
-    "402": (b'{"status": 402, "message": "top up"}', StopRun, "no credit left.*\n.*top up"),
-    "402 as code": (error("Insufficient credits", code=402), StopRun, "no credit left"),
-    "402 as text": (b'{"code": "402", "message": "x"}', StopRun, "no credit left"),
-    "unpaid in words": (b'{"detail": "Insufficient balance"}', StopRun, "no credit left"),
-    "401": (error("User not found.", code=401), StopRun, "rejected the key"),
-    "no model": (error("model 'qwen9' not found, try pulling it first"), StopRun, "has no model"),
-}
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize(("body", "kind", "words"), UNUSABLE.values(), ids=UNUSABLE)
-def test_an_answer_that_is_none_is_asked_once(wire, dialect, body, kind, words):
-    wire.script([], Act(raw=body))
-    with pytest.raises(kind, match="(?s)" + words):
-        ask(caller_of(wire, dialect))
-    assert len(wire.calls) == 1
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize(
-    "body",
-    [
-        error("The model is loading"),
-        error("Provider returned error", code=502),
-        error("x", type="rate_limit_exceeded"),
-        error("x", type="server_error"),
-        b'{"message": "Too many requests, slow down"}',
-        b'{"error": "upstream connect error"}',
-        b"",
-        b"{}",
-        b"[]",
-        b"null",
-        b'"hello"',
-        chat({"content": None}),
-        b'{"choices": []}',
-        b'{"choices": [null]}',
-        b"[" * 100_000,
-        b"1" * 5000,
-    ],
-    ids=lambda body: body[:40].decode(),
-)
-def test_what_may_pass_is_asked_again_and_the_answer_taken(wire, dialect, body):
-    wire.script([Act(raw=body)])
-    assert ask(caller_of(wire, dialect)).text == OK.text
-    assert len(wire.calls) == 2
-
-
-FIELDS = (
-    *("choices", "message", "content", "text", "error", "code", "status", "usage", "output", "prompt_tokens"),
-    *("finish_reason", "refusal", "detail", "completion_tokens", "reasoning", "type"),
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.binary(max_size=300)
-    | st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.just(402),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(FIELDS),
-                inner,
-                max_size=5,
-            )
-        ),
-        max_leaves=25,
-    ).map(lambda value: json.dumps(value).encode()),
-    st.integers(0, 999),
-)
-def test_any_bytes_have_one_meaning(body, status):
-    judged = judge_model_answer(status, body)
-    assert (judged.meaning.outcome is Outcome.USABLE) <= (200 <= status < 300)
-    assert (judged.meaning.outcome is not Outcome.USABLE) <= (judged.text == "")
-    assert 0 <= judged.input_tokens <= 10**9 >= judged.output_tokens >= 0
-    assert all(isinstance(one, str) for one in (judged.text, judged.finish, judged.code, judged.message))
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_any_bytes_end_after_a_bounded_number_of_calls(dialect):
-    with Wire() as wire:
-        client, bodies = client_of(wire, dialect), [body for body, *_ in UNUSABLE.values()]
-
-        @settings(max_examples=25, deadline=None)
-        @given(
-            st.binary(max_size=60) | st.sampled_from(bodies),
-            st.sampled_from([200, 400, 500]),
-        )
-        def check(body, status):
-            wire.calls.clear()
-            wire.script([], Act(raw=body, status=status))
-            reservation = BudgetReservation(Budget(), None)
-            caller = RetryingClient(client, client._endpoint, RateLimiter(1, None, None), reservation)
-            with pytest.raises((ImageError, StopRun)):
-                ask(caller)
-            reservation.close()
-            assert 1 <= len(wire.calls) <= clients.TRIES
-
-        check()
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_tokens_of_unusable_answers_are_counted(wire, dialect, tmp_path):
-    usage = {"prompt_tokens": 900, "completion_tokens": 100, "input_tokens": 900, "output_tokens": 100}
-    wire.script(
-        [Act(raw=chat({"content": None}, usage=usage))] * 2,
-        Act(raw=chat({"content": None, "refusal": "no"}, usage=usage)),
-    )
-    with pytest.raises(ImageError):
-        ask(caller_of(wire, dialect, folder=tmp_path))
-    assert read_usage(tmp_path) == Usage(3, 2700, 300)
-
-
-def test_a_budget_of_tokens_ends_a_run_of_unusable_answers(wire, tmp_path):
-    usage = {"prompt_tokens": 900, "completion_tokens": 100}
-    wire.script([], Act(raw=chat({"content": None}, usage=usage)))
-    with pytest.raises(StopRun, match="the budget is spent: 2,000 of 2,100 tokens"):
-        ask(caller_of(wire, "openai", folder=tmp_path, budget=Budget(tokens=2100)))
-    assert len(wire.calls) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        ("Model qwen3:8b does not support images. Please use a model that does.", 400),
-        ("this model is missing data required for image input", 500),
-        ("No endpoints found that support image input", 404),
-        ("image input is not supported - hint: you may need to provide the mmproj", 500),
-        ("qwen3-8b is not a multimodal model", 400),
-        ("At most 0 image(s) may be provided in one request.", 400),
-    ],
-)
-def test_a_model_that_sees_nothing_is_not_a_missing_model(wire, words, status):
-    wire.script([], Act(status=status, code="x", message=words))
-    caller = caller_of(wire, "openai")
-    for _ in range(2):
-        with pytest.raises(ImageError, match="accepts no images there: set `model:` to a vision model"):
-            ask(caller)
-    with pytest.raises(StopRun, match="first 3 questions"):
-        ask(caller)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "The model does not support this image format",
-        "image too large, not supported by the model",
-        "Image not found in model input",
-    ],
-)
-def test_one_refused_picture_does_not_stop_the_run(wire, words):
-    wire.script([Act(status=400, code="BadRequest", message=words)])
-    caller = caller_of(wire, "openai")
-    with pytest.raises(ImageError):
-        ask(caller)
-    assert ask(caller).text == OK.text
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("where", ["body", "headers"])
-def test_the_timeout_bounds_the_whole_answer(wire, monkeypatch, dialect, where):
-    monkeypatch.setattr(clients, "TRIES", 1)
-    wire.script([], Act(drip=(0.1, where)))
-    client = client_of(wire, dialect, timeout=0.5)
-    reservation = BudgetReservation(Budget(), None)
-    caller = RetryingClient(client, client._endpoint, RateLimiter(1, None, None), reservation)
-    done = threading.Event()
-
-    def run():
-        with pytest.raises(ImageError, match=r"did not answer within 0\.5 s"):
-            ask(caller)
-        done.set()
-
-    threading.Thread(target=run, daemon=True).start()
-    assert done.wait(5)
-    reservation.close()
-
-
-@pytest.mark.parametrize(
-    ("secret", "text", "masked"),
-    [
-        ("1", "581 1 x1", None),
-        ("ollama", "ollama answered", None),
-        (KEY, f"wrong key: {KEY}.", "wrong key: ***."),
-        (KEY, f'{{"key":"{KEY}"}}, Bearer {KEY}', '{"key":"***"}, Bearer ***'),
-        (KEY, f"{KEY}0 and x{KEY}", None),
-        ("forklift", "forklifts, forklift", "forklifts, ***"),
-        ("a+b=c/d==", "a+b=c/d==!", "***!"),
-        (None, "None", None),
-        ("", "abc", None),
-    ],
-)
-def test_whole_tokens_are_masked(secret, text, masked):
-    assert mask_secret(text, secret) == (masked or text)
-    assert contains_secret(text, secret) == (masked is not None)
-
-
 @pytest.fixture
-def qwen(wire, monkeypatch, tmp_path):
-    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
-    made = []
+def ask(wire):
+    """Asks about a picture with the server's next replies; returns prompts, doubts by code, verbose lines."""
 
-    def make(**options):
-        given = {"provider": "openai", "base_url": wire.openai, "find": ["block"], **options}
-        made.append(Qwen.from_options(given))
-        made[-1].open()
-        return made[-1]
+    def ask(*replies, picture=None, **options):
+        acts = [reply if isinstance(reply, Act) else Act(reply) for reply in replies]
+        wire.script(acts[:-1], acts[-1])
+        given = {"provider": "openai", "base_url": wire.openai, "api_key": KEY, "find": ["car"], **options}
+        stage = Qwen.from_options(given)
+        assert stage.check() == []
+        stage.open()
+        doubts, lines = [], []
+        with closing(stage), collecting({}, lines.append, doubts):
+            prompts = stage.prompts(image() if picture is None else picture)
+        return prompts, {doubt.code: doubt.message for doubt in doubts}, "\n".join(lines)
 
-    yield make
-    for stage in made:
-        stage.close()
-
-
-@pytest.mark.parametrize("key", ["1", "k", "EMPTY", "ollama", "lm-studio", "forklift", KEY])
-def test_no_key_changes_what_is_read(wire, qwen, key):
-    wire.key = None
-    wire.script([], Act(boxes(("block", (100, 200, 581, 711)), ("forklift", (1, 2, 300, 400)))))
-    found = qwen(api_key=key, find="all of them").prompts(image())
-    plain = qwen(find="all of them", cache=False).prompts(image())
-    assert found == plain
-    assert [one.label for one in found] == ["block", "forklift"]
+    return ask
 
 
-def test_an_unreadable_reply_is_kept_without_the_key(wire, qwen, tmp_path):
-    wire.script([], Act(f"your key is {KEY}"))
-    notes = {}
-    with collecting(notes), pytest.raises(ImageError, match=r"your key is \*\*\*"):
-        qwen(api_key=KEY).prompts(image())
-    assert notes["unreadable"] == ["your key is ***"] * 2
-    store = AnswerStore(tmp_path / "cache/qwen")
-    assert store.list_models() == []
-    store.close()
+# --- nothing usable ----------------------------------------------------------------------------
+
+USELESS = {
+    "0 to 1": ('[{"bbox_2d": [0.1, 0.2, 0.5, 0.8], "label": "car"}]', {}, "1 between 0 and 1"),
+    "0 to 1, with whole numbers": ('[{"bbox_2d": [0, 0.25, 1, 1], "label": "car"}]', {}, "1 between 0 and 1"),
+    "0 to 1, all whole": ('[{"bbox_2d": [0, 0, 1, 1], "label": "car"}]', {}, "1 sliver"),
+    "points from 0 to 1": ('[{"point_2d": [0.4, 0.7], "label": "car"}]', {"as": "points"}, "1 between 0 and 1"),
+    "outside": (boxes(("car", (-300, 0, -200, 50)), ("car", (-9, -9, 0, 0))), {}, "2 outside"),
+    "a point outside": ('[{"point_2d": [-5, 10], "label": "car"}]', {"as": "points"}, "1 outside"),
+    "slivers": (boxes(("car", (5, 5, 5, 90)), ("car", (5, 5, 90, 6))), {}, "2 sliver"),
+    "no class": (boxes(("tree", (0, 0, 500, 500))), {"one_class_per_call": False}, "1 of no class asked for"),
+    "another unit": (boxes(GOOD, ("car", (700, 200, 1316, 600))), {}, "its coordinates reach 1316"),
+    "points in another unit": (
+        '[{"point_2d": [1920, 70]}, {"point_2d": [10, 70]}]',
+        {"as": "points"},
+        "its coordinates reach 1920",
+    ),
+    "half a box": ('[{"bbox_2d": [1, 2, 3], "label": "car"}]', {}, "1 no box"),
+    "half a box beside an empty list": ('[{"bbox_2d": [1, 2, 3], "label": "car"}]\n[]', {}, "1 no box"),
+    "too large": ('[{"bbox_2d": [1, 2, 3, 1e9], "label": "car"}]', {}, "1 no box"),
+    "a point too large": ('[{"point_2d": [1, 2e9], "label": "car"}]', {"as": "points"}, "1 no point"),
+    "three dimensions": ('[{"bbox_3d": [1, 2, 3, 4, 5, 6, 7, 8, 9], "label": "car"}]', {}, "not two-dimensional"),
+    "cut off at once": (
+        Act('```json\n[{"bbox_2d": [100, 100', finish="length"),
+        {},
+        r"it reached max_tokens \(4,096\)",
+    ),
+    "filtered at once": (Act("[", finish="content_filter"), {}, "content filter stopped it"),
+    "an empty list in a loop": (Act("[]\n" * 50, finish="length"), {}, "cut off before its first object"),
+}
 
 
-def test_a_long_message_is_masked_before_it_is_cut(wire):
-    wire.script([], Act(status=400, code="Odd", message="x" * 480 + f" {KEY} " + "y" * 80))
-    with pytest.raises(ImageError) as raised:
-        ask(caller_of(wire, "openai"))
-    assert KEY[:10] not in str(raised.value)
+@pytest.mark.parametrize(("reply", "options", "words"), USELESS.values(), ids=USELESS)
+def test_a_reply_without_a_usable_object_is_asked_once_more_and_then_fails(ask, wire, reply, options, words):
+    classes = ["car", "dog"] if "one_class_per_call" in options else ["car"]
+    with pytest.raises(ImageError, match=words):
+        ask(reply, find=classes, **options)
+    assert len(wire.calls) == 2
+    assert wire.calls[0].text != wire.calls[1].text
 
 
-def test_names_that_are_taken_for_the_class_are_noted(wire, qwen):
-    names = ("car", "Truck", "car", "vehicles")
-    places = [(0, 0, 300, 300), (400, 400, 700, 700), (0, 500, 300, 900), (800, 0, 999, 300)]
-    wire.script([], Act(boxes(*zip(names, places, strict=True))))
-    notes = {}
-    with collecting(notes):
-        found = qwen(find=["vehicle"], api_key=KEY).prompts(image())
-    assert [one.label for one in found] == ["vehicle"] * 4
-    assert notes["answers"][0]["named otherwise"] == {"car": 2, "Truck": 1}
-    wire.script([], Act(boxes(("vehicle 1", (0, 0, 300, 300)))))
-    with collecting(notes):
-        qwen(find=["vehicle"], api_key=KEY, max_tokens=50).prompts(image())
-    assert "named otherwise" not in notes["answers"][0]
+@pytest.mark.parametrize(("reply", "options", "words"), USELESS.values(), ids=USELESS)
+def test_a_second_usable_reply_is_taken_for_the_first(ask, wire, reply, options, words):
+    second = '[{"point_2d": [400, 300], "label": "car"}]' if options.get("as") == "points" else boxes(GOOD)
+    classes = ["car", "dog"] if "one_class_per_call" in options else ["car"]
+    prompts, doubts, _ = ask(reply, second, find=classes, **options)
+    assert ([prompt.label for prompt in prompts], doubts) == (["car"], {})
+    assert ask("not asked", find=classes, **options)[:2] == (prompts, {}), "stored like any other"
+    assert len(wire.calls) == 2
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_the_same_image_twice_at_once_is_asked_once(wire, qwen, cache):
-    wire.script([], Act(boxes(("block", (0, 0, 300, 300))), seconds=0.2))
-    stage, same = qwen(api_key=KEY, cache=cache, concurrency=8), image()
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: stage.prompts(same), range(8)))
+def test_nothing_after_objects_that_could_not_be_used_is_doubtful(ask, wire):
+    for _ in "asked", "stored":
+        prompts, doubts, _ = ask(boxes(("car", (0.1, 0.1, 0.5, 0.5))), "[]")
+        assert prompts == []
+        assert list(doubts) == ["incomplete"]
+    assert len(wire.calls) == 2
+    assert ask("I cannot say.", "[]", find=["dog"])[:2] == ([], {})
+
+
+def test_objects_of_another_class_are_left_to_its_own_question(ask, wire):
+    car = boxes(GOOD)
+    prompts, doubts, _ = ask(car, find=["car", "dog"])
+    assert [prompt.label for prompt in prompts] == ["car"]
+    assert doubts == {"incomplete": "the answer about dog has only objects of other classes: 1"}
+    with pytest.raises(ImageError, match="no object of the class asked for: about dog"):
+        ask("[]", car, find=["car", "dog"], model="qwen3.6-plus")
+    dog = boxes(("dog", (600, 600, 900, 900)), GOOD)
+    assert ask(car, dog, find=["car", "dog"], model="qwen3-vl-plus")[1] == {}
+
+
+# --- nothing there -----------------------------------------------------------------------------
+
+NONE = {
+    "There are no cars in this image.": ["car"],
+    "There are no cars.": ["car"],
+    "**There is no car visible in the image.**": ["car"],
+    "There aren't any cars in the photo.": ["car"],
+    "There do not appear to be any cars in the image.": ["car"],
+    "No cars were detected.": ["cars"],
+    "No Cars": ["car"],
+    "I don’t see any cars in this image.": ["car"],
+    "The image does not contain any traffic lights": ["traffic light"],
+    "The image contains no buses.": ["bus"],
+    "The car is not visible in the image.": ["car"],
+    "There are no cars or dogs in the image.": ["car", "dog"],
+    "There are no objects in the image.": ["car", "dog"],
+    "None.": ["car"],
+    "图中没有汽车。": ["汽车"],
+    "图像中没有发现任何汽车。": ["汽车"],
+    "未检测到汽车": ["汽车"],
+    "<think>A car? No.</think>There are no cars in this image.": ["car"],
+    "<answer>There are no cars in this image.</answer>": ["car"],
+    '{"detections": []}': ["car"],
+    '{"image_region": [0, 0, 1000, 1000], "detections": []}': ["car"],
+}
+
+
+@pytest.mark.parametrize("reply", NONE)
+def test_a_reply_that_says_none_costs_one_call(ask, wire, reply):
+    assert ask(reply, find=NONE[reply], one_class_per_call=False)[:2] == ([], {})
     assert len(wire.calls) == 1
-    assert all(one == found[0] for one in found)
-    assert not stage._session.conversation._flights._asking, "nothing is left behind"
 
 
-def test_an_image_that_fails_twice_at_once_does_not_hang(wire, qwen):
-    wire.script([], Act(status=400, code="Odd", message="no"))
-    stage, same = qwen(api_key=KEY), image()
-    with ThreadPoolExecutor(2) as threads:
-        errors = [future.exception() for future in [threads.submit(stage.prompts, same) for _ in range(2)]]
-    assert all(isinstance(error, ImageError) for error in errors)
+NOT_NONE = [
+    "There is no image.",
+    "I cannot see any images.",
+    "I can't identify people in this image.",
+    "There are no cars, but there is a truck.",
+    "There are no cars in the image. However, there is a truck.",
+    "There are no red cars in the image.",
+    "There are no other cars in the image.",
+    "There are no cars in the left half of the image.",
+    "The car is not fully visible in the image.",
+    "There are no issues with the car.",
+    "There are no trucks in this image.",
+    "There is no doubt: a car.",
+    "No, there is a car in the image.",
+    "No.",
+    "There are no 3 cars.",
+    "图中没有卡车。",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", NOT_NONE)
+def test_other_sentences_do_not_say_none(text):
+    assert not says_none(text, ["car"])
+    assert not says_none(text, ["汽车"])
+
+
+def test_a_sentence_has_to_name_everything_that_was_asked_for():
+    assert not says_none("There are no cars.", ["car", "dog"])
+    assert not says_none("There are no cars, dogs or cats.", ["car", "dog"])
+    assert says_none("No vehicles were found.", ["all vehicles in the picture"], sentence=True)
+    assert not says_none("No horses were found.", ["all vehicles in the picture"], sentence=True)
+    assert not says_none("There is no picture.", ["all vehicles in the picture"], sentence=True)
+
+
+# --- doubtful ----------------------------------------------------------------------------------
+
+DOUBTFUL = {
+    "outside": (boxes(GOOD, ("car", (-90, 0, -10, 50))), "out_of_range", "1 outside"),
+    "0 to 1": (boxes(GOOD, ("car", (0.1, 0.2, 0.5, 0.8))), "out_of_range", "1 between 0 and 1"),
+    "slip": (boxes(("car", (700, 200, 1003, 600))), "clipped", "1 objects"),
+    "clipped": (boxes(("car", (-20, 200, 300, 600))), "clipped", "1 objects"),
+    "sliver": (boxes(GOOD, ("car", (7, 7, 7, 90))), "incomplete", "1 sliver"),
+    "half a box": (f'[{boxes(GOOD)[9:-5]}, {{"bbox_2d": [1, 2, 3]}}]', "incomplete", "1 no box"),
+    "swapped": (boxes(("car", (500, 100, 100, 500))), "other", "swapped corners"),
+    "no class": (boxes(GOOD, ("tree", (0, 0, 50, 50))), "incomplete", "1 of no class asked for"),
+}
+
+
+@pytest.mark.parametrize(("reply", "code", "words"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_what_is_left_out_or_changed_is_doubtful(ask, wire, reply, code, words):
+    prompts, doubts, _ = ask(reply, find=["car", "dog"], one_class_per_call=False)
+    assert len(prompts) == 1
+    assert list(doubts) == [code]
+    assert words in doubts[code]
+    assert len(wire.calls) == 1
+
+
+def test_pixels_may_be_above_a_thousand(ask):
+    reply = boxes(("car", (100, 100, 1200, 700)))
+    for coords in "abs_original", "abs_sent":
+        assert ask(reply, picture=image(800, 1264), coords=coords, cache=False)[1] == {}
+
+
+# --- cut off -----------------------------------------------------------------------------------
+
+CUT = '```json\n[{"bbox_2d": [100, 100, 500, 500], "label": "car"}, {"bbox_2d": [500, 500, 9'
+WHOLE = boxes(GOOD)
+TRUNCATED = {
+    "length": (Act(CUT, finish="length"), r"it reached max_tokens (4,096)"),
+    "length, after a whole list": (Act(WHOLE, finish="length"), "it reached max_tokens"),
+    "content_filter": (Act(WHOLE, finish="content_filter"), "content filter stopped it"),
+    "MAX_TOKENS": (Act(CUT, finish="MAX_TOKENS"), "it reached max_tokens"),
+    "abort": (Act(WHOLE, finish="abort"), "the server stopped it (abort)"),
+    "stop, inside a value": (Act(CUT, finish="stop"), "ends inside a value"),
+    "stop, inside a value in a fence": (Act(CUT + "\n```", finish="stop"), "ends inside a value"),
+    "in JSON in JSON": (Act(json.dumps({"answer": CUT})), "ends inside a value"),
+    "a tag": (Act("<ref>car</ref><box>(100,100),(500,500)</box><box>(50,6"), "ends inside a value"),
+    "a swallowed tag": (Act("car(100,100),(500,500)\ncar(500,500),(9"), "ends inside a value"),
+}
+
+
+@pytest.mark.parametrize(("reply", "words"), TRUNCATED.values(), ids=TRUNCATED)
+def test_a_cut_off_answer_keeps_its_complete_objects_and_is_doubtful(ask, wire, reply, words):
+    prompts, doubts, _ = ask(reply)
+    assert len(prompts) == 1
+    assert list(doubts) == ["truncated"]
+    assert words in doubts["truncated"]
+    assert len(wire.calls) == 1
+
+
+@pytest.mark.parametrize("finish", ["stop", "", "STOP", "eos", "null"])
+def test_a_whole_answer_is_not_doubtful(ask, finish):
+    assert ask(Act(WHOLE, finish=finish))[1] == {}
+
+
+def test_a_larger_limit_asks_again_only_what_was_cut_off(ask, wire):
+    two = boxes(GOOD, ("dog", (500, 500, 900, 900)))
+    replies = [Act(CUT, finish="length"), Act(boxes(("dog", (500, 500, 900, 900))))]
+    prompts, doubts, _ = ask(*replies, find=["car", "dog"], max_tokens=100)
+    assert (len(prompts), list(doubts), len(wire.calls)) == (2, ["truncated"], 2)
+    assert ask(two, find=["car", "dog"], max_tokens=100)[0] == prompts
+    assert ask(two, find=["car", "dog"], max_tokens=50)[0] == prompts
+    assert len(wire.calls) == 2, "the same limit, or a lower one, gives nothing more"
+    prompts, doubts, _ = ask(WHOLE, find=["car", "dog"], max_tokens=200)
+    assert (len(prompts), doubts, len(wire.calls)) == (2, {}, 3)
+    assert [call.body["max_tokens"] for call in wire.calls] == [100, 100, 200]
+    for limit in 100, 4096, 10_000:
+        assert ask(two, find=["car", "dog"], max_tokens=limit)[:2] == (prompts, {})
+    assert len(wire.calls) == 3
+
+
+def test_a_reply_that_was_cut_off_at_once_costs_no_try_of_a_larger_limit(ask, wire):
+    cut = Act("[{", finish="length")
+    with pytest.raises(ImageError):
+        ask(cut, max_tokens=100)
+    assert len(ask(cut, WHOLE, max_tokens=200)[0]) == 1
+    assert len(wire.calls) == 4
+
+
+@pytest.mark.parametrize("limit", [4096, 100])
+def test_answers_stored_by_earlier_versions_are_used(ask, wire, tmp_path, monkeypatch, limit):
+    """They lie under an id with their own max_tokens, and do not say what it was."""
+    prompts = ask(WHOLE, cache=False)[0]
+    stage = Qwen.from_options(
+        {"provider": "openai", "base_url": wire.openai, "api_key": KEY, "find": ["car"], "max_tokens": limit}
+    )
+    plan = stage.build_plan()
+    view, (template,) = plan.view_image(image().size), plan.questions
+    ids = plan.list_question_ids(template.write_text(view), sent_hash(plan, view), view)
+    assert [number for _, number in ids] == list(dict.fromkeys([4096, limit]))
+    with closing(AnswerStore(tmp_path / "cache/qwen")) as answers:
+        answers.add(ids[-1][0], plan.model, ModelReply(WHOLE, "stop"))
+    assert ask("not asked", max_tokens=limit)[0] == prompts
+    assert len(wire.calls) == 1
+
+
+def sent_hash(plan, view):
+    import hashlib
+
+    from maskmill_plugins.prompts.qwen.asking.sent_image import encode_image
+
+    return hashlib.sha256(encode_image(image(), view.sent)).hexdigest()
+
+
+# --- the verbose log ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "blind", "expected"),
+    [
+        (boxes(GOOD), "boxes", False, "1 box: car (100, 100, 500, 500)"),
+        (boxes(GOOD, GOOD), "boxes", False, "2 boxes: car (100, 100, 500, 500); car (100, 100, 500, 500)"),
+        ('[{"point_2d": [1.5, 2]}]', "points", False, "1 point: (1.5, 2)"),
+        ("[[1, 2], [3, 4]]", "points", True, "2 points: (1, 2) (3, 4)"),
+        ("[]", "boxes", False, "none"),
+        (boxes(*[GOOD] * 25), "boxes", False, "; and 5 more"),
+    ],
+    ids=["box", "boxes", "point", "points of one object", "none", "many"],
+)
+def test_coordinates_are_listed_as_they_came(text, wanted, blind, expected):
+    assert expected in describe_objects(parse_reply(text, wanted, blind).found)
+
+
+def test_blind_stands_after_the_question(ask):
+    _, _, lines = ask("[[10, 20], [30, 40]]", blind=True, **{"as": "points"})
+    asked, received = lines.splitlines()[:2]
+    assert asked.endswith("asking qwen3.7-plus for car (blind: without the image)")
+    assert received.endswith("coordinates received: 2 points: (10, 20) (30, 40)")

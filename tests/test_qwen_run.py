@@ -119,7 +119,7 @@ def test_what_was_answered_is_not_asked_again_by_another_output(asking):
     assert files(asking) == first, "an answer from disk gives the same result as one from the server"
 
 
-@pytest.mark.parametrize("change", [", model: qwen3.6-plus", ", max_tokens: 100", ", as: points", ", thinking: true"])
+@pytest.mark.parametrize("change", [", model: qwen3.6-plus", ", as: points", ", thinking: true"])
 def test_another_question_is_asked(asking, change):
     asking.photos("a.png")
     run(asking)
@@ -283,6 +283,54 @@ def test_blind_sends_no_picture_and_is_marked(asking):
     assert "64" in asking.wire.calls[0].text
     assert "48" in asking.wire.calls[0].text
     assert result(asking, "a.png")["notes"]["qwen"]["blind"] is True
+
+
+def segmented(capsys):
+    """How many images the backend segmented, by the verbose log."""
+    return capsys.readouterr().err.count("masks by slow")
+
+
+@pytest.mark.parametrize("engine", ["joblib", "inline"])
+def test_nothing_is_segmented_anew_where_no_question_changed(asking, capsys, engine):
+    """Another order of `find`, a larger max_tokens: the same masks, in the order of a new run."""
+    places = {"vehicle": (250, 250, 750, 750), "person": (100, 100, 300, 300), "dog": (600, 100, 900, 300)}
+
+    def answer(call):
+        (name,) = [name for name in places if name in call.text]
+        return Act(boxes((name, places[name])))
+
+    asking.wire.answer = answer
+    asking.photos("a.png", "b.png")
+    run_options = f"{{engine: {engine}, jobs: 1}}"
+    asking.ask(find="[vehicle, person, dog]", run=run_options)
+    Pipeline.load(asking.file).run(verbose=True)
+    assert segmented(capsys) == 2
+    asking.ask(", max_tokens: 9000", find="[dog, vehicle, person]", run=run_options)
+    report = Pipeline.load(asking.file).run(verbose=True)
+    assert (report.ran, report.counts["done"]) == (2, 2)
+    assert segmented(capsys) == 0
+    assert [mask["prompt"]["label"] for mask in result(asking, "a.png")["masks"]] == ["dog", "vehicle", "person"]
+    assert len(asking.wire.calls) == 6
+    again = files(asking)
+    Pipeline.load(asking.file).run(quiet=True, fresh=True)
+    assert files(asking) == again
+    asking.ask(find="[dog, vehicle]", run=run_options)
+    Pipeline.load(asking.file).run(verbose=True)
+    assert segmented(capsys) == 2
+
+
+def test_a_cut_off_answer_is_a_doubt_until_a_larger_limit_completes_it(asking):
+    asking.photos("a.png", "b.png")
+    whole = OK.text
+    cut = whole.replace("\n```", "")[:-1] + ', {"bbox_2d": [1, 2'
+    asking.wire.script([Act(cut, finish="length")], Act(whole))
+    asking.ask(", max_tokens: 50")
+    report = run(asking)
+    assert (report.counts["done"], report.doubts) == (2, {"truncated": 1})
+    asking.ask(", max_tokens: 500")
+    report = run(asking)
+    assert (report.counts["done"], report.doubts) == (2, {})
+    assert len(asking.wire.calls) == 3
 
 
 def kept(project):

@@ -9,6 +9,7 @@ from functools import partial
 from ..images import Image
 from ..masks import Mask
 from ..plugins.roles import Filter
+from ..prompts import Prompt
 from ..results import Failure, ImageResult
 from .contract import call_for_list
 from .plugin_call import StepError, Trace
@@ -51,6 +52,28 @@ def restore_masks(result: ImageResult) -> tuple[Mask, ...]:
     """The masks as the backend made them, from a stored result."""
     changed = {mask.index: mask for mask in result.raw}
     return tuple(replace(changed.get(m.index, m), dropped_by=None, reason=None) for m in result.masks)
+
+
+def restore_masks_for(prompts: Sequence[Prompt], result: ImageResult) -> tuple[Mask, ...] | None:
+    """The masks as the backend made them, if the stored result is of the same prompts; in the order of these.
+
+    Args:
+        prompts: of the image now.
+        result: stored, of the same image and backend.
+
+    Returns:
+        None if the prompts differ, or if it is not known which mask answers which.
+    """
+    masks = restore_masks(result)
+    if tuple(prompts) == result.prompts:
+        return masks
+    order = {prompt: number for number, prompt in enumerate(prompts)}
+    if len(order) < len(prompts) or len(prompts) != len(result.prompts) or set(order) != set(result.prompts):
+        return None
+    if any(mask.prompt not in order for mask in masks):
+        return None
+    ordered = sorted(masks, key=lambda mask: (order[mask.prompt], mask.index) if mask.prompt else (0, mask.index))
+    return tuple(replace(mask, index=index) for index, mask in enumerate(ordered))
 
 
 def _record_change(mask: Mask, before: Mask, name: str) -> Mask:

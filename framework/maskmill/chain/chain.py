@@ -26,7 +26,7 @@ from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
 from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
 from ..version import __version__
-from .apply_filters import apply_filters, restore_masks
+from .apply_filters import apply_filters, restore_masks, restore_masks_for
 from .ask_sources import find_prompts
 from .contract import call_for_list, compute_masks, fit_prompts
 from .fingerprint import Fingerprint, Reuse, plan_reuse
@@ -186,19 +186,21 @@ class Chain:
         before = reuse.before
         if before is None:
             prompts, reason = self._find_prompts(image, trace, ahead)
-            raw = self._compute(image, prompts, trace) if prompts else ()
+            known = None if reuse.candidate is None else restore_masks_for(prompts, reuse.candidate)
+            if reuse.candidate is not None and known is not None:
+                raw = known
+                self._take_over(image, reuse.candidate, {self.stages.backend[0]}, ("backend",), len(raw), trace)
+            else:
+                raw = self._compute(image, prompts, trace) if prompts else ()
             result = self._filter(image, prompts, raw, reason, trace, str(wanted))
+            if known is not None:
+                result = _keep_versions(result, reuse.candidate)
         else:
             makers = {name for name, _ in self.stages.prompts} | {self.stages.backend[0]}
-            trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in makers})
-            for doubt in before.doubts:
-                if doubt.stage in ("read", "prompts", "backend"):
-                    trace.add_doubt(doubt)
             raw = restore_masks(before)
-            trace.story(f"{image.ref.key}: {len(raw)} masks taken from the stored result")
+            self._take_over(image, before, makers, ("read", "prompts", "backend"), len(raw), trace)
             result = self._filter(image, before.prompts, raw, before.reason, trace, str(wanted))
-            if "versions" in before.provenance:  # of the packages that made the masks
-                result = replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})
+            result = _keep_versions(result, before)
         self._refuse_doubts(trace, result)
         artifacts = self._write(image, result, wanted, reuse, trace)
         return replace(
@@ -208,6 +210,16 @@ class Chain:
             doubts=tuple(trace.doubts),
             value_range=image.value_range,
         )
+
+    def _take_over(
+        self, image: Image, before: ImageResult, makers: set[str], steps: Sequence[str], masks: int, trace: Trace
+    ) -> None:
+        """Take over the notes of these plugins and the doubts of these steps from a stored result."""
+        trace.notes.update({name: dict(notes) for name, notes in before.notes.items() if name in makers})
+        for doubt in before.doubts:
+            if doubt.stage in steps:
+                trace.add_doubt(doubt)
+        trace.story(f"{image.ref.key}: {masks} masks taken from the stored result")
 
     def _refuse_doubts(self, trace: Trace, result: ImageResult) -> None:
         """Fail the image if it has a doubt that `fail_on` names, or is empty where an annotation was left out."""
@@ -314,3 +326,10 @@ class Chain:
 
 def _without_empty(notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: dict(values) for name, values in notes.items() if values}
+
+
+def _keep_versions(result: ImageResult, before: ImageResult | None) -> ImageResult:
+    """The result with the versions of the packages that made its masks, if a stored result knows them."""
+    if before is None or "versions" not in before.provenance:
+        return result
+    return replace(result, provenance={**result.provenance, "versions": before.provenance["versions"]})

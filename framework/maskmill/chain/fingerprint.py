@@ -95,6 +95,8 @@ class Reuse:
         filters: what the filters did.
         writers: fingerprints of the writers whose files are of these masks.
         everything: all that is wanted, in this order; files may be missing all the same.
+        candidate: a stored result of this backend whose sources have changed: its masks hold if the sources
+            turn out to give the same prompts.
     """
 
     before: ImageResult | None = None
@@ -102,6 +104,7 @@ class Reuse:
     filters: bool = False
     writers: frozenset[str] = frozenset()
     everything: bool = False
+    candidate: ImageResult | None = None
 
 
 def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> Reuse:
@@ -118,8 +121,10 @@ def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> 
         have = Fingerprint.parse(before.provenance["fingerprint"])
     except (KeyError, ValueError):
         return Reuse()
-    if (have.prompts, have.masks) != (wanted.prompts, wanted.masks):
+    if have.masks != wanted.masks:
         return Reuse()
+    if have.prompts != wanted.prompts:
+        return Reuse(candidate=before)
     filters = have.filters == wanted.filters
     writers = frozenset(have.writers) if filters else frozenset[str]()
     return Reuse(before, True, filters, writers, have == wanted)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from maskmill import ImageReadError, ImageRef
 from maskmill.decoding import read_size
 
+from .asking.answer import find_stored_answer
 from .asking.question_plan import QuestionPlan
 from .asking.sent_image import ENCODING
 from .calls.answer_store import AnswerStore, make_image_id
@@ -88,12 +89,10 @@ def forecast_cost(
         size = None if plan.blind else view.sent
         sent = "" if size is None else answers.get_sent_hash(make_image_id(sha256, [ENCODING, shape, size]))
         for question in plan.questions:
-            text = question.write_text(view)
-            replies = [] if sent is None else answers.get(plan.make_question_id(text, sent, view))
-            if any(plan.parse(reply) is not None for reply in replies):
+            if sent is not None and find_stored_answer(plan, answers, question, view, sent)[0] is not None:
                 answered += 1
             else:
-                total += estimate_usage(text, size, plan.grid, stats)
+                total += estimate_usage(question.write_text(view), size, plan.grid, stats)
     times = len(refs) / max(1, len(sample))
     usage = Usage(*(round(number * times) for number in (total.calls, total.input_tokens, total.output_tokens)))
     return CostForecast(len(refs), len(sample), usage, round(answered * times), stats.measured)

@@ -19,7 +19,7 @@ from maskmill.plugins.stage import Network, digest, run_folder
 from maskmill_plugins._shared.http.addresses import classify_network
 from maskmill_plugins._shared.http.connections import HttpPackage, check_certificate, check_proxies
 
-from .asking.conversation import Conversation
+from .asking.conversation import Conversation, Reporter
 from .asking.question_plan import USUAL_GRID, QuestionPlan, make_schema, plan_questions, resolve_coordinates
 from .asking.questions import LATEST, Wording
 from .calls.answer_store import AnswerStore, find_answers_folder
@@ -255,9 +255,8 @@ class Qwen(PromptSource):
             ImageError: there is no reply about this image, or no readable one.
             StopRun: there can be no reply about any image: invalid key, spent budget, unknown model.
         """
-        return self._get_session().conversation.find_prompts(
-            image, self.note, lambda line: self.tell(f"{image.ref.key}: {line}")
-        )
+        report = Reporter(self.note, self.doubt, lambda line: self.tell(f"{image.ref.key}: {line}"))
+        return self._get_session().conversation.find_prompts(image, report)
 
     def forecast(self, refs: Sequence[ImageRef], output: Path) -> list[str]:
         """Return lines on calls, stored answers, tokens and cost."""

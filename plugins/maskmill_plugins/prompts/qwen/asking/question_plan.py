@@ -21,6 +21,8 @@ from . import questions as texts
 
 #: Grid of a model of no known family, whose coordinates the user has set.
 USUAL_GRID = 32
+#: `max_tokens` in the id of every question. It was the option's default when ids still depended on it.
+ID_MAX_TOKENS = 4096
 #: Servers enlarge images of fewer tokens, and reduce images of more.
 FEWEST_TOKENS, MOST_TOKENS = 4, 1280
 
@@ -137,8 +139,10 @@ class QuestionPlan:
         """Return the question in other words, after a reply that could not be parsed."""
         return text + texts.AGAIN[texts.detect_language(text)]
 
-    def make_question_id(self, text: str, image: str, view: ImageView) -> str:
-        """Return the id that a question's replies are stored under.
+    def list_question_ids(self, text: str, image: str, view: ImageView) -> list[tuple[str, int]]:
+        """Return the ids that a question's replies are stored under, with the `max_tokens` of old replies there.
+
+        New replies go under the first id, whatever `max_tokens` is: it does not change a complete answer.
 
         Args:
             text: of the question.
@@ -146,12 +150,20 @@ class QuestionPlan:
             view: of the image.
         """
         request = {**self.make_question(text).parameters, "text": text, "prompts": self.wording}
-        return make_question_id(self.endpoint.url, self.endpoint.provider, request, image, view.sent)
+        return [
+            (
+                make_question_id(
+                    self.endpoint.url, self.endpoint.provider, {**request, "max_tokens": limit}, image, view.sent
+                ),
+                limit,
+            )
+            for limit in dict.fromkeys((ID_MAX_TOKENS, self.max_tokens))
+        ]
 
     def parse(self, reply: ModelReply) -> ParsedReply | None:
         """Return the objects of a reply; None if it cannot be parsed, or was cut off before its first object."""
         parsed = parse_reply(reply.text, self.wanted, self.blind)
-        parsed.truncated |= reply.finish == "length"
+        parsed.truncated |= bool(reply.interruption)
         return parsed if parsed.readable and (parsed.found or not parsed.truncated) else None
 
     def make_prompts(
@@ -166,7 +178,8 @@ class QuestionPlan:
             else:  # before duplicates are dropped: a "car" and a "truck" in one place are one "vehicle"
                 named.append(replace(one, names=() if label is None else (label,)))
         found, counts = convert_to_image(named, self.coords, view.size, view.sent)
-        counts["of no class asked for"] += foreign
+        # in a question about one class only the names of other classes are refused: they have their own question
+        counts["of another class" if len(question.classes) == 1 else "of no class asked for"] += foreign
         return [_make_prompt(one, one.label) for one in found], +(counts + parsed.counts)
 
     def count_other_names(self, question: QuestionTemplate, parsed: ParsedReply) -> Counter[str]:

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+#: Reasons of servers for the end of a complete reply, and of one that grew too long; any other cut it off.
+_COMPLETE = frozenset({"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "tool_use"})
+_COMPLETE |= {"function_call", "null", "none", "completed"}
+_TOO_LONG = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -55,17 +60,31 @@ class ModelReply:
         finish: why it ended there: "stop", "length" (it was cut off), ...
         input_tokens: of the question with its image.
         output_tokens: of the reply, thinking included.
+        max_tokens: limit it was asked with; 0 in answers stored by earlier versions.
     """
 
     text: str
     finish: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    max_tokens: int = 0
 
     @property
     def tokens(self) -> int:
         """Of question and reply."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def interruption(self) -> str:
+        """What cut the reply off, by the server's word; "" if it is complete."""
+        finish = self.finish.lower()
+        if finish in _COMPLETE:
+            return ""
+        if finish in _TOO_LONG:
+            return "it reached max_tokens" + (f" ({self.max_tokens:,})" if self.max_tokens else "")
+        if "filter" in finish or "inspection" in finish or "safety" in finish:
+            return f"the server's content filter stopped it ({self.finish})"
+        return f"the server stopped it ({self.finish})"
 
 
 class ProviderClient(Protocol):

@@ -23,6 +23,8 @@ MAX_PIXELS = 1280 * 32 * 32
 MAX_ASPECT_RATIO = 100
 #: Boxes narrower than this many of the model's units, or than a pixel, are rounding artifacts.
 MIN_SIDE = 2
+#: Thousandths above 1000 that may be a slip of a model; more are of another unit.
+SLIP = 10
 #: Two boxes with the same name and a larger IoU are duplicates.
 SAME_IOU = 0.9
 
@@ -62,13 +64,35 @@ def find_far_corner(coords: Convention, size: Size, sent: Size) -> tuple[float, 
     return float(width), float(height)
 
 
+def find_wrong_unit(found: Iterable[FoundObject], coords: Convention) -> str:
+    """Return why the numbers of an answer cannot be in the unit of its model, "" if they can be.
+
+    Numbers far above 1000 are no thousandths: then the smaller ones in the same answer are none either.
+
+    Args:
+        found: all objects of the answer.
+        coords: what their coordinates should mean.
+    """
+    largest = max((number for one in found for number in _list_numbers(one)), default=0.0)
+    if coords != "rel1000" or largest <= 1000 + SLIP:
+        return ""
+    return (
+        f"is in another unit: its coordinates reach {largest:g}, those of this model end at 1000"
+        " (`maskmill qwen calibrate` finds the right value for `coords:`)"
+    )
+
+
+def _list_numbers(one: FoundObject) -> list[float]:
+    return [*(one.box or ()), *(number for point in one.points for number in point[:2])]
+
+
 def convert_to_image(
     found: Iterable[FoundObject], coords: Convention, size: Size, sent: Size
 ) -> tuple[list[FoundObject], Counter[str]]:
     """Return the objects in pixels of the image, and the counts of corrected and dropped objects.
 
-    Boxes are clipped to the image. Slivers, objects outside the image, and repetitions (of models caught in
-    a loop) are dropped.
+    Boxes are clipped to the image. Slivers, objects outside the image or with fractions of 1 as coordinates,
+    and repetitions (of models caught in a loop) are dropped.
 
     Args:
         found: the objects of a reply.
@@ -82,6 +106,10 @@ def convert_to_image(
     seen: defaultdict[tuple[str, ...], _SeenObjects] = defaultdict(_SeenObjects)
     kept: list[FoundObject] = []
     for one in found:
+        numbers = _list_numbers(one)
+        if max(map(abs, numbers)) <= 1 and not all(number.is_integer() for number in numbers):
+            counts["between 0 and 1"] += 1
+            continue
         inside = _clip(one, far, counts)
         if inside is None:
             continue

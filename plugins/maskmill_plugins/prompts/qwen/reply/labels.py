@@ -75,6 +75,16 @@ def find_other_name(names: Sequence[str], asked: str) -> str:
     return named[0]
 
 
+def is_same_name(one: str, other: str) -> bool:
+    """Return whether two names are the same except for case, width, articles, a number at the end, and plural."""
+    return bool(words := split_words(one)) and _is_same(words, split_words(other))
+
+
+def contains_name(text: str, name: str) -> bool:
+    """Return whether a text contains a name, as consecutive words."""
+    return bool(words := split_words(name)) and _contains(_normalize(text), words)
+
+
 def split_words(text: str) -> Words:
     """Return the words of a text without case, width, articles and punctuation, and without a number at the end."""
     found = [word for word in _WORD.findall(_normalize(text)) if word not in _DROPPED]

@@ -13,6 +13,8 @@ LabeledPoint = tuple[float, float, int]
 
 #: Larger numbers are not coordinates.
 MAX_COORDINATE = 1e6
+#: Counts of objects that are in a reply, but without coordinates that can be used.
+REFUSED = ("no box", "no point", "width and height", "another order", "not two-dimensional")
 _QUOTES = "\"'“”‘’"
 
 
@@ -42,18 +44,34 @@ class ParsedReply:
 
     Attributes:
         found: the objects, in the order of the reply.
-        readable: there is an answer; without objects it means that there are none in the image.
+        readable: there is an answer; without objects it says that there are none in the image.
         truncated: the reply was cut off inside an answer.
         counts: of corrected and dropped objects, by kind.
+        corners: what four numbers are by the words of the reply, if they are not two corners; "" if they are.
     """
 
     found: list[FoundObject] = field(default_factory=list)
     readable: bool = False
     truncated: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    corners: str = ""
 
-    def add_box(self, numbers: Sequence[Any], names: Sequence[str] = ()) -> None:
-        """Add a box of four numbers; only count it if it is invalid."""
+    @property
+    def refused(self) -> int:
+        """Number of objects that are in the reply, but without coordinates that can be used."""
+        return sum(self.counts[kind] for kind in REFUSED)
+
+    def add_box(self, numbers: Sequence[Any], names: Sequence[str] = (), certain: bool = False) -> None:
+        """Add a box of four numbers; only count it if it is invalid.
+
+        Args:
+            numbers: the sides.
+            names: of the object.
+            certain: each number has a name of its own, or a key says that these are corners.
+        """
+        if self.corners and not certain:
+            self.counts[self.corners] += 1
+            return
         if len(numbers) != 4 or not all(is_number(one) and abs(one) <= MAX_COORDINATE for one in numbers):
             self.counts["no box"] += 1
             return
@@ -63,8 +81,9 @@ class ParsedReply:
         self.found.append(FoundObject(_clean_names(names), (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))))
 
     def add_points(self, points: Sequence[LabeledPoint], names: Sequence[str] = ()) -> None:
-        """Add the points of one object, if there are any."""
+        """Add the points of one object, if there are any; only count those that are too large."""
         kept = tuple(one for one in points if max(abs(one[0]), abs(one[1])) <= MAX_COORDINATE)
+        self.counts["no point"] += len(points) - len(kept)
         if kept:
             self.found.append(FoundObject(_clean_names(names), points=kept))
 

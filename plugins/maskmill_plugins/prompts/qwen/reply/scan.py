@@ -99,7 +99,7 @@ class ScannedText:
     Attributes:
         values: the lists and objects, outermost only.
         prose: whether there are words outside all values.
-        truncated: whether the text ends inside a value.
+        truncated: whether the text, or a block of code in it, ends inside a value.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -120,6 +120,7 @@ class _OpenValue:
         last: in an object: the previous key.
         loose: in an object: the previous value and the numbers after it: a list without an opening bracket.
         others: in an object: objects in its place, from doubled or missing braces.
+        owed: in an object: lists in it that were ended without their bracket, which may still come.
     """
 
     bracket: str
@@ -130,6 +131,7 @@ class _OpenValue:
     last: str | None = None
     loose: list[Any] = field(default_factory=list)
     others: list[Any] = field(default_factory=list)
+    owed: int = 0
 
     def add(self, value: Any) -> None:
         """Add a value; in an object, a string without a key may become a key."""
@@ -165,6 +167,14 @@ class _OpenValue:
         self.last, self.loose = None, []
         return True
 
+    def drop_last_text(self) -> None:
+        """Drop the last value if it is a text: it was cut off."""
+        if isinstance(self.data, list):
+            if self.data and isinstance(self.data[-1], str):
+                self.data.pop()
+        elif self.last is not None and isinstance(self.data.get(self.last), str):
+            del self.data[self.last]
+
     def finish(self) -> Any:
         """Return the complete value."""
         if not self.others:
@@ -179,12 +189,18 @@ class _OpenValue:
 
 
 class _Scanner:
-    """Builds the values from the tokens."""
+    """Builds the values from the tokens.
+
+    Attributes:
+        torn: position of the last quote that begins a text and does not end it.
+    """
 
     def __init__(self) -> None:
         self.scanned = ScannedText()
         self._stack: list[_OpenValue] = []
         self._at = 0
+        self._last_kind = ""
+        self.torn: int | None = None
 
     @property
     def inside(self) -> bool:
@@ -194,6 +210,10 @@ class _Scanner:
     def take_token(self, kind: str, text: str, at: int) -> None:
         """Process the next token, which begins at `at`."""
         self._at = at + len(text)
+        if kind == "quiet" and text in "\"'“" and self._last_kind in ("mark", "open"):
+            self.torn = at
+        if kind != "space":
+            self._last_kind = kind
         if kind == "open":
             self._open(text, at)
         elif not self._stack:
@@ -201,6 +221,7 @@ class _Scanner:
         elif kind == "close":
             self._close(_CLOSES[text])
         elif kind == "fence":
+            self.scanned.truncated |= len(self._stack) > 1  # the end of one list alone may be forgotten
             self._truncate_open()
         elif kind == "mark":
             self._take_mark(text)
@@ -233,6 +254,7 @@ class _Scanner:
             name = top.data.pop()
             if len(self._stack) > 1 and self._stack[-2].bracket == "{":
                 self._close(top.bracket)  # its closing bracket is missing
+                self._stack[-1].owed += top.bracket == "["
             else:
                 self._open("{", self._at)  # its opening brace is missing
             self._stack[-1].name = name
@@ -240,6 +262,9 @@ class _Scanner:
 
     def _close(self, bracket: str) -> None:
         if bracket == "[" and self._stack[-1].bracket == "{" and self._stack[-1].close_loose_list():
+            return
+        if bracket == "[" and self._stack[-1].owed:
+            self._stack[-1].owed -= 1
             return
         if not any(one.bracket == bracket for one in self._stack):
             return  # a surplus bracket
@@ -268,7 +293,9 @@ class _Scanner:
 
     def finish(self) -> ScannedText:
         """Return the content, at the end of the text."""
-        self.scanned.truncated = bool(self._stack)
+        self.scanned.truncated |= bool(self._stack)
+        if self._stack and self._last_kind in ("word", "quiet"):
+            self._stack[-1].drop_last_text()
         self._truncate_open()
         return self.scanned
 
@@ -279,12 +306,20 @@ def scan_text(text: str) -> ScannedText:
     Args:
         text: anything.
     """
+    scanner = _scan(text, len(text))
+    torn = scanner.torn
+    if scanner.inside and torn is not None and text[torn] not in text[torn + 1 :]:  # the text ends inside a string
+        scanner = _scan(text, torn)
+    return scanner.finish()
+
+
+def _scan(text: str, end: int) -> _Scanner:
     scanner = _Scanner()
     at = 0
-    while match := (_INSIDE if scanner.inside else _OUTSIDE).match(text, at):
+    while at < end and (match := (_INSIDE if scanner.inside else _OUTSIDE).match(text, at, end)):
         scanner.take_token(str(match.lastgroup), match.group(), at)
         at = match.end()
-    return scanner.finish()
+    return scanner
 
 
 def _unescape(text: str) -> str:

@@ -22,6 +22,7 @@ _X = re.compile(r"x[0-9]*")
 _PLAIN = r"\s{0,9}(-?[0-9]+(?:\.[0-9]+)?)\s{0,9}"
 _CORNERS = re.compile(rf"\({_PLAIN},{_PLAIN}\)\s{{0,9}},\s{{0,9}}\({_PLAIN},{_PLAIN}\)")
 _TIGHT = re.compile(r"\([0-9]{1,4},[0-9]{1,4}\),\([0-9]{1,4},[0-9]{1,4}\)")
+_UNFINISHED = re.compile(r"\([0-9.]{1,9}(?:,[0-9.]{0,9})?(?:\),?(?:\([0-9.,]{0,20})?)?\Z")
 _NO_LABEL = re.compile(r"[(){}\[\]<>\n]")
 _LABEL_AFTER = re.compile(r"[.,;:!?()\n。，；：！？]")
 
@@ -120,6 +121,7 @@ def parse_bare_tags(text: str, parsed: ParsedReply) -> bool:
     labels = [text[at : match.start()] for at, match in zip(ends, matches, strict=False)]
     whole = not text[ends[-1] :].strip() and not any(_NO_LABEL.search(label.strip()) for label in labels)
     before = len(parsed.found)
+    parsed.truncated |= bool(matches) and _UNFINISHED.search(text[ends[-1] :][-200:]) is not None
     for match, label in zip(matches, labels, strict=True):
         attached = not label[-1:].isspace() or label[-1:] == "\n"
         if whole or (attached and _TIGHT.fullmatch(match[0])):
