@@ -170,7 +170,8 @@ class Pipeline:
         stages = self.config.stages()
         stages.prepare(_print)
         model_id = stages.backend[1].model_id()
-        with Chain(stages, max_pixels=self.config.run.max_pixels, model_id=model_id) as chain:
+        run = self.config.run
+        with Chain(stages, max_pixels=run.max_pixels, model_id=model_id, conflict_iou=run.conflict_iou) as chain:
             yield chain
 
 

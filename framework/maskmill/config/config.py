@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ..chain.check_prompts import CONFLICT_IOU
 from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
 from ..errors import PluginError, Problem
@@ -60,6 +61,12 @@ class RunOptions(BaseModel):
         Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(100|\d{1,2})(\.\d+)?%$", examples=["5%"])] | None
     ) = Field(None, description="stop when more images than this have failed: a number or a percentage; null: no limit")
     fail_on: tuple[DoubtCode, ...] = Field((), description="doubts that fail an image, such as truncated, conflict")
+    conflict_iou: float | None = Field(
+        CONFLICT_IOU,
+        gt=0,
+        le=1,
+        description="doubt `conflict`: boxes with at least this IoU and different labels; null: not compared",
+    )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="images with more pixels fail without being decoded")
 
 

@@ -70,6 +70,7 @@ class WorkerSetup:
         fail_on: codes of doubts that fail an image.
         model_id: of the backend when the run began.
         backend_digest: of the backend's options when the run began.
+        conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
     """
 
     chain: ChainSpec
@@ -78,6 +79,7 @@ class WorkerSetup:
     fail_on: tuple[str, ...]
     model_id: str
     backend_digest: str
+    conflict_iou: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -167,6 +167,7 @@ class _Run:
             (*self.config.run.fail_on, *self.options.fail_on),
             self.model_id,
             self.stages.backend[1].digest(),
+            self.config.run.conflict_iou,
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)

@@ -93,7 +93,8 @@ def open_chain(setup: WorkerSetup) -> OpenFailure | None:
         return None
     try:
         stages = build_stages(setup.chain)
-        chain = Chain(stages, Path(setup.output), setup.max_pixels, setup.model_id, setup.fail_on)
+        output, fail_on = Path(setup.output), setup.fail_on
+        chain = Chain(stages, output, setup.max_pixels, setup.model_id, fail_on, setup.conflict_iou)
         chain.open()
         _check_backend(chain, setup)
     except Exception as error:
