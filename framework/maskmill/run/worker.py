@@ -28,9 +28,8 @@ from ..errors import PluginError, StopRun
 from ..output.ledger import NAME as LEDGER
 from ..plugins.messages import OpenFailure, Reply, Task, WorkerSetup
 from .plan import stat
+from .stop import DRIVER_SIGNALS
 
-#: Signals that the driver answers, not its workers.
-DRIVER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9  # of Linux
 
 _open: dict[str, Chain] = {}
@@ -39,7 +38,9 @@ _open: dict[str, Chain] = {}
 def prepare_process(driver: int) -> None:
     """Called first in a worker process: ignore signals that the driver answers, and end when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_signal)
+    for number in DRIVER_SIGNALS - {signal.SIGINT}:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _ignore_signal)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, DRIVER_SIGNALS)
     if sys.platform == "linux":
