@@ -246,11 +246,12 @@ def test_a_run_under_nohup_outlives_its_terminal(mill):
     assert set(mill.statuses().values()) == {"done"}
 
 
-def test_a_worker_that_is_stopped_while_it_loads_is_started_again(mill):
+@pytest.mark.parametrize("mode", ["joblib", "lane"])
+def test_a_process_that_is_stopped_while_it_loads_is_started_again(mill, mode):
     mill.many(3)
-    mill.write(backend="opening: slow", run="timeout: 2")
+    mill.write(mode, backend="opening: slow", source="opening: slow", run="timeout: 2")
     process = mill.start()
-    wait_until(lambda: len(mill.victims(process)) == 2)
+    wait_until(lambda: mill.lane(process) if mode == "lane" else len(mill.victims(process)) == 2)
     for victim in mill.victims(process):
         victim.suspend()
     code, said = mill.end(process)

@@ -28,7 +28,7 @@ from ..plugins.engine import MAX_OPENINGS
 from ..plugins.messages import LaneReply, LaneSetup, LaneTask, OpenFailure, WorkerDied, WorkerSetup
 from .dispatch import QueuedImage, explain_exit
 from .stop import Stop
-from .worker import hold_signals
+from .worker import hold_signals, is_stopped
 
 #: Seconds that images in flight get to finish when the run stops: their answers are already paid for.
 GRACE = 60.0
@@ -205,11 +205,14 @@ class Lane:
 
     def _wait_for_first_line(self, process: _Process) -> str | None:
         """The line that reports it ready or failed; None if it died, or was ended because the run stops."""
+        began = time.monotonic()
         while True:
             try:
                 return process.lines.get(timeout=0.1)
             except queue.Empty:
-                if self._stop.requested:  # nothing is in flight there that is worth waiting for
+                late = self._timeout and time.monotonic() - began > self._timeout
+                # Nothing is in flight there that is worth waiting for; and opening may take long, but has to go on.
+                if self._stop.requested or (late and is_stopped(process.popen.pid)):
                     process.popen.kill()
 
     def _submit(self, image: QueuedImage) -> None:

@@ -64,6 +64,16 @@ def hold_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP) and will not go on by itself."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
 def _ignore_signal(number: int, frame: FrameType | None) -> None:
     """Do nothing: a signal to the whole group reached the driver, too. Unlike SIG_IGN this is not inherited."""
 

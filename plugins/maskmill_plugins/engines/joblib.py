@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait as wait_for
 from dataclasses import dataclass, field, replace
 
-import psutil
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
@@ -167,11 +166,7 @@ class Joblib(Engine):
 
 
 def _is_stopped(executor: ProcessPoolExecutor) -> bool:
-    for pid in list(executor._processes or ()):
-        with contextlib.suppress(psutil.Error):
-            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-                return True
-    return False
+    return any(worker.is_stopped(pid) for pid in list(executor._processes or ()))
 
 
 def _exit_code(death: BaseException) -> str:
