@@ -75,5 +75,5 @@ def test_a_folder_without_run_is_refused(tmp_path):
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / NAME).write_text("hello " * 1000, encoding="utf-8")
-    with pytest.raises(OutputError, match="cannot be used"):
+    with pytest.raises(OutputError, match="is damaged: file is not a database"):
         Ledger.create(tmp_path)

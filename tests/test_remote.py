@@ -74,6 +74,13 @@ def test_masks_are_those_of_the_servers_backend_with_our_own_prompts(server, ima
         ]
 
 
+@pytest.mark.parametrize("side", [1024, None], ids=["known", "unknown"])
+def test_the_side_of_the_models_input_is_the_servers(server, side):
+    server.model = server.model.model_copy(update={"input_side": side})
+    with Open(server) as stage:
+        assert stage.input_side() == side
+
+
 def test_an_image_is_sent_once_and_only_if_the_server_does_not_know_it(server, image):
     with Open(server) as stage:
         stage.masks(image, PROMPTS)

@@ -106,6 +106,15 @@ def test_embedding_is_the_predictors_bit_for_bit(small, opened, shape):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "stock"])
+def test_the_side_of_the_input_is_the_models_own(small, opened, fast):
+    stage = opened(checkpoint=small, fast=fast)
+    assert stage.input_side() == small_sam.SIDE
+    stage.close()
+    assert stage.input_side() is None
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_masks_are_the_predictors_bit_for_bit(small, opened, shape):
     image = image_of(shape)

@@ -169,6 +169,7 @@ def test_the_model_route_describes_model_and_limits(server):
     assert info.accepts == ["box", "everything", "points", "text"]
     assert info.limits.prompts == 256 and info.limits.image_bytes == Settings().upload
     assert info.versions["maskmill"]
+    assert info.input_side is None, "this backend does not say"
 
 
 def test_unknown_routes_and_methods_are_problems_too(server):

@@ -174,8 +174,14 @@ class Pipeline:
         stages = self.config.stages()
         stages.prepare(_print)
         model_id = stages.backend[1].model_id()
-        conversion = self.config.images.as_conversion()
-        with Chain(stages, max_pixels=self.config.run.max_pixels, model_id=model_id, conversion=conversion) as chain:
+        run, conversion = self.config.run, self.config.images.as_conversion()
+        with Chain(
+            stages,
+            max_pixels=run.max_pixels,
+            model_id=model_id,
+            conversion=conversion,
+            conflict_iou=run.conflict_iou,
+        ) as chain:
             yield chain
 
 

@@ -7,6 +7,7 @@ characters and names that Windows forbids are replaced, and a part longer than
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -36,17 +37,23 @@ def safe_part(text: str, suffix: str = "") -> str:
     Raises:
         ValueError: the suffix, which comes from the program, is not safe itself.
     """
-    if _FORBIDDEN.search(suffix) or len(_encode(suffix)) > 64 or suffix.endswith((".", " ")):
-        raise ValueError(f"{suffix!r} cannot end a file name")
+    room = _count_room(suffix)
     part = _FORBIDDEN.sub("_", text).rstrip(". ")
     if part.split(".")[0].strip().lower() in _DEVICES or part.startswith(TEMPORARY_PREFIX) or not part:
         part = "_" + part
-    room = MAX_NAME_BYTES - len(_encode(suffix))
     if part == text and len(_encode(part)) <= room and not _HASH_SUFFIX.search(part):
         return part + suffix
     mark = "~" + hashlib.sha256(_encode(text)).hexdigest()[:16]
     kept = _encode(part)[: room - len(mark)].decode("utf-8", "ignore")
     return kept + mark + suffix
+
+
+@functools.cache
+def _count_room(suffix: str) -> int:
+    """Bytes that a file name may have before this suffix."""
+    if _FORBIDDEN.search(suffix) or len(_encode(suffix)) > 64 or suffix.endswith((".", " ")):
+        raise ValueError(f"{suffix!r} cannot end a file name")
+    return MAX_NAME_BYTES - len(_encode(suffix))
 
 
 def _encode(text: str) -> bytes:
@@ -60,10 +67,16 @@ def safe_path(name: str, suffix: str = "") -> str:
     No file of this suffix can take the name of a folder that another needs: a folder that ends
     with the suffix gets a hash (from the NUL, which no real name contains).
     """
-    *folders, last = name.split("/")
+    folders, slash, last = name.rpartition("/")
+    return _safe_folders(folders, suffix) + safe_part(last, suffix) if slash else safe_part(last, suffix)
+
+
+@functools.lru_cache(4096)
+def _safe_folders(folders: str, suffix: str) -> str:
+    """The folders of a path, made safe, with a slash at the end."""
     ends = suffix.lower() or "\0"
-    parts = [safe_part(f"{folder}\0" if folder.lower().endswith(ends) else folder) for folder in folders]
-    return "/".join([*parts, safe_part(last, suffix)])
+    parts = [f"{folder}\0" if folder.lower().endswith(ends) else folder for folder in folders.split("/")]
+    return "".join(f"{safe_part(part)}/" for part in parts)
 
 
 def quote_command(parts: Sequence[str]) -> str:

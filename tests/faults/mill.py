@@ -1,11 +1,15 @@
 """A project under test: started as users start it, watched, killed, and looked at afterwards."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import random
+import signal
 import subprocess
 import sys
+import termios
 import time
 import uuid
 from pathlib import Path
@@ -69,6 +73,23 @@ class Mill:
         )
         self.started.append(process)
         return process
+
+    def start_on_terminal(self, *before):
+        """Start `maskmill run` on a terminal of its own: the process, and the file descriptor of the other end."""
+        master, slave = pty.openpty()
+        os.set_blocking(master, False)
+        process = psutil.Popen(
+            [*before, sys.executable, "-m", "maskmill", "run", str(self.project.file)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "PYTHONUTF8": "1", "MILL": self.mark, "MILL_COUNTS": str(self.counts)},
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(slave)
+        self.started.append(process)
+        return process, master
 
     def end(self, process, seconds=40):
         """Wait; the exit code and all that it said. No traceback and no orphan are allowed."""
@@ -187,7 +208,14 @@ class Mill:
                 process.kill()
         for process in self.started:
             process.wait(10)
-            process.stdout.close()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _take_terminal():
+    """As a shell does for its programs, whatever the program that started the tests ignores."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def files(folder):

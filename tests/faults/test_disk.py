@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from maskmill import Pipeline, testing
-from maskmill.output.store import result_path
+from maskmill import Pipeline
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(os.name != "posix", reason="needs mount and POSIX signals")]
 ENGINES = ["inline", "joblib"]
@@ -124,45 +123,6 @@ def test_an_image_deleted_after_it_was_listed_fails_alone(project):
     assert code == 1
     assert project.statuses()["011.png"] == "failed"
     assert "cannot read" in project.failures()["011.png"]["message"]
-
-
-@pytest.mark.parametrize("damage", ["deleted", "torn"])
-def test_a_damaged_result_is_named_and_verify_mends_it(project, damage):
-    project.many(4)
-    Pipeline.load(project.file).run(quiet=True)
-    expected = project.files()
-    path = result_path(project.output, "002.png")
-    if damage == "deleted":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:50])
-    testing.write_picture(project.folder / "photos" / "004.png", seed=4)
-    code, errors = ended(start(project))
-    assert code == 1
-    assert "002.png is missing or damaged" in errors
-    assert "--verify" in errors
-    (project.folder / "photos" / "004.png").unlink()
-    code, errors = ended(start(project, "--verify"))
-    assert code == 0, errors
-    files = project.files()
-    assert {name: files[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize("damage", ["text", "cut", "empty"])
-def test_a_damaged_ledger_is_named_or_begun_again(project, damage):
-    project.many(4)
-    Pipeline.load(project.file).run(quiet=True)
-    expected = project.files()
-    path = project.output / "ledger.sqlite"
-    content = {"text": b"hello " * 2000, "cut": path.read_bytes()[:5000], "empty": b""}[damage]
-    path.write_bytes(content)
-    code, errors = ended(start(project))
-    if damage == "empty":
-        assert code == 0, errors
-        assert project.files() == expected
-    else:
-        assert code == 2, errors
-        assert "ledger.sqlite" in errors
 
 
 def test_times_that_go_backwards_change_nothing(project):

@@ -1,6 +1,7 @@
 """SIGKILL: of the driver, of workers, of the prompt lane, wherever they are."""
 
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -170,3 +171,90 @@ def test_a_rerun_right_after_a_kill_meets_no_worker_of_the_old_run(mill):
     assert code == 0, said
     mill.assert_tidy()
     mill.assert_resumes(reference)
+
+
+@pytest.mark.parametrize("mode", ["joblib", "lane"])
+def test_a_process_that_is_stopped_for_good_ends_at_the_time_limit(mill, mode):
+    folder = "lane/" if mode == "lane" else ""
+    mill.photos("a.png", "b.png", f"{folder}c.png", "z.png")
+    mill.write(mode, backend="seconds: 0.3", source="seconds: 0.3", run="timeout: 3")
+    process = mill.start()
+    wait_until(lambda: mill.tries("a.png", "lane" if mode == "lane" else "backend"))
+    stopped = mill.lane(process) if mode == "lane" else mill.victims(process)
+    for victim in stopped:
+        victim.suspend()  # SIGSTOP
+    code, said = mill.end(process)
+    assert code == 0, said
+    assert set(mill.statuses().values()) == {"done"}
+    assert not any(victim.is_running() for victim in stopped)
+    assert mode == "lane" or "try 1 of 3 ended: took longer than 3 s" in said
+    mill.assert_tidy()
+    mill.assert_resumes(mill.reference())
+
+
+def test_a_worker_that_is_stopped_while_it_is_idle_costs_no_image_a_try(mill):
+    mill.many(4)
+    mill.write("lane", source="seconds: 1.5, threads: 1", run="timeout: 4")
+    process = mill.start()
+    wait_until(lambda: mill.finished() >= 1)
+    time.sleep(0.5)
+    for victim in mill.victims(process):
+        if victim not in mill.lane(process):
+            victim.suspend()
+    code, said = mill.end(process)
+    assert code == 0, said
+    assert "try 1 of 3" not in said, said
+    assert all(mill.tries(f"{number:03}.png") == 1 for number in range(4))
+    mill.assert_tidy()
+
+
+def read_terminal(master):
+    """What the run wrote to its terminal meanwhile."""
+    with contextlib.suppress(OSError):
+        return os.read(master, 100_000).decode("utf-8", "replace")
+    return ""
+
+
+@pytest.mark.parametrize("mode", ["inline", "lane"])
+def test_a_closed_terminal_drains(mill, mode):
+    total = 16
+    mill.many(total)
+    mill.write(mode, backend="seconds: 0.2", source="seconds: 0.05")
+    process, master = mill.start_on_terminal()
+    wait_until(lambda: mill.finished() >= 3)
+    assert read_terminal(master)
+    os.close(master)
+    assert process.wait(30) == 130
+    mill.assert_no_orphans()
+    assert 3 <= len(mill.statuses()) < total
+    assert set(mill.statuses().values()) == {"done"}
+    assert mill.about()["outcome"] == "interrupted"
+    assert mill.run()[0] == 0
+    assert all(mill.tries(f"{n:03}.png") == 1 for n in range(total)), "what was in work ended first"
+    mill.assert_tidy()
+    mill.assert_resumes(mill.reference())
+
+
+def test_a_run_under_nohup_outlives_its_terminal(mill):
+    mill.many(6)
+    mill.write(backend="seconds: 0.2")
+    process, master = mill.start_on_terminal("nohup")
+    wait_until(lambda: mill.finished() >= 2)
+    os.close(master)
+    assert process.wait(30) == 0
+    assert mill.about()["outcome"] == "finished"
+    assert set(mill.statuses().values()) == {"done"}
+
+
+@pytest.mark.parametrize("mode", ["joblib", "lane"])
+def test_a_process_that_is_stopped_while_it_loads_is_started_again(mill, mode):
+    mill.many(3)
+    mill.write(mode, backend="opening: slow", source="opening: slow", run="timeout: 2")
+    process = mill.start()
+    wait_until(lambda: mill.lane(process) if mode == "lane" else len(mill.victims(process)) == 2)
+    for victim in mill.victims(process):
+        victim.suspend()
+    code, said = mill.end(process)
+    assert code == 0, said
+    assert all(mill.tries(f"{number:03}.png") == 1 for number in range(3))
+    mill.assert_tidy()

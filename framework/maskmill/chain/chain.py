@@ -21,6 +21,7 @@ from ..masks import Mask
 from ..output.environment import read_versions
 from ..output.store import load_result, replace_result
 from ..plugins.messages import LaneAnswers
+from ..plugins.optional import input_side
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
@@ -28,6 +29,7 @@ from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
 from ..version import __version__
 from .apply_filters import apply_filters, restore_masks, restore_masks_for
 from .ask_sources import find_prompts
+from .check_prompts import CONFLICT_IOU, check_prompts
 from .contract import call_for_list, compute_masks, fit_prompts
 from .fingerprint import Fingerprint, Reuse, plan_reuse
 from .plugin_call import StepError, Trace, describe_failure
@@ -43,6 +45,7 @@ class Chain:
         model_id: what computes, recorded with each result.
         fail_on: codes of doubts that fail an image.
         conversion: how image files become images.
+        conflict_iou: see `check_prompts`.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Chain:
         model_id: str = "",
         fail_on: Collection[str] = (),
         conversion: Conversion = DEFAULT,
+        conflict_iou: float | None = CONFLICT_IOU,
     ) -> None:
         self.stages = stages
         self.output = output
@@ -60,6 +64,7 @@ class Chain:
         self.model_id = model_id
         self.fail_on = frozenset(fail_on)
         self.conversion = conversion
+        self.conflict_iou = conflict_iou
         self._opened: list[Stage] = []
         self._versions = read_versions()
 
@@ -256,7 +261,11 @@ class Chain:
         return self._fit(image, found, trace), None if found else "no prompts: nothing to segment"
 
     def _fit(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Prompt, ...]:
-        return trace.step("prompts", "", partial(fit_prompts, *self.stages.backend, prompts, image.size))
+        fitted = trace.step("prompts", "", partial(fit_prompts, *self.stages.backend, prompts, image.size))
+        side = input_side(self.stages.backend[1])
+        for doubt in check_prompts(prompts, fitted, image.size, self.conflict_iou, side):
+            trace.add_doubt(doubt)
+        return fitted
 
     def _compute(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Mask, ...]:
         name, backend = self.stages.backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,7 +54,8 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
         return 0
     report = pipeline.run(request)
     if not request.quiet or report.exit_code:
-        click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=bool(report.exit_code))
+        with contextlib.suppress(OSError):  # a closed terminal must not change the exit code
+            click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=bool(report.exit_code))
     return report.exit_code
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..bit_depth import Conversion, HighBitDepth
+from ..chain.check_prompts import CONFLICT_IOU
 from ..chain.fingerprint import Fingerprints
 from ..decoding import MAX_PIXELS
 from ..errors import PluginError, Problem
@@ -83,6 +84,12 @@ class RunOptions(BaseModel):
         10, description="stop when the first so many images all fail for the same reason; null: never"
     )
     fail_on: tuple[DoubtCode, ...] = Field((), description="doubts that fail an image, such as truncated, conflict")
+    conflict_iou: float | None = Field(
+        CONFLICT_IOU,
+        gt=0,
+        le=1,
+        description="doubt `conflict`: boxes with at least this IoU and different labels; null: not compared",
+    )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="images with more pixels fail without being decoded")
 
 

@@ -25,6 +25,12 @@ SCHEMA = 1
 BATCH = 64
 PAGE = 512
 SECONDS_BETWEEN_COMMITS = 1.0
+#: `LedgerRow.bytes` and `mtime` of an image whose file was not compared with its result yet.
+UNKNOWN = -2
+#: Primary result codes of SQLite that mean a damaged file; the others are about the disk or other programs.
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+#: Higher format numbers are damage, not a newer version.
+_LAST_SCHEMA = 1000
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
@@ -39,8 +45,22 @@ CREATE TABLE IF NOT EXISTS images (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY, lost INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS doubts (key TEXT NOT NULL, code TEXT NOT NULL, PRIMARY KEY (key, code)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, mtime INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+
+
+class DamagedLedgerError(OutputError):
+    """The file is no ledger any more; `rebuild.rebuild_ledger` makes a new one.
+
+    Attributes:
+        damage: what is wrong with it.
+    """
+
+    def __init__(self, path: Path, damage: str) -> None:
+        hint = "run the pipeline again: the file is put aside, and made anew from the stored results"
+        super().__init__(Problem(f"{path} is damaged: {damage}", hint=hint))
+        self.damage = damage
 
 
 class Ledger:
@@ -54,6 +74,7 @@ class Ledger:
         self.folder = folder
         self._connection = connection
         self._pending = 0
+        self._tables: frozenset[str] = frozenset()
         self._committed_at = time.monotonic()
         self.listing = int(self.meta("listing", 0))
         # Ledgers of earlier versions that are opened for reading have no such table.
@@ -67,7 +88,8 @@ class Ledger:
         """Open the ledger for writing, making it if there is none.
 
         Raises:
-            OutputError: the file is not a ledger, or from a newer maskmill.
+            DamagedLedgerError: the file is not a ledger.
+            OutputError: it is from a newer maskmill, or cannot be used now.
         """
         folder.mkdir(parents=True, exist_ok=True)
         return cls._open(folder, _TABLES)
@@ -77,6 +99,7 @@ class Ledger:
         """Open the ledger of an existing run, for reading.
 
         Raises:
+            DamagedLedgerError: the file is not a ledger any more.
             OutputError: the folder holds no run.
         """
         if not (folder / NAME).is_file():
@@ -94,20 +117,29 @@ class Ledger:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if script and version == 0:
                 connection.execute(f"PRAGMA user_version={SCHEMA}")
+            elif not 0 < version < _LAST_SCHEMA:
+                raise DamagedLedgerError(folder / NAME, f"it has format {version}")
             elif version != SCHEMA:
                 raise OutputError(
                     f"{folder / NAME} has format {version}; this version of maskmill reads format {SCHEMA}"
                 )
             if (damage := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(damage.replace("\n", " "))
+                raise DamagedLedgerError(folder / NAME, damage.replace("\n", " "))
+            if not script:
+                connection.execute("SELECT 1 FROM images LIMIT 1")
             return cls(folder, connection)
-        except sqlite3.OperationalError as error:
+        except OutputError:
             connection.close()
+            raise
+        except (ValueError, TypeError) as error:  # in `meta`
+            connection.close()
+            raise DamagedLedgerError(folder / NAME, str(error)) from error
+        except sqlite3.Error as error:
+            connection.close()
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ:
+                raise DamagedLedgerError(folder / NAME, str(error)) from error
             raise OutputError(f"{folder / NAME} cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            hint = "delete that file and run again: the stored results are checked, and kept where they are valid"
-            raise OutputError(Problem(f"{folder / NAME} cannot be used: {error}", hint=hint)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +152,24 @@ class Ledger:
         with contextlib.suppress(sqlite3.Error):
             self.commit()
         self._connection.close()
+
+    def check_content(self) -> None:
+        """Read everything once, which finds what SQLite's own check, made at every opening, does not look at.
+
+        Raises:
+            DamagedLedgerError: a text cannot be decoded, or a value is none that a run writes.
+        """
+        marks = ",".join("?" * len(STATUSES))
+        try:
+            for _ in self._connection.execute("SELECT key || fingerprint FROM images"):
+                pass
+            odd = self._connection.execute(f"SELECT 1 FROM images WHERE status NOT IN ({marks})", STATUSES).fetchone()  # noqa: S608
+            for (value,) in self._connection.execute("SELECT value FROM meta"):
+                json.loads(value)
+        except (sqlite3.Error, ValueError) as error:
+            raise DamagedLedgerError(self.folder / NAME, str(error)) from error
+        if odd is not None:
+            raise DamagedLedgerError(self.folder / NAME, "a status that does not exist")
 
     def commit(self, only_if_due: bool = False) -> None:
         """Make what was recorded durable against a kill."""
@@ -167,8 +217,14 @@ class Ledger:
             self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
-    def record(self, row: LedgerRow, doubts: Collection[str] = ()) -> None:
-        """Record a finished image; durable at the next commit."""
+    def record(self, row: LedgerRow, doubts: Collection[str] = (), stored: tuple[int, int] | None = None) -> None:
+        """Record a finished image; durable at the next commit.
+
+        Args:
+            row: its row.
+            doubts: codes of its doubts.
+            stored: `stat_result` of its stored result, None if unknown.
+        """
         self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self._write("DELETE FROM attempts WHERE key=?", (row.key,))
         if doubts or self._has_doubts:  # most runs have none: that costs nothing
@@ -176,7 +232,19 @@ class Ledger:
             self._write("DELETE FROM doubts WHERE key=?", (row.key,))
             for code in sorted(doubts):
                 self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
+        if stored is None:
+            self._write("DELETE FROM results WHERE key=?", (row.key,))
+        else:
+            self._write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (row.key, *stored))
         self.commit(only_if_due=True)
+
+    def find_stored(self, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """`stat_result` of the stored results of these images when they were recorded, where it is known."""
+        if not self._has_table("results"):
+            return {}
+        marks = ",".join("?" * len(keys))
+        found = self._connection.execute(f"SELECT * FROM results WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
+        return {key: (size, mtime) for key, size, mtime in found}
 
     def count_losses(self, key: str) -> int:
         """How often this image has ended its process so far."""
@@ -227,6 +295,13 @@ class Ledger:
         )
         return [str(key) for (key,) in self._connection.execute(sql, (code, self._last_complete_listing(), limit))]
 
+    def _has_table(self, name: str) -> bool:
+        """Whether there is a table: ledgers of earlier versions that are only read lack those that came later."""
+        if name not in self._tables:
+            sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+            self._tables = frozenset(found for (found,) in self._connection.execute(sql))
+        return name in self._tables
+
     def rows(self, statuses: Iterable[Status] = STATUSES) -> Iterator[LedgerRow]:
         """Rows of these statuses in key order, lazily, without those gone from the dataset.
 
@@ -261,6 +336,6 @@ class Ledger:
             return result
         if row.status in ("done", "empty"):
             raise OutputError(
-                f"the stored result of {row.key} is missing or damaged; run the pipeline again with --verify"
+                f"the stored result of {row.key} is missing or damaged; run the pipeline again to make it anew"
             )
         return ImageResult(row.key, row.status, failure=Failure("worker", "", "Unknown", "no details are stored"))

@@ -31,6 +31,15 @@ def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None,
     write_atomic(output / RUN, f"{text}\n".encode())
 
 
+def read_about(output: Path) -> dict[str, Any]:
+    """The content of `run.json`, {} if it is gone or damaged."""
+    try:
+        content = json.loads((output / RUN).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_failures(output: Path, ledger: Ledger) -> int:
     """Write `failures.jsonl`: one line for each failed or quarantined image, in key order."""
     lines = []

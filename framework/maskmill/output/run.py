@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +11,7 @@ from ..images import find_key
 from ..results import STATUSES, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
-from .records import RUN
+from .records import read_about
 
 
 class Run:
@@ -29,7 +28,7 @@ class Run:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self._ledger = Ledger.open_existing(self.folder)
-        self.about: Mapping[str, Any] = _read_about(self.folder / RUN)
+        self.about: Mapping[str, Any] = read_about(self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -123,14 +122,6 @@ class Run:
         """The stored results in key order, one at a time; OutputError if one is missing or damaged."""
         for row in self.rows(statuses):
             yield self.result(row)
-
-
-def _read_about(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_run(output: Path | str) -> Iterator[ImageResult]:

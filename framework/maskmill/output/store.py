@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ..files import safe_path, write_atomic
@@ -23,11 +24,26 @@ def store_result(output: Path, result: ImageResult) -> None:
 
 
 def load_result(output: Path, key: str) -> ImageResult | None:
-    """The stored result of an image, None if there is none or it cannot be read."""
+    """The stored result of an image, None if there is none, it cannot be read, or it is that of another image."""
+    result = read_result(result_path(output, key))
+    return result if result is not None and result.key == key else None
+
+
+def read_result(path: Path) -> ImageResult | None:
+    """The result in a file, None if there is none or it cannot be read."""
     try:
-        return ImageResult.from_json(json.loads(result_path(output, key).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+        return ImageResult.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def stat_result(output: Path, key: str) -> tuple[int, int] | None:
+    """Size in bytes and modification time in nanoseconds of the stored result of an image, None if it is gone."""
+    try:
+        found = os.stat(f"{output}/{RESULTS}/{safe_path(key, '.json')}")  # noqa: PTH116 - a Path takes twice as long
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def replace_result(output: Path, before: ImageResult | None, result: ImageResult) -> None:

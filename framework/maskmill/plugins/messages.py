@@ -72,6 +72,7 @@ class WorkerSetup:
         model_id: of the backend when the run began.
         backend_digest: of the backend's options when the run began.
         conversion: how image files become images.
+        conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
     """
 
     chain: ChainSpec
@@ -81,6 +82,7 @@ class WorkerSetup:
     model_id: str
     backend_digest: str
     conversion: Conversion = DEFAULT
+    conflict_iou: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -121,15 +121,27 @@ class PromptStore(Protocol):
         """Every annotation it holds, for `prompts.csv`; after the run, on the stage whose `survey` was called."""
 
 
+class ScalingBackend(Protocol):
+    """A backend whose model works on a scaled copy of the image."""
+
+    def input_side(self) -> int | None:
+        """Pixels of the longer side of the model's input, None if unknown; in each worker, after `open`.
+
+        With it, objects that have too few pixels there are doubtful: `too_small`.
+        """
+
+
 #: Concurrent images of a source that waits and does not define `at_once`.
 AT_ONCE = 4
 STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, PromptStore)
+BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend,)
+_BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS}
 
 
 def optional_methods(role: str) -> dict[str, Callable[..., Any]]:
     """The optional methods of a role by name."""
-    protocols = STAGE_PROTOCOLS + (SOURCE_PROTOCOLS if role == "prompt source" else ())
+    protocols = STAGE_PROTOCOLS + _BY_ROLE.get(role, ())
     return {name: method for each in protocols for name, method in vars(each).items() if not name.startswith("_")}
 
 
@@ -179,6 +191,11 @@ def recall_survey(source: Stage, memory: Any) -> None:
 def list_inventory(source: Stage) -> Iterator[Item] | None:
     """Every annotation that a source holds, None if it holds none."""
     return _call(source, "inventory", default=None)
+
+
+def input_side(backend: Stage) -> int | None:
+    """Pixels of the longer side of the input of a backend's model, None if unknown."""
+    return _call(backend, "input_side", default=None)
 
 
 def _call(stage: Stage, method: str, *arguments: Any, default: T) -> T:

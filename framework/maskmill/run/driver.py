@@ -24,6 +24,7 @@ from ..images import PACKAGE
 from ..output import environment, records as reports
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
+from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
@@ -60,12 +61,13 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
+        rebuilt = "" if options.fresh else rebuild_ledger(config.output)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
                 this = _Run(config, options, ledger, images, surveys, listed)
-                return this.execute([*notices, skipped, *surveys.warnings(), notice])
+                return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
                 text = f"the output '{config.output}' cannot be written any more: {error}"
                 if not (config.output / NAME).exists():
@@ -185,6 +187,7 @@ class _Run:
             self.model_id,
             self.stages.backend[1].digest(),
             self.config.images.as_conversion(),
+            self.config.run.conflict_iou,
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)

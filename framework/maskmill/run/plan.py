@@ -12,7 +12,8 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..errors import ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
-from ..output.ledger import Ledger
+from ..output.ledger import UNKNOWN, Ledger
+from ..output.store import stat_result
 from ..results import LedgerRow, require_doubt
 
 BATCH = 256
@@ -141,9 +142,15 @@ class Plan:
             keys = [ref.key for ref in batch]
             known = ledger.find_rows(keys, listed) if ledger else {}
             doubts = ledger.doubts_of(keys) if ledger else {}
-            yield [self._check(ref, known.get(ref.key), doubts.get(ref.key, frozenset())) for ref in batch]
+            stored = ledger.find_stored(keys) if ledger else {}
+            yield [
+                self._check(ref, known.get(ref.key), doubts.get(ref.key, frozenset()), stored.get(ref.key))
+                for ref in batch
+            ]
 
-    def _check(self, ref: ImageRef, row: LedgerRow | None, doubts: frozenset[str]) -> DueImage:
+    def _check(
+        self, ref: ImageRef, row: LedgerRow | None, doubts: frozenset[str], stored: tuple[int, int] | None
+    ) -> DueImage:
         wanted = str(self._fingerprints.of(ref))
         if row is None:
             return DueImage(ref, row, wanted, due=True)
@@ -155,7 +162,7 @@ class Plan:
             or afresh
             or (failed and self._options.retry_failed)
             or (bool(doubts) and failed is not bool(doubts & self._fail_on))  # `fail_on` has changed
-            or stat(ref) != (row.bytes, row.mtime)
+            or self._has_changed(ref, row, stored)
         )
         return DueImage(ref, row, wanted, due, afresh)
 
@@ -169,6 +176,19 @@ class Plan:
         while count < most and (batch := list(itertools.islice(refs, BATCH))):
             count += len(batch) - len(ledger.find_rows([ref.key for ref in batch], listed=False))
         return min(count, most)
+
+    def _has_changed(self, ref: ImageRef, row: LedgerRow, stored: tuple[int, int] | None) -> bool:
+        """Whether the image's file or its stored result are not as they were when it was recorded.
+
+        The ledger of an earlier version knows nothing about the result: then it must only be there. A failed image
+        has no result that could be lost, and is tried again only if its own file changed.
+        """
+        is_stored = stat_result(self._config.output, row.key)
+        if row.status in ("failed", "quarantined"):
+            if row.bytes == UNKNOWN:  # of a ledger made anew
+                return is_stored is None or stat(ref)[1] > is_stored[1]
+            return stat(ref) != (row.bytes, row.mtime)
+        return stat(ref) != (row.bytes, row.mtime) or is_stored is None or stored not in (None, is_stored)
 
     def count(self, ledger: Ledger | None) -> Counter[str]:
         """How many images are "to do", and how many "there already"; changes nothing."""

@@ -28,7 +28,7 @@ from ..plugins.engine import MAX_OPENINGS
 from ..plugins.messages import LaneReply, LaneSetup, LaneTask, OpenFailure, WorkerDied, WorkerSetup
 from .dispatch import QueuedImage, explain_exit
 from .stop import Stop
-from .worker import hold_signals
+from .worker import hold_signals, is_stopped
 
 #: Seconds that images in flight get to finish when the run stops: their answers are already paid for.
 GRACE = 60.0
@@ -36,13 +36,19 @@ _PAUSE = 0.02
 
 
 class _Process:
-    """A lane process with the thread that reads it; None in `lines` marks the end."""
+    """A lane process with the threads that read it and write to it; None in `lines` marks the end.
+
+    A process that was stopped reads no more, and a write to it may block for ever: hence a thread for that, too.
+    """
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen
         self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
+        self._messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
 
     def _read(self) -> None:
         stdout: IO[str] | None = self.popen.stdout
@@ -52,26 +58,31 @@ class _Process:
                 self.lines.put(line)
         self.lines.put(None)
 
+    def _write(self) -> None:
+        stdin: IO[str] | None = self.popen.stdin
+        assert stdin is not None
+        with contextlib.suppress(OSError):  # the process died; its reader will notice
+            while (line := self._messages.get()) is not None:
+                stdin.write(line)
+                stdin.flush()
+        with contextlib.suppress(OSError):  # a pipe to a dead process cannot be flushed
+            stdin.close()
+
     def write(self, message: dict[str, Any]) -> None:
-        assert self.popen.stdin is not None
-        try:
-            self.popen.stdin.write(json.dumps(message) + "\n")
-            self.popen.stdin.flush()
-        except OSError:
-            pass  # the process died; its reader will notice
+        self._messages.put(json.dumps(message) + "\n")
 
     def end(self, kill: bool) -> int:
         """End it, at once or after the images in flight; returns the exit code."""
+        self._messages.put(None)
         try:
             if kill:
                 self.popen.kill()
-            with contextlib.suppress(OSError):  # a pipe to a dead process cannot be flushed
-                self.popen.stdin.close()  # type: ignore[union-attr]
             self.popen.wait(GRACE)
         except subprocess.TimeoutExpired:
             self.popen.kill()
         code = self.popen.wait()
         self.reader.join()
+        self._writer.join()
         self.popen.stdout.close()  # type: ignore[union-attr]
         return code
 
@@ -194,11 +205,14 @@ class Lane:
 
     def _wait_for_first_line(self, process: _Process) -> str | None:
         """The line that reports it ready or failed; None if it died, or was ended because the run stops."""
+        began = time.monotonic()
         while True:
             try:
                 return process.lines.get(timeout=0.1)
             except queue.Empty:
-                if self._stop.requested:  # nothing is in flight there that is worth waiting for
+                late = self._timeout and time.monotonic() - began > self._timeout
+                # Nothing is in flight there that is worth waiting for; and opening may take long, but has to go on.
+                if self._stop.requested or (late and is_stopped(process.popen.pid)):
                     process.popen.kill()
 
     def _submit(self, image: QueuedImage) -> None:

@@ -11,7 +11,7 @@ from ..chain.plugin_call import remove_addresses
 from ..config.config import Config
 from ..errors import PluginError
 from ..output.ledger import Ledger
-from ..output.store import load_result, replace_result
+from ..output.store import load_result, replace_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
 from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status
@@ -134,7 +134,7 @@ class Recorder:
             self.ledger.set_meta("finished", None)
         fingerprint, listing = image.task.fingerprint, self.ledger.listing
         row = LedgerRow(image.key, status, fingerprint, size, mtime, attempts, round(seconds, 3), listing)
-        self.ledger.record(row, doubts)
+        self.ledger.record(row, doubts, stat_result(self.config.output, image.key))
         self.ran += 1
         self.failures += status in ("failed", "quarantined")
         self.progress.step(status, image.key, seconds, doubts)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+#: Signals that the driver answers, not its workers. A closed terminal sends SIGHUP, which Windows does not have.
+DRIVER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM} | ({signal.SIGHUP} if sys.platform != "win32" else set()))
 
 
 class Stopped(BaseException):
@@ -69,7 +73,7 @@ class Stop:
 
 @contextmanager
 def handle_signals(stop: Stop) -> Iterator[None]:
-    """While this is open, Ctrl-C and SIGTERM are answered by `Stop.interrupt`."""
+    """While this is open, `Stop.interrupt` answers Ctrl-C, SIGTERM and, unless `nohup` had it ignored, SIGHUP."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only; the program around us decides
         return
@@ -77,9 +81,13 @@ def handle_signals(stop: Stop) -> Iterator[None]:
     def answer(number: int, frame: FrameType | None) -> None:
         stop.interrupt()
 
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, answer) for number in DRIVER_SIGNALS if not _is_ignored_hangup(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_ignored_hangup(number: signal.Signals) -> bool:
+    return sys.platform != "win32" and number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN

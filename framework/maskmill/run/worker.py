@@ -27,9 +27,8 @@ from ..errors import PluginError, StopRun
 from ..output.ledger import NAME as LEDGER
 from ..plugins.messages import OpenFailure, Reply, Task, WorkerSetup
 from .plan import stat
+from .stop import DRIVER_SIGNALS
 
-#: Signals that the driver answers, not its workers.
-DRIVER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9  # of Linux
 
 _open: dict[str, Chain] = {}
@@ -38,7 +37,9 @@ _open: dict[str, Chain] = {}
 def prepare_process(driver: int) -> None:
     """Called first in a worker process: ignore signals that the driver answers, and end when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_signal)
+    for number in DRIVER_SIGNALS - {signal.SIGINT}:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _ignore_signal)
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, DRIVER_SIGNALS)
     if sys.platform == "linux":
@@ -60,6 +61,16 @@ def hold_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP) and will not go on by itself."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def _ignore_signal(number: int, frame: FrameType | None) -> None:
@@ -92,8 +103,8 @@ def open_chain(setup: WorkerSetup) -> OpenFailure | None:
         return None
     try:
         stages = build_stages(setup.chain)
-        output = Path(setup.output)
-        chain = Chain(stages, output, setup.max_pixels, setup.model_id, setup.fail_on, setup.conversion)
+        output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
+        chain = Chain(stages, output, setup.max_pixels, setup.model_id, fail_on, conversion, setup.conflict_iou)
         chain.open()
         _check_backend(chain, setup)
     except Exception as error:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait as wait_for
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,8 @@ from maskmill.run import worker
 
 #: Seconds that plugins have to close at the end.
 GRACE = 60.0
+#: Seconds beyond the time limit in which a worker ends itself, with its stack; one that was stopped never does.
+MARGIN = 3.0
 
 
 @dataclass
@@ -42,6 +45,23 @@ class _Running:
     task: Task = field(repr=False)
     opening: Future[OpenFailure | None]
     working: Future[Reply]
+    submitted: float = field(default_factory=time.monotonic)
+    began: float | None = None  # when the chain was open; None while it is being opened
+
+    def begin(self) -> None:
+        """Start the clock, once."""
+        if self.began is None:
+            self.began = time.monotonic()
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its process should have ended itself long ago."""
+        if not self.task.timeout or self.working.done():
+            return False
+        since = self.submitted if self.began is None else self.began
+        if time.monotonic() - since < self.task.timeout + MARGIN:
+            return False
+        return self.began is not None or _is_stopped(self.slot.executor)  # loading may take long, but has to go on
 
 
 class Joblib(Engine):
@@ -51,7 +71,7 @@ class Joblib(Engine):
         """Create the slots; their processes start with their first task."""
         self._setup = setup
         self._environment = environment
-        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[int, _Running]] = queue.SimpleQueue()
         self._running: dict[int, _Running] = {}
         self._idle = [_Slot(self._make_executor()) for _ in range(slots)]
 
@@ -73,35 +93,40 @@ class Joblib(Engine):
         except BrokenProcessPool:  # its process died while it was idle
             self._submit(token, task, self._restart(slot))
             return
-        self._running[token] = _Running(slot, task, opening, working)
-        working.add_done_callback(lambda _: self._ended.put(token))
+        self._running[token] = run = _Running(slot, task, opening, working)
+        if slot.open:  # nothing to load: a process that was stopped while it was idle does not even answer that
+            run.begin()
+        opening.add_done_callback(lambda _: run.begin())
+        working.add_done_callback(lambda _: self._ended.put((token, run)))
 
     def wait(self, seconds: float) -> Iterable[tuple[int, Outcome]]:
         """The tasks that ended."""
-        try:
-            token = self._ended.get(timeout=seconds)
-        except queue.Empty:
-            return
-        while True:
-            outcome = self._collect(token, self._running.pop(token))
-            if outcome is not None:
-                yield token, outcome
-            try:
-                token = self._ended.get_nowait()
-            except queue.Empty:
-                return
+        with contextlib.suppress(queue.Empty):
+            token, run = self._ended.get(timeout=seconds)
+            while True:
+                if self._running.get(token) is run:  # else it was given up before
+                    del self._running[token]
+                    outcome = self._collect(token, run)
+                    if outcome is not None:
+                        yield token, outcome
+                token, run = self._ended.get_nowait()
+        yield from self._end_overdue()
+
+    def _end_overdue(self) -> Iterator[tuple[int, Outcome]]:
+        """Kill processes that outlived the time limit, and do not wait until they are gone."""
+        for token, run in [(token, run) for token, run in self._running.items() if run.is_overdue]:
+            del self._running[token]
+            if run.opening.done():
+                self._idle.append(self._restart(run.slot))
+                yield token, WorkerDied("it did not end at the time limit and was killed", timed_out=True)
+            elif failure := self._open_again(token, run, "it was stopped"):
+                yield token, failure
 
     def _collect(self, token: int, run: _Running) -> Outcome | None:
         """The outcome of a task; None if its process died before the task began and a new one has it now."""
         slot = run.slot
         if (death := run.opening.exception()) is not None:
-            fresh = self._restart(slot)
-            fresh.deaths = 0 if slot.open else slot.deaths + 1
-            if fresh.deaths < MAX_OPENINGS:
-                self._submit(token, run.task, fresh)
-                return None
-            self._idle.insert(0, fresh)  # taken last, so that working slots come first
-            return OpenFailure(_exit_code(death), died=True)
+            return self._open_again(token, run, _exit_code(death))
         if (failure := run.opening.result()) is not None:
             self._idle.append(self._restart(slot))
             return failure
@@ -111,6 +136,16 @@ class Joblib(Engine):
             return WorkerDied(_exit_code(death))
         self._idle.append(slot)
         return run.working.result()
+
+    def _open_again(self, token: int, run: _Running, reason: str) -> OpenFailure | None:
+        """Give a task that has not begun to a new process of its slot; the failure if too many died in a row."""
+        fresh = self._restart(run.slot)
+        fresh.deaths = 0 if run.slot.open else run.slot.deaths + 1
+        if fresh.deaths < MAX_OPENINGS:
+            self._submit(token, run.task, fresh)
+            return None
+        self._idle.insert(0, fresh)  # taken last, so that working slots come first
+        return OpenFailure(reason, died=True)
 
     def _restart(self, slot: _Slot) -> _Slot:
         slot.executor.shutdown(wait=False, kill_workers=True)
@@ -128,6 +163,10 @@ class Joblib(Engine):
         for slot in slots:
             slot.executor.shutdown(wait=True, kill_workers=kill or bool(late))
         self._idle, self._running = [], {}
+
+
+def _is_stopped(executor: ProcessPoolExecutor) -> bool:
+    return any(worker.is_stopped(pid) for pid in list(executor._processes or ()))
 
 
 def _exit_code(death: BaseException) -> str:

@@ -261,6 +261,7 @@ class ModelInfo(ResponseModel):
         limits: the server's limits.
         versions: of maskmill and of the packages that decode and compute.
         threads: CPU threads of one job; masks are bit for bit equal only with equal numbers.
+        input_side: pixels of the longer side of the model's input, None if unknown.
     """
 
     backend: str
@@ -272,6 +273,7 @@ class ModelInfo(ResponseModel):
     limits: ServerLimits
     versions: dict[str, str] = Field(default_factory=dict)
     threads: int | None = None
+    input_side: int | None = None
 
 
 class ProblemModel(ResponseModel):

@@ -130,6 +130,14 @@ class Remote(Backend):
         """
         return self._get_model().model_id
 
+    def input_side(self) -> int | None:
+        """Return the longer side of the model's input in pixels, None if the server does not report it.
+
+        Raises:
+            PipelineError: no server answers.
+        """
+        return self._get_model().input_side
+
     def digest(self) -> str:
         """Return a digest of the options here and of the server's backend."""
         info = self._get_model()

@@ -156,6 +156,10 @@ class Sam(Backend):
             model = next((one for one in MODELS.values() if size <= one.bytes), MODELS["vit_h"])
         return model.memory if self.fast else model.stock_memory
 
+    def input_side(self) -> int | None:
+        """Longer side of the model's input in pixels: 1024 for the published models; None until it is loaded."""
+        return None if self._segmenter is None else self._segmenter.sam.image_encoder.img_size
+
     def checkpoint_path(self) -> Path:
         """The checkpoint file.
 

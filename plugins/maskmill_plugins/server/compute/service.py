@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from maskmill import Backend, Prompt, PromptError
 from maskmill.chain.contract import fit_prompts
+from maskmill.plugins.optional import input_side
 from maskmill.plugins.stage import worker_threads
 from maskmill_plugins._shared.http.wire import ModelInfo, Multimask, ServerLimits
 
@@ -110,6 +111,7 @@ class ModelService:
             ),
             versions=find_versions(self._backend),
             threads=worker_threads(),
+            input_side=input_side(self._backend),
         )
 
     async def compute_masks(

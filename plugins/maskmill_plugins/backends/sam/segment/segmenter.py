@@ -12,6 +12,8 @@ from maskmill import ImageError, Mask, Prompt
 from maskmill.prompts import CANDIDATES
 
 if TYPE_CHECKING:
+    from segment_anything.modeling import Sam as SamModel
+
     from ..model.decoder import WantedMasks
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,9 +29,13 @@ class Segmenter(Protocol):
 
     Class attributes:
         grids_use_embedding: False if `everything` encodes the image itself.
+
+    Attributes:
+        sam: the model.
     """
 
     grids_use_embedding: ClassVar[bool]
+    sam: SamModel
 
     def embed(self, pixels: PixelArray) -> FloatArray:
         """Encode an image, uint8 (H, W, 3) RGB: float32 (1, C, G, G).
