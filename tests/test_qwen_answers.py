@@ -107,6 +107,13 @@ def test_nothing_after_objects_that_could_not_be_used_is_doubtful(ask, wire):
     assert ask("I cannot say.", "[]", find=["dog"])[:2] == ([], {})
 
 
+def test_an_unknown_list_beside_an_empty_answer_is_doubtful(ask):
+    for number, reply in enumerate(('{"detections": [], "car": [[1, 2, 30, 40]]}', '{"car": [1, 2, 30, 40]}\n[]')):
+        prompts, doubts, _ = ask(reply, model=f"qwen3-vl-{number}")
+        assert (prompts, list(doubts)) == ([], ["incomplete"])
+        assert "1 under an unknown key" in doubts["incomplete"]
+
+
 def test_objects_of_another_class_are_left_to_its_own_question(ask, wire):
     car = boxes(GOOD)
     prompts, doubts, _ = ask(car, find=["car", "dog"])

@@ -32,6 +32,7 @@ DROPPED = {
     "not two-dimensional": "incomplete",
     "sliver": "incomplete",
     "of no class asked for": "incomplete",
+    "under an unknown key": "incomplete",
 }
 #: Count of objects of a class that has a question of its own.
 OTHER_CLASS = "of another class"

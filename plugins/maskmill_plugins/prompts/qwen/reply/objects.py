@@ -48,6 +48,7 @@ class ObjectCollector:
         self._labeled: list[tuple[list[Any], list[str]]] = []
         self._empty = False
         self._answered = False
+        self._beside = 0
 
     def collect(self, text: str, scanned: ScannedText) -> bool:
         """Collect all objects of a scanned text; return whether there is an answer."""
@@ -62,6 +63,8 @@ class ObjectCollector:
             since = value.end
         if not (self._parsed.found or self._parsed.refused or self._answered):
             self._collect_unknown_keys()
+        if self._answered and not self._parsed.found:
+            self._parsed.counts["under an unknown key"] += self._beside + len(self._by_key) + len(self._labeled)
         if self._blind and self._wanted == "points":
             self._join_points()
         return bool(self._parsed.found) or self._empty
@@ -149,6 +152,8 @@ class ObjectCollector:
                     self._labeled.append((value, own))
                 elif not beside:
                     self._by_key.append((value, key))
+                else:
+                    self._beside += 1
             elif normalize_key(key) not in LABEL_KEYS or isinstance(value, dict | list):
                 self._collect_nested(value, own or names or ([] if kind != "unknown" else [key]), texts)
 
