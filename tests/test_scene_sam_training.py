@@ -56,9 +56,9 @@ def model(script):
 
 
 def test_what_it_saves_is_a_checkpoint_for_sam(run, tmp_path, capsys):
-    """A few steps: two on crops, two on whole pictures."""
+    """One step on crops, one on whole pictures."""
     saved = tmp_path / "sam.pth"
-    run("--output", saved, "--steps", 4, "--batch", 2, "--scenes", 6, "--dataset-scenes", 1, "--held-out", 1)
+    run("--output", saved, "--steps", 2, "--batch", 2, "--scenes", 6, "--dataset-scenes", 1, "--held-out", 1)
     assert capsys.readouterr().out.count("mean IoU on") == 2
     assert list(tmp_path.iterdir()) == [saved]
     content = torch.load(saved, weights_only=True)
@@ -85,8 +85,9 @@ def test_what_it_saves_is_a_checkpoint_for_sam(run, tmp_path, capsys):
         (["--output", FOLDER / "nowhere" / "sam.pth"], "its folder must"),
         (["--scenes", "0"], "must be positive"),
         (["--minutes", "0"], "must be positive"),
+        (["--seed", "-1"], "must not be negative"),
     ],
-    ids=["file exists", "no folder", "no scenes", "no time"],
+    ids=["file exists", "no folder", "no scenes", "no time", "negative seed"],
 )
 def test_mistakes_are_found_before_the_training(run, capsys, tmp_path, change, message):
     with pytest.raises(SystemExit, match="2"):
@@ -172,7 +173,7 @@ def test_it_learns(script, model, grid):
     def ask():
         torch.manual_seed(5)
         random = np.random.default_rng(5)
-        return script.compute_loss(random, model, head, script.make_batch(random, scenes, view, 2, 4, model), view)
+        return script.compute_loss(random, model, head, script.make_batch(random, scenes, view, 1, 4, model), view)
 
     losses = []
     for _ in range(6):

@@ -2,7 +2,7 @@
 
     python tests/data/scene_sam/train.py --minutes 96 --threads 2 --output scene_sam.pth
 
-It learns to segment from nothing: first on crops of 128 pixels, which cost a third, then on whole pictures of 256.
+It learns to segment from nothing: first on crops of 128 pixels, twice as many a step, then on whole pictures of 256.
 Every step asks twice: with a box or a point, then with points where the first answers were wrong. What is saved is
 the exponential average of the weights, after each evaluation.
 
@@ -496,7 +496,7 @@ def train(given: argparse.Namespace, scenes: list[Scene], held_out: dict[str, li
         loss, figures = compute_loss(random, sam, head, make_batch(random, scenes, view, count, asked, sam), view)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_([*sam.parameters(), *head.parameters()], 1.0)
+        nn.utils.clip_grad_norm_([*sam.parameters(), *head.parameters()], 1.0, error_if_nonfinite=True)
         optimizer.step()
         average.update_parameters(sam)
         step, recent = step + 1, [*recent[-49:], figures]
@@ -533,6 +533,8 @@ def parse_arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.output.exists() or not given.output.absolute().parent.is_dir():
         parser.error(f"--output {given.output}: the file must not exist, its folder must")
+    if given.seed < 0:
+        parser.error("--seed must not be negative")
     if not given.minutes > 0 or min(given.steps, given.threads, given.batch, given.scenes, given.held_out) < 1:
         parser.error("minutes, steps, threads, batch, scenes and held-out must be positive")
     return given
