@@ -27,7 +27,8 @@ def script():
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(monkeypatch):
+    monkeypatch.setenv("MASKMILL_THREADS", "1")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
