@@ -79,6 +79,18 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
             return _decode(bare, max_pixels)
 
 
+def find_orientation(data: bytes) -> int | None:
+    """The EXIF orientation, 1 to 8, that `decode` applies to an image file's bytes; None if they cannot be read."""
+    with _exclusive_pillow():
+        try:
+            picture = _open(data)
+            if picture.format == "PNG":  # its EXIF may stand behind the pixels
+                picture.load()
+            return read_orientation(picture)
+        except Exception:  # damaged files raise almost any error
+            return None
+
+
 def _decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
     picture = _open(data)
     width, height = picture.size
@@ -165,12 +177,27 @@ def _strip_metadata(data: bytes) -> bytes:
     return b"".join(kept)
 
 
+def read_orientation(picture: PIL.Image.Image) -> int:
+    """The EXIF orientation of an opened picture, 1 to 8; 1 if it has none.
+
+    It comes from tag 274 of the picture's own EXIF (of a TIFF: its first directory) alone, as browsers read it.
+    Pillow's `getexif` also looks into XMP and into text chunks of editors, which may contradict the pixels.
+    """
+    try:
+        if picture.format == "TIFF":
+            value = getattr(picture, "tag_v2", {}).get(_ORIENTATION, 1)
+        else:
+            exif = PIL.Image.Exif()
+            exif.load(picture.info.get("exif") or b"")
+            value = exif.get(_ORIENTATION, 1)
+    except Exception:  # unreadable EXIF has no orientation
+        return 1
+    return int(value) if value in _UPRIGHT else 1
+
+
 def _apply_orientation(picture: PIL.Image.Image) -> PIL.Image.Image:
     # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails on odd ones.
-    try:
-        method = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # unreadable EXIF has no orientation
-        return picture
+    method = _UPRIGHT.get(read_orientation(picture))
     return picture if method is None else picture.transpose(method)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import PIL.Image
 
 from maskmill import ImageReadError, ImageRef
+from maskmill.decoding import read_orientation
 
 from .asking.question_plan import QuestionPlan
 from .asking.sent_image import ENCODING
@@ -21,7 +22,7 @@ from .cost.token_estimate import TokenStats, estimate_usage
 SAMPLE = 500
 #: More calls than this need a budget or the user's consent.
 MANY = 1000
-_ORIENTATION, _ON_ITS_SIDE = 274, range(5, 9)
+_ON_ITS_SIDE = range(5, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _read_header(ref: ImageRef) -> tuple[tuple[int, int], str]:
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+            turned = read_orientation(picture) in _ON_ITS_SIDE
     except Exception:  # damaged files raise nearly anything
         raise ImageReadError(f"{ref.uri} is not a readable image") from None
     return ((width, height) if turned else (height, width)), hashlib.sha256(data).hexdigest()
