@@ -32,6 +32,7 @@ def test_everything_that_is_recorded_is_told(output, capsys):
     assert about["image"] == {
         "size": {"height": 40, "width": 60},
         "sha256": hashlib.sha256(photo.read_bytes()).hexdigest(),
+        "orientation": 1,
         "value_range": None,
         "conversion": {},
         "uri": str(photo),

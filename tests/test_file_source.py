@@ -92,7 +92,7 @@ BROKEN_JSON = {
     "unknown field": (line(prompts=[{"bbox": A}]), "unknown field 'bbox'"),
     "not a number": ('{"image": "a.jpg", "prompts": [{"box": [NaN, 0, 1, 1]}]}', "finite number"),
     "a text": (line(prompts=[{"box": ["1", 0, 2, 2]}]), "finite number"),
-    "grid": (line(prompts=[{"grid": {"points_per_side": "x"}}]), "wrong type"),
+    "grid": (line(prompts=[{"grid": {"points_per_side": "x"}}]), "points_per_side must be a finite number"),
     "size": (line(size=[100]), '"size" must be [height, width]'),
     "newer": (line(schema=2), "schema 2 is not supported"),
     "half a character": (r'{"image": "a.jpg", "prompts": [{"box": [1,2,3,4], "label": "\ud83d"}]}', "surrogates"),

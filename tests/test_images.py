@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 
 from maskmill import DatasetError, Image, ImageReadError, ImageRef, decoding as decoder
-from maskmill.decoding import decode
+from maskmill.decoding import decode, find_orientation
 from maskmill.image_formats import SUFFIXES
 from maskmill.images import find_key, package_path
 
@@ -518,3 +518,32 @@ def test_a_name_that_fits_two_keys_is_refused_with_both():
     mixed = ["\u1e69.jpg", "s\u0323\u0307.jpg"]  # one letter, composed and decomposed
     with pytest.raises(DatasetError, match=r"'\\u1e69.jpg', 's\\u0323\\u0307.jpg'"):
         find_key("s\u0307\u0323.jpg", mixed, ignore_case=False)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def leftovers(kind: str) -> bytes:
+    """A picture whose XMP, or a text chunk of an editor, says that it lies on its side."""
+    picture = PIL.Image.fromarray(np.ascontiguousarray(UPRIGHT))
+    if kind == "PNG text":
+        exif = PIL.Image.Exif()
+        exif[274] = 6
+        body = exif.tobytes().hex()
+        info = PIL.PngImagePlugin.PngInfo()
+        info.add_text("Raw profile type exif", f"\nexif\n{len(body) // 2:8d}\n{body}\n")
+        return encoded(picture, "PNG", pnginfo=info)
+    if kind == "PNG":
+        info = PIL.PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        return encoded(picture, "PNG", pnginfo=info)
+    return encoded(picture, kind, xmp=XMP, **({"lossless": True} if kind == "WEBP" else {"quality": 100}))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PNG text", "WEBP", "JPEG"])
+def test_only_exif_turns_a_picture(kind: str) -> None:
+    data = leftovers(kind)
+    assert PIL.Image.open(io.BytesIO(data)).getexif().get(274) == 6  # that is what Pillow would apply
+    assert UPRIGHT.shape[0] != UPRIGHT.shape[1]
+    assert decode(data).shape == UPRIGHT.shape
+    assert find_orientation(data) == 1

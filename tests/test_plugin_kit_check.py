@@ -199,13 +199,14 @@ BROKEN = {
         "returns [(1, 2, 3, 4)]",
         "None",
     ),
-    "a list instead of a box": (
+    "a label of two lines": (
         SOURCE,
         BOX,
-        "return [Prompt(box=[0, 0, 1, 1])]",
-        "returns Prompt(points=(), box=[0, 0, 1, 1]",
-        "Prompt(box=Box(",
+        "return [Prompt(box=[0, 0, 1, 1], label='a\\nb')]",
+        "its label has control characters or line breaks: 'a\\nb'",
+        "",
     ),
+    "a prompt's score in percent": (SOURCE, BOX, "return [Prompt(box=[0, 0, 1, 1], score=95)]", "not 95.0", "by 100"),
     "a prompt outside": (
         SOURCE,
         BOX,
@@ -255,7 +256,7 @@ BROKEN = {
         BACKEND,
         "(image.height, image.width)",
         "(image.width, image.height)",
-        "a mask has size (64, 48), the image (48, 64)",
+        "its size is (64, 48), the image's is (48, 64)",
         "shape (image.height, image.width)",
     ),
     "masks without their prompt": (BACKEND, ", prompt=prompt)", ")", "does not name its prompt", "prompt=prompt"),
@@ -273,8 +274,22 @@ BROKEN = {
         BACKEND,
         ", prompt=prompt)",
         ", prompt=prompt, score=float('nan'))",
-        "a score is nan",
+        "a mask's score must be a number from 0 to 1, not nan",
+        "",
+    ),
+    "a score of another unit, set later": (
+        BACKEND,
+        "return found",
+        "return [replace(mask, score=95.0) for mask in found]",
+        "its score must be a number from 0 to 1, not 95.0",
         "use None if",
+    ),
+    "probabilities instead of pixels": (
+        BACKEND,
+        ADDED,
+        "found.append(Mask.from_array(pixels * 0.9, prompt=prompt))",
+        "a mask array is bool",
+        "array > 0.5",
     ),
     "masks of chance": (
         BACKEND,
@@ -289,7 +304,7 @@ BROKEN = {
         "    def embed(self, image):\n        return 1\n\n"
         "    def masks(self, image, prompts, embedding=None):\n"
         "        if embedding:\n"
-        "            return [Mask.from_array(np.ones(image.size), prompt=each) for each in prompts]",
+        "            return [Mask.from_array(np.ones(image.size, bool), prompt=each) for each in prompts]",
         "differ with and without the embedding",
         "",
     ),
@@ -311,7 +326,7 @@ BROKEN = {
     "a new mask": (
         FILTER,
         KEPT,
-        "return [Mask.from_array(np.ones(image.size))]",
+        "return [Mask.from_array(np.ones(image.size, bool))]",
         "returns a mask that it was not given",
         "mask.with_array",
     ),
@@ -321,14 +336,14 @@ BROKEN = {
         FILTER,
         KEPT,
         "return [mask.with_array(mask.array.T) for mask in masks]",
-        "a mask has size (64, 48)",
+        "its size is (64, 48)",
         "",
     ),
     "a drop signed by hand": (
         FILTER,
         KEPT,
         "return [replace(mask, dropped_by='me') for mask in masks]",
-        "apply() sets dropped_by",
+        "the framework sets dropped_by",
         "mask.drop",
     ),
     "its argument changed": (

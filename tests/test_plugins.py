@@ -1,6 +1,8 @@
 """Finding and registering plugins: drop-ins, clashes, mistakes, each with a message that helps."""
 
 import inspect
+import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -8,7 +10,7 @@ from importlib import metadata
 import click
 import pytest
 
-from maskmill import Backend, PipelineError, PluginError, PromptSource, hookimpl
+from maskmill import Backend, Pipeline, PipelineError, PluginError, PromptSource, hookimpl, testing
 from maskmill.config.load import load_config
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.optional import optional_methods
@@ -111,6 +113,96 @@ def test_drop_ins_lie_beside_the_pipeline_file_or_beside_its_folder(tmp_path):
     assert found == ["pipelines/plugins/mine.py", "plugins/mine.py"]
     assert find_drop_ins(file, search=False) == []
     assert len(find_drop_ins(file, [tmp_path / "elsewhere"], search=False)) == 1
+
+
+BROKEN_FILES = {
+    "syntax": (b"import maskmill\nx = 1\ndef broken(:\n", r"mine\.py:3: .*SyntaxError"),
+    "syntax before the import": (
+        b"def broken(:\n    pass\nfrom maskmill import Filter\n",
+        r"mine\.py:1: .*SyntaxError",
+    ),
+    "raises": (b"import maskmill\n\n1/0\n", r"mine\.py:3: .*ZeroDivisionError"),
+    "exits": (b"import sys, maskmill\nsys.exit(3)\n", r"mine\.py:2: .*ends the program .*SystemExit: 3"),
+    "latin-1": ("import maskmill\n# größer\n".encode("latin-1"), r"mine\.py:2: .*the byte 0xf6 is not utf-8"),
+    "UTF-16": ("import maskmill\n".encode("utf-16"), r"mine\.py:1: .*UTF-16"),
+    "unknown encoding": (b"# coding: klingon\nimport maskmill\n", r"mine\.py:1: .*klingon"),
+    "no such package": (
+        b"import maskmill\nimport nothing_like_it\n",
+        r"mine\.py:2: [\s\S]*pip install nothing_like_it",
+    ),
+}
+
+
+def written_pipeline(tmp_path, source, name="center"):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine.py").write_bytes(source)
+    testing.write_picture(tmp_path / "photos" / "a.png", 40, 60)
+    text = f"dataset: photos\nprompts: [{{use: {name}}}]\nbackend: grabcut\noutput: out\nrun: {{engine: inline}}\n"
+    (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
+    return tmp_path / "p.yaml"
+
+
+@pytest.mark.parametrize(("source", "says"), BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_drop_in_that_cannot_be_imported_stops_the_pipeline_that_needs_it(tmp_path, source, says):
+    with pytest.raises(PipelineError, match=r"there is no prompt source 'center'[\s\S]*" + says):
+        load_config(written_pipeline(tmp_path, source))
+
+
+@pytest.mark.parametrize(("source", "says"), BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_pipeline_that_does_not_need_it_goes_on_with_a_warning(tmp_path, source, says):
+    file = written_pipeline(tmp_path, source, "manual, boxes: [[5, 5, 50, 30]]")
+    config = load_config(file)
+    assert config.drop_ins == ()
+    (warning,) = Pipeline(config).check()
+    assert warning.warning
+    assert re.search(says, str(warning))
+
+
+@pytest.mark.parametrize(("source", "says"), BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_drop_in_that_is_named_must_be_right(tmp_path, source, says):
+    file = written_pipeline(tmp_path, source, "manual, boxes: [[5, 5, 50, 30]]")
+    with pytest.raises(PluginError, match=says):
+        load_config(file, plugins=[tmp_path / "plugins" / "mine.py"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_a_drop_in_may_declare_its_encoding(tmp_path, encoding):
+    name = "utf-8" if encoding == "utf-8-sig" else encoding
+    path = tmp_path / "mine.py"
+    path.write_bytes(f"# coding: {name}\n# größer\n{CENTER}".encode(encoding))
+    assert Registry.load([path]).get("prompt source", "center")
+
+
+def test_the_run_itself_warns_and_works(tmp_path):
+    file = written_pipeline(tmp_path, b"import sys, maskmill\nsys.exit(3)\n", "manual, boxes: [[5, 5, 50, 30]]")
+    done = subprocess.run([sys.executable, "-m", "maskmill", "run", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "mine.py:2: the plugin cannot be loaded: it ends the program" in done.stdout + done.stderr
+
+
+INSTALLED = {
+    "exits": ("import sys\n\nsys.exit(3)\n", "odd_package", r"odd_package\.py:3: .*SystemExit: 3"),
+    "raises": ("1/0\n", "odd_package", r"odd_package\.py:1: .*ZeroDivisionError"),
+    "syntax": ("\ndef broken(:\n", "odd_package", r"odd_package\.py:2: .*SyntaxError"),
+    "missing name": ("", "odd_package:missing", "has no attribute 'missing'"),
+    "missing module": ("", "odd_package_elsewhere", r"No module named[\s\S]*pip install odd_package_elsewhere"),
+}
+
+
+@pytest.mark.parametrize(("source", "value", "says"), INSTALLED.values(), ids=INSTALLED)
+def test_an_installed_plugin_that_cannot_be_imported_is_named_and_ends_nothing(tmp_path, source, value, says):
+    (tmp_path / "odd_package.py").write_text(source, encoding="utf-8")
+    about = tmp_path / "odd_package-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-package\nVersion: 1.2\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text(f"[maskmill]\nodd = {value}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "maskmill", "plugins", "list"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0
+    assert "grabcut" in done.stdout
+    assert f"the entry point 'odd = {value}' of package odd-package 1.2 cannot be loaded" in done.stderr
+    assert re.search(says, done.stderr)
 
 
 def test_a_named_plugin_path_must_exist(tmp_path):

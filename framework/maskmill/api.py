@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .chain.chain import Chain
 from .chain.contract import fit_prompts
+from .chain.plugin_call import StepError
 from .config.config import Config
 from .config.load import load_config
 from .dataset.dataset import Dataset
@@ -26,10 +27,12 @@ from .plugins.optional import network_reach, prepare_stage
 from .plugins.registry import Registry
 from .plugins.roles import Stages
 from .plugins.stage import Stage
-from .prompts import Box, Point, Prompt
+from .prompts import Box, Point, Prompt, to_box, to_point
 from .results import RunReport
 from .run import driver, dry_run
 from .run.prompts_csv import Surveys
+
+T = TypeVar("T")
 
 
 class Pipeline:
@@ -71,6 +74,7 @@ class Pipeline:
             for problem in use.stage.missing()
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
+        found += config.registry.failures
         found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
         found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
         found += self._output_inside_dataset()
@@ -188,15 +192,15 @@ class Pipeline:
 def segment(
     image: Path | str | npt.NDArray[np.uint8],
     *,
-    boxes: Sequence[Sequence[float]] = (),
-    points: Sequence[Sequence[float]] = (),
+    boxes: Sequence[Box | Sequence[float]] | npt.NDArray[Any] = (),
+    points: Sequence[Point | Sequence[float]] | npt.NDArray[Any] = (),
     backend: str | Mapping[str, Any] = "sam",
 ) -> list[Mask]:
     """Masks of one image.
 
     Args:
         image: a file, or pixels uint8 (H, W, 3) RGB.
-        boxes: each [x1, y1, x2, y2] in pixels; each gives one mask.
+        boxes: each [x1, y1, x2, y2] in pixels; each gives one mask. Lists, tuples or an array, as of `points`.
         points: [x, y] (foreground) or [x, y, label]; together they give one mask.
         backend: a name, or a mapping as under `backend:` in a pipeline file.
 
@@ -209,9 +213,9 @@ def segment(
         PluginError: no such backend, or it cannot be opened.
         ImageError: the backend failed on this image.
     """
-    prompts = [Prompt(box=Box(*box)) for box in boxes]
-    if points:
-        prompts.append(Prompt(points=tuple(_point(point) for point in points)))
+    prompts = [Prompt(box=_name_list(to_box, box, "boxes", "[[x1, y1, x2, y2]]")) for box in boxes]
+    if len(points):
+        prompts.append(Prompt(points=tuple(_name_list(to_point, one, "points", "[[x, y]]") for one in points)))
     if not prompts:
         raise PromptError("give boxes or points")
     if isinstance(image, np.ndarray):
@@ -225,7 +229,13 @@ def segment(
     fitted = fit_prompts(name, stage, prompts, picture.size)
     prepare_stage(stage, _print)
     with Chain(Stages([], "first", (name, stage))) as chain:
-        return list(chain.run(picture, fitted).masks)
+        try:
+            return list(chain.run(picture, fitted).masks)
+        except StepError as error:
+            failure = error.failure
+            raise StepError(
+                failure, f"{picture.ref.key}: {failure.plugin or failure.stage}: {failure.message}"
+            ) from error
 
 
 def _checks_over_network(stage: Stage) -> bool:
@@ -237,8 +247,9 @@ def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _point(numbers: Sequence[float]) -> Point:
-    if len(numbers) not in (2, 3):
-        raise PromptError(f"a point is [x, y] or [x, y, label], not {list(numbers)!r}")
-    x, y, *label = numbers
-    return Point(x, y, int(label[0]) if label else 1)
+def _name_list(convert: Callable[[Any], T], item: Any, name: str, form: str) -> T:
+    """One box or point; the message for a list that is flat says how to write it."""
+    try:
+        return convert(item)
+    except PromptError as error:
+        raise PromptError(str(error) if np.ndim(item) else f"{error}; write {name}={form}") from None

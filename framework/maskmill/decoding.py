@@ -54,7 +54,7 @@ _UPRIGHT = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 #: Those of them that exchange width and height.
-_ON_ITS_SIDE = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+_ON_ITS_SIDE = frozenset({5, 6, 7, 8})
 _ORIENTATION, _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 274, 258, 259, 262, 284  # TIFF and EXIF tags
 
 
@@ -108,6 +108,18 @@ def decode_with_range(
             return _decode(bare, max_pixels, conversion)
 
 
+def find_orientation(data: bytes) -> int | None:
+    """The EXIF orientation, 1 to 8, that `decode` applies to an image file's bytes; None if they cannot be read."""
+    with _exclusive_pillow():
+        try:
+            picture = _open(data)
+            if picture.format == "PNG":  # its EXIF may stand behind the pixels
+                picture.load()
+            return _read_orientation(picture, data)
+        except Exception:  # damaged files raise almost any error
+            return None
+
+
 def read_size(data: bytes) -> tuple[int, int]:
     """(height, width) of the upright image in a file (the first page), from its header, without decoding it.
 
@@ -120,7 +132,7 @@ def read_size(data: bytes) -> tuple[int, int]:
         picture = open_page(_open(_strip_metadata(data)), 1)
         width, height = picture.size
         # Pillow turns TIFF files itself, and says so from the start.
-        turned = picture.format != "TIFF" and _find_transposition(picture, data) in _ON_ITS_SIDE
+        turned = picture.format != "TIFF" and _read_orientation(picture, data) in _ON_ITS_SIDE
     return (width, height) if turned else (height, width)
 
 
@@ -224,20 +236,31 @@ def _reopen(data: bytes, page: int | None) -> PIL.Image.Image:
     return open_page(_open(data), page)
 
 
+def _read_orientation(picture: PIL.Image.Image, data: bytes) -> int:
+    """The EXIF orientation that is still to be applied to an opened picture, 1 to 8; 1 if there is none.
+
+    It comes from tag 274 of the picture's own EXIF (of a TIFF: its directory) alone, as browsers read it.
+    Pillow's `getexif` also looks into XMP and into text chunks of editors, which may contradict the pixels.
+    """
+    try:
+        if picture.format == "HEIF":
+            value = heif_orientation(picture, data)
+        elif picture.format == "TIFF":  # gone after loading: Pillow has turned it
+            value = getattr(picture, "tag_v2", {}).get(_ORIENTATION, 1)
+        else:
+            exif = PIL.Image.Exif()
+            exif.load(picture.info.get("exif") or b"")
+            value = exif.get(_ORIENTATION, 1)
+    except Exception:  # unreadable EXIF has no orientation
+        return 1
+    return int(value) if value in _UPRIGHT else 1
+
+
 def _apply_orientation(picture: PIL.Image.Image, data: bytes, made: PIL.Image.Image) -> PIL.Image.Image:
     """What was made of a picture, turned as its EXIF orientation says."""
     # Not ImageOps.exif_transpose: it rewrites the metadata too, and fails on odd ones.
-    method = _find_transposition(picture, data)
+    method = _UPRIGHT.get(_read_orientation(picture, data))
     return made if method is None else made.transpose(method)
-
-
-def _find_transposition(picture: PIL.Image.Image, data: bytes) -> PIL.Image.Transpose | None:
-    try:
-        heif = picture.format == "HEIF"
-        orientation = heif_orientation(picture, data) if heif else picture.getexif().get(_ORIENTATION, 1)
-        return _UPRIGHT.get(orientation)
-    except Exception:  # unreadable EXIF has no orientation
-        return None
 
 
 def _convert_to_rgb(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from .prompts import Box, Prompt
+from .prompts import Box, Prompt, to_score
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -49,22 +49,23 @@ class Mask:
     @classmethod
     def from_array(
         cls,
-        array: npt.NDArray[Any],
+        array: npt.ArrayLike,
         *,
         score: float | None = None,
         stability: float | None = None,
         prompt: Prompt | None = None,
     ) -> Mask:
-        """Encode a bool (or 0/1) array of shape (H, W).
+        """Encode an array of shape (H, W): bool, or integers of which 0 is the background and one other the object.
 
         Raises:
-            ValueError: the array does not have two dimensions.
+            ValueError: the array has other dimensions or values, such as probabilities or logits, or a score is no
+                finite number that means 0 to 1.
         """
-        if array.ndim != 2:
-            raise ValueError(f"expected a mask array of shape (H, W), not {array.shape}")
-        rle = coco_mask.encode(np.asfortranarray(array, dtype=np.uint8))
-        height, width = array.shape
+        pixels = to_pixels(array)
+        rle = coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
+        height, width = pixels.shape
         counts = bytes(rle["counts"]).decode("ascii")
+        score, stability = to_score(score, "a mask's score"), to_score(stability, "a mask's stability")
         return cls((height, width), counts, score=score, stability=stability, prompt=prompt)
 
     @property
@@ -102,8 +103,8 @@ class Mask:
         """This mask marked as dropped, for a filter to return; the framework sets `dropped_by`."""
         return replace(self, reason=reason)
 
-    def with_array(self, array: npt.NDArray[Any]) -> Mask:
-        """This mask with other pixels (bool (H, W)) and everything else kept."""
+    def with_array(self, array: npt.ArrayLike) -> Mask:
+        """This mask with other pixels, an array as of `from_array`, and everything else kept."""
         other = Mask.from_array(array)
         return replace(self, size=other.size, counts=other.counts)
 
@@ -135,6 +136,58 @@ class Mask:
             reason=data.get("reason"),
             changed_by=tuple(data.get("changed_by", ())),
         )
+
+
+def to_pixels(array: npt.ArrayLike) -> BoolArray:
+    """The pixels of one object, bool (H, W).
+
+    Args:
+        array: bool, or integers of which 0 is the background and one other value the object.
+
+    Raises:
+        ValueError: it is another kind of array; says what to write.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError("a mask array cannot have masked pixels; write array.filled(False)")
+    pixels = np.asarray(array)
+    if pixels.ndim != 2:
+        raise ValueError(f"expected a mask array of shape (H, W), not {pixels.shape}")
+    if pixels.dtype.kind == "b":
+        return np.asarray(pixels, dtype=np.bool_)
+    if pixels.dtype.kind not in "iu":
+        hint = "write array > 0.5 for probabilities, array > 0 for logits"
+        raise ValueError(f"a mask array is bool (or integers, 0 and one other), not {pixels.dtype}; {hint}")
+    inside: BoolArray = np.not_equal(pixels, 0)
+    if inside.any():
+        least, most = int(pixels[inside].min()), int(pixels[inside].max())
+        if least < 0 or least != most:
+            hint = "write array > 0, or array == NUMBER for one object of several"
+            text = f"a mask array of integers has 0 and one other positive value, not {least} and {most}"
+            raise ValueError(f"{text}; {hint}" if least != most else f"{text.rpartition(' and ')[0]}; {hint}")
+    return inside
+
+
+def count_pixels(counts: str) -> int:
+    """The pixels, on the object and off it, that COCO's compressed run lengths stand for.
+
+    Raises:
+        ValueError: they are no such run lengths.
+    """
+    codes = np.frombuffer(counts.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((codes & 0x20) == 0)
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or not len(ends) or ends[-1] != len(codes) - 1:
+        raise ValueError("its run lengths are damaged")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if digits.max() > 6:
+        raise ValueError("its run lengths are damaged")
+    numbers = np.add.reduceat((codes & 0x1F) << (5 * digits), starts)
+    numbers -= np.where(codes[ends] & 0x10, 1 << (5 * (digits[ends] + 1)), 0)
+    for first in (1, 2):  # from the fourth on, each is stored as its difference from the one before the last
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    if numbers.min() < 0:
+        raise ValueError("its run lengths are damaged")
+    return int(numbers.sum())
 
 
 def iou(a: Sequence[Mask], b: Sequence[Mask]) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -18,9 +18,36 @@ from .errors import PromptError
 
 #: Masks that Segment Anything proposes for one prompt (arXiv:2304.02643, section 3).
 CANDIDATES = 3
+#: Scores mean 0 to 1, and a model that estimates one may overshoot by this much; beyond it is another unit.
+OVERSHOOT = 0.2
+
+
+def _to_plain(value: object) -> object:
+    """The Python object of a numpy scalar, or of an array without dimensions; anything else as it is."""
+    is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if is_scalar else value  # type: ignore[attr-defined]
+
+
+def to_score(value: object, what: str) -> float | None:
+    """A score as a Python number, None for None.
+
+    Raises:
+        ValueError: it is not finite, or in another unit than 0 to 1.
+    """
+    plain = _to_plain(value)
+    if plain is None:
+        return None
+    is_number = isinstance(plain, numbers.Real) and not isinstance(plain, bool)
+    if not is_number or not -OVERSHOOT <= plain <= 1 + OVERSHOOT:  # type: ignore[operator]
+        hint = ""
+        if is_number and -math.inf < plain < math.inf:  # type: ignore[operator]
+            hint = "; percentages are divided by 100, logits go through a sigmoid"
+        raise ValueError(f"{what} must be a number from 0 to 1, not {reprlib.repr(plain)}{hint}")
+    return float(plain)  # type: ignore[arg-type]
 
 
 def _to_finite(value: object, what: str) -> float:
+    value = _to_plain(value)
     try:
         number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
     except OverflowError:  # an integer of several hundred digits
@@ -45,9 +72,10 @@ class Point:
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", _to_finite(self.x, "a point's x"))
         object.__setattr__(self, "y", _to_finite(self.y, "a point's y"))
-        if isinstance(self.label, bool) or self.label not in (0, 1):
-            raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {self.label!r}")
-        object.__setattr__(self, "label", int(self.label))
+        label = _to_plain(self.label)
+        if isinstance(label, bool) or not isinstance(label, numbers.Real) or label not in (0, 1):
+            raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {reprlib.repr(label)}")
+        object.__setattr__(self, "label", int(float(label)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +137,12 @@ class Grid:
     min_mask_region_area: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = _to_plain(getattr(self, field.name))
+            _to_finite(value, field.name)
+            if isinstance(field.default, int) and not isinstance(value, int):
+                raise PromptError(f"{field.name} must be a whole number, not {value!r}")
+            object.__setattr__(self, field.name, value)
         if self.points_per_side < 1:
             raise PromptError(f"points_per_side must be at least 1, not {self.points_per_side}")
 
@@ -116,6 +150,9 @@ class Grid:
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What to segment: points and/or a box, or a text, or a grid (everything mode).
+
+    Points and boxes may also be given as lists, tuples or arrays of numbers: points=[[x, y], [x, y, label]],
+    box=[x1, y1, x2, y2].
 
     Attributes:
         points: foreground and background points, in pixels.
@@ -144,14 +181,17 @@ class Prompt:
     pick: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple(self.points))
+        object.__setattr__(self, "points", tuple(to_point(item) for item in _to_list(self.points, "points")))
+        if self.box is not None:
+            object.__setattr__(self, "box", to_box(self.box))
         given = [bool(self.points) or self.box is not None, bool(self.text), self.grid is not None]
         if sum(given) != 1:
             raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid")
         if self.score is not None:
             object.__setattr__(self, "score", _to_finite(self.score, "a prompt's score"))
-        if self.pick is not None and (isinstance(self.pick, bool) or self.pick not in range(CANDIDATES)):
-            raise PromptError(f"a prompt's pick is 0 to {CANDIDATES - 1}, not {self.pick!r}")
+        object.__setattr__(self, "pick", pick := _to_plain(self.pick))
+        if pick is not None and (isinstance(pick, bool) or pick not in range(CANDIDATES)):
+            raise PromptError(f"a prompt's pick is 0 to {CANDIDATES - 1}, not {pick!r}")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -168,8 +208,10 @@ class Prompt:
         """This prompt for an image of that size: its box clipped to the image.
 
         Raises:
-            PromptError: the whole box or a point lies outside the image.
+            PromptError: the whole box or a point lies outside the image, or all points are off the object.
         """
+        if self.points and self.box is None and not any(point.label for point in self.points):
+            raise PromptError("points off the object (label 0) mean nothing alone; give a point on it, or a box")
         for point in self.points:
             if not (0 <= point.x <= width and 0 <= point.y <= height):
                 raise PromptError(
@@ -221,13 +263,6 @@ class Prompt:
         if unknown := sorted(set(data) - known):
             raise PromptError(f"unknown field {unknown[0]!r} in a prompt; expected {', '.join(sorted(known))}")
         values = {name: value for name, value in data.items() if value is not None}
-        if "points" in values:
-            values["points"] = tuple(_parse_point(item) for item in _to_list(values["points"], "points"))
-        if "box" in values:
-            corners = _to_list(values["box"], "box")
-            if len(corners) != 4:
-                raise PromptError(f"a box is [x1, y1, x2, y2], not {values['box']!r}")
-            values["box"] = Box(*corners)
         if "grid" in values:
             values["grid"] = _parse_grid(values["grid"])
         for name in ("text", "label", "source", "ref"):
@@ -236,17 +271,40 @@ class Prompt:
         return cls(**values)
 
 
-def _to_list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise PromptError(f"{what} must be a list, not {value!r}")
-    return list(value)
+def to_box(item: Any) -> Box:
+    """The box of a `Box`, or of a list, tuple or array [x1, y1, x2, y2].
+
+    Raises:
+        PromptError: it is something else.
+    """
+    if isinstance(item, Box):
+        return item
+    corners = _to_list(item, "a box")
+    if len(corners) != 4:
+        raise PromptError(f"a box is [x1, y1, x2, y2], not {reprlib.repr(item)}")
+    return Box(*corners)
 
 
-def _parse_point(item: object) -> Point:
-    numbers = _to_list(item, "a point")
-    if len(numbers) not in (2, 3):
-        raise PromptError(f"a point is [x, y] or [x, y, label], not {item!r}")
-    return Point(*numbers)
+def to_point(item: Any) -> Point:
+    """The point of a `Point`, or of a list, tuple or array [x, y] (foreground) or [x, y, label].
+
+    Raises:
+        PromptError: it is something else.
+    """
+    if isinstance(item, Point):
+        return item
+    values = _to_list(item, "a point")
+    if len(values) not in (2, 3):
+        raise PromptError(f"a point is [x, y] or [x, y, label], not {reprlib.repr(item)}")
+    return Point(*values)
+
+
+def _to_list(value: Any, what: str) -> list[Any]:
+    """What a list, tuple or array contains."""
+    is_array = bool(getattr(value, "shape", ())) and hasattr(value, "tolist")
+    if not is_array and (not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping, Set))):
+        raise PromptError(f"{what} must be a list, not {reprlib.repr(value)}")
+    return list(value.tolist() if is_array else value)
 
 
 def _parse_grid(data: object) -> Grid:

@@ -11,7 +11,7 @@ from ..masks import Mask
 from ..plugins.roles import Filter
 from ..prompts import Prompt
 from ..results import Failure, ImageResult
-from .contract import call_for_list
+from .contract import call_for_masks
 from .plugin_call import StepError, Trace
 
 
@@ -36,7 +36,7 @@ def apply_filters(
         kept.append(mask) if mask.area else dropped.append(replace(mask, dropped_by=backend, reason="empty mask"))
     for name, stage in filters:
         known = {mask.index: mask for mask in kept}
-        back = trace.step("filters", name, partial(call_for_list, Mask, stage.apply, image, kept), image.sha256)
+        back = trace.step("filters", name, partial(call_for_masks, image.size, stage.apply, image, kept), image.sha256)
         if unknown := [mask for mask in back if mask.index not in known]:
             message = f"it returned {len(unknown)} new masks; a filter may only keep, change or drop those it gets"
             raise StepError(Failure("filters", name, "ImageError", message))

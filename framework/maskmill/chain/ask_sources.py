@@ -15,7 +15,7 @@ from ..plugins.messages import Answers, LaneAnswers
 from ..plugins.roles import PromptSource, Stages
 from ..prompts import Prompt
 from ..results import Failure
-from .contract import call_for_list
+from .contract import call_for_prompts
 from .plugin_call import StepError, Trace
 
 
@@ -78,4 +78,4 @@ def query_sources(stages: Stages, image: Image, trace: Trace, known: Answers, ah
 
 def _query(source: PromptSource, image: Image) -> list[Prompt] | None:
     answer = source.prompts(image)
-    return None if answer is None else call_for_list(Prompt, lambda: answer)
+    return None if answer is None else call_for_prompts(lambda: answer)

@@ -1,20 +1,26 @@
-"""Which prompts a backend gets and which masks it may return: the rule of runs, `segment`, server and plugin checks."""
+"""What plugins hand over: the rule of runs, `segment`, the server, the backend `remote` and plugin checks.
+
+A prompt or a mask that enters here is plain data afterwards: Python numbers and texts that every file can hold.
+"""
 
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import ImageError, PromptError
-from ..masks import Mask, match_prompts
+from ..masks import Mask, count_pixels, match_prompts
 from ..plugins.roles import Backend
-from ..prompts import Prompt
+from ..prompts import Prompt, to_score
 
 T = TypeVar("T")
 #: Kinds of prompt that each need a mask of their own; texts and grids may find nothing.
 ANSWERED_ONE_BY_ONE = frozenset({"points", "box"})
+#: Unicode categories that a label cannot have: control characters, invalid surrogates, line and paragraph separators.
+_NOT_IN_LABELS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def call_for_list(kind: type[T], call: Callable[..., object], *given: Any) -> list[T]:
@@ -27,6 +33,112 @@ def call_for_list(kind: type[T], call: Callable[..., object], *given: Any) -> li
     if isinstance(answer, (list, tuple)) and all(isinstance(item, kind) for item in answer):
         return list(answer)
     raise TypeError(f"expected a list of {kind.__name__}, not {reprlib.repr(answer)}")
+
+
+def _to_text(value: object, what: str) -> str | None:
+    """A text as a Python string, None for None."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ImageError(f"{what} must be a text, not {reprlib.repr(value)}")
+    if any(unicodedata.category(letter) == "Cs" for letter in value):
+        raise ImageError(f"{what} has invalid surrogate characters: {value!a}")
+    return str(value)
+
+
+def check_label(label: object, what: str = "a label") -> str | None:
+    """A label as a Python string, None for None.
+
+    Raises:
+        ImageError: it is no text, or has control characters or line breaks.
+    """
+    text = _to_text(label, what)
+    if text is not None and any(unicodedata.category(letter) in _NOT_IN_LABELS for letter in text):
+        raise ImageError(f"{what} has control characters or line breaks: {text!a}")
+    return text
+
+
+def check_prompt(prompt: Prompt, what: str = "a prompt") -> Prompt:
+    """A prompt as it is passed on; points, box and grid have checked themselves.
+
+    Args:
+        prompt: as a prompt source returned it.
+        what: how the message names it.
+
+    Raises:
+        PromptError: its label, another text or its score is not valid.
+    """
+    try:
+        values: dict[str, Any] = {
+            name: _to_text(getattr(prompt, name), f"its {name}") for name in ("text", "source", "ref")
+        }
+        values["label"] = check_label(prompt.label, "its label")
+        values["score"] = to_score(prompt.score, "its score")
+    except (ImageError, ValueError) as error:
+        raise PromptError(f"{what}: {error}") from None
+    return prompt if _equals(prompt, values) else replace(prompt, **values)
+
+
+def check_mask(mask: Mask, size: tuple[int, int], what: str = "a mask") -> Mask:
+    """A mask as it is passed on.
+
+    Args:
+        mask: as a backend or a filter returned it, here or on a server.
+        size: (height, width) of the image.
+        what: how the message names it.
+
+    Raises:
+        ImageError: its size, pixels, scores, prompt or texts are not valid.
+    """
+    try:
+        if tuple(mask.size) != size:
+            raise ImageError(f"its size is {tuple(mask.size)}, the image's is {size}: (height, width)")
+        if count_pixels(mask.counts) != size[0] * size[1]:
+            raise ImageError(f"its run lengths do not add up to {size[1]}×{size[0]} pixels")
+        values: dict[str, Any] = {name: to_score(getattr(mask, name), f"its {name}") for name in ("score", "stability")}
+        values |= {"size": size, "counts": str(mask.counts), "reason": _to_text(mask.reason, "its reason")}
+        if mask.prompt is not None and not isinstance(mask.prompt, Prompt):
+            raise ImageError(f"its prompt must be a Prompt, not {reprlib.repr(mask.prompt)}")
+        if mask.dropped_by is not None:
+            raise ImageError('the framework sets dropped_by; write mask.drop("why")')
+        values["prompt"] = None if mask.prompt is None else check_prompt(mask.prompt, "its prompt")
+    except (ImageError, ValueError, TypeError, AttributeError) as error:
+        raise ImageError(f"{what}: {error}") from None
+    return mask if _equals(mask, values) else replace(mask, **values)
+
+
+def _equals(item: object, values: dict[str, Any]) -> bool:
+    """Whether these fields have these values, of the same types."""
+    return all(
+        getattr(item, name) == value and type(getattr(item, name)) is type(value) for name, value in values.items()
+    )
+
+
+def call_for_prompts(call: Callable[..., object], *given: Any) -> list[Prompt]:
+    """What a prompt source's method returns, checked.
+
+    Raises:
+        TypeError: it is no list of prompts.
+        PromptError: one of them is not valid.
+    """
+    found = call_for_list(Prompt, call, *given)
+    return [check_prompt(prompt, f"prompt {number}") for number, prompt in enumerate(found)]
+
+
+def call_for_masks(size: tuple[int, int], call: Callable[..., object], *given: Any) -> list[Mask]:
+    """What a backend's or a filter's method returns, checked.
+
+    Args:
+        size: (height, width) of the image.
+        call: the method.
+        given: its arguments.
+
+    Raises:
+        TypeError: it is no list of masks.
+        ImageError: one of them is not valid.
+    """
+    found = call_for_list(Mask, call, *given)
+    return [check_mask(mask, size, f"mask {number}") for number, mask in enumerate(found)]
 
 
 def fit_prompts(name: str, backend: Backend, prompts: Sequence[Prompt], size: tuple[int, int]) -> tuple[Prompt, ...]:
@@ -63,12 +175,9 @@ def compute_masks(
 
     Raises:
         TypeError: no list of masks came back.
-        ImageError: a mask of another size, or no mask for a box or for points; equal prompts need a mask each.
+        ImageError: a mask that is not valid, or no mask for a box or for points; equal prompts need a mask each.
     """
-    found = call_for_list(Mask, masks, image, prompts, *embedding)
-    for mask in found:
-        if mask.size != image.size:
-            raise ImageError(f"a mask of size {mask.size} came back for an image of size {image.size}")
+    found = call_for_masks(image.size, masks, image, prompts, *embedding)
     answered = set(match_prompts(found, prompts))
     for number, prompt in enumerate(prompts):
         if prompt.needs <= ANSWERED_ONE_BY_ONE and number not in answered:

@@ -31,10 +31,10 @@ _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
 
 
 class StepError(ImageError):
-    """A step of the chain failed on this image; `failure` is the record of it."""
+    """A step of the chain failed on this image; `failure` is the record of it, `text` the message if it is another."""
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
+    def __init__(self, failure: Failure, text: str = "") -> None:
+        super().__init__(text or failure.message)
         self.failure = failure
 
 

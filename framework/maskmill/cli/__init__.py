@@ -64,6 +64,8 @@ class LazyGroup(click.Group):
             registry = Registry.load()
             if name is None:
                 registry.load_all()
+                for problem in registry.failures:
+                    click.echo(str(problem), err=True)
             else:
                 registry.load_waiting(name)
             registry.manager.hook.register_commands(cli=self)

@@ -80,7 +80,11 @@ def _load_entries(plugins: tuple[Path, ...], file: Path | None) -> list[Register
     from ..plugins.registry import ROLES, Registry
 
     roles = list(ROLES)
-    entries = Registry.load(find_drop_ins(file, plugins)).entries.values()
+    paths = find_drop_ins(file, plugins)
+    registry = Registry.load(paths, optional=paths)
+    entries = registry.entries.values()
+    for problem in registry.failures:
+        click.echo(str(problem), err=True)
     return sorted(entries, key=lambda entry: (roles.index(entry.role), entry.name))
 
 

@@ -180,7 +180,8 @@ class _ConfigBuilder:
         """Load all plugins: installed ones, then drop-ins named in the file, named by the caller, next to the file.
 
         Raises:
-            PluginError: one cannot be loaded. What it would register is unknown, so no `use:` can be checked.
+            PluginError: one that is named cannot be loaded. What it would register is unknown, so no `use:` can be
+                checked. One that lies beside the file is left out; `_read_use` names it if its plugin is needed.
         """
         written = self._document.tree.get("plugins", [])
         texts = [written] if isinstance(written, str) else written if isinstance(written, list) else []
@@ -197,8 +198,10 @@ class _ConfigBuilder:
                 for problem in error.problems:
                     self._record(loc, problem.message, problem.hint)
         try:
-            paths.update(dict.fromkeys(find_drop_ins(self._base / "_", list(named), search)))
-            self._registry, self._drop_ins = Registry.load(paths), list(paths)
+            paths.update(dict.fromkeys(find_drop_ins(None, list(named))))
+            found = [path for path in find_drop_ins(self._base / "_", search=search) if path not in paths]
+            self._registry = Registry.load([*paths, *found], optional=found)
+            self._drop_ins = list(self._registry.drop_ins)
         except PluginError as error:
             raise PluginError(*self._sort_problems(), *error.problems) from error
 
@@ -286,6 +289,7 @@ class _ConfigBuilder:
             if match := re.match(r"use:\s*(\S+)$", name):  # `- use:sam` is the text "use:sam" in YAML
                 hint = f"put a space after the ':', as in `use: {match[1]}`"
             self._record(loc if isinstance(item, str) else (*loc, "use"), error.problems[0].message, hint)
+            self._problems += error.problems[1:]
             return None
         self._settle_options(loc, entry.cls)
         options = {} if isinstance(item, str) else {key: value for key, value in item.items() if key != "use"}

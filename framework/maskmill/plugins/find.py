@@ -6,7 +6,10 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
+import re
 import sys
+import tokenize
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from typing import cast
 from ..errors import PluginError, Problem
 
 GROUP = "maskmill"
+_LOOKS_LIKE_IMPORT = re.compile(rb"\b(from|import)\s+maskmill\b")
 
 
 def find_drop_ins(pipeline_file: Path | None, named: Sequence[Path] = (), search: bool = True) -> list[Path]:
@@ -60,6 +64,7 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(Problem("a plugin must be a Python file whose name ends in .py", str(path)))
+    _check_encoding(source, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses look up their module there
     try:
@@ -76,12 +81,32 @@ def _list_python_files(folder: Path) -> list[Path]:
     return [path.resolve() for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
-def _imports_maskmill(path: Path) -> bool:
-    """Whether the file's source imports maskmill; False if it cannot be parsed."""
+def _check_encoding(source: bytes, path: Path) -> None:
+    """Refuse a file that is not in the encoding that it declares, UTF-8 if it declares none."""
+    if b"\0" in source:
+        raise PluginError(Problem("the plugin is no text in UTF-8 (UTF-16?)", str(path), 1, hint="save it as UTF-8"))
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return False
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        source.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        text = f"the plugin cannot be loaded: the byte 0x{source[error.start]:02x} is not {encoding}"
+        raise PluginError(Problem(text, str(path), line, hint="save it as UTF-8")) from None
+    except SyntaxError as error:  # an unknown encoding, or a first line that is not UTF-8
+        text = f"the plugin cannot be loaded: {error.msg}"
+        raise PluginError(Problem(text, str(path), 1, hint="save it as UTF-8")) from None
+
+
+def _imports_maskmill(path: Path) -> bool:
+    """Whether the file's source imports maskmill, as far as that can be seen in a file that cannot be parsed."""
+    try:
+        source = path.read_bytes()
+    except OSError:  # loading it says why
+        return True
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return _LOOKS_LIKE_IMPORT.search(source.replace(b"\0", b"")) is not None
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
@@ -113,19 +138,22 @@ def load_entry_point(point: importlib.metadata.EntryPoint, origin: str) -> Modul
     """
     try:
         return cast(ModuleType, point.load())
-    except Exception as error:
-        raise _explain_failure(error, None, f"{origin} ({point.value})") from error
+    except (Exception, SystemExit) as error:
+        of = f"the entry point '{point.name} = {point.value}' of {origin}"
+        raise _explain_failure(error, None, of) from error
 
 
-def _explain_failure(error: BaseException, path: Path | None, origin: str = "") -> PluginError:
+def _explain_failure(error: BaseException, path: Path | None, what: str = "the plugin") -> PluginError:
     """The error for a plugin that cannot be imported: its file and line, and the exception."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if path is None or frame.filename == str(path)]
-    line = own[-1].lineno if own else 0
+    own = [frame for frame in frames if frame.filename == str(path)]
+    if path is None:  # of an installed package: all but the import system, and this file
+        own = [f for f in frames if not f.filename.startswith("<") and "importlib" not in f.filename][1:]
+    file, line = (own[-1].filename, own[-1].lineno) if own else (str(path or ""), 0)
     if isinstance(error, SyntaxError):
-        line = error.lineno
-    hint = ""
-    if isinstance(error, ModuleNotFoundError):
-        hint = f"pip install {error.name}"
-    text = f"the plugin {origin}".rstrip() + f" cannot be loaded: {type(error).__name__}: {error}"
-    return PluginError(Problem(text, str(path) if path else "", line or 0, hint=hint))
+        file, line = error.filename or file, error.lineno
+    hint = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, SystemExit):
+        reason = f"it ends the program when it is imported (SystemExit: {error})"
+    return PluginError(Problem(f"{what} cannot be loaded: {reason}", file, line or 0, hint=hint))

@@ -10,8 +10,8 @@ Built-ins are imported on first use, so that a run that uses four of thirty does
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -62,31 +62,49 @@ class Registry:
 
     Built-ins have one entry point per registered name or command, so that only the one that is needed
     is imported; the others stay in `_waiting`.
+
+    Attributes:
+        manager: calls the hooks.
+        drop_ins: the loaded drop-in files, with their sha256.
+        failures: why plugins were left out that could not be imported, as warnings.
     """
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.drop_ins: dict[Path, str] = {}
+        self.failures: list[Problem] = []
         self._entries: dict[tuple[str, str], RegisteredPlugin] = {}
         self._waiting: dict[str, importlib.metadata.EntryPoint] = {}
 
     @classmethod
-    def load(cls, drop_ins: Iterable[Path] = ()) -> Registry:
+    def load(cls, drop_ins: Iterable[Path] = (), optional: Collection[Path] = ()) -> Registry:
         """Load the plugins of other packages, then these drop-in files.
 
+        Packages and optional drop-ins that cannot be imported are left out; `failures` has the reasons.
+
+        Args:
+            drop_ins: the files.
+            optional: those of them that may be left out.
+
         Raises:
-            PluginError: one of them cannot be loaded or registered.
+            PluginError: one of the others cannot be imported, or one cannot be registered.
         """
         registry = cls()
         for distribution, point in list_entry_points():
             if distribution == GROUP:
                 registry._waiting[point.name] = point
             else:
-                registry._load(point, f"package {distribution}")
+                registry._load(point, f"package {distribution}", is_optional=True)
         for path in drop_ins:
             if path not in registry.drop_ins:
-                module, sha256 = load_file(path)
+                try:
+                    module, sha256 = load_file(path)
+                except PluginError as error:
+                    if path not in optional:
+                        raise
+                    registry._leave_out(error)
+                    continue
                 registry.drop_ins[path] = sha256
                 registry.add(module, str(path), sha256)
         return registry
@@ -101,8 +119,17 @@ class Registry:
         if (point := self._waiting.pop(name, None)) is not None:
             self._load(point, BUILT_IN)
 
-    def _load(self, point: importlib.metadata.EntryPoint, origin: str) -> None:
-        plugin = load_entry_point(point, origin)
+    def _leave_out(self, error: PluginError) -> None:
+        self.failures += [replace(problem, warning=True) for problem in error.problems]
+
+    def _load(self, point: importlib.metadata.EntryPoint, origin: str, is_optional: bool = False) -> None:
+        try:
+            plugin = load_entry_point(point, origin)
+        except PluginError as error:
+            if not is_optional:
+                raise
+            self._leave_out(error)
+            return
         if not self.manager.is_registered(plugin):  # several names may have one module
             self.add(plugin, origin)
 
@@ -158,7 +185,7 @@ class Registry:
         """The plugin of this role and name.
 
         Raises:
-            PluginError: there is none; the hint has the nearest name.
+            PluginError: there is none; the hint has the nearest name, and what could not be loaded follows.
         """
         self.load_waiting(name)
         if (entry := self._entries.get((role, name))) is not None:
@@ -168,7 +195,8 @@ class Registry:
         elsewhere = [other for other, taken in self.entries if taken == name]
         if elsewhere:
             hint = f"{name!r} is a {elsewhere[0]}; the {role}s are: {', '.join(names)}"
-        raise PluginError(Problem(f"there is no {role} {name!r}", hint=hint))
+        failures = [replace(problem, warning=False) for problem in self.failures]
+        raise PluginError(Problem(f"there is no {role} {name!r}", hint=hint), *failures)
 
     def names(self, role: str) -> list[str]:
         """The names registered for a role, sorted."""

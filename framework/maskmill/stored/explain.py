@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..chain.fingerprint import Fingerprint
+from ..decoding import find_orientation
 from ..errors import ImageReadError
 from ..masks import Mask
 from ..output.folder import file_state
@@ -100,6 +101,7 @@ def _describe_image(run: Run, result: ImageResult, images: Path | None) -> dict[
     about: dict[str, Any] = {
         "size": None if result.size is None else {"height": result.size[0], "width": result.size[1]},
         "sha256": result.sha256,
+        "orientation": None,
         "value_range": None if result.value_range is None else asdict(result.value_range),
         "conversion": result.provenance.get("images", {}),
         "uri": None,
@@ -110,9 +112,12 @@ def _describe_image(run: Run, result: ImageResult, images: Path | None) -> dict[
     if ref is None:
         return about
     try:
-        now = hashlib.sha256(ref.read()).hexdigest()
+        data = ref.read()
     except ImageReadError as error:
         return {**about, "uri": ref.uri, "now": str(error)}
+    now = hashlib.sha256(data).hexdigest()
+    if now == result.sha256:
+        about["orientation"] = find_orientation(data)
     state = "the same" if now == result.sha256 else f"changed, sha256 {now}"
     return {**about, "uri": ref.uri, "now": state if result.sha256 else "there"}
 
@@ -178,6 +183,8 @@ def _image_lines(image: Mapping[str, Any]) -> Iterator[str]:
     yield f"image    {image['uri'] or '?'}: {image['now']}"
     if image["sha256"]:
         yield f"         {shown}sha256 {image['sha256']}"
+    if (image["orientation"] or 1) != 1:
+        yield f"         turned upright by its EXIF orientation {image['orientation']}"
     if (found := image["value_range"]) is not None:
         yield (
             f"         {found['type']} values from {found['lowest']:g} to {found['highest']:g};"

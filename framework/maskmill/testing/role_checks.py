@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PromptError
+from ..chain.contract import check_mask, check_prompt
+from ..errors import ImageError, PromptError
 from ..images import Image
 from ..masks import Mask
 from ..plugins.optional import has_answer, max_concurrent, prompts_fingerprint
 from ..plugins.roles import PromptSource, Writer
-from ..prompts import Box, Point, Prompt
+from ..prompts import Prompt
 from ..results import Artifact, ImageResult
 from . import fakes as testing
 from .bench import Bench, Broken, Refusal, describe_image, is_list_of
@@ -39,9 +39,10 @@ def check_prompts(bench: Bench) -> None:
             hint = "return a list of maskmill.Prompt, [] for an image without objects, None for an unknown image"
             raise Broken(f"prompts() of {describe_image(image)} returns {found!r:.100}", hint)
         for prompt in found:
-            if not isinstance(prompt.box, Box | None) or not all(isinstance(point, Point) for point in prompt.points):
-                hint = "write Prompt(box=Box(x1, y1, x2, y2)) or Prompt(points=(Point(x, y), ...))"
-                raise Broken(f"prompts() of {describe_image(image)} returns {prompt!r:.100}", hint)
+            try:
+                check_prompt(prompt)
+            except PromptError as error:
+                raise Broken(f"prompts() of {describe_image(image)}: {error}") from None
             try:
                 prompt.fit(*image.size)
             except PromptError as error:
@@ -121,13 +122,9 @@ def _check_answers(image: Image, kind: str, prompts: Sequence[Prompt], masks: An
     if not is_list_of(masks, Mask):
         raise Broken(f"{where} returns {masks!r:.100}", "return a list of maskmill.Mask")
     for mask in masks:
-        if mask.size != image.size:
-            hint = "Mask.from_array takes an array of shape (image.height, image.width)"
-            raise Broken(f"{where}: a mask has size {mask.size}, the image {image.size}", hint)
+        _check_mask(where, mask, image)
         if mask.prompt not in prompts:
             raise Broken(f"{where}: a mask does not name its prompt", "Mask.from_array(..., prompt=prompt)")
-        if mask.score is not None and not math.isfinite(mask.score):
-            raise Broken(f"{where}: a score is {mask.score}", "use None if there is no score")
     if kind in {"text", "everything"}:
         return
     answered = [mask.prompt for mask in masks]
@@ -135,6 +132,16 @@ def _check_answers(image: Image, kind: str, prompts: Sequence[Prompt], masks: An
         order = [prompts.index(prompt) for prompt in answered]
         text = f"{where}: {len(prompts)} prompts got {len(masks)} masks, for the prompts number {order}"
         raise Broken(text, "return one mask per prompt (or three), in the order of the prompts, even if it is empty")
+
+
+def _check_mask(where: str, mask: Mask, image: Image) -> None:
+    hint = ""
+    if mask.size != image.size:
+        hint = "Mask.from_array takes an array of shape (image.height, image.width)"
+    try:
+        check_mask(mask, image.size)
+    except ImageError as error:
+        raise Broken(f"{where}: {error}", hint or "use None if there is no score" * ("score" in str(error))) from None
 
 
 def check_masks_again(bench: Bench) -> None:
@@ -175,10 +182,7 @@ def check_filtered_masks(bench: Bench) -> None:
             if mask.index not in given:
                 hint = "return the given masks, or mask.with_array(...) for other pixels; both keep mask.index"
                 raise Broken(f"apply() of {describe_image(image)} returns a mask that it was not given", hint)
-            if mask.size != image.size:
-                raise Broken(f"apply() of {describe_image(image)}: a mask has size {mask.size}, the image {image.size}")
-            if mask.dropped_by is not None:
-                raise Broken("apply() sets dropped_by", 'the framework sets it; write mask.drop("why")')
+            _check_mask(f"apply() of {describe_image(image)}", mask, image)
         if len(found) != len({mask.index for mask in found}):
             raise Broken(f"apply() of {describe_image(image)} returns a mask twice")
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from maskmill import Mask, Prompt
+from maskmill import ImageError, Mask, Prompt
+from maskmill.chain.contract import check_mask
 
 #: Environment variable of the bearer token, on both sides.
 TOKEN_VARIABLE = "MASKMILL_TOKEN"  # noqa: S105 - a name, not a secret
@@ -171,11 +172,14 @@ class MaskModel(ResponseModel):
         """The backend's mask with the client's own prompt.
 
         Raises:
-            ValueError: it was sent as PNG, or refers to a prompt that was not in the request.
+            ValueError: it was sent as PNG, refers to a prompt that was not in the request, or is not valid.
         """
         if self.counts is None or self.prompt >= len(prompts):
             raise ValueError("a mask without counts, or for a prompt that was not in the request")
-        return Mask(self.size, self.counts, self.score, self.stability, prompts[self.prompt])
+        try:
+            return check_mask(Mask(self.size, self.counts, self.score, self.stability, prompts[self.prompt]), self.size)
+        except ImageError as error:
+            raise ValueError(str(error)) from None
 
 
 class MasksReply(ResponseModel):
