@@ -730,7 +730,7 @@ def test_plugins_are_found_by_the_file_by_the_caller_and_beside_the_file(folder:
 
 def test_a_broken_plugin_is_reported_with_the_errors_of_the_file(folder: Path) -> None:
     (folder / "plugins" / "bad.py").write_text("import maskmill\n1 / 0\n", encoding="utf-8")
-    with pytest.raises(PluginError) as caught:
+    with pytest.raises(PipelineError) as caught:
         load(SMALL + "nam: x\n")
     first, second = caught.value.problems
     assert str(first) == "p.yaml:5:1: unknown key 'nam'\n  did you mean 'name'?"

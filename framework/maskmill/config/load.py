@@ -123,7 +123,9 @@ class _ConfigBuilder:
     def raise_problems(self) -> None:
         """Raise what was found, if anything."""
         if problems := self._sort_problems():
-            raise PipelineError(*problems)
+            known = {problem.message for problem in problems}
+            left_out = [problem for problem in self._registry.failures if problem.message not in known]
+            raise PipelineError(*problems, *left_out)
 
     def _sort_problems(self) -> list[Problem]:
         """Problems of the file by line, then those of the command line; each once."""
