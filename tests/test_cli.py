@@ -162,7 +162,11 @@ def test_segment_in_python(tmp_path, as_array):
     [
         ({"boxes": [[500, 500, 600, 600]]}, maskmill.PromptError, "outside"),
         ({"boxes": [[10, 5, 70, 55]], "backend": "textual"}, maskmill.PromptError, "takes text, not box"),
-        ({"boxes": [[10, 5, 70, 55]], "backend": "forgetful"}, maskmill.ImageError, "no mask came back for the prompt"),
+        (
+            {"boxes": [[10, 5, 70, 55]], "backend": "forgetful"},
+            maskmill.ImageError,
+            "the backend returned no mask for the prompt",
+        ),
     ],
     ids=["outside the image", "a kind it does not take", "a mask is missing"],
 )

@@ -119,8 +119,8 @@ def test_doubtful_images_are_made_again_from_the_start(unsure):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--fail-on", "truncatd"], "there is no doubt 'truncatd'; did you mean 'truncated'?"),
-        (["--retry-doubtful", "x"], "there is no doubt 'x'"),
+        (["--fail-on", "truncatd"], "unknown doubt code 'truncatd'; did you mean 'truncated'?"),
+        (["--retry-doubtful", "x"], "unknown doubt code 'x'"),
     ],
     ids=["fail_on", "retry"],
 )
@@ -135,7 +135,7 @@ def test_an_unknown_code_in_the_pipeline_file(project):
     project.write(run="{engine: inline, fail_on: [truncatd]}")
     with pytest.raises(PipelineError) as caught:
         Pipeline.load(project.file)
-    assert "p.yaml:8:33: fail_on.0: there is no doubt 'truncatd'; did you mean 'truncated'?" in str(caught.value)
+    assert "p.yaml:8:33: fail_on.0: unknown doubt code 'truncatd'; did you mean 'truncated'?" in str(caught.value)
 
 
 def told(capsys, *arguments):

@@ -513,7 +513,7 @@ def test_case_counts_where_file_names_differ_by_it():
 
 
 def test_a_name_that_fits_two_keys_is_refused_with_both():
-    with pytest.raises(DatasetError, match=r"'A.JPG' fits several images: 'a.jpg', 'A.jpg'"):
+    with pytest.raises(DatasetError, match=r"'A.JPG' matches several images: 'a.jpg', 'A.jpg'"):
         find_key("A.JPG", ["a.jpg", "A.jpg"], ignore_case=True)
     mixed = ["\u1e69.jpg", "s\u0323\u0307.jpg"]  # one letter, composed and decomposed
     with pytest.raises(DatasetError, match=r"'\\u1e69.jpg', 's\\u0323\\u0307.jpg'"):

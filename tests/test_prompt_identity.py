@@ -57,7 +57,7 @@ def test_the_prompt_that_a_mask_answers(answers, prompts, numbers) -> None:
 def test_equal_prompts_need_a_mask_each() -> None:
     image = Image.from_array(np.zeros((10, 10, 3), np.uint8))
     assert len(compute_masks(lambda image, prompts: [mask_of(p) for p in prompts], image, [A, TWIN])) == 2
-    with pytest.raises(ImageError, match="no mask came back for the prompt"):
+    with pytest.raises(ImageError, match="the backend returned no mask for the prompt"):
         compute_masks(lambda image, prompts: [mask_of(A)], image, [A, TWIN])
 
 

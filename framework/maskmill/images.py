@@ -247,7 +247,7 @@ def choose_key(name: str, fitting: Sequence[str]) -> str | None:
     found = [key for key in fitting if normalize_key(key) == wanted] or list(fitting)
     if len(found) > 1:
         hint = "write it exactly as one of them"
-        raise DatasetError(Problem(f"{name!r} fits several images: {', '.join(map(ascii, found))}", hint=hint))
+        raise DatasetError(Problem(f"{name!r} matches several images: {', '.join(map(ascii, found))}", hint=hint))
     return found[0] if found else None
 
 

@@ -85,10 +85,10 @@ def require_doubt(code: str) -> str:
     """The code itself.
 
     Raises:
-        ValueError: it is no key of `DOUBTS`; suggests the nearest one.
+        ValueError: it is not a key of `DOUBTS`; suggests the nearest one.
     """
     if code not in DOUBTS:
-        raise ValueError(f"there is no doubt {code!r}; {suggest_name(code, list(DOUBTS))}")
+        raise ValueError(f"unknown doubt code {code!r}; {suggest_name(code, list(DOUBTS))}")
     return code
 
 

@@ -38,7 +38,7 @@ def apply_filters(
         known = {mask.index: mask for mask in kept}
         back = trace.step("filters", name, partial(call_for_masks, image.size, stage.apply, image, kept), image.sha256)
         if unknown := [mask for mask in back if mask.index not in known]:
-            message = f"it returned {len(unknown)} new masks; a filter may only keep, change or drop those it gets"
+            message = f"it returned {len(unknown)} new masks; a filter may only keep, change or drop those it is given"
             raise StepError(Failure("filters", name, "ImageError", message))
         checked = {mask.index: _record_change(mask, known[mask.index], name) for mask in back}
         for index, mask in known.items():

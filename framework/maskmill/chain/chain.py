@@ -42,7 +42,7 @@ class Chain:
         stages: the plugins, not yet open.
         output: the output folder, None if nothing is written.
         max_pixels: larger images fail.
-        model_id: what computes, recorded with each result.
+        model_id: identifies the model, recorded with each result.
         fail_on: codes of doubts that fail an image.
         conversion: how image files become images.
         conflict_iou: see `check_prompts`.
@@ -236,7 +236,7 @@ class Chain:
                 raise StepError(Failure(doubt.stage, doubt.plugin, DOUBTFUL, f"{doubt.code}: {doubt.message}"))
 
     def _exist(self, artifacts: Sequence[Artifact]) -> bool:
-        """Whether files are there, in the right size."""
+        """Whether the files exist with the recorded size."""
         assert self.output is not None
         for artifact in artifacts:
             try:
@@ -255,7 +255,7 @@ class Chain:
             names = ", ".join(name for name, _ in self.stages.prompts)
             message = (
                 f"no prompt source has a prompt for this image (queried: {names});"
-                " give it a prompt, or [] if nothing is there"
+                ' give it a prompt, or "prompts": [] if it contains no objects'
             )
             raise StepError(Failure("prompts", "", "NoPrompts", message))
         return self._fit(image, found, trace), None if found else "no prompts: nothing to segment"

@@ -181,5 +181,5 @@ def compute_masks(
     answered = set(match_prompts(found, prompts))
     for number, prompt in enumerate(prompts):
         if prompt.needs <= ANSWERED_ONE_BY_ONE and number not in answered:
-            raise ImageError(f"no mask came back for the prompt {prompt.to_json()}")
+            raise ImageError(f"the backend returned no mask for the prompt {prompt.to_json()}")
     return tuple(replace(mask, index=index) for index, mask in enumerate(found))

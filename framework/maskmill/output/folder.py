@@ -162,7 +162,7 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
     """
     if problems := check_output(output):
         raise OutputError(*problems)
-    busy = Problem(f"another run is working in '{output}'", hint="wait for it to end, or give another output")
+    busy = Problem(f"another run is using '{output}'", hint="wait for it to end, or give another output")
     notice = ""
     with writing_to(output):
         output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The record of finished images: one SQLite file in the output folder, one writer, the driver.
+"""The record of finished images: one SQLite file in the output folder, written only by the driver.
 
 A row is small (status, fingerprint, the file's size and time); the result of an image is in
 `results/<key>.json`, written before its row. Rows are committed in batches: what is lost when the

@@ -1,7 +1,7 @@
 """What crosses a process border in a run: plain frozen data, from the driver to its workers and back.
 
 Workers and the prompt lane build their plugins from it, since instances of classes that live in
-drop-in files cannot be pickled. Engines carry it and look at none of it. The lane is reached through
+drop-in files cannot be pickled. Engines pass it on unopened. The lane is reached through
 pipes, so what goes there also has `to_json` and `from_json`.
 """
 
@@ -62,7 +62,7 @@ class ChainSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker opens its chain from.
+    """What a worker needs to open its chain.
 
     Attributes:
         chain: the plugins.
@@ -205,7 +205,7 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class OpenFailure:
-    """The chain could not be opened in the worker: the run's fault, no image's.
+    """The chain could not be opened in the worker: the run cannot work, and no image is to blame.
 
     Attributes:
         message: the error with its hint, for the user.
@@ -220,7 +220,7 @@ class OpenFailure:
 
 @dataclass(frozen=True, slots=True)
 class LaneSetup:
-    """What the process of the prompt lane opens its sources from.
+    """What the process of the prompt lane needs to open its sources.
 
     Attributes:
         worker: as a worker gets it.

@@ -85,8 +85,6 @@ class Stage(BaseModel):
         extra: the maskmill extra that installs them (`pip install "maskmill[extra]"`), or "".
         version: increase it when the same options give different results; part of the fingerprint.
         network: how far it reaches: "none", "lan" or "internet".
-        late_options: options of a later release that change nothing at their defaults, so that results from before
-            stay valid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), validate_default=False)
@@ -95,7 +93,6 @@ class Stage(BaseModel):
     extra: ClassVar[str] = ""
     version: ClassVar[int] = 1
     network: ClassVar[Network] = "none"
-    late_options: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], base: Path | None = None) -> Self:
@@ -161,11 +158,10 @@ class Stage(BaseModel):
     def digest(self) -> str:
         """16 hexadecimal digits for everything that decides this stage's results: class, version, options.
 
-        Secrets and options marked `NO_EFFECT` are not included, nor `late_options` at their defaults.
+        Secrets and options marked `NO_EFFECT` are not included, nor `ONLY_IF_SET` ones at their defaults.
         """
         cls = type(self)
-        ignored = {name for name in cls.late_options if getattr(self, name) == cls.model_fields[name].default}
-        ignored |= {
+        ignored = {
             name
             for name, field in cls.model_fields.items()
             if (effect := _effect_of(field)) is False

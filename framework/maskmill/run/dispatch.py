@@ -1,4 +1,4 @@
-"""The loop that keeps the slots of an engine busy, and the one rule about deaths: blame, retry, quarantine.
+"""The loop that keeps the slots of an engine busy, and what happens when a worker dies: blame, retry, quarantine.
 
 A death of a process counts against the image that was alone in it, and only that one: an engine's
 slot holds one image at a time. An image is quarantined after MAX_TRIES deaths, counted across
@@ -17,7 +17,7 @@ from ..plugins.messages import LaneAnswers, OpenFailure, Task, WorkerDied
 from .stop import Stop
 
 MAX_TRIES = 3
-#: How many other images are started before one that lost its process is tried again: what killed it
+#: How many other images are started before an image whose worker died is tried again: what killed it
 #: may have been something else, such as another program that used up the memory, and may be over by then.
 APART = 16
 
@@ -139,7 +139,7 @@ def describe_death(death: WorkerDied, stack: str, timeout: float) -> tuple[str, 
         timeout: the limit in seconds.
     """
     if stack or death.timed_out:
-        return "Timeout", f"took longer than {timeout:g} s and was ended ({MAX_TRIES} tries)"
+        return "Timeout", f"exceeded the time limit of {timeout:g} s ({MAX_TRIES} tries)"
     return "WorkerLost", f"its worker process died: {explain_exit(death.reason)} ({MAX_TRIES} tries)"
 
 

@@ -1,4 +1,4 @@
-"""A run: every image of the dataset brought to its status, recorded, reported.
+"""Executes a run: processes every image that is due, records the outcomes and reports the result.
 
 What has to be done is decided in `plan`, what an outcome means in `record`, when to try again
 in `dispatch`; the work itself is done by `chain.chain`, inside the engine.
@@ -21,7 +21,7 @@ from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
 from ..files import TEMPORARY_PREFIX, quote_command
 from ..images import PACKAGE
-from ..output import environment, records as reports
+from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..output.rebuild import rebuild_ledger
@@ -55,7 +55,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
     Raises:
         UsageError: the run cannot start: no images, the output folder is in use or
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
-        StopRun: the output cannot be written any more; a rerun goes on.
+        StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or _make_command(config, options))
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
@@ -69,7 +69,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
                 this = _Run(config, options, ledger, images, surveys, listed)
                 return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
-                text = f"the output '{config.output}' cannot be written any more: {error}"
+                text = f"the output '{config.output}' can no longer be written: {error}"
                 if not (config.output / NAME).exists():
                     text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
                 raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
@@ -89,7 +89,7 @@ def _make_command(config: Config, options: RunRequest) -> str:
 
 
 class _Run:
-    """One run; `execute` is its life."""
+    """One run; `execute` runs it."""
 
     def __init__(
         self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys, listed: SharedListing
@@ -110,10 +110,10 @@ class _Run:
         self.stop = Stop()
         progress = JsonLog if options.log_json else Progress
         self.progress = progress(listing(config, options, listed), options.quiet)
-        self.records = Recorder(config, options, self.info, ledger, self.progress, self.stop)
+        self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
 
     def execute(self, notices: Sequence[str]) -> RunReport:
-        """Do the work and report; a signal ends the preparations at once, and drains the work."""
+        """Do the work and report; a signal aborts the preparation, and later only stops new images."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
         self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
         with handle_signals(self.stop):
@@ -128,8 +128,8 @@ class _Run:
         self.ledger.commit()
         self._announce(notices)
         started = time.monotonic()
-        reports.write_run(self.config.output, self._about(), None)
-        self.records.observe("run_started")
+        records.write_run(self.config.output, self._about(), None)
+        self.recorder.observe("run_started")
         try:
             self._work()
             self._check_output()
@@ -140,7 +140,7 @@ class _Run:
             artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
             accounted = self._account()
         except UsageError as error:
-            reports.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
+            records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
         finally:
             self.progress.close()
@@ -149,11 +149,11 @@ class _Run:
         if accounted and not self.options.quiet:
             self.progress.log(accounted)
         report = self._report(time.monotonic() - started, artifacts)
-        reports.write_failures(self.config.output, self.ledger)
+        records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
-        reports.write_run(self.config.output, self._about(), report)
-        self.records.observe("run_finished", report=report)
+        records.write_run(self.config.output, self._about(), report)
+        self.recorder.observe("run_finished", report=report)
         return report
 
     def _check_output(self) -> None:
@@ -164,10 +164,10 @@ class _Run:
         """
         output = self.config.output
         if not (output / NAME).exists():
-            if output.exists():  # a worker was just writing: what it left has to be known as a run's
-                reports.write_run(output, self._about(), None, "cut short")
+            if output.exists():  # a worker was just writing: its files must be recognisable as a run's
+                records.write_run(output, self._about(), None, "cut short")
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
-        if self.records.deaths or self.stop.at_once:
+        if self.recorder.deaths or self.stop.at_once:
             remove_leftovers(output)
 
     def _announce(self, notices: Sequence[str]) -> None:
@@ -197,7 +197,7 @@ class _Run:
             self.engine.start(setup, slots, self.resources.environment())
             for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop):
                 if event is not None:
-                    self.records.record(*event)
+                    self.recorder.record(*event)
                 elif lane is not None:
                     lane.pump()
                 self.ledger.commit(only_if_due=True)
@@ -208,7 +208,7 @@ class _Run:
             self.ledger.commit()
 
     def _end_workers(self, lane: Lane | None, kill: bool) -> None:
-        """Let them close; a second signal ends them at once."""
+        """Let the workers and the lane close; a second signal ends them at once."""
         try:
             with self.stop.interruptible():  # a second signal that came before is in `at_once`
                 self._end_each(lane, kill or self.stop.at_once)
@@ -219,7 +219,7 @@ class _Run:
         self.engine.stop(kill)
         if lane is not None:
             lane.close(kill)
-            self.records.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
+            self.recorder.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
 
     def _lane(self, setup: WorkerSetup, slots: int) -> Lane | None:
         """The prompt lane, if a source waits on a network and the engine has processes at all."""
@@ -228,7 +228,7 @@ class _Run:
             return None
         threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
-        return Lane(setup, threads, slots, timeout, self.stop, self.records.record_death, log)
+        return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)
 
     def _images(self) -> Iterator[QueuedImage | None]:
         for batch in self.plan.batches(self.ledger):
@@ -248,16 +248,16 @@ class _Run:
         task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
         image = QueuedImage(task, row.attempts if row else 0, lost)
         if image.is_spent:
-            self.records.quarantine(image, "WorkerLost", f"it took its process down {lost} times")
+            self.recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
             return None
         if not self.engine.processes:
-            self.ledger.record_losses(ref.key, lost + 1)  # its death would be ours: count it before
+            self.ledger.record_losses(ref.key, lost + 1)  # if it crashes, so does the driver: count it first
         return image
 
     def _add_up(self) -> None:
-        """Keep what the stages took, over all runs into this folder."""
+        """Add the stage times of this run to the totals of the folder."""
         total = Counter(self.ledger.meta("stage_seconds", {}))
-        total.update(self.records.stage_seconds)
+        total.update(self.recorder.stage_seconds)
         self.ledger.set_meta("stage_seconds", {stage: round(seconds, 3) for stage, seconds in total.items()})
         self.ledger.commit()
 
@@ -268,7 +268,7 @@ class _Run:
         try:
             with self.stop.interruptible():
                 return update_prompts_csv(
-                    self.config, self.surveys, self.ledger, self.records.ran, lambda: self.stop.requested
+                    self.config, self.surveys, self.ledger, self.recorder.ran, lambda: self.stop.requested
                 )
         except (Stopped, KeyboardInterrupt):
             return ""
@@ -287,16 +287,16 @@ class _Run:
             output=self.config.output,
             outcome=outcome,
             counts=self.ledger.counts(),
-            ran=self.records.ran,
+            ran=self.recorder.ran,
             seconds=round(seconds, 3),
-            stage_seconds={stage: round(value, 3) for stage, value in sorted(self.records.stage_seconds.items())},
-            images_per_second=round(self.records.ran / max(seconds, 1e-9), 3),
+            stage_seconds={stage: round(value, 3) for stage, value in sorted(self.recorder.stage_seconds.items())},
+            images_per_second=round(self.recorder.ran / max(seconds, 1e-9), 3),
             artifacts=artifacts,
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
             left_out=dict(self.listed.left_out),
-            remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, reports.MOST_REMAINING),
+            remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, records.MOST_REMAINING),
             warnings=tuple(self.surveys.warnings()),
             run_doubts=run_doubts,
             refused_doubts=tuple(code for code in run_doubts if code in fail_on),

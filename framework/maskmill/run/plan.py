@@ -219,8 +219,8 @@ def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:
         OutputError: masks of another backend, model or backend option are there, or those of several runs.
     """
     if ledger.meta("merged"):
-        text = f"'{config.output}' was merged from several runs, none of which can go on there"
-        hint = "give another output (-o); `maskmill export` makes files of what was merged, without running anything"
+        text = f"'{config.output}' was merged from several runs, so no run can continue in it"
+        hint = "choose another output folder (-o); to write files from it: maskmill export"
         raise OutputError(config.problem(("output",), text, hint=hint))
     before = ledger.meta("masks")
     counts = ledger.counts()
@@ -230,7 +230,7 @@ def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:
                 ("backend",),
                 f"'{config.output}' holds masks of {counts['done'] + counts['empty']} images made with another"
                 " backend, model or backend option",
-                hint="give another output (-o), or --fresh to keep the old run aside and start over",
+                hint="choose another output folder (-o), or --fresh to move the old run aside and start over",
             )
         )
     ledger.set_meta("masks", masks)

@@ -182,7 +182,7 @@ class Lane:
                 break
             code = process.end(kill=True)
         else:
-            died = f"the process of the prompt sources died {MAX_OPENINGS} times in a row while it was starting"
+            died = f"{MAX_OPENINGS} processes of the prompt sources in a row died while starting"
             raise PluginError(f"{died}: {explain_exit(f'exit code {code}')}")
         if failure := json.loads(first):
             raise PluginError(OpenFailure(**failure).message)

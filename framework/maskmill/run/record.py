@@ -1,4 +1,4 @@
-"""What came of each image: into the ledger, the progress, the observers; and whether the run has to stop."""
+"""Records each outcome in the ledger and the progress, calls the observers, and stops the run if needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Recorder:
     Attributes:
         ran: images that this run finished.
         deaths: processes that died.
-        stage_seconds: summed over them, by stage.
+        stage_seconds: seconds by stage, summed over the images of this run.
     """
 
     def __init__(
@@ -112,7 +112,11 @@ class Recorder:
         if image.is_spent:
             self.quarantine(image, kind, message, stack)
         elif not self.options.quiet:
-            why = f"took longer than {self.config.run.timeout:g} s" if kind == "Timeout" else death.reason or kind
+            why = (
+                f"it exceeded the time limit of {self.config.run.timeout:g} s"
+                if kind == "Timeout"
+                else death.reason or kind
+            )
             self.progress.log(f"{image.key}: try {image.lost} of {MAX_TRIES} ended: {why}")
 
     def quarantine(self, image: QueuedImage, kind: str, message: str, stack: str = "") -> None:
@@ -165,4 +169,4 @@ class Recorder:
 
 
 def _describe_starts(reason: str) -> str:
-    return f"a worker died {MAX_OPENINGS} times in a row while it was starting: {explain_exit(reason)}"
+    return f"{MAX_OPENINGS} worker processes in a row died while starting: {explain_exit(reason)}"

@@ -64,18 +64,18 @@ def plan_resources(
         workers = min(cores, fitting)
         if kept_threads and threads == "auto":
             workers = min(workers, max(1, cores // kept_threads))
-        limit = "cores" if workers == cores else "memory" if workers == fitting else "threads of the run so far"
+        limit = "cores" if workers == cores else "memory" if workers == fitting else "the threads of the resumed run"
         if images is not None and images < workers:
             workers, limit = max(1, images), "images"
         why = f"{cores} cores, {available / GIB:.1f} GiB free, {each / GIB:.1f} GiB a worker: limited by {limit}"
     else:
         workers = joblib.effective_n_jobs(int(jobs))
-        why = "as the pipeline says"
+        why = "as requested"
     per_worker = int(threads) if threads != "auto" else kept_threads or max(1, cores // workers)
     warning = ""
     if workers > fitting:
         warning = (
-            f"{workers} workers need about {workers * each / GIB:.1f} GiB and {available / GIB:.1f} GiB are free;"
-            f" jobs: {fitting} fits"
+            f"{workers} workers need about {workers * each / GIB:.1f} GiB and only {available / GIB:.1f} GiB are free;"
+            f" use jobs: {fitting}"
         )
     return Resources(workers, per_worker, why, warning)

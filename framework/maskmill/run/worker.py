@@ -123,10 +123,10 @@ def _check_backend(chain: Chain, setup: WorkerSetup) -> None:
     if (model, backend.digest()) == (setup.model_id, setup.backend_digest):
         return
     chain.close()
-    what = "with other options now"
+    what = "has other options now"
     if model != setup.model_id:
-        what = f"with {model!r} now, and this run began with {setup.model_id!r}"
-    raise PluginError(f"the backend {name!r} computes {what}; the masks would not all be of one model")
+        what = f"now uses {model!r}, but this run started with {setup.model_id!r}"
+    raise PluginError(f"the backend {name!r} {what}; its masks would come from two models")
 
 
 def close_chain() -> None:

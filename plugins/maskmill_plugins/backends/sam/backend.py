@@ -16,7 +16,7 @@ from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
 
 from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device
-from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
+from .segment.segmenter import FloatArray, Multimask, Segmenter, bound_score, keep_picked
 from .weights.checkpoints import file_sha256, find_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
@@ -251,7 +251,7 @@ class Sam(Backend):
         """Points and boxes: one mask per prompt, in order; with `multimask: all` three, in SAM's order.
 
         Everything mode: the masks of `SamAutomaticMaskGenerator`. A prompt's `pick` selects one of its
-        three candidates. `score` is SAM's predicted IoU.
+        three candidates. `score` is SAM's predicted IoU, a little outside of 0 to 1 at times.
         """
         segmenter = self._get_segmenter()
         found: list[Mask] = []
@@ -264,7 +264,7 @@ class Sam(Backend):
                 found += keep_picked(
                     segmenter.masks(embedding, image.size, list(group), self.multimask), self.multimask
                 )
-        return found
+        return [bound_score(mask) for mask in found]
 
     @property
     def _gpu_options(self) -> str:

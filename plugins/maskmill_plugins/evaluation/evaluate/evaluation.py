@@ -149,7 +149,8 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     if result.size != image.size:
         mine, theirs = (f"{size[1]}×{size[0]}" if size else "?" for size in (result.size, image.size))
         raise OutputError(
-            f"{result.key}: the masks have {mine} pixels, the ground truth {theirs}; is it of another version?"
+            f"{result.key}: the masks have {mine} pixels, the ground truth {theirs};"
+            " was it made for another version of the image?"
         )
     return result
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, SecretStr
 
 from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt, PromptSource
-from maskmill.plugins.stage import Network, digest, run_folder
+from maskmill.plugins.stage import ONLY_IF_SET, Network, digest, run_folder
 from maskmill_plugins._shared.http.addresses import classify_network
 from maskmill_plugins._shared.http.connections import HttpPackage, check_certificate, check_proxies
 
@@ -42,7 +42,6 @@ class Qwen(PromptSource):
     """Asks a Qwen model to locate the objects you name."""
 
     extra: ClassVar[str] = "qwen"
-    late_options: ClassVar[tuple[str, ...]] = ("wording", "max_pixels", "response_format")
     waits: ClassVar[bool] = True
     network: ClassVar[Network] = "internet"
 
@@ -84,16 +83,19 @@ class Qwen(PromptSource):
         LATEST,
         description="version of the built-in questions: 1, for which earlier results and stored answers stay valid, or"
         " 2, which states key, order and unit",
+        json_schema_extra=ONLY_IF_SET,
     )
     max_pixels: int | None = Field(
         None,
         ge=4096,
         description="most pixels of an image as sent; if left out: 1,280 tokens, for most models 1,310,720 pixels",
+        json_schema_extra=ONLY_IF_SET,
     )
     response_format: Literal["text", "json_schema"] = Field(
         "text",
         description="json_schema: let the server hold the answer to a JSON schema; for `provider: openai`, if the"
         " server supports it",
+        json_schema_extra=ONLY_IF_SET,
     )
     max_tokens: int = Field(
         4096, ge=1, description="limit of one answer; a longer one is cut off, and its complete objects are used"

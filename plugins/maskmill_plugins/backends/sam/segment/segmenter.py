@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from maskmill import ImageError, Mask, Prompt
-from maskmill.prompts import CANDIDATES
+from maskmill.prompts import CANDIDATES, OVERSHOOT
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam as SamModel
@@ -124,3 +125,10 @@ def keep_picked(masks: Sequence[Mask], multimask: Multimask) -> list[Mask]:
         if mask.prompt is None or mask.prompt.pick in (None, number % CANDIDATES):
             kept.append(mask)
     return kept
+
+
+def bound_score(mask: Mask) -> Mask:
+    """The mask with its score in bounds: SAM estimates the IoU without any, and a fine-tuned one may be far off."""
+    if mask.score is None or -OVERSHOOT <= mask.score <= 1 + OVERSHOOT:
+        return mask
+    return replace(mask, score=min(max(mask.score, -OVERSHOOT), 1 + OVERSHOOT))
