@@ -61,9 +61,6 @@ def randomise(sam, seed: int = 0, logits: float = 40):
         for mlp in sam.mask_decoder.output_hypernetworks_mlps:  # 40 gives some units, as in trained models
             mlp.layers[-1].weight.mul_(logits)
             mlp.layers[-1].bias.mul_(logits)
-        last = sam.mask_decoder.iou_prediction_head.layers[-1]
-        last.weight.mul_(0.2)  # scores that mean 0 to 1, as in trained models
-        last.bias.mul_(0.2)
     return sam
 
 

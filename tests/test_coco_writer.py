@@ -40,7 +40,7 @@ DATASET = [
     result(KEYS[2], mask(block(0, HEIGHT, 0, WIDTH), "a/b"), mask(block(5, 6, 7, 8), None)),
     result(KEYS[3], mask(block(39, 40, 49, 50), ""), mask(block(0, 0, 0, 0), "ghost")),
     result(KEYS[4], mask(block(3, 18, 4, 40) & ~block(8, 12, 10, 20), "con", stability=0.9)),
-    result(KEYS[5], mask(block(1, 3, 1, 3) | block(30, 36, 30, 44), "猫", score=float("nan"))),
+    result(KEYS[5], mask(block(1, 3, 1, 3) | block(30, 36, 30, 44), "猫", score=None)),
 ]
 
 

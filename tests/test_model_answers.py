@@ -356,7 +356,7 @@ def test_names_that_are_taken_for_the_class_are_noted(wire, qwen):
     assert notes["answers"][0]["named otherwise"] == {"car": 2, "Truck": 1}
     wire.script([], Act(boxes(("vehicle 1", (0, 0, 300, 300)))))
     with collecting(notes):
-        qwen(find=["vehicle"], api_key=KEY, max_tokens=50).prompts(image())
+        qwen(find=["vehicle"], api_key=KEY, cache=False).prompts(image())
     assert "named otherwise" not in notes["answers"][0]
 
 

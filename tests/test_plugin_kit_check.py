@@ -526,7 +526,11 @@ def test_the_command_fails_when_something_is_wrong(tmp_path, capsys):
     ("text", "arguments", "message"),
     [
         ("import nosuchmodule", (), "plugin.py:10: the plugin cannot be loaded: ModuleNotFoundError"),
-        ("raise SystemExit(0)", (), "plugin.py:10: the plugin cannot be loaded: SystemExit"),
+        (
+            "raise SystemExit(0)",
+            (),
+            "plugin.py:10: the plugin cannot be loaded: it ends the program",
+        ),
         (FILTER.replace("pixels: int", "version: int"), (), "remove its type: version = ..."),
         (FILTER.replace('"big"', '"nms"'), (), "two plugins register the filter 'nms'"),
         (FILTER.replace("register_filters", "register_filter"), (), "unknown hook 'register_filter'"),

@@ -70,6 +70,14 @@ def test_the_class_asked_for_takes_every_name_but_those_of_other_classes():
     assert match_class(["point_1"], PLAIN, "person") == "person"
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("type 2", "type 2"), ("Type_1", "type 1"), ("type 3", None), ("a", "A"), ("An", None), ("b", "B")],
+)
+def test_numbers_and_letters_that_are_part_of_a_class_count(name, expected):
+    assert match_class([name], {"type 1": "", "type 2": "", "A": "", "B": ""}) == expected
+
+
 def test_a_class_that_stands_alone_takes_every_name():
     assert match_class(["anything"], {"vehicle": ""}) == "vehicle"
     assert match_class([], {"vehicle": ""}) == "vehicle"

@@ -394,7 +394,8 @@ def test_results_and_answers_of_before_stay_valid(options, fingerprint, question
     plan = stage.build_plan()
     view = plan.view_image((1000, 2000))
     assert stage.fingerprint(ImageRef("a", "a")) == fingerprint
-    assert plan.make_question_id(plan.questions[0].write_text(view), "00", view)[:12] == question
+    found = plan.list_question_ids(plan.questions[0].write_text(view), "00", view)
+    assert question in [question_id[:12] for question_id, _ in found]
 
 
 def test_the_second_wording_is_another_question():
@@ -404,6 +405,7 @@ def test_the_second_wording_is_another_question():
 
 def test_the_unit_in_the_question_is_the_models(wire, qwen):
     qwen().prompts(image())
+    wire.script([], Act(boxes(("thing", (5, 5, 40, 40)))))
     qwen(model="qwen2.5-vl-7b").prompts(image())
     assert ["0 to 1000" in call.text for call in wire.calls] == [True, False]
 
@@ -428,6 +430,7 @@ def test_max_pixels_limits_what_is_sent(wire, qwen, provider, limit, least, most
     ],
 )
 def test_the_server_holds_the_answer_to_a_schema(wire, qwen, options, key, labels):
+    wire.script([], Act('[{"bbox_2d": [1, 2, 300, 400], "point_2d": [9, 9], "label": "a"}]'))
     qwen(response_format="json_schema", **options).prompts(image())
     form = wire.calls[0].body["response_format"]
     assert form["type"] == "json_schema"

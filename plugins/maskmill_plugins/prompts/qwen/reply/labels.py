@@ -24,9 +24,10 @@ _IRREGULAR |= {"feet": "foot", "teeth": "tooth", "geese": "goose", "persons": "p
 def match_class(names: Sequence[str], classes: Mapping[str, str], asked: str | None = None) -> str | None:
     """Return the class of an object, by the first of these rules that applies:
 
-    1. A name equals a class, ignoring case, character width, spaces, hyphens, articles, a number after
-       it, and plural. In a question about one class, an object that matches another class is dropped:
-       that class has its own question.
+    1. A name equals a class, ignoring case, character width, spaces and hyphens; else also articles, a
+       number after it, and plural. A name that equals two classes, as "type 3" does "type 1" and "type 2"
+       without their numbers, is of neither. In a question about one class, an object that matches another
+       class is dropped: that class has its own question.
     2. In a question about one class, or if there is only one: that class. The model answered that
        question, so a "car" is a "vehicle".
     3. The name ends with a class: "red car (parked)" is a "car", "car door" is not; the longest such class.
@@ -42,9 +43,9 @@ def match_class(names: Sequence[str], classes: Mapping[str, str], asked: str | N
     Returns:
         One of `classes`, or None.
     """
-    equal = _find_equal([split_words(name) for name in names], classes)
+    equal = _find_equal(names, classes)
     if equal:
-        return equal[0] if asked is None or asked in equal else None
+        return equal[0] if len(equal) == 1 and asked in (None, equal[0]) else None
     if asked is not None:
         return asked
     if len(classes) == 1:
@@ -70,7 +71,7 @@ def find_other_name(names: Sequence[str], asked: str) -> str:
     An object without any name is nobody else's.
     """
     named = [name for name in names if split_words(name)]
-    if not named or _find_equal([split_words(name) for name in named], [asked]):
+    if not named or _find_equal(named, [asked]):
         return ""
     return named[0]
 
@@ -86,8 +87,12 @@ def contains_name(text: str, name: str) -> bool:
 
 
 def split_words(text: str) -> Words:
-    """Return the words of a text without case, width, articles and punctuation, and without a number at the end."""
-    found = [word for word in _WORD.findall(_normalize(text)) if word not in _DROPPED]
+    """Return the words of a text without case, width, articles and punctuation, and without a number at the end.
+
+    An article that stands alone is a name, such as the letter A.
+    """
+    words = _split_all(text)
+    found = [word for word in words if word not in _DROPPED] or list(words)
     while len(found) > 1 and found[-1].isdecimal():
         found.pop()
     if found and _is_chinese(found[-1]):
@@ -99,11 +104,20 @@ def _normalize(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def _find_equal(named: Sequence[Words], classes: Iterable[str]) -> list[str]:
-    """Return the classes that a name equals exactly; if there are none, those it equals except for plural."""
-    tests: tuple[Callable[[Words, Words], bool], ...] = (Words.__eq__, _is_same)
-    for test in tests:
-        equal = [one for one in classes if any(name and test(name, split_words(one)) for name in named)]
+def _split_all(text: str) -> Words:
+    return tuple(_WORD.findall(_normalize(text)))
+
+
+def _find_equal(names: Sequence[str], classes: Iterable[str]) -> list[str]:
+    """Return the classes that a name equals: with every word and number; else without; else except for plural."""
+    tests: tuple[tuple[Callable[[str], Words], Callable[[Words, Words], bool]], ...] = (
+        (_split_all, Words.__eq__),
+        (split_words, Words.__eq__),
+        (split_words, _is_same),
+    )
+    for split, test in tests:
+        named = [words for name in names if (words := split(name))]
+        equal = [one for one in classes if any(test(words, split(one)) for words in named)]
         if equal:
             return equal
     return []
