@@ -244,7 +244,7 @@ def test_an_output_with_foreign_files_or_another_run_is_refused(project):
     (project.output / "thesis.txt").write_text("precious", encoding="utf-8")
     done = command(project)
     assert done.returncode == 2
-    assert "contains files that maskmill did not write ('thesis.txt', ...)" in done.stderr
+    assert "contains files that are not from a run ('thesis.txt', ...)" in done.stderr
 
 
 @POSIX
@@ -254,7 +254,7 @@ def test_two_runs_into_one_output_are_refused(project):
     first = subprocess.Popen([sys.executable, "-m", "maskmill", "run", str(project.file), "-q"])
     try:
         wait_until(lambda: (project.output / "results").exists())
-        with pytest.raises(OutputError, match="another run is working"):
+        with pytest.raises(OutputError, match="another run is using"):
             run(project)
     finally:
         first.kill()
@@ -391,7 +391,7 @@ def test_a_worker_that_finds_another_model_than_the_run_began_with_stops_it(proj
     model.write_text("first", encoding="utf-8")
     project.write("{use: moving, model: model.txt}", "{engine: joblib, jobs: 1}")
     project.photos("a.png", "moves.png", "z.png")
-    with pytest.raises(PluginError, match="computes with 'another' now, and this run began with 'first'"):
+    with pytest.raises(PluginError, match="now uses 'another', but this run started with 'first'"):
         run(project)
     assert project.statuses() == {"a.png": "done"}
     (project.folder / "photos" / "moves.png").unlink()

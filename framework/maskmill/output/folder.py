@@ -42,7 +42,7 @@ def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> l
     if folder.is_dir() and not is_ours(folder):
         others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
         if others:
-            text = f"the folder '{folder}' holds files that are not from {maker} ({others[0]!r}, ...)"
+            text = f"the folder '{folder}' contains files that are not from {maker} ({others[0]!r}, ...)"
             return [Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")]
     return []
 
