@@ -187,7 +187,7 @@ def test_a_process_that_is_stopped_for_good_ends_at_the_time_limit(mill, mode):
     assert code == 0, said
     assert set(mill.statuses().values()) == {"done"}
     assert not any(victim.is_running() for victim in stopped)
-    assert mode == "lane" or "try 1 of 3 ended: took longer than 3 s" in said
+    assert mode == "lane" or "try 1 of 3 ended: it exceeded the time limit of 3 s" in said
     mill.assert_tidy()
     mill.assert_resumes(mill.reference())
 
