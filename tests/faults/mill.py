@@ -156,8 +156,9 @@ class Mill:
         return []
 
     def victims(self, process):
-        """Workers and the lane; not the trackers of semaphores, which the libraries start again themselves."""
-        return [child for child in self.workers(process) if "resource_tracker" not in command(child)]
+        """Workers and the lane: not the trackers of semaphores, nor a child that has not begun its own program."""
+        own = ("popen_loky", "prompt_lane_process")
+        return [child for child in self.workers(process) if any(name in command(child) for name in own)]
 
     def lane(self, process):
         return [child for child in self.workers(process) if "maskmill.run.prompt_lane_process" in command(child)]
