@@ -11,9 +11,9 @@ import PIL.Image
 import pytest
 
 from maskmill import Image, ImageReadError, ImageRef, Pipeline, Run, read_run
-from maskmill.bit_depth import DEFAULT, Conversion, measure_integers
 from maskmill.cli import main
-from maskmill.decoding import decode, decode_with_range
+from maskmill.decoding.bit_depth import DEFAULT, Conversion, measure_integers
+from maskmill.decoding.decoder import decode, decode_with_range
 
 RNG = np.random.default_rng(0)
 #: 12-bit data in 16 bits, as microscopes and cameras write them: nearly black when divided by 257.

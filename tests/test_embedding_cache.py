@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from maskmill import Box, Image, ImageRef, Point, Prompt, read_run, testing
 from maskmill.api import Pipeline
-from maskmill.bit_depth import Conversion
 from maskmill.cli import cli
+from maskmill.decoding.bit_depth import Conversion
 from maskmill.files import TEMPORARY_PREFIX
 from maskmill_plugins.backends.sam import Sam
 from maskmill_plugins.backends.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name

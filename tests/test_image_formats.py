@@ -8,11 +8,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import ImageReadError, Pipeline, image_formats
+from maskmill import ImageReadError, Pipeline
 from maskmill.cli import main
 from maskmill.dataset.dataset import Dataset
-from maskmill.decoding import decode, read_size
-from maskmill.image_formats import SUFFIXES, UNSUPPORTED, describe_left_out, open_heif
+from maskmill.decoding import formats as image_formats
+from maskmill.decoding.decoder import decode, read_size
+from maskmill.decoding.formats import SUFFIXES, UNSUPPORTED, describe_left_out, open_heif
 
 heif = pytest.importorskip("pillow_heif.as_plugin")
 

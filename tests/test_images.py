@@ -16,9 +16,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import DatasetError, Image, ImageReadError, ImageRef, decoding as decoder
-from maskmill.decoding import decode, find_orientation
-from maskmill.image_formats import SUFFIXES
+from maskmill import DatasetError, Image, ImageReadError, ImageRef
+from maskmill.decoding import decoder
+from maskmill.decoding.decoder import decode, find_orientation
+from maskmill.decoding.formats import SUFFIXES
 from maskmill.images import find_key, package_path
 
 
@@ -328,13 +329,13 @@ def test_libtiff_gives_its_reason_in_the_failure_and_not_on_the_terminal(capfd: 
 
 
 def test_tiff_is_read_by_a_process_without_a_standard_error() -> None:
-    code = "import os, sys; os.close(2); from maskmill.decoding import decode; decode(sys.stdin.buffer.read())"
+    code = "import os, sys; os.close(2); from maskmill.decoding.decoder import decode; decode(sys.stdin.buffer.read())"
     data = encoded(NOISE, "TIFF", compression="tiff_lzw")
     assert subprocess.run([sys.executable, "-c", code], input=data, check=False).returncode == 0
 
 
 def test_pillows_remarks_on_damaged_files_do_not_reach_the_terminal() -> None:
-    code = "import sys; from maskmill.decoding import decode; decode(sys.stdin.buffer.read())"
+    code = "import sys; from maskmill.decoding.decoder import decode; decode(sys.stdin.buffer.read())"
     data = tiff({256: 1, 257: 1, 258: 8, 262: 1, 277: 65535, 278: 1}, b"\0\0")
     ended = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
     assert b"ImageReadError" in ended.stderr

@@ -10,7 +10,7 @@ import pytest
 from remote_stand_in import standing_in
 
 from maskmill import Box, Grid, Image, ImageError, ImageRef, PipelineError, Point, Prompt, StopRun
-from maskmill.bit_depth import Conversion
+from maskmill.decoding.bit_depth import Conversion
 from maskmill.testing import FillPrompt, write_picture
 from maskmill_plugins._shared.http.addresses import classify_network
 from maskmill_plugins.backends.remote import Remote, pool

@@ -18,8 +18,8 @@ from .chain.plugin_call import StepError
 from .config.config import Config
 from .config.load import load_config
 from .dataset.dataset import Dataset
+from .decoding.formats import describe_left_out
 from .errors import PipelineError, Problem, PromptError
-from .image_formats import describe_left_out
 from .images import Image, ImageRef
 from .masks import Mask
 from .output.folder import check_output

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .bit_depth import DEFAULT, Conversion, ValueRange
-from .decoding import MAX_PIXELS, decode_with_range
+from .decoding.bit_depth import DEFAULT, Conversion, ValueRange
+from .decoding.decoder import MAX_PIXELS, decode_with_range
 from .errors import DatasetError, ImageReadError, Problem, nearest_name
 
 PACKAGE = "package:"

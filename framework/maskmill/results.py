@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from .bit_depth import ValueRange
+from .decoding.bit_depth import ValueRange
 from .errors import suggest_name
 from .files import safe_path, write_atomic
 from .masks import Mask, match_prompts

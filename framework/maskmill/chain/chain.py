@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..bit_depth import DEFAULT, Conversion
-from ..decoding import MAX_PIXELS
+from ..decoding.bit_depth import DEFAULT, Conversion
+from ..decoding.decoder import MAX_PIXELS
 from ..errors import MaskmillError, PluginError, PromptError, StopRun
 from ..images import Image, ImageRef
 from ..masks import Mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..bit_depth import DEFAULT, Conversion
+from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ..bit_depth import Conversion, HighBitDepth
 from ..chain.check_prompts import CONFLICT_IOU
 from ..chain.fingerprint import Fingerprints
-from ..decoding import MAX_PIXELS
+from ..decoding.bit_depth import Conversion, HighBitDepth
+from ..decoding.decoder import MAX_PIXELS
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
 from ..plugins.messages import ChainSpec, PluginSpec

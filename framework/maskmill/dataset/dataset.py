@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..decoding.formats import SUFFIXES, describe_left_out, readable_suffixes
 from ..errors import DatasetError, ImageReadError, Problem
 from ..files import expand_home
-from ..image_formats import SUFFIXES, describe_left_out, readable_suffixes
 from ..images import PACKAGE, ImageRef, package_path
 from .lists import READERS, ListedImage, read_list
 from .walk import ALL, FolderWalk, Pattern

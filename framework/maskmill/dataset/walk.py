@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..decoding.formats import left_out_suffixes, readable_suffixes
 from ..errors import DatasetError
-from ..image_formats import left_out_suffixes, readable_suffixes
 from ..output.folder import OWN, describe_own
 
 #: Everything below a folder.

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..decoding.formats import describe_left_out
 from ..files import quote_command, write_atomic
-from ..image_formats import describe_left_out
 from ..results import RunReport
 from .ledger import Ledger
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from ..bit_depth import DEFAULT, Conversion
+from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..prompts import Prompt
 from ..results import Doubt, Failure, Status

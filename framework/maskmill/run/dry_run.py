@@ -18,8 +18,8 @@ from ..chain.plugin_call import Trace
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
+from ..decoding.formats import describe_left_out
 from ..errors import DatasetError, ImageReadError, Problem, StopRun, nearest_names
-from ..image_formats import describe_left_out
 from ..images import Image, ImageRef, is_pattern
 from ..output.ledger import NAME, Ledger
 from ..plugins.engine import Engine

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..bit_depth import Conversion
 from ..chain.ask_sources import query_sources
 from ..chain.fingerprint import Fingerprint, plan_reuse
 from ..chain.plugin_call import StepError, Trace
 from ..config.config import build_stages
+from ..decoding.bit_depth import Conversion
 from ..errors import StopRun
 from ..images import Image
 from ..output.store import load_result

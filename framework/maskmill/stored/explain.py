@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..chain.fingerprint import Fingerprint
-from ..decoding import find_orientation
+from ..decoding.decoder import find_orientation
 from ..errors import ImageReadError
 from ..masks import Mask
 from ..output.folder import file_state

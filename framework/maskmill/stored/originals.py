@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..bit_depth import Conversion
 from ..dataset.dataset import Dataset
-from ..decoding import MAX_PIXELS
+from ..decoding.bit_depth import Conversion
+from ..decoding.decoder import MAX_PIXELS
 from ..errors import DatasetError, ImageReadError, OutputError, Problem
 from ..images import PACKAGE, Image, ImageRef, spellings
 from ..output.run import Run

@@ -179,7 +179,7 @@ def build_settings(**chosen: Any) -> Settings:
     Raises:
         UsageError: some options contradict each other or are invalid.
     """
-    from maskmill.decoding import MAX_PIXELS
+    from maskmill.decoding.decoder import MAX_PIXELS
 
     from .http.security import is_loopback, parse_networks, resolve_token
     from .settings import MB, Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from maskmill.decoding import MAX_PIXELS
+from maskmill.decoding.decoder import MAX_PIXELS
 
 Network = IPv4Network | IPv6Network
 MB = 1_000_000

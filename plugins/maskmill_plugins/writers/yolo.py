@@ -14,8 +14,8 @@ import yaml
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
+from maskmill.decoding.formats import SUFFIXES
 from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
-from maskmill.image_formats import SUFFIXES
 from maskmill.tables import read_table, write_table
 from maskmill_plugins._shared.drawing.pixels import load_cv2
 from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings

@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Literal
 
+from maskmill.decoding.formats import SUFFIXES
 from maskmill.files import safe_part
-from maskmill.image_formats import SUFFIXES
 
 _IMAGES = tuple(SUFFIXES)
 _OTHER = ".image"

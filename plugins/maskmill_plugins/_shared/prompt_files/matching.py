@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from maskmill.image_formats import SUFFIXES
+from maskmill.decoding.formats import SUFFIXES
 from maskmill.images import KeySample, fold_key, normalize_key
 
 #: How many names a message lists.

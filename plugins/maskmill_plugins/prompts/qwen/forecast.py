@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskmill import ImageReadError, ImageRef
-from maskmill.decoding import read_size
+from maskmill.decoding.decoder import read_size
 
 from .asking.answer import find_stored_answer
 from .asking.question_plan import QuestionPlan

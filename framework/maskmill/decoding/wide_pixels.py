@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from ..errors import ImageReadError
 from .bit_depth import (
     Conversion,
     ValueRange,
@@ -20,7 +21,6 @@ from .bit_depth import (
     narrow_integers,
     narrow_numbers,
 )
-from .errors import ImageReadError
 
 _BITS, _SAMPLE_FORMAT = 258, 339  # TIFF tags
 _COLOURS = re.compile(r"(RGB|RGBA|RGBX|LA);16([BLN])")

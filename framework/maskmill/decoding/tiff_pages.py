@@ -9,7 +9,7 @@ from typing import Any
 import PIL.Image
 import PIL.TiffImagePlugin
 
-from .errors import ImageReadError
+from ..errors import ImageReadError
 
 #: Pages looked at in search of a second picture; a hostile file can have millions.
 MOST = 10_000

@@ -11,7 +11,7 @@ from functools import cache
 import PIL.features
 import PIL.Image
 
-from .errors import ImageReadError
+from ..errors import ImageReadError
 
 #: Endings of the image files that maskmill reads, lower case; `readable_suffixes` leaves out what cannot be read here.
 SUFFIXES = frozenset(

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from ..errors import ImageReadError
 from .bit_depth import DEFAULT, Conversion, ValueRange, narrow_integers
-from .errors import ImageReadError
-from .image_formats import heif_orientation, open_heif, refuse_camera_raw, refuse_unsupported
+from .formats import heif_orientation, open_heif, refuse_camera_raw, refuse_unsupported
 from .tiff_pages import describe_bands, open_page
 from .wide_pixels import find_raw_mode, narrow
 
