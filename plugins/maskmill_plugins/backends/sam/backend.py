@@ -16,7 +16,7 @@ from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
 
 from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device
-from .segment.segmenter import FloatArray, Multimask, Segmenter, bound_score, keep_picked
+from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
 from .weights.checkpoints import file_sha256, find_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
@@ -264,7 +264,7 @@ class Sam(Backend):
                 found += keep_picked(
                     segmenter.masks(embedding, image.size, list(group), self.multimask), self.multimask
                 )
-        return [bound_score(mask) for mask in found]
+        return found
 
     @property
     def _gpu_options(self) -> str:

@@ -23,6 +23,7 @@ from torchvision.ops import batched_nms
 from maskmill import Grid, Mask, Prompt
 
 from ..model.decoder import FastDecoder, ImageFeatures
+from .segmenter import bound_score
 from .upsample import Crop, Upsampler, encode_part
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def find_all_masks(segmenter: GridDecoder, pixels: PixelArray, embedding: FloatA
     if grid.min_mask_region_area > 0:
         most = max(grid.box_nms_thresh, grid.crop_nms_thresh)
         found = _remove_small_regions(found, size, grid.min_mask_region_area, most)
-    return [Mask(size, one.counts, score=one.score, stability=one.stability, prompt=prompt) for one in found]
+    return [
+        Mask(size, one.counts, score=bound_score(one.score), stability=one.stability, prompt=prompt) for one in found
+    ]
 
 
 def _find_candidates(

@@ -22,6 +22,7 @@ from .segmenter import (
     Multimask,
     PixelArray,
     batch_prompts,
+    bound_score,
     compute_input_size,
     stack_prompts,
 )
@@ -112,7 +113,7 @@ class FastSegmenter:
                     Mask(
                         size=upsampler.size,
                         counts=crop.encode_rle(threshold),
-                        score=float(score),
+                        score=bound_score(float(score)),
                         stability=crop.compute_stability(threshold, STABILITY_OFFSET),
                         prompt=prompt,
                     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -127,8 +126,6 @@ def keep_picked(masks: Sequence[Mask], multimask: Multimask) -> list[Mask]:
     return kept
 
 
-def bound_score(mask: Mask) -> Mask:
-    """The mask with its score in bounds: SAM estimates the IoU without any, and a fine-tuned one may be far off."""
-    if mask.score is None or -OVERSHOOT <= mask.score <= 1 + OVERSHOOT:
-        return mask
-    return replace(mask, score=min(max(mask.score, -OVERSHOOT), 1 + OVERSHOOT))
+def bound_score(iou: float) -> float:
+    """The predicted IoU in the bounds of a score: SAM estimates it without any, a fine-tuned one at times far off."""
+    return min(max(iou, -OVERSHOOT), 1 + OVERSHOOT)

@@ -18,6 +18,7 @@ from .segmenter import (
     FloatArray,
     Multimask,
     PixelArray,
+    bound_score,
     compute_input_size,
     decide_masks,
     stack_prompts,
@@ -71,7 +72,7 @@ class StockSegmenter:
             Mask(
                 size=(pixels.shape[0], pixels.shape[1]),
                 counts=record["segmentation"]["counts"],
-                score=float(record["predicted_iou"]),
+                score=bound_score(float(record["predicted_iou"])),
                 stability=float(np.nan_to_num(record["stability_score"])),  # NaN for an empty mask
                 prompt=prompt,
             )
@@ -101,7 +102,7 @@ class StockSegmenter:
         return [
             Mask.from_array(
                 logits[index] > threshold,
-                score=float(scores[index]),
+                score=bound_score(float(scores[index])),
                 stability=stability_score(logits[index], threshold, STABILITY_OFFSET),
                 prompt=prompt,
             )
