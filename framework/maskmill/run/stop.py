@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 #: Signals that the driver answers, not its workers. A closed terminal sends SIGHUP, which Windows does not have.
-DRIVER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM} | ({signal.SIGHUP} if sys.platform != "win32" else set()))
+DRIVER_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+if sys.platform != "win32":
+    DRIVER_SIGNALS |= {signal.SIGHUP}
 
 
 class Stopped(BaseException):
