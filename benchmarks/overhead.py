@@ -32,7 +32,7 @@ class Nothing(Backend):
         return frozenset({"box"})
 
     def masks(self, image, prompts, embedding=None):
-        return [Mask(image.size, "13", prompt=prompt) for prompt in prompts]
+        return [Mask(image.size, "13l1", prompt=prompt) for prompt in prompts]
 
 class Silent(Writer):
     """Writes nothing."""
