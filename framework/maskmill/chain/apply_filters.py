@@ -34,9 +34,11 @@ def apply_filters(
     kept: list[Mask] = []
     for mask in raw:
         kept.append(mask) if mask.area else dropped.append(replace(mask, dropped_by=backend, reason="empty mask"))
+    checked_before: Sequence[Mask] = ()  # not `raw`: what an older version stored is checked by the first filter
     for name, stage in filters:
         known = {mask.index: mask for mask in kept}
-        back = trace.step("filters", name, partial(call_for_masks, image.size, stage.apply, image, kept), image.sha256)
+        call = partial(call_for_masks, image.size, stage.apply, image, kept, checked=checked_before)
+        back = trace.step("filters", name, call, image.sha256)
         if unknown := [mask for mask in back if mask.index not in known]:
             message = f"it returned {len(unknown)} new masks; a filter may only keep, change or drop those it is given"
             raise StepError(Failure("filters", name, "ImageError", message))
@@ -45,6 +47,7 @@ def apply_filters(
             if index not in checked or checked[index].reason is not None:
                 dropped.append(replace(checked.get(index, mask), dropped_by=name))
         kept = [mask for mask in checked.values() if mask.reason is None]
+        checked_before = tuple(kept)  # a copy: a filter may change the list it gets
     return tuple(sorted([*kept, *dropped], key=lambda mask: mask.index))
 
 

@@ -125,20 +125,26 @@ def call_for_prompts(call: Callable[..., object], *given: Any) -> list[Prompt]:
     return [check_prompt(prompt, f"prompt {number}") for number, prompt in enumerate(found)]
 
 
-def call_for_masks(size: tuple[int, int], call: Callable[..., object], *given: Any) -> list[Mask]:
+def call_for_masks(
+    size: tuple[int, int], call: Callable[..., object], *given: Any, checked: Sequence[Mask] = ()
+) -> list[Mask]:
     """What a backend's or a filter's method returns, checked.
 
     Args:
         size: (height, width) of the image.
         call: the method.
         given: its arguments.
+        checked: masks that have been checked; a filter hands most of them on as they are.
 
     Raises:
         TypeError: it is no list of masks.
         ImageError: one of them is not valid.
     """
     found = call_for_list(Mask, call, *given)
-    return [check_mask(mask, size, f"mask {number}") for number, mask in enumerate(found)]
+    known = {id(mask) for mask in checked}
+    return [
+        mask if id(mask) in known else check_mask(mask, size, f"mask {number}") for number, mask in enumerate(found)
+    ]
 
 
 def fit_prompts(name: str, backend: Backend, prompts: Sequence[Prompt], size: tuple[int, int]) -> tuple[Prompt, ...]:
