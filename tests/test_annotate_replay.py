@@ -29,9 +29,8 @@ PICKED = [(prompt, pick) for prompt in DRAWN["several.png"][:5] for pick in rang
 
 @pytest.fixture(params=[True, False], ids=["fast", "stock"])
 def options(request, monkeypatch, tmp_path):
-    segment_anything = pytest.importorskip("segment_anything")
+    pytest.importorskip("segment_anything")
     monkeypatch.setenv("MASKMILL_THREADS", "1")
-    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", lambda checkpoint=None: small_sam.build(width=32))
     checkpoint = small_sam.save(small_sam.seeded(), tmp_path / "small.pth")
     return {"checkpoint": str(checkpoint), "device": "cpu", "fast": request.param}
 

@@ -36,9 +36,7 @@ def one_thread(monkeypatch):
 @pytest.fixture
 def weights(monkeypatch, tmp_path):
     """A small model in the place of vit_b."""
-    import segment_anything
 
-    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", small_sam.build)
     return small_sam.save(small_sam.seeded(), tmp_path / "small.pth")
 
 

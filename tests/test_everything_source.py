@@ -84,7 +84,6 @@ def test_a_run_finds_what_the_generator_finds(tmp_path, monkeypatch):
 
     torch.set_num_threads(1)
     monkeypatch.setenv("MASKMILL_THREADS", "1")
-    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", small_sam.build)
     small_sam.save(small_sam.seeded(5), tmp_path / "small.pth")
     for number, name in enumerate(("a.png", "夜/b.png")):
         testing.write_picture(tmp_path / "photos" / name, 120, 160, seed=number)

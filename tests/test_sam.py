@@ -43,14 +43,8 @@ def one_thread(monkeypatch):
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Small models in the place of the real ones; the checkpoint of `vit_b`."""
-    import segment_anything
-
-    for name, width in {"vit_b": 32, "vit_l": 48, "vit_h": 64}.items():
-        monkeypatch.setitem(
-            segment_anything.sam_model_registry, name, lambda checkpoint=None, width=width: small_sam.build(width=width)
-        )
+def small(tmp_path):
+    """The checkpoint of a small model."""
     return small_sam.save(small_sam.seeded(), tmp_path / "small.pth")
 
 

@@ -24,11 +24,9 @@ from maskmill_plugins.backends.sam.weights import download
 @pytest.fixture
 def weights(monkeypatch, tmp_path):
     """A small model in the place of vit_b, found beside where the command runs."""
-    import segment_anything
     import torch
 
     torch.set_num_threads(1)
-    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", small_sam.build)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.chdir(tmp_path)
     return small_sam.save(small_sam.seeded(), tmp_path / "small.pth")
