@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..decoding.formats import describe_left_out
-from ..files import quote_command, write_atomic
+from ..errors import OutputError, Problem
+from ..files import quote_command, sha256_of, write_atomic
 from ..results import RunReport
 from .ledger import Ledger
 
 RUN = "run.json"
+#: The pipeline of a run that had no pipeline file.
+PIPELINE = "pipeline.yaml"
 FAILURES = "failures.jsonl"
 #: Images beyond a limit that are counted.
 MOST_REMAINING = 100_000
@@ -29,6 +33,27 @@ def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None,
         content["exit_code"] = report.exit_code
     text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
     write_atomic(output / RUN, f"{text}\n".encode())
+
+
+def check_pipeline(output: Path, ledger: Ledger) -> None:
+    """Refuse to overwrite a pipeline file that is not as `write_pipeline` left it.
+
+    Raises:
+        OutputError: somebody changed it.
+    """
+    file = output / PIPELINE
+    if file.exists() and sha256_of(file) != ledger.meta("pipeline_text"):
+        text = f"'{file}' was changed since it was written, and would be overwritten"
+        hint = f"move it to another folder, or run it instead: {quote_command(['run-pipeline', str(file)])}"
+        raise OutputError(Problem(text, hint=hint))
+
+
+def write_pipeline(output: Path, text: str, ledger: Ledger) -> None:
+    """Write `pipeline.yaml`, and remember in the ledger that it is ours."""
+    content = text.encode()
+    ledger.set_meta("pipeline_text", hashlib.sha256(content).hexdigest())
+    ledger.commit()
+    write_atomic(output / PIPELINE, content)
 
 
 def read_about(output: Path) -> dict[str, Any]:
