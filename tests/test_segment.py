@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
+from qwen_wire import KEY, Act, Wire, boxes
 from stored_runs import told
 
 from maskmill import Pipeline, testing
@@ -164,6 +165,8 @@ def test_a_changed_pipeline_file_is_not_overwritten(here, capsys):
     segmenting = ["segment", "a.png", "-o", "out", BOX, *QUICK]
     assert told(capsys, *segmenting)[0] == 0
     file = Path("out/pipeline.yaml")
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))  # an editor's line ends change nothing
+    assert told(capsys, *segmenting)[0] == 0
     file.write_text(mine := file.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     code, _, err = told(capsys, *segmenting)
     assert (code, file.read_text(encoding="utf-8")) == (2, mine)
@@ -176,6 +179,23 @@ def test_a_failed_image_decides_the_exit_code_and_the_advice_can_be_typed(here, 
     assert code == 1
     assert "lies outside the image" in err
     assert re.search(r"To retry them: .* --retry-failed", err)
+
+
+def test_what_a_model_finds_is_segmented(here, capsys, monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("MASKMILL_CACHE", str(here / "cache"))
+    with Wire() as wire:
+        wire.script([Act(boxes(("cat", (10, 5, 70, 55))))])
+        server = ["provider=openai", f"base_url={wire.openai}", f"api_key={KEY}", "coords=abs_original"]
+        sets = [part for each in server for part in ("--set", f"prompts.0.{each}")]
+        code, *_ = told(capsys, "segment", "a.png", "--find", "cat", "-o", "out", "--to", "coco", *sets, *QUICK)
+    assert code == 0
+    with Run(here / "out") as run:
+        [mask] = run.result(run.find("a.png")).masks
+    assert (mask.label, mask.prompt.box.xyxy) == ("cat", (10, 5, 70, 55))
+    text = Path("out/pipeline.yaml").read_text(encoding="utf-8")
+    assert KEY not in text
+    assert "# Left out, because it is a secret: prompts.0.api_key\n" in text
 
 
 def test_a_dry_run_writes_nothing(here, capsys):

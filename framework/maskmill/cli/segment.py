@@ -101,7 +101,7 @@ def command(
     wanted = SegmentRequest(**{name: given.pop(name) for name in SegmentRequest.__dataclass_fields__})
     document = wanted.make_document(photos, output, plugins)
     config = load_config(output / PIPELINE, sets=sets, jobs=jobs, drop_ins=not no_drop_ins, document=document)
-    head = f"Written by maskmill segment; to run it again: run-pipeline {PIPELINE}"
+    head = f"To run it again: run-pipeline {PIPELINE}. To change it, copy it to another folder."
     text = format_pipeline(config, config.output, head)
     return run.execute(Pipeline(config), pipeline_text=text, **given)
 

@@ -36,8 +36,10 @@ def format_pipeline(config: Config, folder: Path, head: str) -> str:
     given = tree.pop("plugins", [])
     for text in [given] if isinstance(given, str) else given:
         plugins.pop((folder / text).resolve(), None)
-    lines = {"plugins": [*given, *(writer.relative(path) for path in plugins.values())]} if given or plugins else {}
-    tree = {**lines, **tree, "output": writer.relative(str(config.output))}
+    lines = (
+        {"plugins": [*given, *(writer.path_to(Path(path)) for path in plugins.values())]} if given or plugins else {}
+    )
+    tree = {**lines, **tree, "output": writer.path_to(config.output)}
     comments = [head, *(f"Left out, because it is a secret: {name}" for name in writer.secrets)]
     text = yaml.dump(
         tree, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=None, width=1_000_000
@@ -85,23 +87,20 @@ class _Writer:
                 return OptionSchema(use.entry.cls), loc[length:]
         return None, ()
 
-    def relative(self, text: str, value: str = "") -> str:
-        """A path of the document as a path from `folder`.
+    def relative(self, text: str, value: str) -> str:
+        """A path of the document as a path from `folder`; absolute ones stay.
 
         Args:
             text: as it will be written, with its variables.
-            value: without variables; "" if it has none.
+            value: without variables.
         """
-        if (value or text).startswith("~"):
+        if value.startswith("~") or Path(value).is_absolute():
             return text
         base = self._document.folder
-        if Path(value or text).is_absolute():
-            return self._from_folder(Path(text)) if text == (value or text) else text
-        if text == (value or text):
-            return self._from_folder(base / text)
-        return f"{self._from_folder(base)}/{text}"
+        return self.path_to(base / value) if text == value else f"{self.path_to(base)}/{text}"
 
-    def _from_folder(self, path: Path) -> str:
+    def path_to(self, path: Path) -> str:
+        """A path as it is written in the file."""
         try:
             return path_from(self._folder, path)
         except ValueError:  # on another drive

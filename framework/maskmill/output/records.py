@@ -11,7 +11,7 @@ from typing import Any
 
 from ..decoding.formats import describe_left_out
 from ..errors import OutputError, Problem
-from ..files import quote_command, sha256_of, write_atomic
+from ..files import quote_command, write_atomic
 from ..results import RunReport
 from .ledger import Ledger
 
@@ -35,25 +35,33 @@ def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None,
     write_atomic(output / RUN, f"{text}\n".encode())
 
 
-def check_pipeline(output: Path, ledger: Ledger) -> None:
+def check_pipeline(output: Path) -> None:
     """Refuse to overwrite a pipeline file that is not as `write_pipeline` left it.
 
     Raises:
-        OutputError: somebody changed it.
+        OutputError: somebody changed it, or it cannot be read.
     """
     file = output / PIPELINE
-    if file.exists() and sha256_of(file) != ledger.meta("pipeline_text"):
-        text = f"'{file}' was changed since it was written, and would be overwritten"
+    try:
+        seal, _, text = file.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"cannot read '{file}': {error.strerror or error}") from error
+    if seal.strip() != _seal(text.replace(b"\r\n", b"\n")):
+        message = f"'{file}' was changed since it was written, and would be overwritten"
         hint = f"move it to another folder, or run it instead: {quote_command(['run-pipeline', str(file)])}"
-        raise OutputError(Problem(text, hint=hint))
+        raise OutputError(Problem(message, hint=hint))
 
 
-def write_pipeline(output: Path, text: str, ledger: Ledger) -> None:
-    """Write `pipeline.yaml`, and remember in the ledger that it is ours."""
+def write_pipeline(output: Path, text: str) -> None:
+    """Write `pipeline.yaml`; its first line is a checksum, by which it is recognised as ours."""
     content = text.encode()
-    ledger.set_meta("pipeline_text", hashlib.sha256(content).hexdigest())
-    ledger.commit()
-    write_atomic(output / PIPELINE, content)
+    write_atomic(output / PIPELINE, _seal(content) + b"\n" + content)
+
+
+def _seal(content: bytes) -> bytes:
+    return b"# written by maskmill, checksum " + hashlib.sha256(content).hexdigest()[:16].encode()
 
 
 def read_about(output: Path) -> dict[str, Any]:
