@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from stored_runs import told
 
 from maskmill import Pipeline, PipelineError, testing
 from maskmill.config.config import build_stages
@@ -75,7 +76,7 @@ def test_relative_paths_start_from_the_file_in_which_they_stand(write):
     assert load_config(file, sets=["prompts.0.path=x.csv"]).prompts[0].stage.path == folder / "common" / "x.csv"
 
 
-def test_plugins_beside_the_base_are_loaded(write):
+def test_plugins_beside_the_base_are_loaded(write, capsys):
     file = write(common__base=BASE + "combine: all\n", p="extends: common/base.yaml\nbackend: filling\n")
     plugin = file.parent / "common" / "plugins" / "filling.py"
     plugin.parent.mkdir()
@@ -85,6 +86,7 @@ def test_plugins_beside_the_base_are_loaded(write):
         encoding="utf-8",
     )
     assert load_config(file).backend.name == "filling"
+    assert "filling" in told(capsys, "plugins", "list", "--for", file)[1]
 
 
 MISTAKES = {

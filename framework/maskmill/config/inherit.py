@@ -6,10 +6,13 @@ the base's: a text, a list, a plugin with its options. Each value keeps its file
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import PipelineError, Problem
 from ..files import absolute_path, expand_home
+from ..plugins.find import find_drop_ins
 from .document import Document, Loc
 from .option_errors import format_value
 from .yaml_reader import parse_yaml, read_file
@@ -29,6 +32,24 @@ def read_document(file: Path) -> Document:
         PipelineError: a file cannot be read or parsed, or extends itself.
     """
     return _read(file, ())
+
+
+def find_plugin_files(file: Path | None, named: Sequence[Path] = ()) -> list[Path]:
+    """The drop-in files that a pipeline file finds, also beside the files that it extends; after those in `named`.
+
+    Args:
+        file: need not exist, nor be right; None for no file.
+        named: files or folders given by the user.
+
+    Raises:
+        PluginError: a named path does not exist.
+    """
+    found = dict.fromkeys(find_drop_ins(file, named))
+    if file is not None:
+        with contextlib.suppress(PipelineError):
+            for source in read_document(file).sources():
+                found.update(dict.fromkeys(find_drop_ins(source.folder / "_")))
+    return list(found)
 
 
 def _read(file: Path, extending: tuple[Path, ...]) -> Document:

@@ -36,10 +36,11 @@ def format_pipeline(config: Config, folder: Path, head: str) -> str:
     given = tree.pop("plugins", [])
     for text in [given] if isinstance(given, str) else given:
         plugins.pop((folder / text).resolve(), None)
-    lines = (
-        {"plugins": [*given, *(writer.path_to(Path(path)) for path in plugins.values())]} if given or plugins else {}
-    )
-    tree = {**lines, **tree, "output": writer.path_to(config.output)}
+    named = [
+        *([given] if isinstance(given, str) else given),
+        *(writer.path_to(Path(path)) for path in plugins.values()),
+    ]
+    tree = {**({"plugins": named} if named else {}), **tree, "output": writer.path_to(config.output)}
     comments = [head, *(f"Left out, because it is a secret: {name}" for name in writer.secrets)]
     text = yaml.dump(
         tree, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=None, width=1_000_000
@@ -52,7 +53,7 @@ class _Writer:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self._document = config.document
-        self._uses = list(config.uses())
+        self._schemas = [(use.loc, OptionSchema(use.entry.cls)) for use in config.uses()]
         self._folder = folder
         self.secrets: list[str] = []
 
@@ -67,7 +68,7 @@ class _Writer:
         variable = self._document.variables.get(loc)
         schema, inside = self._find_schema(loc)
         if value and variable is None and schema is not None and schema.is_secret(inside):
-            self.secrets.append(".".join(map(str, loc)))
+            self.secrets.append(ascii(".".join(map(str, loc))).strip("'"))
             return _SECRET
         text = value.replace("${", "$${") if variable is None else variable
         is_path = loc[0] == "plugins" or (loc[0] == "dataset" and not value.startswith(PACKAGE))
@@ -81,10 +82,10 @@ class _Writer:
 
     def _find_schema(self, loc: Loc) -> tuple[OptionSchema | None, Loc]:
         """The options of the plugin to which a value belongs, and its path in them."""
-        for use in self._uses:
-            length = len(use.loc)
-            if loc[:length] == use.loc and len(loc) > length and loc[length] != "use":
-                return OptionSchema(use.entry.cls), loc[length:]
+        for place, schema in self._schemas:
+            inside = loc[len(place) :]
+            if loc == (*place, *inside) and inside and inside != ("use",):
+                return schema, inside
         return None, ()
 
     def relative(self, text: str, value: str) -> str:
