@@ -80,9 +80,7 @@ def shallow_vit_b():
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sam = _build_sam(
-            encoder_embed_dim=768, encoder_depth=2, encoder_num_heads=12, encoder_global_attn_indexes=(1,)
-        )
+        sam = _build_sam(encoder_embed_dim=768, encoder_depth=2, encoder_num_heads=12, encoder_global_attn_indexes=(1,))
         return randomise(sam, logits=1)
 
 
