@@ -23,7 +23,7 @@ def test_a_probe_times_some_images_and_reckons(project, capsys):
     project.many(20)
     assert exit_code(run_main, project.file, "--dry-run", "--probe", "3") == 0
     said = capsys.readouterr().out
-    assert "20 images to do, 0 already done" in said
+    assert "dry run: 20 images: 20 new" in said
     assert "3 images timed: 0.2" in said
     assert "of it backend" in said
     assert "20 images to do: about 2 seconds here, with 2 workers × 1 threads" in said

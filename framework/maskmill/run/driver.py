@@ -6,12 +6,13 @@ in `dispatch`; the work itself is done by `chain.chain`, inside the engine.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -29,44 +30,52 @@ from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
-from ..results import Artifact, RunInfo, RunReport
+from ..results import WORK, Artifact, RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
 from .forecast import require_consent
 from .plan import DueImage, Plan, RunRequest, check_same_backend, listing
-from .progress import JsonLog, Progress
+from .progress import JsonLog, Progress, count_images
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
 from .stop import Stop, Stopped, handle_signals
 
+#: Seconds after which a run that was cut short no longer counts what remains.
+SECONDS_TO_COUNT = 3.0
+
 __all__ = ["RunInfo", "RunRequest", "run"]
 
 
-def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> RunReport:
-    """Run a checked pipeline over its dataset.
+def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] = tuple) -> RunReport:
+    """Run a pipeline over its dataset.
 
     Args:
         config: the pipeline.
         options: what is asked of this run.
-        notices: lines to show at the start.
+        check: checks the pipeline first; returns lines to show at the start.
 
     Raises:
-        UsageError: the run cannot start: no images, the output folder is in use or
+        UsageError: what `check` raises; the run cannot start: no images, the output folder is in use or
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or _make_command(config, options))
-    with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+    show = JsonLog if options.log_json else Progress
+    with show(options.quiet) as progress, SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+        progress.describe("checking the pipeline")
+        notices = check()
+        progress.describe("listing images")
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
+        progress.describe("preparing")
         rebuilt = "" if options.fresh else rebuild_ledger(config.output)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
-                this = _Run(config, options, ledger, images, surveys, listed)
+                this = _Run(config, options, ledger, images, surveys, listed, progress)
                 return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
                 text = f"the output '{config.output}' can no longer be written: {error}"
@@ -92,7 +101,14 @@ class _Run:
     """One run; `execute` runs it."""
 
     def __init__(
-        self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys, listed: SharedListing
+        self,
+        config: Config,
+        options: RunRequest,
+        ledger: Ledger,
+        images: int,
+        surveys: Surveys,
+        listed: SharedListing,
+        progress: Progress,
     ) -> None:
         self.config = config
         self.listed = listed
@@ -108,16 +124,35 @@ class _Run:
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
         self.stop = Stop()
-        progress = JsonLog if options.log_json else Progress
-        self.progress = progress(listing(config, options, listed), options.quiet)
+        self.progress = progress
         self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
+        self.planned = (image for batch in self.plan.batches(ledger) for image in (*batch, None))
+        self.running: dict[int, QueuedImage] = {}
+        self.drawn = 0
 
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal aborts the preparation, and later only stops new images."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
+        self.ledger.set_meta("masks", self.fingerprints.masks)
         self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
         with handle_signals(self.stop):
+            self.progress.answer(self.stop, self._count_running)
             return self._execute(notices)
+
+    def _count_running(self) -> int:
+        """How many images are in progress."""
+        return 0 if self.engine.is_opening() else len(self.running)
+
+    def _describe_work(self) -> str:
+        """What the run is doing, for the progress; "" while images finish."""
+        running = self._count_running()
+        if self.stop.requested:
+            return f"finishing {count_images(running)} in progress" if running else "stopping"
+        if self.recorder.ran:
+            return ""
+        if not self.running:
+            return "finding images to process"
+        return "first image" if running else f"loading {self.stages.backend[0]}"
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
         clean_up(self.config.output, self.ledger)
@@ -127,6 +162,8 @@ class _Run:
             self.ledger.begin_listing()
         self.ledger.commit()
         self._announce(notices)
+        self.progress.count_in_background(listing(self.config, self.options, self.listed))
+        self.progress.begin(self.info, self.options.command, self._count_listed())
         started = time.monotonic()
         records.write_run(self.config.output, self._about(), None)
         self.recorder.observe("run_started")
@@ -137,6 +174,7 @@ class _Run:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
+            self.progress.describe("stopping" if self.stop.requested else "writing the files about the dataset")
             artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
             accounted = self._account()
         except UsageError as error:
@@ -154,7 +192,14 @@ class _Run:
         self.ledger.commit()
         records.write_run(self.config.output, self._about(), report)
         self.recorder.observe("run_finished", report=report)
+        self.progress.end(report)
         return report
+
+    def _count_listed(self) -> int | None:
+        """How many images there are, if the dataset is listed to its end already."""
+        if not self.listed.is_complete:
+            return None
+        return sum(1 for _ in listing(self.config, self.options, self.listed))
 
     def _check_output(self) -> None:
         """Check that the folder is still there, and remove what processes that died left.
@@ -195,13 +240,13 @@ class _Run:
         ended = False
         try:
             self.engine.start(setup, slots, self.resources.environment())
-            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop):
+            self.progress.describe(self._describe_work)
+            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop, self.running):
                 if event is not None:
                     self.recorder.record(*event)
                 elif lane is not None:
                     lane.pump()
                 self.ledger.commit(only_if_due=True)
-                self.progress.tick()
             ended = True
         finally:
             self._end_workers(lane, kill=not ended)
@@ -216,7 +261,7 @@ class _Run:
             self._end_each(lane, kill=True)
 
     def _end_each(self, lane: Lane | None, kill: bool) -> None:
-        self.engine.stop(kill)
+        self.engine.stop(kill or (self.stop.interrupted and self.engine.is_opening()))  # then no image has begun
         if lane is not None:
             lane.close(kill)
             self.recorder.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
@@ -231,14 +276,30 @@ class _Run:
         return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)
 
     def _images(self) -> Iterator[QueuedImage | None]:
-        for batch in self.plan.batches(self.ledger):
-            for planned in batch:
-                image = self._queue(planned) if planned.due else None
-                if image is None:
-                    self.progress.skip(1)
-                else:
-                    yield image
-            yield None  # lets the driver look at the clock in a long row of finished images
+        for planned in self.planned:
+            if planned is None:  # lets the driver look at the clock in a long row of finished images
+                yield None
+                continue
+            self.drawn += planned.due
+            image = self._queue(planned) if planned.due else None
+            if image is None:
+                self.progress.skip(1)
+                self.recorder.work[planned.work] += not planned.due
+            else:
+                yield image
+
+    def _count_remaining(self) -> int:
+        """How many images a run that was cut short did not get to; else those without a result beyond its limit."""
+        if not self.stop.requested:
+            return self.plan.count_beyond_limit(self.ledger, records.MOST_REMAINING)
+        remaining = self.drawn - self.recorder.ran
+        deadline = time.monotonic() + SECONDS_TO_COUNT
+        with contextlib.suppress(Stopped, KeyboardInterrupt), self.stop.interruptible():
+            for planned in self.planned:
+                remaining += planned is not None and planned.due
+                if remaining >= records.MOST_REMAINING or self.stop.at_once or time.monotonic() > deadline:
+                    break
+        return remaining
 
     def _queue(self, planned: DueImage) -> QueuedImage | None:
         """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
@@ -246,7 +307,7 @@ class _Run:
         stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
         lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
         task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
-        image = QueuedImage(task, row.attempts if row else 0, lost)
+        image = QueuedImage(task, row.attempts if row else 0, lost, planned.work)
         if image.is_spent:
             self.recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
             return None
@@ -296,10 +357,11 @@ class _Run:
             doubtful=doubtful,
             doubts=doubts,
             left_out=dict(self.listed.left_out),
-            remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, records.MOST_REMAINING),
+            remaining=self._count_remaining(),
             warnings=tuple(self.surveys.warnings()),
             run_doubts=run_doubts,
             refused_doubts=tuple(code for code in run_doubts if code in fail_on),
+            work={work: self.recorder.work[work] for work in WORK if self.recorder.work[work]},
         )
 
     def _about(self) -> dict[str, Any]:
