@@ -281,11 +281,10 @@ class _Run:
                 yield None
                 continue
             self.drawn += planned.due
-            image = self._queue(planned) if planned.due else None
-            if image is None:
+            if not planned.due:
                 self.progress.skip(1)
-                self.recorder.work[planned.work] += not planned.due
-            else:
+                self.recorder.work[planned.work] += 1
+            elif image := self._queue(planned):
                 yield image
 
     def _count_remaining(self) -> int:

@@ -15,7 +15,7 @@ from ..dataset.dataset import Dataset
 from ..errors import ImageError, ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
-from ..output.store import have_files, load_result, stat_result
+from ..output.store import RESULTS, have_files, load_result, stat_result
 from ..results import NO_WORK, FirstStep, ImageResult, LedgerRow, Work, name_work, require_doubt
 
 BATCH = 256
@@ -217,8 +217,9 @@ class Plan:
         Whether prompts are the same as before is not known: "prompts" are all images whose sources are queried again.
         """
         counts: Counter[Work] = Counter()
+        is_first = self._options.fresh or not (self._config.output / RESULTS).is_dir()
         for batch in self.batches(ledger, listed=False):
-            counts.update(self._foresee(image) for image in batch)
+            counts.update(image.work if is_first else self._foresee(image) for image in batch)
         return counts
 
     def _foresee(self, image: DueImage) -> Work:

@@ -157,10 +157,11 @@ class Progress:
 
     def _format(self, bar: tqdm[Any]) -> None:
         """Choose the form that fits into the terminal."""
-        bar.total = self._left
+        left = self._left
+        bar.total = None if left is None else max(left, self.finished)  # tqdm has no percentage of more than all
         values = bar.format_dict
         columns = values["ncols"] or 80
-        for form in list_forms(self._doing(), self._format_counts(), bar.total is not None):
+        for form in list_forms(self._doing(), self._format_counts(), bool(bar.total)):
             bar.bar_format = form
             text = bar.format_meter(**{**values, "bar_format": form.replace("{bar}", " " * SHORTEST_BAR)})
             if disp_len(text) < columns:
