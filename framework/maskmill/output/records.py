@@ -100,9 +100,11 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     if set(report.work) - {"new", *NO_WORK}:
         lines.append(f"This run: {describe_work(report.work)}")
     if report.outcome == "interrupted":
-        lines.append(f"Interrupted{_remain(report)}. To continue: {command}")
+        remain = f", {_count_remaining(report.remaining)}" if report.remaining else ""
+        lines.append(f"Interrupted{remain}. To continue: {command}")
     elif report.outcome == "stopped":
-        lines.append(f"Stopped{_remain(report)}: {report.message}")
+        lines.append(f"Stopped: {report.message}")
+        lines += [_count_remaining(report.remaining)] if report.remaining else []
         lines.append(f"After fixing this, continue with: {command}")
     if report.left_out:
         lines.append(describe_left_out(report.left_out))
@@ -122,10 +124,6 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     lines += report.warnings
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)
-
-
-def _remain(report: RunReport) -> str:
-    return f", {_count_remaining(report.remaining)}" if report.remaining else ""
 
 
 def _count_remaining(count: int) -> str:

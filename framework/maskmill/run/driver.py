@@ -6,13 +6,12 @@ in `dispatch`; the work itself is done by `chain.chain`, inside the engine.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -20,30 +19,27 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import TEMPORARY_PREFIX, quote_command
+from ..files import quote_command
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
-from ..plugins.messages import Task, WorkerSetup
+from ..plugins.messages import WorkerSetup
 from ..plugins.optional import max_concurrent
-from ..plugins.stage import digest
 from ..results import WORK, Artifact, RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
 from .forecast import require_consent
-from .plan import DueImage, Plan, RunRequest, check_same_backend, listing
+from .image_queue import ImageQueue
+from .plan import Plan, RunRequest, check_same_backend, listing
 from .progress import JsonLog, Progress, count_images
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
 from .stop import Stop, Stopped, handle_signals
-
-#: Seconds after which a run that was cut short no longer counts what remains.
-SECONDS_TO_COUNT = 3.0
 
 __all__ = ["RunInfo", "RunRequest", "run"]
 
@@ -126,9 +122,8 @@ class _Run:
         self.stop = Stop()
         self.progress = progress
         self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
-        self.planned = (image for batch in self.plan.batches(ledger) for image in (*batch, None))
+        self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes)
         self.running: dict[int, QueuedImage] = {}
-        self.drawn = 0
 
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal aborts the preparation, and later only stops new images."""
@@ -147,7 +142,7 @@ class _Run:
         """What the run is doing, for the progress; "" while images finish."""
         running = self._count_running()
         if self.stop.requested:
-            return f"finishing {count_images(running)} in progress" if running else "stopping"
+            return f"finishing {count_images(running)}" if running else "stopping"
         if self.recorder.ran:
             return ""
         if not self.running:
@@ -236,7 +231,7 @@ class _Run:
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
-        images = self._images() if lane is None else lane.feed(self._images())
+        images = self.queue.draw() if lane is None else lane.feed(self.queue.draw())
         ended = False
         try:
             self.engine.start(setup, slots, self.resources.environment())
@@ -274,45 +269,6 @@ class _Run:
         threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
         return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)
-
-    def _images(self) -> Iterator[QueuedImage | None]:
-        for planned in self.planned:
-            if planned is None:  # lets the driver look at the clock in a long row of finished images
-                yield None
-                continue
-            self.drawn += planned.due
-            if not planned.due:
-                self.progress.skip(1)
-                self.recorder.work[planned.work] += 1
-            elif image := self._queue(planned):
-                yield image
-
-    def _count_remaining(self) -> int:
-        """How many images a run that was cut short did not get to; else those without a result beyond its limit."""
-        if not self.stop.requested:
-            return self.plan.count_beyond_limit(self.ledger, records.MOST_REMAINING)
-        remaining = self.drawn - self.recorder.ran
-        deadline = time.monotonic() + SECONDS_TO_COUNT
-        with contextlib.suppress(Stopped, KeyboardInterrupt), self.stop.interruptible():
-            for planned in self.planned:
-                remaining += planned is not None and planned.due
-                if remaining >= records.MOST_REMAINING or self.stop.at_once or time.monotonic() > deadline:
-                    break
-        return remaining
-
-    def _queue(self, planned: DueImage) -> QueuedImage | None:
-        """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
-        ref, row = planned.ref, planned.row
-        stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
-        lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
-        task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
-        image = QueuedImage(task, row.attempts if row else 0, lost, planned.work)
-        if image.is_spent:
-            self.recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
-            return None
-        if not self.engine.processes:
-            self.ledger.record_losses(ref.key, lost + 1)  # if it crashes, so does the driver: count it first
-        return image
 
     def _add_up(self) -> None:
         """Add the stage times of this run to the totals of the folder."""
@@ -356,7 +312,7 @@ class _Run:
             doubtful=doubtful,
             doubts=doubts,
             left_out=dict(self.listed.left_out),
-            remaining=self._count_remaining(),
+            remaining=self.queue.count_remaining(self.stop),
             warnings=tuple(self.surveys.warnings()),
             run_doubts=run_doubts,
             refused_doubts=tuple(code for code in run_doubts if code in fail_on),

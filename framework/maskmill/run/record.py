@@ -61,6 +61,11 @@ class Recorder:
         has_worked = bool(counts["done"] + counts["empty"])
         self._alike = SameFailures(None if has_worked else config.run.same_failures)
 
+    def skip(self, work: Work) -> None:
+        """Count an image that needs no work."""
+        self.progress.skip(1)
+        self.work[work] += 1
+
     def record(self, image: QueuedImage, outcome: Outcome | SlotGivenUp) -> None:
         """Record how an image ended.
 
