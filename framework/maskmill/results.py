@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +19,12 @@ from .prompts import Prompt
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+#: Statuses of images that have a result.
+FINISHED: tuple[Status, ...] = ("done", "empty")
+#: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
+UNFINISHED = "Unfinished"
+
+_saved: ContextVar[list[Path] | None] = ContextVar("maskmill_saved", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,24 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     """
     path = safe_path(name, suffix)
     write_atomic(folder / path, data)
+    if (saved := _saved.get()) is not None:
+        saved.append(folder / path)
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@contextmanager
+def removing_saved_on_error() -> Iterator[None]:
+    """If the block raises, what was written with `save` in it, in this thread, is removed."""
+    saved: list[Path] = []
+    token = _saved.set(saved)
+    try:
+        yield
+    except BaseException:
+        for path in saved:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        _saved.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +145,8 @@ class Doubt:
 class ImageResult:
     """Everything known about one image after its chain.
 
+    An image whose filters or writers failed is `failed` and keeps the masks and files that were made.
+
     Attributes:
         key: the image's key in the dataset.
         status: done, empty, failed or quarantined.
@@ -127,7 +154,8 @@ class ImageResult:
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
-        raw: the masks as the backend made them, before filters, only those that filters changed.
+        raw: the masks as the backend made them, before filters, only those that filters changed; all of them,
+            with `masks` empty, if a filter failed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
@@ -237,6 +265,12 @@ class ImageResult:
     def kept(self) -> tuple[Mask, ...]:
         """The masks that survived the filters."""
         return tuple(mask for mask in self.masks if mask.kept)
+
+    def hide_unfinished(self) -> ImageResult:
+        """The result as `Writer.finish` gets it: that of an image that failed without its masks and files."""
+        if self.status in FINISHED:
+            return self
+        return replace(self, prompts=(), masks=(), raw=(), artifacts=(), reason=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the content of `results/<key>.json`; it holds no times."""

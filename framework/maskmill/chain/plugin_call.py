@@ -86,6 +86,10 @@ class Trace:
             self.doubts.append(doubt)
             self.story(f"doubtful ({doubt.code}): {doubt.message}")
 
+    def stored_notes(self) -> dict[str, Any]:
+        """The notes as a result stores them: those of plugins that noted something."""
+        return {name: dict(values) for name, values in self.notes.items() if values}
+
     def _retry(self, plugin: str, call: Callable[[], T]) -> T:
         for pause in PAUSES:
             try:

@@ -154,6 +154,7 @@ class Task:
         timeout: seconds, 0 for no limit; the engine sets it.
         answers: what the prompt lane found, None if the worker queries every source.
         afresh: make everything again, whatever of the stored result still holds.
+        careful: an earlier try took its worker down, see `Chain.process`.
     """
 
     ref: ImageRef
@@ -163,6 +164,7 @@ class Task:
     timeout: float = 0.0
     answers: LaneAnswers | None = None
     afresh: bool = False
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class QueuedImage:
     def blame(self) -> None:
         """Count a death of the process in which it was alone."""
         self.lost += 1
+        self.task = replace(self.task, careful=True)
 
     def add_answers(self, answers: LaneAnswers) -> None:
         """Attach what the prompt lane found."""

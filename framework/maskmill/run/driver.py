@@ -245,7 +245,7 @@ class _Run:
         ref, row = planned.ref, planned.row
         stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
         lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
-        task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
+        task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh, careful=lost > 0)
         image = QueuedImage(task, row.attempts if row else 0, lost)
         if image.is_spent:
             self.recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
