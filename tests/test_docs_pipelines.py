@@ -1,9 +1,11 @@
 """docs/pipelines.md is correct: its tables match the code, its examples load."""
 
 import contextlib
+import hashlib
 import importlib.util
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -65,8 +67,11 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "list.csv").write_text(listed, encoding="utf-8")
     (tmp_path / "prompts.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
     (tmp_path / "weights").mkdir()
-    for model in MODELS.values():
-        (tmp_path / "weights" / model.file).touch()
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    for name, model in MODELS.items():
+        (tmp_path / "weights" / model.file).write_bytes(b"weights")
+        sha256 = hashlib.sha256(b"weights").hexdigest()
+        monkeypatch.setitem(MODELS, name, replace(model, bytes=7, sha256=sha256))
     monkeypatch.setenv("PHOTO_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "weights" / MODELS["vit_b"].file))
     return tmp_path
