@@ -40,7 +40,8 @@ class Sam(Backend):
         "auto",
         description="the weights: a .pth or .safetensors file, searched beside the pipeline file, then in weights/ of"
         " the cache folder; auto: the published file, searched beside the pipeline file, in the working directory, in"
-        " weights/ and checkpoints/ of both, in torch hub's cache and in ours, and downloaded if it is missing",
+        " weights/ and checkpoints/ of both, in torch hub's cache and in ours, downloaded if it is missing, refused if"
+        " its size or sha256 is not the published one",
         json_schema_extra=NO_EFFECT,  # the content of the file counts, in model_id, not its path
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
