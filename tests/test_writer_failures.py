@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import Box, Filter, Pipeline, Prompt, PromptSource, StopRun, Writer, read_run, save, testing
+from maskmill import Box, Filter, OutputError, Pipeline, Prompt, PromptSource, StopRun, Writer, read_run, save, testing
 from maskmill.chain.chain import Chain
 from maskmill.chain.fingerprint import Fingerprint
 from maskmill.chain.plugin_call import Trace
@@ -167,21 +167,36 @@ def test_explain_and_prompts_csv_name_the_writer(mill, capsys):
     assert "file areas/noisy.png.txt" in told
 
 
-def test_a_ledger_made_anew_knows_what_failed_and_what_is_unfinished(mill):
-    run(mill)
-    path = mill.output / "results" / "a.png.json"
+def make_unfinished(path):
+    """Replace the stored result of a finished image as a run does while it makes the image again."""
     stored = json.loads(path.read_bytes())
-    provenance = {
-        **stored["provenance"],
-        "partial": "/".join(stored["provenance"]["fingerprint"].split("/")[:2]) + "//",
-    }
+    made = stored["provenance"]["fingerprint"].split("/")[:2]
+    provenance = {**stored["provenance"], "partial": "/".join([*made, "", ""])}
     failure = {"stage": "worker", "plugin": "", "type": "Unfinished", "message": "", "traceback": ""}
     partial = {"status": "failed", "raw": stored["masks"], "masks": [], "provenance": provenance, "failure": failure}
     path.write_text(json.dumps({**stored, **partial}), "utf-8")
+    return stored
+
+
+def test_a_ledger_made_anew_knows_what_failed_and_what_is_unfinished(mill):
+    run(mill)
+    path = mill.output / "results" / "a.png.json"
+    stored = make_unfinished(path)
     (mill.output / "ledger.sqlite").unlink()
     assert run(mill).counts == {"done": 1, "empty": 0, "failed": 2, "quarantined": 0}
     assert len(calls(mill)) == 3, "the masks of the unfinished one were there"
     assert json.loads(path.read_bytes()) == stored
+
+
+def test_a_finished_image_whose_result_a_killed_run_was_replacing_is_no_empty_label(mill, capsys):
+    run(mill)
+    make_unfinished(mill.output / "results" / "a.png.json")
+    assert command("export", mill.output, "--to", "png") == 1
+    assert "a.png: its stored result is unfinished; run the pipeline again" in capsys.readouterr().err
+    with pytest.raises(OutputError, match=r"the stored result of a\.png is unfinished.*run the pipeline again"):
+        list(read_run(mill.output))
+    run(mill)
+    assert command("export", mill.output, "--to", "png") == 0
 
 
 def test_an_overlay_of_a_noisy_photo_is_written(project):
