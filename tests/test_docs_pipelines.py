@@ -1,9 +1,11 @@
 """docs/pipelines.md is correct: its tables match the code, its examples load."""
 
 import contextlib
+import hashlib
 import importlib.util
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,7 +18,7 @@ from maskmill.cli.run import command as run_command
 from maskmill.config.load import load_config
 from maskmill.dataset.dataset import Dataset
 from maskmill.plugins.registry import BUILT_IN, Registry
-from maskmill.results import WORK
+from maskmill.work import WORK
 from maskmill_plugins.backends.sam.weights.published import MODELS
 from maskmill_plugins.prompts.file import File
 
@@ -68,8 +70,11 @@ def folder(tmp_path, monkeypatch):
     base = next(text for text in blocks("yaml") if text.startswith("# base.yaml"))
     (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
     (tmp_path / "weights").mkdir()
-    for model in MODELS.values():
-        (tmp_path / "weights" / model.file).touch()
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    for name, model in MODELS.items():
+        (tmp_path / "weights" / model.file).write_bytes(b"weights")
+        sha256 = hashlib.sha256(b"weights").hexdigest()
+        monkeypatch.setitem(MODELS, name, replace(model, bytes=7, sha256=sha256))
     monkeypatch.setenv("PHOTO_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "weights" / MODELS["vit_b"].file))
     return tmp_path

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,47 +16,16 @@ from .errors import suggest_name
 from .files import safe_path, write_atomic
 from .masks import Mask, match_prompts
 from .prompts import Prompt
+from .work import Work
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
-#: The first step that a chain does again for an image, whose stored result holds up to there. "prompts": the sources
-#: gave the same prompts as before, so the masks hold. "nothing": all is up to date.
-FirstStep = Literal["segment", "prompts", "filters", "writers", "nothing"]
-#: What a run has to do for an image, or did; docs/pipelines.md has the same table.
-Work = Literal[
-    "new", "changed", "retried", "doubtful", "lost", "other_prompts",
-    "prompts", "filters", "writers", "checked", "done", "failed",
-]  # fmt: skip
-#: Each in words, after a number.
-WORK: Mapping[Work, str] = {
-    "new": "new",
-    "changed": "with a changed image file",
-    "retried": "tried again after a failure",
-    "doubtful": "made again because of a doubt",
-    "lost": "without a usable stored result",
-    "other_prompts": "segmented again because of changed prompts or a changed `images:`",
-    "prompts": "with masks reused (the prompts are the same; filters and writers run again)",
-    "filters": "with masks reused (filters and writers run again)",
-    "writers": "with masks reused (only new or changed writers run)",
-    "checked": "checked and up to date",
-    "done": "already done",
-    "failed": "failed before and not tried again",
-}
-#: The work that computes no masks.
-REUSES_MASKS: frozenset[Work] = frozenset({"prompts", "filters", "writers"})
-#: What needs no work.
-NO_WORK: frozenset[Work] = frozenset({"done", "failed"})
+#: Statuses of images that have a result.
+FINISHED: tuple[Status, ...] = ("done", "empty")
+#: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
+UNFINISHED = "Unfinished"
 
-
-def name_work(expected: Work, first: FirstStep) -> Work:
-    """What is done for an image, from why the plan expects it to be due and the first step that is done again."""
-    if first == "nothing":
-        return "checked"
-    if first != "segment":
-        return first
-    if expected in REUSES_MASKS:
-        return "other_prompts" if expected == "prompts" else "changed"
-    return "changed" if expected == "checked" else expected
+_saved: ContextVar[list[Path] | None] = ContextVar("maskmill_saved", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +54,24 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     """
     path = safe_path(name, suffix)
     write_atomic(folder / path, data)
+    if (saved := _saved.get()) is not None:
+        saved.append(folder / path)
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@contextmanager
+def removing_saved_on_error() -> Iterator[None]:
+    """If the block raises, what was written with `save` in it, in this thread, is removed."""
+    saved: list[Path] = []
+    token = _saved.set(saved)
+    try:
+        yield
+    except BaseException:
+        for path in saved:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        _saved.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +146,8 @@ class Doubt:
 class ImageResult:
     """Everything known about one image after its chain.
 
+    An image whose filters or writers failed is `failed` and keeps the masks and files that were made.
+
     Attributes:
         key: the image's key in the dataset.
         status: done, empty, failed or quarantined.
@@ -165,7 +155,8 @@ class ImageResult:
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
-        raw: the masks as the backend made them, before filters, only those that filters changed.
+        raw: the masks as the backend made them, before filters, only those that filters changed; all of them,
+            with `masks` empty, if a filter failed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
@@ -275,6 +266,12 @@ class ImageResult:
     def kept(self) -> tuple[Mask, ...]:
         """The masks that survived the filters."""
         return tuple(mask for mask in self.masks if mask.kept)
+
+    def hide_unfinished(self) -> ImageResult:
+        """The result as `Writer.finish` gets it: that of an image that failed without its masks and files."""
+        if self.status in FINISHED:
+            return self
+        return replace(self, prompts=(), masks=(), raw=(), artifacts=(), reason=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the content of `results/<key>.json`; it holds no times."""

@@ -20,7 +20,8 @@ import numpy as np
 
 from ..errors import ImageError, MaskmillError, StopRun, Transient
 from ..plugins.stage import collecting
-from ..results import Doubt, Failure, FirstStep
+from ..results import Doubt, Failure
+from ..work import FirstStep
 
 T = TypeVar("T")
 #: Seconds before the second and the third try of a call that raised `Transient`.
@@ -87,6 +88,10 @@ class Trace:
         if doubt not in self.doubts:
             self.doubts.append(doubt)
             self.story(f"doubtful ({doubt.code}): {doubt.message}")
+
+    def stored_notes(self) -> dict[str, Any]:
+        """The notes as a result stores them: those of plugins that noted something."""
+        return {name: dict(values) for name, values in self.notes.items() if values}
 
     def _retry(self, plugin: str, call: Callable[[], T]) -> T:
         for pause in PAUSES:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Failure, ImageResult, LedgerRow, Status
+from ..results import FINISHED, STATUSES, Failure, ImageResult, LedgerRow, Status
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -336,13 +336,13 @@ class Ledger:
         """The stored result of a row's image.
 
         Raises:
-            OutputError: the result file of a finished image is missing or damaged.
+            OutputError: the result file of a finished image is missing or damaged, or a run that was cut short had
+                begun to replace it.
         """
         result = load_result(self.folder, row.key)
-        if result is not None:
+        if result is not None and (row.status not in FINISHED or result.status in FINISHED):
             return result
-        if row.status in ("done", "empty"):
-            raise OutputError(
-                f"the stored result of {row.key} is missing or damaged; run the pipeline again to make it anew"
-            )
+        if row.status in FINISHED:
+            what = "missing or damaged" if result is None else "unfinished, since a run was cut short"
+            raise OutputError(f"the stored result of {row.key} is {what}; run the pipeline again to make it anew")
         return ImageResult(row.key, row.status, failure=Failure("worker", "", "Unknown", "no details are stored"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import MaskmillError
 from ..files import TEMPORARY_PREFIX, unused_name
-from ..results import DOUBTFUL, ImageResult, LedgerRow
+from ..results import DOUBTFUL, UNFINISHED, ImageResult, LedgerRow
 from .folder import claim, is_run
 from .ledger import NAME, UNKNOWN, DamagedLedgerError, Ledger
 from .records import read_about
@@ -97,9 +97,9 @@ def _enter_results(output: Path, ledger: Ledger) -> int:
     for result in _read_results(output):
         fingerprint = str(result.provenance.get("fingerprint", ""))
         stored = stat_result(output, result.key)
-        if stored is None or fingerprint.count("/") != 3:
-            continue
         failure = result.failure
+        if stored is None or fingerprint.count("/") != 3 or (failure and failure.type == UNFINISHED):
+            continue
         doubts = () if failure and failure.type != DOUBTFUL else {doubt.code for doubt in result.doubts}
         row = LedgerRow(result.key, result.status, fingerprint, UNKNOWN, UNKNOWN, 1, 0.0, ledger.listing)
         ledger.record(row, doubts, stored)

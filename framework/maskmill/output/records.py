@@ -12,7 +12,8 @@ from typing import Any
 from ..decoding.formats import describe_left_out
 from ..errors import OutputError, Problem
 from ..files import quote_command, write_atomic
-from ..results import NO_WORK, WORK, RunReport, Work
+from ..results import RunReport
+from ..work import NO_WORK, WORK, Work
 from .ledger import Ledger
 
 RUN = "run.json"

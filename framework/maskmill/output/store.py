@@ -58,11 +58,26 @@ def have_files(output: Path, artifacts: Iterable[Artifact]) -> bool:
     return True
 
 
-def replace_result(output: Path, before: ImageResult | None, result: ImageResult) -> None:
-    """Store a result, and remove the files of the replaced one that the new one does not have."""
-    store_result(output, result)
-    if before is not None:
+class StoredResult:
+    """The stored result of one image, which is replaced step by step.
+
+    Args:
+        output: the output folder.
+        key: the image.
+
+    Attributes:
+        result: what is stored now, None if there is nothing or it cannot be read.
+    """
+
+    def __init__(self, output: Path, key: str) -> None:
+        self._output = output
+        self.result = load_result(output, key)
+
+    def replace(self, result: ImageResult) -> None:
+        """Store a result, and remove the files of the replaced one that the new one does not have."""
+        store_result(self._output, result)
         current = {artifact.path for artifact in result.artifacts}
-        for artifact in before.artifacts:
+        for artifact in self.result.artifacts if self.result else ():
             if artifact.path not in current:
-                (output / artifact.path).unlink(missing_ok=True)
+                (self._output / artifact.path).unlink(missing_ok=True)
+        self.result = result

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..images import ImageRef
 from ..plugins.engine import Engine, Outcome
 from ..plugins.messages import LaneAnswers, OpenFailure, Task, WorkerDied
-from ..results import Work
+from ..work import Work
 from .stop import Stop
 
 MAX_TRIES = 3
@@ -57,6 +57,7 @@ class QueuedImage:
     def blame(self) -> None:
         """Count a death of the process in which it was alone."""
         self.lost += 1
+        self.task = replace(self.task, careful=True)
 
     def add_answers(self, answers: LaneAnswers) -> None:
         """Attach what the prompt lane found."""

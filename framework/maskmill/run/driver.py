@@ -28,7 +28,8 @@ from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import WorkerSetup
 from ..plugins.optional import max_concurrent
-from ..results import WORK, Artifact, RunInfo, RunReport
+from ..results import Artifact, RunInfo, RunReport
+from ..work import WORK
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish

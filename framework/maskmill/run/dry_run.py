@@ -27,7 +27,7 @@ from ..output.folder import is_claimed
 from ..output.rebuild import open_for_reading
 from ..output.records import describe_work
 from ..plugins.engine import Engine
-from ..results import NO_WORK, WORK, Work
+from ..work import NO_WORK, WORK, Work
 from .forecast import forecast_run
 from .plan import Plan, RunRequest, check_same_backend, listing
 from .prompts_csv import Surveys

@@ -70,7 +70,7 @@ class ImageQueue:
         ref, row, recorder = planned.ref, planned.row, self._recorder
         stack_file = recorder.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
         lost = 0 if recorder.options.retry_failed else self._ledger.count_losses(ref.key)
-        task = Task(ref, planned.fingerprint, self._verbose, str(stack_file), afresh=planned.afresh)
+        task = Task(ref, planned.fingerprint, self._verbose, str(stack_file), afresh=planned.afresh, careful=lost > 0)
         image = QueuedImage(task, row.attempts if row else 0, lost, planned.work)
         if image.is_spent:
             recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")

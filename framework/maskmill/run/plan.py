@@ -16,7 +16,8 @@ from ..errors import ImageError, ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
 from ..output.store import RESULTS, have_files, load_result, stat_result
-from ..results import NO_WORK, FirstStep, ImageResult, LedgerRow, Work, name_work, require_doubt
+from ..results import ImageResult, LedgerRow, require_doubt
+from ..work import NO_WORK, FirstStep, Work, name_work
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
