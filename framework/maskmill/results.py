@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .colors import Rgb
 from .decoding.bit_depth import ValueRange
+from .detections import to_supervision
+from .display import brief
+from .drawable import Drawable
 from .errors import suggest_name
 from .files import safe_path, write_atomic
-from .masks import Mask, match_prompts
+from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
 
 Status = Literal["done", "empty", "failed", "quarantined"]
@@ -32,6 +36,9 @@ class Artifact:
     path: str
     sha256: str
     bytes: int
+
+    def __repr__(self) -> str:
+        return f"<Artifact {brief(self.path)}: {self.bytes} bytes>"
 
 
 def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
@@ -65,6 +72,9 @@ class Failure:
     type: str
     message: str
     traceback: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Failure in {self.plugin or self.stage}: {self.type}: {brief(self.message)}>"
 
 
 #: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
@@ -115,9 +125,12 @@ class Doubt:
     def __post_init__(self) -> None:
         require_doubt(self.code)
 
+    def __repr__(self) -> str:
+        return f"<Doubt {self.code}: {brief(self.message)}>"
 
-@dataclass(frozen=True, slots=True)
-class ImageResult:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageResult(Drawable):
     """Everything known about one image after its chain.
 
     Attributes:
@@ -238,6 +251,22 @@ class ImageResult:
         """The masks that survived the filters."""
         return tuple(mask for mask in self.masks if mask.kept)
 
+    def __repr__(self) -> str:
+        about = f"{len(self.kept)} of {len(self.masks)} masks kept" if self.masks else brief(self.reason or "no masks")
+        if self.failure is not None:
+            about = f"{self.failure.type}: {brief(self.failure.message)}"
+        return f"<ImageResult {brief(self.key)}: {self.status}, {about}>"
+
+    def _drawn_size(self) -> tuple[int, int] | None:
+        return self.size
+
+    def _drawn_masks(self) -> Iterator[tuple[BoolArray, Rgb]]:
+        return color_masks(self.kept)
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> Any:
+        """The kept masks as `supervision.Detections`; see `maskmill.to_supervision`."""
+        return to_supervision(self.kept, classes, self.size)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the content of `results/<key>.json`; it holds no times."""
         return {
@@ -323,6 +352,9 @@ class RunInfo:
     jobs: int = 1
     threads: int = 1
 
+    def __repr__(self) -> str:
+        return f"<RunInfo {brief(self.name)}: {self.jobs} workers, in {brief(str(self.output))}>"
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -363,6 +395,10 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count) or "no images"
+        return f"<RunReport {self.outcome}: {counts}, {self.seconds:.1f} s, in {brief(str(self.output))}>"
 
     @property
     def exit_code(self) -> int:

@@ -13,10 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cachetools import LRUCache
+
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
 from ..errors import MaskmillError, PluginError, PromptError, StopRun
 from ..images import Image, ImageRef
+from ..inputs import to_image
 from ..masks import Mask
 from ..output.environment import read_versions
 from ..output.store import load_result, replace_result
@@ -46,6 +49,7 @@ class Chain:
         fail_on: codes of doubts that fail an image.
         conversion: how image files become images.
         conflict_iou: see `check_prompts`.
+        keep: of so many images, the last ones that `run` or `embed` had, the embedding is kept.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Chain:
         fail_on: Collection[str] = (),
         conversion: Conversion = DEFAULT,
         conflict_iou: float | None = CONFLICT_IOU,
+        keep: int = 0,
     ) -> None:
         self.stages = stages
         self.output = output
@@ -66,6 +71,7 @@ class Chain:
         self.conversion = conversion
         self.conflict_iou = conflict_iou
         self._opened: list[Stage] = []
+        self._embeddings: LRUCache[tuple[object, ...], Any] | None = LRUCache(keep) if keep else None
         self._versions = read_versions()
 
     def open(self) -> None:
@@ -87,6 +93,8 @@ class Chain:
 
     def close(self) -> None:
         """Close what was opened, last first."""
+        if self._embeddings is not None:
+            self._embeddings.clear()
         while self._opened:
             self._opened.pop().close()
 
@@ -160,25 +168,52 @@ class Chain:
             return reuse, None  # not even decoded
         return reuse, Image.from_bytes(data, ref, self.max_pixels, self.conversion)
 
-    def run(self, image: Image, prompts: Sequence[Prompt] | None = None, trace: Trace | None = None) -> ImageResult:
-        """Prompts, masks and filters for an image in memory; nothing is written.
+    def run(
+        self,
+        image: Any,
+        prompts: Sequence[Prompt] | None = None,
+        trace: Trace | None = None,
+        *,
+        key: str = "",
+        embedding: Any = None,
+    ) -> ImageResult:
+        """Prompts, masks and filters for one image; nothing is written.
 
         Args:
-            image: the image.
+            image: in any form that `Predictor.image` takes: a path, a Pillow picture, an array, an `ImageRef`, ...
             prompts: what to segment; None queries the pipeline's own sources.
             trace: receives seconds, notes and lines.
+            key: the image's key, by which prompt sources find it; "" takes the name of the file.
+            embedding: of `embed`, if the caller keeps it.
 
         Raises:
+            ImageReadError: the image cannot be read, or is something else.
             StepError: a step failed.
             StopRun: no image can succeed now.
         """
+        image = to_image(image, self.max_pixels, self.conversion, key)
         trace = trace or Trace()
         if prompts is None:
             prompts, reason = self._find_prompts(image, trace, None)
         else:
             prompts, reason = self._fit(image, prompts, trace), None
-        raw = self._compute(image, prompts, trace) if prompts else ()
+        raw = self._compute(image, prompts, trace, embedding) if prompts else ()
         return self._filter(image, prompts, raw, reason, trace, "")
+
+    def embed(self, image: Image, trace: Trace | None = None) -> Any:
+        """The backend's embedding of an image, from the kept ones if possible; None if the backend has none.
+
+        Raises:
+            StepError: the backend failed.
+        """
+        key = (image.pixels_id, image.size)
+        if self._embeddings is not None and (known := self._embeddings.get(key)) is not None:
+            return known
+        name, backend = self.stages.backend
+        embedding = (trace or Trace()).step("backend", name, partial(backend.embed, image), image.sha256)
+        if self._embeddings is not None and embedding is not None:
+            self._embeddings[key] = embedding
+        return embedding
 
     def _update(
         self, image: Image, wanted: Fingerprint, reuse: Reuse, trace: Trace, ahead: LaneAnswers | None
@@ -267,9 +302,14 @@ class Chain:
             trace.add_doubt(doubt)
         return fitted
 
-    def _compute(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Mask, ...]:
+    def _compute(
+        self, image: Image, prompts: Sequence[Prompt], trace: Trace, embedding: Any = None
+    ) -> tuple[Mask, ...]:
         name, backend = self.stages.backend
-        masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts), image.sha256)
+        if embedding is None and self._embeddings is not None:
+            embedding = self.embed(image, trace)
+        known = () if embedding is None else (embedding,)
+        masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts, *known), image.sha256)
         trace.story(f"{image.ref.key}: {len(masks)} masks by {name} in {trace.seconds['backend']:.1f} s")
         return masks
 

@@ -121,7 +121,7 @@ class Config:
     """A validated pipeline file.
 
     Attributes:
-        file: the file, as the user wrote its name.
+        file: the file, as the user wrote its name; None for a pipeline that was given in Python.
         base: the file's folder, absolute; relative paths in the file are relative to it.
         name: of the pipeline.
         dataset: the entries of `dataset:`, as written.
@@ -138,9 +138,10 @@ class Config:
         drop_ins: the drop-in plugin files that were loaded.
         registry: every plugin that was found.
         document: the parsed file.
+        deferred: keys that only a run needs and that are missing, each with the problem for the run.
     """
 
-    file: Path
+    file: Path | None
     base: Path
     name: str
     dataset: tuple[str, ...]
@@ -157,6 +158,7 @@ class Config:
     drop_ins: tuple[Path, ...]
     registry: Registry = field(repr=False)
     document: Document = field(repr=False)
+    deferred: tuple[tuple[str, Problem], ...] = ()
 
     def uses(self) -> Iterator[PluginUse]:
         """Every plugin in use, in the order in which an image passes them, the engine last."""

@@ -78,6 +78,7 @@ def load_config(
     drop_ins: bool = True,
     jobs: int | str | None = None,
     complete: bool = True,
+    defer: bool = False,
 ) -> Config:
     """Read and validate a pipeline file.
 
@@ -91,29 +92,38 @@ def load_config(
         jobs: overrides `run.jobs`.
         complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
             not run; `output` is then the folder `outputs/NAME` next to the file.
+        defer: True raises for a missing `dataset` or `output` only together with other problems; alone they are
+            in `Config.deferred`.
 
     Raises:
         PipelineError: everything that is wrong with the file and with `sets`, sorted by line.
         PluginError: a drop-in cannot be loaded; includes the problems found before.
     """
-    builder = _ConfigBuilder(file, parse_yaml(read_file(file), str(file)))
+    builder = ConfigBuilder(file, file.parent, parse_yaml(read_file(file), str(file)))
     builder.apply_overrides(sets, jobs)
-    top = builder.read_top(complete and dataset is None, complete and output is None)
+    top = builder.read_top(complete and dataset is None, complete and output is None, defer)
     builder.load_plugins(plugins, drop_ins)
     return builder.build(top, dataset, output)
 
 
-class _ConfigBuilder:
+class ConfigBuilder:
     """Builds a `Config` step by step.
 
     A user should see every mistake of a file in one go. So a step that finds something wrong records
     it, returns None (or what it could read), and the next step goes on; only `raise_problems` raises.
     A None therefore always comes with a recorded problem.
+
+    Args:
+        file: the file, as the user wrote its name; None for a pipeline that is given in Python.
+        base: the folder that relative paths start from.
+        document: the content.
     """
 
-    def __init__(self, file: Path, document: Document) -> None:
+    def __init__(self, file: Path | None, base: Path, document: Document) -> None:
         self._file = file
-        self._base = _absolute(file).parent
+        self._base = _absolute(base)
+        self._default_name = file.stem if file else "pipeline"
+        self._deferred: dict[str, Problem] = {}
         self._document = document
         self._problems: list[Problem] = []
         self._empty: set[str] = set()
@@ -123,6 +133,7 @@ class _ConfigBuilder:
     def raise_problems(self) -> None:
         """Raise what was found, if anything."""
         if problems := self._sort_problems():
+            problems += self._deferred.values()
             known = {problem.message for problem in problems}
             left_out = [problem for problem in self._registry.failures if problem.message not in known]
             raise PipelineError(*problems, *left_out)
@@ -158,7 +169,7 @@ class _ConfigBuilder:
         for key in self._empty:
             del tree[key]
 
-    def read_top(self, needs_dataset: bool, needs_output: bool) -> PipelineFile | None:
+    def read_top(self, needs_dataset: bool, needs_output: bool, defer: bool = False) -> PipelineFile | None:
         """Validate the top level; its plugins are validated later, by `build`."""
         tree = self._document.tree
         misplaced = [key for key in tree if key in RunOptions.model_fields]
@@ -170,12 +181,18 @@ class _ConfigBuilder:
             "dataset": (needs_dataset, "write `dataset: FOLDER` in the file, or: run-pipeline FILE.yaml FOLDER"),
             "output": (needs_output, "write `output: FOLDER` in the file, or: run-pipeline FILE.yaml -o FOLDER"),
         }
+        if self._file is None:
+            required["dataset"] = (needs_dataset, "give the images: a folder, a pattern, a list file or an image")
+            required["output"] = (needs_output, "give the output folder")
         for key, (is_needed, hint) in required.items():
             # `datset: photos` is reported as an unknown key; that `dataset` is missing is then the same mistake.
             is_misspelt = any(nearest_name(other, [key], SIMILAR) for other in tree)
             if is_needed and key not in tree and not is_misspelt:
                 text = f"the key '{key}' has no value" if key in self._empty else f"the key '{key}' is missing"
-                self._record((key,), text, hint, key=True)
+                if defer and key != "prompts":
+                    self._deferred[key] = self._document.problem((key,), text, hint, key=True)
+                else:
+                    self._record((key,), text, hint, key=True)
         return top
 
     def load_plugins(self, named: Sequence[Path], search: bool) -> None:
@@ -223,7 +240,7 @@ class _ConfigBuilder:
         return Config(
             file=self._file,
             base=self._base,
-            name=top.name or self._file.stem,
+            name=top.name or self._default_name,
             dataset=tuple(top.entries if dataset is None else dataset),
             dataset_base=self._base if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
@@ -238,13 +255,14 @@ class _ConfigBuilder:
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
             document=self._document,
+            deferred=tuple(self._deferred.items()),
         )
 
     def _locate_output(self, top: PipelineFile | None, output: Path | None) -> Path | None:
         """The output folder: the caller's, the file's, or `outputs/NAME` beside the file."""
         if top is None:
             return None
-        written = top.output or f"outputs/{safe_part(top.name or self._file.stem)}"
+        written = top.output or f"outputs/{safe_part(top.name or self._default_name)}"
         try:
             return _absolute(expand_home(written, self._base) if output is None else expand_home(output, Path()))
         except ValueError as error:

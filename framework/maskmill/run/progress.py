@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import sys
 import threading
@@ -12,6 +13,9 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from tqdm import tqdm
+
+from ..display import in_notebook
+from ..plugins.stage import is_installed
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -36,8 +40,8 @@ class Progress:
         self._line_at = self._started
         if not quiet:
             threading.Thread(target=self._count, args=(listing,), daemon=True).start()
-        if not quiet and sys.stderr.isatty() and type(self) is Progress:
-            self._bar = tqdm(unit=" images", dynamic_ncols=True, smoothing=0.05)
+        if not quiet and type(self) is Progress and (sys.stderr.isatty() or in_notebook()):
+            self._bar = _choose_bar()(unit=" images", dynamic_ncols=True, smoothing=0.05)
 
     def _count(self, listing: Iterable[object]) -> None:
         try:
@@ -101,6 +105,14 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._bar.close()
             self._bar = None
+
+
+def _choose_bar() -> type[tqdm[Any]]:
+    """The bar of a terminal or, with ipywidgets, that of a notebook."""
+    if in_notebook() and is_installed("ipywidgets"):
+        bar: type[tqdm[Any]] = importlib.import_module("tqdm.auto").tqdm
+        return bar
+    return tqdm
 
 
 def _duration(seconds: float) -> str:
