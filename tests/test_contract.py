@@ -152,7 +152,7 @@ class Odd:
 def test_segment_names_plugin_and_image(tmp_path, monkeypatch, options, says):
     registry = Registry.load()
     registry.add(Odd(), "test")
-    monkeypatch.setattr("maskmill.predictor.Registry.load", lambda: registry)
+    monkeypatch.setattr("maskmill.plugins.registry.Registry.load", lambda: registry)
     ref = testing.write_picture(tmp_path / "a.png", 60, 80)
     with pytest.raises(ImageError, match=f"a.png: odd: mask 0: .*{says}"):
         maskmill.segment(ref.path, boxes=[[1, 2, 30, 40]], backend={"use": "odd", **options})

@@ -250,7 +250,8 @@ class Pipeline:
             TypeError: an unknown keyword; suggests the nearest one.
         """
         known = [field.name for field in dataclasses.fields(driver.RunRequest)]
-        _refuse_unknown("Pipeline.run()", {key: value for key, value in values.items() if key not in known}, known)
+        unknown = {key: value for key, value in values.items() if key not in known}
+        _refuse_unknown("Pipeline.run()", unknown, [*known, "jobs"])
         request = dataclasses.replace(request, **values) if request else driver.RunRequest(**values)
         config = self.config
         if jobs is not None:

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 import atexit
 import json
-import numbers
 import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, Self
 
 from .chain.chain import Chain
 from .chain.contract import fit_prompts
 from .chain.plugin_call import StepError, Trace
 from .colors import Rgb
-from .config.from_python import join_paths, to_plain_data
-from .config.option_errors import explain_validation_error
+from .config.from_python import build_backend, to_plain_data
 from .display import brief
 from .drawable import Drawable
-from .errors import PipelineError, Problem, PromptError, UsageError
+from .errors import UsageError
 from .images import Image
-from .inputs import to_image
+from .inputs import make_prompts, to_image
 from .masks import BoolArray, Mask, color_masks
-from .plugins.find import find_drop_ins
 from .plugins.optional import prepare_stage
-from .plugins.registry import Registry
 from .plugins.roles import Backend, Stages
-from .prompts import Box, Point, Prompt, to_box, to_list, to_point
+from .prompts import Prompt
 from .results import Doubt
 
 if TYPE_CHECKING:
     import PIL.Image
 
-T = TypeVar("T")
 #: Images whose embedding a predictor keeps, besides those of open views.
 KEPT_EMBEDDINGS = 4
 #: Models that `segment` keeps open.
@@ -74,7 +67,7 @@ class Predictor:
         plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         **options: Any,
     ) -> None:
-        self.name, self.backend = _build_backend(backend, options, plugins)
+        self.name, self.backend = build_backend(backend, options, plugins)
         self._lock = threading.RLock()
         self._chain: Chain | None = _open_chain(self.name, self.backend)
 
@@ -106,9 +99,9 @@ class Predictor:
         self.close()
 
     def __repr__(self) -> str:
-        model = getattr(self.backend, "model", None)
-        name = f"{self.name} {model}" if isinstance(model, str) else self.name
-        return f"<Predictor {brief(name)}: {'closed' if self._chain is None else 'open'}>"
+        given = sorted(self.backend.model_fields_set)
+        options = "".join(f", {name}={getattr(self.backend, name)}" for name in given)
+        return f"<Predictor {brief(self.name + options)}: {'closed' if self._chain is None else 'open'}>"
 
     def _require_open(self) -> Chain:
         if self._chain is None:
@@ -262,66 +255,9 @@ def free_models() -> None:
 atexit.register(free_models)
 
 
-def make_prompts(
-    *, boxes: Any = (), points: Any = (), box: Any = None, labels: Any = None, prompts: Sequence[Prompt] = ()
-) -> list[Prompt]:
-    """The prompts that the arguments of `ImageView.masks` mean.
-
-    Raises:
-        PromptError: as `ImageView.masks`.
-    """
-    found_boxes = _to_rows(to_box, boxes, Box, "boxes")
-    found_points = _to_rows(to_point, points, Point, "points")
-    if box is not None and found_boxes:
-        raise PromptError("give either boxes (a mask each) or box (one prompt, together with points), not both")
-    names, found_points = _sort_labels(labels, found_points)
-    asked = [Prompt(box=each) for each in found_boxes]
-    if box is not None or found_points:
-        asked.append(Prompt(points=tuple(found_points), box=None if box is None else to_box(box)))
-    if isinstance(names, str):
-        names = [names] * len(asked)
-    if names is not None and len(names) != len(asked):
-        text = f"labels has {len(names)} entries for {len(asked)} masks"
-        raise PromptError(f"{text}; give one text, or one for each mask")
-    if names is not None:
-        asked = [Prompt(each.points, each.box, label=name) for each, name in zip(asked, names, strict=True)]
-    further = [prompts] if isinstance(prompts, Prompt) else to_list(prompts, "prompts")
-    for prompt in further:
-        if not isinstance(prompt, Prompt):
-            raise PromptError(f"prompts is a list of maskmill.Prompt, and has {brief(prompt)}")
-    if not asked and not further:
-        raise PromptError("give boxes or points, or prompts: there is nothing to segment")
-    return [*asked, *further]
-
-
-def _to_rows(convert: Callable[[Any], T], given: Any, kind: type[T], name: str) -> list[T]:
-    """Boxes or points; one alone is taken without the outer list."""
-    rows = [given] if isinstance(given, kind) else to_list(given, name)
-    if rows and all(isinstance(number, numbers.Real) and not isinstance(number, bool) for number in rows):
-        rows = [rows]
-    return [convert(row) for row in rows]
-
-
-def _sort_labels(labels: Any, points: list[Point]) -> tuple[str | list[str | None] | None, list[Point]]:
-    """The class names that `labels` holds, and the points with the 0 and 1 that it holds."""
-    if labels is None or isinstance(labels, str):
-        return labels, points
-    items = to_list(labels, "labels")
-    if all(item is None or isinstance(item, str) for item in items):
-        return items or None, points
-    if not all(isinstance(item, numbers.Real) and not isinstance(item, bool) and item in (0, 1) for item in items):
-        raise PromptError(
-            "labels are texts (class names), or 0 and 1 (points off and on the object; a class is a text),"
-            f" not {brief(labels)}"
-        )
-    if len(items) != len(points):
-        raise PromptError(f"labels has {len(items)} numbers for {len(points)} points; give 0 or 1 for each point")
-    return None, [Point(point.x, point.y, int(item)) for point, item in zip(points, items, strict=True)]
-
-
 def _keep_predictor(backend: str | Mapping[str, Any], image: Image, prompts: Sequence[Prompt]) -> Predictor:
     """The kept predictor of this backend; opened, if need be, once the prompts are known to suit it."""
-    name, stage = _build_backend(backend, {}, (), check=False)
+    name, stage = build_backend(backend, {}, (), check=False)
     options = {} if isinstance(backend, str) else to_plain_data(backend, "backend")
     key = (type(stage), json.dumps(options, sort_keys=True), str(Path.cwd()))
     if key not in _kept:
@@ -342,40 +278,6 @@ def _open_chain(name: str, backend: Backend) -> Chain:
         chain.close()
         raise
     return chain
-
-
-def _build_backend(
-    backend: str | Mapping[str, Any], options: Mapping[str, Any], plugins: Any, check: bool = True
-) -> tuple[str, Backend]:
-    """A backend that is not open, and its name.
-
-    Args:
-        backend: its name, or a mapping with `use`.
-        options: further options.
-        plugins: files and folders of drop-ins.
-        check: whether to look for missing files and packages.
-    """
-    spec = to_plain_data({"use": backend} if isinstance(backend, str) else backend, "backend")
-    if not isinstance(spec, dict) or not isinstance(spec.get("use"), str):
-        raise PipelineError(
-            Problem(
-                f"a backend is a name or a mapping with `use`, not {brief(backend)}",
-                hint='for example "grabcut", or {"use": "sam", "model": "vit_b"}',
-            )
-        )
-    spec |= to_plain_data(options, "")
-    name = spec.pop("use")
-    paths = find_drop_ins(None, [Path(path) for path in join_paths(plugins)])
-    registry = Registry.load(paths) if paths else Registry.load()
-    entry = registry.get("backend", name)
-    try:
-        stage = cast(Backend, entry.cls.from_options(spec, Path.cwd()))
-    except ValidationError as error:
-        found = explain_validation_error(error, entry.cls, spec, f"the backend {name!r}")
-        raise PipelineError(*(Problem(f"{name}: {each}", hint=each.hint) for each in found)) from None
-    if check and (problems := [one for one in stage.missing() or stage.check() if not one.warning]):
-        raise PipelineError(*problems)
-    return name, stage
 
 
 def print_line(line: str) -> None:

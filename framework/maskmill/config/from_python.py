@@ -8,12 +8,15 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from ..display import brief
 from ..errors import PipelineError, Problem
+from ..plugins.find import find_drop_ins
+from ..plugins.registry import Registry
+from ..plugins.roles import Backend
 from .config import Config, RunOptions
 from .document import Document, Loc
 from .load import ConfigBuilder
@@ -142,3 +145,38 @@ def replace_jobs(run: RunOptions, jobs: int | str) -> RunOptions:
     except ValidationError as error:
         found = explain_validation_error(error, RunOptions, options, "run")
         raise PipelineError(*(Problem(str(each), hint=each.hint) for each in found)) from None
+
+
+def build_backend(
+    backend: str | Mapping[str, Any], options: Mapping[str, Any], plugins: Any, check: bool = True
+) -> tuple[str, Backend]:
+    """A backend that is not open, and its name.
+
+    Args:
+        backend: its name, or a mapping with `use`.
+        options: further options.
+        plugins: files and folders of drop-ins.
+        check: whether to look for missing files and packages.
+    """
+    spec = to_plain_data({"use": backend} if isinstance(backend, str) else backend, "backend")
+    if not isinstance(spec, dict) or not isinstance(spec.get("use"), str):
+        raise PipelineError(
+            Problem(
+                f"a backend is a name or a mapping with `use`, not {brief(backend)}",
+                hint='for example "grabcut", or {"use": "sam", "model": "vit_b"}',
+            )
+        )
+    spec |= to_plain_data(options, "")
+    name = spec.pop("use")
+    paths = find_drop_ins(None, [Path(path) for path in join_paths(plugins)])
+    registry = Registry.load(paths) if paths else Registry.load()
+    entry = registry.get("backend", name)
+    try:
+        stage = cast(Backend, entry.cls.from_options(spec, Path.cwd()))
+    except ValidationError as error:
+        found = explain_validation_error(error, entry.cls, spec, f"the backend {name!r}")
+        problems = [Problem(f"{name}: {each}" if each.subject else str(each), hint=each.hint) for each in found]
+        raise PipelineError(*problems) from None
+    if check and (wrong := [one for one in stage.missing() or stage.check() if not one.warning]):
+        raise PipelineError(*wrong)
+    return name, stage

@@ -93,7 +93,7 @@ def load_config(
         complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
             not run; `output` is then the folder `outputs/NAME` next to the file.
         defer: True raises for a missing `dataset` or `output` only together with other problems; alone they are
-            in `Config.deferred`.
+            in `Config.deferred`, for a run to raise.
 
     Raises:
         PipelineError: everything that is wrong with the file and with `sets`, sorted by line.
@@ -133,7 +133,8 @@ class ConfigBuilder:
     def raise_problems(self) -> None:
         """Raise what was found, if anything."""
         if problems := self._sort_problems():
-            problems += self._deferred.values()
+            if self._file is not None:  # in Python, a pipeline need not be meant for a run
+                problems += self._deferred.values()
             known = {problem.message for problem in problems}
             left_out = [problem for problem in self._registry.failures if problem.message not in known]
             raise PipelineError(*problems, *left_out)

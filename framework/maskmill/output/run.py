@@ -166,7 +166,9 @@ class RunResults(Iterator[ImageResult]):
             return sum(run.counts().values())
 
     def __repr__(self) -> str:
-        return f"<RunResults {brief(self._name)}: {len(self)} images, in {brief(str(self.output))}>"
+        count = len(self)
+        images = "1 image" if count == 1 else f"{count} images"
+        return f"<RunResults {brief(self._name)}: {images}, in {brief(str(self.output))}>"
 
     def to_dataframe(self) -> Any:
         """A pandas DataFrame with a row for each mask, also those that filters dropped (`kept` is False).
