@@ -71,7 +71,9 @@ def test_the_notebook_runs(clone):
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
     if importlib.util.find_spec("ipywidgets"):
-        assert any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs), "the bar"
+        assert any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs), (
+            "the bar"
+        )
     text = "".join(output.get("text", "") for output in outputs)
     assert "UserWarning" not in text
     assert "Traceback" not in text

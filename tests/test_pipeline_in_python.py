@@ -52,12 +52,12 @@ def test_build_takes_the_same_as_keywords(folder):
     photos = [folder / "photos/a.png", folder / "photos/b.png"]
     manual = {"use": "manual", "box": BOX}
     output = folder / "out"
-    report = Pipeline.build(dataset=photos, prompts=manual, backend={"use": "grabcut"}, output=output).run(
-        jobs=1, quiet=True
+    pipeline = Pipeline.build(
+        dataset=photos, prompts=manual, backend="grabcut", writers=["png"], output=output, run={"engine": "inline"}
     )
-    assert report.counts["done"] == 2
-    about = json.loads((output / "run.json").read_text("utf-8"))
-    assert (about["jobs"], about["pipeline"]["run"]["jobs"]) == (1, 1)
+    assert pipeline.run(jobs=1, quiet=True).counts["done"] == 2
+    assert json.loads((output / "run.json").read_text("utf-8"))["pipeline"]["run"]["jobs"] == 1
+    assert sorted(path.name for path in (output / "png").iterdir()) == ["a.png", "b.png"]
 
 
 def test_drop_ins_are_found_below_the_base(folder):
@@ -72,9 +72,15 @@ def test_drop_ins_are_found_below_the_base(folder):
 
 WRONG = {
     "an unknown key": ({"writer": []}, "writer: unknown key 'writer'\n  did you mean 'writers'?"),
-    "an option": ({"backend": {"use": "grabcut", "itarations": 2}}, "backend.itarations: .*\n  did you mean 'iterations'"),
+    "an option": (
+        {"backend": {"use": "grabcut", "itarations": 2}},
+        "backend.itarations: .*\n  did you mean 'iterations'",
+    ),
     "a value in a list": ({"prompts": [{"use": "manual", "box": [1, 2, 3]}]}, "prompts.0.box: expected a list of 4"),
-    "an object": ({"prompts": [{"use": "manual", "box": object()}]}, "prompts.0.box: expected plain data .* not object"),
+    "an object": (
+        {"prompts": [{"use": "manual", "box": object()}]},
+        "prompts.0.box: expected plain data .* not object",
+    ),
     "not a number": ({"run": {"timeout": float("nan")}}, "run.timeout: expected a finite number"),
     "a key": ({"run": {1: 2}}, "run: a key must be a text, not 1"),
     "a variable": ({"name": "${NO_SUCH_VARIABLE}"}, "name: the environment variable NO_SUCH_VARIABLE is not set"),
@@ -139,7 +145,11 @@ def test_load_takes_texts_paths_and_lists(folder, monkeypatch, dataset, output, 
 
 def test_values_to_replace_are_python_values(folder):
     (folder / "p.yaml").write_text("prompts: [everything]\nbackend: sam\n", encoding="utf-8")
-    sets = {"backend": {"use": "grabcut"}, "prompts": [{"use": "manual", "label": "1", "box": np.array(BOX)}], "name": "no"}
+    sets = {
+        "backend": {"use": "grabcut"},
+        "prompts": [{"use": "manual", "label": "1", "box": np.array(BOX)}],
+        "name": "no",
+    }
     config = Pipeline.load(folder / "p.yaml", sets=sets).config
     assert (config.backend.name, config.name) == ("grabcut", "no")
     assert config.prompts[0].options == {"label": "1", "box": BOX}

@@ -264,9 +264,10 @@ def test_doubts_and_failures_are_told(plugin, photo):
         assert [doubt.code for doubt in view.doubts] == ["clipped"]
         view.masks(boxes=BOX)
         assert view.doubts == ()
-    with maskmill.Predictor({"use": "counting", "name": "broken"}, plugins=plugin) as predictor:
-        with pytest.raises(maskmill.ImageError, match="照片.png: counting: no idea"):
-            predictor.image(photo).masks(boxes=BOX)
+    broken = {"use": "counting", "name": "broken"}
+    said = pytest.raises(maskmill.ImageError, match=r"照片.png: counting: no idea")
+    with maskmill.Predictor(broken, plugins=plugin) as predictor, said:
+        predictor.image(photo).masks(boxes=BOX)
 
 
 def test_a_view_draws_the_masks_of_the_last_call(photo):

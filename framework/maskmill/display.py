@@ -25,11 +25,11 @@ SIDE = 800
 _GROUND: Rgb = (40, 40, 40)
 _ALPHA = 0.45
 _brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = 60
+_brief.maxstring = _brief.maxother = 44
 
 
 def brief(value: object) -> str:
-    """`repr` in at most 60 characters, shortened in the middle."""
+    """`repr` in at most 44 characters, shortened in the middle."""
     return _brief.repr(value)
 
 

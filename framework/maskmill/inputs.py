@@ -141,6 +141,8 @@ def _sort_labels(labels: Any, points: list[Point]) -> tuple[str | list[str | Non
             f" not {brief(labels)}"
         )
     if len(items) != len(points):
-        text = f"labels has {len(items)} of the numbers 0 and 1, expected one for each point, and points has {len(points)}"
+        text = (
+            f"labels has {len(items)} of the numbers 0 and 1, expected one for each point, and points has {len(points)}"
+        )
         raise PromptError(f"{text}; class names are texts")
     return None, [Point(point.x, point.y, int(item)) for point, item in zip(points, items, strict=True)]
