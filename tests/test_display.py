@@ -11,6 +11,8 @@ import pytest
 
 import maskmill
 from maskmill import Box, Failure, ImageError, ImageRef, ImageResult, Mask, Point, Prompt, UsageError, display, testing
+from maskmill.dataset.dataset import Dataset
+from maskmill.plugins.registry import Registry
 from maskmill.results import Doubt, RunInfo, RunReport
 
 LONG = "a/very/long/path/" * 20 + "照片.jpg"
@@ -36,6 +38,8 @@ NOUNS = {
     "Doubt": Doubt("clipped", LONG),
     "Artifact": maskmill.Artifact(LONG, "f" * 64, 1),
     "RunReport": RunReport(Path(LONG), "finished", {"done": 2, "failed": 0}, 2, 1.25, {}, 2.0, warnings=(LONG,) * 9),
+    "Dataset": Dataset((LONG,) * 1000, Path()),
+    "a stage": Registry.load().build("backend", {"use": "sam", "model": "vit_l"}),
     "RunInfo": RunInfo(LONG, Path(LONG), {}),
 }
 
@@ -52,6 +56,7 @@ def test_what_the_line_says():
     assert repr(NOUNS["RunReport"]).startswith("<RunReport finished: 2 done, 1.2 s, in 'a/very")
     assert repr(Prompt(box=Box(1, 2, 3, 4), label="cup")) == "Prompt(Box(1, 2, 3, 4), label='cup')"
     assert repr(NOUNS["Grid"]) == "Grid(points_per_side=16)"
+    assert repr(NOUNS["a stage"]) == "Sam(model='vit_l')"
     assert "damaged" in repr(NOUNS["a mask that is damaged"])
 
 

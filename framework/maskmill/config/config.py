@@ -17,6 +17,7 @@ from ..chain.check_prompts import CONFLICT_IOU
 from ..chain.fingerprint import Fingerprints
 from ..decoding.bit_depth import Conversion, HighBitDepth
 from ..decoding.decoder import MAX_PIXELS
+from ..display import brief
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
 from ..plugins.messages import ChainSpec, PluginSpec
@@ -159,6 +160,9 @@ class Config:
     registry: Registry = field(repr=False)
     document: Document = field(repr=False)
     deferred: tuple[tuple[str, Problem], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Config {brief(self.name)}: {brief(str(self.file or 'given in Python'))}>"
 
     def uses(self) -> Iterator[PluginUse]:
         """Every plugin in use, in the order in which an image passes them, the engine last."""
