@@ -231,11 +231,12 @@ def test_masks_do_not_depend_on_what_was_computed_before_or_in_which_thread(plug
 
 
 def test_a_closed_predictor_says_so(photo):
-    predictor = maskmill.Predictor("grabcut")
+    predictor = maskmill.Predictor("grabcut", iterations=2)
+    assert repr(predictor) == "<Predictor 'grabcut, iterations=2': open>"
     view = predictor.image(photo)
     predictor.close()
     predictor.close()
-    assert repr(predictor) == "<Predictor 'grabcut': closed>"
+    assert repr(predictor) == "<Predictor 'grabcut, iterations=2': closed>"
     for use in (lambda: predictor.image(photo), lambda: view.masks(boxes=BOX)):
         with pytest.raises(UsageError, match="the predictor is closed"):
             use()
@@ -276,6 +277,10 @@ def test_a_view_draws_the_masks_of_the_last_call(photo):
         (mask,) = view.masks(boxes=BOX)
         changed = (np.asarray(view.draw()) != view.image.pixels).any(axis=2)
         assert np.array_equal(changed, mask.array)
+        with pytest.raises(PromptError):
+            view.masks(boxes=[500, 500, 600, 600])
+        assert np.array_equal(np.asarray(view.draw()), view.image.pixels), "nothing of an earlier call"
+        view.masks(boxes=BOX)
         assert PIL.Image.open(io.BytesIO(view._repr_png_())).size == (80, 60)
 
 

@@ -99,8 +99,8 @@ class Predictor:
         self.close()
 
     def __repr__(self) -> str:
-        given = sorted(self.backend.model_fields_set)
-        options = "".join(f", {name}={getattr(self.backend, name)}" for name in given)
+        given = {name: str(getattr(self.backend, name)) for name in sorted(self.backend.model_fields_set)}
+        options = "".join(f", {name}={value}" for name, value in given.items() if "://" not in value)  # no passwords
         return f"<Predictor {brief(self.name + options)}: {'closed' if self._chain is None else 'open'}>"
 
     def _require_open(self) -> Chain:
@@ -167,6 +167,7 @@ class ImageView(Drawable):
             ImageError: the backend failed on this image.
             UsageError: the predictor is closed.
         """
+        self._found, self.doubts = (), ()  # of an earlier call; this one may fail
         asked = make_prompts(boxes=boxes, points=points, box=box, labels=labels, prompts=prompts)
         with self._predictor._use(self.image) as chain:
             fit_prompts(*chain.stages.backend, asked, self.image.size)  # before the image is encoded
