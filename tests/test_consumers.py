@@ -8,7 +8,7 @@ are used here, at test time, and nowhere else.
 import numpy as np
 import pytest
 
-from maskmill import Image, ImageRef, ImageResult, Mask, Point, Prompt, testing
+from maskmill import Image, ImageRef, ImageResult, Mask, Point, Prompt, UsageError, testing, to_supervision
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.voc import Voc
@@ -65,6 +65,25 @@ def check(masks, numbers, classes, at_least):
     assert [classes[number] for number in numbers] == LABELS
     for found, expected in zip(masks, SHAPES.values(), strict=True):
         assert iou(np.asarray(found, bool), expected) >= at_least
+
+
+def test_supervision_takes_results_as_detections(dataset):
+    sv = pytest.importorskip("supervision")
+    (_, result), _, (_, nothing) = dataset
+    found = result.to_supervision(["dog", "猫"])
+    assert isinstance(found, sv.Detections)
+    check(found.mask, found.class_id, ["dog", "猫"], 1.0)
+    assert (found.confidence, list(found.data["class_name"])) == (None, LABELS)
+    assert found.xyxy.tolist() == [list(mask.box.xyxy) for mask in result.kept]
+    assert list(found.area) == [mask.area for mask in result.kept]
+    empty = nothing.to_supervision()
+    assert (len(empty), empty.mask.shape) == (0, (0, HEIGHT, WIDTH))
+    scored = to_supervision([*result.kept, Mask.from_array(SHAPES["disc"], score=0.5)])
+    assert (np.isnan(scored.confidence).tolist(), scored.confidence[3]) == ([True, True, True, False], 0.5)
+    assert scored.data["class_name"][3] == "object"
+    with pytest.raises(UsageError, match="the label '猫' is not in classes; available: dog"):
+        result.to_supervision(["dog"])
+    sv.MaskAnnotator().annotate(np.zeros((HEIGHT, WIDTH, 3), np.uint8), found)
 
 
 @pytest.mark.parametrize(("form", "at_least"), [("rle", 1.0), ("polygons", 0.75)])

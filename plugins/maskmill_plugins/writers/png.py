@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, colors, hookimpl, save
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, paint_mask, summarize_iou

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from maskmill import Problem
+from maskmill import Problem, masks
 
 #: The class of masks without a label.
-UNLABELLED = "object"
+UNLABELLED = masks.UNLABELLED
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 Split = Literal["train", "val", "test"]
 
