@@ -341,7 +341,7 @@ def test_the_command_line_tells_what_to_do_next(project):
     assert done.returncode == 1
     assert "2 images: 1 done, 1 failed" in done.stderr
     assert "--retry-failed" in done.stderr
-    assert "raise.png: failed at filters: as told" in done.stderr
+    assert "raise.png: failed at filters chaos: RuntimeError: as told" in done.stderr
 
 
 def test_a_single_image_tells_its_story(project):

@@ -233,9 +233,7 @@ def segment(
             return list(chain.run(picture, fitted).masks)
         except StepError as error:
             failure = error.failure
-            raise StepError(
-                failure, f"{picture.ref.key}: {failure.plugin or failure.stage}: {failure.message}"
-            ) from error
+            raise StepError(failure, f"{picture.ref.key}: {failure.plugin or failure.stage}: {failure.text}") from error
 
 
 def _checks_over_network(stage: Stage) -> bool:

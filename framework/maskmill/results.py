@@ -48,6 +48,10 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
 
 
+#: `Failure.type` of an image whose process ended.
+ENDED = ("Timeout", "WorkerLost")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an image has no result.
@@ -65,6 +69,16 @@ class Failure:
     type: str
     message: str
     traceback: str = ""
+
+    def __str__(self) -> str:
+        """For the user: the step and its plugin, then `text`."""
+        return f"{self.stage} {self.plugin}".rstrip() + f": {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The message, after the type of an exception that was not raised on purpose."""
+        is_expected = not self.traceback or self.type in ENDED
+        return self.message if is_expected else f"{self.type}: {self.message}"
 
 
 #: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.

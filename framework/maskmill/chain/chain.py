@@ -15,13 +15,14 @@ from typing import Any
 
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
-from ..errors import MaskmillError, PluginError, PromptError, StopRun
+from ..errors import MaskmillError, PluginError, Problem, PromptError, StopRun
 from ..images import Image, ImageRef
 from ..masks import Mask
 from ..output.environment import read_versions
 from ..output.store import load_result, replace_result
 from ..plugins.messages import LaneAnswers
 from ..plugins.optional import input_side
+from ..plugins.packages import explain_import
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
@@ -82,7 +83,8 @@ class Chain:
                 raise PluginError(f"the {role} {name!r} cannot be opened: {error or 'out of memory'}") from error
             except (Exception, SystemExit) as error:
                 text = f"the {role} {name!r} cannot be opened: {type(error).__name__}: {error}"
-                raise PluginError(text) from error
+                hint = explain_import(error) if isinstance(error, ImportError) else ""
+                raise PluginError(Problem(text, hint=hint)) from error
             self._opened.append(stage)
 
     def close(self) -> None:
@@ -145,7 +147,7 @@ class Chain:
             raise
         except Exception as error:  # a result that cannot be stored, such as invalid surrogates in a label
             failure = describe_failure("worker", "", error)
-        trace.story(f"{ref.key}: failed at {failure.stage}: {failure.message}")
+        trace.story(f"{ref.key}: failed at {failure}")
         size, sha256 = (image.size, image.sha256) if image else (None, "")
         provenance, notes = self._provenance(str(wanted)), _without_empty(trace.notes)
         result = ImageResult.failed(ref.key, failure, size, sha256, provenance, notes, trace.doubts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import BESIDE, FILE, IMAGES, PLUGINS, parse_settings
+from .options import BESIDE, DROP_INS_HINT, FILE, IMAGES, PLUGINS, load_registry, parse_settings, show_failures
 
 
 @click.command("export")
@@ -36,15 +36,15 @@ def command(
     """
     from ..output.records import list_counts
     from ..output.run import Run
-    from ..plugins.find import find_drop_ins
-    from ..plugins.registry import Registry
     from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    drop_ins = find_drop_ins(file, plugins)
-    settings = parse_settings(sets, lambda: [Registry.load(drop_ins).get("writer", writer).cls])
-    request = ExportRequest(writer, settings, folder, images, drop_ins, jobs)
+    registry = load_registry(plugins, file)
+    entry = registry.get("writer", writer, "" if file or plugins else DROP_INS_HINT)
+    show_failures(registry)
+    settings = parse_settings(sets, lambda: [entry.cls])
+    request = ExportRequest(writer, settings, folder, images, list(registry.drop_ins), jobs)
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is still going on; only finished images are exported", err=True)

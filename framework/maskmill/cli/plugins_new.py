@@ -57,16 +57,13 @@ def _check_name(role: str, name: str, folder: Path) -> None:
     Raises:
         click.UsageError: it cannot be used, with the reason.
     """
-    from ..errors import PluginError
     from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
 
     if reason := _find_name_problem(role, name):
         raise click.UsageError(reason)
-    try:
-        registry = Registry.load(find_drop_ins(folder / "_"))
-    except PluginError:  # another drop-in is broken; a new one can be written anyway
-        registry = Registry.load()
+    neighbours = find_drop_ins(folder / "_")
+    registry = Registry.load(neighbours, optional=neighbours)  # a new one can be written beside one that is broken
     for entry in registry.entries.values():
         if entry.name == name:
             raise click.UsageError(f"there is already a plugin {name!r}: the {entry.role} of {entry.origin}")

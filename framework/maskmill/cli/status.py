@@ -25,8 +25,8 @@ def command(output: Path) -> int:
         reasons: dict[str, list[str]] = {}
         for row in run.rows(("failed", "quarantined")):
             failure = run.result(row).failure
-            text = failure.message if failure else "unknown"
-            reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
+            text = f"at {failure}" if failure else "for an unknown reason"
+            reason = f"{row.status} {text.replace(row.key, '...')}"
             reasons.setdefault(reason, []).append(row.key)
         _, doubts = run.doubt_counts()
         doubtful = {code: run.keys_with_doubt(code, EXAMPLES) for code in doubts}

@@ -17,7 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from pydantic import PydanticUserError
+
 from ..errors import PluginError, Problem
+from .packages import explain_import
 
 GROUP = "maskmill"
 _LOOKS_LIKE_IMPORT = re.compile(rb"\b(from|import)\s+maskmill\b")
@@ -143,6 +146,15 @@ def load_entry_point(point: importlib.metadata.EntryPoint, origin: str) -> Modul
         raise _explain_failure(error, None, of) from error
 
 
+def find_module_file(point: importlib.metadata.EntryPoint) -> Path | None:
+    """The file of an entry point's module, None if it has none or cannot be found; the module is not imported."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin else None
+
+
 def _explain_failure(error: BaseException, path: Path | None, what: str = "the plugin") -> PluginError:
     """The error for a plugin that cannot be imported: its file and line, and the exception."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -152,8 +164,26 @@ def _explain_failure(error: BaseException, path: Path | None, what: str = "the p
     file, line = (own[-1].filename, own[-1].lineno) if own else (str(path or ""), 0)
     if isinstance(error, SyntaxError):
         file, line = error.filename or file, error.lineno
-    hint = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+    hint = explain_import(error) if isinstance(error, ImportError) else ""
     reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, PydanticUserError):
+        reason, hint = _explain_class(error)
     if isinstance(error, SystemExit):
         reason = f"it ends the program when it is imported (SystemExit: {error})"
     return PluginError(Problem(f"{what} cannot be loaded: {reason}", file, line or 0, hint=hint))
+
+
+def _explain_class(error: PydanticUserError) -> tuple[str, str]:
+    """Why pydantic cannot make a class of what the author wrote, and what to do."""
+    text = str(error).partition("\n\nFor further information")[0]
+    name = found[1] if (found := re.search(r"[`'](\w+)( = .*)?[`']", text)) else ""
+    if error.code == "model-field-missing-annotation":
+        hint = f"write its type behind its name, for example `{name}: float = ...`; what is no option begins with _"
+        return f"the option '{name}' has no type", hint
+    if error.code == "model-field-overridden":
+        return f"'{name}' has a type in its base class, and none here", f"write its type again: `{name}: TYPE = ...`"
+    if error.code == "schema-for-unknown-type":
+        kind = found[1] if (found := re.search(r"schema for (.+?)\. Set", text, re.DOTALL)) else "this type"
+        hint = "options are texts, numbers, lists and mappings, as in YAML; load anything else in `open`"
+        return f"an option has the type {kind}, which cannot be written in YAML", hint
+    return f"{type(error).__name__}: {text}", ""

@@ -93,9 +93,9 @@ class Recorder:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         is_alike = self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
-        if reply.failure is not None and not image.task.verbose and not self.options.quiet:
-            why = f"failed at {reply.failure.stage}: {reply.failure.message}"
-            self.progress.log(f"{image.key}: {'failed for the same reason' if is_alike else why}")
+        if reply.failure is not None and not image.task.verbose:
+            why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
+            self.progress.log(f"{image.key}: {why}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is under way; this one is not to blame."""
@@ -126,8 +126,7 @@ class Recorder:
         replace_result(self.config.output, load_result(self.config.output, image.key), result)
         self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
-        if not self.options.quiet:
-            self.progress.log(f"{image.key}: quarantined: {message}")
+        self.progress.log(f"{image.key}: quarantined: {message}")
 
     def _enter(
         self, image: QueuedImage, status: Status, size: int, mtime: int, seconds: float, doubts: Collection[str] = ()

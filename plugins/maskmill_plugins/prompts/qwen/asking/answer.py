@@ -81,7 +81,7 @@ def read_answer(plan: QuestionPlan, question: QuestionTemplate, view: ImageView,
         problem = f"was cut off before its first object: {interruption}"
     elif not none and not parsed.found:
         problem = "cannot be parsed" + _list_counts(counts, " and has no coordinates that can be used: ")
-    elif wrong := find_wrong_unit(parsed.found, plan.coords):
+    elif wrong := find_wrong_unit(parsed.found, plan.coords, plan.calibration):
         problem, prompts = wrong, []
     elif not none and not prompts and set(counts) != {OTHER_CLASS}:  # those are found by their own question
         problem = "has no object that can be used" + _list_counts(counts, ": ")
