@@ -48,6 +48,8 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
 
 
+#: `Mask.reason` of a mask that the backend left empty.
+EMPTY_MASK = "empty mask"
 #: `Failure.type` of an image whose process ended.
 ENDED = ("Timeout", "WorkerLost")
 
@@ -130,6 +132,20 @@ class Doubt:
         require_doubt(self.code)
 
 
+def _explain_empty(masks: Sequence[Mask]) -> str:
+    """Why no mask of an image is left, in words."""
+    count = len(masks)
+    if all(mask.reason == EMPTY_MASK for mask in masks):
+        return f"the backend found nothing: {f'all {count} masks are' if count > 1 else 'its mask is'} empty"
+    if count == 1:
+        return f"{masks[0].dropped_by} dropped the only mask" + (f": {masks[0].reason}" if masks[0].reason else "")
+    empty = sum(mask.reason == EMPTY_MASK for mask in masks)
+    dropped = Counter(str(mask.dropped_by) for mask in masks if mask.reason != EMPTY_MASK)
+    parts = [f"{name} dropped {number}" for name, number in sorted(dropped.items())]
+    parts += [f"{empty} of the backend {'was' if empty == 1 else 'were'} empty"] if empty else []
+    return f"none of {count} masks is left: {', '.join(parts)}"
+
+
 @dataclass(frozen=True, slots=True)
 class ImageResult:
     """Everything known about one image after its chain.
@@ -200,11 +216,9 @@ class ImageResult:
             notes: by plugin name.
             doubts: what may be wrong all the same.
         """
-        dropped = Counter(mask.dropped_by for mask in masks)
-        kept = dropped.pop(None, 0)
-        if dropped and not kept:
-            by_filter = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items(), key=str))
-            reason = f"all masks dropped: {by_filter}"
+        kept = any(mask.kept for mask in masks)
+        if masks and not kept:
+            reason = _explain_empty(masks)
         return cls(
             key=key,
             status="done" if kept else "empty",

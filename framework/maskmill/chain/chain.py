@@ -28,6 +28,7 @@ from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
 from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
 from ..version import __version__
+from ..wording import count_noun
 from .apply_filters import apply_filters, restore_masks, restore_masks_for
 from .ask_sources import find_prompts
 from .check_prompts import CONFLICT_IOU, check_prompts
@@ -226,7 +227,7 @@ class Chain:
         for doubt in before.doubts:
             if doubt.stage in steps:
                 trace.add_doubt(doubt)
-        trace.story(f"{image.ref.key}: {masks} masks taken from the stored result")
+        trace.story(f"{image.ref.key}: {count_noun(masks, 'mask')} taken from the stored result")
 
     def _refuse_doubts(self, trace: Trace, result: ImageResult) -> None:
         """Fail the image if it has a doubt that `fail_on` names, or is empty where an annotation was left out."""
@@ -272,7 +273,7 @@ class Chain:
     def _compute(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Mask, ...]:
         name, backend = self.stages.backend
         masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts), image.sha256)
-        trace.story(f"{image.ref.key}: {len(masks)} masks by {name} in {trace.seconds['backend']:.1f} s")
+        trace.story(f"{image.ref.key}: {count_noun(len(masks), 'mask')} by {name} in {trace.seconds['backend']:.1f} s")
         return masks
 
     def _filter(
@@ -288,7 +289,7 @@ class Chain:
         masks = apply_filters(self.stages.filters, self.stages.backend[0], image, raw, trace)
         if masks:
             kept = sum(mask.kept for mask in masks)
-            trace.story(f"{image.ref.key}: {kept} of {len(masks)} masks kept")
+            trace.story(f"{image.ref.key}: {kept} of {count_noun(len(masks), 'mask')} kept")
         changed = {mask.index for mask in masks if mask.changed_by}
         return ImageResult.done_or_empty(
             image.ref.key,
@@ -321,7 +322,7 @@ class Chain:
             made = trace.step("writers", name, write, image.sha256)
             artifacts += [replace(artifact, path=f"{name}/{artifact.path}") for artifact in made]
             if made:
-                trace.story(f"{image.ref.key}: {name} wrote {len(made)} file{'s' if len(made) > 1 else ''}")
+                trace.story(f"{image.ref.key}: {name} wrote {count_noun(len(made), 'file')}")
         return tuple(artifacts)
 
     def _provenance(self, fingerprint: str) -> dict[str, Any]:

@@ -120,8 +120,11 @@ def _explain(error: click.ClickException) -> click.ClickException:
 
 def _report_error(error: Exception) -> int:
     from ..errors import MaskmillError, UsageError
+    from ..plugins.find import blame_plugin
 
     if not isinstance(error, MaskmillError):
-        raise error
+        if (blamed := blame_plugin(error)) is None:
+            raise error
+        error = blamed
     click.echo(str(error), err=True)
     return 2 if isinstance(error, UsageError) else 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..wording import count_noun
 from .options import BESIDE, DROP_INS_HINT, FILE, IMAGES, PLUGINS, load_registry, parse_settings, show_failures
 
 
@@ -60,7 +61,7 @@ def command(
 
 
 def _summarize(images: int, failed: int, files: int, left_out: int) -> list[str]:
-    lines = [f"{images} image{'s' if images != 1 else ''} exported, {files} file{'s' if files != 1 else ''}"]
+    lines = [f"{count_noun(images, 'image')} exported, {count_noun(files, 'file')}"]
     if failed:
         lines.append(f"{failed} could not be exported; for the reasons, see above or export.jsonl")
     if left_out:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..wording import count_noun
 from .options import FILE
 
 if TYPE_CHECKING:
@@ -33,10 +34,9 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     merged = merge(outputs, target, prefer)
     total = sum(merged.counts.values())
     parts = ", ".join(f"{count} {status}" for status, count in merged.counts.items() if count)
-    images, runs = (f"{n} {what}{'s' if n != 1 else ''}" for n, what in ((total, "image"), (len(outputs), "run")))
-    click.echo(f"{images} from {runs}: {parts or 'none'}")
+    click.echo(f"{count_noun(total, 'image')} from {count_noun(len(outputs), 'run')}: {parts or 'none'}")
     if merged.doubled:
-        click.echo(f"{merged.doubled} of them were in more than one run")
+        click.echo(f"{merged.doubled} of them {'was' if merged.doubled == 1 else 'were'} in more than one run")
     if merged.doubts:
         click.echo(f"doubtful: {list_counts(merged.doubts)}; list them with: maskmill status {target}")
     click.echo(f"Output: {target}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..wording import count_noun
 from .options import BESIDE, DROP_INS_HINT, FILE, PLUGINS, load_registry, parse_settings, show_failures
 from .plugins_new import new
 
@@ -74,7 +75,7 @@ def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     for verdict in check_file(file, parse_settings(sets, list_models), ("inline",) if inline else ("inline", "joblib")):
         click.echo(str(verdict))
         problems += bool(verdict.problem)
-    click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
+    click.echo("no problems" if not problems else count_noun(problems, "problem"))
     return 1 if problems else 0
 
 

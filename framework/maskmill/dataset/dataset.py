@@ -21,6 +21,7 @@ from ..decoding.formats import SUFFIXES, describe_left_out, readable_suffixes
 from ..errors import DatasetError, ImageReadError, Problem
 from ..files import expand_home
 from ..images import PACKAGE, ImageRef, package_path
+from ..wording import count_noun
 from .lists import READERS, ListedImage, read_list
 from .walk import ALL, FolderWalk, Pattern
 
@@ -225,7 +226,7 @@ class Dataset:
         if not lines and not problems:
             problems.append(Problem("the list names no image", str(entry.path)))
         if sample and not any(_image_exists(ref) for ref in sample):
-            text = f"none of the first {len(sample)} images exists, beginning with {sample[0].uri}"
+            text = f"none of the first {count_noun(len(sample), 'image')} exists, beginning with {sample[0].uri}"
             problems.append(Problem(text, str(entry.path), hint="paths are relative to the folder of the list"))
         if len(problems) > SAMPLE:
             more = Problem(f"and {len(problems) - SAMPLE} more", str(entry.path))

@@ -23,6 +23,8 @@ from ..errors import PluginError, Problem
 from .packages import explain_import
 
 GROUP = "maskmill"
+#: How the modules of drop-ins are named in `sys.modules`.
+_DROP_IN = "maskmill_drop_in_"
 _LOOKS_LIKE_IMPORT = re.compile(rb"\b(from|import)\s+maskmill\b")
 
 
@@ -63,7 +65,7 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     except OSError as error:
         raise PluginError(Problem(f"cannot read the plugin: {error.strerror}", str(path))) from None
     sha256 = hashlib.sha256(source).hexdigest()
-    name = f"maskmill_drop_in_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+    name = f"{_DROP_IN}{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(Problem("a plugin must be a Python file whose name ends in .py", str(path)))
@@ -144,6 +146,25 @@ def load_entry_point(point: importlib.metadata.EntryPoint, origin: str) -> Modul
     except (Exception, SystemExit) as error:
         of = f"the entry point '{point.name} = {point.value}' of {origin}"
         raise _explain_failure(error, None, of) from error
+
+
+def blame_plugin(error: BaseException) -> PluginError | None:
+    """The error for an exception that a drop-in or an installed package caused, None if it is our own.
+
+    It names file, line and method, and ends with the part of the traceback that is of use to the plugin's author.
+    """
+    packages = {point.module.partition(".")[0] for of, point in list_entry_points() if of != GROUP}
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith(_DROP_IN) or module.partition(".")[0] in packages:
+            code = trace.tb_frame.f_code
+            text = f"the plugin failed in {code.co_qualname}: {type(error).__name__}: {error}"
+            lines = traceback.format_exception(type(error), error, trace, chain=False)
+            hint = "this is a mistake in the plugin; for its author:\n" + "".join(lines).rstrip()
+            return PluginError(Problem(text, code.co_filename, trace.tb_lineno, hint=hint))
+        trace = trace.tb_next
+    return None
 
 
 def find_module_file(point: importlib.metadata.EntryPoint) -> Path | None:

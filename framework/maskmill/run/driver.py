@@ -30,6 +30,7 @@ from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
 from ..results import Artifact, RunInfo, RunReport
+from ..wording import count_noun
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
@@ -248,7 +249,7 @@ class _Run:
         task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
         image = QueuedImage(task, row.attempts if row else 0, lost)
         if image.is_spent:
-            self.recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
+            self.recorder.quarantine(image, "WorkerLost", f"its worker process died {count_noun(lost, 'time')}")
             return None
         if not self.engine.processes:
             self.ledger.record_losses(ref.key, lost + 1)  # if it crashes, so does the driver: count it first

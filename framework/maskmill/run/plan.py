@@ -15,6 +15,7 @@ from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
 from ..output.store import stat_result
 from ..results import LedgerRow, require_doubt
+from ..wording import count_noun
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -225,11 +226,11 @@ def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:
     before = ledger.meta("masks")
     counts = ledger.counts()
     if before not in (None, masks) and counts["done"] + counts["empty"]:
+        images = count_noun(counts["done"] + counts["empty"], "image")
         raise OutputError(
             config.problem(
                 ("backend",),
-                f"'{config.output}' holds masks of {counts['done'] + counts['empty']} images made with another"
-                " backend, model or backend option",
+                f"'{config.output}' holds masks of {images} made with another backend, model or backend option",
                 hint="choose another output folder (-o), or --fresh to move the old run aside and start over",
             )
         )

@@ -25,6 +25,7 @@ from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
 from ..tables import PROMPTS_CSV, write_table
+from ..wording import count_noun
 
 NAME = "prompts.csv"
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
@@ -120,7 +121,7 @@ def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: in
 
 def _summarize(counts: Counter[str]) -> str:
     parts = [f"{counts[outcome]:,} {words}" for outcome, words in SUMMARY_WORDS.items() if counts[outcome]]
-    return f"{counts.total():,} prompts in files: {', '.join(parts) or 'none'} ({NAME})"
+    return f"{count_noun(counts.total(), 'prompt')} in files: {', '.join(parts) or 'none'} ({NAME})"
 
 
 def _write_rows(

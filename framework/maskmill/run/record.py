@@ -15,6 +15,7 @@ from ..output.store import load_result, replace_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
 from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..wording import count_noun
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
 from .progress import Progress
@@ -73,7 +74,7 @@ class Recorder:
                 self.progress.log(outcome.traceback)
             raise PluginError(_describe_starts(outcome.message) if outcome.died else outcome.message)
         if isinstance(outcome, SlotGivenUp):
-            workers = f"{outcome.slots} worker{'s' if outcome.slots > 1 else ''}"
+            workers = count_noun(outcome.slots, "worker")
             self.progress.log(f"warning: {_describe_starts(outcome.reason)}; the run goes on with {workers}")
         elif isinstance(outcome, WorkerDied):
             self.record_death(image, outcome)
@@ -145,7 +146,7 @@ class Recorder:
             self.observe("image_finished", result=load_result(self.config.output, image.key))
         if self._too_many():
             limit = self.config.run.max_failures
-            self.stop.request(f"{self.failures} of {self.ran} images failed (max_failures: {limit})")
+            self.stop.request(f"{self.failures} of {count_noun(self.ran, 'image')} failed (max_failures: {limit})")
         if reason := self._alike.reason:
             self.stop.request(reason)
 

@@ -166,10 +166,8 @@ class Manual(ImageObjects, PromptSource):
         unused = Examples()
         for name in waiting:
             unused.add(name)
-        warnings = [
-            f"manual: {unused.count:,} of the {len(self.images):,} entries of `images` fit no image of the dataset:"
-            f" {unused.describe(sample.suggest)}"
-        ]
+        many = f"{count_noun(unused.count, 'entry fits', 'entries fit')} no image of the dataset"
+        warnings = [f"manual: of {len(self.images):,} in `images`, {many}: {unused.describe(sample.suggest)}"]
         about = {"entries": len(self.images), "entries that fit no image": unused.to_json()}
         return Survey(tuple(warnings if unused.count else ()), about, sorted(literal))
 
