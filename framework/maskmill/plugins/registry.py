@@ -95,10 +95,11 @@ class Registry:
         """
         registry = cls()
         paths = dict.fromkeys(drop_ins)
+        files = {path.resolve() for path in paths}
         for distribution, point in list_entry_points():
             if distribution == GROUP:
                 registry._waiting[point.name] = point
-            elif not paths or find_module_file(point) not in paths:
+            elif not files or find_module_file(point) not in files:
                 registry._load(point, f"package {distribution}", is_optional=True)
         for path in paths:
             try:

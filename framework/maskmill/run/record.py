@@ -165,7 +165,8 @@ class Recorder:
             try:
                 implementation.function(**{name: given[name] for name in implementation.argnames})
             except Exception as error:
-                self.progress.log(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
+                plugin = implementation.plugin_name.rpartition(":")[0]
+                self.progress.log(f"plugin {plugin}: {hook} raised {type(error).__name__}: {error}")
 
 
 def _describe_starts(reason: str) -> str:

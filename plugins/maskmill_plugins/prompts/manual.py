@@ -166,8 +166,9 @@ class Manual(ImageObjects, PromptSource):
         unused = Examples()
         for name in waiting:
             unused.add(name)
-        many = f"{count_noun(unused.count, 'entry fits', 'entries fit')} no image of the dataset"
-        warnings = [f"manual: of {len(self.images):,} in `images`, {many}: {unused.describe(sample.suggest)}"]
+        fit = "fits" if unused.count == 1 else "fit"
+        text = f"manual: {unused.count:,} of the {len(self.images):,} entries of `images` {fit} no image of the dataset"
+        warnings = [f"{text}: {unused.describe(sample.suggest)}"]
         about = {"entries": len(self.images), "entries that fit no image": unused.to_json()}
         return Survey(tuple(warnings if unused.count else ()), about, sorted(literal))
 
