@@ -141,7 +141,13 @@ BROKEN = {
         "write(self, image, folder) does not fit",
         "write it as write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]",
     ),
-    "nothing registered": (FILTER, "@hookimpl\ndef register_filters", "def offer", "registers nothing", "register_filters"),
+    "nothing registered": (
+        FILTER,
+        "@hookimpl\ndef register_filters",
+        "def offer",
+        "registers nothing",
+        "register_filters",
+    ),
     "a package missing": (
         FILTER,
         '    """Keeps large masks."""',

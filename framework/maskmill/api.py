@@ -29,7 +29,7 @@ from .plugins.roles import Stages
 from .plugins.stage import Stage
 from .prompts import Box, Point, Prompt, to_box, to_point
 from .results import RunReport
-from .run import driver, dry_run
+from .run import driver, dry_run, watch
 from .run.prompts_csv import Surveys
 
 T = TypeVar("T")
@@ -59,11 +59,12 @@ class Pipeline:
         """
         return cls(load_config(Path(file), **overrides))
 
-    def check(self, offline: bool = False) -> list[Problem]:
+    def check(self, offline: bool = False, may_be_empty: bool = False) -> list[Problem]:
         """What is wrong that can be found without running: files, packages, options that do not fit.
 
         Args:
             offline: also refuse plugins that reach beyond this machine.
+            may_be_empty: whether folders without images are right, as for a run that watches them.
         """
         config = self.config
         found = [
@@ -75,7 +76,8 @@ class Pipeline:
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
         found += config.registry.failures
-        found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
+        missing = self.dataset.check(may_be_empty)
+        found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in missing]
         found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
         found += self._output_inside_dataset()
         if offline:
@@ -140,7 +142,7 @@ class Pipeline:
         Args:
             request: all that is asked of the run at once, or
             values: single fields of `RunRequest`: `limit`, `only`, `fresh`, `retry_failed`, `verify`,
-                `verbose`, `quiet`, `offline`.
+                `verbose`, `quiet`, `offline`, `watch`.
 
         Returns:
             The report; its `exit_code` is what the command line exits with.
@@ -149,7 +151,8 @@ class Pipeline:
             UsageError: the run cannot start.
         """
         request = request or driver.RunRequest(**values)
-        return driver.run(self.config, request, self._checked(request))
+        run = watch.watch if request.watch else driver.run
+        return run(self.config, request, self._checked(request))
 
     def rehearse(self, request: driver.RunRequest | None = None, probe: int = 0) -> str:
         """Check, then say what `run` would do, in words; writes nothing to the output folder.
@@ -167,7 +170,7 @@ class Pipeline:
 
     def _checked(self, request: driver.RunRequest) -> list[str]:
         """The warnings; errors are raised, and the warnings with them, which may explain them."""
-        problems = self.check(request.offline)
+        problems = self.check(request.offline, request.watch)
         if any(not problem.warning for problem in problems):
             raise PipelineError(*problems)
         return [str(problem) for problem in problems]

@@ -32,6 +32,7 @@ from .options import LOAD, load_pipeline, pipeline_options
 @click.option("--verify", is_flag=True, help="Compare files by content, and check for missing outputs.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")
+@click.option("--watch", is_flag=True, help="Go on with images that are added or changed, until Ctrl-C.")
 @click.option("--log-json", is_flag=True, help="Print progress as JSON lines to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -45,6 +46,8 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     from ..output.records import format_summary
     from ..run.plan import RunRequest
 
+    if given["watch"] and dry_run:
+        raise click.UsageError("--watch does not go with --dry-run")
     if probe and not dry_run:
         raise click.UsageError("--probe needs --dry-run")
     pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})

@@ -98,15 +98,20 @@ class Dataset:
                 seen.add(mark)
             yield ref
 
-    def check(self) -> list[Problem]:
-        """Problems that can be found quickly: missing entries, no images, broken lists."""
+    def check(self, may_be_empty: bool = False) -> list[Problem]:
+        """Problems that can be found quickly: missing entries, no images, broken lists.
+
+        Args:
+            may_be_empty: whether a folder without images is right, because they come later.
+        """
         problems: list[Problem] = []
         if not self.spec:
             problems.append(Problem("the dataset is empty", hint="name a folder of images"))
         for number, text in enumerate(self.spec, 1):
             try:
                 entry = self._resolve_entry(number, text)
-                problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
+                if entry.is_list or not may_be_empty:
+                    problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
             except DatasetError as error:
                 problems += error.problems
         return problems

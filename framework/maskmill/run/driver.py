@@ -40,6 +40,7 @@ from .progress import JsonLog, Progress
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
+from .rounds import Rounds
 from .stop import Stop, Stopped, handle_signals
 
 __all__ = ["RunInfo", "RunRequest", "run"]
@@ -58,7 +59,7 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output can no longer be written; a rerun goes on.
     """
-    options = replace(options, command=options.command or _make_command(config, options))
+    options = replace(options, command=options.command or make_command(config, options))
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
@@ -67,16 +68,21 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
-                this = _Run(config, options, ledger, images, surveys, listed)
+                this = RunExecution(config, options, ledger, images, surveys, listed)
                 return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
-            except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
-                text = f"the output '{config.output}' can no longer be written: {error}"
-                if not (config.output / NAME).exists():
-                    text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
-                raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
+            except (sqlite3.Error, OSError) as error:
+                raise StopRun(describe_output_error(config, options, error)) from error
 
 
-def _make_command(config: Config, options: RunRequest) -> str:
+def describe_output_error(config: Config, options: RunRequest, error: Exception) -> str:
+    """Why the output can no longer be written (a full disk, a folder that is gone), and how to go on."""
+    text = f"the output '{config.output}' can no longer be written: {error}"
+    if not (config.output / NAME).exists():
+        text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
+    return f"{text}\n  After fixing this, continue with: {options.command}"
+
+
+def make_command(config: Config, options: RunRequest) -> str:
     """The command line that goes on with a run that was started from Python."""
     parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
@@ -89,12 +95,20 @@ def _make_command(config: Config, options: RunRequest) -> str:
     return quote_command(parts)
 
 
-class _Run:
-    """One run; `execute` runs it."""
+class RunExecution:
+    """One run, or one round of a run that watches its dataset; `execute` runs it."""
 
     def __init__(
-        self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys, listed: SharedListing
+        self,
+        config: Config,
+        options: RunRequest,
+        ledger: Ledger,
+        images: int,
+        surveys: Surveys,
+        listed: SharedListing,
+        rounds: Rounds | None = None,
     ) -> None:
+        self.rounds = rounds
         self.config = config
         self.listed = listed
         self.surveys = surveys
@@ -108,7 +122,7 @@ class _Run:
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.stop = Stop()
+        self.stop = Stop() if rounds is None else rounds.stop
         progress = JsonLog if options.log_json else Progress
         self.progress = progress(listing(config, options, listed), options.quiet)
         self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
@@ -123,14 +137,17 @@ class _Run:
     def _execute(self, notices: Sequence[str]) -> RunReport:
         clean_up(self.config.output, self.ledger)
         self.ledger.set_meta("threads", self.resources.threads)
-        whole = self.options.limit is None and self.options.only is None
+        ends = self.rounds is None or self.rounds.at_rest
+        whole = ends and self.options.limit is None and self.options.only is None
         if whole:
             self.ledger.begin_listing()
         self.ledger.commit()
-        self._announce(notices)
+        if self.rounds is None or self.rounds.is_first:
+            self._announce(notices)
         started = time.monotonic()
         records.write_run(self.config.output, self._about(), None)
-        self.recorder.observe("run_started")
+        if self.rounds is None or self.rounds.is_first:
+            self.recorder.observe("run_started")
         try:
             self._work()
             self._check_output()
@@ -138,8 +155,11 @@ class _Run:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
-            artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
-            accounted = self._account()
+            artifacts: tuple[Artifact, ...] = ()
+            accounted = ""
+            if ends:
+                artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
+                accounted = self._account()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -153,9 +173,14 @@ class _Run:
         records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
+        if self.rounds is None:
+            self.close(report)
+        return report
+
+    def close(self, report: RunReport) -> None:
+        """Record that the run has ended, and call the observers."""
         records.write_run(self.config.output, self._about(), report)
         self.recorder.observe("run_finished", report=report)
-        return report
 
     def _check_output(self) -> None:
         """Check that the folder is still there, and remove what processes that died left.
@@ -195,7 +220,11 @@ class _Run:
         images = self._images() if lane is None else lane.feed(self._images())
         ended = False
         try:
-            self.engine.start(setup, slots, self.resources.environment())
+            environment = self.resources.environment()
+            if self.rounds is None:
+                self.engine.start(setup, slots, environment)
+            else:
+                self.rounds.start(self.engine, setup, slots, environment, self.surveys.state())
             for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop):
                 if event is not None:
                     self.recorder.record(*event)
@@ -217,7 +246,10 @@ class _Run:
             self._end_each(lane, kill=True)
 
     def _end_each(self, lane: Lane | None, kill: bool) -> None:
-        self.engine.stop(kill)
+        if self.rounds is None:
+            self.engine.stop(kill)
+        elif kill or self.stop.requested:
+            self.rounds.end(kill)
         if lane is not None:
             lane.close(kill)
             self.recorder.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
@@ -234,7 +266,8 @@ class _Run:
     def _images(self) -> Iterator[QueuedImage | None]:
         for batch in self.plan.batches(self.ledger):
             for planned in batch:
-                image = self._queue(planned) if planned.due else None
+                waits = self.rounds is not None and planned.ref.key not in self.rounds.ready
+                image = self._queue(planned) if planned.due and not waits else None
                 if image is None:
                     self.progress.skip(1)
                 else:

@@ -39,6 +39,7 @@ class RunRequest:
         log_json: tell it as JSON lines on the standard error.
         offline: refuse plugins that reach beyond this machine.
         yes: start also where a stage objects, because of what it would cost.
+        watch: do not end, but process what is added to the dataset, until a signal comes.
         command: what to repeat to go on, for the summary; "" makes it of the pipeline.
     """
 
@@ -54,9 +55,12 @@ class RunRequest:
     log_json: bool = False
     offline: bool = False
     yes: bool = False
+    watch: bool = False
     command: str = ""
 
     def __post_init__(self) -> None:
+        if self.watch and self.limit is not None:
+            raise UsageError("--watch processes every image that comes; it does not go with --limit")
         try:
             for code in (*self.retry_doubtful, *self.fail_on):
                 require_doubt(code)

@@ -58,6 +58,10 @@ class Stop:
         self.interrupted = True
         self.request("interrupted")
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the run has to stop."""
+        self._requested.wait(seconds)
+
     def check(self) -> None:
         """Raise `Stopped` if the run has to stop."""
         if self.requested:
