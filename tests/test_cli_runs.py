@@ -26,7 +26,7 @@ def test_a_probe_times_some_images_and_reckons(project, capsys):
     assert "20 images to do, 0 already done" in said
     assert "3 images timed: 0.2" in said
     assert "of it backend" in said
-    assert "20 images to do: about 2 seconds here, with 2 workers × 1 threads" in said
+    assert "20 images to do: about 2 seconds here, with 2 workers × 1 thread" in said
     assert "To speed it up: fewer prompts per image\n" in said
     assert not project.output.exists()
 

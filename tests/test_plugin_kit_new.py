@@ -183,7 +183,7 @@ def test_the_line_that_it_prints_works(tmp_path, monkeypatch, capsys):
         main(["run", "p.yaml", "--set", "run.engine=inline"])
     assert not ended.value.code
     assert (tmp_path / "out/a_writer/猫.png.json").exists()
-    assert "p: 1 images" in capsys.readouterr().err
+    assert "p: images: 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("role", ["filter", "observer"])

@@ -12,7 +12,7 @@ import pytest
 from maskmill import Backend, Pipeline, PipelineError, PluginError, PromptSource, hookimpl, testing
 from maskmill.cli import main
 from maskmill.config.load import load_config
-from maskmill.plugins.find import find_drop_ins
+from maskmill.plugins.find import blame_plugin, find_drop_ins
 from maskmill.plugins.optional import optional_methods
 from maskmill.plugins.registry import BUILT_IN, Registry
 
@@ -303,6 +303,28 @@ def test_commands_without_a_pipeline_say_how_its_plugins_are_found(beside, capsy
         main(command.split())
     assert raised.value.code == (None if command == "plugins list" else 2) or raised.value.code == 0
     assert "with --for PIPELINE.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["check", "digest"])
+def test_a_plugin_that_raises_before_the_run_is_named_with_file_and_line(tmp_path, capsys, method):
+    source = CENTER.replace(
+        "    def prompts", f"    def {method}(self):\n        raise ValueError('boom')\n\n    def prompts"
+    )
+    file = written_pipeline(tmp_path, source.encode())
+    with pytest.raises(SystemExit) as raised:
+        main(["run", str(file)])
+    assert raised.value.code == 2
+    line = source.splitlines().index("        raise ValueError('boom')") + 1
+    where = tmp_path.resolve() / "plugins" / "mine.py"
+    shown = capsys.readouterr().err
+    assert f"{where}:{line}: the plugin failed in Center.{method}: ValueError: boom" in shown
+    assert "maskmill/cli" not in shown.replace("\\", "/"), "only the plugin's part of the traceback"
+
+
+def test_a_mistake_of_our_own_is_not_blamed_on_a_plugin():
+    with pytest.raises(ZeroDivisionError) as raised:
+        1 / 0  # noqa: B018
+    assert blame_plugin(raised.value) is None
 
 
 def test_a_named_plugin_path_must_exist(tmp_path):

@@ -7,6 +7,7 @@ When nothing has come for a while, the files about the whole dataset are made an
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import time
 from collections import Counter
@@ -184,6 +185,7 @@ class Watch:
 
     def _renew_sources(self) -> Config:
         """The pipeline with new prompt sources, which read again what may have changed."""
+        gc.collect()  # the files of the sources before, some of which refer to themselves
         uses = (
             replace(use, stage=type(use.stage).from_options(use.options, self._config.base))
             for use in self._config.prompts
