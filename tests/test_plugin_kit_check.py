@@ -273,7 +273,7 @@ BROKEN = {
         "2 prompts got 2 masks, for the prompts number [1, 0]",
         "in the order of the prompts",
     ),
-    "a mask too few": (BACKEND, "return found", "return found[:1]", "2 prompts got 1 masks", "one mask per prompt"),
+    "a mask too few": (BACKEND, "return found", "return found[:1]", "2 prompts got 1 mask", "one mask per prompt"),
     "arrays instead of masks": (BACKEND, ADDED, "found.append(pixels)", "masks() of wide.png", "maskmill.Mask"),
     "None instead of masks": (BACKEND, "return found", "return None", "returns None", "a list"),
     "a score that is none": (

@@ -350,7 +350,7 @@ def test_a_single_image_tells_its_story(project):
     project.photos("a.png")
     done = command(project)
     assert done.returncode == 0
-    for line in ("a.png: read, 64×48", "1 prompts from middle", "1 masks by slow", "areas wrote 1 file"):
+    for line in ("a.png: read, 64×48", "1 prompt from middle", "1 mask by slow", "areas wrote 1 file"):
         assert line in done.stderr
 
 

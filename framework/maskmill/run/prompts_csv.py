@@ -32,7 +32,7 @@ MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
 SUMMARY_WORDS = {
-    MASK: "masks",
+    MASK: "with a mask",
     DROPPED: "dropped",
     FAILED: "on images that failed",
     QUARANTINED: "on quarantined images",
