@@ -539,7 +539,7 @@ def test_the_command_fails_when_something_is_wrong(tmp_path, capsys):
         ),
         (FILTER.replace("pixels: int", "version: int"), (), "remove its type: version = ..."),
         (FILTER.replace('"big"', '"nms"'), (), "two plugins register the filter 'nms'"),
-        (FILTER.replace("register_filters", "register_filter"), (), "unknown hook 'register_filter'"),
+        (FILTER.replace("register_filters", "register_filter"), (), "there is no hook 'register_filter'"),
         (FILTER, ("--set", "pixel=3"), "no plugin of plugin.py has the option 'pixel'"),
         (FILTER, ("--set", "pixels"), "expected KEY=VALUE"),
         (FILTER, ("--set", "pixels=[1"), "--set pixels"),

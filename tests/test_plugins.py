@@ -302,7 +302,7 @@ def test_commands_without_a_pipeline_say_how_its_plugins_are_found(beside, capsy
     with pytest.raises(SystemExit) as raised:
         main(command.split())
     assert raised.value.code == (None if command == "plugins list" else 2) or raised.value.code == 0
-    assert "with --for PIPELINE.yaml" in capsys.readouterr().err
+    assert "with --for PIPELINE.yaml" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("method", ["check", "digest"])

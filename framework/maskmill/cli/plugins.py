@@ -38,7 +38,7 @@ def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
         note = f" [not installed: {missing}]" if missing else ""
         click.echo(f"{entry.name:12} {entry.role:14} {entry.origin:12} {lines[0] if lines else ''}{note}")
     if not (file or plugins):
-        click.echo(DROP_INS_HINT, err=True)
+        click.echo(DROP_INS_HINT)
 
 
 @command.command("show")
