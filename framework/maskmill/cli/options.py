@@ -97,11 +97,12 @@ def load_registry(plugins: Sequence[Path], file: Path | None) -> Registry:
     Raises:
         PluginError: one that is named does not exist or cannot be loaded.
     """
+    from ..config.inherit import find_plugin_files
     from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
 
     named = find_drop_ins(None, plugins)
-    found = [path for path in find_drop_ins(file) if path not in named]
+    found = [path for path in find_plugin_files(file) if path not in named]
     return Registry.load([*named, *found], optional=found)
 
 

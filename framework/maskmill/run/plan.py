@@ -41,6 +41,7 @@ class RunRequest:
         yes: start also where a stage objects, because of what it would cost.
         watch: do not end, but process what is added to the dataset, until a signal comes.
         command: what to repeat to go on, for the summary; "" makes it of the pipeline.
+        pipeline_text: the pipeline file, to be kept in the output folder, of a pipeline that was not read from one.
     """
 
     limit: int | None = None
@@ -57,6 +58,7 @@ class RunRequest:
     yes: bool = False
     watch: bool = False
     command: str = ""
+    pipeline_text: str = ""
 
     def __post_init__(self) -> None:
         if self.watch and self.limit is not None:
