@@ -186,10 +186,7 @@ class Watch:
     def _renew_sources(self) -> Config:
         """The pipeline with new prompt sources, which read again what may have changed."""
         gc.collect()  # the files of the sources before, some of which refer to themselves
-        uses = (
-            replace(use, stage=type(use.stage).from_options(use.options, self._config.base))
-            for use in self._config.prompts
-        )
+        uses = (replace(use, stage=type(use.stage).from_options(use.options, use.base)) for use in self._config.prompts)
         return replace(self._config, prompts=tuple(uses))
 
     def _is_smaller(self, look: Look) -> bool:
