@@ -16,6 +16,7 @@ from maskmill.cli.run import command as run_command
 from maskmill.config.load import load_config
 from maskmill.dataset.dataset import Dataset
 from maskmill.plugins.registry import BUILT_IN, Registry
+from maskmill.results import WORK
 from maskmill_plugins.backends.sam.weights.published import MODELS
 from maskmill_plugins.prompts.file import File
 
@@ -205,3 +206,8 @@ def test_links_within_the_page_lead_somewhere():
     headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#(.+?)\)", PAGE)) <= anchors
+
+
+def test_what_is_done_for_images_is_listed_as_it_is():
+    table = PAGE.split("| `work` | what is done for the image |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(WORK)

@@ -150,7 +150,7 @@ def test_only_a_run_downloads(mirror, project, what):
     if what == "check":
         assert [problem.warning for problem in pipeline.check()] == [True]
     elif what == "dry run":
-        assert "1 images to do" in pipeline.rehearse()
+        assert "1 image: 1 new" in pipeline.rehearse()
     else:
         with pytest.raises(PipelineError) as caught:
             pipeline.run(offline=True)

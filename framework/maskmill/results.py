@@ -17,6 +17,44 @@ from .prompts import Prompt
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+#: The first step that a chain does again for an image, whose stored result holds up to there. "prompts": the sources
+#: gave the same prompts as before, so the masks hold. "nothing": all is up to date.
+FirstStep = Literal["segment", "prompts", "filters", "writers", "nothing"]
+#: What a run has to do for an image, or did; docs/pipelines.md has the same table.
+Work = Literal[
+    "new", "changed", "retried", "doubtful", "lost", "other_prompts",
+    "prompts", "filters", "writers", "checked", "done", "failed",
+]  # fmt: skip
+#: Each in words, after a number.
+WORK: Mapping[Work, str] = {
+    "new": "new",
+    "changed": "with a changed image file",
+    "retried": "tried again after a failure",
+    "doubtful": "made again because of a doubt",
+    "lost": "without a usable stored result",
+    "other_prompts": "segmented again because of changed prompts or a changed `images:`",
+    "prompts": "with masks reused (the prompts are the same; filters and writers run again)",
+    "filters": "with masks reused (filters and writers run again)",
+    "writers": "with masks reused (only new or changed writers run)",
+    "checked": "checked and up to date",
+    "done": "already done",
+    "failed": "failed before and not tried again",
+}
+#: The work that computes no masks.
+REUSES_MASKS: frozenset[Work] = frozenset({"prompts", "filters", "writers"})
+#: What needs no work.
+NO_WORK: frozenset[Work] = frozenset({"done", "failed"})
+
+
+def name_work(expected: Work, first: FirstStep) -> Work:
+    """What is done for an image, from why the plan expects it to be due and the first step that is done again."""
+    if first == "nothing":
+        return "checked"
+    if first != "segment":
+        return first
+    if expected in REUSES_MASKS:
+        return "other_prompts" if expected == "prompts" else "changed"
+    return "changed" if expected == "checked" else expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,10 +407,12 @@ class RunReport:
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
         left_out: files of the dataset that look like images and cannot be read, by ending.
-        remaining: images beyond the limit of this run that have no result, counted up to a number.
+        remaining: images that an interrupted or stopped run did not get to; else those beyond the limit of this
+            run that have no result. Counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
         refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
+        work: images by what this run did for them, the keys of `WORK` in their order.
     """
 
     output: Path
@@ -391,6 +431,7 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+    work: Mapping[Work, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

@@ -19,7 +19,7 @@ from ..errors import MaskmillError, PluginError, Problem, PromptError, StopRun
 from ..images import Image, ImageRef
 from ..masks import Mask
 from ..output.environment import read_versions
-from ..output.store import load_result, replace_result
+from ..output.store import have_files, load_result, replace_result
 from ..plugins.messages import LaneAnswers
 from ..plugins.optional import input_side
 from ..plugins.packages import explain_import
@@ -126,10 +126,12 @@ class Chain:
         """
         assert self.output is not None, "a chain that processes has an output folder"
         trace = trace or Trace()
+        trace.first = "segment"
         before = load_result(self.output, ref.key)
         image: Image | None = None
         try:
             reuse, image = trace.step("read", "", partial(self._read, ref, None if afresh else before, wanted))
+            trace.first = reuse.first
             if image is None:
                 assert reuse.before is not None, "only a stored result can need no pixels"
                 trace.doubts.extend(reuse.before.doubts)
@@ -137,6 +139,8 @@ class Chain:
                 return reuse.before, False
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
+            if trace.first == "nothing":
+                trace.first = "writers"  # files of theirs are missing
             if image.value_range is not None and (doubt := image.value_range.doubt):
                 trace.add_doubt(Doubt("low_range", doubt, "read"))
             result = self._update(image, wanted, reuse, trace, ahead)
@@ -158,7 +162,8 @@ class Chain:
     def _read(self, ref: ImageRef, before: ImageResult | None, wanted: Fingerprint) -> tuple[Reuse, Image | None]:
         """What can be reused, and the image; None if the stored result and its files are up to date."""
         data = ref.read()
-        reuse = plan_reuse(before, hashlib.sha256(data).hexdigest(), wanted) if before else Reuse()
+        sha256, images = hashlib.sha256(data).hexdigest(), self.conversion.to_json()
+        reuse = plan_reuse(before, sha256, wanted, images) if before else Reuse()
         if reuse.before is not None and reuse.everything and self._exist(reuse.before.artifacts):
             return reuse, None  # not even decoded
         return reuse, Image.from_bytes(data, ref, self.max_pixels, self.conversion)
@@ -199,6 +204,7 @@ class Chain:
                 raw = known
                 self._take_over(image, reuse.candidate, {self.stages.backend[0]}, ("backend",), len(raw), trace)
             else:
+                trace.first = "segment"
                 raw = self._compute(image, prompts, trace) if prompts else ()
             result = self._filter(image, prompts, raw, reason, trace, str(wanted))
             if known is not None:
@@ -241,13 +247,7 @@ class Chain:
     def _exist(self, artifacts: Sequence[Artifact]) -> bool:
         """Whether the files exist with the recorded size."""
         assert self.output is not None
-        for artifact in artifacts:
-            try:
-                if (self.output / artifact.path).stat().st_size != artifact.bytes:
-                    return False
-            except OSError:
-                return False
-        return True
+        return have_files(self.output, artifacts)
 
     def _find_prompts(
         self, image: Image, trace: Trace, ahead: LaneAnswers | None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource
 from ..plugins.stage import Stage, digest
-from ..results import ImageResult
+from ..results import FirstStep, ImageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,26 @@ class Reuse:
     everything: bool = False
     candidate: ImageResult | None = None
 
+    @property
+    def first(self) -> FirstStep:
+        """The first step that is done again, as far as it is known before the sources were queried."""
+        if self.before is None:
+            return "segment" if self.candidate is None else "prompts"
+        if self.everything:
+            return "nothing"
+        return "writers" if self.filters else "filters"
 
-def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> Reuse:
+
+def plan_reuse(
+    before: ImageResult | None, sha256: str, wanted: Fingerprint, images: Mapping[str, Any] | None = None
+) -> Reuse:
     """Decide what of a stored result can be reused.
 
     Args:
         before: the stored result, None if there is none.
         sha256: of the image file's bytes now.
         wanted: what the result has to be made with.
+        images: how image files become images, as in the provenance of a result.
     """
     if before is None or before.status not in ("done", "empty") or before.sha256 != sha256:
         return Reuse()
@@ -124,7 +137,8 @@ def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> 
     if have.masks != wanted.masks:
         return Reuse()
     if have.prompts != wanted.prompts:
-        return Reuse(candidate=before)
+        same_pixels = before.provenance.get("images") == (images or None)
+        return Reuse(candidate=before if same_pixels else None)
     filters = have.filters == wanted.filters
     writers = frozenset(have.writers) if filters else frozenset[str]()
     return Reuse(before, True, filters, writers, have == wanted)

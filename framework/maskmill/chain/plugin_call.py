@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import ImageError, MaskmillError, StopRun, Transient
 from ..plugins.packages import explain_import
 from ..plugins.stage import collecting
-from ..results import Doubt, Failure
+from ..results import Doubt, Failure, FirstStep
 
 T = TypeVar("T")
 #: Seconds before the second and the third try of a call that raised `Transient`.
@@ -48,12 +48,14 @@ class Trace:
         story: called with a line for each step, for `-v`.
         notes: what the stages noted, by plugin name.
         doubts: what may be wrong with the result, in the order of the work.
+        first: the first step that was done again.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     story: Callable[[str], None] = lambda line: None
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     doubts: list[Doubt] = field(default_factory=list)
+    first: FirstStep = "segment"
 
     def step(self, stage: str, plugin: str, call: Callable[[], T], seed: str = "") -> T:
         """Call into a plugin.

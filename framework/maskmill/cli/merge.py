@@ -33,8 +33,8 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
 
     merged = merge(outputs, target, prefer)
     total = sum(merged.counts.values())
-    parts = ", ".join(f"{count} {status}" for status, count in merged.counts.items() if count)
-    click.echo(f"{count_noun(total, 'image')} from {count_noun(len(outputs), 'run')}: {parts or 'none'}")
+    counts = f": {list_counts(merged.counts)}" if total else ", none of which has a finished image"
+    click.echo(f"{count_noun(total, 'image')} from {count_noun(len(outputs), 'run')}{counts}")
     if merged.doubled:
         click.echo(f"{merged.doubled} of them {'was' if merged.doubled == 1 else 'were'} in more than one run")
     if merged.doubts:

@@ -107,9 +107,16 @@ class Ledger:
         return cls._open(folder)
 
     @classmethod
-    def _open(cls, folder: Path, script: str = "") -> Ledger:
+    def in_memory(cls, folder: Path) -> Ledger:
+        """An empty ledger that is not stored, of the results in this folder."""
+        return cls._open(folder, _TABLES, ":memory:")
+
+    @classmethod
+    def _open(cls, folder: Path, script: str = "", database: str = "") -> Ledger:
         # No write-ahead log: it does not work on network drives, and commits are batched anyway.
-        connection = sqlite3.connect(folder / NAME, timeout=30, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            database or folder / NAME, timeout=30, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=NORMAL")

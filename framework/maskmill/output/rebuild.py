@@ -48,6 +48,28 @@ def rebuild_ledger(output: Path) -> str:
     )
 
 
+def open_for_reading(output: Path) -> tuple[Ledger | None, str]:
+    """Open the ledger as the next run would find it; one that is damaged or gone is made anew, in memory only.
+
+    Args:
+        output: the output folder of a run; may be missing.
+
+    Returns:
+        The ledger, None if there is nothing that a run could go on with; and what is wrong with it, a line for the
+        user, or "".
+
+    Raises:
+        OutputError: it is from a newer maskmill, or cannot be used now.
+    """
+    path = output / NAME
+    if damage := _find_damage(output):
+        ledger = Ledger.in_memory(output)
+        count = _enter_results(output, ledger)
+        return ledger, f"warning: {NAME} {damage}; a run makes it anew from {count} stored results, and checks them"
+    usable = path.is_file() and path.stat().st_size
+    return (Ledger.open_existing(output) if usable else None), ""
+
+
 def _find_damage(output: Path) -> str:
     """What happened to the ledger of a run, "" if nothing did."""
     if not is_run(output):

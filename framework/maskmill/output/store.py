@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..files import safe_path, write_atomic
-from ..results import ImageResult
+from ..results import Artifact, ImageResult
 
 RESULTS = "results"
 
@@ -44,6 +45,17 @@ def stat_result(output: Path, key: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def have_files(output: Path, artifacts: Iterable[Artifact]) -> bool:
+    """Whether these files exist with the recorded size."""
+    for artifact in artifacts:
+        try:
+            if (output / artifact.path).stat().st_size != artifact.bytes:
+                return False
+        except OSError:
+            return False
+    return True
 
 
 def replace_result(output: Path, before: ImageResult | None, result: ImageResult) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..prompts import Prompt
-from ..results import Doubt, Failure, Status
+from ..results import Doubt, Failure, FirstStep, Status
 
 #: The prompts of one image by the position of their source; None: the source has nothing about the image.
 Answers = dict[int, list[Prompt] | None]
@@ -178,6 +178,7 @@ class Reply:
         failure: for a failed image, why.
         doubts: codes of what may be wrong with the result.
         lines: the steps, for `-v`.
+        first: the first step that was done again.
     """
 
     status: Status | None
@@ -188,6 +189,7 @@ class Reply:
     failure: Failure | None = None
     doubts: tuple[str, ...] = ()
     lines: Sequence[str] = ()
+    first: FirstStep = "segment"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ..output.ledger import Ledger
 from ..output.store import load_result, replace_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
-from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status, Work, name_work
 from ..wording import count_noun
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
@@ -41,6 +41,7 @@ class Recorder:
         ran: images that this run finished.
         deaths: processes that died.
         stage_seconds: seconds by stage, summed over the images of this run.
+        work: images by what was done for them.
     """
 
     def __init__(
@@ -56,9 +57,15 @@ class Recorder:
         self.failures = 0
         self.deaths = 0
         self.stage_seconds: Counter[str] = Counter()
+        self.work: Counter[Work] = Counter()
         counts = ledger.counts()
         has_worked = bool(counts["done"] + counts["empty"])
         self._alike = SameFailures(None if has_worked else config.run.same_failures)
+
+    def skip(self, work: Work) -> None:
+        """Count an image that needs no work."""
+        self.progress.skip(1)
+        self.work[work] += 1
 
     def record(self, image: QueuedImage, outcome: Outcome | SlotGivenUp) -> None:
         """Record how an image ended.
@@ -94,6 +101,7 @@ class Recorder:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         is_alike = self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
+        self.work[name_work(image.work, reply.first)] += 1
         if reply.failure is not None and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
             self.progress.log(f"{image.key}: {why}")
@@ -127,6 +135,7 @@ class Recorder:
         replace_result(self.config.output, load_result(self.config.output, image.key), result)
         self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
+        self.work[image.work] += 1
         self.progress.log(f"{image.key}: quarantined: {message}")
 
     def _enter(

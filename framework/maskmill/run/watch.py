@@ -11,7 +11,7 @@ import gc
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..config.config import Config
@@ -22,9 +22,9 @@ from ..output.folder import claim
 from ..output.ledger import Ledger
 from ..output.rebuild import rebuild_ledger
 from ..output.records import list_counts
-from ..results import RunReport
+from ..results import NO_WORK, RunReport, Work
 from ..wording import count_noun
-from .driver import RunExecution, describe_output_error, make_command
+from .driver import RunExecution, describe_output_error, make_command, start_progress
 from .dry_run import FIRST
 from .forecast import require_consent
 from .plan import Plan, RunRequest, stat
@@ -41,13 +41,13 @@ REST = 5.0
 MOST = 100_000
 
 
-def watch(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> RunReport:
-    """Run a checked pipeline over its dataset and over what is added to it, until a signal ends it.
+def watch(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] = tuple) -> RunReport:
+    """Run a pipeline over its dataset and over what is added to it, until a signal ends it.
 
     Args:
         config: the pipeline.
         options: what is asked of the run.
-        notices: lines to show at the start.
+        check: checks the pipeline first; returns lines to show at the start.
 
     Returns:
         The report of all rounds. Its outcome is "finished" if it was ended by one signal.
@@ -57,6 +57,7 @@ def watch(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> R
         StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or make_command(config, options))
+    notices = check()
     rebuilt = "" if options.fresh else rebuild_ledger(config.output)
     with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
         this = Watch(config, replace(options, fresh=False), ledger, [*notices, notice, rebuilt])
@@ -99,6 +100,7 @@ class Watch:
         self._problem = ""
         self._ran, self._seconds = 0, 0.0
         self._stage_seconds: Counter[str] = Counter()
+        self._work: Counter[Work] = Counter()
         self._last: tuple[RunExecution, RunReport] | None = None
 
     def work(self) -> None:
@@ -142,6 +144,7 @@ class Watch:
             ran=self._ran,
             seconds=round(self._seconds, 3),
             stage_seconds=dict(sorted(self._stage_seconds.items())),
+            work=dict(self._work),
             images_per_second=round(self._ran / max(self._seconds, 1e-9), 3),
         )
         execution.close(report)
@@ -197,11 +200,14 @@ class Watch:
         """Process these images, or make the files about the whole dataset."""
         config, rounds, options = self._renew_sources(), self.rounds, self._options
         rounds.ready, rounds.at_rest = ready, at_rest
-        with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+        with (
+            start_progress(options) as progress,
+            SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
+        ):
             surveys = Surveys(config, listed)
             if ready:
                 require_consent(config, options, listed)
-            execution = RunExecution(config, options, self._ledger, FIRST, surveys, listed, rounds)
+            execution = RunExecution(config, options, self._ledger, FIRST, surveys, listed, progress, rounds)
             report = execution.execute([*self._notices, *surveys.warnings()] if rounds.is_first else [])
         rounds.is_first = False
         if ready:  # what was asked for once has been done
@@ -209,6 +215,7 @@ class Watch:
         self._ran += report.ran
         self._seconds += report.seconds
         self._stage_seconds.update(report.stage_seconds)
+        self._work.update({work: count for work, count in report.work.items() if work not in NO_WORK})
         self._last = execution, report
 
     def _say(self, line: str) -> None:

@@ -164,7 +164,7 @@ def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     wanted = Fingerprint.parse(task.fingerprint)
     result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh)
     doubts = tuple(doubt.code for doubt in result.doubts)
-    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines)
+    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first)
 
 
 class _time_limit:  # noqa: N801 - used as a function
