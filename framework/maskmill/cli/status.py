@@ -40,11 +40,11 @@ def describe_run(run: Run) -> dict[str, Any]:
     from ..results import DOUBTS
 
     about, counts, running = run.about, run.counts(), run.is_running()
-    reasons: dict[tuple[str, str, str], list[str]] = {}
+    reasons: dict[tuple[str, str, str, str], list[str]] = {}
     for row in run.rows(("failed", "quarantined")):
         failure = run.result(row).failure
-        text = failure.message.replace(row.key, "...") if failure else "unknown"
-        reasons.setdefault((row.status, failure.stage if failure else "?", text), []).append(row.key)
+        step = (failure.stage, failure.plugin, failure.text) if failure else ("?", "", "unknown")
+        reasons.setdefault((row.status, *step[:2], step[2].replace(row.key, "...")), []).append(row.key)
     doubtful, doubts = run.doubt_counts()
     outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
     command, merged = str(about.get("command", "run-pipeline FILE")), about.get("merged")
@@ -59,8 +59,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         "counts": counts,
         "remaining": about.get("remaining") if about.get("outcome") in ("interrupted", "stopped") else None,
         "failures": [
-            {"status": status, "stage": stage, "message": text, "count": len(keys), "keys": keys}
-            for (status, stage, text), keys in sorted(reasons.items(), key=lambda item: -len(item[1]))
+            {"status": status, "stage": stage, "plugin": plugin, "message": text, "count": len(keys), "keys": keys}
+            for (status, stage, plugin, text), keys in sorted(reasons.items(), key=lambda item: -len(item[1]))
         ],
         "doubtful": doubtful,
         "doubts": [
@@ -83,7 +83,8 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
     lines += [state["notice"]] if state["notice"] else []
     lines.append(list_counts(state["counts"]) or "no image finished yet")
     for failed in state["failures"]:
-        what = f"{failed['count']} {failed['status']} at {failed['stage']}: {failed['message']}"
+        where = f"{failed['stage']} {failed['plugin']}".rstrip()
+        what = f"{failed['count']} {failed['status']} at {where}: {failed['message']}"
         lines.append(f"  {what}\n    {_list_keys(failed['keys'], failed['count'])}")
     for doubt in state["doubts"]:
         what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"

@@ -142,7 +142,7 @@ class _Export:
         for done in self._export_images():
             if done.failure is not None:
                 failed += 1
-                log(f"{done.key}: {done.failure.message}")
+                log(f"{done.key}: {done.failure.text}")
             else:
                 images += 1
             journal.add(done)

@@ -15,6 +15,7 @@ from ..files import unused_name
 from ..output.folder import JOURNAL, LOCK, check_folder, file_state, lock_folder, writing_to
 from ..results import Artifact
 from ..version import __version__
+from ..wording import count_noun
 from .export_worker import ExportedImage
 
 _HINT = "give another folder (-o), or move those files away, so that nothing of yours is overwritten"
@@ -125,6 +126,6 @@ def _is_finished(folder: Path) -> bool:
         return False
     own = sum((folder / name).exists() for name in (LOCK, JOURNAL))
     if others := sum(path.is_file() for path in folder.rglob("*")) - own - known:
-        text = f"'{folder}' holds {others} file{'s' if others > 1 else ''} that its export did not make"
+        text = f"'{folder}' holds {count_noun(others, 'file')} that its export did not make"
         raise OutputError(Problem(text, hint=_HINT))
     return True

@@ -14,7 +14,7 @@ from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem,
 from maskmill.files import atomic_path, sha256_of
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.coco_reference import CocoReference
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
 from maskmill_plugins._shared.export.mask_map import summarize_iou
@@ -65,8 +65,11 @@ class Coco(Writer):
     )
 
     def check(self) -> list[Problem]:
-        """Each category must be given once, and `like` must be readable."""
-        problems = find_duplicates("categories", self.categories)
+        """OpenCV must load if it draws polygons, each category be given once, and `like` be readable."""
+        problems = [
+            *(check_cv2() if self.format == "polygons" else []),
+            *find_duplicates("categories", self.categories),
+        ]
         if self.like is not None:
             try:
                 CocoReference(self.like)
@@ -79,11 +82,6 @@ class Coco(Writer):
         if self.like is None or not self.like.is_file():
             return super().digest()
         return digest([super().digest(), sha256_of(self.like)])
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons at the end, is missing."""
-        if self.format == "polygons":
-            load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Measure the IoU of this image's polygons; the file itself is written by `finish`."""

@@ -17,7 +17,7 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, OutputError, Problem, Writer, hookimpl
-from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2, encode_png, load_cv2
 from maskmill_plugins._shared.export.classes import UNLABELLED, choose_split, find_duplicates, order_labels
 from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
@@ -57,16 +57,11 @@ class Voc(Writer):
     names: Names = Field("stem", description=NAMES_MEANING)
 
     def check(self) -> list[Problem]:
-        """Each class must be given once, and there must be enough numbers."""
-        problems = find_duplicates("classes", self.classes)
+        """OpenCV must load if it finds borders, each class be given once, and there must be enough numbers."""
+        problems = [*(check_cv2() if self.border else []), *find_duplicates("classes", self.classes)]
         if len(self.classes) > _MAX_NUMBERS:
             problems.append(Problem(f"classes: the format allows at most {_MAX_NUMBERS}, not {len(self.classes)}"))
         return problems
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which finds the borders, is missing."""
-        if self.border:
-            load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the object PNG and the XML file, and the class PNG if `classes` is given.

@@ -17,7 +17,7 @@ from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Wr
 from maskmill.decoding.formats import SUFFIXES
 from maskmill.files import TEMPORARY_PREFIX, atomic_path, replace
 from maskmill.tables import read_table, write_table
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, Split, choose_split, find_duplicates, order_labels
 from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
@@ -65,15 +65,11 @@ class Yolo(Writer):
     names: Names = Field("stem", description=NAMES_MEANING)
 
     def check(self) -> list[Problem]:
-        """Each class must be given once, and some images must be left for training."""
-        problems = find_duplicates("classes", self.classes)
+        """OpenCV must load, each class be given once, and some images be left for training."""
+        problems = [*check_cv2(), *find_duplicates("classes", self.classes)]
         if self.val + self.test >= 1:
             problems.append(Problem(f"val: {self.val:g} and test: {self.test:g} leave no images for training"))
         return problems
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons, is missing."""
-        load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Copy the image, measure the polygons, and write the labels if `classes` is given.

@@ -10,6 +10,7 @@ import click
 
 from maskmill.cli.options import FILE, IMAGES
 from maskmill.output.records import FAILURES
+from maskmill.wording import count_noun
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -89,9 +90,11 @@ def _find_obstacle(run: Run, found: Evaluation) -> str:
 def summarize(found: Evaluation) -> list[str]:
     """A line for each fact: what was counted and what was not."""
     ways, tally = found.tallies.ways, found.tallies.all
+    counted = f"{count_noun(found.images, 'image')}, {count_noun(tally.objects, 'object')}"
+    extra = count_noun(found.tallies.extra, "mask matches", "masks match")
     lines = [
-        f"{found.images} images, {tally.objects} objects: {ways['id']} matched by the id of a mask's prompt,"
-        f" {ways['overlap']} by overlap, {ways['missed']} missed; {found.tallies.extra} masks match no object",
+        f"{counted}: {ways['id']} matched by the id of a mask's prompt,"
+        f" {ways['overlap']} by overlap, {ways['missed']} missed; {extra} no object",
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
     if not tally.objects:

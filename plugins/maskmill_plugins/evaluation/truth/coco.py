@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag, require_object
 from maskmill_plugins._shared.annotations.rle import check_rle
 
@@ -52,7 +53,11 @@ def read_coco_truth(path: Path) -> Truth:
     # Ordered by id, because pycocotools evaluates masks of equal score in the order of image ids.
     order = sorted(images, key=lambda key: (isinstance(key, str), key))
     by_name = {images[key].name: replace(images[key], objects=tuple(objects[key])) for key in order}
-    warnings = [f"{boxes_only} annotations without a segmentation are skipped"] if boxes_only else []
+    warnings = (
+        [f"{count_noun(boxes_only, 'annotation has', 'annotations have')} no segmentation: skipped"]
+        if boxes_only
+        else []
+    )
     return Truth(path, "mask" if with_pixels else "box", by_name, list(labels.values()), warnings)
 
 
