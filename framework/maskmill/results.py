@@ -336,7 +336,7 @@ class RunReport:
         seconds: wall time of this run.
         stage_seconds: seconds spent by stage, summed over the images of this run.
         images_per_second: over the images this run processed.
-        artifacts: dataset-wide files written at the end.
+        files: how many files about the whole dataset each writer has; `Run.files` lists them.
         message: why it stopped, or "".
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
@@ -354,7 +354,7 @@ class RunReport:
     seconds: float
     stage_seconds: Mapping[str, float]
     images_per_second: float
-    artifacts: tuple[Artifact, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
     message: str = ""
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import FILE
 
+if TYPE_CHECKING:
+    from ..output.run import Run
+
 #: Keys shown for each reason.
 EXAMPLES = 3
+#: Reasons that are told apart.
+MOST_REASONS = 200
+#: As in `output.records`, which is imported only when it is needed.
+FAILURES = "failures.jsonl"
 
 
 @click.command("status")
@@ -22,20 +30,15 @@ def command(output: Path) -> int:
 
     with Run(output) as run:
         counts, about, running = run.counts(), run.about, run.is_running()
-        reasons: dict[str, list[str]] = {}
-        for row in run.rows(("failed", "quarantined")):
-            failure = run.result(row).failure
-            text = failure.message if failure else "unknown"
-            reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
-            reasons.setdefault(reason, []).append(row.key)
+        reasons, examples = _count_reasons(run)
         _, doubts = run.doubt_counts()
         doubtful = {code: run.keys_with_doubt(code, EXAMPLES) for code in doubts}
     outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
     click.echo(f"{run.name}: {outcome}")
     click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no image finished yet")
-    for reason, keys in sorted(reasons.items(), key=lambda item: -len(item[1])):
-        more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
-        click.echo(f"  {len(keys)} {reason}\n    {', '.join(keys[:EXAMPLES])}{more}")
+    for reason, count in reasons.most_common():
+        more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
+        click.echo(f"  {count} {reason}\n    {', '.join(examples[reason])}{more}")
     for code, count in doubts.items():
         more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
         click.echo(f"  {count} doubtful ({code}): {DOUBTS[code]}\n    {', '.join(doubtful[code])}{more}")
@@ -48,6 +51,22 @@ def command(output: Path) -> int:
     else:
         _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
     return 0
+
+
+def _count_reasons(run: Run) -> tuple[Counter[str], dict[str, list[str]]]:
+    """The failed images by their reason, and the first keys of each."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {}
+    for row in run.rows(("failed", "quarantined")):
+        failure = run.result(row).failure
+        text = failure.message if failure else "unknown"
+        reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
+        if reason not in counts and len(counts) >= MOST_REASONS:
+            reason = f"for other reasons, which are in {FAILURES}"
+        counts[reason] += 1
+        if len(keys := examples.setdefault(reason, [])) < EXAMPLES:
+            keys.append(row.key)
+    return counts, examples
 
 
 def _advise(command: str, outcome: str, counts: Counter[str]) -> None:

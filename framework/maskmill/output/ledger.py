@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Failure, ImageResult, LedgerRow, Status
+from ..results import STATUSES, Artifact, Failure, ImageResult, LedgerRow, Status
+from .file_table import TABLE, FileTable
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -32,7 +33,8 @@ _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLI
 #: Higher format numbers are damage, not a newer version.
 _LAST_SCHEMA = 1000
 
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS images (
   key TEXT PRIMARY KEY,
   status TEXT NOT NULL,
@@ -48,6 +50,8 @@ CREATE TABLE IF NOT EXISTS doubts (key TEXT NOT NULL, code TEXT NOT NULL, PRIMAR
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, mtime INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+    + TABLE
+)
 
 
 class DamagedLedgerError(OutputError):
@@ -68,6 +72,7 @@ class Ledger:
 
     Attributes:
         listing: number of the current or last listing of the dataset.
+        files: the files about the whole dataset.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -76,6 +81,7 @@ class Ledger:
         self._pending = 0
         self._tables: frozenset[str] = frozenset()
         self._committed_at = time.monotonic()
+        self.files = FileTable(self._read, self._write)
         self.listing = int(self.meta("listing", 0))
         # Ledgers of earlier versions that are opened for reading have no such table.
         table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
@@ -182,6 +188,9 @@ class Ledger:
             self._connection.execute("COMMIT")
             self._pending = 0
             self._committed_at = time.monotonic()
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, values).fetchall()
 
     def _write(self, sql: str, values: Sequence[Any]) -> None:
         if not self._connection.in_transaction:
@@ -314,6 +323,35 @@ class Ledger:
         while found := self._connection.execute(sql, (last, self._last_complete_listing(), *wanted)).fetchall():
             yield from map(LedgerRow._make, found)
             last = found[-1][0]
+
+    @property
+    def writing(self) -> int:
+        """Number of the last complete writing of the files about the whole dataset, 0 before the first."""
+        return int(self.meta("writing", 0))
+
+    def begin_writing(self) -> int:
+        """The number of a new writing of these files; one that does not end leaves it unused."""
+        number = int(self.meta("writing_begun", 0)) + 1
+        self.set_meta("writing_begun", number)
+        self.commit()
+        return number
+
+    def end_writing(self, number: int) -> None:
+        """All files about the whole dataset were written; those of earlier writings that were not are outdated."""
+        self.set_meta("writing", number)
+
+    def files_now(self) -> Iterator[Artifact]:
+        """The files about the whole dataset as of their last complete writing, in the order of their paths."""
+        return self.files.made_in(self.writing) if self._has_table("files") else iter(())
+
+    def adopt_files(self) -> None:
+        """Move the list of files, which earlier versions kept in `meta`, to its table."""
+        finished = self.meta("finished")
+        if finished is not None and "artifacts" in finished:
+            for values in finished.pop("artifacts"):
+                self.files.add(Artifact(**values), self.writing)
+            self.set_meta("finished", finished)
+            self.commit()
 
     def digest(self) -> str:
         """A digest of the images that count, their status and fingerprint."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoding.formats import describe_left_out
-from ..files import quote_command, write_atomic
+from ..files import atomic_path, quote_command, write_atomic
 from ..results import RunReport
 from .ledger import Ledger
 
@@ -42,16 +42,17 @@ def read_about(output: Path) -> dict[str, Any]:
 
 def write_failures(output: Path, ledger: Ledger) -> int:
     """Write `failures.jsonl`: one line for each failed or quarantined image, in key order."""
-    lines = []
-    for row in ledger.rows(("failed", "quarantined")):
-        result = ledger.result(row)
-        values: dict[str, Any] = {"key": row.key, "status": row.status, "attempts": row.attempts}
-        values |= asdict(result.failure) if result.failure else {}
-        if result.doubts:
-            values["doubts"] = [asdict(doubt) for doubt in result.doubts]
-        lines.append(json.dumps(values, ensure_ascii=False))
-    write_atomic(output / FAILURES, "".join(f"{line}\n" for line in lines).encode())
-    return len(lines)
+    count = 0
+    with atomic_path(output / FAILURES) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as out:
+        for row in ledger.rows(("failed", "quarantined")):
+            result = ledger.result(row)
+            values: dict[str, Any] = {"key": row.key, "status": row.status, "attempts": row.attempts}
+            values |= asdict(result.failure) if result.failure else {}
+            if result.doubts:
+                values["doubts"] = [asdict(doubt) for doubt in result.doubts]
+            out.write(json.dumps(values, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def add_option(command: str, option: str) -> str:

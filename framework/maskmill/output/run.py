@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
-from ..results import STATUSES, ImageResult, LedgerRow, Status
+from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
 from .records import read_about
@@ -80,6 +80,10 @@ class Run:
     def keys_with_doubt(self, code: str, limit: int) -> list[str]:
         """The first keys, in key order, of the finished images that have this doubt."""
         return self._ledger.keys_with_doubt(code, limit)
+
+    def files(self) -> Iterator[Artifact]:
+        """The files about the whole dataset, paths below the output folder, in the order of their paths."""
+        return self._ledger.files_now()
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, over all runs into this folder."""

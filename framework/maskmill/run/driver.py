@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -29,7 +29,7 @@ from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
-from ..results import Artifact, RunInfo, RunReport
+from ..results import RunInfo, RunReport
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
@@ -121,6 +121,7 @@ class _Run:
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
         clean_up(self.config.output, self.ledger)
+        self.ledger.adopt_files()
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None
         if whole:
@@ -137,7 +138,7 @@ class _Run:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
-            artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
+            files = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
             accounted = self._account()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
@@ -148,7 +149,7 @@ class _Run:
             self.progress.log(f"warning: {warning}")
         if accounted and not self.options.quiet:
             self.progress.log(accounted)
-        report = self._report(time.monotonic() - started, artifacts)
+        report = self._report(time.monotonic() - started, files)
         records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
@@ -276,7 +277,7 @@ class _Run:
             self.stop.request(f"{ACCOUNTS} could not be written: {error}")
             return ""
 
-    def _report(self, seconds: float, artifacts: tuple[Artifact, ...]) -> RunReport:
+    def _report(self, seconds: float, files: Mapping[str, int]) -> RunReport:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"
         if self.stop.requested:
             outcome = "interrupted" if self.stop.interrupted else "stopped"
@@ -291,7 +292,7 @@ class _Run:
             seconds=round(seconds, 3),
             stage_seconds={stage: round(value, 3) for stage, value in sorted(self.recorder.stage_seconds.items())},
             images_per_second=round(self.recorder.ran / max(seconds, 1e-9), 3),
-            artifacts=artifacts,
+            files=files,
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,
