@@ -325,6 +325,23 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """Files of earlier runs that the last run would not make; `maskmill prune` removes them.
+
+    Attributes:
+        files: how many there are, the stored results of `images` included.
+        bytes: their size in all.
+        images: images that left the dataset and still have files.
+        writers: folders with files about the whole dataset that the pipeline no longer makes.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    images: int = 0
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """One finished or stopped run, as `run.json` holds it.
 
@@ -344,6 +361,8 @@ class RunReport:
         remaining: images beyond the limit of this run that have no result, counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
+        outdated: files of earlier runs that are not part of this one.
+        pruned: how many of these were removed at the end, as `prune` asks.
         refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
     """
 
@@ -363,6 +382,8 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+    outdated: Outdated = Outdated()
+    pruned: int = 0
 
     @property
     def exit_code(self) -> int:

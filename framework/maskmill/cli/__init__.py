@@ -28,6 +28,7 @@ COMMANDS = {
     "init": "init",
     "merge": "merge",
     "plugins": "plugins",
+    "prune": "prune",
     "run": "run",
     "schema": "schema",
     "status": "status",

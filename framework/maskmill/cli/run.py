@@ -30,6 +30,7 @@ from .options import LOAD, load_pipeline, pipeline_options
 @click.option("--retry-doubtful", multiple=True, metavar="CODE", help="Make images with this doubt again; repeatable.")
 @click.option("--fail-on", multiple=True, metavar="CODE", help="Let images with this doubt fail; repeatable.")
 @click.option("--verify", is_flag=True, help="Compare files by content, and check for missing outputs.")
+@click.option("--prune", is_flag=True, help="At the end, remove outdated files of earlier runs; see maskmill prune.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")
 @click.option("--log-json", is_flag=True, help="Print progress as JSON lines to standard error.")

@@ -25,11 +25,13 @@ FAILURES = "failures.jsonl"
 @click.argument("output", type=FILE)
 def command(output: Path) -> int:
     """Show the state of the run in the folder OUTPUT: counts, failures, how to continue."""
+    from ..output.records import describe_outdated
     from ..output.run import Run
     from ..results import DOUBTS
 
     with Run(output) as run:
         counts, about, running = run.counts(), run.about, run.is_running()
+        outdated = run.outdated()
         reasons, examples = _count_reasons(run)
         _, doubts = run.doubt_counts()
         doubtful = {code: run.keys_with_doubt(code, EXAMPLES) for code in doubts}
@@ -44,6 +46,8 @@ def command(output: Path) -> int:
         click.echo(f"  {count} doubtful ({code}): {DOUBTS[code]}\n    {', '.join(doubtful[code])}{more}")
     for code, count in about.get("run_doubts", {}).items():
         click.echo(f"  {count} doubtful ({code}) that belong to no image")
+    if line := describe_outdated(output, outdated):
+        click.echo(line)
     if merged := about.get("merged"):
         click.echo(
             f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to continue, continue those runs"

@@ -324,6 +324,30 @@ class Ledger:
             yield from map(LedgerRow._make, found)
             last = found[-1][0]
 
+    def gone_keys(self) -> Iterator[str]:
+        """The images that the last complete listing of the dataset no longer had, in key order, lazily."""
+        sql, last = f"SELECT key FROM images WHERE key > ? AND listing < ? ORDER BY key LIMIT {PAGE}", ""  # noqa: S608
+        while found := self._read(sql, (last, self._last_complete_listing())):
+            yield from (key for (key,) in found)
+            last = found[-1][0]
+
+    def count_gone(self) -> int:
+        """How many images `gone_keys` yields."""
+        ((count,),) = self._read("SELECT COUNT(*) FROM images WHERE listing < ?", (self._last_complete_listing(),))
+        return int(count)
+
+    def mark_due(self, keys: Sequence[str]) -> None:
+        """Record at once that files of these images may be missing: each is looked at again if it is listed again."""
+        for key in keys:
+            self._write("UPDATE images SET fingerprint = '' WHERE key = ?", (key,))
+        self.commit()
+
+    def forget_images(self, keys: Sequence[str]) -> None:
+        """Remove all that is recorded of these images; durable at the next commit."""
+        for table in ("images", "attempts", "doubts", "results"):
+            for key in keys:
+                self._write(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - our tables
+
     @property
     def writing(self) -> int:
         """Number of the last complete writing of the files about the whole dataset, 0 before the first."""
@@ -343,6 +367,10 @@ class Ledger:
     def files_now(self) -> Iterator[Artifact]:
         """The files about the whole dataset as of their last complete writing, in the order of their paths."""
         return self.files.made_in(self.writing) if self._has_table("files") else iter(())
+
+    def files_before(self) -> Iterator[Artifact]:
+        """The files about the whole dataset that only earlier writings made, in the order of their paths."""
+        return self.files.made_before(self.writing) if self._has_table("files") else iter(())
 
     def adopt_files(self) -> None:
         """Move the list of files, which earlier versions kept in `meta`, to its table."""

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
-from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Status
+from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Outdated, Status
 from .folder import is_claimed
 from .ledger import Ledger
+from .outdated import read_outdated
 from .records import read_about
 
 
@@ -84,6 +85,10 @@ class Run:
     def files(self) -> Iterator[Artifact]:
         """The files about the whole dataset, paths below the output folder, in the order of their paths."""
         return self._ledger.files_now()
+
+    def outdated(self) -> Outdated:
+        """Files of earlier runs that are not part of the last one, as of its end or of the last `maskmill prune`."""
+        return read_outdated(self._ledger)
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, over all runs into this folder."""

@@ -24,12 +24,14 @@ from ..images import PACKAGE
 from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
+from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import Task, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..plugins.stage import digest
-from ..results import RunInfo, RunReport
+from ..results import Outdated, RunInfo, RunReport
+from ..stored.prune import prune_run
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
@@ -140,6 +142,7 @@ class _Run:
             writers, verify = self.fingerprints.writers, self.options.verify
             files = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
             accounted = self._account()
+            outdated, pruned = self._look_back()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -150,6 +153,7 @@ class _Run:
         if accounted and not self.options.quiet:
             self.progress.log(accounted)
         report = self._report(time.monotonic() - started, files)
+        report = replace(report, outdated=outdated, pruned=pruned)
         records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
@@ -276,6 +280,19 @@ class _Run:
         except (OutputError, PermissionError) as error:  # on Windows: a table program has it open
             self.stop.request(f"{ACCOUNTS} could not be written: {error}")
             return ""
+
+    def _look_back(self) -> tuple[Outdated, int]:
+        """Count the outdated files of earlier runs, or remove them; returns what there is now, and how many went."""
+        if self.stop.requested:
+            return Outdated(), 0
+        output, pruned = self.config.output, 0
+        try:
+            with self.stop.interruptible():
+                if self.options.prune:
+                    pruned = prune_run(output, self.ledger, self.progress.log).files
+                return count_outdated(output, self.ledger, again=self.recorder.ran > 0), pruned
+        except (Stopped, KeyboardInterrupt):
+            return Outdated(), pruned
 
     def _report(self, seconds: float, files: Mapping[str, int]) -> RunReport:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"
