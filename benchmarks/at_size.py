@@ -6,6 +6,11 @@ Makes pictures of 16 × 16 pixels in folders of 1,000 and fills one box in each.
 the run, the same again, `status`, `explain`, an export to each `--export`, and runs after one picture was changed
 and after one was removed. Prints the seconds of each phase, those from the last image to the end, and the peak
 memory of the command (in a run: the driver) and of its largest worker. The folder is removed afterwards.
+
+    python benchmarks/at_size.py --images 400000 --copied --writer coco --writer "{use: yolo, images: none}"
+
+With `--copied` only the first pictures go through the pipeline, and their results are copied for all others: the end
+of a run and the commands can then be measured without waiting for the work. The writers must have no files for images.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from pathlib import Path
 import click
 import psutil
 
+from maskmill.output.ledger import Ledger
+from maskmill.output.store import result_path, stat_result
 from maskmill.testing import DROP_IN, write_picture
 
 SIDE, PER_FOLDER, KINDS = 16, 1000, 64
@@ -54,9 +61,27 @@ def make(folder: Path, images: int, writers: Sequence[str], jobs: int) -> Path:
     (folder / "plugins").mkdir()
     (folder / "plugins" / "fakes.py").write_text(f"import maskmill\n{DROP_IN}", encoding="utf-8")
     file = folder / "p.yaml"
-    uses = ", ".join(f"{{use: {name}}}" for name in writers)
+    uses = ", ".join(name if name.startswith("{") else f"{{use: {name}}}" for name in writers)
     file.write_text(PIPELINE.format(writers=uses, jobs=jobs), encoding="utf-8")
     return file
+
+
+def copy_results(folder: Path, images: int) -> None:
+    """Results of all pictures, those of the first ones under the names of the others."""
+    out = folder / "out"
+    keys = [picture(folder, number).relative_to(folder / "photos").as_posix() for number in range(KINDS)]
+    with Ledger.create(out) as ledger:
+        texts = [result_path(out, key).read_text(encoding="utf-8") for key in keys]
+        rows = [ledger.find_rows([key])[key] for key in keys]
+        for number in range(KINDS, images):
+            kind, path = number % KINDS, picture(folder, number)
+            key = path.relative_to(folder / "photos").as_posix()
+            target = result_path(out, key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(texts[kind].replace(f'"{keys[kind]}"', f'"{key}"', 1), encoding="utf-8")
+            row = rows[kind]._replace(key=key, mtime=path.stat().st_mtime_ns)
+            ledger.record(row, stored=stat_result(out, key))
+        ledger.set_meta("finished", None)
 
 
 def measure(name: str, folder: Path, *arguments: object) -> None:
@@ -93,8 +118,11 @@ def find_last_image(log: Path, began: float) -> float:
     return last
 
 
-def measure_phases(folder: Path, file: Path, images: int, exports: Sequence[str]) -> None:
+def measure_phases(folder: Path, file: Path, images: int, exports: Sequence[str], copied: bool) -> None:
     """Print a line for each phase."""
+    if copied:
+        measure("the first images", folder, "run", file, "--limit", KINDS)
+        copy_results(folder, images)
     out = folder / "out"
     middle = picture(folder, images // 2)
     key = middle.relative_to(folder / "photos").as_posix()
@@ -111,13 +139,19 @@ def measure_phases(folder: Path, file: Path, images: int, exports: Sequence[str]
 
 
 @click.command()
-@click.option("--images", "counts", type=click.IntRange(min=2), multiple=True, default=(10_000,), show_default=True)
+@click.option("--images", "counts", type=click.IntRange(min=KINDS), multiple=True, default=(10_000,), show_default=True)
 @click.option("--writer", "writers", multiple=True, default=("coco", "yolo"), show_default=True)
 @click.option("--export", "exports", multiple=True, default=("parquet",), show_default=True)
 @click.option("--jobs", type=int, default=2, show_default=True)
+@click.option("--copied", is_flag=True, help="Copy the results of the first pictures for all others.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to make it, instead of the temporary folder.")
 def main(
-    counts: tuple[int, ...], writers: tuple[str, ...], exports: tuple[str, ...], jobs: int, folder: Path | None
+    counts: tuple[int, ...],
+    writers: tuple[str, ...],
+    exports: tuple[str, ...],
+    jobs: int,
+    copied: bool,
+    folder: Path | None,
 ) -> None:
     """Measure, one size after the other."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -126,7 +160,7 @@ def main(
         with tempfile.TemporaryDirectory(prefix="at-size-", dir=folder) as made:
             file = make(Path(made), count, writers, jobs)
             click.echo(f"{count:,} images{'':12} seconds   the end  peak MiB  worker MiB")
-            measure_phases(Path(made), file, count, exports)
+            measure_phases(Path(made), file, count, exports, copied)
 
 
 if __name__ == "__main__":
