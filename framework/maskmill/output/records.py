@@ -37,7 +37,10 @@ def read_about(output: Path) -> dict[str, Any]:
         content = json.loads((output / RUN).read_bytes())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    content.pop("artifacts", None)  # of earlier versions: a list that may have an entry for each image
+    return content
 
 
 def write_failures(output: Path, ledger: Ledger) -> int:
