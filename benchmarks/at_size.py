@@ -3,9 +3,10 @@
     python benchmarks/at_size.py --images 10000 --images 100000 --writer coco --writer yolo
 
 Makes pictures of 16 × 16 pixels in folders of 1,000 and fills one box in each. Then, each in a process of its own:
-the run, the same again, `status`, `explain`, an export to each `--export`, and runs after one picture was changed
-and after one was removed. Prints the seconds of each phase, those from the last image to the end, and the peak
-memory of the command (in a run: the driver) and of its largest worker. The folder is removed afterwards.
+the run, the same again, `status`, `explain`, an export to each `--export`, `evaluate` against the run's own COCO file,
+`compare`, runs after one picture was changed and after one was removed, and `prune`. Prints the seconds of each phase,
+those from the last image to the end, and the peak memory of the command (in a run: the driver) and of its largest
+worker. The folder is removed afterwards.
 
     python benchmarks/at_size.py --images 400000 --copied --writer coco --writer "{use: yolo, images: none}"
 
@@ -105,7 +106,7 @@ def measure(name: str, folder: Path, *arguments: object) -> None:
     worked = find_last_image(log, began)
     end = f"{seconds - worked:9.1f}" if worked else f"{'':9}"
     workers = f"{of_workers / 2**20:8.0f}" if of_workers else ""
-    click.echo(f"  {name:18} {seconds:9.1f} {end} {peak / 2**20:8.0f} {workers}")
+    click.echo(f"  {name:20} {seconds:9.1f} {end} {peak / 2**20:8.0f} {workers}")
 
 
 def find_last_image(log: Path, began: float) -> float:
@@ -132,10 +133,14 @@ def measure_phases(folder: Path, file: Path, images: int, exports: Sequence[str]
     measure("explain", folder, "explain", out, key)
     for writer in exports:
         measure(f"export to {writer}", folder, "export", out, "--to", writer, "-q")
+    if (truth := out / "coco" / "instances.json").exists():
+        measure("evaluate", folder, "evaluate", out, "--truth", truth)
+    measure("compare with itself", folder, "compare", out, out)
     shutil.copyfile(folder / "kinds" / f"{(images // 2 + 1) % KINDS}.png", middle)
     measure("one image changed", folder, "run", file)
     middle.unlink()
     measure("one image removed", folder, "run", file)
+    measure("prune", folder, "prune", out)
 
 
 @click.command()
@@ -159,7 +164,7 @@ def main(
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="at-size-", dir=folder) as made:
             file = make(Path(made), count, writers, jobs)
-            click.echo(f"{count:,} images{'':12} seconds   the end  peak MiB  worker MiB")
+            click.echo(f"{count:,} images{'':14} seconds   the end  peak MiB  worker MiB")
             measure_phases(Path(made), file, count, exports, copied)
 
 
