@@ -262,6 +262,25 @@ def test_what_is_not_ours_stays_and_is_named(folder):
     assert prune(output, lines.append).kept == 0, "named once: from now on they are the user's"
 
 
+def test_a_file_that_another_program_holds_is_tried_again(folder, monkeypatch, capsys):
+    remove(folder)
+    work(folder)
+    unlink = Path.unlink
+
+    def held(path, missing_ok=False):
+        if path.name == "000_cat.png":
+            raise PermissionError(13, "it is open in another program")
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", held)
+        code, out, err = told(capsys, "prune", folder / "out")
+    assert (code, "nothing to remove\n1 file kept" in out) == (1, True)
+    assert "000_cat.png cannot be removed: it is open in another program" in err
+    assert outdated(folder / "out") == OF_B
+    assert prune(folder / "out", print).files == 2
+
+
 def test_a_result_that_another_key_has_now_stays(folder):
     """Where a system ignores case, `B.png` and `b.png` have one result file; a hard link is like that."""
     output = folder / "out"
@@ -353,7 +372,7 @@ def test_lists_of_earlier_versions_are_taken_over(folder):
     """They stood in the ledger's `meta` and in run.json."""
     output = folder / "out"
     with Ledger.open_existing(output) as ledger:
-        lists = [{"path": file.path, "sha256": file.sha256, "bytes": file.bytes} for file in ledger.files_now()]
+        lists = [{"path": file.path, "sha256": file.sha256, "bytes": file.bytes} for file in ledger.files.current()]
         state = ledger.meta("finished")["state"]
     database = sqlite3.connect(output / "ledger.sqlite")
     database.execute("DROP TABLE files")

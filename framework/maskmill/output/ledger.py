@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Artifact, Failure, ImageResult, LedgerRow, Status
+from ..results import STATUSES, Failure, ImageResult, LedgerRow, Status
 from .file_table import TABLE, FileTable
 from .store import load_result
 
@@ -81,7 +81,7 @@ class Ledger:
         self._pending = 0
         self._tables: frozenset[str] = frozenset()
         self._committed_at = time.monotonic()
-        self.files = FileTable(self._read, self._write)
+        self.files = FileTable(self)
         self.listing = int(self.meta("listing", 0))
         # Ledgers of earlier versions that are opened for reading have no such table.
         table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
@@ -189,10 +189,12 @@ class Ledger:
             self._pending = 0
             self._committed_at = time.monotonic()
 
-    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, for the modules that have tables in here."""
         return self._connection.execute(sql, values).fetchall()
 
-    def _write(self, sql: str, values: Sequence[Any]) -> None:
+    def write(self, sql: str, values: Sequence[Any]) -> None:
+        """Execute a statement; durable at the next commit."""
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(sql, values)
@@ -205,7 +207,7 @@ class Ledger:
 
     def set_meta(self, name: str, value: Any) -> None:
         """Store a JSON value for the whole run; durable at the next commit."""
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        self.write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def begin_listing(self) -> None:
         """A run over the whole dataset begins; images that it no longer lists will not count."""
@@ -223,7 +225,7 @@ class Ledger:
         found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
         rows = {values[0]: LedgerRow._make(values) for values in found}
         if listed and any(row.listing != self.listing for row in rows.values()):
-            self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
+            self.write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
     def record(self, row: LedgerRow, doubts: Collection[str] = (), stored: tuple[int, int] | None = None) -> None:
@@ -234,22 +236,22 @@ class Ledger:
             doubts: codes of its doubts.
             stored: `stat_result` of its stored result, None if unknown.
         """
-        self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
-        self._write("DELETE FROM attempts WHERE key=?", (row.key,))
+        self.write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
+        self.write("DELETE FROM attempts WHERE key=?", (row.key,))
         if doubts or self._has_doubts:  # most runs have none: that costs nothing
             self._has_doubts = True
-            self._write("DELETE FROM doubts WHERE key=?", (row.key,))
+            self.write("DELETE FROM doubts WHERE key=?", (row.key,))
             for code in sorted(doubts):
-                self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
+                self.write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         if stored is None:
-            self._write("DELETE FROM results WHERE key=?", (row.key,))
+            self.write("DELETE FROM results WHERE key=?", (row.key,))
         else:
-            self._write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (row.key, *stored))
+            self.write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (row.key, *stored))
         self.commit(only_if_due=True)
 
     def find_stored(self, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
         """`stat_result` of the stored results of these images when they were recorded, where it is known."""
-        if not self._has_table("results"):
+        if not self.has_table("results"):
             return {}
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM results WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
@@ -262,13 +264,13 @@ class Ledger:
 
     def record_losses(self, key: str, times: int) -> None:
         """Record at once how often this image has ended its process; survives the death of the driver."""
-        self._write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
+        self.write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
         self.commit()
 
     def counts(self) -> dict[str, int]:
         """Images by status, every status named, without those gone from the dataset."""
         sql = "SELECT status, COUNT(*) FROM images WHERE listing >= ? GROUP BY status"
-        found = dict(self._connection.execute(sql, (self._last_complete_listing(),)))
+        found = dict(self._connection.execute(sql, (self.complete_listing,)))
         return {status: int(found.get(status, 0)) for status in STATUSES}
 
     def doubts_of(self, keys: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -286,7 +288,7 @@ class Ledger:
         if not self._has_doubts:
             return 0, {}
         images = "doubts JOIN images USING (key) WHERE listing >= ? AND status IN ('done', 'empty')"
-        complete = (self._last_complete_listing(),)
+        complete = (self.complete_listing,)
         total = self._connection.execute(f"SELECT COUNT(DISTINCT key) FROM {images}", complete).fetchone()[0]  # noqa: S608
         by_code = self._connection.execute(
             f"SELECT code, COUNT(*) FROM {images} GROUP BY code ORDER BY 2 DESC, 1",  # noqa: S608
@@ -302,9 +304,9 @@ class Ledger:
             "SELECT key FROM doubts JOIN images USING (key) WHERE code = ? AND listing >= ?"
             " AND status IN ('done', 'empty') ORDER BY key LIMIT ?"
         )
-        return [str(key) for (key,) in self._connection.execute(sql, (code, self._last_complete_listing(), limit))]
+        return [str(key) for (key,) in self._connection.execute(sql, (code, self.complete_listing, limit))]
 
-    def _has_table(self, name: str) -> bool:
+    def has_table(self, name: str) -> bool:
         """Whether there is a table: ledgers of earlier versions that are only read lack those that came later."""
         if name not in self._tables:
             sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -320,66 +322,9 @@ class Ledger:
         marks = ",".join("?" * len(wanted))
         page = f"key > ? AND listing >= ? AND status IN ({marks}) ORDER BY key LIMIT {PAGE}"
         sql, last = f"SELECT * FROM images WHERE {page}", ""  # noqa: S608 - marks only
-        while found := self._connection.execute(sql, (last, self._last_complete_listing(), *wanted)).fetchall():
+        while found := self._connection.execute(sql, (last, self.complete_listing, *wanted)).fetchall():
             yield from map(LedgerRow._make, found)
             last = found[-1][0]
-
-    def gone_keys(self) -> Iterator[str]:
-        """The images that the last complete listing of the dataset no longer had, in key order, lazily."""
-        sql, last = f"SELECT key FROM images WHERE key > ? AND listing < ? ORDER BY key LIMIT {PAGE}", ""  # noqa: S608
-        while found := self._read(sql, (last, self._last_complete_listing())):
-            yield from (key for (key,) in found)
-            last = found[-1][0]
-
-    def count_gone(self) -> int:
-        """How many images `gone_keys` yields."""
-        ((count,),) = self._read("SELECT COUNT(*) FROM images WHERE listing < ?", (self._last_complete_listing(),))
-        return int(count)
-
-    def mark_due(self, keys: Sequence[str]) -> None:
-        """Record at once that files of these images may be missing: each is looked at again if it is listed again."""
-        for key in keys:
-            self._write("UPDATE images SET fingerprint = '' WHERE key = ?", (key,))
-        self.commit()
-
-    def forget_images(self, keys: Sequence[str]) -> None:
-        """Remove all that is recorded of these images; durable at the next commit."""
-        for table in ("images", "attempts", "doubts", "results"):
-            for key in keys:
-                self._write(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - our tables
-
-    @property
-    def writing(self) -> int:
-        """Number of the last complete writing of the files about the whole dataset, 0 before the first."""
-        return int(self.meta("writing", 0))
-
-    def begin_writing(self) -> int:
-        """The number of a new writing of these files; one that does not end leaves it unused."""
-        number = int(self.meta("writing_begun", 0)) + 1
-        self.set_meta("writing_begun", number)
-        self.commit()
-        return number
-
-    def end_writing(self, number: int) -> None:
-        """All files about the whole dataset were written; those of earlier writings that were not are outdated."""
-        self.set_meta("writing", number)
-
-    def files_now(self) -> Iterator[Artifact]:
-        """The files about the whole dataset as of their last complete writing, in the order of their paths."""
-        return self.files.made_in(self.writing) if self._has_table("files") else iter(())
-
-    def files_before(self) -> Iterator[Artifact]:
-        """The files about the whole dataset that only earlier writings made, in the order of their paths."""
-        return self.files.made_before(self.writing) if self._has_table("files") else iter(())
-
-    def adopt_files(self) -> None:
-        """Move the list of files, which earlier versions kept in `meta`, to its table."""
-        finished = self.meta("finished")
-        if finished is not None and "artifacts" in finished:
-            for values in finished.pop("artifacts"):
-                self.files.add(Artifact(**values), self.writing)
-            self.set_meta("finished", finished)
-            self.commit()
 
     def digest(self) -> str:
         """A digest of the images that count, their status and fingerprint."""
@@ -388,7 +333,9 @@ class Ledger:
             marks.update(f"{row.key}\0{row.status}\0{row.fingerprint}\n".encode())
         return marks.hexdigest()[:16]
 
-    def _last_complete_listing(self) -> int:
+    @property
+    def complete_listing(self) -> int:
+        """Number of the last complete listing; images with a lower one left the dataset."""
         return int(self.meta("complete_listing", 0))
 
     def result(self, row: LedgerRow) -> ImageResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from .ledger import Ledger
 from .store import read_files, result_path
 
 META = "outdated"
+PAGE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +68,16 @@ class OutdatedFiles:
         self._claims.close()
 
     def _candidates(self) -> Iterator[str]:
-        for key in self._ledger.gone_keys():
+        for key in _gone_keys(self._ledger):
             yield self._result_of(key)
             yield from (file.path for file in read_files(self._output, key) or ())
-        yield from (file.path for file in self._ledger.files_before())
+        yield from (file.path for file in self._ledger.files.outdated())
 
     def _current(self) -> Iterator[str]:
         for row in self._ledger.rows():
             yield self._result_of(row.key)
             yield from (file.path for file in read_files(self._output, row.key) or ())
-        yield from (file.path for file in self._ledger.files_now())
+        yield from (file.path for file in self._ledger.files.current())
 
     def _result_of(self, key: str) -> str:
         return result_path(Path(), key).as_posix()
@@ -91,7 +92,7 @@ class OutdatedFiles:
 
     def images(self) -> Iterator[GoneImage]:
         """The images that left the dataset, in key order; they may be forgotten meanwhile."""
-        for key in self._ledger.gone_keys():
+        for key in _gone_keys(self._ledger):
             found = read_files(self._output, key) or ()
             files = tuple(file for file in found if not self._is_claimed(file.path))
             result = self._result_of(key)
@@ -99,7 +100,7 @@ class OutdatedFiles:
 
     def files(self) -> Iterator[Artifact]:
         """The outdated files about the whole dataset, in the order of their paths; they may be forgotten meanwhile."""
-        before = self._ledger.files_before()
+        before = self._ledger.files.outdated()
         return (file for file in before if not self._is_claimed(file.path))
 
     def count(self) -> Outdated:
@@ -131,7 +132,7 @@ def count_outdated(output: Path, ledger: Ledger, again: bool) -> Outdated:
         ledger: of it.
         again: also if neither the images nor the files about the whole dataset changed since the last time.
     """
-    basis = [(ledger.meta("finished") or {}).get("state"), ledger.writing, ledger.count_gone()]
+    basis = [(ledger.meta("finished") or {}).get("state"), ledger.files.writing, _count_gone(ledger)]
     known = ledger.meta(META)
     if known is not None and known["basis"] == basis and not again:
         return read_outdated(ledger)
@@ -151,6 +152,33 @@ def read_outdated(ledger: Ledger) -> Outdated:
         int(known.get("images", 0)),
         tuple(known.get("writers", ())),
     )
+
+
+def mark_due(ledger: Ledger, keys: Sequence[str]) -> None:
+    """Record at once that files of these images may be missing: each is looked at again if it is listed again."""
+    for key in keys:
+        ledger.write("UPDATE images SET fingerprint = '' WHERE key = ?", (key,))
+    ledger.commit()
+
+
+def forget_images(ledger: Ledger, keys: Sequence[str]) -> None:
+    """Remove all that is recorded of these images; durable at the next commit."""
+    for table in ("images", "attempts", "doubts", "results"):
+        for key in keys:
+            ledger.write(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - our tables
+
+
+def _gone_keys(ledger: Ledger) -> Iterator[str]:
+    """The images that the last complete listing of the dataset no longer had, in key order, lazily."""
+    sql, last = f"SELECT key FROM images WHERE key > ? AND listing < ? ORDER BY key LIMIT {PAGE}", ""  # noqa: S608
+    while found := ledger.read(sql, (last, ledger.complete_listing)):
+        yield from (key for (key,) in found)
+        last = found[-1][0]
+
+
+def _count_gone(ledger: Ledger) -> int:
+    ((count,),) = ledger.read("SELECT COUNT(*) FROM images WHERE listing < ?", (ledger.complete_listing,))
+    return int(count)
 
 
 def _fold(path: str) -> str:

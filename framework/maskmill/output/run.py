@@ -84,7 +84,7 @@ class Run:
 
     def files(self) -> Iterator[Artifact]:
         """The files about the whole dataset, paths below the output folder, in the order of their paths."""
-        return self._ledger.files_now()
+        return self._ledger.files.current()
 
     def outdated(self) -> Outdated:
         """Files of earlier runs that are not part of the last one, as of its end or of the last `maskmill prune`."""

@@ -123,7 +123,7 @@ class _Run:
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
         clean_up(self.config.output, self.ledger)
-        self.ledger.adopt_files()
+        self.ledger.files.adopt()
         self.ledger.set_meta("threads", self.resources.threads)
         whole = self.options.limit is None and self.options.only is None
         if whole:

@@ -35,8 +35,8 @@ def finish(
     state = digest([writers, ledger.digest()])
     finished = ledger.meta("finished")
     if finished is not None and finished["state"] == state and not again:
-        return ledger.files.count(ledger.writing)
-    writing = ledger.begin_writing()
+        return ledger.files.count(ledger.files.writing)
+    writing = ledger.files.begin()
     for folder, writer in stages.writers:
         try:
             with stop.interruptible(), working_in(config.output):
@@ -54,7 +54,7 @@ def finish(
             stop.request(f"the writer {folder!r} could not finish: {type(error).__name__}: {error}")
             break
     else:
-        ledger.end_writing(writing)
+        ledger.files.end(writing)
         ledger.set_meta("finished", {"state": state})
     ledger.commit()
     return ledger.files.count(writing)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import OutputError, Problem
 from ..output.folder import claim, file_state
 from ..output.ledger import NAME, Ledger
-from ..output.outdated import GoneImage, OutdatedFiles, count_outdated
+from ..output.outdated import GoneImage, OutdatedFiles, count_outdated, forget_images, mark_due
 from ..results import Artifact
 
 BATCH = 64
@@ -60,7 +60,7 @@ def prune(output: Path, log: Callable[[str], None], listed: Callable[[str], None
     if not (output / NAME).is_file():
         raise OutputError(Problem(f"'{output}' is not the output folder of a run (it has no {NAME})"))
     with claim(output), Ledger.create(output) as ledger:
-        ledger.adopt_files()
+        ledger.files.adopt()
         return prune_run(output, ledger, log)
 
 
@@ -104,7 +104,7 @@ class _Pruner:
         """
         keys = [image.key for image in images]
         if self._listed is None:
-            self._ledger.mark_due(keys)
+            mark_due(self._ledger, keys)
         sizes = self._ledger.find_stored(keys)
         forgotten = []
         for image in images:
@@ -116,7 +116,7 @@ class _Pruner:
             if all(done):
                 forgotten.append(image.key)
         if self._listed is None:
-            self._ledger.forget_images(forgotten)
+            forget_images(self._ledger, forgotten)
             self._ledger.commit()
 
     def _remove(self, name: str, differs: Callable[[Path], bool]) -> bool:

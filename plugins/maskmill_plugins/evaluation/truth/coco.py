@@ -82,7 +82,9 @@ def _read_image(path: Path, place: str, entry: Any, images: ImageTable) -> None:
     if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
         raise truth_error(path, place, "expected an object with 'id' and 'file_name'")
     height, width = entry.get("height"), entry.get("width")
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+    if not (
+        isinstance(height, int) and isinstance(width, int) and 0 < min(height, width) <= max(height, width) < 2**31
+    ):
         raise truth_error(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
     try:
         images.add(entry["id"], entry["file_name"], (height, width))
