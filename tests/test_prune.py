@@ -179,6 +179,17 @@ CHANGES = {
         1,
         OF_B | {"yolo/images/train/b.png"},
     ),
+    "photo back again": (  # the writer `yolo` removed its copy
+        lambda folder: (
+            (folder / "photos/b.png").rename(folder / "b.png"),
+            work(folder),
+            (folder / "b.png").rename(folder / "photos/b.png"),
+        ),
+        {},
+        1,
+        0,
+        set(),
+    ),
     "photo changed": (lambda folder: write_picture(folder / "photos/b.png", 32, 32, 5), {}, 1, 1, set()),
     "label renamed": (
         lambda folder: write(folder, filters="filters: [{use: class_map, map: {cat: dog}}]"),

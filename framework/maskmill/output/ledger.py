@@ -220,11 +220,19 @@ class Ledger:
         self.commit()
 
     def find_rows(self, keys: Sequence[str], listed: bool = True) -> dict[str, LedgerRow]:
-        """The rows of these images, by key, for those that have one; with `listed` they count as listed."""
+        """The rows of these images, by key, for those that have one; with `listed` they count as listed.
+
+        The row of an image that left the dataset and is back has no fingerprint: writers may have removed its files.
+        """
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
         rows = {values[0]: LedgerRow._make(values) for values in found}
+        complete = self.complete_listing
+        back = [key for key, row in rows.items() if row.listing < complete]
+        rows |= {key: rows[key]._replace(fingerprint="") for key in back}
         if listed and any(row.listing != self.listing for row in rows.values()):
+            for key in back:
+                self.write("UPDATE images SET fingerprint='' WHERE key=?", (key,))
             self.write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
