@@ -1,9 +1,11 @@
 """docs/pipelines.md is correct: its tables match the code, its examples load."""
 
 import contextlib
+import hashlib
 import importlib.util
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,6 +18,7 @@ from maskmill.cli.run import command as run_command
 from maskmill.config.load import load_config
 from maskmill.dataset.dataset import Dataset
 from maskmill.plugins.registry import BUILT_IN, Registry
+from maskmill.work import WORK
 from maskmill_plugins.backends.sam.weights.published import MODELS
 from maskmill_plugins.prompts.file import File
 
@@ -39,7 +42,7 @@ def blocks(language):
 def examples():
     """The YAML examples; those with the default backend need torch and weights."""
     for number, text in enumerate(blocks("yaml")):
-        marks = [pytest.mark.torch] if "sam" in text else []
+        marks = [pytest.mark.torch] if "sam" in text or "extends:" in text else []
         name = text.splitlines()[1 if text.startswith("#") else 0].split("#")[0].strip()
         yield pytest.param(text, marks=marks, id=f"{number}-{name}")
 
@@ -64,9 +67,14 @@ def folder(tmp_path, monkeypatch):
     listed = next(text for text in blocks("csv") if "x1" not in text)
     (tmp_path / "list.csv").write_text(listed, encoding="utf-8")
     (tmp_path / "prompts.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
+    base = next(text for text in blocks("yaml") if text.startswith("# base.yaml"))
+    (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
     (tmp_path / "weights").mkdir()
-    for model in MODELS.values():
-        (tmp_path / "weights" / model.file).touch()
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    for name, model in MODELS.items():
+        (tmp_path / "weights" / model.file).write_bytes(b"weights")
+        sha256 = hashlib.sha256(b"weights").hexdigest()
+        monkeypatch.setitem(MODELS, name, replace(model, bytes=7, sha256=sha256))
     monkeypatch.setenv("PHOTO_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "weights" / MODELS["vit_b"].file))
     return tmp_path
@@ -203,3 +211,8 @@ def test_links_within_the_page_lead_somewhere():
     headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#(.+?)\)", PAGE)) <= anchors
+
+
+def test_what_is_done_for_images_is_listed_as_it_is():
+    table = PAGE.split("| `work` | what is done for the image |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(WORK)

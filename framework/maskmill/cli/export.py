@@ -34,15 +34,15 @@ def command(
 
     Exit code: 0 success, 1 some images could not be exported, 2 the export could not start.
     """
+    from ..config.inherit import find_plugin_files
     from ..output.records import list_counts
     from ..output.run import Run
-    from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
     from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    drop_ins = find_drop_ins(file, plugins)
+    drop_ins = find_plugin_files(file, plugins)
     settings = parse_settings(sets, lambda: [Registry.load(drop_ins).get("writer", writer).cls])
     request = ExportRequest(writer, settings, folder, images, drop_ins, jobs)
     with Run(output) as run:
@@ -64,5 +64,6 @@ def _summarize(images: int, failed: int, files: int, left_out: int) -> list[str]
     if failed:
         lines.append(f"{failed} could not be exported; for the reasons, see above or export.jsonl")
     if left_out:
-        lines.append(f"{left_out} failed in the run and {'have' if left_out > 1 else 'has'} no masks to export")
+        who = "1 image failed in the run and is" if left_out == 1 else f"{left_out} images failed in the run and are"
+        lines.append(f"{who} not exported")
     return lines

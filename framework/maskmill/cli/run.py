@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..files import quote_command
 from . import run_command
 from .options import LOAD, load_pipeline, pipeline_options
+
+if TYPE_CHECKING:
+    from ..api import Pipeline
 
 
 @click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +36,7 @@ from .options import LOAD, load_pipeline, pipeline_options
 @click.option("--prune", is_flag=True, help="At the end, remove outdated files of earlier runs; see maskmill prune.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")
-@click.option("--log-json", is_flag=True, help="Print progress as JSON lines to standard error.")
+@click.option("--log-json", is_flag=True, help="Print progress, warnings and errors as JSON lines to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.version_option(package_name="maskmill")
@@ -41,14 +44,26 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     """Segment a folder of images as described in the pipeline FILE; PHOTOS replaces its dataset.
 
     Run the same command again to continue an unfinished run. Exit code: 0 success, 1 images failed,
-    2 the pipeline is wrong, 130 interrupted.
+    2 the pipeline is wrong, 75 another run is working in the output folder, 130 interrupted.
+    """
+    pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})
+    return execute(pipeline, dry_run=dry_run, probe=probe, **given)
+
+
+def execute(pipeline: Pipeline, *, dry_run: bool, probe: int | None, **given: Any) -> int:
+    """Run a pipeline, or say what would be done, and print the summary; returns the exit code.
+
+    Args:
+        pipeline: loaded, not checked.
+        dry_run: only say what would be done.
+        probe: with `dry_run`, so many images are timed.
+        given: fields of `RunRequest`.
     """
     from ..output.records import format_summary
     from ..run.plan import RunRequest
 
     if probe and not dry_run:
         raise click.UsageError("--probe needs --dry-run")
-    pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})
     request = RunRequest(**given, command=_repeat_command())
     if dry_run:
         click.echo(pipeline.rehearse(request, probe or 0))
@@ -56,7 +71,8 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     report = pipeline.run(request)
     if not request.quiet or report.exit_code:
         with contextlib.suppress(OSError):  # a closed terminal must not change the exit code
-            click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=bool(report.exit_code))
+            to_stderr = bool(report.exit_code) and not request.log_json
+            click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=to_stderr)
     return report.exit_code
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,70 +17,112 @@ if TYPE_CHECKING:
 
 #: Keys shown for each reason.
 EXAMPLES = 3
-#: Reasons that are told apart.
-MOST_REASONS = 200
-#: As in `output.records`, which is imported only when it is needed.
-FAILURES = "failures.jsonl"
+#: Keys listed for each reason with `--json`, and reasons that are told apart; so memory does not grow with the images.
+MOST_KEYS, MOST_REASONS = 1000, 200
 
 
 @click.command("status")
 @click.argument("output", type=FILE)
-def command(output: Path) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(output: Path, as_json: bool) -> int:
     """Show the state of the run in the folder OUTPUT: counts, failures, how to continue."""
-    from ..output.records import describe_outdated
     from ..output.run import Run
-    from ..results import DOUBTS
 
-    with Run(output) as run:
-        counts, about, running = run.counts(), run.about, run.is_running()
-        outdated = run.outdated()
-        reasons, examples = _count_reasons(run)
-        _, doubts = run.doubt_counts()
-        doubtful = {code: run.keys_with_doubt(code, EXAMPLES) for code in doubts}
-    outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
-    click.echo(f"{run.name}: {outcome}")
-    click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no image finished yet")
-    for reason, count in reasons.most_common():
-        more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
-        click.echo(f"  {count} {reason}\n    {', '.join(examples[reason])}{more}")
-    for code, count in doubts.items():
-        more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
-        click.echo(f"  {count} doubtful ({code}): {DOUBTS[code]}\n    {', '.join(doubtful[code])}{more}")
-    for code, count in about.get("run_doubts", {}).items():
-        click.echo(f"  {count} doubtful ({code}) that belong to no image")
-    if line := describe_outdated(output, outdated):
-        click.echo(line)
-    if merged := about.get("merged"):
-        click.echo(
-            f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to continue, continue those runs"
-        )
+    with Run(output, rebuild=True) as run:
+        state = describe_run(run)
+    if as_json:
+        click.echo(json.dumps(state, ensure_ascii=False, indent=2))
     else:
-        _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
+        for line in _format_lines(state):
+            click.echo(line)
     return 0
 
 
-def _count_reasons(run: Run) -> tuple[Counter[str], dict[str, list[str]]]:
-    """The failed images by their reason, and the first keys of each."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, list[str]] = {}
+def describe_run(run: Run) -> dict[str, Any]:
+    """The state of a run, as `--json` prints it; docs/results.md lists the members."""
+    from ..output.records import add_option
+    from ..results import DOUBTS
+
+    about, counts, running = run.about, run.counts(), run.is_running()
+    reasons, keys = _count_reasons(run)
+    doubtful, doubts = run.doubt_counts()
+    outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
+    command, merged = str(about.get("command", "run-pipeline FILE")), about.get("merged")
+    advised = not running and not merged
+    return {
+        "schema": 1,
+        "name": run.name,
+        "output": str(run.folder),
+        "outcome": outcome,
+        "running": running,
+        "notice": run.notice,
+        "counts": counts,
+        "remaining": about.get("remaining") if about.get("outcome") in ("interrupted", "stopped") else None,
+        "failures": [
+            {"status": reason[0], "stage": reason[1], "message": reason[2], "count": count, "keys": keys[reason]}
+            for reason, count in reasons.most_common()
+        ],
+        "doubtful": doubtful,
+        "doubts": [
+            {"code": code, "meaning": DOUBTS[code], "count": count, "keys": run.keys_with_doubt(code, EXAMPLES)}
+            for code, count in doubts.items()
+        ],
+        "run_doubts": about.get("run_doubts", {}),
+        "outdated": asdict(run.outdated()),
+        "merged": [str(part.get("folder")) for part in merged] if merged else [],
+        "continue": command if advised and outcome != "finished" else None,
+        "retry": add_option(command, "--retry-failed") if advised and reasons else None,
+    }
+
+
+_Reason = tuple[str, str, str]
+
+
+def _count_reasons(run: Run) -> tuple[Counter[_Reason], dict[_Reason, list[str]]]:
+    """The failed images by status, stage and message, and the first keys of each."""
+    from ..output.records import FAILURES
+
+    counts: Counter[_Reason] = Counter()
+    keys: dict[_Reason, list[str]] = {}
     for row in run.rows(("failed", "quarantined")):
         failure = run.result(row).failure
-        text = failure.message if failure else "unknown"
-        reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
+        text = failure.message.replace(row.key, "...") if failure else "unknown"
+        reason = row.status, failure.stage if failure else "?", text
         if reason not in counts and len(counts) >= MOST_REASONS:
-            reason = f"for other reasons, which are in {FAILURES}"
+            reason = row.status, "?", f"other reasons, which are in {FAILURES}"
         counts[reason] += 1
-        if len(keys := examples.setdefault(reason, [])) < EXAMPLES:
-            keys.append(row.key)
-    return counts, examples
+        if len(first := keys.setdefault(reason, [])) < MOST_KEYS:
+            first.append(row.key)
+    return counts, keys
 
 
-def _advise(command: str, outcome: str, counts: Counter[str]) -> None:
-    from ..output.records import add_option
+def _format_lines(state: dict[str, Any]) -> list[str]:
+    """The state in words."""
+    from ..output.records import describe_outdated, list_counts
+    from ..results import Outdated
 
-    if outcome == "running now":
-        return
-    if outcome != "finished":
-        click.echo(f"To continue: {command}")
-    if counts["failed"] + counts["quarantined"]:
-        click.echo(f"To retry the failed ones: {add_option(command, '--retry-failed')}")
+    remaining = f", {state['remaining']} not processed yet" if state["remaining"] else ""
+    lines = [f"{state['name']}: {state['outcome']}{remaining}"]
+    lines += [state["notice"]] if state["notice"] else []
+    lines.append(list_counts(state["counts"]) or "no image finished yet")
+    for failed in state["failures"]:
+        what = f"{failed['count']} {failed['status']} at {failed['stage']}: {failed['message']}"
+        lines.append(f"  {what}\n    {_list_keys(failed['keys'], failed['count'])}")
+    for doubt in state["doubts"]:
+        what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"
+        lines.append(f"  {what}\n    {_list_keys(doubt['keys'], doubt['count'])}")
+    lines += [f"  {count} doubtful ({code}) that belong to no image" for code, count in state["run_doubts"].items()]
+    if line := describe_outdated(Path(state["output"]), Outdated(**state["outdated"])):
+        lines.append(line)
+    if state["merged"]:
+        lines.append(f"Merged from {', '.join(state['merged'])}; to continue, continue those runs")
+    if state["continue"]:
+        lines.append(f"To continue: {state['continue']}")
+    if state["retry"]:
+        lines.append(f"To retry the failed ones: {state['retry']}")
+    return lines
+
+
+def _list_keys(keys: list[str], count: int) -> str:
+    more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
+    return f"{', '.join(keys[:EXAMPLES])}{more}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..decoding.formats import describe_left_out
+from ..errors import OutputError, Problem
 from ..files import atomic_path, quote_command, write_atomic
 from ..results import Outdated, RunReport
+from ..work import NO_WORK, WORK, Work
 from .ledger import Ledger
 
 RUN = "run.json"
+#: The pipeline of a run that had no pipeline file.
+PIPELINE = "pipeline.yaml"
 FAILURES = "failures.jsonl"
 #: Images beyond a limit that are counted.
 MOST_REMAINING = 100_000
@@ -29,6 +34,35 @@ def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None,
         content["exit_code"] = report.exit_code
     text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
     write_atomic(output / RUN, f"{text}\n".encode())
+
+
+def check_pipeline(output: Path) -> None:
+    """Refuse to overwrite a pipeline file that is not as `write_pipeline` left it.
+
+    Raises:
+        OutputError: somebody changed it, or it cannot be read.
+    """
+    file = output / PIPELINE
+    try:
+        seal, _, text = file.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"cannot read '{file}': {error.strerror or error}") from error
+    if seal.strip() != _seal(text.replace(b"\r\n", b"\n")):
+        message = f"'{file}' was changed since it was written, and would be overwritten"
+        hint = f"move it to another folder, or run it instead: {quote_command(['run-pipeline', str(file)])}"
+        raise OutputError(Problem(message, hint=hint))
+
+
+def write_pipeline(output: Path, text: str) -> None:
+    """Write `pipeline.yaml`; its first line is a checksum, by which it is recognised as ours."""
+    content = text.encode()
+    write_atomic(output / PIPELINE, _seal(content) + b"\n" + content)
+
+
+def _seal(content: bytes) -> bytes:
+    return b"# written by maskmill, checksum " + hashlib.sha256(content).hexdigest()[:16].encode()
 
 
 def read_about(output: Path) -> dict[str, Any]:
@@ -94,6 +128,22 @@ def describe_outdated(output: Path, outdated: Outdated) -> str:
     return f"{files}: {'; '.join(why)}. To remove them: {command} (--dry-run lists them)"
 
 
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Images by status in words, such as "3 images: 2 done, 1 failed"."""
+    total = sum(counts.values())
+    return f"{total} image{'s' if total != 1 else ''}: {list_counts(counts)}" if total else "no image finished yet"
+
+
+def describe_work(work: Mapping[Work, int], **other_words: str) -> str:
+    """Images by what a run does for them in words, such as "20 new; 280 already done".
+
+    Args:
+        work: as in a report.
+        other_words: instead of those of `WORK`.
+    """
+    return "; ".join(f"{count} {other_words.get(name, WORK[name])}" for name, count in work.items())
+
+
 def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     """What happened and what to do next, in a few lines.
 
@@ -103,18 +153,21 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         unlimited: the same without a limit, for the images that it left.
     """
     total = sum(report.counts.values())
-    parts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
     already = total - report.ran
     lines = [
-        f"{total} image{'s' if total != 1 else ''}: {parts or 'none'}"
-        + (f" ({already} were there already)" if already > 0 else "")
+        describe_counts(report.counts)
+        + (f" ({already} {'was' if already == 1 else 'were'} there already)" if already > 0 else "")
     ]
     if report.ran:
         lines[0] += f", {report.seconds:.1f} s, {report.images_per_second:.2f} images/s"
+    if set(report.work) - {"new", *NO_WORK}:
+        lines.append(f"This run: {describe_work(report.work)}")
     if report.outcome == "interrupted":
-        lines.append(f"Interrupted. To continue: {command}")
+        remain = f", {_count_remaining(report.remaining)}" if report.remaining else ""
+        lines.append(f"Interrupted{remain}. To continue: {command}")
     elif report.outcome == "stopped":
         lines.append(f"Stopped: {report.message}")
+        lines += [_count_remaining(report.remaining)] if report.remaining else []
         lines.append(f"After fixing this, continue with: {command}")
     if report.left_out:
         lines.append(describe_left_out(report.left_out))
@@ -129,9 +182,8 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
         lines.append(f"To retry them: {add_option(command, '--retry-failed')}")
     if report.remaining and report.outcome == "finished":
-        many = f"{MOST_REMAINING:,} or more images remain" if report.remaining >= MOST_REMAINING else ""
-        one = "1 image remains" if report.remaining == 1 else f"{report.remaining} images remain"
-        lines.append(f"{many or one} beyond the limit" + (f"; to process them: {unlimited}" if unlimited else ""))
+        text = f"{_count_remaining(report.remaining)} beyond the limit"
+        lines.append(text + (f"; to process them: {unlimited}" if unlimited else ""))
     if report.pruned:
         lines.append(f"{count_of(report.pruned, 'outdated file')} of earlier runs removed")
     if line := describe_outdated(report.output, report.outdated):
@@ -139,3 +191,9 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     lines += report.warnings
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)
+
+
+def _count_remaining(count: int) -> str:
+    if count >= MOST_REMAINING:
+        return f"{MOST_REMAINING:,} or more images remain"
+    return "1 image remains" if count == 1 else f"{count} images remain"
