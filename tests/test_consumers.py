@@ -52,7 +52,7 @@ def dataset(tmp_path):
 def write(writer, dataset, folder):
     for image, result in dataset:
         writer.write(image, result, folder)
-    writer.finish((result for _, result in dataset), folder)
+    list(writer.finish((result for _, result in dataset), folder))
     return folder
 
 

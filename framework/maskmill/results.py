@@ -420,6 +420,23 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """Files of earlier runs that the last run would not make; `maskmill prune` removes them.
+
+    Attributes:
+        files: how many there are, the stored results of `images` included.
+        bytes: their size in all.
+        images: images that left the dataset and still have files.
+        writers: folders with files about the whole dataset that the pipeline no longer makes.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    images: int = 0
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """One finished or stopped run, as `run.json` holds it.
 
@@ -431,7 +448,7 @@ class RunReport:
         seconds: wall time of this run.
         stage_seconds: seconds spent by stage, summed over the images of this run.
         images_per_second: over the images this run processed.
-        artifacts: dataset-wide files written at the end.
+        files: how many files about the whole dataset each writer has; `Run.files` lists them.
         message: why it stopped, or "".
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
@@ -440,6 +457,8 @@ class RunReport:
             run that have no result. Counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
+        outdated: files of earlier runs that are not part of this one.
+        pruned: how many of these were removed at the end, as `prune` asks.
         refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
         work: images by what this run did for them, the keys of `WORK` in their order.
     """
@@ -451,7 +470,7 @@ class RunReport:
     seconds: float
     stage_seconds: Mapping[str, float]
     images_per_second: float
-    artifacts: tuple[Artifact, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
     message: str = ""
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
@@ -460,6 +479,8 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+    outdated: Outdated = Outdated()
+    pruned: int = 0
     work: Mapping[Work, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -35,6 +35,7 @@ COMMANDS = {
     "init": "init",
     "merge": "merge",
     "plugins": "plugins",
+    "prune": "prune",
     "run": "run",
     "schema": "schema",
     "segment": "segment",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--retry-doubtful", multiple=True, metavar="CODE", help="Make images with this doubt again; repeatable.")
 @click.option("--fail-on", multiple=True, metavar="CODE", help="Let images with this doubt fail; repeatable.")
 @click.option("--verify", is_flag=True, help="Compare files by content, and check for missing outputs.")
+@click.option("--prune", is_flag=True, help="At the end, remove outdated files of earlier runs; see maskmill prune.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")
 @click.option("--watch", is_flag=True, help="Go on with images that are added or changed, until Ctrl-C.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import MaskmillError
-from ..files import TEMPORARY_PREFIX, unused_name
+from ..files import TEMPORARY_PREFIX, unused_name, walk_files
 from ..results import DOUBTFUL, UNFINISHED, ImageResult, LedgerRow
 from ..wording import count_noun
 from .folder import claim, is_run
@@ -115,8 +115,8 @@ def _enter_results(output: Path, ledger: Ledger) -> int:
 
 
 def _read_results(output: Path) -> Iterator[ImageResult]:
-    for path in sorted((output / RESULTS).rglob("*.json")):
-        if path.name.startswith(TEMPORARY_PREFIX) or not path.is_file():
+    for path in walk_files(output / RESULTS):
+        if path.name.startswith(TEMPORARY_PREFIX) or path.suffix != ".json":
             continue
         result = read_result(path)
         if result is not None and result_path(output, result.key) == path:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -24,11 +24,13 @@ from ..images import PACKAGE
 from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
+from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import WorkerSetup
 from ..plugins.optional import max_concurrent
-from ..results import Artifact, RunInfo, RunReport
+from ..results import Outdated, RunInfo, RunReport
+from ..stored.prune import prune_run
 from ..work import WORK
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
@@ -172,6 +174,7 @@ class RunExecution:
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
         clean_up(self.config.output, self.ledger)
+        self.ledger.files.adopt()
         self.ledger.set_meta("threads", self.resources.threads)
         ends = self.rounds is None or self.rounds.at_rest
         whole = ends and self.options.limit is None and self.options.only is None
@@ -197,12 +200,13 @@ class RunExecution:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
-            artifacts: tuple[Artifact, ...] = ()
-            accounted = ""
+            files: Mapping[str, int] = {}
+            accounted, outdated, pruned = "", Outdated(), 0
             if ends:
                 self.progress.describe("stopping" if self.stop.requested else "writing the files about the dataset")
-                artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
+                files = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
                 accounted = self._account()
+                outdated, pruned = self._look_back()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -212,7 +216,8 @@ class RunExecution:
             self.progress.log(f"warning: {warning}")
         if accounted and not self.options.quiet:
             self.progress.log(accounted)
-        report = self._report(time.monotonic() - started, artifacts)
+        report = self._report(time.monotonic() - started, files)
+        report = replace(report, outdated=outdated, pruned=pruned)
         records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
@@ -336,7 +341,20 @@ class RunExecution:
             self.stop.request(f"{ACCOUNTS} could not be written: {error}")
             return ""
 
-    def _report(self, seconds: float, artifacts: tuple[Artifact, ...]) -> RunReport:
+    def _look_back(self) -> tuple[Outdated, int]:
+        """Count the outdated files of earlier runs, or remove them; returns what there is now, and how many went."""
+        if self.stop.requested:
+            return Outdated(), 0
+        output, pruned = self.config.output, 0
+        try:
+            with self.stop.interruptible():
+                if self.options.prune:
+                    pruned = prune_run(output, self.ledger, self.progress.log).files
+                return count_outdated(output, self.ledger, again=self.recorder.ran > 0), pruned
+        except (Stopped, KeyboardInterrupt):
+            return Outdated(), pruned
+
+    def _report(self, seconds: float, files: Mapping[str, int]) -> RunReport:
         outcome: Literal["finished", "interrupted", "stopped"] = "finished"
         if self.stop.requested:
             outcome = "interrupted" if self.stop.interrupted else "stopped"
@@ -351,7 +369,7 @@ class RunExecution:
             seconds=round(seconds, 3),
             stage_seconds={stage: round(value, 3) for stage, value in sorted(self.recorder.stage_seconds.items())},
             images_per_second=round(self.recorder.ran / max(seconds, 1e-9), 3),
-            artifacts=artifacts,
+            files=files,
             message=self.stop.reason,
             doubtful=doubtful,
             doubts=doubts,

@@ -37,6 +37,7 @@ class RunRequest:
         retry_doubtful: make images with one of these doubts again from the start.
         fail_on: codes of doubts that fail an image, besides those of the pipeline file.
         verify: compare the files' sha256, not only size and time, and look for missing outputs.
+        prune: remove the outdated files of earlier runs at the end, if the run comes to its end.
         verbose: tell the story of each image.
         quiet: show nothing but errors.
         log_json: tell it as JSON lines on the standard error.
@@ -54,6 +55,7 @@ class RunRequest:
     retry_doubtful: tuple[str, ...] = ()
     fail_on: tuple[str, ...] = ()
     verify: bool = False
+    prune: bool = False
     verbose: bool = False
     quiet: bool = False
     log_json: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +239,7 @@ def _write_all(bench: Bench, folder: Path, backwards: bool = False, black: bool 
 
 def _check_artifacts(where: str, found: Any, folder: Path) -> list[Artifact]:
     hint = "write with maskmill.save(folder, result.key, data, suffix) and return what it returns"
+    found = list(found) if isinstance(found, Iterator) else found
     if not is_list_of(found, Artifact):
         raise Broken(f"{where} returns {found!r:.100}", f"return a list of maskmill.Artifact; {hint}")
     for artifact in found:

@@ -21,7 +21,7 @@ from maskmill_plugins._shared.drawing.pixels import check_cv2, encode_png, load_
 from maskmill_plugins._shared.export.classes import UNLABELLED, choose_split, find_duplicates, order_labels
 from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
-from maskmill_plugins._shared.export.output_files import StemTable, save_as, temporary_file
+from maskmill_plugins._shared.export.output_files import StemTable, save_as, save_lines, temporary_file
 
 VOID = 255
 SETS = "ImageSets/Segmentation"
@@ -92,7 +92,7 @@ class Voc(Writer):
             artifacts.append(save_as(folder, classes, _encode_indexed(of_class)))
         return artifacts
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the lists of images and labels, and the class PNGs unless workers did; remove outdated files.
 
         Raises:
@@ -113,12 +113,12 @@ class Voc(Writer):
                     found = [labels.setdefault(_label(mask), len(labels)) for mask in result.kept]
                     waiting.write(json.dumps([stem, found]) + "\n")
             classes = list(self.classes) or order_labels((), labels)
-            artifacts = _write_classes(folder, waiting, labels, classes)
+            yield from _write_classes(folder, waiting, labels, classes)
             stems.remove_outdated(folder, folder / SETS / "trainval.txt", _FILES)
             for name, lines in sets.items():
                 lines.seek(0)
-                artifacts.append(save_as(folder, f"{SETS}/{name}.txt", lines.read().encode()))
-        return [*artifacts, *_write_label_lists(folder, classes)]
+                yield save_lines(folder, f"{SETS}/{name}.txt", lines)
+        yield from _write_label_lists(folder, classes)
 
 
 def _label(mask: Mask) -> str:
@@ -188,7 +188,7 @@ def _add(parent: ElementTree.Element, tag: str, value: Any = None) -> ElementTre
     return child
 
 
-def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
+def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
     """Write the class PNGs of the waiting images from their object PNGs."""
     if len(classes) > _MAX_NUMBERS:
         raise OutputError(
@@ -197,7 +197,6 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
-    artifacts = []
     for line in waiting:
         stem, found = json.loads(line)
         _, objects, target = (name.format(stem) for name in _FILES)
@@ -209,8 +208,7 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
             text = f"{folder / objects}: {getattr(error, 'strerror', None) or error}"
             raise OutputError(Problem(text, hint="run again with --verify to recreate missing files")) from None
         of_class = _to_class_map(of_object, [by_number[number] for number in found])
-        artifacts.append(save_as(folder, target, _encode_indexed(of_class)))
-    return artifacts
+        yield save_as(folder, target, _encode_indexed(of_class))
 
 
 def _write_label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:

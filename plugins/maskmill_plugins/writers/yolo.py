@@ -93,7 +93,7 @@ class Yolo(Writer):
             artifacts.append(self._copy_image(image, folder, f"images/{place}{_suffix(result.key)}"))
         return artifacts
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the labels unless workers did, then `data.yaml` and `images.csv`; remove outdated files.
 
         Raises:
@@ -115,9 +115,10 @@ class Yolo(Writer):
                     if not self.classes:
                         waiting.write(json.dumps(self._waiting_labels(result, place, labels)) + "\n")
             classes = list(self.classes) or order_labels((), labels)
-            artifacts = _write_labels(folder, waiting, labels, classes)
+            yield from _write_labels(folder, waiting, labels, classes)
             _remove_outdated(folder, stems)
-        return [*artifacts, describe_file(folder, LIST), save_as(folder, "data.yaml", _make_data_yaml(classes, counts))]
+        yield describe_file(folder, LIST)
+        yield save_as(folder, "data.yaml", _make_data_yaml(classes, counts))
 
     def _split(self, key: str) -> Split:
         return choose_split(key, self.val, self.test)
@@ -185,17 +186,15 @@ def _format_lines(lines: Iterable[list[Any]]) -> bytes:
     return "".join(f"{number} {line}\n" for number, line in lines).encode("ascii")
 
 
-def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
+def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
     """Write the label files of the waiting entries."""
     numbers = {name: number for number, name in enumerate(classes)}
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
-    artifacts = []
     for entry in waiting:
         place, lines = json.loads(entry)
         text = _format_lines([by_number[number], line] for number, line in lines)
-        artifacts.append(save_as(folder, f"labels/{place}.txt", text))
-    return artifacts
+        yield save_as(folder, f"labels/{place}.txt", text)
 
 
 def _remove_outdated(folder: Path, stems: StemTable) -> None:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from maskmill import Artifact, OutputError, Problem
-from maskmill.files import TEMPORARY_PREFIX, sha256_of, write_atomic
+from maskmill.files import TEMPORARY_PREFIX, atomic_path, sha256_of, write_atomic
 
 
 def save_as(folder: Path, path: str, data: bytes) -> Artifact:
@@ -28,6 +28,13 @@ def save_as(folder: Path, path: str, data: bytes) -> Artifact:
 def describe_file(folder: Path, path: str) -> Artifact:
     """The artifact of a file that was written incrementally."""
     return Artifact(path, sha256_of(folder / path), (folder / path).stat().st_size)
+
+
+def save_lines(folder: Path, path: str, lines: Iterable[str]) -> Artifact:
+    """Write lines, each with its end, atomically to exactly this path."""
+    with atomic_path(folder / path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+        out.writelines(lines)
+    return describe_file(folder, path)
 
 
 def temporary_file(folder: Path) -> IO[str]:

@@ -52,9 +52,9 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
         found = evaluation.evaluate(run, true, by_class)
         if problem := _find_obstacle(run, found):
             raise OutputError(problem)
-        pairs = evaluation.pair_up(run, true)
+        pairs = evaluation.ImagePairs(run, true)
         pictures = rank_pictures(
-            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals)
+            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs.get(key), found, originals)
         )
         title = f"{run.name} against {truth.name}"
         facts, tables = summarize(found), make_tables(found)
@@ -98,8 +98,8 @@ def summarize(found: Evaluation) -> list[str]:
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
     if not tally.objects:
-        where = "these images" if found.truth.count else "any image"
-        crowds = any(image.objects for image in found.truth.images.values()) and not found.truth.count
+        where = "these images" if found.truth.images.objects else "any image"
+        crowds = found.truth.images.crowds and not found.truth.images.objects
         but = " but crowd regions" if crowds else ""
         lines.append(
             f"the ground truth has no object{but} in {where}: there was nothing to find, and every mask is extra"

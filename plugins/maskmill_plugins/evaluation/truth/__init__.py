@@ -8,7 +8,7 @@ from maskmill import PipelineError, Problem
 from maskmill.errors import nearest_name
 
 from .coco import read_coco_truth
-from .objects import Truth
+from .image_table import Truth
 from .png import read_png_truth
 
 

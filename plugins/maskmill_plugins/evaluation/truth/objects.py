@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,30 +58,6 @@ class TrueImage:
     def mask(self, true: TrueObject) -> Mask:
         """The pixels of one of its objects, with its label."""
         return Mask(self.size, true.counts, prompt=Prompt(text=true.label or "object", label=true.label or None))
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The ground truth of a dataset.
-
-    Attributes:
-        source: the file or folder it was read from.
-        kind: "mask", or "box" if only boxes are known.
-        images: by name.
-        labels: the classes in the file's order, including those without objects.
-        warnings: what was skipped.
-    """
-
-    source: Path
-    kind: Kind
-    images: Mapping[str, TrueImage]
-    labels: Sequence[str]
-    warnings: Sequence[str] = ()
-
-    @property
-    def count(self) -> int:
-        """The number of objects without crowds."""
-        return sum(not true.crowd for image in self.images.values() for true in image.objects)
 
 
 def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:
