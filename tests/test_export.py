@@ -69,8 +69,8 @@ def test_an_export_is_bit_for_bit_what_the_writer_makes_in_a_run(made, tmp_path,
 def test_options_of_the_writer_count(made, tmp_path, capsys):
     code, _, _ = told(capsys, "export", made, "--to", "png", "--set", "layout=indexed", "-o", tmp_path / "e")
     assert code == 0
-    assert sorted(files(tmp_path / "e")) == sorted(f"{key}.png" for key in KEYS)
-    assert journal(tmp_path / "e")[0]["options"] == {"layout": "indexed"}
+    assert sorted(files(tmp_path / "e")) == sorted([*(f"{key}.png" for key in KEYS), "masks.csv"])
+    assert journal(tmp_path / "e")[0]["options"] == {"layout": "indexed", "by": "image"}
 
 
 def test_it_goes_beside_the_run_s_own_files_which_a_rerun_leaves_alone(output, made, capsys):
@@ -88,12 +88,12 @@ def test_it_goes_beside_the_run_s_own_files_which_a_rerun_leaves_alone(output, m
 def test_a_second_export_replaces_the_first(output, capsys):
     assert told(capsys, "export", output, "--to", "png")[0] == 0
     assert told(capsys, "export", output, "--to", "png", "--set", "layout=indexed")[0] == 0
-    assert sorted(files(output / "exports" / "png")) == sorted(f"{key}.png" for key in KEYS)
+    assert sorted(files(output / "exports" / "png")) == sorted([*(f"{key}.png" for key in KEYS), "masks.csv"])
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("mine.txt", "holds 1 file that its export did not make"), ("a.png/000_thing.png", "was changed after")],
+    [("mine.txt", "holds 1 file that its export did not make"), ("a_png/000_thing.png", "was changed after")],
     ids=["added", "changed"],
 )
 def test_what_somebody_changed_or_added_is_not_overwritten(output, capsys, name, said):

@@ -129,9 +129,9 @@ class Coco(Writer):
             ImageError: the image file changed during the run.
             ImageReadError: the image file cannot be read.
         """
-        if self.format == "polygons":
-            if measured := summarize_iou([self._measure(mask) for mask in result.kept if mask.area]):
-                self.note("iou", measured)
+        ious = [self._measure(mask) for mask in result.kept if mask.area] if self.format == "polygons" else []
+        if measured := summarize_iou(ious):
+            self.note("iou", measured)
         if self.images == "none":
             return []
         return [save_image(image, result, folder, self._image_file(result.key), self.images)]

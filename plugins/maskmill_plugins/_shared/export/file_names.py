@@ -3,12 +3,15 @@
 Most writers create one file per image, `<key>.png`, or a folder of files per image, `a_jpg/000_cat.png` for `a.jpg`.
 Keys are paths, so a folder of the dataset could have the same path as such a file or folder. To prevent this, an
 image's own folder always ends with `_` and an image's suffix, and a folder of the dataset that ends in that way gets
-`~` and a hash. So does a folder that ends like an image, `a.jpg`, since programs that look for pictures would take
-it for one.
+`~` and a hash. So does a folder that ends like an image, `a.jpg`, because programs that look for pictures would take
+it for one, or like the tables of the writers, `masks.csv`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -30,8 +33,9 @@ FOLDERS_MEANING = (
 )
 
 _ROOM = ".-----"  # as long as the longest suffix that follows a stem
-_RESERVED = (".txt", ".xml", ".json", ".png")
+_RESERVED = (".txt", ".xml", ".json", ".png", ".csv")
 _JOINT = "__"
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
 
 def name_image_file(key: str) -> str:
@@ -57,7 +61,7 @@ def name_object_file(key: str, number: int, label: str | None, suffix: str) -> s
 def name_class_file(key: str, number: int, label: str, suffix: str) -> str:
     """The name of one object's file in the folder of its class, such as `cat/sub__a_jpg_000.png` for `sub/a.jpg`."""
     *folders, last = key.split("/")
-    return f"{safe_part(label)}/{safe_part(f'{_join(folders, _own_name(last))}_{number:03d}', suffix)}"
+    return f"{safe_part(_escape_folder(label))}/{safe_part(f'{_join(folders, _own_name(last))}_{number:03d}', suffix)}"
 
 
 def _own_name(last: str) -> str:
@@ -67,13 +71,16 @@ def _own_name(last: str) -> str:
 
 def _escape_folder(name: str) -> str:
     # no real name contains a NUL; saving replaces it and adds a hash to the name
-    return f"{name}\0" if name.lower().endswith((*_IMAGES, *_OWN_FOLDERS)) else name
+    return f"{name}\0" if name.lower().endswith((*_IMAGES, *_OWN_FOLDERS, ".csv")) else name
 
 
-def _join(folders: list[str], last: str) -> str:
-    """A path as one name; one that could be taken for another path gets a NUL, as above."""
-    joined = _JOINT.join([*folders, last])
-    return f"{joined}\0" if folders and joined.split(_JOINT) != [*folders, last] else joined
+def _join(folders: Sequence[str], last: str) -> str:
+    """A path as one name; one that could be taken for another path gets a hash."""
+    parts = [*folders, last]
+    joined = _JOINT.join(parts)
+    if joined.split(_JOINT) == parts:
+        return joined
+    return f"{joined}~{hashlib.sha256('/'.join(parts).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def stem_path(key: str, names: Names = "stem", folders: Folders = "nested", taken: str = "") -> str:
@@ -99,4 +106,11 @@ def stem_path(key: str, names: Names = "stem", folders: Folders = "nested", take
 def image_path(key: str, folders: Folders = "nested") -> str:
     """An image's POSIX path with names that every system accepts."""
     *above, last = key.split("/")
-    return safe_path(key if folders == "nested" else _join(above, last))
+    if folders == "nested":
+        return safe_path(key)
+    path = PurePosixPath(last)
+    return (
+        safe_part(_join(above, path.stem), path.suffix)
+        if _SUFFIX.fullmatch(path.suffix)
+        else safe_part(_join(above, last))
+    )
