@@ -1,6 +1,6 @@
 """Exports: the files of any writer from stored results, without computing the masks again.
 
-An export is a folder of its own. Its journal, `export.jsonl`, records what made it and its files
+An export is a folder of its own. Its journal, `.export.jsonl`, records what made it and its files
 with their sha256, so that a second export can tell which files it may replace.
 """
 
@@ -20,7 +20,7 @@ from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
 from ..results import Artifact, ImageResult, LedgerRow, Status
-from .export_folder import Journal, claim_export
+from .export_folder import Journal, choose_journal, claim_export
 from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
 
@@ -101,7 +101,8 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
     with writing_to(folder), OriginalImages(run, request.images) as originals:
         if _needs_pixels(writer):
             _check_images(run, request, originals)
-        with claim_export(folder, log), Journal(folder, about) as journal:
+        path = choose_journal(folder, writer.folder_is_read)
+        with claim_export(folder, log), Journal(path, about) as journal:
             work = _Export(run, request, writer, folder, originals)
             images, failed = work.write(journal, log)
             finished = work.finish(journal)

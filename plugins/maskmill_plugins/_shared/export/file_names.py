@@ -61,7 +61,8 @@ def name_object_file(key: str, number: int, label: str | None, suffix: str) -> s
 def name_class_file(key: str, number: int, label: str, suffix: str) -> str:
     """The name of one object's file in the folder of its class, such as `cat/sub__a_jpg_000.png` for `sub/a.jpg`."""
     *folders, last = key.split("/")
-    return f"{safe_part(_escape_folder(label))}/{safe_part(f'{_join(folders, _own_name(last))}_{number:03d}', suffix)}"
+    own = _escape_folder(label.replace("/", "\0"))  # saving makes it safe
+    return f"{own}/{safe_part(f'{_join(folders, _own_name(last))}_{number:03d}', suffix)}"
 
 
 def _own_name(last: str) -> str:
@@ -109,8 +110,5 @@ def image_path(key: str, folders: Folders = "nested") -> str:
     if folders == "nested":
         return safe_path(key)
     path = PurePosixPath(last)
-    return (
-        safe_part(_join(above, path.stem), path.suffix)
-        if _SUFFIX.fullmatch(path.suffix)
-        else safe_part(_join(above, last))
-    )
+    stem, suffix = (path.stem, path.suffix) if _SUFFIX.fullmatch(path.suffix) else (last, "")
+    return safe_part(_join(above, stem), suffix)
