@@ -49,6 +49,7 @@ from maskmill_plugins._shared.export.voc_files import (
 VOID = 255
 _SETS = ("ImageSets/Segmentation", "ImageSets/Main")
 _TRAINVAL = "trainval"
+_PICTURES = "JPEGImages"
 _MAX_NUMBERS = VOID - 1
 _FILES = ("Annotations/{}.xml", "SegmentationObject/{}.png", "SegmentationClass/{}.png")
 
@@ -132,7 +133,7 @@ class Voc(Writer):
         self._report_renamed(result)
         xml, objects, classes = self._files(result.key)
         artifacts = [
-            save_as(folder, xml, make_annotation(result, size, self._picture(result.key))),
+            save_as(folder, xml, make_annotation(result, size, *self._picture(result.key))),
             save_as(folder, objects, _encode_indexed(numbers)),
         ]
         if self.classes:
@@ -195,15 +196,16 @@ class Voc(Writer):
     def _files(self, key: str) -> tuple[str, ...]:
         return tuple(name.format(self._stem(key)) for name in _FILES)
 
-    def _picture(self, key: str) -> str:
-        """The path of the picture that the XML file names."""
+    def _picture(self, key: str) -> tuple[str, str]:
+        """The folder and the name of the picture in the XML file."""
         if self.images == "none" and self.folders == "nested":
-            return key
-        return f"{self._stem(key)}{image_suffix(key, self.images)}"
+            folder, _, name = key.rpartition("/")
+            return folder, name
+        return _PICTURES, f"{self._stem(key)}{image_suffix(key, self.images)}"
 
     def _image_file(self, key: str) -> str:
         """The path of the image file, "" without one."""
-        return "" if self.images == "none" else f"JPEGImages/{self._picture(key)}"
+        return "" if self.images == "none" else "/".join(self._picture(key))
 
 
 def _find_borders(numbers: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:

@@ -44,17 +44,17 @@ def voc_palette() -> list[int]:
     return colors
 
 
-def make_annotation(result: ImageResult, size: tuple[int, int], picture: str) -> bytes:
+def make_annotation(result: ImageResult, size: tuple[int, int], folder: str, name: str) -> bytes:
     """The XML file of an image.
 
     Args:
         result: its masks become objects with boxes.
         size: height and width.
-        picture: the path of the picture.
+        folder: of the picture.
+        name: of the picture, relative to the folder.
     """
     root = ElementTree.Element("annotation")
-    *folders, name = picture.split("/")
-    _add(root, "folder", "/".join(folders))
+    _add(root, "folder", folder)
     _add(root, "filename", name)
     _add(_add(root, "source"), "database", "maskmill")
     about = _add(root, "size")
