@@ -169,7 +169,7 @@ def test_supervision_reads_the_boxes_of_voc(dataset, tmp_path):
             assert np.array_equal(detections.xyxy, np.array(expected))
 
 
-@pytest.mark.parametrize(("shapes", "at_least"), [("mask", 1.0), ("polygons", 0.99)])
+@pytest.mark.parametrize(("shapes", "at_least"), [("mask", 1.0), ("polygons", 0.98)])
 def test_labelme_converts_its_own_files(shapes, at_least, dataset, tmp_path):
     pytest.importorskip("labelme")
     from labelme import _label_file, utils

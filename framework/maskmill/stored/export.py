@@ -18,7 +18,7 @@ from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
-from ..plugins.stage import working_in
+from ..plugins.stage import collecting, working_in
 from ..results import Artifact, ImageResult, LedgerRow, Status
 from .export_folder import Journal, choose_journal, claim_export
 from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
@@ -105,7 +105,7 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
         with claim_export(folder, log), Journal(path, about) as journal:
             work = _Export(run, request, writer, folder, originals)
             images, failed = work.write(journal, log)
-            finished = work.finish(journal)
+            finished = work.finish(journal, log)
             journal.end(finished, {"images": images, "failed": failed})
     left_out = counts["failed"] + counts["quarantined"]
     return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])
@@ -185,14 +185,18 @@ class _Export:
         ref = self._originals.find(row.key)
         return None if ref is None else ref.uri
 
-    def finish(self, journal: Journal) -> list[Artifact]:
+    def finish(self, journal: Journal, tell: Callable[[str], None]) -> list[Artifact]:
         """Write the files about the whole dataset.
+
+        Args:
+            journal: with the images written before.
+            tell: gets what the writer tells about the dataset.
 
         Raises:
             StopRun: the writer cannot make them.
         """
         try:
-            with working_in(self._run.folder):
+            with working_in(self._run.folder), collecting({}, tell):
                 self._writer.open()
                 made = call_for_list(Artifact, self._writer.finish, self._results(journal), self._folder)
                 self._writer.close()

@@ -43,7 +43,7 @@ class Labelme(Writer):
         description="`polygons` can be edited, but fill holes; `mask` keeps every pixel (LabelMe 5.3 and later)",
     )
     tolerance: float = Field(
-        0.5,
+        0.75,
         ge=0,
         le=100,
         description="maximum distance of a polygon from the mask's border, in pixels; 0 follows it exactly",

@@ -177,6 +177,10 @@ class Voc(Writer):
             artifacts = _write_classes(folder, waiting, labels, classes)
             table.remove_outdated()
             artifacts += self._write_sets(folder, sets)
+        if renamed := [f"{label!r} as {name!r}" for label in classes if (name := name_class(label)) != label]:
+            self.tell(
+                f"voc: {len(renamed)} labels are written in a form that the format allows: {', '.join(renamed[:5])}"
+            )
         return [*artifacts, describe_file(folder, LIST), *write_label_lists(folder, classes)]
 
     def _write_sets(self, folder: Path, sets: Mapping[str, IO[str]]) -> Iterator[Artifact]:
