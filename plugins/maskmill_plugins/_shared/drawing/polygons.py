@@ -127,12 +127,21 @@ def _make_rings(contour: npt.NDArray[Any], outline: Outline) -> Iterator[Points]
     if outline == "centres":
         _, where, counts = np.unique(contour, axis=0, return_inverse=True, return_counts=True)
         once = contour[counts[where.reshape(-1)] == 1]  # where parts touch at a corner, the line goes back and forth
-        yield (once // 2 + _INSET + _SPREAD * (once % 2)).astype(np.float32)
+        ring = _place_in_pixels(once)
+        if len(once) == len(contour) or not has_crossings(ring):
+            yield ring
+        else:
+            halves = split_rings(contour * np.float32(0.5))
+            yield from (_place_in_pixels(np.rint(half * 2).astype(np.int32)) for half in halves)
         return
     corners = to_corners(contour)
     smooth = smooth_corners(corners)
     keeps = _area(smooth) >= _MIN_IOU * _area(corners)
     yield from split_rings(smooth if keeps else corners.astype(np.float32))  # few pixels: their squares
+
+
+def _place_in_pixels(contour: npt.NDArray[Any]) -> Points:
+    return np.asarray(contour // 2 + _INSET + _SPREAD * (contour % 2), np.float32)
 
 
 def _find_owner(rings: Sequence[Points], hole: Points) -> int:
