@@ -109,6 +109,15 @@ def test_an_exported_folder_gives_the_same_prompts_without_a_format(name, stored
             assert np.abs(np.subtract(prompt.box.xyxy, box)).max() <= within
 
 
+@pytest.mark.parametrize("writer", ["coco", "voc", "labelme", "yolo"])
+def test_an_export_of_an_older_version_is_read_too(writer, stored, tmp_path, capsys):
+    folder = export(stored, tmp_path / "e", capsys, writer)
+    (folder / ".export.jsonl").rename(folder / "export.jsonl")
+    source = File(path=folder)
+    assert [problem.message for problem in source.check()] == []
+    assert len(list(source._records())) == sum(map(len, BOXES.values()))
+
+
 @pytest.mark.parametrize("name", [name for name, (_, within) in EXPORTS.items() if within < 1 and "edges" not in name])
 def test_an_export_read_and_exported_again_has_the_same_bytes(name, stored, tmp_path, capsys):
     (writer, *options), _ = EXPORTS[name]

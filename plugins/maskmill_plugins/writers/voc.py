@@ -39,6 +39,7 @@ from maskmill_plugins._shared.export.splits import (
     state_of,
 )
 from maskmill_plugins._shared.export.voc_files import (
+    RENAMED,
     label_of,
     make_annotation,
     name_class,
@@ -178,9 +179,9 @@ class Voc(Writer):
             table.remove_outdated()
             artifacts += self._write_sets(folder, sets)
         if renamed := [f"{label!r} as {name!r}" for label in classes if (name := name_class(label)) != label]:
-            self.tell(
-                f"voc: {len(renamed)} labels are written in a form that the format allows: {', '.join(renamed[:5])}"
-            )
+            more = f" and {len(renamed) - 5} more" if len(renamed) > 5 else ""
+            self.tell(f"voc: labels that the format does not allow are written otherwise (see {RENAMED}):")
+            self.tell(f"  {', '.join(renamed[:5])}{more}")
         return [*artifacts, describe_file(folder, LIST), *write_label_lists(folder, classes)]
 
     def _write_sets(self, folder: Path, sets: Mapping[str, IO[str]]) -> Iterator[Artifact]:
