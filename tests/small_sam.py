@@ -1,4 +1,4 @@
-"""A SAM of `segment_anything`'s own classes, small enough for tests: 256 px, random weights."""
+"""SAMs of `segment_anything`'s own classes, small enough for tests, with random weights."""
 
 from __future__ import annotations
 
@@ -71,6 +71,17 @@ def seeded(seed: int = 0, **size: int):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return randomise(build(**size), seed)
+
+
+def shallow_vit_b():
+    """ViT-B with two of its twelve blocks, one with windows and one without; everything else is of its size."""
+    import torch
+    from segment_anything.build_sam import _build_sam
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sam = _build_sam(encoder_embed_dim=768, encoder_depth=2, encoder_num_heads=12, encoder_global_attn_indexes=(1,))
+        return randomise(sam, logits=1)
 
 
 def save(sam, path: Path) -> Path:

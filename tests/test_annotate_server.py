@@ -113,14 +113,14 @@ def test_the_neighbours_of_an_image_are_those_in_the_filtered_list(tmp_path):
         assert kind(get(server, "neighbours", key="../p/000.png")) == "not-found"
 
 
-def test_a_list_of_20000_images_is_searched(tmp_path):
+def test_a_list_of_thousands_of_images_is_searched(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(20000):
+    for number in range(5000):
         (folder / f"{number:05}.png").touch()
     with annotating(folder) as server:
-        found = get(server, "images", offset=19900, search="9", status="todo").json()
-    assert found["counts"]["todo"] == 20000 and found["total"] == sum("9" in f"{n:05}" for n in range(20000))
+        found = get(server, "images", offset=1900, search="9", status="todo").json()
+    assert found["counts"]["todo"] == 5000 and found["total"] == sum("9" in f"{n:05}" for n in range(5000))
 
 
 BAD = {

@@ -4,13 +4,13 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from serve_kit import free_port
 from served import Served
 
 from maskmill import OutputError, Pipeline, PipelineError, read_run, testing
@@ -85,6 +85,17 @@ def plugin(tmp_path):
     path = tmp_path / "both.py"
     path.write_text(PLUGIN, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def lazy_server(tmp_path_factory):
+    """A server for tests that neither kill nor count."""
+    path = tmp_path_factory.mktemp("lazy") / "both.py"
+    path.write_text(PLUGIN, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MASKMILL_TOKEN", raising=False)
+        with served(path, "lazy") as server:
+            yield server
 
 
 def served(plugin, backend, *options, **given):
@@ -259,10 +270,9 @@ def test_a_run_that_waits_in_vain_stops_and_is_taken_up_again(project, plugin):
     assert project.statuses() == dict.fromkeys(names, "done")
 
 
-def test_no_server_is_said_before_the_first_image(project, plugin, capfd):
+def test_no_server_is_said_before_the_first_image(project, capfd):
     project.many(3)
-    with served(plugin, "lazy") as server:
-        url = server.url
+    url = f"http://127.0.0.1:{free_port()}"
     project.write(remote(url))
     with pytest.raises(SystemExit) as ended:
         run_main([str(project.file)])
@@ -291,30 +301,36 @@ def test_the_token_is_written_nowhere(project, plugin, monkeypatch, capfd):
     assert token.encode() not in written
 
 
-def test_prompts_that_the_server_does_not_take_are_found_before_the_run(project, plugin):
+def test_prompts_that_the_server_does_not_take_are_found_before_the_run(project, lazy_server):
     project.many(1)
-    with served(plugin, "lazy") as server:
-        text = project.write(remote(server)).read_text(encoding="utf-8")
-        project.file.write_text(text.replace("[{use: middle}]", "[{use: everything}]"), encoding="utf-8")
-        problems = Pipeline.load(project.file).check()
+    text = project.write(remote(lazy_server)).read_text(encoding="utf-8")
+    project.file.write_text(text.replace("[{use: middle}]", "[{use: everything}]"), encoding="utf-8")
+    problems = Pipeline.load(project.file).check()
     assert "'remote' takes box, points, and 'everything' gives everything" in str(problems[0])
 
 
-def test_offline_refuses_servers_elsewhere_only(project, plugin):
+def test_offline_refuses_servers_elsewhere_only(project, lazy_server):
     project.many(1)
-    with served(plugin, "lazy") as server:
-        project.write(remote(server))
-        assert Pipeline.load(project.file).check(offline=False) == []
-        assert Pipeline.load(project.file).check(offline=True) == []
+    project.write(remote(lazy_server))
+    assert Pipeline.load(project.file).check(offline=False) == []
+    assert Pipeline.load(project.file).check(offline=True) == []
 
 
-def test_the_pipeline_of_the_documentation_runs(tmp_path, plugin):
+def test_the_pipeline_of_the_documentation_runs(tmp_path, capfd):
     pytest.importorskip("skimage")
     with Served("--backend", "grabcut") as server:
-        command = [sys.executable, "-m", "maskmill", "run", ROOT / "pipelines" / "remote.yaml", "--quiet"]
-        options = ["-o", tmp_path / "out", "--set", f"backend.url={server.url}"]
-        ended = subprocess.run([*command, *options], capture_output=True, text=True, encoding="utf-8", check=False)
-    assert ended.returncode == 0, ended.stderr
+        options = [
+            "--quiet",
+            "-o",
+            tmp_path / "out",
+            "--set",
+            f"backend.url={server.url}",
+            "--set",
+            "run.engine=inline",
+        ]
+        with pytest.raises(SystemExit) as ended:
+            run_main([str(option) for option in (ROOT / "pipelines" / "remote.yaml", *options)])
+    assert not ended.value.code, capfd.readouterr().err
     results = list(read_run(tmp_path / "out"))
     assert results
     assert all(result.status == "done" for result in results)
@@ -350,6 +366,7 @@ def test_the_whole_chain_on_two_machines(tmp_path, monkeypatch):
             "prompts.0.provider=openai",
             f"prompts.0.base_url={wire.openai}",
             f"prompts.0.api_key={KEY}",
+            "run.jobs=1",
         ]
         pipeline = Pipeline.load(ROOT / "pipelines/qwen_remote.yaml", sets=sets, output=tmp_path / "out")
         assert pipeline.run(quiet=True).exit_code == 0

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 
+import loky
 import pytest
 
 from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
 from maskmill.dataset.walk import FolderWalk
 from maskmill.run import driver
 from maskmill.run.plan import RunRequest, listing
+from maskmill.run.resources import plan_resources
 
 ENGINES = ["inline", "joblib"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -397,3 +399,8 @@ def test_a_worker_that_finds_another_model_than_the_run_began_with_stops_it(proj
     (project.folder / "photos" / "moves.png").unlink()
     model.write_text("first", encoding="utf-8")
     assert run(project).counts["done"] == 2
+
+
+@pytest.mark.parametrize(("jobs", "workers"), [(3, 3), (-1, loky.cpu_count()), (-1000, 1)], ids=["3", "all", "low"])
+def test_a_negative_number_of_jobs_counts_from_the_cores(jobs, workers):
+    assert plan_resources(jobs, "auto", None).jobs == workers

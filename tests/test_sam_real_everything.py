@@ -1,4 +1,4 @@
-"""Everything mode with the real architecture of ViT-B and 8×8 points, against `SamAutomaticMaskGenerator`."""
+"""Everything mode with the sizes of ViT-B and 4×4 points, against `SamAutomaticMaskGenerator`."""
 
 from __future__ import annotations
 
@@ -15,26 +15,23 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 #: Random weights predict IoUs around 0 and logits far below 1.
 GRID = Grid(
-    points_per_side=8,
-    pred_iou_thresh=0.05,
+    points_per_side=4,
+    pred_iou_thresh=0,
     stability_score_thresh=0.05,
     stability_score_offset=0.02,
     box_nms_thresh=0.97,
 )
-THRESHOLD = 0.2
+THRESHOLD = 0.15
 
 
 @pytest.fixture
 def sam():
     """Random weights whose masks follow their point: sharp attention, and a threshold that few pixels pass."""
     import torch
-    from segment_anything import sam_model_registry
 
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        sam = small_sam.randomise(sam_model_registry["vit_b"](), logits=1)
+    sam = small_sam.shallow_vit_b()
     with torch.no_grad():
         for name, parameter in sam.mask_decoder.transformer.named_parameters():
             if ("cross_attn" in name or "final_attn" in name) and name.endswith("q_proj.weight"):

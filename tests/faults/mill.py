@@ -20,8 +20,6 @@ import pytest
 import maskmill.chain.plugin_call
 from maskmill import Pipeline
 
-#: How a run is done: `lane` is joblib with a source that waits on a network.
-MODES = ("inline", "joblib", "lane")
 DROP_IN = Path(__file__).with_name("trouble.py")
 
 
@@ -41,7 +39,10 @@ class Mill:
         self.write()
 
     def write(self, mode="joblib", backend="", source="", writer="", run=""):
-        """The pipeline file; each text is put into the options of its plugin."""
+        """The pipeline file; each text is put into the options of its plugin.
+
+        `mode` is inline, joblib, or lane: joblib with a source that waits on a network.
+        """
         prompts = f"ahead{source and ', '}{source}" if mode == "lane" else "centre"
         engine = "inline" if mode == "inline" else "joblib"
         lines = [

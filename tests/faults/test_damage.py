@@ -4,30 +4,25 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 
 import pytest
 from mill import wait_until
 
 from maskmill import OutputError, Pipeline, read_run, testing
+from maskmill.cli import main
 from maskmill.output.store import result_path
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")]
 
 
-def command(project):
+def command(project, capsys):
     """Exit code and messages of a run from the command line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "maskmill", "run", str(project.file)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stderr
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(project.file)])
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors, errors
+    return ended.value.code or 0, errors
 
 
 @pytest.mark.parametrize("damage", ["deleted", "torn"])
@@ -132,7 +127,7 @@ def damage_ledger(path, how):
 @pytest.mark.parametrize(
     "how", ["deleted", "text", "garbled", "another database", "empty", "header", "page", "cut", "half"]
 )
-def test_a_damaged_ledger_is_put_aside_and_made_anew(project, how):
+def test_a_damaged_ledger_is_put_aside_and_made_anew(project, capsys, how):
     project.many(6)
     project.photos("raise.png", "empty.png")
     (project.folder / "photos" / "text.jpg").write_text("hello", encoding="utf-8")
@@ -141,7 +136,7 @@ def test_a_damaged_ledger_is_put_aside_and_made_anew(project, how):
     path = project.output / "ledger.sqlite"
     damage_ledger(path, how)
     damaged = path.read_bytes() if path.exists() else None
-    code, errors = command(project)
+    code, errors = command(project, capsys)
     assert code == 1, errors  # as before: raise.png failed
     (line,) = (line for line in errors.splitlines() if "made anew" in line)
     assert "warning: ledger.sqlite was " in line and "from 9 stored results" in line
@@ -153,7 +148,7 @@ def test_a_damaged_ledger_is_put_aside_and_made_anew(project, how):
     }, "nothing is done again"
     aside.unlink(missing_ok=True)
     assert project.files() == expected
-    code, errors = command(project)
+    code, errors = command(project, capsys)
     assert "made anew" not in errors
     assert Pipeline.load(project.file).run(quiet=True).ran == 0
 

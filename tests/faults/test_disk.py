@@ -59,7 +59,7 @@ def small_disk(project):
 
 
 def undisturbed(project):
-    Pipeline.load(project.file).run(quiet=True)
+    Pipeline.load(project.file, sets=["run.engine=inline"]).run(quiet=True)
     files = project.files()
     shutil.rmtree(project.output)
     return files
@@ -109,7 +109,7 @@ def test_an_output_deleted_under_the_run_ends_it_in_words(project):
     code, errors = ended(process)
     assert code in (1, 2), errors
     shutil.rmtree(project.output, ignore_errors=True)
-    assert Pipeline.load(project.file).run(quiet=True).exit_code == 0
+    assert Pipeline.load(project.file, sets=["run.engine=inline"]).run(quiet=True).exit_code == 0
     assert project.files() == expected
 
 

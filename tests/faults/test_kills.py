@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_a_driver_killed_three_times_in_a_row(mill):
-    mode, total = "lane", 40  # with all kinds of processes that there are
+    mode, total = "lane", 30  # with all kinds of processes that there are
     mill.many(total - 2)
     mill.photos("raise.png", "sub/raise-图.png")
     mill.write(mode, backend="seconds: 0.04", source="seconds: 0.01")
@@ -40,7 +40,7 @@ def test_a_driver_killed_three_times_in_a_row(mill):
 
 
 def test_processes_killed_at_random(mill):
-    mode, total = "lane", 40
+    mode, total = "lane", 24
     mill.many(total)
     mill.write(mode, backend="seconds: 0.06", source="seconds: 0.02")
     reference = mill.reference()
@@ -139,10 +139,9 @@ def test_a_driver_killed_beside_a_hang_in_c_leaves_no_process(mill, mode):
     mill.assert_no_orphans(3.0)
 
 
-@pytest.mark.parametrize("mode", ["inline", "lane"])
-def test_a_driver_killed_while_it_finishes(mill, mode):
+def test_a_driver_killed_while_it_finishes(mill):
     mill.many(8)
-    mill.write(mode, writer="finish_seconds: 0.1")
+    mill.write("inline", writer="finish_seconds: 0.1")
     reference = mill.reference()
     process = mill.start("-q")
     wait_until(lambda: mill.finished() == 8)
@@ -215,11 +214,10 @@ def read_terminal(master):
     return ""
 
 
-@pytest.mark.parametrize("mode", ["inline", "lane"])
-def test_a_closed_terminal_drains(mill, mode):
+def test_a_closed_terminal_drains(mill):
     total = 16
     mill.many(total)
-    mill.write(mode, backend="seconds: 0.2", source="seconds: 0.05")
+    mill.write("lane", backend="seconds: 0.2", source="seconds: 0.05")
     process, master = mill.start_on_terminal()
     wait_until(lambda: mill.finished() >= 3)
     assert read_terminal(master)

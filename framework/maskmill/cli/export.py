@@ -34,15 +34,15 @@ def command(
 
     Exit code: 0 success, 1 some images could not be exported, 2 the export could not start.
     """
+    from ..config.inherit import find_plugin_files
     from ..output.records import list_counts
     from ..output.run import Run
-    from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
     from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    drop_ins = find_drop_ins(file, plugins)
+    drop_ins = find_plugin_files(file, plugins)
     settings = parse_settings(sets, lambda: [Registry.load(drop_ins).get("writer", writer).cls])
     request = ExportRequest(writer, settings, folder, images, drop_ins, jobs)
     with Run(output) as run:

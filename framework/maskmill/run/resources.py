@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import joblib
+import loky
 import psutil
 
 GIB = 1024**3
@@ -56,7 +56,7 @@ def plan_resources(
         kept_threads: of the run that is being resumed; the last bits of results depend on it.
         images: number of images where it is known to be small; more workers would idle.
     """
-    cores = joblib.cpu_count()
+    cores = loky.cpu_count()
     available = psutil.virtual_memory().available
     each = BASE + (need or 0)
     fitting = max(1, (available - RESERVE) // each)
@@ -69,7 +69,7 @@ def plan_resources(
             workers, limit = max(1, images), "images"
         why = f"{cores} cores, {available / GIB:.1f} GiB free, {each / GIB:.1f} GiB a worker: limited by {limit}"
     else:
-        workers = joblib.effective_n_jobs(int(jobs))
+        workers = int(jobs) if int(jobs) > 0 else max(1, cores + 1 + int(jobs))
         why = "as requested"
     per_worker = int(threads) if threads != "auto" else kept_threads or max(1, cores // workers)
     warning = ""
