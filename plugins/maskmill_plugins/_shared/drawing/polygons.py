@@ -114,12 +114,20 @@ def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]], outline: Outline =
         return 0.0
     if outline == "edges":
         filled = coco_mask.merge(coco_mask.frPyObjects(parts, *mask.size))
-    else:
-        picture = np.zeros(mask.size, np.uint8)
-        for part in parts:
-            _fill_through_centres(picture, np.array(part).reshape(-1, 2))
-        filled = coco_mask.encode(np.asfortranarray(picture))
-    return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+        return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+    points = [np.floor(np.reshape(part, (-1, 2))) for part in parts]
+    box = mask.box.xyxy if mask.box is not None else (0, 0, 0, 0)
+    around = np.concatenate([*points, np.reshape(box, (2, 2)) - ((0, 0), (1, 1))])
+    (left, top), (right, bottom) = around.min(axis=0).astype(int), around.max(axis=0).astype(int)
+    picture = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
+    for line in points:
+        _fill_through_centres(picture, line - (left, top))
+    kept = 0
+    if (crop := crop_mask(mask)) is not None:
+        pixels, x, y = crop
+        rows, columns = pixels.shape
+        kept = int(np.count_nonzero(picture[y - top : y - top + rows, x - left : x - left + columns][pixels]))
+    return kept / (int(np.count_nonzero(picture)) + mask.area - kept)
 
 
 def _make_rings(contour: npt.NDArray[Any], outline: Outline) -> Iterator[Points]:
