@@ -109,6 +109,13 @@ def test_an_exported_folder_gives_the_same_prompts_without_a_format(name, stored
             assert np.abs(np.subtract(prompt.box.xyxy, box)).max() <= within
 
 
+def test_labels_that_a_format_does_not_allow_are_told_and_listed(stored, tmp_path, capsys):
+    _, _, err = told(capsys, "export", stored, "--to", "voc", "-o", tmp_path / "e")
+    assert "labels that the format does not allow are written otherwise (see renamed.csv)" in err
+    assert "'a:b' as 'a_b~6783a31e', 'background' as 'background~89b91df1'" in err
+    assert told(capsys, "export", stored, "--to", "voc", "-o", tmp_path / "e", "-q")[1:] == ("", "")
+
+
 @pytest.mark.parametrize("writer", ["coco", "voc", "labelme", "yolo"])
 def test_an_export_of_an_older_version_is_read_too(writer, stored, tmp_path, capsys):
     folder = export(stored, tmp_path / "e", capsys, writer)
