@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -149,7 +150,7 @@ class Pipeline:
             UsageError: the run cannot start.
         """
         request = request or driver.RunRequest(**values)
-        return driver.run(self.config, request, self._checked(request))
+        return driver.run(self.config, request, partial(self._checked, request))
 
     def rehearse(self, request: driver.RunRequest | None = None, probe: int = 0) -> str:
         """Check, then say what `run` would do, in words; writes nothing to the output folder.

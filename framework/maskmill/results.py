@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,9 +16,16 @@ from .errors import suggest_name
 from .files import safe_path, write_atomic
 from .masks import Mask, match_prompts
 from .prompts import Prompt
+from .work import Work
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+#: Statuses of images that have a result.
+FINISHED: tuple[Status, ...] = ("done", "empty")
+#: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
+UNFINISHED = "Unfinished"
+
+_saved: ContextVar[list[Path] | None] = ContextVar("maskmill_saved", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,24 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     """
     path = safe_path(name, suffix)
     write_atomic(folder / path, data)
+    if (saved := _saved.get()) is not None:
+        saved.append(folder / path)
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@contextmanager
+def removing_saved_on_error() -> Iterator[None]:
+    """If the block raises, what was written with `save` in it, in this thread, is removed."""
+    saved: list[Path] = []
+    token = _saved.set(saved)
+    try:
+        yield
+    except BaseException:
+        for path in saved:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        _saved.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +146,8 @@ class Doubt:
 class ImageResult:
     """Everything known about one image after its chain.
 
+    An image whose filters or writers failed is `failed` and keeps the masks and files that were made.
+
     Attributes:
         key: the image's key in the dataset.
         status: done, empty, failed or quarantined.
@@ -127,7 +155,8 @@ class ImageResult:
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
-        raw: the masks as the backend made them, before filters, only those that filters changed.
+        raw: the masks as the backend made them, before filters, only those that filters changed; all of them,
+            with `masks` empty, if a filter failed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
@@ -238,6 +267,12 @@ class ImageResult:
         """The masks that survived the filters."""
         return tuple(mask for mask in self.masks if mask.kept)
 
+    def hide_unfinished(self) -> ImageResult:
+        """The result as `Writer.finish` gets it: that of an image that failed without its masks and files."""
+        if self.status in FINISHED:
+            return self
+        return replace(self, prompts=(), masks=(), raw=(), artifacts=(), reason=None)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the content of `results/<key>.json`; it holds no times."""
         return {
@@ -341,10 +376,12 @@ class RunReport:
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
         left_out: files of the dataset that look like images and cannot be read, by ending.
-        remaining: images beyond the limit of this run that have no result, counted up to a number.
+        remaining: images that an interrupted or stopped run did not get to; else those beyond the limit of this
+            run that have no result. Counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
         refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
+        work: images by what this run did for them, the keys of `WORK` in their order.
     """
 
     output: Path
@@ -363,6 +400,7 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+    work: Mapping[Work, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

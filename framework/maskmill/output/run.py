@@ -11,6 +11,7 @@ from ..images import find_key
 from ..results import STATUSES, ImageResult, LedgerRow, Status
 from .folder import is_claimed
 from .ledger import Ledger
+from .rebuild import open_for_reading
 from .records import read_about
 
 
@@ -20,14 +21,20 @@ class Run:
     Attributes:
         folder: the output folder.
         about: the content of `run.json` ({} if it is gone): pipeline, versions, machine, outcome.
+        notice: what is wrong with its ledger, a line for the user, or "".
+
+    Args:
+        folder: the output folder.
+        rebuild: where the ledger is damaged or gone, show what the next run will make of the stored results.
 
     Raises:
         OutputError: the folder holds no run.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, rebuild: bool = False) -> None:
         self.folder = Path(folder)
-        self._ledger = Ledger.open_existing(self.folder)
+        found, self.notice = open_for_reading(self.folder) if rebuild else (None, "")
+        self._ledger = found or Ledger.open_existing(self.folder)
         self.about: Mapping[str, Any] = read_about(self.folder)
 
     def __enter__(self) -> Self:
