@@ -12,8 +12,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from maskmill import Box, Mask, PluginError, Point
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Box, Mask, PluginError, Point, colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags

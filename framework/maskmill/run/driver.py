@@ -82,7 +82,9 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
 
 
 def _make_command(config: Config, options: RunRequest) -> str:
-    """The command line that goes on with a run that was started from Python."""
+    """What goes on with a run that was started from Python: the command line, or the same call."""
+    if config.file is None:
+        return "the same call in Python"
     parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
     if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
-from maskmill import Problem
+from maskmill import Problem, masks
 
 #: The class of masks without a label.
-UNLABELLED = "object"
+UNLABELLED = masks.UNLABELLED
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _RENAMED = re.compile("~[0-9a-f]{8}$")
 
