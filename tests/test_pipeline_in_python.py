@@ -57,7 +57,7 @@ def test_build_takes_the_same_as_keywords(folder):
     )
     assert pipeline.run(jobs=1, quiet=True).counts["done"] == 2
     assert json.loads((output / "run.json").read_text("utf-8"))["pipeline"]["run"]["jobs"] == 1
-    assert sorted(path.name for path in (output / "png").iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in (output / "png").iterdir()) == ["a_png", "b_png", "masks.csv"]
 
 
 def test_drop_ins_are_found_below_the_base(folder):

@@ -200,11 +200,12 @@ class RunExecution:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
+            told: list[str] = []
             files: Mapping[str, int] = {}
             accounted, outdated, pruned = "", Outdated(), 0
             if ends:
                 self.progress.describe("stopping" if self.stop.requested else "writing the files about the dataset")
-                files = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
+                files = finish(self.config, self.stages, self.ledger, self.stop, writers, verify, told.append)
                 accounted = self._account()
                 outdated, pruned = self._look_back()
         except UsageError as error:
@@ -214,8 +215,8 @@ class RunExecution:
             self.progress.close()
         for warning in self.listed.warnings:
             self.progress.log(f"warning: {warning}")
-        if accounted and not self.options.quiet:
-            self.progress.log(accounted)
+        for line in filter(None, (*told, accounted) if not self.options.quiet else ()):
+            self.progress.log(line)
         report = self._report(time.monotonic() - started, files)
         report = replace(report, outdated=outdated, pruned=pruned)
         records.write_failures(self.config.output, self.ledger)
