@@ -12,12 +12,13 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
+from maskmill.files import hash_once
 from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
 
 from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device
 from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
-from .weights.checkpoints import file_sha256, find_published, weights_folder
+from .weights.checkpoints import find_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
 
@@ -141,7 +142,7 @@ class Sam(Backend):
         Raises:
             PipelineError: the file does not exist.
         """
-        return MODELS[self.model].sha256 if self._must_download() else file_sha256(self.checkpoint_path())
+        return MODELS[self.model].sha256 if self._must_download() else hash_once(self.checkpoint_path())
 
     def memory_per_worker(self) -> int:
         """Peak memory of a process that works on one image with this model, measured on a CPU.
