@@ -193,9 +193,7 @@ class InstanceSegmenter:
             for row, prompt in enumerate(prompts)
         ]
 
-    def _decode(
-        self, image: PreparedImage, given: dict[str, Tensor], wanted: WantedMasks
-    ) -> tuple[Tensor, Tensor]:
+    def _decode(self, image: PreparedImage, given: dict[str, Tensor], wanted: WantedMasks) -> tuple[Tensor, Tensor]:
         options: dict[str, Any] = dict(given)
         options["image_embeddings"] = image.embedding[0] if self.family.pads else list(image.embedding)
         if not self.family.keeps_order:  # SAM-HQ
@@ -205,7 +203,10 @@ class InstanceSegmenter:
         logits, scores = answer.pred_masks[0], answer.iou_scores[0]
         if wanted == "best":
             best = scores.argmax(1)[:, None]
-            logits, scores = logits.gather(1, best[..., None, None].expand(-1, 1, *logits.shape[2:])), scores.gather(1, best)
+            logits, scores = (
+                logits.gather(1, best[..., None, None].expand(-1, 1, *logits.shape[2:])),
+                scores.gather(1, best),
+            )
         return logits, scores
 
     def _make_mask(self, upsampler: Upsampler, logits: Tensor, score: float, prompt: Prompt) -> Mask:
