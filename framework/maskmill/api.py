@@ -304,12 +304,12 @@ class Pipeline:
         if errors := [problem for problem in problems if not problem.warning]:
             raise PipelineError(*errors)
         stages.prepare(print_line)
-        model_id = stages.backend[1].model_id()
+        models = stages.model_ids()
         run, conversion = self.config.run, self.config.images.as_conversion()
         with Chain(
             stages,
             max_pixels=run.max_pixels,
-            model_id=model_id,
+            models=models,
             conversion=conversion,
             conflict_iou=run.conflict_iou,
             keep=KEPT_EMBEDDINGS,

@@ -16,12 +16,12 @@ from cachetools import LRUCache
 
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
-from ..errors import MaskmillError, PluginError, Problem, StopRun
+from ..errors import ImageReadError, MaskmillError, PluginError, Problem, StopRun
 from ..images import Image, ImageRef
 from ..inputs import to_image
 from ..output.environment import read_versions
-from ..output.store import StoredResult, have_files
-from ..plugins.messages import LaneAnswers
+from ..output.store import StoredResult, have_files, load_result
+from ..plugins.messages import LaneAnswers, ModelIds
 from ..plugins.packages import explain_import
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
@@ -34,6 +34,8 @@ from .image_steps import ImageSteps
 from .plugin_call import StepError, Trace, describe_failure
 from .update_image import ImageUpdate, refuse_doubts
 
+NO_MODELS = ModelIds()
+
 
 class Chain:
     """The stages of one pipeline, open; a context manager.
@@ -42,7 +44,7 @@ class Chain:
         stages: the plugins, not yet open.
         output: the output folder, None if nothing is written.
         max_pixels: larger images fail.
-        model_id: identifies the model, recorded with each result.
+        models: what identifies the models, recorded with each result.
         fail_on: codes of doubts that fail an image.
         conversion: how image files become images.
         conflict_iou: see `check_prompts`.
@@ -54,7 +56,7 @@ class Chain:
         stages: Stages,
         output: Path | None = None,
         max_pixels: int = MAX_PIXELS,
-        model_id: str = "",
+        models: ModelIds = NO_MODELS,
         fail_on: Collection[str] = (),
         conversion: Conversion = DEFAULT,
         conflict_iou: float | None = CONFLICT_IOU,
@@ -63,7 +65,7 @@ class Chain:
         self.stages = stages
         self.output = output
         self.max_pixels = max_pixels
-        self.model_id = model_id
+        self.models = models
         self.fail_on = frozenset(fail_on)
         self.conversion = conversion
         self.conflict_iou = conflict_iou
@@ -71,13 +73,18 @@ class Chain:
         self._embeddings: LRUCache[tuple[object, ...], Any] | None = LRUCache(keep) if keep else None
         self._versions = read_versions()
 
-    def open(self) -> None:
-        """Open every stage.
+    def open(self, models: bool = True) -> None:
+        """Open every stage that is not open yet.
+
+        Args:
+            models: also the prompt sources and the backend, which an image with stored masks does not need.
 
         Raises:
             PluginError: one of them fails to open; names it and the cause.
         """
         for role, name, stage in self.stages.all():
+            if (not models and role in ("prompt source", "backend")) or any(stage is other for other in self._opened):
+                continue
             try:
                 with working_in(self.output):
                     stage.open()
@@ -88,6 +95,22 @@ class Chain:
                 hint = explain_import(error) if isinstance(error, ImportError) else ""
                 raise PluginError(Problem(text, hint=hint)) from error
             self._opened.append(stage)
+
+    def needs_models(self, ref: ImageRef, wanted: Fingerprint, afresh: bool = False) -> bool:
+        """Whether `process` will query the prompt sources or the backend about this image."""
+        assert self.output is not None, "a chain that processes has an output folder"
+        before = None if afresh else load_result(self.output, ref.key)
+        if before is None or not plan_reuse(before, before.sha256, wanted).masks:
+            return True
+        try:
+            return hashlib.sha256(ref.read()).hexdigest() != before.sha256
+        except (ImageReadError, OSError):
+            return False  # it fails before any source is asked
+
+    @property
+    def has_models(self) -> bool:
+        """Whether the prompt sources and the backend are open."""
+        return any(stage is self.stages.backend[1] for stage in self._opened)
 
     def close(self) -> None:
         """Close what was opened, last first."""
@@ -143,6 +166,8 @@ class Chain:
                 trace.doubts.extend(reuse.before.doubts)
                 refuse_doubts(trace, reuse.before, self.fail_on)
                 return reuse.before, False
+            if not (reuse.masks or self.has_models):
+                self.open()  # the file changed since `needs_models` looked at it
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
             if trace.first == "nothing":
@@ -225,11 +250,16 @@ class Chain:
             self._embeddings[key] = embedding
         return embedding
 
+    def _source_models(self) -> dict[str, str]:
+        named = zip(self.stages.prompts, self.models.sources, strict=False)
+        return {name: model for (name, _), model in named if model}
+
     def _provenance(self, fingerprint: str) -> dict[str, Any]:
         return {
             "fingerprint": fingerprint,
             "backend": self.stages.backend[0],
-            "model": self.model_id,
+            "model": self.models.backend,
+            **({"source_models": sources} if (sources := self._source_models()) else {}),
             "maskmill": __version__,
             "versions": self._versions,
             **({"images": images} if (images := self.conversion.to_json()) else {}),

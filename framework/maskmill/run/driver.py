@@ -19,7 +19,7 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import quote_command
+from ..files import known_hashes, quote_command
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
@@ -133,26 +133,33 @@ class RunExecution:
         self.ledger = ledger
         self.stages = config.stages()
         self.engine = cast(Engine, config.engine.stage)
-        self.model_id = self.stages.backend[1].model_id()
-        self.fingerprints = config.fingerprints(self.model_id)
+        self.stop = Stop() if rounds is None else rounds.stop
+        self.progress = progress
+        self._prepare()
+        self.models = self.stages.model_ids()
+        self.fingerprints = config.fingerprints(self.models)
+        check_same_backend(ledger, self.fingerprints.masks, config)
+        ledger.set_meta("masks", self.fingerprints.masks)
         self.plan = Plan(config, options, self.fingerprints, listed)
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.stop = Stop() if rounds is None else rounds.stop
-        self.progress = progress
         self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
         ready = None if rounds is None else rounds.ready
         self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes, ready)
         self.running: dict[int, QueuedImage] = {}
 
-    def execute(self, notices: Sequence[str]) -> RunReport:
-        """Do the work and report; a signal aborts the preparation, and later only stops new images."""
-        check_same_backend(self.ledger, self.fingerprints.masks, self.config)
+    def _prepare(self) -> None:
+        """Let the stages fetch what is missing, unless the run would be refused all the same."""
         if self.options.pipeline_text:
             records.check_pipeline(self.config.output)
-        self.ledger.set_meta("masks", self.fingerprints.masks)
+        models = self.stages.model_ids()
+        if models.backend:  # else it is known after a download
+            check_same_backend(self.ledger, self.config.fingerprints(models).masks, self.config)
         self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
+
+    def execute(self, notices: Sequence[str]) -> RunReport:
+        """Do the work and report; a signal aborts the preparation, and later only stops new images."""
         with handle_signals(self.stop):
             self.progress.answer(self.stop, self._count_running)
             return self._execute(notices)
@@ -266,10 +273,11 @@ class RunExecution:
             str(self.config.output),
             self.config.run.max_pixels,
             (*self.config.run.fail_on, *self.options.fail_on),
-            self.model_id,
+            self.models,
             self.stages.backend[1].digest(),
             self.config.images.as_conversion(),
             self.config.run.conflict_iou,
+            known_hashes(),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
@@ -387,7 +395,7 @@ class RunExecution:
             "name": self.config.name,
             "command": self.options.command,
             "pipeline": self.config.resolved(),
-            "fingerprint": {"masks": self.fingerprints.masks, "model": self.model_id},
+            "fingerprint": {"masks": self.fingerprints.masks, "model": self.models.backend},
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
             "prompts": self.surveys.about(),

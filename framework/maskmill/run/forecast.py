@@ -56,7 +56,7 @@ def _list_uses(
 
 
 def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()), images)
+    plan = Plan(config, request, config.fingerprints(config.stages().model_ids()), images)
     ledger = None if request.fresh else open_for_reading(config.output)[0]
     with ledger or nullcontext():
         yield from (image.ref for batch in plan.batches(ledger, listed=False) for image in batch if image.due)

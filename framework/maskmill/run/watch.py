@@ -96,7 +96,7 @@ class Watch:
         self._options = options
         self._ledger = ledger
         self._notices = notices
-        self._model_id = config.stages().backend[1].model_id()
+        self._models = config.stages().model_ids()
         self._due: Mapping[str, tuple[int, int]] = {}
         self._problem = ""
         self._ran, self._seconds = 0, 0.0
@@ -174,7 +174,9 @@ class Watch:
         config = self._renew_sources()
         with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
             Surveys(config, listed)
-            plan = Plan(config, self._options, config.fingerprints(self._model_id), listed)
+            if not self._models.backend:  # known after the first round has downloaded it
+                self._models = config.stages().model_ids()
+            plan = Plan(config, self._options, config.fingerprints(self._models), listed)
             images = known = 0
             due: dict[str, tuple[int, int]] = {}
             for batch in plan.batches(self._ledger, listed=False):

@@ -36,7 +36,7 @@ class Inline(Engine):
         """Run what was submitted; without a time limit, which could only end the driver."""
         while self._waiting:
             token, task = self._waiting.pop()
-            failure = worker.open_chain(self._setup)
+            failure = worker.open_chain(self._setup, task)
             self._opened = failure is None
             yield token, failure or worker.work(replace(task, timeout=0.0))
 

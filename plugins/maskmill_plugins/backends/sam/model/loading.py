@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.sam.file_kind import recognize
 
-from ..weights.checkpoints import recognize
 from ..weights.published import MODELS
 from .architecture import DECODER_HEADS, NotSamError, build_empty, read_sizes
 
@@ -26,25 +26,6 @@ Weights = dict[str, "torch.Tensor"]
 WRAPPER_KEYS = ("model", "state_dict", "model_state_dict")
 #: Prefixes that wrappers add to each name: torch's parallel training, torch.compile, Lightning.
 PREFIXES = ("module.", "_orig_mod.", "model.")
-
-
-def pick_device(wanted: str) -> torch.device:
-    """The device to compute on.
-
-    Raises:
-        PipelineError: it is not available here.
-    """
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        wanted = next(name for name, there in available.items() if there)
-    if not available[wanted]:
-        there = ", ".join(name for name in available if available[name])
-        raise PipelineError(
-            Problem(f"PyTorch finds no {wanted} device on this machine, only {there}", hint="device: auto")
-        )
-    return torch.device(wanted)
 
 
 def load_model(checkpoint: Path, decoder_heads: int | None = None) -> SamModel:

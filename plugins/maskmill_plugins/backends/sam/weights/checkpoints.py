@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill.files import quote_command, sha256_of, write_atomic
+from maskmill.files import hash_once, quote_command, write_atomic
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.cache_folder import cache_folder
+from maskmill_plugins._shared.sam.file_kind import recognize
 
 from .published import MODELS
 
@@ -103,17 +103,6 @@ def read_expected_sha256(path: Path) -> str:
     return (record.split() or [""])[0]
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal; computed once per process while the file is unchanged."""
-    stat = path.stat()
-    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache
-def _file_sha256(path: Path, size: int, modified: int) -> str:
-    return sha256_of(path)
-
-
 def require_published(path: Path, model: str) -> None:
     """Refuse a file that has the name of a published checkpoint and is not that file.
 
@@ -132,7 +121,7 @@ def require_published(path: Path, model: str) -> None:
         reason = recognize(path) or f"it has {size} bytes, the published file has {published.bytes}"
     elif is_verified(path, published.sha256):
         return
-    elif (found := file_sha256(path)) == published.sha256:
+    elif (found := hash_once(path)) == published.sha256:
         mark_verified(path, found)
         return
     else:
@@ -141,19 +130,6 @@ def require_published(path: Path, model: str) -> None:
     pull = quote_command(["maskmill", "weights", "pull", model, *to])
     hint = f"to download it again, which replaces this file: {pull}; to use it as it is: checkpoint: {path}"
     raise PipelineError(Problem(f"{path} is not Meta's {model}: {reason}", hint=hint))
-
-
-def recognize(path: Path) -> str:
-    """What a file is that is no checkpoint, where its first bytes tell; else ""."""
-    with path.open("rb") as file:
-        head = file.read(200).lstrip().lower()
-    if not head:
-        return "it is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of git-lfs, not the file itself (run: git lfs pull)"
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page; the download went wrong"
-    return ""
 
 
 def mark_verified(path: Path, sha256: str) -> None:
