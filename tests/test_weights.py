@@ -16,11 +16,10 @@ import pytest
 from breaking_server import serving
 from click.testing import CliRunner
 
-from maskmill import Pipeline, PipelineError
+from maskmill import Pipeline, PipelineError, files
 from maskmill.files import sha256_of
 from maskmill_plugins.backends.sam import Sam
 from maskmill_plugins.backends.sam.commands import weights
-from maskmill_plugins.backends.sam.weights import checkpoints
 from maskmill_plugins.backends.sam.weights.checkpoints import weights_folder
 from maskmill_plugins.backends.sam.weights.published import MODELS
 
@@ -302,11 +301,11 @@ def test_the_content_is_read_once_while_the_file_is_unchanged(mirror, place, mon
     path.write_bytes(CONTENT)
     stage = Sam.from_options({}, base=place / "here")
     assert stage.check() == []
-    checkpoints._file_sha256.cache_clear()  # as in another process
-    monkeypatch.setattr(checkpoints, "sha256_of", lambda path: pytest.fail("it is read again"))
+    files._known.clear()  # as in another process
+    monkeypatch.setattr(files, "sha256_of", lambda path: pytest.fail("it is read again"))
     assert stage.model_id() == SHA256
     path.write_bytes(CONTENT[:-1] + b"x")
-    monkeypatch.setattr(checkpoints, "sha256_of", sha256_of)
+    monkeypatch.setattr(files, "sha256_of", sha256_of)
     assert len(stage.check()) == 1
 
 
