@@ -15,8 +15,9 @@ from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags
+from maskmill_plugins._shared.drawing.outlines import trace_outlines
 from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
-from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_polygons, to_rings, trace_outlines
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_polygons, to_rings
 from maskmill_plugins._shared.drawing.ring_tree import join_many
 
 ARRAYS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))

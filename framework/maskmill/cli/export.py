@@ -62,7 +62,7 @@ def command(
 def _summarize(images: int, failed: int, files: int, left_out: int) -> list[str]:
     lines = [f"{images} image{'s' if images != 1 else ''} exported, {files} file{'s' if files != 1 else ''}"]
     if failed:
-        lines.append(f"{failed} could not be exported; for the reasons, see above or export.jsonl")
+        lines.append(f"{failed} could not be exported; for the reasons, see above or its record, .export.jsonl")
     if left_out:
         lines.append(f"{left_out} failed in the run and {'have' if left_out > 1 else 'has'} no masks to export")
     return lines

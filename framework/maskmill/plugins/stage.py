@@ -142,7 +142,7 @@ class Stage(BaseModel):
             doubts.append(doubt)
 
     def tell(self, line: str) -> None:
-        """Print a line about the current image, if the run is verbose (`-v`)."""
+        """Print a line about the current image, if the run is verbose (`-v`); in `Writer.finish`, in any case."""
         story = _story.get()
         if story is not None:
             story(line)

@@ -137,7 +137,8 @@ class _Run:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
-            artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
+            told: list[str] = []
+            artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, verify, told.append)
             accounted = self._account()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
@@ -146,8 +147,8 @@ class _Run:
             self.progress.close()
         for warning in self.listed.warnings:
             self.progress.log(f"warning: {warning}")
-        if accounted and not self.options.quiet:
-            self.progress.log(accounted)
+        for line in filter(None, (*told, accounted) if not self.options.quiet else ()):
+            self.progress.log(line)
         report = self._report(time.monotonic() - started, artifacts)
         records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from ..config.config import Config
 from ..output.ledger import Ledger
 from ..plugins.roles import Stages
-from ..plugins.stage import digest, working_in
+from ..plugins.stage import collecting, digest, working_in
 from ..results import Artifact, ImageResult, Status
 from .stop import Stop, Stopped
 
 
 def finish(
-    config: Config, stages: Stages, ledger: Ledger, stop: Stop, writers: Sequence[str], again: bool
+    config: Config,
+    stages: Stages,
+    ledger: Ledger,
+    stop: Stop,
+    writers: Sequence[str],
+    again: bool,
+    tell: Callable[[str], None],
 ) -> tuple[Artifact, ...]:
     """Write the files about the whole dataset, unless the run was interrupted or nothing changed.
 
@@ -25,6 +31,7 @@ def finish(
         stop: requested when a writer cannot finish; if the user requests it, the writing ends.
         writers: the fingerprints of the writers.
         again: also if nothing changed.
+        tell: gets what the writers tell about the dataset.
 
     Returns:
         What there is now; what was made before the first writer that failed.
@@ -38,7 +45,7 @@ def finish(
     artifacts: list[Artifact] = []
     for folder, writer in stages.writers:
         try:
-            with stop.interruptible(), working_in(config.output):
+            with stop.interruptible(), working_in(config.output), collecting({}, tell):
                 writer.open()
                 made = writer.finish(_results(ledger, writer.takes, stop), config.output / folder)
                 writer.close()

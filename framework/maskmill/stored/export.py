@@ -1,6 +1,6 @@
 """Exports: the files of any writer from stored results, without computing the masks again.
 
-An export is a folder of its own. Its journal, `export.jsonl`, records what made it and its files
+An export is a folder of its own. Its journal, `.export.jsonl`, records what made it and its files
 with their sha256, so that a second export can tell which files it may replace.
 """
 
@@ -18,9 +18,9 @@ from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
-from ..plugins.stage import working_in
+from ..plugins.stage import collecting, working_in
 from ..results import Artifact, ImageResult, LedgerRow, Status
-from .export_folder import Journal, claim_export
+from .export_folder import Journal, choose_journal, claim_export
 from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
 
@@ -101,10 +101,11 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
     with writing_to(folder), OriginalImages(run, request.images) as originals:
         if _needs_pixels(writer):
             _check_images(run, request, originals)
-        with claim_export(folder, log), Journal(folder, about) as journal:
+        path = choose_journal(folder, writer.folder_is_read)
+        with claim_export(folder, log), Journal(path, about) as journal:
             work = _Export(run, request, writer, folder, originals)
             images, failed = work.write(journal, log)
-            finished = work.finish(journal)
+            finished = work.finish(journal, log)
             journal.end(finished, {"images": images, "failed": failed})
     left_out = counts["failed"] + counts["quarantined"]
     return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])
@@ -184,14 +185,18 @@ class _Export:
         ref = self._originals.find(row.key)
         return None if ref is None else ref.uri
 
-    def finish(self, journal: Journal) -> list[Artifact]:
+    def finish(self, journal: Journal, tell: Callable[[str], None]) -> list[Artifact]:
         """Write the files about the whole dataset.
+
+        Args:
+            journal: with the images written before.
+            tell: gets what the writer tells about the dataset.
 
         Raises:
             StopRun: the writer cannot make them.
         """
         try:
-            with working_in(self._run.folder):
+            with working_in(self._run.folder), collecting({}, tell):
                 self._writer.open()
                 made = call_for_list(Artifact, self._writer.finish, self._results(journal), self._folder)
                 self._writer.close()

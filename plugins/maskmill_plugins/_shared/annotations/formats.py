@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskmill import PipelineError, Problem, PromptError
+from maskmill.output.folder import OLD_JOURNAL, describe_own
 from maskmill_plugins._shared.text_files import report_unreadable, split_row
 
 from .coco import read_coco
@@ -134,12 +135,18 @@ def _detect_in_folder(path: Path) -> str:
         for name in files:
             ending = Path(name).suffix.lower()
             examined += 1
-            if (ending in SUFFIX_FORMATS or ending == ".json") and ending not in YAML and not is_unrelated(name):
+            if (
+                (ending in SUFFIX_FORMATS or ending == ".json")
+                and ending not in YAML
+                and not _is_passed_over(folder, name)
+            ):
                 found.setdefault(ending, Path(folder, name))
         if examined > MAX_FILES:
             break
     if len(found) > 1 and ".txt" in found and not _is_label_file(found[".txt"]):
         del found[".txt"]  # such as the image lists that accompany VOC's XML files
+    if len(found) > 1 and ".csv" in found and _detect_lines(_read_head(found[".csv"]).removeprefix(BOM_UTF8)) != "csv":
+        del found[".csv"]  # such as the tables that accompany what our writers write
     if len(found) > 1:
         text = f"contains {' and '.join(sorted(found))} files"
         raise PipelineError(Problem(text, str(path), hint="give the file, or set `format:`"))
@@ -147,6 +154,11 @@ def _detect_in_folder(path: Path) -> str:
         raise PipelineError(Problem("contains no prompts or annotation files", str(path)))
     ((_, file),) = found.items()
     return _detect_file(file)
+
+
+def _is_passed_over(folder: str, name: str) -> bool:
+    """Whether a file cannot be one of annotations, by its name: hidden, a README, the record of an export."""
+    return name.startswith(".") or is_unrelated(name) or bool(name == OLD_JOURNAL and describe_own(Path(folder), name))
 
 
 def _is_label_file(path: Path) -> bool:

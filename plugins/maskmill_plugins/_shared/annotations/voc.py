@@ -16,6 +16,7 @@ from pathlib import Path
 from maskmill import PipelineError, Problem
 
 from .model import AnnotatedImage, Annotation, AnnotationError, Corners, FileItem, parse_number, pixel_count
+from .own_tables import read_own_names
 from .xml_tree import Node, read_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -27,8 +28,9 @@ def read_voc(path: Path) -> Iterator[FileItem]:
     Raises:
         PipelineError: a file is not XML, or not in VOC's format.
     """
+    names = read_own_names(path)
     for file, folder in list_files(path, ".xml"):
-        yield from _read_file(file, folder)
+        yield from _read_file(file, folder, names.get(os.path.abspath(file)))  # noqa: PTH100 - no links are resolved
 
 
 def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
@@ -44,14 +46,14 @@ def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
                 yield Path(folder, name), "" if below == "." else f"{below}/"
 
 
-def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
+def _read_file(file: Path, folder: str, known: str | None) -> Iterator[FileItem]:
     root = read_xml(file)
     if root.tag != "annotation":
         raise PipelineError(
             Problem(f"not a VOC file: its root is <{root.tag}>, not <annotation>", str(file), root.line)
         )
     written = root.value("filename").replace("\\", "/").rpartition("/")[2]
-    name = f"{folder}{written or file.stem}"
+    name = known or f"{folder}{written or file.stem}"
     try:
         size = _image_size(root)
     except AnnotationError as error:
