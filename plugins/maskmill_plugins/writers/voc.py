@@ -17,7 +17,8 @@ from pydantic import Field, PrivateAttr
 from maskmill import Artifact, Image, ImageError, ImageResult, OutputError, Problem, Writer, hookimpl
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
-from maskmill_plugins._shared.export.classes import find_duplicates, order_labels
+from maskmill_plugins._shared.export.class_files import check_renamed, find_renamed_masks, summarize_renamed
+from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
 from maskmill_plugins._shared.export.file_names import FOLDERS_MEANING, NAMES_MEANING, Folders, Names, stem_path
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
@@ -39,7 +40,6 @@ from maskmill_plugins._shared.export.splits import (
     state_of,
 )
 from maskmill_plugins._shared.export.voc_files import (
-    label_of,
     make_annotation,
     name_class,
     voc_palette,
@@ -97,10 +97,7 @@ class Voc(Writer):
         problems = find_duplicates("classes", self.classes)
         if len(self.classes) > _MAX_NUMBERS:
             problems.append(Problem(f"classes: the format allows at most {_MAX_NUMBERS}, not {len(self.classes)}"))
-        for label in self.classes:
-            if (name := name_class(label)) != label:
-                text = f"classes: {label!r} is written as {name!r}, because the format does not allow it"
-                problems.append(Problem(text, warning=True))
+        problems += check_renamed(self.classes, name_class)
         return problems + check_splits(self.val, self.test, self.splits)
 
     def digest(self) -> str:
@@ -147,8 +144,7 @@ class Voc(Writer):
         return artifacts
 
     def _report_renamed(self, result: ImageResult) -> None:
-        labels = sorted({label_of(mask) for mask in result.kept})
-        if renamed := {label: name for label in labels if (name := name_class(label)) != label}:
+        if renamed := find_renamed_masks(result.kept, name_class):
             self.note("renamed", renamed)
             for label, name in renamed.items():
                 self.tell(f"label {label!r} is written as {name!r}")
@@ -177,10 +173,8 @@ class Voc(Writer):
             artifacts = _write_classes(folder, waiting, labels, classes)
             table.remove_outdated()
             artifacts += self._write_sets(folder, sets)
-        if renamed := [f"{label!r} as {name!r}" for label in classes if (name := name_class(label)) != label]:
-            self.tell(
-                f"voc: {len(renamed)} labels are written in a form that the format allows: {', '.join(renamed[:5])}"
-            )
+        if text := summarize_renamed("voc", classes, name_class):
+            self.tell(text)
         return [*artifacts, describe_file(folder, LIST), *write_label_lists(folder, classes)]
 
     def _write_sets(self, folder: Path, sets: Mapping[str, IO[str]]) -> Iterator[Artifact]:
