@@ -13,6 +13,7 @@ from maskmill_plugins._shared.prompt_files.matching import Matcher
 from ..report.pages import ListedNames
 from ..report.panels import Panel, WorstImages, side_by_side
 from ..truth.objects import TrueImage, Truth
+from .merge_regions import merge_regions
 from .precision import Precision
 from .scoring import ScoreTotals, hide_ignored, score_image
 
@@ -125,7 +126,7 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
             except OutputError as error:
                 found.errors.add(str(error))
                 continue
-            masks = hide_ignored(result.kept, image, truth.kind)
+            masks = hide_ignored(merge_regions(result.kept, truth.merged), image, truth.kind)
             scored = score_image(row.key, masks, image, truth.kind, found.by_class)
             if scored.iou is not None and scored.iou < 1:
                 worst.add(scored.iou, row.key)
@@ -158,7 +159,7 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
 def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
     """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
     result = run.result(run.find(key))
-    masks = hide_ignored(result.kept, image, found.truth.kind)
+    masks = hide_ignored(merge_regions(result.kept, found.truth.merged), image, found.truth.kind)
     scored = score_image(key, masks, image, found.truth.kind, found.by_class)
     tone_of = {each.mask: number for number, each in enumerate(scored.scores) if each.mask is not None}
     spare = len(scored.scores)

@@ -20,15 +20,18 @@ from .objects import TrueImage, TrueObject, Truth, is_number, truth_error
 Json = Mapping[str, Any]
 
 
-def read_coco_truth(path: Path) -> Truth:
+def read_coco_truth(path: Path, data: dict[str, Any]) -> Truth:
     """Read a COCO file of instance annotations into memory.
+
+    Args:
+        path: the file.
+        data: its content, as `load_json` gives it.
 
     Raises:
         PipelineError: for the first invalid entry, with its position in the file.
     """
-    data = _load_json(path)
-    labels = _read_labels(path, data)
-    images = _read_images(path, data)
+    labels = read_labels(path, data)
+    images = read_images(path, data)
     objects: dict[Any, list[TrueObject]] = defaultdict(list)
     annotations = data["annotations"]
     with_pixels = not annotations or any(isinstance(each, dict) and each.get("segmentation") for each in annotations)
@@ -38,7 +41,7 @@ def read_coco_truth(path: Path) -> Truth:
         place = f"annotations[{index}]"
         if not isinstance(entry, dict):
             raise truth_error(path, place, "expected an object")
-        place += f" (id {entry['id']})" if _is_id(entry.get("id")) else ""
+        place += f" (id {entry['id']})" if is_id(entry.get("id")) else ""
         if not _known(entry.get("image_id"), images):
             raise truth_error(path, place, f"no image has the id {entry.get('image_id')!r}")
         if with_pixels and not entry.get("segmentation"):
@@ -56,7 +59,12 @@ def read_coco_truth(path: Path) -> Truth:
     return Truth(path, "mask" if with_pixels else "box", by_name, list(labels.values()), warnings)
 
 
-def _load_json(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
+    """The content of a file with the lists `images` and `annotations`.
+
+    Raises:
+        PipelineError: it cannot be read, or is another kind of file.
+    """
     try:
         data = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
@@ -69,10 +77,15 @@ def _load_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _read_labels(path: Path, data: Json) -> dict[Any, str]:
+def read_labels(path: Path, data: Json) -> dict[Any, str]:
+    """The names of the categories by id.
+
+    Raises:
+        PipelineError: a category is invalid.
+    """
     labels: dict[Any, str] = {}
     for index, entry in enumerate(data.get("categories") or []):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not _is_id(entry.get("id")):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not is_id(entry.get("id")):
             raise truth_error(path, f"categories[{index}]", "expected an object with 'id' and 'name'")
         if entry["id"] in labels:
             raise truth_error(path, f"categories[{index}]", f"the id {entry['id']!r} is used twice")
@@ -80,12 +93,17 @@ def _read_labels(path: Path, data: Json) -> dict[Any, str]:
     return labels
 
 
-def _read_images(path: Path, data: Json) -> dict[Any, TrueImage]:
+def read_images(path: Path, data: Json) -> dict[Any, TrueImage]:
+    """The images by id, without objects.
+
+    Raises:
+        PipelineError: an image is invalid.
+    """
     images: dict[Any, TrueImage] = {}
     names: set[str] = set()
     for index, entry in enumerate(data["images"]):
         place = f"images[{index}]"
-        if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
+        if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
             raise truth_error(path, place, "expected an object with 'id' and 'file_name'")
         height, width = entry.get("height"), entry.get("width")
         if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
@@ -105,7 +123,7 @@ def _read_object(
     category = entry.get("category_id")
     if not _known(category, labels):
         raise truth_error(path, place, f"no category has the id {category!r}")
-    if not _is_id(entry.get("id")):
+    if not is_id(entry.get("id")):
         raise truth_error(path, place, "'id' is missing or invalid")
     box = entry.get("bbox")
     if box is not None and not (
@@ -162,9 +180,10 @@ def _encode_box(box: list[float], height: int, width: int) -> str:
     return bytes(rle["counts"]).decode("ascii")
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether a JSON value can be an id."""
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _known(value: Any, known: Mapping[Any, Any]) -> bool:
-    return _is_id(value) and value in known
+    return is_id(value) and value in known

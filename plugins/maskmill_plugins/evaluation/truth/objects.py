@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from maskmill import Mask, PipelineError, Problem, Prompt
+from maskmill.tables import read_table
 
 #: COCO's limits of small and medium objects, in pixels (https://cocodataset.org/#detection-eval).
 SMALL, MEDIUM = 32**2, 96**2
@@ -70,6 +74,7 @@ class Truth:
         kind: "mask", or "box" if only boxes are known.
         images: by name.
         labels: the classes in the file's order, including those without objects.
+        merged: the classes whose objects are not told apart: all their pixels in an image are one object.
         warnings: what was skipped.
     """
 
@@ -78,11 +83,37 @@ class Truth:
     images: Mapping[str, TrueImage]
     labels: Sequence[str]
     warnings: Sequence[str] = ()
+    merged: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
         """The number of objects without crowds."""
         return sum(not true.crowd for image in self.images.values() for true in image.objects)
+
+
+def make_object(label: str, pixels: npt.NDArray[np.bool_], ref: str | None = None, crowd: bool = False) -> TrueObject:
+    """An object from its pixels, bool (H, W), of which there must be some."""
+    mask = Mask.from_array(pixels)
+    box = mask.box
+    assert box is not None, "the object has pixels"
+    place = box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1
+    return TrueObject(ref, label, mask.counts, place, mask.area, crowd)
+
+
+def read_own_keys(table: Path, column: str) -> Mapping[str, str]:
+    """The key of the image of each file in a column of `images.csv`, which our writers put beside their files.
+
+    Args:
+        table: the `images.csv`; {} if there is none.
+        column: with paths relative to its folder.
+    """
+    if not table.is_file():
+        return {}
+    try:
+        rows = read_table(table, "surrogateescape")
+        return {row[column]: row["key"] for row in rows if row.get(column) and row.get("key")}
+    except (OSError, ValueError):
+        return {}
 
 
 def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:

@@ -1,0 +1,65 @@
+"""Ground truth in class maps: grey or indexed PNG files in which a pixel's value is the number of its class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from maskmill import Mask
+
+from .objects import TrueImage, Truth, make_object, read_own_keys
+from .png import VOID, read_names, read_pixels
+
+LABELS = "labels.txt"
+#: Folders of class maps: plain pairs of images and maps, MMSegmentation, ADE20K, FiftyOne.
+FOLDERS = ("masks", "ann_dir", "annotations", "labels")
+_SPLITS = ("train", "val", "test", "training", "validation", "testing")
+
+
+def find_class_maps(folder: Path) -> Path | None:
+    """The folder of class maps in a data set with `labels.txt`, None if it is another kind of data set."""
+    if not (folder / LABELS).is_file():
+        return None
+    return next((found for name in FOLDERS if (found := folder / name).is_dir() and any(found.rglob("*.png"))), None)
+
+
+def read_semantic_truth(folder: Path, maps: Path) -> Truth:
+    """Read the class maps of a data set; all pixels of a class in an image are one object.
+
+    0 is background, and 255 in files of 8 bits is ignored. The other numbers are line numbers in `labels.txt`,
+    counted from 0 if its first line is `background`, otherwise from 1.
+
+    Args:
+        folder: of the data set.
+        maps: the folder in it, as `find_class_maps` gives it.
+
+    Raises:
+        PipelineError: a file cannot be read, or is no class map.
+    """
+    names = read_names(folder / LABELS)
+    keys = read_own_keys(folder / "images.csv", "mask")
+    images: dict[str, TrueImage] = {}
+    for path in sorted(maps.rglob("*.png")):
+        name = keys.get(path.relative_to(folder).as_posix()) or _name_image(path.relative_to(maps))
+        images[name] = _read_image(name, path, names)
+    used = {true.label for image in images.values() for true in image.objects}
+    labels = [*names, *sorted(used - set(names))]
+    return Truth(folder, "mask", images, labels, merged=frozenset(labels))
+
+
+def _name_image(path: Path) -> str:
+    """The path of a map without the folder of its split."""
+    parts = path.parts[1:] if len(path.parts) > 1 and path.parts[0] in _SPLITS else path.parts
+    return "/".join(parts)
+
+
+def _read_image(name: str, path: Path, names: list[str]) -> TrueImage:
+    numbers = read_pixels(path)
+    void = numbers == VOID if numbers.dtype == np.uint8 else np.zeros(numbers.shape, np.bool_)
+    objects = tuple(
+        make_object(names[number - 1] if number <= len(names) else f"class {number}", numbers == number)
+        for number in map(int, np.unique(numbers[~void]))
+        if number
+    )
+    return TrueImage(name, numbers.shape, objects, Mask.from_array(void).counts if void.any() else None)
