@@ -45,7 +45,8 @@ def read_cvat_truth(path: Path) -> Truth:
         images[name] = TrueImage(name, image.size, image.objects)
     used = {true.label for image in images.values() for true in image.objects}
     declared = [label for label in _read_labels(root) if label]
-    warnings = [f"{count} shapes of the kind {kind} are skipped" for kind, count in sorted(skipped.items())]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items()))
+    warnings = [f"shapes of other kinds than mask, polygon and upright box are skipped: {kinds}"] if kinds else []
     return Truth(path, "mask", images, [*declared, *sorted(used - set(declared))], warnings)
 
 
@@ -64,7 +65,7 @@ def _read_image(path: Path, node: Node, skipped: Counter[str]) -> TrueImage:
         raise truth_error(path, f"line {node.line}", str(error)) from None
     parts: dict[tuple[str, str], list[dict[str, object]]] = {}
     for number, shape in enumerate(node.children):
-        if shape.tag not in _SHAPES or float(shape.attributes.get("rotation") or 0):
+        if shape.tag not in _SHAPES or shape.attributes.get("rotation", "0").strip("0.-"):
             if shape.tag in (*_SHAPES, *_OTHERS):
                 skipped["rotated box" if shape.tag == "box" else shape.tag] += 1
             continue
