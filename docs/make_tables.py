@@ -15,6 +15,7 @@ import click
 from pydantic import BaseModel
 
 from maskmill.cli import cli
+from maskmill.cli.run import command as run
 from maskmill.config.config import ImageOptions, RunOptions
 from maskmill.config.load import PipelineFile
 from maskmill.plugins.options import list_options
@@ -56,10 +57,13 @@ def render_options(model: type[BaseModel]) -> str:
 
 
 def render_command(command: click.Command | None) -> str:
-    """Return the table of a command's options."""
+    """Return the table of a command's options; those that it shares with `run` are left out."""
     assert command is not None, "unknown command"
     rows = []
+    shared = [] if command is run else run.params  # described there
     for parameter in command.get_params(click.Context(command)):
+        if parameter in shared:
+            continue
         if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             value = "" if parameter.is_flag else f" {parameter.metavar or (parameter.name or '').upper()}"
             names = ", ".join(f"`{name}{value}`" for name in parameter.opts)

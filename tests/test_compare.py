@@ -11,7 +11,7 @@ from stored_runs import files, project, run, told
 
 from maskmill import Box, Mask, Prompt
 from maskmill_plugins.evaluation.compare.comparison import pair_masks
-from maskmill_plugins.evaluation.compare.variants import split_values
+from maskmill_plugins.evaluation.compare.variants import parse_vary, split_values
 from maskmill_plugins.evaluation.pairing import pair_by_overlap
 
 #: A backend whose masks are moved to the right, in some images.
@@ -149,10 +149,75 @@ def test_a_pipeline_is_run_with_each_value(file, tmp_path, capsys):
     given = ["--vary", "backend={use: moved, by: 0},{use: moved, by: 6}", "-o", tmp_path / "v"]
     code, out, _ = told(capsys, "compare", file, *given)
     assert code == 0
-    assert "backend={use: moved, by: 0} and backend={use: moved, by: 6}" in out
+    assert out.startswith("by=0 and by=6\n")
+    assert {path.name for path in (tmp_path / "v").iterdir()} == {"by=0", "by=6", "comparison"}
     found = numbers(tmp_path / "v" / "comparison")
     assert found["mean_agreement"] == pytest.approx((3 + 2 * 30 / 42) / 5)
-    assert found["a"]["name"] == "backend={use: moved, by: 0}"
+    assert found["a"]["name"] == "by=0"
+
+
+def test_values_can_have_names(file, tmp_path, capsys):
+    given = ["--vary", "backend={原: {use: moved}, 'to, right': {use: moved, by: 6}}", "-o", tmp_path / "v"]
+    code, out, _ = told(capsys, "compare", file, *given)
+    assert (code, out.splitlines()[0]) == (0, "原 and to, right")
+    assert {path.name for path in (tmp_path / "v").iterdir()} == {"原", "to, right", "comparison"}
+    assert numbers(tmp_path / "v" / "comparison")["b"]["name"] == "to, right"
+
+
+NAMED = {
+    "backend.model=vit_b, vit_h": [("vit_b", "model=vit_b", "vit_b"), ("vit_h", "model=vit_h", "vit_h")],
+    "backend.model={b: vit_b, h: 'vit_h'}": [("b", "b", "vit_b"), ("h", "h", "vit_h")],
+    "backend={b: {use: sam, model: vit_b}, g: grabcut}": [
+        ("b", "b", "{use: sam, model: vit_b}"),
+        ("g", "g", "grabcut"),
+    ],
+    "backend={use: sam, model: vit_b},{use: sam, model: vit_h}": [
+        ("vit_b", "vit_b", "{use: sam, model: vit_b}"),
+        ("vit_h", "vit_h", "{use: sam, model: vit_h}"),
+    ],
+    "backend={use: sam},{use: grabcut, iterations: 2},{use: grabcut}": [
+        ("sam", "sam", "{use: sam}"),
+        ("grabcut-iterations=2", "grabcut-iterations=2", "{use: grabcut, iterations: 2}"),
+        ("grabcut", "grabcut", "{use: grabcut}"),
+    ],
+    "backend={use: remote, token: a},{use: remote, token: b}": [  # a secret makes no name
+        ("1", "1", "{use: remote, token: a}"),
+        ("2", "2", "{use: remote, token: b}"),
+    ],
+    "filters=[],[cleanup]": [("[]", "filters=[]", "[]"), ("[cleanup]", "filters=[cleanup]", "[cleanup]")],
+}
+
+
+@pytest.mark.parametrize(("vary", "values"), NAMED.items(), ids=NAMED.keys())
+def test_the_names_of_values(vary, values):
+    key, found = parse_vary(vary)
+    assert key == vary.partition("=")[0]
+    assert [(value.folder, value.name, value.text) for value in found] == values
+
+
+def test_every_value_is_checked_before_the_first_run(file, tmp_path, capsys):
+    values = "{ok: {use: moved, by: 1}, x: {use: moved, by: x}, y: {use: moved, bye: 3}, z: movd}"
+    code, out, err = told(
+        capsys, "compare", file, "--vary", f"backend={values}", "-o", tmp_path / "v", "--set", "nam=x"
+    )
+    assert (code, out) == (2, "")
+    assert [line for line in err.splitlines() if not line.startswith(" ")] == [
+        "--set nam: unknown key 'nam'",
+        "--vary backend (x): by: expected a whole number, not 'x'",
+        "--vary backend (y): the backend 'moved' has no option 'bye'",
+        "--vary backend (z): there is no backend 'movd'",
+    ]
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_folder_with_masks_of_another_backend_is_refused_before_the_first_run(file, tmp_path, capsys):
+    given = ["compare", file, "-o", tmp_path / "v", "--limit", "1", "--vary"]
+    assert told(capsys, *given, "backend={a: {use: moved}, b: {use: moved, by: 6}}")[0] == 0
+    code, _, err = told(capsys, *given, "backend={c: {use: moved}, b: {use: moved, by: 7}}")
+    assert code == 2
+    assert "--vary backend (b): '" in err
+    assert "made with another backend" in err
+    assert not (tmp_path / "v" / "c").exists()
 
 
 def test_real_photos_and_a_real_backend(tmp_path, capsys):
@@ -186,6 +251,9 @@ def test_failed_images_of_a_varied_run_decide_the_exit_code(file, tmp_path, caps
     [
         (["p.yaml", "--vary", "backend.by"], "expected KEY=VALUE,VALUE"),
         (["p.yaml", "--vary", "backend.by=3"], "expected KEY=VALUE,VALUE"),
+        (["p.yaml", "--vary", "backend={use: sam, model: vit_b}"], "expected KEY=VALUE,VALUE or KEY={NAME: VALUE"),
+        (["p.yaml", "--vary", "backend={b: {use: moved}, B: slow}"], "the name 'B' is taken; give another one"),
+        (["p.yaml", "--vary", "name=comparison,x"], "the name 'comparison' is taken"),
         (["p.yaml", "--vary", "backend.nope=3,4"], "has no option 'nope'"),
         (["one"], "give two output folders"),
         (["one", "moved", "--limit", "3"], "give two output folders"),

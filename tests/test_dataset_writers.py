@@ -432,7 +432,10 @@ WRITERS = {
     "yolo": {"use": "yolo", "val": 0},
     "yolo-classes": {"use": "yolo", "val": 0, "classes": ["thing", "猫"]},
     "labelme": {"use": "labelme"},
+    "labelme-images": {"use": "labelme", "images": "copy"},
     "voc": {"use": "voc"},
+    "voc-images": {"use": "voc", "images": "link"},
+    "coco-images": {"use": "coco", "layout": "splits", "images": "upright", "val": 0},
     "voc-classes": {"use": "voc", "classes": ["thing", "猫"]},
 }
 

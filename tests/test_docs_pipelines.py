@@ -39,7 +39,7 @@ def blocks(language):
 def examples():
     """The YAML examples; those with the default backend need torch and weights."""
     for number, text in enumerate(blocks("yaml")):
-        marks = [pytest.mark.torch] if "sam" in text else []
+        marks = [pytest.mark.torch] if "sam" in text or "extends:" in text else []
         name = text.splitlines()[1 if text.startswith("#") else 0].split("#")[0].strip()
         yield pytest.param(text, marks=marks, id=f"{number}-{name}")
 
@@ -64,6 +64,8 @@ def folder(tmp_path, monkeypatch):
     listed = next(text for text in blocks("csv") if "x1" not in text)
     (tmp_path / "list.csv").write_text(listed, encoding="utf-8")
     (tmp_path / "prompts.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
+    base = next(text for text in blocks("yaml") if text.startswith("# base.yaml"))
+    (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
     (tmp_path / "weights").mkdir()
     for model in MODELS.values():
         (tmp_path / "weights" / model.file).touch()

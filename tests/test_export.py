@@ -136,6 +136,18 @@ def test_an_export_that_was_cut_short_is_moved_aside(output, capsys):
     assert files(folder) == whole == files(output / "exports" / "png.unfinished-1")
 
 
+def test_an_export_with_copies_of_images_says_how_to_find_them(output, made, tmp_path, capsys):
+    about = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    about["pipeline"]["dataset"] = [str(tmp_path / "gone")]
+    (output / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    code, _, err = told(capsys, "export", output, "--to", "coco", "--set", "images=copy", "-o", tmp_path / "e")
+    assert code == 1
+    assert "a.png: not found; name the folder that contains it as a.png with --images FOLDER" in err
+    images = ("--images", made.parent / "photos")
+    assert told(capsys, "export", output, "--to", "coco", "--set", "images=copy", "-o", tmp_path / "e", *images)[0] == 0
+    assert (tmp_path / "e/images/a.png").read_bytes() == (made.parent / "photos/a.png").read_bytes()
+
+
 def test_an_export_of_an_older_version_is_known_and_replaced(output, tmp_path, capsys):
     told(capsys, "export", output, "--to", "png", "-q", "-o", tmp_path / "e")
     (tmp_path / "e" / ".export.jsonl").rename(tmp_path / "e" / "export.jsonl")

@@ -242,7 +242,11 @@ def test_polygons_of_cvat_group_the_parts_of_an_object(tmp_path):
     ids=["panoptic", "semantic", "mmseg", "cvat masks", "cvat polygons"],
 )
 def test_evaluate_reads_what_we_write_as_truth(writer, path, tmp_path):
-    masks = [mask(block(0, 9, 0, 9), "cat"), mask(SHAPES["hole"], "猫"), mask(block(0, 9, 70, 80), "cat")]
+    masks = [
+        mask(block(0, 9, 0, 9), "background"),
+        mask(SHAPES["hole"], "a\nb"),
+        mask(block(0, 9, 70, 79), "background"),
+    ]
     pair = [mask(SHAPES["parts"], "parts")]
     written(writer, tmp_path, [result("a.jpg", *masks), result("sub/a.jpg", *pair), result("空.jpg")])
     truth = read_truth(tmp_path / "out" / path)
@@ -250,8 +254,8 @@ def test_evaluate_reads_what_we_write_as_truth(writer, path, tmp_path):
     assert {image.size for image in truth.images.values()} == {(HEIGHT, WIDTH)}
     found = sorted((true.label, true.counts) for true in truth.images["a.jpg"].objects)
     if isinstance(writer, Semantic):
-        assert truth.merged == set(truth.labels) == {"cat", "猫", "parts"}
-        both = mask(block(0, 9, 0, 9) | block(0, 9, 70, 80), "cat")
+        assert truth.merged == set(truth.labels) == {"background", "a\nb", "parts"}
+        both = mask(block(0, 9, 0, 9) | block(0, 9, 70, 79), "background")
         assert found == sorted((each.label, each.counts) for each in (both, masks[1]))
     else:
         assert found == sorted((each.label, each.counts) for each in masks)

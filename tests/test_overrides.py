@@ -46,7 +46,7 @@ def text_options():
     return found
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.data(), st.text(min_size=1).filter(lambda text: "${" not in text))
 def test_text_in_equals_text_out(data, text) -> None:
     options = text_options()
@@ -144,6 +144,29 @@ def test_the_table_of_the_docs(tmp_path, monkeypatch, setting, value, refused) -
         if tree is not None:
             tree = tree[int(step)] if isinstance(tree, list) else tree.get(step)
     assert repr(tree) == value
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("dataset: ${NO_SUCH}/photos", {"dataset": ("other",)}),
+        ("dataset: [a, '${NO_SUCH}', '${']", {"dataset": ("other",)}),
+        ("output: ${NO_SUCH}/out", {"output": Path("other")}),
+        ("output: ${NO_SUCH}/out", {"complete": False}),
+        ("backend: {use: remote, url: 'http://${NO_SUCH}'}", {"sets": ["backend=grabcut"]}),
+        ("backend: {use: remote, url: 'http://${NO_SUCH}'}", {"sets": ["backend.url=http://here"]}),
+        ("run: {jobs: '${NO_SUCH}'}", {"jobs": 1}),
+    ],
+    ids=str,
+)
+def test_a_variable_of_a_replaced_value_need_not_be_set(tmp_path, written, given) -> None:
+    key = written.partition(":")[0]
+    lines = [line for line in SMALL.splitlines() if not line.startswith(f"{key}:")]
+    file = tmp_path / "p.yaml"
+    file.write_text("\n".join([*lines, written]), encoding="utf-8")
+    with pytest.raises(PipelineError, match="the environment variable NO_SUCH is not set"):
+        load_config(file)
+    load_config(file, **given)
 
 
 def test_the_table_has_rows() -> None:

@@ -36,7 +36,7 @@ def register_backends(register):
 """
 BOXES = {
     "a.jpg": [((3, 5, 30, 20), "猫"), ((10, 10, 80, 60), "dog, big"), ((0, 0, 1, 1), "猫")],
-    "sub/a.png": [((0, 0, 80, 60), "a/b 'c' \"d\"")],
+    "sub/a.png": [((0, 0, 80, 60), "a/b 'c' \"d\""), ((1, 2, 3, 4), "a:b"), ((5, 6, 9, 8), "background")],
     "images/车 1.png": [((40, 30, 41, 60), "🚗"), ((2, 2, 4, 3), None)],
     "空.png": [],
 }
@@ -107,6 +107,22 @@ def test_an_exported_folder_gives_the_same_prompts_without_a_format(name, stored
         assert [prompt.label for prompt in found] == [label for _, label in expected]
         for prompt, (box, _) in zip(found, expected, strict=True):
             assert np.abs(np.subtract(prompt.box.xyxy, box)).max() <= within
+
+
+def test_labels_that_a_format_does_not_allow_are_told_and_listed(stored, tmp_path, capsys):
+    _, _, err = told(capsys, "export", stored, "--to", "voc", "-o", tmp_path / "e")
+    assert "labels that the format does not allow are written otherwise (see renamed.csv)" in err
+    assert "'a:b' as 'a_b~6783a31e', 'background' as 'background~89b91df1'" in err
+    assert told(capsys, "export", stored, "--to", "voc", "-o", tmp_path / "e", "-q")[1:] == ("", "")
+
+
+@pytest.mark.parametrize("writer", ["coco", "voc", "labelme", "yolo"])
+def test_an_export_of_an_older_version_is_read_too(writer, stored, tmp_path, capsys):
+    folder = export(stored, tmp_path / "e", capsys, writer)
+    (folder / ".export.jsonl").rename(folder / "export.jsonl")
+    source = File(path=folder)
+    assert [problem.message for problem in source.check()] == []
+    assert len(list(source._records())) == sum(map(len, BOXES.values()))
 
 
 @pytest.mark.parametrize("name", [name for name, (_, within) in EXPORTS.items() if within < 1 and "edges" not in name])

@@ -108,6 +108,7 @@ def complaints(validator, text, **environ):
 def loads(tmp_path, text, drop_in):
     file = tmp_path / "p.yaml"
     file.write_text(textwrap.dedent(text), encoding="utf-8")
+    (tmp_path / "base.yaml").write_text("prompts: [everything]\nrun: {jobs: 2}\n", encoding="utf-8")
     try:
         load_config(file, plugins=[drop_in], complete=False)
     except PipelineError as error:
@@ -152,6 +153,7 @@ GOOD = {
     "another name for an option": "prompts: [everything]\nfilters: [{use: kinds, color: blue}]",
     "an exotic type": "prompts: [everything]\nfilters: [{use: exo/tic, odd: [1, {a: b}]}, exo-tic]",
     "failures in percent": "prompts: [everything]\nrun: {max_failures: 5%, jobs: -1, threads: 2}",
+    "extending another file": "extends: base.yaml\nprompts:\nwriters: [png]\nrun: {timeout: 9}",
     "an engine as a mapping": "prompts: [everything]\nrun: {engine: {use: joblib}, jobs: auto}",
 }
 
@@ -171,6 +173,8 @@ BROKEN = {
     "typo in a key without a value": "prompts: [everything]\nbackends:",
     "no prompts": "dataset: photos",
     "prompts without a value": "prompts:",
+    "extending nothing": "extends:\nbackend: grabcut",
+    "extending two files": "extends: [base.yaml, base.yaml]",
     "prompts as text": "prompts: everything",
     "prompts as a mapping": "prompts: {use: everything}",
     "no prompt source": "prompts: []",

@@ -81,10 +81,12 @@ def test_json_log_lines_have_the_fields_of_the_request(tmp_path):
 
 
 def test_the_backend_of_a_pipeline_file_is_served_with_options_set_beside_it(tmp_path):
+    """What the server does not use may name variables that are not set."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "b.py").write_text(BACKENDS, encoding="utf-8")
     file = tmp_path / "p.yaml"
-    file.write_text("backend: {use: slow, seconds: 1}\nprompts: [{use: everything}]\n", encoding="utf-8")
+    unused = "prompts: [{use: everything}]\ndataset: ${NO_SUCH}/photos\noutput: ${NO_SUCH}/out\n"
+    file.write_text("backend: {use: slow, seconds: 1}\n" + unused, encoding="utf-8")
     name, stage = load_backend(**defaults(file=file, sets=("loading=2",)))
     assert (name, stage.seconds, stage.loading) == ("slow", 1.0, 2.0)
 

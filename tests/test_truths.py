@@ -177,9 +177,12 @@ def cvat(folder, shapes, size='width="60" height="40"', root="annotations"):
 
 BOX = '<box label="猫" xtl="24" ytl="10" xbr="60" ybr="40"/>'
 SHAPES = f"""{BOX}
-<polygon label="thing" group_id="3" points="0,0;18,0;18,30;0,30"/><polygon label="thing" group_id="3"
-points="18,0;36,0;36,30;18,30"/><mask label="thing" group_id="0" rle="1, 2, 1" left="58" top="38"
-width="2" height="2"/><box label="猫" xtl="0" ytl="0" xbr="9" ybr="9" rotation="45.0"/><polyline label="猫" points="0,0;5,5"/><tag label="猫"/>
+<polygon label="thing" group_id="3" points="0,0;18,0;18,30;0,30"/>
+<polygon label="thing" group_id="3" points="18,0;36,0;36,30;18,30"/>
+<mask label="thing" group_id="0" rle="1, 2, 1" left="58" top="38" width="2" height="2"/>
+<box label="猫" xtl="0" ytl="0" xbr="9" ybr="9" rotation="45.0"/>
+<polyline label="猫" points="0,0;5,5"/>
+<tag label="猫"/>
 """
 
 

@@ -84,6 +84,11 @@ def quote_command(parts: Sequence[str]) -> str:
     return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
+def absolute_path(path: Path) -> Path:
+    """The path from the root; links are not resolved, users see their own path."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 def expand_home(path: Path | str, base: Path) -> Path:
     """`path` below `base`, with the home folder for `~` and `~user`; a file that exists as written means itself.
 

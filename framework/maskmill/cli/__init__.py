@@ -30,6 +30,7 @@ COMMANDS = {
     "plugins": "plugins",
     "run": "run",
     "schema": "schema",
+    "segment": "segment",
     "status": "status",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,21 +35,22 @@ def command(
 
     Exit code: 0 success, 1 some images could not be exported, 2 the export could not start.
     """
+    from ..config.inherit import find_plugin_files
     from ..output.records import list_counts
     from ..output.run import Run
-    from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
     from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    drop_ins = find_drop_ins(file, plugins)
+    drop_ins = find_plugin_files(file, plugins)
     settings = parse_settings(sets, lambda: [Registry.load(drop_ins).get("writer", writer).cls])
     request = ExportRequest(writer, settings, folder, images, drop_ins, jobs)
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is still going on; only finished images are exported", err=True)
-        done = export(run, request, lambda line: click.echo(line, err=True))
+        log = partial(click.echo, err=True)
+        done = export(run, request, log, (lambda line: None) if quiet else log)
     if not quiet or done.failed:
         for line in _summarize(done.images, done.failed, done.files, done.left_out):
             click.echo(line, err=bool(done.failed))

@@ -76,11 +76,11 @@ def check(file: Path, sets: Sequence[str], inline: bool) -> int:
 
 
 def _load_entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlugin]:
-    from ..plugins.find import find_drop_ins
+    from ..config.inherit import find_plugin_files
     from ..plugins.registry import ROLES, Registry
 
     roles = list(ROLES)
-    paths = find_drop_ins(file, plugins)
+    paths = find_plugin_files(file, plugins)
     registry = Registry.load(paths, optional=paths)
     entries = registry.entries.values()
     for problem in registry.failures:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..files import quote_command
 from . import run_command
 from .options import LOAD, load_pipeline, pipeline_options
+
+if TYPE_CHECKING:
+    from ..api import Pipeline
 
 
 @click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,12 +45,24 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     Run the same command again to continue an unfinished run. Exit code: 0 success, 1 images failed,
     2 the pipeline is wrong, 130 interrupted.
     """
+    pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})
+    return execute(pipeline, dry_run=dry_run, probe=probe, **given)
+
+
+def execute(pipeline: Pipeline, *, dry_run: bool, probe: int | None, **given: Any) -> int:
+    """Run a pipeline, or say what would be done, and print the summary; returns the exit code.
+
+    Args:
+        pipeline: loaded, not checked.
+        dry_run: only say what would be done.
+        probe: with `dry_run`, so many images are timed.
+        given: fields of `RunRequest`.
+    """
     from ..output.records import format_summary
     from ..run.plan import RunRequest
 
     if probe and not dry_run:
         raise click.UsageError("--probe needs --dry-run")
-    pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})
     request = RunRequest(**given, command=_repeat_command())
     if dry_run:
         click.echo(pipeline.rehearse(request, probe or 0))

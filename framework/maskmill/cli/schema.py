@@ -17,11 +17,11 @@ from .options import BESIDE, FILE, PLUGINS, write_text
 @BESIDE
 def command(output: Path | None, plugins: tuple[Path, ...], file: Path | None) -> int:
     """Print the JSON Schema of pipeline files, with the options of every plugin found."""
+    from ..config.inherit import find_plugin_files
     from ..config.json_schema import build_schema
-    from ..plugins.find import find_drop_ins
     from ..plugins.registry import Registry
 
-    schema = build_schema(Registry.load(find_drop_ins(file, plugins)))
+    schema = build_schema(Registry.load(find_plugin_files(file, plugins)))
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)

@@ -105,6 +105,7 @@ class PluginUse:
         entry: where the plugin comes from.
         loc: its place in the file.
         folder: a writer's folder below the output, else "".
+        base: the folder that relative paths in its options start from.
     """
 
     role: str
@@ -114,6 +115,7 @@ class PluginUse:
     entry: RegisteredPlugin
     loc: Loc
     folder: str = ""
+    base: Path = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Config:
 
     Attributes:
         file: the file, as the user wrote its name.
-        base: the file's folder, absolute; relative paths in the file are relative to it.
+        base: the file's folder, absolute; relative paths in the file are relative to it (see `PluginUse.base`).
         name: of the pipeline.
         dataset: the entries of `dataset:`, as written.
         dataset_base: the folder that relative parts of `dataset` are relative to.
@@ -199,7 +201,6 @@ class Config:
             memories: what each prompt source is given back there, () if none was shown the dataset.
         """
         return ChainSpec(
-            base=str(self.base),
             drop_ins={str(path): self.registry.drop_ins[path] for path in self.drop_ins},
             combine=self.combine,
             prompts=tuple(map(_spec_of, self.prompts)),
@@ -229,7 +230,7 @@ class Config:
 
 
 def _spec_of(use: PluginUse) -> PluginSpec:
-    return PluginSpec(use.name, dict(use.options), use.folder)
+    return PluginSpec(use.name, dict(use.options), str(use.base), use.folder)
 
 
 def _dump_masked(use: PluginUse) -> dict[str, Any]:
@@ -248,7 +249,7 @@ def build_stages(spec: ChainSpec) -> Stages:
             raise PluginError(Problem("the plugin file changed during the run", path, hint="start the run again"))
 
     def build(role: str, plugin: PluginSpec) -> Stage:
-        return registry.build(role, {**plugin.options, "use": plugin.use}, Path(spec.base))
+        return registry.build(role, {**plugin.options, "use": plugin.use}, Path(plugin.base))
 
     sources = [(plugin.use, cast(PromptSource, build("prompt source", plugin))) for plugin in spec.prompts]
     for (_, source), memory in zip(sources, spec.memories, strict=False):

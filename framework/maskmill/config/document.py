@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from ..errors import Problem
 
@@ -32,25 +33,73 @@ class Document:
 
     Attributes:
         name: the file as the user wrote its name.
+        folder: the folder that relative paths in it start from, absolute.
         tree: mappings, lists, texts, numbers, booleans and None.
         problems: what is wrong with the text; the tree has placeholders for those values.
         values: 1-based (line, column) of each value.
         keys: the same for each key, by the path of its value.
-        variables: the values that contain text of an environment variable.
+        variables: the values that contain text of an environment variable, as they were written.
         given: the values from the command line, as they were typed; the tree holds their reading as YAML
             until `overrides.settle_texts` has been called for them.
+        base: the document that this one extends, or None.
+        inherited: the values that stand in `base`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, folder: Path | None = None) -> None:
         self.name = name
+        self.folder = folder or Path.cwd()
         self.tree: Any = None
         self.problems: list[Problem] = []
         self.values: dict[Loc, tuple[int, int]] = {}
         self.keys: dict[Loc, tuple[int, int]] = {}
         self._labels: dict[Loc, str] = {}
-        self.variables: set[Loc] = set()
+        self._arguments: set[Loc] = set()
+        self.variables: dict[Loc, str] = {}
         self.given: dict[Loc, GivenText] = {}
+        self.base: Document | None = None
+        self.inherited: set[Loc] = set()
         self._by_loc: dict[Loc, list[Problem]] = {}
+
+    @classmethod
+    def from_tree(cls, name: str, folder: Path, tree: dict[str, Any], arguments: Mapping[Loc, str]) -> Self:
+        """A document that was not read from a file.
+
+        Args:
+            name: names it in messages.
+            folder: the folder that relative paths in it start from.
+            tree: its content; `override` changes it.
+            arguments: the command-line arguments that values were made of, such as "--box 1,2,3,4".
+        """
+        document = cls(name, folder)
+        document.tree = tree
+        document.values[()] = (0, 0)
+        document._labels.update(arguments)
+        document._arguments.update(arguments)
+        return document
+
+    def source(self, loc: Sequence[str | int]) -> Document:
+        """The document in which a value stands: this one, or one that it extends."""
+        if self.base and any(tuple(loc[:length]) in self.inherited for length in range(1, len(loc) + 1)):
+            return self.base.source(loc)
+        return self
+
+    def sources(self) -> Iterator[Document]:
+        """This document, the one that it extends, the one that that extends, ..."""
+        yield self
+        if self.base is not None:
+            yield from self.base.sources()
+
+    def inherit(self, loc: Loc, value: Any) -> None:
+        """Take over a value of `base`, at the same path; there must be none here."""
+        base = self.base
+        assert base is not None, "only a document that extends another inherits"
+        self.replace_value(loc, value)
+        self.inherited.add(loc)
+        self.variables |= {known: text for known, text in base.variables.items() if known[: len(loc)] == loc}
+        for known, problems in base._by_loc.items():
+            if known[: len(loc)] == loc:
+                self._by_loc[known] = problems
+                self.problems += problems
 
     def find_position(self, loc: Sequence[str | int], key: bool = False) -> tuple[int, int]:
         """1-based (line, column) of a value, or of the innermost container with a known position.
@@ -72,7 +121,12 @@ class Document:
         """A problem located at a value: in the file, or in the command-line option that set it."""
         if label := self.label(loc):
             return Problem(message, label, hint=hint, warning=warning)
-        return Problem(message, self.name, *self.find_position(loc, key), hint=hint, warning=warning)
+        source = self.source(loc)
+        return Problem(message, source.name, *source.find_position(loc, key), hint=hint, warning=warning)
+
+    def is_argument(self, loc: Loc) -> bool:
+        """Whether a value was made of a command-line argument, which names it in messages."""
+        return loc in self._arguments and loc in self._labels
 
     def label(self, loc: Sequence[str | int]) -> str:
         """The command-line option that set a value, such as "--set run.jobs"; "" if the file did."""
@@ -89,6 +143,11 @@ class Document:
         """Whether this very value has a problem in `problems`."""
         return loc in self._by_loc
 
+    def unplaced_problems(self) -> list[Problem]:
+        """Those of `problems` that belong to no value."""
+        placed = [problem for problems in self._by_loc.values() for problem in problems]
+        return [problem for problem in self.problems if problem not in placed]
+
     def record_override(self, loc: Loc, label: str, value: Document, created: Loc) -> None:
         """Record that the value at `loc` now comes from the command line; the caller changes the tree.
 
@@ -104,8 +163,10 @@ class Document:
         self._forget(loc)
         for known in [known for known in self.given if known[: len(loc)] == loc or loc[: len(known)] == known]:
             del self.given[known]
+        self.inherited = {known for known in self.inherited if known[: len(loc)] != loc}
         self._labels[created] = self._labels[loc] = label
-        self.variables |= {loc + known for known in value.variables}
+        self._arguments.discard(loc)
+        self.variables |= {loc + known: text for known, text in value.variables.items()}
         self._by_loc.update((loc + known, problems) for known, problems in value._by_loc.items())
         self.problems += value.problems
 
@@ -117,8 +178,12 @@ class Document:
             holder = holder[step]
         holder[loc[-1]] = value
 
-    def _forget(self, loc: Loc) -> None:
+    def drop_problems(self, loc: Loc) -> None:
+        """Drop the problems of a value and of what is inside it: something else is used in its place."""
         for known in [known for known in self._by_loc if known[: len(loc)] == loc]:
             solved = self._by_loc.pop(known)
             self.problems = [problem for problem in self.problems if problem not in solved]
-        self.variables = {known for known in self.variables if known[: len(loc)] != loc}
+
+    def _forget(self, loc: Loc) -> None:
+        self.drop_problems(loc)
+        self.variables = {known: text for known, text in self.variables.items() if known[: len(loc)] != loc}

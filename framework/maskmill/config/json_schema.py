@@ -31,7 +31,7 @@ LISTS: Mapping[str, str] = {"prompts": "prompt source", "filters": "filter", "wr
 
 
 def build_schema(registry: Registry) -> Schema:
-    """The JSON Schema of a pipeline file.
+    """The JSON Schema of a pipeline file, also of one that extends another.
 
     Args:
         registry: the plugins that `use:` can name.
@@ -58,8 +58,9 @@ def build_schema(registry: Registry) -> Schema:
         "title": "maskmill pipeline",
         "description": "Which images to segment, what to look for, with which model, and which files to write.",
         "type": "object",
-        "properties": {**optional, "prompts": top["properties"]["prompts"]},
-        "required": ["prompts"],
+        "properties": optional,
+        "if": {"required": ["extends"], "properties": {"extends": {"type": "string"}}},
+        "else": {"required": ["prompts"], "properties": {"prompts": {"type": "array"}}},
         "additionalProperties": False,
         "$defs": defs,
     }

@@ -7,7 +7,6 @@ options, and `option_errors` rewrites pydantic's errors.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import PipelineError, PluginError, Problem, nearest_name
-from ..files import expand_home, safe_part
+from ..files import absolute_path, expand_home, safe_part
 from ..output.folder import OTHERS
 from ..plugins.find import find_drop_ins
 from ..plugins.options import OptionSchema, Schema
@@ -25,9 +24,9 @@ from ..plugins.registry import Registry
 from ..plugins.stage import Stage
 from .config import Config, ImageOptions, PluginUse, RunOptions
 from .document import Document, Loc
+from .inherit import KEY as EXTENDS, read_document
 from .option_errors import SIMILAR, explain_validation_error, format_value
 from .overrides import override, settle_texts
-from .yaml_reader import parse_yaml, read_file
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
@@ -45,6 +44,7 @@ class PipelineFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: Text | None = Field(None, description="name of the pipeline; by default the name of the file")
+    extends: Text | None = Field(None, description="another pipeline file, whose settings hold where this one has none")
     plugins: Text | list[Text] = Field([], description="plugin files or folders to load")
     dataset: Text | Annotated[list[Text], Field(min_length=1)] | None = Field(
         None, description="the images: a folder, a pattern, a list file, or package:NAME/PATH; or a list of these"
@@ -78,6 +78,7 @@ def load_config(
     drop_ins: bool = True,
     jobs: int | str | None = None,
     complete: bool = True,
+    document: Document | None = None,
 ) -> Config:
     """Read and validate a pipeline file.
 
@@ -91,12 +92,17 @@ def load_config(
         jobs: overrides `run.jobs`.
         complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
             not run; `output` is then the folder `outputs/NAME` next to the file.
+        document: the content, where it is not that of the file (see `Document.from_tree`); changed in place.
 
     Raises:
         PipelineError: everything that is wrong with the file and with `sets`, sorted by line.
         PluginError: a drop-in cannot be loaded; includes the problems found before.
     """
-    builder = _ConfigBuilder(file, parse_yaml(read_file(file), str(file)))
+    document = document or read_document(file)
+    for key, is_replaced in (("dataset", dataset is not None), ("output", output is not None or not complete)):
+        if is_replaced:  # a variable in what is not used need not be set
+            document.drop_problems((key,))
+    builder = _ConfigBuilder(file, document)
     builder.apply_overrides(sets, jobs)
     top = builder.read_top(complete and dataset is None, complete and output is None)
     builder.load_plugins(plugins, drop_ins)
@@ -113,7 +119,6 @@ class _ConfigBuilder:
 
     def __init__(self, file: Path, document: Document) -> None:
         self._file = file
-        self._base = _absolute(file).parent
         self._document = document
         self._problems: list[Problem] = []
         self._empty: set[str] = set()
@@ -128,9 +133,11 @@ class _ConfigBuilder:
             raise PipelineError(*problems, *left_out)
 
     def _sort_problems(self) -> list[Problem]:
-        """Problems of the file by line, then those of the command line; each once."""
+        """Problems of the file by line, then those of the files that it extends, of the command line; each once."""
         every = dict.fromkeys([*self._document.problems, *self._problems])
-        return sorted(every, key=lambda each: (each.file != self._document.name, each.line, each.column))
+        files = [source.name for source in self._document.sources()]
+        ranks = {name: rank for rank, name in enumerate(files)}
+        return sorted(every, key=lambda each: (ranks.get(each.file, len(files)), each.line, each.column))
 
     def _record(self, loc: Loc, message: str, hint: str = "", key: bool = False) -> None:
         # A value that the YAML reader already complained about is only a placeholder in the tree:
@@ -154,6 +161,8 @@ class _ConfigBuilder:
         if jobs is not None:
             self._problems += override(self._document, f"run.jobs={jobs}", label="--jobs")
         settle_texts(self._document, _find_top_schemas)
+        if EXTENDS in tree:  # what a file extends is merged, and this key removed, when it is read
+            self._record((EXTENDS,), "it is read from the file only")
         self._empty = {key for key, value in tree.items() if value is None and key in PipelineFile.model_fields}
         for key in self._empty:
             del tree[key]
@@ -193,7 +202,7 @@ class _ConfigBuilder:
             if not isinstance(text, str) or not text or self._document.has_problem(loc):
                 continue
             try:
-                paths.update(dict.fromkeys(find_drop_ins(None, [expand_home(text, self._base)])))
+                paths.update(dict.fromkeys(find_drop_ins(None, [expand_home(text, self._folder(("plugins",)))])))
             except ValueError as error:
                 self._record(loc, str(error))
             except PluginError as error:
@@ -201,7 +210,9 @@ class _ConfigBuilder:
                     self._record(loc, problem.message, problem.hint)
         try:
             paths.update(dict.fromkeys(find_drop_ins(None, list(named))))
-            found = [path for path in find_drop_ins(self._base / "_", search=search) if path not in paths]
+            folders = dict.fromkeys(source.folder for source in self._document.sources())
+            beside = [path for folder in folders for path in find_drop_ins(folder / "_", search=search)]
+            found = [path for path in dict.fromkeys(beside) if path not in paths]
             self._registry = Registry.load([*paths, *found], optional=found)
             self._drop_ins = list(self._registry.drop_ins)
         except PluginError as error:
@@ -222,10 +233,10 @@ class _ConfigBuilder:
         assert top and run and backend and engine and images and folder, "each None comes with a problem"
         return Config(
             file=self._file,
-            base=self._base,
+            base=self._document.folder,
             name=top.name or self._file.stem,
             dataset=tuple(top.entries if dataset is None else dataset),
-            dataset_base=self._base if dataset is None else Path.cwd(),
+            dataset_base=self._folder(("dataset",)) if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
             combine=top.combine,
             backend=backend,
@@ -246,7 +257,8 @@ class _ConfigBuilder:
             return None
         written = top.output or f"outputs/{safe_part(top.name or self._file.stem)}"
         try:
-            return _absolute(expand_home(written, self._base) if output is None else expand_home(output, Path()))
+            folder = self._folder(("output",))
+            return absolute_path(expand_home(written, folder) if output is None else expand_home(output, Path()))
         except ValueError as error:
             if output is None:
                 self._record(("output",), str(error))
@@ -296,7 +308,11 @@ class _ConfigBuilder:
         self._settle_options(loc, entry.cls)
         options = {} if isinstance(item, str) else {key: value for key, value in item.items() if key != "use"}
         stage = self._validate(entry.cls, options, loc, f"the {role} {name!r}")
-        return None if stage is None else PluginUse(role, name, options, stage, entry, loc)
+        return None if stage is None else PluginUse(role, name, options, stage, entry, loc, base=self._folder(loc))
+
+    def _folder(self, loc: Loc) -> Path:
+        """The folder that relative paths in a value start from."""
+        return self._document.source(loc).folder
 
     def _settle_options(self, loc: Loc, cls: type[Stage]) -> None:
         """Read the options that the command line set for the plugin at `loc` as what the plugin says they are."""
@@ -320,6 +336,8 @@ class _ConfigBuilder:
                 hint = f"did you mean 'use' instead of {close!r}?"
             elif first := next((key for key in item if key in names), None):  # `- manual: {boxes: ...}`
                 hint = f"write `use: {first}`, with its options as keys next to it"
+            elif (base := self._document.base) and base.tree.get(loc[0]) is not None:
+                hint = f"it takes the place of the {role} in {base.name}, whose options are not merged; {hint}"
             self._record(loc, f"{path}: `use: NAME` is missing; it selects the {role}", hint)
         elif not isinstance(name := item["use"], str):
             self._record((*loc, "use"), f"{path}.use: expected the name of a {role}, not {format_value(name)}")
@@ -338,7 +356,7 @@ class _ConfigBuilder:
         """
         try:
             if issubclass(model, Stage):
-                return cast(Model, model.from_options(options, self._base))
+                return cast(Model, model.from_options(options, self._folder(loc)))
             return model.model_validate_json(json.dumps(options))
         except ValidationError as error:
             for item in explain_validation_error(
@@ -346,7 +364,7 @@ class _ConfigBuilder:
             ):
                 at = (*loc, *item.loc)
                 # `--set run.jobs: expected ...` names the option already
-                is_named = self._document.label(at).endswith(item.subject)
+                is_named = self._document.is_argument(at) or self._document.label(at).endswith(item.subject)
                 self._record(at, item.message if is_named else str(item), item.hint, item.key)
         except Exception as error:  # a validator of the plugin failed; not even its message may contain the options
             text = f"{owner} failed while reading its options: {type(error).__name__}"
@@ -384,7 +402,3 @@ def _assign_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:
         taken.add(folder.lower())
         assigned.append(replace(use, folder=folder))
     return tuple(assigned)
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - does not resolve links: users see their own path

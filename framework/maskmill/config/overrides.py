@@ -107,7 +107,7 @@ def settle_texts(document: Document, find_schemas: Callable[[Loc], Sequence[Sche
         text, has_variables, mistakes = expand_variables(given.text, given.environ)
         document.replace_value(loc, text)
         if has_variables:
-            document.variables.add(loc)
+            document.variables[loc] = given.text
         for message, hint in mistakes:
             document.add_problem(Problem(message, given.label, hint=hint), loc)
 

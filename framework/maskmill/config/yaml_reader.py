@@ -218,7 +218,7 @@ class _Builder:
     def _replace_variables(self, node: yaml.ScalarNode, loc: Loc) -> str:
         text, has_variables, mistakes = expand_variables(node.value, self._environ)
         if has_variables:
-            self._document.variables.add(loc)
+            self._document.variables[loc] = node.value
         for message, hint in mistakes:
             self._add_problem(node.start_mark, message, hint, loc)
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..decoding.formats import describe_left_out
+from ..errors import OutputError, Problem
 from ..files import quote_command, write_atomic
 from ..results import RunReport
 from .ledger import Ledger
 
 RUN = "run.json"
+#: The pipeline of a run that had no pipeline file.
+PIPELINE = "pipeline.yaml"
 FAILURES = "failures.jsonl"
 #: Images beyond a limit that are counted.
 MOST_REMAINING = 100_000
@@ -29,6 +33,35 @@ def write_run(output: Path, values: Mapping[str, Any], report: RunReport | None,
         content["exit_code"] = report.exit_code
     text = json.dumps(content, ensure_ascii=False, indent=2, default=str)
     write_atomic(output / RUN, f"{text}\n".encode())
+
+
+def check_pipeline(output: Path) -> None:
+    """Refuse to overwrite a pipeline file that is not as `write_pipeline` left it.
+
+    Raises:
+        OutputError: somebody changed it, or it cannot be read.
+    """
+    file = output / PIPELINE
+    try:
+        seal, _, text = file.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"cannot read '{file}': {error.strerror or error}") from error
+    if seal.strip() != _seal(text.replace(b"\r\n", b"\n")):
+        message = f"'{file}' was changed since it was written, and would be overwritten"
+        hint = f"move it to another folder, or run it instead: {quote_command(['run-pipeline', str(file)])}"
+        raise OutputError(Problem(message, hint=hint))
+
+
+def write_pipeline(output: Path, text: str) -> None:
+    """Write `pipeline.yaml`; its first line is a checksum, by which it is recognised as ours."""
+    content = text.encode()
+    write_atomic(output / PIPELINE, _seal(content) + b"\n" + content)
+
+
+def _seal(content: bytes) -> bytes:
+    return b"# written by maskmill, checksum " + hashlib.sha256(content).hexdigest()[:16].encode()
 
 
 def read_about(output: Path) -> dict[str, Any]:

@@ -27,11 +27,13 @@ class PluginSpec:
     Attributes:
         use: the registered name.
         options: as in YAML, environment variables replaced; may hold secrets, so never stored or shown.
+        base: the folder that relative paths in the options start from.
         folder: a writer's folder below the output, else "".
     """
 
     use: str
     options: Mapping[str, Any] = field(repr=False)
+    base: str
     folder: str = ""
 
 
@@ -40,7 +42,6 @@ class ChainSpec:
     """The plugins of a pipeline, for `config.build_stages` in another process.
 
     Attributes:
-        base: the folder that relative paths are relative to.
         drop_ins: path -> sha256 of each plugin file to load.
         combine: "first" or "all".
         prompts: the prompt sources in order.
@@ -50,7 +51,6 @@ class ChainSpec:
         writers: in order.
     """
 
-    base: str
     drop_ins: Mapping[str, str]
     combine: str
     prompts: tuple[PluginSpec, ...]

@@ -115,6 +115,8 @@ class _Run:
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal aborts the preparation, and later only stops new images."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
+        if self.options.pipeline_text:
+            records.check_pipeline(self.config.output)
         self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
         with handle_signals(self.stop):
             return self._execute(notices)
@@ -129,6 +131,8 @@ class _Run:
         self._announce(notices)
         started = time.monotonic()
         records.write_run(self.config.output, self._about(), None)
+        if self.options.pipeline_text:
+            records.write_pipeline(self.config.output, self.options.pipeline_text)
         self.recorder.observe("run_started")
         try:
             self._work()

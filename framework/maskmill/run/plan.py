@@ -39,6 +39,7 @@ class RunRequest:
         offline: refuse plugins that reach beyond this machine.
         yes: start also where a stage objects, because of what it would cost.
         command: what to repeat to go on, for the summary; "" makes it of the pipeline.
+        pipeline_text: the pipeline file, to be kept in the output folder, of a pipeline that was not read from one.
     """
 
     limit: int | None = None
@@ -54,6 +55,7 @@ class RunRequest:
     offline: bool = False
     yes: bool = False
     command: str = ""
+    pipeline_text: str = ""
 
     def __post_init__(self) -> None:
         try:

@@ -72,13 +72,16 @@ class ExportReport:
     doubts: Mapping[str, int] = field(default_factory=dict)
 
 
-def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> ExportReport:
+def export(
+    run: Run, request: ExportRequest, log: Callable[[str], None], tell: Callable[[str], None] = lambda line: None
+) -> ExportReport:
     """Write the files of one writer for every finished image of a run.
 
     Args:
         run: with the results.
         request: which writer, where to.
         log: gets a line for each image that fails.
+        tell: gets what the writer tells about the dataset.
 
     Raises:
         UsageError: there is no such writer, an option is wrong, or the folder holds other files.
@@ -105,7 +108,7 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
         with claim_export(folder, log), Journal(path, about) as journal:
             work = _Export(run, request, writer, folder, originals)
             images, failed = work.write(journal, log)
-            finished = work.finish(journal, log)
+            finished = work.finish(journal, tell)
             journal.end(finished, {"images": images, "failed": failed})
     left_out = counts["failed"] + counts["quarantined"]
     return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])

@@ -138,7 +138,7 @@ class Manual(ImageObjects, PromptSource):
             return [
                 Problem(
                     "all coordinates are between 0 and 1",
-                    hint="set `units: relative` if they are fractions of the image",
+                    hint="set `units: relative` (maskmill segment: --relative) if they are fractions of the image",
                     warning=True,
                 )
             ]

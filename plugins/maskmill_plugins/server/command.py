@@ -226,7 +226,8 @@ def load_backend(
         return _load_named_backend(backend or "sam", sets, plugins)
     from maskmill.config.load import load_config
 
-    config = load_config(file, sets=[f"backend.{each}" for each in sets], plugins=plugins, complete=False)
+    settings = [f"backend.{each}" for each in sets]
+    config = load_config(file, sets=settings, dataset=(), plugins=plugins, complete=False)
     stage = config.backend.stage
     assert isinstance(stage, Backend), "the registry gives backends for this role"
     return config.backend.name, stage

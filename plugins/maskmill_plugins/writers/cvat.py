@@ -106,7 +106,7 @@ class Cvat(Writer):
             out.writelines(waiting)
             out.write("</annotations>\n")
             table.remove_outdated()
-        if text := summarize_renamed("cvat", classes, name_class):
+        for text in summarize_renamed("cvat", classes, name_class):
             self.tell(text)
         made = [
             describe_file(folder, NAME),

@@ -22,6 +22,7 @@ from maskmill.files import atomic_path
 from maskmill_plugins._shared.drawing.pixels import crop_mask
 from maskmill_plugins._shared.export.classes import label_of, order_labels
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
+from maskmill_plugins._shared.export.file_names import SHARED_HINT
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as
 
@@ -67,7 +68,7 @@ class FiftyOne(DatasetWriter):
         """
         labels: set[str] = set()
         with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image"]))
+            table = stack.enter_context(ImageTable(folder, ["split"], ["image"], SHARED_HINT))
             path = stack.enter_context(atomic_path(folder / SAMPLES))
             out = stack.enter_context(path.open("w", encoding="ascii", newline="\n"))
             out.write('{"samples":[')

@@ -17,6 +17,7 @@ from maskmill.files import atomic_path
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.classes import label_of, order_labels
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
+from maskmill_plugins._shared.export.file_names import SHARED_HINT
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
 from maskmill_plugins._shared.export.output_files import (
@@ -86,7 +87,7 @@ class HuggingFace(DatasetWriter):
         labels: dict[str, int] = {}
         waiting: dict[Split, IO[str]] = {}
         with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "mask"]))
+            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "mask"], SHARED_HINT))
             for result in results:
                 split = self.find_split(result.key)
                 table.add(result.key, split, *self._files(result.key))

@@ -15,7 +15,14 @@ from maskmill.files import path_from
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.file_names import FOLDERS_MEANING, NAMES_MEANING, Folders, Names, stem_path
+from maskmill_plugins._shared.export.file_names import (
+    FOLDERS_MEANING,
+    NAMES_MEANING,
+    SHARED_HINT,
+    Folders,
+    Names,
+    stem_path,
+)
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
 from maskmill_plugins._shared.export.mask_map import summarize_iou
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, remove_file, save_as
@@ -99,7 +106,7 @@ class Labelme(Writer):
         Raises:
             OutputError: two images would share a file.
         """
-        with ImageTable(folder, (), ("image", "annotation")) as table:
+        with ImageTable(folder, (), ("image", "annotation"), SHARED_HINT) as table:
             for result in results:
                 table.add(result.key, self._image_file(result.key), self._file(result.key))
             table.remove_outdated()

@@ -19,6 +19,7 @@ from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
 from maskmill_plugins._shared.export.coco_file import CocoFile, dump_json
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
+from maskmill_plugins._shared.export.file_names import SHARED_HINT
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, remove_file, save_as
 from maskmill_plugins._shared.export.splits import SPLITS, Split
@@ -92,7 +93,7 @@ class Panoptic(DatasetWriter):
         labels: dict[str, int] = {}
         files: dict[Split, CocoFile] = {}
         with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "segments"]))
+            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "segments"], SHARED_HINT))
             _open_file("train", folder, files, stack)
             for number, result in enumerate(results, start=1):
                 split = self.find_split(result.key)

@@ -22,6 +22,7 @@ from maskmill_plugins._shared.export.class_files import (
 )
 from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
+from maskmill_plugins._shared.export.file_names import SHARED_HINT
 from maskmill_plugins._shared.export.mask_map import paint_mask, summarize_iou
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as, temporary_file
 
@@ -97,7 +98,7 @@ class Semantic(DatasetWriter):
         """
         labels: dict[str, int] = {}
         with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "mask"]))
+            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "mask"], SHARED_HINT))
             waiting = stack.enter_context(temporary_file(folder))
             for result in results:
                 image, path = self._image_file(result.key), self._map_file(result.key)
@@ -112,7 +113,7 @@ class Semantic(DatasetWriter):
             classes = list(self.classes) or order_labels((), labels)
             artifacts = _write_maps(folder, waiting, labels, classes)
             table.remove_outdated()
-        if text := summarize_renamed("semantic", classes, name_in_list):
+        for text in summarize_renamed("semantic", classes, name_in_list):
             self.tell(text)
         if len(classes) > _MAX_8_BIT:
             self.tell(f"semantic: {len(classes)} classes need PNGs of 16 bits; 255 is a class in them")

@@ -19,7 +19,14 @@ from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
 from maskmill_plugins._shared.export.class_files import check_renamed, find_renamed_masks, summarize_renamed
 from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
-from maskmill_plugins._shared.export.file_names import FOLDERS_MEANING, NAMES_MEANING, Folders, Names, stem_path
+from maskmill_plugins._shared.export.file_names import (
+    FOLDERS_MEANING,
+    NAMES_MEANING,
+    SHARED_HINT,
+    Folders,
+    Names,
+    stem_path,
+)
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
 from maskmill_plugins._shared.export.output_files import (
@@ -50,6 +57,7 @@ VOID = 255
 _SETS = ("ImageSets/Segmentation", "ImageSets/Main")
 _TRAINVAL = "trainval"
 _PICTURES = "JPEGImages"
+_TABLE = ("image", "annotation", "objects", "classes")
 _MAX_NUMBERS = VOID - 1
 _FILES = ("Annotations/{}.xml", "SegmentationObject/{}.png", "SegmentationClass/{}.png")
 
@@ -158,7 +166,7 @@ class Voc(Writer):
         labels: dict[str, int] = {}
         splitter = self._splitter or Splitter(self.val, self.test, self.splits)
         with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "annotation", "objects", "classes"]))
+            table = stack.enter_context(ImageTable(folder, ["split"], _TABLE, SHARED_HINT))
             waiting = stack.enter_context(temporary_file(folder))
             sets = {name: stack.enter_context(temporary_file(folder)) for name in (*SPLITS, _TRAINVAL)}
             for result in results:
@@ -173,7 +181,7 @@ class Voc(Writer):
             artifacts = _write_classes(folder, waiting, labels, classes)
             table.remove_outdated()
             artifacts += self._write_sets(folder, sets)
-        if text := summarize_renamed("voc", classes, name_class):
+        for text in summarize_renamed("voc", classes, name_class):
             self.tell(text)
         return [*artifacts, describe_file(folder, LIST), *write_label_lists(folder, classes)]
 

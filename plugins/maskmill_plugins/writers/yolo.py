@@ -17,7 +17,14 @@ from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.drawing.pixels import load_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
-from maskmill_plugins._shared.export.file_names import FOLDERS_MEANING, NAMES_MEANING, Folders, Names, stem_path
+from maskmill_plugins._shared.export.file_names import (
+    FOLDERS_MEANING,
+    NAMES_MEANING,
+    SHARED_HINT,
+    Folders,
+    Names,
+    stem_path,
+)
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
 from maskmill_plugins._shared.export.mask_map import summarize_iou
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as, temporary_file
@@ -131,7 +138,7 @@ class Yolo(Writer):
         labels: dict[str, int] = {}
         counts = dict.fromkeys(SPLITS, 0)
         with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "labels"]))
+            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "labels"], SHARED_HINT))
             waiting = stack.enter_context(temporary_file(folder))
             for result in results:
                 split = self._split(result.key)

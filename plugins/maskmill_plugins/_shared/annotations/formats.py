@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskmill import PipelineError, Problem, PromptError
-from maskmill.output.folder import OLD_JOURNAL, describe_own
 from maskmill_plugins._shared.text_files import report_unreadable, split_row
 
 from .coco import read_coco
@@ -35,6 +35,8 @@ KEYS = {"image": "jsonl", "prompts": "jsonl", "shapes": "labelme", "imagePath": 
 KEYS |= dict.fromkeys(("images", "annotations", "categories", "licenses"), "coco")
 #: Byte order marks of UTF-16, which Windows editors call "Unicode".
 UTF16 = (BOM_UTF16_LE, BOM_UTF16_BE)
+#: The record of an export by an older version; today it is hidden.
+OLD_RECORD = "export.jsonl"
 #: Bytes of a file that are examined.
 HEAD_SIZE = 1 << 16
 #: Files of a folder that are examined.
@@ -158,7 +160,14 @@ def _detect_in_folder(path: Path) -> str:
 
 def _is_passed_over(folder: str, name: str) -> bool:
     """Whether a file cannot be one of annotations, by its name: hidden, a README, the record of an export."""
-    return name.startswith(".") or is_unrelated(name) or bool(name == OLD_JOURNAL and describe_own(Path(folder), name))
+    return name.startswith(".") or is_unrelated(name) or (name == OLD_RECORD and _is_record(Path(folder, name)))
+
+
+def _is_record(path: Path) -> bool:
+    with suppress(ValueError):
+        head = json.loads(_read_head(path).partition(b"\n")[0])
+        return isinstance(head, dict) and {"schema", "maskmill", "writer"} <= head.keys()
+    return False
 
 
 def _is_label_file(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The keys of images in a dataset that one of our writers made: its `images.csv` names the files of each image.
+"""What our writers note beside a dataset: the keys of its images, and the labels that they had to change.
 
 The names of annotation files alone do not say everything: `a.txt` belongs to `a.jpg` or `a.png`, and where two
 folders hold an `a.jpg`, the path in the dataset decides.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maskmill.tables import read_table
 
-NAME = "images.csv"
+NAME, RENAMED = "images.csv", "renamed.csv"
 #: Columns with the annotation file of an image: of `yolo`, of `labelme` and `voc`.
 _COLUMNS = ("labels", "annotation")
 
@@ -46,3 +46,11 @@ def read_own_names(path: Path) -> Mapping[str, str]:
             same = not copy or f"/{copy}".endswith(f"/{row['key']}")
             names[str(table.parent / file)] = row["key"] if same else copy
     return names
+
+
+def read_own_labels(path: Path) -> Mapping[str, str]:
+    """The label of each class name that a writer of ours had to change; {} if none was changed."""
+    table = find_own_table(path)
+    if table is None or not (renamed := table.with_name(RENAMED)).is_file():
+        return {}
+    return {row["name"]: row["label"] for row in read_table(renamed) if {"name", "label"} <= row.keys()}

@@ -10,13 +10,13 @@ Reference: Everingham et al., The PASCAL VOC2012 Development Kit, section "Annot
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
 
 from .model import AnnotatedImage, Annotation, AnnotationError, Corners, FileItem, parse_number, pixel_count
-from .own_tables import read_own_names
+from .own_tables import read_own_labels, read_own_names
 from .xml_tree import Node, read_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -28,9 +28,10 @@ def read_voc(path: Path) -> Iterator[FileItem]:
     Raises:
         PipelineError: a file is not XML, or not in VOC's format.
     """
-    names = read_own_names(path)
+    names, labels = read_own_names(path), read_own_labels(path)
     for file, folder in list_files(path, ".xml"):
-        yield from _read_file(file, folder, names.get(os.path.abspath(file)))  # noqa: PTH100 - no links are resolved
+        known = names.get(os.path.abspath(file))  # noqa: PTH100 - no links are resolved
+        yield from _read_file(file, folder, known, labels)
 
 
 def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
@@ -46,7 +47,7 @@ def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
                 yield Path(folder, name), "" if below == "." else f"{below}/"
 
 
-def _read_file(file: Path, folder: str, known: str | None) -> Iterator[FileItem]:
+def _read_file(file: Path, folder: str, known: str | None, labels: Mapping[str, str]) -> Iterator[FileItem]:
     root = read_xml(file)
     if root.tag != "annotation":
         raise PipelineError(
@@ -61,6 +62,7 @@ def _read_file(file: Path, folder: str, known: str | None) -> Iterator[FileItem]
     yield AnnotatedImage(str(file), name, size, "", str(file), root.line)
     for at, node in enumerate(root.all("object"), 1):
         label = node.value("name") or None
+        label = labels.get(label, label) if label else None
         place = f"object {at}" + (f" ({label})" if label else "")
         try:
             box = _read_box(node)

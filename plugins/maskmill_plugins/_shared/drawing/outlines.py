@@ -109,19 +109,22 @@ def has_crossings(ring: Points) -> bool:
     count = len(ring)
     if count < 4 or count > _MAX_TESTED:
         return False
-    a = ring.astype(np.float64)
-    b = np.roll(a, -1, axis=0)
+    starts = ring.astype(np.float64)
+    ends = np.roll(starts, -1, axis=0)
+    (low_x, low_y), (high_x, high_y) = np.minimum(starts, ends).T, np.maximum(starts, ends).T
+    near = (low_x[:, None] <= high_x) & (low_y[:, None] <= high_y)  # of two sides, both ways: their boxes overlap
+    one, other = np.nonzero(near & near.T)
+    apart = (other - one > 1) & (other - one < count - 1)
+    one, other = one[apart], other[apart]
+    return bool(
+        np.any(
+            (_side(starts[one], ends[one], starts[other]) * _side(starts[one], ends[one], ends[other]) <= 0)
+            & (_side(starts[other], ends[other], starts[one]) * _side(starts[other], ends[other], ends[one]) <= 0)
+        )
+    )
 
-    def side(start: npt.NDArray[Any], end: npt.NDArray[Any], point: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """On which side of each line (rows) each point (columns) lies: -1, 0 or 1."""
-        (x, y), (to_x, to_y) = (end - start).T[:, :, None], (point[None] - start[:, None]).transpose(2, 0, 1)
-        return np.asarray(np.sign(x * to_y - y * to_x))
 
-    of_a = side(a, b, a)
-    of_b = np.roll(of_a, -1, axis=1)
-    apart = of_a * of_b <= 0  # the ends of side j lie on both sides of side i
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    overlap = np.all((low[:, None] <= high[None]) & (low[None] <= high[:, None]), axis=2)
-    crossing = apart & apart.T & overlap
-    distance = np.abs(np.arange(count)[:, None] - np.arange(count)[None])
-    return bool(np.any(crossing & (distance > 1) & (distance < count - 1)))
+def _side(start: npt.NDArray[Any], end: npt.NDArray[Any], point: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """On which side of a line each point lies, row by row: -1, 0 or 1."""
+    (x, y), (to_x, to_y) = (end - start).T, (point - start).T
+    return np.asarray(np.sign(x * to_y - y * to_x))

@@ -114,18 +114,27 @@ def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]], outline: Outline =
         return 0.0
     if outline == "edges":
         filled = coco_mask.merge(coco_mask.frPyObjects(parts, *mask.size))
-    else:
-        picture = np.zeros(mask.size, np.uint8, order="F")
-        for part in parts:
-            _fill_through_centres(picture, np.array(part).reshape(-1, 2))
-        filled = coco_mask.encode(picture)
-    return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+        return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+    points = [np.floor(np.reshape(part, (-1, 2))) for part in parts]
+    box = mask.box.xyxy if mask.box is not None else (0, 0, 0, 0)
+    around = np.concatenate([*points, np.reshape(box, (2, 2)) - ((0, 0), (1, 1))])
+    (left, top), (right, bottom) = around.min(axis=0).astype(int), around.max(axis=0).astype(int)
+    picture = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
+    for line in points:
+        _fill_through_centres(picture, line - (left, top))
+    kept = 0
+    if (crop := crop_mask(mask)) is not None:
+        pixels, x, y = crop
+        rows, columns = pixels.shape
+        kept = int(np.count_nonzero(picture[y - top : y - top + rows, x - left : x - left + columns][pixels]))
+    return kept / (int(np.count_nonzero(picture)) + mask.area - kept)
 
 
 def _make_rings(contour: npt.NDArray[Any], outline: Outline) -> Iterator[Points]:
     """The rings of a contour of `find_contours`, without repeated points."""
     if outline == "centres":
-        _, where, counts = np.unique(contour, axis=0, return_inverse=True, return_counts=True)
+        places = contour[:, 1].astype(np.int64) << 32 | contour[:, 0]
+        _, where, counts = np.unique(places, return_inverse=True, return_counts=True)
         once = contour[counts[where.reshape(-1)] == 1]  # where parts touch at a corner, the line goes back and forth
         ring = _place_in_pixels(once)
         if len(once) == len(contour) or not has_crossings(ring):
@@ -187,9 +196,7 @@ def _is_close(simple: Points, exact: Points, outline: Outline, size: tuple[int, 
 
 
 def _fill_through_centres(picture: npt.NDArray[np.uint8], ring: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    filled = np.ascontiguousarray(picture)
-    load_cv2().fillPoly(filled, [ring.astype(np.int32)], 1)
-    picture[:] = filled
+    load_cv2().fillPoly(picture, [ring.astype(np.int32)], 1)
     return picture
 
 

@@ -61,10 +61,11 @@ def write_renamed(folder: Path, classes: Iterable[str], name_class: Callable[[st
     yield describe_file(folder, RENAMED)
 
 
-def summarize_renamed(writer: str, classes: Iterable[str], name_class: Callable[[str], str]) -> str:
-    """What a writer says at its end about renamed labels, "" if there are none."""
+def summarize_renamed(writer: str, classes: Iterable[str], name_class: Callable[[str], str]) -> list[str]:
+    """The lines that a writer tells at its end about renamed labels."""
     renamed = [f"{label!r} as {name!r}" for label, name in find_renamed(classes, name_class).items()]
     if not renamed:
-        return ""
-    what = "1 label is" if len(renamed) == 1 else f"{len(renamed)} labels are"
-    return f"{writer}: {what} written in a form that the format allows: {', '.join(renamed[:5])}"
+        return []
+    more = f" and {len(renamed) - 5} more" if len(renamed) > 5 else ""
+    head = f"{writer}: labels that the format does not allow are written otherwise (see {RENAMED}):"
+    return [head, f"  {', '.join(renamed[:5])}{more}"]

@@ -26,6 +26,7 @@ NAMES_MEANING = (
     "`stem`: `a.jpg` becomes `a`, as readers of the format expect; `full`: it becomes `a_jpg`, for datasets in which"
     " images differ only in their suffix"
 )
+SHARED_HINT = "set names: full for this writer (export: --set names=full), or rename one of the images"
 Folders = Literal["nested", "flat"]
 FOLDERS_MEANING = (
     "`nested`: the files of `sub/a.jpg` are in a folder `sub`; `flat`: they are called `sub__a`, for readers that do"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from maskmill import Artifact, Image, ImageError, ImageResult
+from maskmill import Artifact, Image, ImageError, ImageReadError, ImageResult
 from maskmill.decoding.bit_depth import DEFAULT, Conversion
 from maskmill.decoding.decoder import MAX_PIXELS, find_orientation
 from maskmill.decoding.formats import SUFFIXES
@@ -54,6 +54,8 @@ def save_image(image: Image, result: ImageResult, folder: Path, path: str, image
         ImageError: the file has changed since the masks were made.
         ImageReadError: it cannot be read.
     """
+    if image.ref.uri == image.ref.key and not image.ref.path.exists():  # an export that does not know where it is
+        raise ImageReadError(f"not found; name the folder that contains it as {image.ref.key} with --images FOLDER")
     data = image.ref.read()
     if hashlib.sha256(data).hexdigest() != image.sha256:
         raise ImageError(f"{image.ref.uri} has changed since its masks were made: run the pipeline again")

@@ -50,9 +50,13 @@ class ImageTable:
         folder: of the writer.
         texts: columns that follow `key`, such as `split`.
         files: columns with paths of files, relative to the folder; they must be unique, ignoring case.
+        hint: what to do about two images that share a file.
     """
 
-    def __init__(self, folder: Path, texts: Sequence[str], files: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, texts: Sequence[str], files: Sequence[str], hint: str = "rename one of them"
+    ) -> None:
+        self._hint = hint
         self._folder = folder
         self._columns = ("key", *texts, *files)
         self._files = files
@@ -86,8 +90,7 @@ class ImageTable:
             except sqlite3.IntegrityError:
                 ((other,),) = self._database.execute("SELECT key FROM files WHERE path = ?", row[:1])
                 text = f"{other.decode('utf-8', 'surrogateescape')!r} and {key!r} would share the file {path!r}"
-                hint = "set names: full for this writer (export: --set names=full)"
-                raise OutputError(Problem(text, hint=hint)) from None
+                raise OutputError(Problem(text, hint=self._hint)) from None
         self._write((key, *cells))
 
     def remove_outdated(self) -> None:

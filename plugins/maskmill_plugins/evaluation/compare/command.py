@@ -24,7 +24,11 @@ SHOWN = 5
 @click.command("compare")
 @click.argument("what", metavar="A B... | FILE [PHOTOS]", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--folder", type=FILE, help="Folder for the report; with --vary also for the runs.")
-@click.option("--vary", metavar="KEY=VALUE,VALUE", help="Run the pipeline FILE with each value and compare the runs.")
+@click.option(
+    "--vary",
+    metavar="KEY=VALUE,VALUE",
+    help="Run the pipeline FILE with each value and compare the runs; KEY={NAME: VALUE, NAME: VALUE} names them.",
+)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="With --vary: override one value in all runs.")
 @click.option("--limit", type=click.IntRange(min=1), help="With --vary: process only the first N images.")
 @click.option(
@@ -52,7 +56,7 @@ def compare(
         raise click.UsageError("with --vary: give a pipeline file, and optionally the photos")
     from maskmill.run.plan import RunRequest
 
-    from .variants import load_variants
+    from .variants import COMPARISON, load_variants
 
     dataset = (str(what[1]),) if len(what) == 2 else None
     chosen = load_variants(what[0], vary, folder, sets, dataset=dataset, plugins=plugins)
@@ -71,7 +75,7 @@ def compare(
             return report.exit_code
         worst = max(worst, report.exit_code)
     outputs = [variant.pipeline.config.output for variant in chosen]
-    place = outputs[0].parent / "comparison"
+    place = outputs[0].parent / COMPARISON
     return max(worst, _compare_runs(outputs, [variant.name for variant in chosen], place, images))
 
 

@@ -110,7 +110,7 @@ def summarize(found: Evaluation) -> list[str]:
         lines.append("the ground truth has only boxes: the boxes of the masks were compared, without boundary F")
     if merged := len(found.truth.merged):
         lines.append(
-            f"the ground truth does not tell objects of {merged} classes apart: their masks in an image are one"
+            f"the ground truth does not tell the objects of {merged} classes apart: in each image, they are one"
         )
     lines += list(found.truth.warnings)
     lines += _list_names("images that failed in the run; their objects count as missed", found.failed)

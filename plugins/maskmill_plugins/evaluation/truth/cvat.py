@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from maskmill import Mask
 from maskmill_plugins._shared.annotations.model import AnnotationError, parse_number, pixel_count
 from maskmill_plugins._shared.annotations.xml_tree import Node, read_xml
 
-from .objects import TrueImage, TrueObject, Truth, make_object, read_own_keys, truth_error
+from .objects import TrueImage, TrueObject, Truth, make_object, truth_error
+from .own_tables import read_own_keys, read_own_labels
 
 NAME = "annotations.xml"
 _SIDES = ("height", "width")
@@ -34,17 +36,18 @@ def read_cvat_truth(path: Path) -> Truth:
         raise truth_error(path, f"line {root.line}", f"not a CVAT file: its root is <{root.tag}>, not <annotations>")
     if root.first("track") is not None:
         raise truth_error(path, "", "a video of CVAT; export the task as 'CVAT for images 1.1'")
-    keys = read_own_keys(path.parent / "images.csv", "image")
+    written = read_own_labels(path.parent)
+    keys = read_own_keys(path.parent, "image")
     images: dict[str, TrueImage] = {}
     skipped: Counter[str] = Counter()
     for node in root.all("image"):
-        image = _read_image(path, node, skipped)
+        image = _read_image(path, node, written, skipped)
         name = keys.get(f"images/{image.name}", image.name)
         if name in images:
             raise truth_error(path, f"line {node.line}", f"the image {name!r} is there twice")
         images[name] = TrueImage(name, image.size, image.objects)
     used = {true.label for image in images.values() for true in image.objects}
-    declared = [label for label in _read_labels(root) if label]
+    declared = [written.get(label, label) for label in _read_labels(root) if label]
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items()))
     warnings = [f"shapes of other kinds than mask, polygon and upright box are skipped: {kinds}"] if kinds else []
     return Truth(path, "mask", images, [*declared, *sorted(used - set(declared))], warnings)
@@ -58,7 +61,7 @@ def _read_labels(root: Node) -> list[str]:
     return list(dict.fromkeys(label.value("name") for label in labels))
 
 
-def _read_image(path: Path, node: Node, skipped: Counter[str]) -> TrueImage:
+def _read_image(path: Path, node: Node, written: Mapping[str, str], skipped: Counter[str]) -> TrueImage:
     try:
         height, width = (pixel_count(parse_number(node.attributes.get(side, ""), side), side) for side in _SIDES)
     except AnnotationError as error:
@@ -76,7 +79,8 @@ def _read_image(path: Path, node: Node, skipped: Counter[str]) -> TrueImage:
             raise truth_error(path, f"line {shape.line}", f"invalid {shape.tag}: {what}") from None
         group = shape.attributes.get("group_id", "0")
         own = f"#{number}" if group in ("", "0") else group
-        parts.setdefault((own, shape.attributes.get("label", "")), []).append(rle)
+        label = shape.attributes.get("label", "")
+        parts.setdefault((own, written.get(label, label)), []).append(rle)
     objects = (_make_object(label, coco_mask.merge(rles)) for (_, label), rles in parts.items())
     name = node.attributes.get("name", "")
     return TrueImage(name, (height, width), tuple(each for each in objects if each is not None))

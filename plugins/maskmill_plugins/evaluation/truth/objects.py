@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Mask, PipelineError, Problem, Prompt
-from maskmill.tables import read_table
 
 #: COCO's limits of small and medium objects, in pixels (https://cocodataset.org/#detection-eval).
 SMALL, MEDIUM = 32**2, 96**2
@@ -98,22 +97,6 @@ def make_object(label: str, pixels: npt.NDArray[np.bool_], ref: str | None = Non
     assert box is not None, "the object has pixels"
     place = box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1
     return TrueObject(ref, label, mask.counts, place, mask.area, crowd)
-
-
-def read_own_keys(table: Path, column: str) -> Mapping[str, str]:
-    """The key of the image of each file in a column of `images.csv`, which our writers put beside their files.
-
-    Args:
-        table: the `images.csv`; {} if there is none.
-        column: with paths relative to its folder.
-    """
-    if not table.is_file():
-        return {}
-    try:
-        rows = read_table(table, "surrogateescape")
-        return {row[column]: row["key"] for row in rows if row.get(column) and row.get("key")}
-    except (OSError, ValueError):
-        return {}
 
 
 def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:

@@ -14,7 +14,8 @@ import PIL.Image
 from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag
 
 from .coco import is_id, read_images, read_labels
-from .objects import TrueImage, TrueObject, Truth, make_object, read_own_keys, truth_error
+from .objects import TrueImage, TrueObject, Truth, make_object, truth_error
+from .own_tables import read_own_keys
 
 
 def is_panoptic(data: Mapping[str, Any]) -> bool:
@@ -39,7 +40,7 @@ def read_panoptic_truth(path: Path, data: dict[str, Any]) -> Truth:
         raise truth_error(path, "", f"the folder of its PNG files, '{folder}', does not exist")
     labels = read_labels(path, data)
     images = read_images(path, data)
-    keys = read_own_keys(path.parent.parent / "images.csv", "segments")
+    keys = read_own_keys(path.parent.parent, "segments")
     seen: set[Any] = set()
     for index, entry in enumerate(data["annotations"]):
         place = f"annotations[{index}]"

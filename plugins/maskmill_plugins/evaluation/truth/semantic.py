@@ -8,7 +8,8 @@ import numpy as np
 
 from maskmill import Mask
 
-from .objects import TrueImage, Truth, make_object, read_own_keys
+from .objects import TrueImage, Truth, make_object
+from .own_tables import read_own_keys, read_own_labels
 from .png import VOID, read_names, read_pixels
 
 LABELS = "labels.txt"
@@ -37,8 +38,9 @@ def read_semantic_truth(folder: Path, maps: Path) -> Truth:
     Raises:
         PipelineError: a file cannot be read, or is no class map.
     """
-    names = read_names(folder / LABELS)
-    keys = read_own_keys(folder / "images.csv", "mask")
+    written = read_own_labels(folder)
+    names = [written.get(name, name) for name in read_names(folder / LABELS)]
+    keys = read_own_keys(folder, "mask")
     images: dict[str, TrueImage] = {}
     for path in sorted(maps.rglob("*.png")):
         name = keys.get(path.relative_to(folder).as_posix()) or _name_image(path.relative_to(maps))
