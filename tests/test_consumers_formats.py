@@ -1,7 +1,5 @@
 """More programs that read our files: panoptic, CVAT, Hugging Face, FiftyOne, Label Studio's polygons, semantic PNGs."""
 
-import json
-
 import cv2
 import numpy as np
 import pytest
@@ -64,9 +62,9 @@ def test_datumaro_reads_cvat(shapes, dataset, tmp_path):  # noqa: F811
 
 def test_datasets_loads_the_folder_for_hugging_face(dataset, splits, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+    load = pytest.importorskip("datasets.load")  # `datasets` alone is also a folder of ours
     folder = write(HuggingFace(splits=splits), dataset, tmp_path / "hf")
-    found = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    found = load.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert {name: len(rows) for name, rows in found.items()} == {"train": 3, "validation": 2}
     classes = found["train"].features["objects"]["category"].feature
     for row in check_items([*found["train"], *found["validation"]], lambda row: len(row["objects"]["category"])):
@@ -100,6 +98,3 @@ def test_opencv_reads_the_class_numbers(dataset, tmp_path):  # noqa: F811
             expected = np.any([array for array, name in zip(SHAPES.values(), LABELS, strict=True) if name == label], 0)
             name = next(each for each in names[1:] if each.partition("~")[0] == label)
             assert np.array_equal(numbers == names.index(name), expected)
-
-
-_ = json
