@@ -25,7 +25,7 @@ FILES = {
     "labelstudio": "tasks.json",
     "hf": "train/metadata.parquet",
     "detectron2": "annotations/panoptic_train.json",
-    "opencv": "labels.txt",
+    "segmentation": "labels.txt",
 }
 
 
