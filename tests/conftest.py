@@ -53,6 +53,7 @@ class Chaos(Filter):
     """Does what the name of the image says, on as many tries as a file beside it counts."""
 
     counter: str = ""
+    until: int = 3
 
     def apply(self, image, masks):
         name = image.ref.key
@@ -61,7 +62,7 @@ class Chaos(Filter):
                 file.write("x")
                 file.flush()
                 tries = file.tell()
-        if "poison" in name or ("flaky" in name and tries < 3):
+        if "poison" in name or ("flaky" in name and tries < self.until):
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         if "hang" in name:
             while True:
@@ -76,11 +77,12 @@ class Chaos(Filter):
 class Areas(Writer):
     """The areas of the masks in a text file; at the end, all keys in one."""
 
+    suffix: str = ".txt"
     finish_seconds: float = Field(0.0, json_schema_extra=NO_EFFECT)
     finishing: str = Field("", json_schema_extra=NO_EFFECT)
 
     def write(self, image, result, folder):
-        return [save(folder, result.key, repr([mask.area for mask in result.kept]).encode(), ".txt")]
+        return [save(folder, result.key, repr([mask.area for mask in result.kept]).encode(), self.suffix)]
 
     def finish(self, results, folder):
         lines = []

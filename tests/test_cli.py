@@ -79,7 +79,7 @@ def test_the_same_from_both_commands(project, capsys):
     assert exit_code(run_main, project.file) == 0
     assert "1 image: 1 done" in capsys.readouterr().out
     assert exit_code(maskmill_main, "run", project.file) == 0
-    assert "1 were there already" in capsys.readouterr().out
+    assert "1 was there already" in capsys.readouterr().out
 
 
 def test_dataset_output_and_values_can_be_given(project, capsys):
@@ -188,7 +188,7 @@ def test_segment_keeps_the_contract_of_a_run(tmp_path, monkeypatch, asked, error
 
     registry = Registry()
     registry.add(Plugin(), "test")
-    monkeypatch.setattr("maskmill.api.Registry.load", lambda: registry)
+    monkeypatch.setattr("maskmill.plugins.registry.Registry.load", lambda: registry)
     with pytest.raises(error, match=text):
         maskmill.segment(testing.pixels(60, 80), **{"backend": "filling", **asked})
 

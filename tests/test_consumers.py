@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from maskmill import Image, ImageRef, ImageResult, Mask, Point, Prompt, Run, testing
+from maskmill import Image, ImageRef, ImageResult, Mask, Point, Prompt, Run, UsageError, testing, to_supervision
 from maskmill.output.ledger import Ledger
 from maskmill.output.store import store_result
 from maskmill.results import LedgerRow
@@ -107,6 +107,26 @@ def check_items(items, count_masks):
     assert len(items) == len(KEYS)
     assert sum(map(count_masks, items)) == len(LABELS) * (len(KEYS) - 1)
     return items
+
+
+def test_supervision_takes_results_as_detections(dataset):
+    sv = pytest.importorskip("supervision")
+    (_, result), (_, nothing) = dataset[0], dataset[-1]
+    classes = sorted(set(LABELS))
+    found = result.to_supervision(classes)
+    assert isinstance(found, sv.Detections)
+    check(found.mask, (classes[number] for number in found.class_id), 1.0)
+    assert (found.confidence, list(found.data["class_name"])) == (None, LABELS)
+    assert found.xyxy.tolist() == [list(mask.box.xyxy) for mask in result.kept]
+    assert list(found.area) == [mask.area for mask in result.kept]
+    empty = nothing.to_supervision()
+    assert (len(empty), empty.mask.shape) == (0, (0, HEIGHT, WIDTH))
+    scored = to_supervision([*result.kept, Mask.from_array(SHAPES["disc"], score=0.5)])
+    assert np.isnan(scored.confidence).tolist() == [True] * len(LABELS) + [False]
+    assert (scored.confidence[-1], scored.data["class_name"][-1]) == (0.5, "object")
+    with pytest.raises(UsageError, match="the label '猫' is not in classes; available: dog"):
+        result.to_supervision(["dog"])
+    sv.MaskAnnotator().annotate(np.zeros((HEIGHT, WIDTH, 3), np.uint8), found)
 
 
 @pytest.mark.parametrize(

@@ -520,6 +520,6 @@ def test_the_end_takes_no_memory_by_image(writer, tmp_path):
 def test_an_edited_list_leads_to_nothing_outside_the_folder(tmp_path):
     (tmp_path / "keep.json").write_text("{}", encoding="utf-8")
     folder, _, _ = written(Labelme(), tmp_path, DATASET[:1])
-    (folder / "images.txt").write_text("../keep.json\n\n", encoding="utf-8")
+    (folder / "images.csv").write_text("key,image,annotation\nx.jpg,,../keep.json\ny.jpg,,\n", encoding="utf-8")
     Labelme().finish(iter(DATASET[:1]), folder)
     assert (tmp_path / "keep.json").exists()

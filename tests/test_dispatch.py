@@ -114,3 +114,18 @@ def test_the_last_slot_is_not_given_up(before, slots):
 def test_a_chain_that_does_not_open_is_passed_on():
     _, found = outcomes({"a": {"not_opened": True}})
     assert isinstance(found[0][1], OpenFailure)
+
+
+def test_a_stop_while_the_engine_opens_its_chains_waits_for_nothing():
+    class Opening(Scripted):
+        def wait(self, seconds):
+            stop.request("interrupted")
+            return ()
+
+        def is_opening(self):
+            return True
+
+    stop, engine, running = Stop(), Opening(), {}
+    engine.start({}, 2, {})
+    assert list(dispatch(engine, iter([queued("a"), queued("b")]), 2, 0, stop, running)) == [None]
+    assert len(running) == 2, "what was in progress can be shown"

@@ -1,9 +1,11 @@
 """docs/pipelines.md is correct: its tables match the code, its examples load."""
 
 import contextlib
+import hashlib
 import importlib.util
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,6 +18,7 @@ from maskmill.cli.run import command as run_command
 from maskmill.config.load import load_config
 from maskmill.dataset.dataset import Dataset
 from maskmill.plugins.registry import BUILT_IN, Registry
+from maskmill.work import WORK
 from maskmill_plugins.backends.sam.weights.published import MODELS
 from maskmill_plugins.prompts.file import File
 
@@ -67,8 +70,11 @@ def folder(tmp_path, monkeypatch):
     base = next(text for text in blocks("yaml") if text.startswith("# base.yaml"))
     (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
     (tmp_path / "weights").mkdir()
-    for model in MODELS.values():
-        (tmp_path / "weights" / model.file).touch()
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    for name, model in MODELS.items():
+        (tmp_path / "weights" / model.file).write_bytes(b"weights")
+        sha256 = hashlib.sha256(b"weights").hexdigest()
+        monkeypatch.setitem(MODELS, name, replace(model, bytes=7, sha256=sha256))
     monkeypatch.setenv("PHOTO_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "weights" / MODELS["vit_b"].file))
     return tmp_path
@@ -205,3 +211,8 @@ def test_links_within_the_page_lead_somewhere():
     headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#(.+?)\)", PAGE)) <= anchors
+
+
+def test_what_is_done_for_images_is_listed_as_it_is():
+    table = PAGE.split("| `work` | what is done for the image |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(WORK)

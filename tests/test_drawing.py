@@ -1,22 +1,23 @@
 """What the writers share: outlines and polygons, crops, colours, the canvas, tags, OpenCV."""
 
+import io
 import sys
 import time
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from maskmill import Box, Mask, PluginError, Point
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Box, Mask, PluginError, Point, colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.outlines import trace_outlines
-from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
+from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_jpeg, load_cv2
 from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_polygons, to_rings
 from maskmill_plugins._shared.drawing.ring_tree import join_many
 
@@ -331,3 +332,11 @@ def test_the_line_through_many_outlines_is_hardly_longer_than_the_one_made_pair_
     lengths = [float(np.abs(np.diff(line, axis=0)).sum()) for line in (one, join_rings(rings))]
     assert len(rings) > 64
     assert lengths[0] <= 1.1 * lengths[1]
+
+
+@pytest.mark.parametrize("quality", [75, 90, 100])
+def test_a_jpeg_of_a_noisy_picture_larger_than_one_byte_per_pixel_is_encoded(quality, capfd):
+    noise = np.random.default_rng(0).normal(128, 60, (480, 640, 3)).clip(0, 255).astype(np.uint8)
+    with PIL.Image.open(io.BytesIO(encode_jpeg(noise, quality))) as decoded:
+        assert np.abs(np.asarray(decoded).astype(int) - noise).mean() < 20
+    assert capfd.readouterr().err == ""

@@ -322,7 +322,7 @@ def test_failed_images_are_counted_and_not_exported(tmp_path, capsys):
     (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
     code, out, _ = told(capsys, "export", run(file), "--to", "png")
     assert code == 0
-    assert "1 failed in the run" in out
+    assert "1 image failed in the run and is not exported" in out
 
 
 def test_an_export_does_not_keep_a_run_from_writing(made, tmp_path):

@@ -289,8 +289,9 @@ def test_a_signal_drains_and_a_rerun_goes_on(project):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Interrupted. To continue: " in errors and " -m maskmill run " in errors
+    assert "in progress; press Ctrl-C again to stop at once\n" in errors
     done = finished(project)
+    assert f"Interrupted, {40 - done} images remain. To continue: " in errors and " -m maskmill run " in errors
     assert 4 <= done < 40
     assert len(project.statuses()) == done, "what was in work is finished and recorded"
     assert run(project).ran == 40 - done
@@ -357,7 +358,7 @@ def test_a_single_image_tells_its_story(project):
 def test_dry_run_counts_and_writes_nothing(project):
     project.photos("a.png", "b.png")
     done = command(project, "--dry-run")
-    assert "2 images to do" in done.stdout
+    assert "dry run: 2 images: 2 new" in done.stdout
     assert not project.output.exists()
 
 

@@ -451,14 +451,18 @@ def test_an_absent_device_is_a_clear_error(small):
 def test_auto_finds_the_published_name_beside_the_pipeline_file_first(tmp_path, monkeypatch):
     here, hub = tmp_path / "pipelines", tmp_path / "torch/hub/checkpoints"
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     stage = Sam.from_options({"model": "vit_l"}, base=here)
     for folder in (hub, tmp_path / "checkpoints", tmp_path / "weights", tmp_path, here / "weights", here):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "sam_vit_l_0b3195.pth").write_bytes(str(folder).encode())
+        content = str(folder).encode()
+        (folder / "sam_vit_l_0b3195.pth").write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        monkeypatch.setitem(MODELS, "vit_l", replace(MODELS["vit_l"], bytes=len(content), sha256=sha256))
         assert stage.check() == []
         assert stage.checkpoint_path().resolve().parent == folder
-        assert stage.model_id() == hashlib.sha256(str(folder).encode()).hexdigest()
+        assert stage.model_id() == sha256
 
 
 def test_missing_weights_say_which_file_from_where_and_to_where(tmp_path, monkeypatch):

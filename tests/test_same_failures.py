@@ -74,6 +74,7 @@ def test_the_cause_is_shown_once_and_the_run_can_go_on(broken, capsys):
     assert shown.count("000.png: failed at backend: ") == 1
     assert "009.png: failed for the same reason" in shown
     assert "Stopped: the first 10 images all failed alike, at backend broken: " in shown
+    assert "\n5 images remain\nAfter fixing this, continue with: " in shown
     assert shown.count("do not fit") == 2  # at the first image and in the summary
     broken.rewrite(fixed_from=0)
     report = run(broken, retry_failed=True)

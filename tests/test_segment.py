@@ -156,7 +156,7 @@ def test_the_pipeline_file_does_the_same_again(here, capsys, monkeypatch):
 def test_a_second_command_into_the_same_output_continues_or_redoes(here, capsys):
     segmenting = ["segment", "a.png", "-o", "out", "--to", "png", *QUICK]
     assert told(capsys, *segmenting, BOX)[0] == 0
-    assert "1 were there already" in told(capsys, *segmenting, BOX)[1]
+    assert "1 was there already" in told(capsys, *segmenting, BOX)[1]
     assert "already" not in told(capsys, *segmenting, "--box=20,5,70,55")[1]
     assert "box: [20, 5, 70, 55]" in Path("out/pipeline.yaml").read_text(encoding="utf-8")
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import pickle
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from breaking_server import serving
 from click.testing import CliRunner
 
 from maskmill import Pipeline, PipelineError
+from maskmill.files import sha256_of
 from maskmill_plugins.backends.sam import Sam
 from maskmill_plugins.backends.sam.commands import weights
+from maskmill_plugins.backends.sam.weights import checkpoints
 from maskmill_plugins.backends.sam.weights.checkpoints import weights_folder
 from maskmill_plugins.backends.sam.weights.published import MODELS
 
@@ -150,7 +153,7 @@ def test_only_a_run_downloads(mirror, project, what):
     if what == "check":
         assert [problem.warning for problem in pipeline.check()] == [True]
     elif what == "dry run":
-        assert "1 images to do" in pipeline.rehearse()
+        assert "1 image: 1 new" in pipeline.rehearse()
     else:
         with pytest.raises(PipelineError) as caught:
             pipeline.run(offline=True)
@@ -210,8 +213,14 @@ def tuned(tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_downloads_once_for_all_its_workers(project, monkeypatch, tuned):
     content = tuned.read_bytes()
-    published = replace(MODELS["vit_b"], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    monkeypatch.setitem(MODELS, "vit_b", published)
+    sha256 = hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], bytes=len(content), sha256=sha256))
+    with (project.folder / "plugins" / "fakes.py").open("a", encoding="utf-8") as file:  # the same in the workers
+        file.write(
+            "\nfrom dataclasses import replace\n"
+            "from maskmill_plugins.backends.sam.weights.published import MODELS\n"
+            f"MODELS['vit_b'] = replace(MODELS['vit_b'], bytes={len(content)}, sha256={sha256!r})\n"
+        )
     (project.folder / "photos").mkdir()
     project.photos("broken.png", "other.png")
     for name in ("broken.png", "other.png"):  # the model is opened, and no image encoded: that takes long
@@ -245,11 +254,60 @@ def test_weights_put_into_the_cache_are_found_by_their_name(place):
 
 
 @pytest.mark.torch
-def test_half_a_file_under_a_published_name_is_explained(place):
+def test_half_a_file_that_is_meant_is_explained(place):
     path = place / "here" / "sam_vit_b_01ec64.pth"
     path.write_bytes(b"PK\x03\x04" + bytes(1000))
     with pytest.raises(PipelineError, match=r"it has 1004 bytes, the published file has 375042383: delete it.*pull"):
-        Sam(device="cpu").open()
+        Sam.from_options({"device": "cpu", "checkpoint": str(path)}).open()
+
+
+FOREIGN = {
+    "half": (CONTENT[:30_000], "it has 30000 bytes, the published file has 50000"),
+    "longer": (CONTENT + b"x", "it has 50001 bytes"),
+    "damaged": (CONTENT[:-1] + b"x", f"not {SHA256}, so it is damaged or another file"),
+    "empty": (b"", "it is empty"),
+    "web page": (b"<!DOCTYPE html><title>Not found</title>", "it is a web page; the download went wrong"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of git-lfs"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), FOREIGN.values(), ids=FOREIGN)
+def test_another_file_under_a_published_name_is_refused_before_it_is_used(mirror, place, content, reason):
+    path = place / "here" / "weights" / "sam_vit_b_01ec64.pth"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    stage = Sam.from_options({}, base=place / "here")
+    (problem,) = stage.check()
+    assert reason in problem.message
+    assert f"maskmill weights pull vit_b --to {shlex.quote(str(path.parent))}" in problem.hint
+    assert f"checkpoint: {path}" in problem.hint
+    for use in (stage.model_id, stage.open):
+        with pytest.raises(PipelineError, match="is not Meta's vit_b"):
+            use()
+    assert command("pull", "vit_b", "--to", str(path.parent)).exit_code == 0
+    assert stage.check() == []
+    assert stage.model_id() == SHA256
+
+
+def test_a_file_under_a_published_name_that_is_meant_is_used(mirror, place):
+    path = place / "here" / "sam_vit_b_01ec64.pth"
+    path.write_bytes(CONTENT[:30_000])
+    stage = Sam.from_options({"checkpoint": path.name}, base=place / "here")
+    assert stage.check() == []
+    assert stage.model_id() == hashlib.sha256(CONTENT[:30_000]).hexdigest()
+
+
+def test_the_content_is_read_once_while_the_file_is_unchanged(mirror, place, monkeypatch):
+    path = place / "here" / "sam_vit_b_01ec64.pth"
+    path.write_bytes(CONTENT)
+    stage = Sam.from_options({}, base=place / "here")
+    assert stage.check() == []
+    checkpoints._file_sha256.cache_clear()  # as in another process
+    monkeypatch.setattr(checkpoints, "sha256_of", lambda path: pytest.fail("it is read again"))
+    assert stage.model_id() == SHA256
+    path.write_bytes(CONTENT[:-1] + b"x")
+    monkeypatch.setattr(checkpoints, "sha256_of", sha256_of)
+    assert len(stage.check()) == 1
 
 
 class Evil:

@@ -231,6 +231,18 @@ def test_without_httpx_it_says_what_to_install(fetch, server, monkeypatch):
         fetch()
 
 
+@pytest.mark.parametrize("proxy", [None, "http://proxy.invalid:3128"], ids=["direct", "proxy"])
+def test_a_host_name_that_does_not_resolve_is_said_at_once(tmp_path, monkeypatch, proxy):
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setattr(downloads, "PAUSES", (1000.0,))
+    host = "'proxy.invalid' of the proxy (HTTP_PROXY)" if proxy else "'weights.invalid'"
+    with pytest.raises(PipelineError, match=rf"the host name {re.escape(host)} cannot be resolved.*\n.*URL"):
+        download("http://weights.invalid/sam.pth", tmp_path / "sam.pth", 10, "0" * 64, lambda line: None)
+
+
 def test_no_network_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "PAUSES", (0.01,))
     with pytest.raises(PipelineError, match=r"cannot download http://127\.0\.0\.1:9/sam\.pth: .*refused"):

@@ -214,6 +214,75 @@ def test_one_cutout_of_all_masks_of_an_image(tmp_path):
     assert np.array_equal(np.asarray(picture)[:, :, 3] > 0, (LEFT | RIGHT)[5:25, 3:35])
 
 
+@pytest.mark.parametrize("text", ["white", "#ffffff", "rgb(255,255,255)"])
+def test_a_cutout_on_a_colour_has_no_transparency(text, tmp_path):
+    (picture,) = write(Cutout(crop="frame", background=text), tmp_path, [mask(LEFT)]).values()
+    assert picture.mode == "RGB"
+    assert np.array_equal(np.asarray(picture), np.where(LEFT[:, :, None], PIXELS, np.uint8(255)))
+
+
+def test_a_blurred_background_has_the_colours_of_the_surroundings_and_none_of_the_object(tmp_path):
+    picture = np.full((300, 400, 3), (40, 90, 200), np.uint8)
+    inside = np.zeros((300, 400), bool)
+    inside[100:200, 150:250] = True
+    picture[inside] = (255, 0, 0)
+    result = ImageResult("a.jpg", "done", (300, 400), masks=(Mask.from_array(inside),))
+    writer = Cutout.from_options({"background": "blurred", "margin": 30, "square": True})
+    (artifact,) = writer.write(Image.from_array(picture, "a.jpg"), result, tmp_path)
+    shown = rgb(opened(tmp_path / artifact.path))
+    assert shown.shape == (160, 160, 3)
+    expected = np.where(inside[70:230, 120:280, None], (255, 0, 0), (40, 90, 200))
+    assert np.abs(shown - expected).max() <= 1
+    noise = np.random.default_rng(0).integers(0, 255, picture.shape, dtype=np.uint8)
+    (artifact,) = writer.write(Image.from_array(noise, "a.jpg"), result, tmp_path)
+    around = rgb(opened(tmp_path / artifact.path))[~inside[70:230, 120:280]]
+    assert 0 < around.std() < noise.std() / 5, "out of focus"
+
+
+def test_a_feathered_edge_rises_inwards_but_not_where_the_image_ends(tmp_path):
+    array = block(10, HEIGHT, 5, 25)
+    (picture,) = write(Cutout(crop="frame", feather=3), tmp_path, [mask(array)]).values()
+    alpha = np.asarray(picture)[:, :, 3]
+    assert not alpha[~array].any()
+    assert alpha[20, 5:10].tolist() == [64, 128, 191, 255, 255], "from the left edge inwards"
+    assert alpha[-1, 15] == 255, "the lower edge is that of the image"
+    assert alpha[10, 15] == 64
+
+
+@pytest.mark.parametrize("options", [{}, {"crop": "frame"}, {"margin": 4}, {"background": "white"}], ids=str)
+def test_a_square_cutout_has_its_crop_in_the_middle(options, tmp_path):
+    (plain,) = write(Cutout(**options), tmp_path, [mask(ONE_PIXEL | block(8, 12, 9, 22))]).values()
+    (square,) = write(Cutout(square=True, **options), tmp_path, [mask(ONE_PIXEL | block(8, 12, 9, 22))]).values()
+    side = max(plain.size)
+    assert square.size == (side, side)
+    left, top = (side - plain.width) // 2, (side - plain.height) // 2
+    box = (left, top, left + plain.width, top + plain.height)
+    assert np.array_equal(np.asarray(square.crop(box)), np.asarray(plain))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({"size": 64}, (64, 52)), ({"size": 5}, (5, 4)), ({"size": 32, "square": True}, (32, 32))],
+    ids=str,
+)
+def test_a_cutout_of_a_given_size(options, size, tmp_path):
+    (picture,) = write(Cutout(**options), tmp_path, [mask(block(3, 16, 4, 20))]).values()
+    assert picture.size == size
+    rgba = np.asarray(picture)
+    assert not rgba[rgba[:, :, 3] == 0].any(), "nothing shows through"
+
+
+def test_new_options_of_cutout_leave_earlier_files_valid():
+    assert Cutout().digest() == Cutout(square=False, size=None, background="transparent", feather=0).digest()
+    assert len({Cutout(**each).digest() for each in ({}, {"square": True}, {"size": 9}, {"feather": 1})}) == 4
+
+
+@pytest.mark.parametrize("background", ["whit", "", "#12345678", "blured", 17])
+def test_a_background_that_is_no_colour_is_refused(background):
+    with pytest.raises(ValidationError, match="background"):
+        Cutout.from_options({"background": background})
+
+
 @pytest.mark.parametrize("writer", [Cutout(), Cutout(per="image")], ids=["object", "image"])
 @pytest.mark.parametrize("masks", [[], [mask(EMPTY)]], ids=["no mask", "empty mask"])
 def test_nothing_to_cut_out_makes_no_file(writer, masks, tmp_path):

@@ -8,6 +8,7 @@
     │   ├── PluginError       a plugin cannot be found, loaded or registered
     │   ├── DatasetError      the images cannot be listed
     │   └── OutputError       the output folder cannot be used
+    │       └── OutputInUseError  another process is working in it; exit code 75
     ├── ImageError            only this image fails
     │   ├── ImageReadError    unreadable, truncated, too large, or not an image
     │   └── PromptError       a prompt that is invalid for this image
@@ -24,6 +25,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class MaskmillError(Exception):
@@ -69,6 +71,8 @@ class UsageError(MaskmillError):
     Raised with a text, or with all problems found.
     """
 
+    exit_code: ClassVar[int] = 2
+
     def __init__(self, *problems: Problem | str) -> None:
         self.problems: Sequence[Problem] = tuple(
             problem if isinstance(problem, Problem) else Problem(problem) for problem in problems
@@ -93,6 +97,12 @@ class DatasetError(UsageError):
 
 class OutputError(UsageError):
     """The output folder cannot be used for this run."""
+
+
+class OutputInUseError(OutputError):
+    """Another process is working in the output folder; the same command may succeed later. Exit code 75."""
+
+    exit_code: ClassVar[int] = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class ImageError(MaskmillError):

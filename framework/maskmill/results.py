@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .colors import Rgb
 from .decoding.bit_depth import ValueRange
+from .detections import to_supervision
+from .display import brief
+from .drawable import Drawable
 from .errors import suggest_name
 from .files import safe_path, write_atomic
-from .masks import Mask, match_prompts
+from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
+from .work import Work
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+#: Statuses of images that have a result.
+FINISHED: tuple[Status, ...] = ("done", "empty")
+#: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
+UNFINISHED = "Unfinished"
+
+_saved: ContextVar[list[Path] | None] = ContextVar("maskmill_saved", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,9 @@ class Artifact:
     sha256: str
     bytes: int
 
+    def __repr__(self) -> str:
+        return f"<Artifact {brief(self.path)}: {self.bytes} bytes>"
+
 
 def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     """Write a file below a writer's folder, atomically and under a name every system accepts.
@@ -45,7 +61,24 @@ def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
     """
     path = safe_path(name, suffix)
     write_atomic(folder / path, data)
+    if (saved := _saved.get()) is not None:
+        saved.append(folder / path)
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@contextmanager
+def removing_saved_on_error() -> Iterator[None]:
+    """If the block raises, what was written with `save` in it, in this thread, is removed."""
+    saved: list[Path] = []
+    token = _saved.set(saved)
+    try:
+        yield
+    except BaseException:
+        for path in saved:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        _saved.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +98,9 @@ class Failure:
     type: str
     message: str
     traceback: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Failure in {self.plugin or self.stage}: {self.type}: {brief(self.message)}>"
 
 
 #: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
@@ -115,10 +151,15 @@ class Doubt:
     def __post_init__(self) -> None:
         require_doubt(self.code)
 
+    def __repr__(self) -> str:
+        return f"<Doubt {self.code}: {brief(self.message)}>"
 
-@dataclass(frozen=True, slots=True)
-class ImageResult:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageResult(Drawable):
     """Everything known about one image after its chain.
+
+    An image whose filters or writers failed is `failed` and keeps the masks and files that were made.
 
     Attributes:
         key: the image's key in the dataset.
@@ -127,7 +168,8 @@ class ImageResult:
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
         masks: final masks and dropped ones (`mask.kept` tells them apart), in the backend's order.
-        raw: the masks as the backend made them, before filters, only those that filters changed.
+        raw: the masks as the backend made them, before filters, only those that filters changed; all of them,
+            with `masks` empty, if a filter failed.
         artifacts: the files written, paths below the output folder.
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
@@ -238,6 +280,28 @@ class ImageResult:
         """The masks that survived the filters."""
         return tuple(mask for mask in self.masks if mask.kept)
 
+    def hide_unfinished(self) -> ImageResult:
+        """The result as `Writer.finish` gets it: that of an image that failed without its masks and files."""
+        if self.status in FINISHED:
+            return self
+        return replace(self, prompts=(), masks=(), raw=(), artifacts=(), reason=None)
+
+    def __repr__(self) -> str:
+        about = f"{len(self.kept)} of {len(self.masks)} masks kept" if self.masks else brief(self.reason or "no masks")
+        if self.failure is not None:
+            about = f"{self.failure.type}: {brief(self.failure.message)}"
+        return f"<ImageResult {brief(self.key)}: {self.status}, {about}>"
+
+    def _drawn_size(self) -> tuple[int, int] | None:
+        return self.size
+
+    def _drawn_masks(self) -> Iterator[tuple[BoolArray, Rgb]]:
+        return color_masks(self.kept)
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> Any:
+        """The kept masks as `supervision.Detections`; see `maskmill.to_supervision`."""
+        return to_supervision(self.kept, classes, self.size)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the content of `results/<key>.json`; it holds no times."""
         return {
@@ -323,6 +387,9 @@ class RunInfo:
     jobs: int = 1
     threads: int = 1
 
+    def __repr__(self) -> str:
+        return f"<RunInfo {brief(self.name)}: {self.jobs} workers, in {brief(str(self.output))}>"
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -341,10 +408,12 @@ class RunReport:
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
         left_out: files of the dataset that look like images and cannot be read, by ending.
-        remaining: images beyond the limit of this run that have no result, counted up to a number.
+        remaining: images that an interrupted or stopped run did not get to; else those beyond the limit of this
+            run that have no result. Counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
         refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
+        work: images by what this run did for them, the keys of `WORK` in their order.
     """
 
     output: Path
@@ -363,6 +432,11 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+    work: Mapping[Work, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count) or "no images"
+        return f"<RunReport {self.outcome}: {counts}, {self.seconds:.1f} s, in {brief(str(self.output))}>"
 
     @property
     def exit_code(self) -> int:

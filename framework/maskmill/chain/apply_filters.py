@@ -53,6 +53,8 @@ def apply_filters(
 
 def restore_masks(result: ImageResult) -> tuple[Mask, ...]:
     """The masks as the backend made them, from a stored result."""
+    if not result.masks:  # a filter failed
+        return result.raw
     changed = {mask.index: mask for mask in result.raw}
     return tuple(replace(changed.get(m.index, m), dropped_by=None, reason=None) for m in result.masks)
 

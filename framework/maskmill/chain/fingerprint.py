@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..plugins.optional import prompts_fingerprint
 from ..plugins.roles import PromptSource
 from ..plugins.stage import Stage, digest
-from ..results import ImageResult
+from ..results import FINISHED, UNFINISHED, Failure, ImageResult
+from ..work import FirstStep
+
+#: In the provenance of an image that failed after its masks were made: the fingerprint of what is there all the same.
+PARTIAL = "partial"
+#: Of an image whose filters and writers have not ended yet. It stays if the process is killed.
+NOT_WRITTEN = Failure("worker", "", UNFINISHED, "the run ended before its filters and writers had ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +113,52 @@ class Reuse:
     everything: bool = False
     candidate: ImageResult | None = None
 
+    @property
+    def first(self) -> FirstStep:
+        """The first step that is done again, as far as it is known before the sources were queried."""
+        if self.before is None:
+            return "segment" if self.candidate is None else "prompts"
+        if self.everything:
+            return "nothing"
+        return "writers" if self.filters else "filters"
 
-def plan_reuse(before: ImageResult | None, sha256: str, wanted: Fingerprint) -> Reuse:
+
+def make_partial(result: ImageResult, made: Fingerprint, failure: Failure) -> ImageResult:
+    """A failed result that keeps its masks and files, for `plan_reuse` at the next try.
+
+    Args:
+        result: with all that is there, after the filters or with all its masks in `raw`.
+        made: the fingerprint of what is there: without the filters if they have not ended, and with those writers
+            only whose files are there.
+        failure: why it is not finished.
+    """
+    provenance = {**result.provenance, PARTIAL: str(made)}
+    return replace(result, status="failed", failure=failure, provenance=provenance)
+
+
+def plan_reuse(
+    before: ImageResult | None, sha256: str, wanted: Fingerprint, images: Mapping[str, Any] | None = None
+) -> Reuse:
     """Decide what of a stored result can be reused.
 
     Args:
         before: the stored result, None if there is none.
         sha256: of the image file's bytes now.
         wanted: what the result has to be made with.
+        images: how image files become images, as in the provenance of a result.
     """
-    if before is None or before.status not in ("done", "empty") or before.sha256 != sha256:
+    if before is None or before.sha256 != sha256:
         return Reuse()
+    is_finished = before.status in FINISHED
     try:
-        have = Fingerprint.parse(before.provenance["fingerprint"])
+        have = Fingerprint.parse(before.provenance["fingerprint" if is_finished else PARTIAL])
     except (KeyError, ValueError):
         return Reuse()
     if have.masks != wanted.masks:
         return Reuse()
     if have.prompts != wanted.prompts:
-        return Reuse(candidate=before)
+        same_pixels = before.provenance.get("images") == (images or None)
+        return Reuse(candidate=before if same_pixels else None)
     filters = have.filters == wanted.filters
     writers = frozenset(have.writers) if filters else frozenset[str]()
-    return Reuse(before, True, filters, writers, have == wanted)
+    return Reuse(before, True, filters, writers, is_finished and have == wanted)

@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import ImageError, MaskmillError, StopRun, Transient
 from ..plugins.stage import collecting
 from ..results import Doubt, Failure
+from ..work import FirstStep
 
 T = TypeVar("T")
 #: Seconds before the second and the third try of a call that raised `Transient`.
@@ -47,12 +48,14 @@ class Trace:
         story: called with a line for each step, for `-v`.
         notes: what the stages noted, by plugin name.
         doubts: what may be wrong with the result, in the order of the work.
+        first: the first step that was done again.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     story: Callable[[str], None] = lambda line: None
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     doubts: list[Doubt] = field(default_factory=list)
+    first: FirstStep = "segment"
 
     def step(self, stage: str, plugin: str, call: Callable[[], T], seed: str = "") -> T:
         """Call into a plugin.
@@ -85,6 +88,10 @@ class Trace:
         if doubt not in self.doubts:
             self.doubts.append(doubt)
             self.story(f"doubtful ({doubt.code}): {doubt.message}")
+
+    def stored_notes(self) -> dict[str, Any]:
+        """The notes as a result stores them: those of plugins that noted something."""
+        return {name: dict(values) for name, values in self.notes.items() if values}
 
     def _retry(self, plugin: str, call: Callable[[], T]) -> T:
         for pause in PAUSES:

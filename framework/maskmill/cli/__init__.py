@@ -2,7 +2,8 @@
 
 Only click is imported until a command runs, so that help is instant.
 
-Exit codes: 0 success, 1 something failed, 2 wrong usage or input, 130 interrupted.
+Exit codes: 0 success, 1 something failed, 2 wrong usage or input, 75 another process is working in the output folder,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import importlib
 import re
 import signal
 import sys
-from typing import NoReturn
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from .json_stderr import JsonStderr, wants_json
 from .streams import flush_streams, secure_streams
+
+if TYPE_CHECKING:
+    from ..errors import Problem
 
 #: The exit code of a command that was interrupted by the user.
 INTERRUPTED = 130
@@ -87,20 +94,47 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run_command(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit; errors meant for the user are printed without a traceback."""
     secure_streams()
+    as_json = wants_json(sys.argv[1:] if arguments is None else arguments)
+    stderr = JsonStderr() if as_json else None
     try:
-        code = command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        code = INTERRUPTED
-    except click.ClickException as error:
-        _explain(error).show()
-        code = error.exit_code
-    except Exception as error:
-        code = _report_error(error)
+        code = _run(command, arguments, as_json)
+    finally:
+        if stderr is not None:
+            stderr.close()
     if code == INTERRUPTED:  # another Ctrl-C while Python shuts down would change the exit code
         with contextlib.suppress(ValueError):  # only the main thread can, and only it receives signals
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     flush_streams()
     sys.exit(code)
+
+
+def _run(command: click.Command, arguments: list[str] | None, as_json: bool) -> int:
+    """Run a command and return its exit code; an error is reported as text or as an event."""
+    try:
+        return command.main(args=arguments, standalone_mode=False, windows_expand_args=False) or 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        if as_json:
+            _write_error("interrupted before the work began", INTERRUPTED)
+        else:
+            click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        explained = _explain(error)
+        if as_json:
+            _write_error(explained.format_message(), error.exit_code)
+        else:
+            explained.show()
+        return error.exit_code
+    except Exception as error:
+        return _report_error(error, as_json)
+
+
+def _write_error(text: str, code: int, problems: Sequence[Problem] = ()) -> None:
+    from dataclasses import asdict
+
+    from ..run.events import write_event
+
+    write_event("error", exit_code=code, text=text, problems=[asdict(problem) for problem in problems])
 
 
 def _explain(error: click.ClickException) -> click.ClickException:
@@ -119,10 +153,16 @@ def _explain(error: click.ClickException) -> click.ClickException:
     return error
 
 
-def _report_error(error: Exception) -> int:
+def _report_error(error: Exception, as_json: bool) -> int:
     from ..errors import MaskmillError, UsageError
 
-    if not isinstance(error, MaskmillError):
+    code = error.exit_code if isinstance(error, UsageError) else 1
+    if as_json and not isinstance(error, MaskmillError):
+        _write_error("".join(traceback.format_exception(error)), code)
+    elif as_json:
+        _write_error(str(error), code, error.problems if isinstance(error, UsageError) else ())
+    elif not isinstance(error, MaskmillError):
         raise error
-    click.echo(str(error), err=True)
-    return 2 if isinstance(error, UsageError) else 1
+    else:
+        click.echo(str(error), err=True)
+    return code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -11,8 +13,11 @@ from .options import load_pipeline, pipeline_options
 
 @click.command("check")
 @pipeline_options
-def command(**chosen: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object to standard output instead.")
+def command(as_json: bool, **chosen: Any) -> int:
     """Validate the pipeline FILE and everything it refers to, and print it with all defaults filled in."""
+    if as_json:
+        return _print_json(chosen)
     import yaml
 
     pipeline = load_pipeline(**chosen)
@@ -26,3 +31,22 @@ def command(**chosen: Any) -> int:
     text = yaml.safe_dump(pipeline.config.resolved(), allow_unicode=True, sort_keys=False, default_flow_style=None)
     click.echo(text, nl=False)
     return 0
+
+
+def _print_json(chosen: dict[str, Any]) -> int:
+    """Print what is wrong and the resolved pipeline; an error that ends the check is a problem, too."""
+    from ..errors import Problem, UsageError
+
+    resolved, problems = None, list[Problem]()
+    try:
+        pipeline = load_pipeline(**chosen)
+        problems = list(pipeline.check())
+        if all(problem.warning for problem in problems):
+            problems += [Problem(line.removeprefix("warning: "), warning=True) for line in pipeline.unmatched()]
+        resolved = pipeline.config.resolved()
+    except UsageError as error:
+        problems += error.problems
+    valid = all(problem.warning for problem in problems)
+    content = {"schema": 1, "valid": valid, "problems": [asdict(one) for one in problems], "pipeline": resolved}
+    click.echo(json.dumps(content, ensure_ascii=False, indent=2, default=str))
+    return 0 if valid else 2

@@ -66,5 +66,6 @@ def _summarize(images: int, failed: int, files: int, left_out: int) -> list[str]
     if failed:
         lines.append(f"{failed} could not be exported; for the reasons, see above or its record, .export.jsonl")
     if left_out:
-        lines.append(f"{left_out} failed in the run and {'have' if left_out > 1 else 'has'} no masks to export")
+        who = "1 image failed in the run and is" if left_out == 1 else f"{left_out} images failed in the run and are"
+        lines.append(f"{who} not exported")
     return lines

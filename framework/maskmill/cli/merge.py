@@ -32,9 +32,9 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
 
     merged = merge(outputs, target, prefer)
     total = sum(merged.counts.values())
-    parts = ", ".join(f"{count} {status}" for status, count in merged.counts.items() if count)
     images, runs = (f"{n} {what}{'s' if n != 1 else ''}" for n, what in ((total, "image"), (len(outputs), "run")))
-    click.echo(f"{images} from {runs}: {parts or 'none'}")
+    counts = f": {list_counts(merged.counts)}" if total else ", none of which has a finished image"
+    click.echo(f"{images} from {runs}{counts}")
     if merged.doubled:
         click.echo(f"{merged.doubled} of them were in more than one run")
     if merged.doubts:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Compare files by content, and check for missing outputs.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")
-@click.option("--log-json", is_flag=True, help="Print progress as JSON lines to standard error.")
+@click.option("--log-json", is_flag=True, help="Print progress, warnings and errors as JSON lines to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.version_option(package_name="maskmill")
@@ -43,7 +43,7 @@ def command(dry_run: bool, probe: int | None, **given: Any) -> int:
     """Segment a folder of images as described in the pipeline FILE; PHOTOS replaces its dataset.
 
     Run the same command again to continue an unfinished run. Exit code: 0 success, 1 images failed,
-    2 the pipeline is wrong, 130 interrupted.
+    2 the pipeline is wrong, 75 another run is working in the output folder, 130 interrupted.
     """
     pipeline = load_pipeline(**{name: given.pop(name) for name in LOAD})
     return execute(pipeline, dry_run=dry_run, probe=probe, **given)
@@ -70,7 +70,8 @@ def execute(pipeline: Pipeline, *, dry_run: bool, probe: int | None, **given: An
     report = pipeline.run(request)
     if not request.quiet or report.exit_code:
         with contextlib.suppress(OSError):  # a closed terminal must not change the exit code
-            click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=bool(report.exit_code))
+            to_stderr = bool(report.exit_code) and not request.log_json
+            click.echo(format_summary(report, request.command, _repeat_command("--limit")), err=to_stderr)
     return report.exit_code
 
 

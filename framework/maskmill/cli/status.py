@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import FILE
+
+if TYPE_CHECKING:
+    from ..output.run import Run
 
 #: Keys shown for each reason.
 EXAMPLES = 3
@@ -15,47 +19,85 @@ EXAMPLES = 3
 
 @click.command("status")
 @click.argument("output", type=FILE)
-def command(output: Path) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(output: Path, as_json: bool) -> int:
     """Show the state of the run in the folder OUTPUT: counts, failures, how to continue."""
     from ..output.run import Run
-    from ..results import DOUBTS
 
-    with Run(output) as run:
-        counts, about, running = run.counts(), run.about, run.is_running()
-        reasons: dict[str, list[str]] = {}
-        for row in run.rows(("failed", "quarantined")):
-            failure = run.result(row).failure
-            text = failure.message if failure else "unknown"
-            reason = f"{row.status} at {failure.stage if failure else '?'}: {text.replace(row.key, '...')}"
-            reasons.setdefault(reason, []).append(row.key)
-        _, doubts = run.doubt_counts()
-        doubtful = {code: run.keys_with_doubt(code, EXAMPLES) for code in doubts}
-    outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
-    click.echo(f"{run.name}: {outcome}")
-    click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no image finished yet")
-    for reason, keys in sorted(reasons.items(), key=lambda item: -len(item[1])):
-        more = f" and {len(keys) - EXAMPLES} more" if len(keys) > EXAMPLES else ""
-        click.echo(f"  {len(keys)} {reason}\n    {', '.join(keys[:EXAMPLES])}{more}")
-    for code, count in doubts.items():
-        more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
-        click.echo(f"  {count} doubtful ({code}): {DOUBTS[code]}\n    {', '.join(doubtful[code])}{more}")
-    for code, count in about.get("run_doubts", {}).items():
-        click.echo(f"  {count} doubtful ({code}) that belong to no image")
-    if merged := about.get("merged"):
-        click.echo(
-            f"Merged from {', '.join(str(part.get('folder')) for part in merged)}; to continue, continue those runs"
-        )
+    with Run(output, rebuild=True) as run:
+        state = describe_run(run)
+    if as_json:
+        click.echo(json.dumps(state, ensure_ascii=False, indent=2))
     else:
-        _advise(str(about.get("command", "run-pipeline FILE")), outcome, Counter(counts))
+        for line in _format_lines(state):
+            click.echo(line)
     return 0
 
 
-def _advise(command: str, outcome: str, counts: Counter[str]) -> None:
+def describe_run(run: Run) -> dict[str, Any]:
+    """The state of a run, as `--json` prints it; docs/results.md lists the members."""
     from ..output.records import add_option
+    from ..results import DOUBTS
 
-    if outcome == "running now":
-        return
-    if outcome != "finished":
-        click.echo(f"To continue: {command}")
-    if counts["failed"] + counts["quarantined"]:
-        click.echo(f"To retry the failed ones: {add_option(command, '--retry-failed')}")
+    about, counts, running = run.about, run.counts(), run.is_running()
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for row in run.rows(("failed", "quarantined")):
+        failure = run.result(row).failure
+        text = failure.message.replace(row.key, "...") if failure else "unknown"
+        reasons.setdefault((row.status, failure.stage if failure else "?", text), []).append(row.key)
+    doubtful, doubts = run.doubt_counts()
+    outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
+    command, merged = str(about.get("command", "run-pipeline FILE")), about.get("merged")
+    advised = not running and not merged
+    return {
+        "schema": 1,
+        "name": run.name,
+        "output": str(run.folder),
+        "outcome": outcome,
+        "running": running,
+        "notice": run.notice,
+        "counts": counts,
+        "remaining": about.get("remaining") if about.get("outcome") in ("interrupted", "stopped") else None,
+        "failures": [
+            {"status": status, "stage": stage, "message": text, "count": len(keys), "keys": keys}
+            for (status, stage, text), keys in sorted(reasons.items(), key=lambda item: -len(item[1]))
+        ],
+        "doubtful": doubtful,
+        "doubts": [
+            {"code": code, "meaning": DOUBTS[code], "count": count, "keys": run.keys_with_doubt(code, EXAMPLES)}
+            for code, count in doubts.items()
+        ],
+        "run_doubts": about.get("run_doubts", {}),
+        "merged": [str(part.get("folder")) for part in merged] if merged else [],
+        "continue": command if advised and outcome != "finished" else None,
+        "retry": add_option(command, "--retry-failed") if advised and reasons else None,
+    }
+
+
+def _format_lines(state: dict[str, Any]) -> list[str]:
+    """The state in words."""
+    from ..output.records import list_counts
+
+    remaining = f", {state['remaining']} not processed yet" if state["remaining"] else ""
+    lines = [f"{state['name']}: {state['outcome']}{remaining}"]
+    lines += [state["notice"]] if state["notice"] else []
+    lines.append(list_counts(state["counts"]) or "no image finished yet")
+    for failed in state["failures"]:
+        what = f"{failed['count']} {failed['status']} at {failed['stage']}: {failed['message']}"
+        lines.append(f"  {what}\n    {_list_keys(failed['keys'], failed['count'])}")
+    for doubt in state["doubts"]:
+        what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"
+        lines.append(f"  {what}\n    {_list_keys(doubt['keys'], doubt['count'])}")
+    lines += [f"  {count} doubtful ({code}) that belong to no image" for code, count in state["run_doubts"].items()]
+    if state["merged"]:
+        lines.append(f"Merged from {', '.join(state['merged'])}; to continue, continue those runs")
+    if state["continue"]:
+        lines.append(f"To continue: {state['continue']}")
+    if state["retry"]:
+        lines.append(f"To retry the failed ones: {state['retry']}")
+    return lines
+
+
+def _list_keys(keys: list[str], count: int) -> str:
+    more = f" and {count - EXAMPLES} more" if count > EXAMPLES else ""
+    return f"{', '.join(keys[:EXAMPLES])}{more}"

@@ -10,7 +10,7 @@ from typing import Literal
 
 import filelock
 
-from ..errors import OutputError, Problem
+from ..errors import OutputError, OutputInUseError, Problem
 from ..files import find_leftovers, sha256_of, unused_name
 from ..results import Artifact
 from . import ledger as ledgers
@@ -133,14 +133,15 @@ def lock_folder(folder: Path, busy: Problem) -> Iterator[None]:
         busy: the problem to report if another process holds it.
 
     Raises:
-        OutputError: another process holds it, or the lock cannot be written.
+        OutputInUseError: another process holds it.
+        OutputError: the lock cannot be written.
     """
     lock = filelock.FileLock(folder / LOCK)
     with writing_to(folder):
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise OutputError(busy) from None
+            raise OutputInUseError(busy) from None
     try:
         yield
     finally:
@@ -159,7 +160,8 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
         A notice for the user, or "".
 
     Raises:
-        OutputError: another run holds it, it cannot be written, or it holds other files.
+        OutputInUseError: another run holds it.
+        OutputError: it cannot be written, or it holds other files.
     """
     if problems := check_output(output):
         raise OutputError(*problems)
@@ -179,6 +181,8 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
 
 def is_claimed(output: Path) -> bool:
     """Whether a run is working in this folder now."""
+    if not (output / LOCK).exists():  # locking would make the file
+        return False
     lock = filelock.FileLock(output / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..results import STATUSES, Failure, ImageResult, LedgerRow, Status
+from ..results import FINISHED, STATUSES, Failure, ImageResult, LedgerRow, Status
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -107,9 +107,16 @@ class Ledger:
         return cls._open(folder)
 
     @classmethod
-    def _open(cls, folder: Path, script: str = "") -> Ledger:
+    def in_memory(cls, folder: Path) -> Ledger:
+        """An empty ledger that is not stored, of the results in this folder."""
+        return cls._open(folder, _TABLES, ":memory:")
+
+    @classmethod
+    def _open(cls, folder: Path, script: str = "", database: str = "") -> Ledger:
         # No write-ahead log: it does not work on network drives, and commits are batched anyway.
-        connection = sqlite3.connect(folder / NAME, timeout=30, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            database or folder / NAME, timeout=30, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=NORMAL")
@@ -329,13 +336,13 @@ class Ledger:
         """The stored result of a row's image.
 
         Raises:
-            OutputError: the result file of a finished image is missing or damaged.
+            OutputError: the result file of a finished image is missing or damaged, or a run that was cut short had
+                begun to replace it.
         """
         result = load_result(self.folder, row.key)
-        if result is not None:
+        if result is not None and (row.status not in FINISHED or result.status in FINISHED):
             return result
-        if row.status in ("done", "empty"):
-            raise OutputError(
-                f"the stored result of {row.key} is missing or damaged; run the pipeline again to make it anew"
-            )
+        if row.status in FINISHED:
+            what = "missing or damaged" if result is None else "unfinished, since a run was cut short"
+            raise OutputError(f"the stored result of {row.key} is {what}; run the pipeline again to make it anew")
         return ImageResult(row.key, row.status, failure=Failure("worker", "", "Unknown", "no details are stored"))

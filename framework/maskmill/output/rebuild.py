@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import MaskmillError
 from ..files import TEMPORARY_PREFIX, unused_name
-from ..results import DOUBTFUL, ImageResult, LedgerRow
+from ..results import DOUBTFUL, UNFINISHED, ImageResult, LedgerRow
 from .folder import claim, is_run
 from .ledger import NAME, UNKNOWN, DamagedLedgerError, Ledger
 from .records import read_about
@@ -45,6 +45,28 @@ def rebuild_ledger(output: Path) -> str:
     return f"warning: {NAME} {damage}{kept} and was made anew from {count} stored results, which are checked now"
 
 
+def open_for_reading(output: Path) -> tuple[Ledger | None, str]:
+    """Open the ledger as the next run would find it; one that is damaged or gone is made anew, in memory only.
+
+    Args:
+        output: the output folder of a run; may be missing.
+
+    Returns:
+        The ledger, None if there is nothing that a run could go on with; and what is wrong with it, a line for the
+        user, or "".
+
+    Raises:
+        OutputError: it is from a newer maskmill, or cannot be used now.
+    """
+    path = output / NAME
+    if damage := _find_damage(output):
+        ledger = Ledger.in_memory(output)
+        count = _enter_results(output, ledger)
+        return ledger, f"warning: {NAME} {damage}; a run makes it anew from {count} stored results, and checks them"
+    usable = path.is_file() and path.stat().st_size
+    return (Ledger.open_existing(output) if usable else None), ""
+
+
 def _find_damage(output: Path) -> str:
     """What happened to the ledger of a run, "" if nothing did."""
     if not is_run(output):
@@ -75,9 +97,9 @@ def _enter_results(output: Path, ledger: Ledger) -> int:
     for result in _read_results(output):
         fingerprint = str(result.provenance.get("fingerprint", ""))
         stored = stat_result(output, result.key)
-        if stored is None or fingerprint.count("/") != 3:
-            continue
         failure = result.failure
+        if stored is None or fingerprint.count("/") != 3 or (failure and failure.type == UNFINISHED):
+            continue
         doubts = () if failure and failure.type != DOUBTFUL else {doubt.code for doubt in result.doubts}
         row = LedgerRow(result.key, result.status, fingerprint, UNKNOWN, UNKNOWN, 1, 0.0, ledger.listing)
         ledger.record(row, doubts, stored)

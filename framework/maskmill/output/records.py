@@ -13,6 +13,7 @@ from ..decoding.formats import describe_left_out
 from ..errors import OutputError, Problem
 from ..files import quote_command, write_atomic
 from ..results import RunReport
+from ..work import NO_WORK, WORK, Work
 from .ledger import Ledger
 
 RUN = "run.json"
@@ -98,6 +99,22 @@ def list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Images by status in words, such as "3 images: 2 done, 1 failed"."""
+    total = sum(counts.values())
+    return f"{total} image{'s' if total != 1 else ''}: {list_counts(counts)}" if total else "no image finished yet"
+
+
+def describe_work(work: Mapping[Work, int], **other_words: str) -> str:
+    """Images by what a run does for them in words, such as "20 new; 280 already done".
+
+    Args:
+        work: as in a report.
+        other_words: instead of those of `WORK`.
+    """
+    return "; ".join(f"{count} {other_words.get(name, WORK[name])}" for name, count in work.items())
+
+
 def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     """What happened and what to do next, in a few lines.
 
@@ -107,18 +124,21 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         unlimited: the same without a limit, for the images that it left.
     """
     total = sum(report.counts.values())
-    parts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
     already = total - report.ran
     lines = [
-        f"{total} image{'s' if total != 1 else ''}: {parts or 'none'}"
-        + (f" ({already} were there already)" if already > 0 else "")
+        describe_counts(report.counts)
+        + (f" ({already} {'was' if already == 1 else 'were'} there already)" if already > 0 else "")
     ]
     if report.ran:
         lines[0] += f", {report.seconds:.1f} s, {report.images_per_second:.2f} images/s"
+    if set(report.work) - {"new", *NO_WORK}:
+        lines.append(f"This run: {describe_work(report.work)}")
     if report.outcome == "interrupted":
-        lines.append(f"Interrupted. To continue: {command}")
+        remain = f", {_count_remaining(report.remaining)}" if report.remaining else ""
+        lines.append(f"Interrupted{remain}. To continue: {command}")
     elif report.outcome == "stopped":
         lines.append(f"Stopped: {report.message}")
+        lines += [_count_remaining(report.remaining)] if report.remaining else []
         lines.append(f"After fixing this, continue with: {command}")
     if report.left_out:
         lines.append(describe_left_out(report.left_out))
@@ -133,9 +153,14 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         lines.append(f"{bad} failed; the reasons are in {report.output / FAILURES}")
         lines.append(f"To retry them: {add_option(command, '--retry-failed')}")
     if report.remaining and report.outcome == "finished":
-        many = f"{MOST_REMAINING:,} or more images remain" if report.remaining >= MOST_REMAINING else ""
-        one = "1 image remains" if report.remaining == 1 else f"{report.remaining} images remain"
-        lines.append(f"{many or one} beyond the limit" + (f"; to process them: {unlimited}" if unlimited else ""))
+        text = f"{_count_remaining(report.remaining)} beyond the limit"
+        lines.append(text + (f"; to process them: {unlimited}" if unlimited else ""))
     lines += report.warnings
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)
+
+
+def _count_remaining(count: int) -> str:
+    if count >= MOST_REMAINING:
+        return f"{MOST_REMAINING:,} or more images remain"
+    return "1 image remains" if count == 1 else f"{count} images remain"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..files import safe_path, write_atomic
-from ..results import ImageResult
+from ..results import Artifact, ImageResult
 
 RESULTS = "results"
 
@@ -46,11 +47,37 @@ def stat_result(output: Path, key: str) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def replace_result(output: Path, before: ImageResult | None, result: ImageResult) -> None:
-    """Store a result, and remove the files of the replaced one that the new one does not have."""
-    store_result(output, result)
-    if before is not None:
+def have_files(output: Path, artifacts: Iterable[Artifact]) -> bool:
+    """Whether these files exist with the recorded size."""
+    for artifact in artifacts:
+        try:
+            if (output / artifact.path).stat().st_size != artifact.bytes:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+class StoredResult:
+    """The stored result of one image, which is replaced step by step.
+
+    Args:
+        output: the output folder.
+        key: the image.
+
+    Attributes:
+        result: what is stored now, None if there is nothing or it cannot be read.
+    """
+
+    def __init__(self, output: Path, key: str) -> None:
+        self._output = output
+        self.result = load_result(output, key)
+
+    def replace(self, result: ImageResult) -> None:
+        """Store a result, and remove the files of the replaced one that the new one does not have."""
+        store_result(self._output, result)
         current = {artifact.path for artifact in result.artifacts}
-        for artifact in before.artifacts:
+        for artifact in self.result.artifacts if self.result else ():
             if artifact.path not in current:
-                (output / artifact.path).unlink(missing_ok=True)
+                (self._output / artifact.path).unlink(missing_ok=True)
+        self.result = result

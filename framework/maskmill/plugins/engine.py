@@ -53,6 +53,10 @@ class Engine(Stage):
         """Wait up to this long for a task to end; returns all that have ended, with their outcomes."""
         raise NotImplementedError
 
+    def is_opening(self) -> bool:
+        """Whether no slot has opened its chain yet, so that no image has begun; asked from another thread, too."""
+        return False
+
     def stop(self, kill: bool) -> None:
         """Stop the workers: after their current task, or at once. Can be called twice."""
         raise NotImplementedError

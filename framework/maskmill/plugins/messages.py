@@ -15,6 +15,7 @@ from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..prompts import Prompt
 from ..results import Doubt, Failure, Status
+from ..work import FirstStep
 
 #: The prompts of one image by the position of their source; None: the source has nothing about the image.
 Answers = dict[int, list[Prompt] | None]
@@ -154,6 +155,7 @@ class Task:
         timeout: seconds, 0 for no limit; the engine sets it.
         answers: what the prompt lane found, None if the worker queries every source.
         afresh: make everything again, whatever of the stored result still holds.
+        careful: an earlier try took its worker down, see `Chain.process`.
     """
 
     ref: ImageRef
@@ -163,6 +165,7 @@ class Task:
     timeout: float = 0.0
     answers: LaneAnswers | None = None
     afresh: bool = False
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,7 @@ class Reply:
         failure: for a failed image, why.
         doubts: codes of what may be wrong with the result.
         lines: the steps, for `-v`.
+        first: the first step that was done again.
     """
 
     status: Status | None
@@ -188,6 +192,7 @@ class Reply:
     failure: Failure | None = None
     doubts: tuple[str, ...] = ()
     lines: Sequence[str] = ()
+    first: FirstStep = "segment"
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,10 @@ class Stage(BaseModel):
         options = self.model_dump(mode="json", exclude=ignored)
         return digest([cls.__qualname__, cls.version, options])
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The options that were given."""
+        return ((name, value) for name, value in super().__repr_args__() if name in self.model_fields_set)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in type(self).model_fields:
             raise AttributeError(

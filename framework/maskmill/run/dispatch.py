@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..images import ImageRef
 from ..plugins.engine import Engine, Outcome
 from ..plugins.messages import LaneAnswers, OpenFailure, Task, WorkerDied
+from ..work import Work
 from .stop import Stop
 
 MAX_TRIES = 3
@@ -30,11 +31,13 @@ class QueuedImage:
         task: what the worker gets.
         attempts: tries in earlier runs.
         lost: how often it took its process down so far.
+        work: what the plan expects to be done for it.
     """
 
     task: Task
     attempts: int = 0
     lost: int = 0
+    work: Work = "new"
 
     @property
     def ref(self) -> ImageRef:
@@ -54,6 +57,7 @@ class QueuedImage:
     def blame(self) -> None:
         """Count a death of the process in which it was alone."""
         self.lost += 1
+        self.task = replace(self.task, careful=True)
 
     def add_answers(self, answers: LaneAnswers) -> None:
         """Attach what the prompt lane found."""
@@ -74,7 +78,12 @@ class SlotGivenUp:
 
 
 def dispatch(
-    engine: Engine, images: Iterator[QueuedImage | None], slots: int, timeout: float, stop: Stop
+    engine: Engine,
+    images: Iterator[QueuedImage | None],
+    slots: int,
+    timeout: float,
+    stop: Stop,
+    running: dict[int, QueuedImage] | None = None,
 ) -> Iterator[tuple[QueuedImage, Outcome | SlotGivenUp] | None]:
     """Run images through an engine that has been started.
 
@@ -83,13 +92,15 @@ def dispatch(
         images: drawn only when a slot is free; None means "nothing yet, come back".
         slots: how many run at once; one that cannot start is given up while another works.
         timeout: seconds an image may take, 0 for no limit.
-        stop: requested from outside, or by the caller between two results.
+        stop: requested from outside, or by the caller between two results. If no image has begun, because the
+            engine still opens its chains, nothing is waited for.
+        running: receives the images in progress, for display.
 
     Yields:
         Each image with its outcome, as they end; `WorkerDied` at every death, counted in `lost`: an image
         that is spent is not tried again. None now and then, so that the caller can look at the clock.
     """
-    running: dict[int, QueuedImage] = {}
+    running = {} if running is None else running
     again: deque[tuple[int, QueuedImage]] = deque()  # with the token from which on it is due
     started = 0
     works = False  # a slot got ready once
@@ -109,7 +120,7 @@ def dispatch(
             started += 1
             running[started] = image
             engine.submit(started, image.task, timeout)
-        if not running:
+        if not running or (stop.requested and engine.is_opening()):
             if stop.requested or not (more or again):
                 return
             yield None

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -19,23 +19,24 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import TEMPORARY_PREFIX, quote_command
+from ..files import quote_command
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
-from ..plugins.messages import Task, WorkerSetup
+from ..plugins.messages import WorkerSetup
 from ..plugins.optional import max_concurrent
-from ..plugins.stage import digest
 from ..results import Artifact, RunInfo, RunReport
+from ..work import WORK
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import finish
 from .forecast import require_consent
-from .plan import DueImage, Plan, RunRequest, check_same_backend, listing
-from .progress import JsonLog, Progress
+from .image_queue import ImageQueue
+from .plan import Plan, RunRequest, check_same_backend, listing
+from .progress import JsonLog, Progress, count_images
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
@@ -44,29 +45,34 @@ from .stop import Stop, Stopped, handle_signals
 __all__ = ["RunInfo", "RunRequest", "run"]
 
 
-def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> RunReport:
-    """Run a checked pipeline over its dataset.
+def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] = tuple) -> RunReport:
+    """Run a pipeline over its dataset.
 
     Args:
         config: the pipeline.
         options: what is asked of this run.
-        notices: lines to show at the start.
+        check: checks the pipeline first; returns lines to show at the start.
 
     Raises:
-        UsageError: the run cannot start: no images, the output folder is in use or
+        UsageError: what `check` raises; the run cannot start: no images, the output folder is in use or
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or _make_command(config, options))
-    with SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+    show = JsonLog if options.log_json else Progress
+    with show(options.quiet) as progress, SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+        progress.describe("checking the pipeline")
+        notices = check()
+        progress.describe("listing images")
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
+        progress.describe("preparing")
         rebuilt = "" if options.fresh else rebuild_ledger(config.output)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
-                this = _Run(config, options, ledger, images, surveys, listed)
+                this = _Run(config, options, ledger, images, surveys, listed, progress)
                 return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
                 text = f"the output '{config.output}' can no longer be written: {error}"
@@ -76,7 +82,9 @@ def run(config: Config, options: RunRequest, notices: Sequence[str] = ()) -> Run
 
 
 def _make_command(config: Config, options: RunRequest) -> str:
-    """The command line that goes on with a run that was started from Python."""
+    """What goes on with a run that was started from Python: the command line, or the same call."""
+    if config.file is None:
+        return "the same call in Python"
     parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
     if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):
@@ -92,7 +100,14 @@ class _Run:
     """One run; `execute` runs it."""
 
     def __init__(
-        self, config: Config, options: RunRequest, ledger: Ledger, images: int, surveys: Surveys, listed: SharedListing
+        self,
+        config: Config,
+        options: RunRequest,
+        ledger: Ledger,
+        images: int,
+        surveys: Surveys,
+        listed: SharedListing,
+        progress: Progress,
     ) -> None:
         self.config = config
         self.listed = listed
@@ -108,18 +123,36 @@ class _Run:
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
         self.stop = Stop()
-        progress = JsonLog if options.log_json else Progress
-        self.progress = progress(listing(config, options, listed), options.quiet)
+        self.progress = progress
         self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
+        self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes)
+        self.running: dict[int, QueuedImage] = {}
 
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal aborts the preparation, and later only stops new images."""
         check_same_backend(self.ledger, self.fingerprints.masks, self.config)
         if self.options.pipeline_text:
             records.check_pipeline(self.config.output)
+        self.ledger.set_meta("masks", self.fingerprints.masks)
         self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
         with handle_signals(self.stop):
+            self.progress.answer(self.stop, self._count_running)
             return self._execute(notices)
+
+    def _count_running(self) -> int:
+        """How many images are in progress."""
+        return 0 if self.engine.is_opening() else len(self.running)
+
+    def _describe_work(self) -> str:
+        """What the run is doing, for the progress; "" while images finish."""
+        running = self._count_running()
+        if self.stop.requested:
+            return f"finishing {count_images(running)}" if running else "stopping"
+        if self.recorder.ran:
+            return ""
+        if not self.running:
+            return "finding images to process"
+        return "first image" if running else f"loading {self.stages.backend[0]}"
 
     def _execute(self, notices: Sequence[str]) -> RunReport:
         clean_up(self.config.output, self.ledger)
@@ -129,6 +162,8 @@ class _Run:
             self.ledger.begin_listing()
         self.ledger.commit()
         self._announce(notices)
+        self.progress.count_in_background(listing(self.config, self.options, self.listed))
+        self.progress.begin(self.info, self.options.command, self._count_listed())
         started = time.monotonic()
         records.write_run(self.config.output, self._about(), None)
         if self.options.pipeline_text:
@@ -142,6 +177,7 @@ class _Run:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
             told: list[str] = []
+            self.progress.describe("stopping" if self.stop.requested else "writing the files about the dataset")
             artifacts = finish(self.config, self.stages, self.ledger, self.stop, writers, verify, told.append)
             accounted = self._account()
         except UsageError as error:
@@ -159,7 +195,14 @@ class _Run:
         self.ledger.commit()
         records.write_run(self.config.output, self._about(), report)
         self.recorder.observe("run_finished", report=report)
+        self.progress.end(report)
         return report
+
+    def _count_listed(self) -> int | None:
+        """How many images there are, if the dataset is listed to its end already."""
+        if not self.listed.is_complete:
+            return None
+        return sum(1 for _ in listing(self.config, self.options, self.listed))
 
     def _check_output(self) -> None:
         """Check that the folder is still there, and remove what processes that died left.
@@ -196,17 +239,17 @@ class _Run:
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
-        images = self._images() if lane is None else lane.feed(self._images())
+        images = self.queue.draw() if lane is None else lane.feed(self.queue.draw())
         ended = False
         try:
             self.engine.start(setup, slots, self.resources.environment())
-            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop):
+            self.progress.describe(self._describe_work)
+            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop, self.running):
                 if event is not None:
                     self.recorder.record(*event)
                 elif lane is not None:
                     lane.pump()
                 self.ledger.commit(only_if_due=True)
-                self.progress.tick()
             ended = True
         finally:
             self._end_workers(lane, kill=not ended)
@@ -221,7 +264,7 @@ class _Run:
             self._end_each(lane, kill=True)
 
     def _end_each(self, lane: Lane | None, kill: bool) -> None:
-        self.engine.stop(kill)
+        self.engine.stop(kill or (self.stop.interrupted and self.engine.is_opening()))  # then no image has begun
         if lane is not None:
             lane.close(kill)
             self.recorder.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]
@@ -234,30 +277,6 @@ class _Run:
         threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
         return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)
-
-    def _images(self) -> Iterator[QueuedImage | None]:
-        for batch in self.plan.batches(self.ledger):
-            for planned in batch:
-                image = self._queue(planned) if planned.due else None
-                if image is None:
-                    self.progress.skip(1)
-                else:
-                    yield image
-            yield None  # lets the driver look at the clock in a long row of finished images
-
-    def _queue(self, planned: DueImage) -> QueuedImage | None:
-        """The image for the engine; None if it is quarantined for its deaths in earlier runs."""
-        ref, row = planned.ref, planned.row
-        stack_file = self.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
-        lost = 0 if self.options.retry_failed else self.ledger.count_losses(ref.key)
-        task = Task(ref, planned.fingerprint, self.verbose, str(stack_file), afresh=planned.afresh)
-        image = QueuedImage(task, row.attempts if row else 0, lost)
-        if image.is_spent:
-            self.recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
-            return None
-        if not self.engine.processes:
-            self.ledger.record_losses(ref.key, lost + 1)  # if it crashes, so does the driver: count it first
-        return image
 
     def _add_up(self) -> None:
         """Add the stage times of this run to the totals of the folder."""
@@ -301,10 +320,11 @@ class _Run:
             doubtful=doubtful,
             doubts=doubts,
             left_out=dict(self.listed.left_out),
-            remaining=0 if self.stop.requested else self.plan.count_beyond_limit(self.ledger, records.MOST_REMAINING),
+            remaining=self.queue.count_remaining(self.stop),
             warnings=tuple(self.surveys.warnings()),
             run_doubts=run_doubts,
             refused_doubts=tuple(code for code in run_doubts if code in fail_on),
+            work={work: self.recorder.work[work] for work in WORK if self.recorder.work[work]},
         )
 
     def _about(self) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -21,10 +23,13 @@ from ..dataset.listing import SharedListing
 from ..decoding.formats import describe_left_out
 from ..errors import DatasetError, ImageReadError, Problem, StopRun, nearest_names
 from ..images import Image, ImageRef, is_pattern
-from ..output.ledger import NAME, Ledger
+from ..output.folder import is_claimed
+from ..output.rebuild import open_for_reading
+from ..output.records import describe_work
 from ..plugins.engine import Engine
+from ..work import NO_WORK, WORK, Work
 from .forecast import forecast_run
-from .plan import Plan, RunRequest, listing
+from .plan import Plan, RunRequest, check_same_backend, listing
 from .prompts_csv import Surveys
 from .resources import Resources, plan_resources
 
@@ -46,25 +51,66 @@ def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
 
     Raises:
         DatasetError: there are no images.
+        OutputError: the run would be refused because of the masks in the output folder.
     """
     with SharedListing(Dataset(config.dataset, config.dataset_base)) as images:
         count_first_images(config, options, images)
         skipped = [line for line in [describe_skipped(images)] if line]
         surveys = Surveys(config, images)
-        counts = count_planned(config, options, images)
-        summary = f"dry run: {counts['to do']} images to do, {counts['there already']} already done"
+        planned = plan_run(config, options, images)
         forecast = forecast_run(config, options, images)
-        timed = [_probe(config, options, images, counts["to do"], probed)] if probed else []
-    return "\n".join([*skipped, *surveys.warnings(), summary, *forecast, *timed])
+        to_do = sum(count for work, count in planned.work.items() if work not in NO_WORK)
+        timed = [_probe(config, options, images, to_do, probed)] if probed else []
+    lines = [*skipped, *surveys.warnings(), *planned.notices, f"dry run: {describe_plan(planned.work)}"]
+    return "\n".join([*lines, *forecast, *timed])
 
 
-def count_planned(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> Counter[str]:
-    """Count the images that a run would process ("to do") and those with a result ("there already")."""
-    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()), images)
-    if options.fresh or not (config.output / NAME).exists():
-        return plan.count(None)
-    with Ledger.open_existing(config.output) as ledger:
-        return plan.count(ledger)
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a run would do.
+
+    Attributes:
+        work: images by what would be done for them, the keys of `WORK` in their order.
+        notices: about the output folder, a line each.
+    """
+
+    work: Mapping[Work, int]
+    notices: Sequence[str]
+
+
+def plan_run(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> PlannedRun:
+    """Find out what a run would do, by the plan that it would have; changes nothing.
+
+    Args:
+        config: the pipeline.
+        options: what would be asked of the run.
+        images: of the whole dataset.
+
+    Raises:
+        OutputError: the run would be refused because of the masks in the output folder.
+    """
+    prints = config.fingerprints(config.stages().backend[1].model_id())
+    plan = Plan(config, options, prints, images)
+    notices = []
+    if is_claimed(config.output):
+        notices.append(f"warning: another run is using '{config.output}' now; until it ends, this run cannot start")
+    if options.fresh:
+        counts = plan.count(None)
+    else:
+        ledger, notice = open_for_reading(config.output)
+        notices += [notice] if notice else []
+        with ledger or nullcontext():
+            if ledger is not None:
+                check_same_backend(ledger, prints.masks, config)
+            counts = plan.count(ledger)
+    return PlannedRun({work: counts[work] for work in WORK if counts[work]}, notices)
+
+
+def describe_plan(work: Mapping[Work, int]) -> str:
+    """What a run would do, in words: "300 images: 20 new; 280 already done"."""
+    total = sum(work.values())
+    prompts = "whose prompts are looked up again (masks are reused where the prompts are the same)"
+    return f"{total} image{'s' if total != 1 else ''}: {describe_work(work, prompts=prompts)}"
 
 
 def choose_resources(config: Config, images: int, kept_threads: int | None = None) -> Resources:

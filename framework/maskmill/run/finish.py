@@ -64,4 +64,4 @@ def _results(ledger: Ledger, statuses: Sequence[Status], stop: Stop) -> Iterator
     """The results for a writer's files, in key order; an interruption ends them."""
     for row in ledger.rows(statuses):
         stop.check()
-        yield ledger.result(row)
+        yield ledger.result(row).hide_unfinished()

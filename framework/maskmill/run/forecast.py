@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Literal, cast
 
 from ..config.config import Config, PluginUse
 from ..errors import PipelineError
 from ..images import ImageRef
-from ..output.ledger import NAME, Ledger
+from ..output.rebuild import open_for_reading
 from ..plugins.optional import PaidStage, defines, has_answer
 from .plan import Plan, RunRequest
 
@@ -56,8 +57,6 @@ def _list_uses(
 
 def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> Iterator[ImageRef]:
     plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()), images)
-    if request.fresh or not (config.output / NAME).exists():
-        yield from (image.ref for batch in plan.batches(None) for image in batch if image.due)
-        return
-    with Ledger.open_existing(config.output) as ledger:
+    ledger = None if request.fresh else open_for_reading(config.output)[0]
+    with ledger or nullcontext():
         yield from (image.ref for batch in plan.batches(ledger, listed=False) for image in batch if image.due)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from ..chain.fingerprint import Fingerprints
+from ..chain.fingerprint import Fingerprint, Fingerprints, plan_reuse
 from ..config.config import Config
 from ..dataset.dataset import Dataset
-from ..errors import ImageReadError, OutputError, UsageError
+from ..errors import ImageError, ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
-from ..output.store import stat_result
-from ..results import LedgerRow, require_doubt
+from ..output.store import RESULTS, have_files, load_result, stat_result
+from ..results import ImageResult, LedgerRow, require_doubt
+from ..work import NO_WORK, FirstStep, Work, name_work
 
 BATCH = 256
 #: The last nanosecond that the ledger can hold, in the year 2262; some cameras live later.
@@ -97,15 +100,20 @@ class DueImage:
         ref: where it is.
         row: what the ledger knows of it, None if nothing.
         fingerprint: that its result needs.
-        due: whether there is anything to do.
+        work: what is expected to be done for it; a worker that looks closer may find less to do, or more.
         afresh: whether everything is made again, whatever of its stored result still holds.
     """
 
     ref: ImageRef
     row: LedgerRow | None
     fingerprint: str
-    due: bool
+    work: Work
     afresh: bool = False
+
+    @property
+    def due(self) -> bool:
+        """Whether there is anything to do."""
+        return self.work not in NO_WORK
 
 
 class Plan:
@@ -153,20 +161,30 @@ class Plan:
     def _check(
         self, ref: ImageRef, row: LedgerRow | None, doubts: frozenset[str], stored: tuple[int, int] | None
     ) -> DueImage:
-        wanted = str(self._fingerprints.of(ref))
+        wanted = self._fingerprints.of(ref)
         if row is None:
-            return DueImage(ref, row, wanted, due=True)
+            return DueImage(ref, row, str(wanted), "new")
         failed = row.status in ("failed", "quarantined")
         afresh = bool(doubts & self._retry_doubtful)
+        change = self._find_change(ref, row, stored)
         due = (
             self._options.verify
-            or wanted != row.fingerprint
+            or str(wanted) != row.fingerprint
             or afresh
             or (failed and self._options.retry_failed)
             or (bool(doubts) and failed is not bool(doubts & self._fail_on))  # `fail_on` has changed
-            or self._has_changed(ref, row, stored)
+            or change is not None
         )
-        return DueImage(ref, row, wanted, due, afresh)
+        work: Work
+        if not due:
+            work = "failed" if failed else "done"
+        elif afresh:
+            work = "doubtful"
+        elif failed:
+            work = "retried"
+        else:
+            work = change or name_work("checked", _compare(row, wanted))
+        return DueImage(ref, row, str(wanted), work, afresh)
 
     def count_beyond_limit(self, ledger: Ledger, most: int) -> int:
         """How many images beyond `limit` have no result; counts at most so many."""
@@ -179,8 +197,10 @@ class Plan:
             count += len(batch) - len(ledger.find_rows([ref.key for ref in batch], listed=False))
         return min(count, most)
 
-    def _has_changed(self, ref: ImageRef, row: LedgerRow, stored: tuple[int, int] | None) -> bool:
-        """Whether the image's file or its stored result are not as they were when it was recorded.
+    def _find_change(
+        self, ref: ImageRef, row: LedgerRow, stored: tuple[int, int] | None
+    ) -> Literal["changed", "lost"] | None:
+        """What is not as it was when the image was recorded: its file, or its stored result.
 
         The ledger of an earlier version knows nothing about the result: then it must only be there. A failed image
         has no result that could be lost, and is tried again only if its own file changed.
@@ -188,16 +208,45 @@ class Plan:
         is_stored = stat_result(self._config.output, row.key)
         if row.status in ("failed", "quarantined"):
             if row.bytes == UNKNOWN:  # of a ledger made anew
-                return is_stored is None or stat(ref)[1] > is_stored[1]
-            return stat(ref) != (row.bytes, row.mtime)
-        return stat(ref) != (row.bytes, row.mtime) or is_stored is None or stored not in (None, is_stored)
+                return "changed" if is_stored is None or stat(ref)[1] > is_stored[1] else None
+            return "changed" if stat(ref) != (row.bytes, row.mtime) else None
+        if stat(ref) != (row.bytes, row.mtime):
+            return "changed"
+        return "lost" if is_stored is None or stored not in (None, is_stored) else None
 
-    def count(self, ledger: Ledger | None) -> Counter[str]:
-        """How many images are "to do", and how many "there already"; changes nothing."""
-        counts: Counter[str] = Counter()
+    def count(self, ledger: Ledger | None) -> Counter[Work]:
+        """Count the images by what a run would do for them; changes nothing.
+
+        Whether prompts are the same as before is not known: "prompts" are all images whose sources are queried again.
+        """
+        counts: Counter[Work] = Counter()
+        is_first = self._options.fresh or not (self._config.output / RESULTS).is_dir()
         for batch in self.batches(ledger, listed=False):
-            counts.update("to do" if image.due else "there already" for image in batch)
+            counts.update(image.work if is_first else self._foresee(image) for image in batch)
         return counts
+
+    def _foresee(self, image: DueImage) -> Work:
+        """What a worker would find to do; reads the image and its stored result only if they may have changed."""
+        if not image.due or image.afresh or image.work in ("filters", "writers"):
+            return image.work
+        before = load_result(self._config.output, image.ref.key)
+        if before is None:
+            return image.work
+        try:
+            sha256 = before.sha256 if image.work == "prompts" else hashlib.sha256(image.ref.read()).hexdigest()
+        except ImageError:
+            return image.work
+        images = self._config.images.as_conversion().to_json()
+        reuse = plan_reuse(before, sha256, Fingerprint.parse(image.fingerprint), images)
+        if reuse.everything and not have_files(self._config.output, before.artifacts):
+            return "writers"
+        return name_work(image.work, reuse.first)
+
+
+def _compare(row: LedgerRow, wanted: Fingerprint) -> FirstStep:
+    """The first step to be done again for an image whose file and stored result are as the ledger has them."""
+    stored = ImageResult(row.key, row.status, provenance={"fingerprint": row.fingerprint})
+    return "prompts" if (reuse := plan_reuse(stored, "", wanted)).candidate else reuse.first
 
 
 def stat(ref: ImageRef) -> tuple[int, int]:
@@ -235,4 +284,3 @@ def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:
                 hint="choose another output folder (-o), or --fresh to move the old run aside and start over",
             )
         )
-    ledger.set_meta("masks", masks)

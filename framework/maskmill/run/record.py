@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..chain.fingerprint import PARTIAL, Fingerprint, plan_reuse
 from ..chain.plugin_call import remove_addresses
 from ..config.config import Config
-from ..errors import PluginError
+from ..errors import ImageReadError, PluginError
 from ..output.ledger import Ledger
-from ..output.store import load_result, replace_result, stat_result
+from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
-from ..results import DOUBTFUL, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..results import DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..work import Work, name_work
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
 from .progress import Progress
@@ -40,6 +44,7 @@ class Recorder:
         ran: images that this run finished.
         deaths: processes that died.
         stage_seconds: seconds by stage, summed over the images of this run.
+        work: images by what was done for them.
     """
 
     def __init__(
@@ -55,9 +60,15 @@ class Recorder:
         self.failures = 0
         self.deaths = 0
         self.stage_seconds: Counter[str] = Counter()
+        self.work: Counter[Work] = Counter()
         counts = ledger.counts()
         has_worked = bool(counts["done"] + counts["empty"])
         self._alike = SameFailures(None if has_worked else config.run.same_failures)
+
+    def skip(self, work: Work) -> None:
+        """Count an image that needs no work."""
+        self.progress.skip(1)
+        self.work[work] += 1
 
     def record(self, image: QueuedImage, outcome: Outcome | SlotGivenUp) -> None:
         """Record how an image ended.
@@ -93,6 +104,7 @@ class Recorder:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         is_alike = self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
+        self.work[name_work(image.work, reply.first)] += 1
         if reply.failure is not None and not image.task.verbose and not self.options.quiet:
             why = f"failed at {reply.failure.stage}: {reply.failure.message}"
             self.progress.log(f"{image.key}: {'failed for the same reason' if is_alike else why}")
@@ -122,10 +134,12 @@ class Recorder:
     def quarantine(self, image: QueuedImage, kind: str, message: str, stack: str = "") -> None:
         """Quarantine an image that took its process down."""
         failure = Failure("worker", "", kind, message, remove_addresses(stack))
-        result = ImageResult.quarantined(image.key, failure, {"fingerprint": image.task.fingerprint})
-        replace_result(self.config.output, load_result(self.config.output, image.key), result)
+        stored = StoredResult(self.config.output, image.key)
+        result = _keep_partial(image, stored.result, failure)
+        stored.replace(result or ImageResult.quarantined(image.key, failure, {"fingerprint": image.task.fingerprint}))
         self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
+        self.work[image.work] += 1
         if not self.options.quiet:
             self.progress.log(f"{image.key}: quarantined: {message}")
 
@@ -166,6 +180,21 @@ class Recorder:
                 implementation.function(**{name: given[name] for name in implementation.argnames})
             except Exception as error:
                 self.progress.log(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
+
+
+def _keep_partial(image: QueuedImage, before: ImageResult | None, failure: Failure) -> ImageResult | None:
+    """The result of a quarantined image that has its masks, since only its filters or writers did not end, or None."""
+    if before is None or PARTIAL not in before.provenance:
+        return None
+    try:
+        sha256 = hashlib.sha256(image.ref.read()).hexdigest()
+    except (OSError, ImageReadError):
+        return None
+    if plan_reuse(before, sha256, Fingerprint.parse(image.task.fingerprint)).before is None:
+        return None
+    if before.failure is not None and before.failure.type == UNFINISHED:
+        failure = replace(failure, stage=before.failure.stage, plugin=before.failure.plugin)
+    return replace(before, status="quarantined", failure=failure)
 
 
 def _describe_starts(reason: str) -> str:

@@ -162,9 +162,9 @@ def _check_output(output: Path | None) -> None:
 def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     size, mtime = stat(task.ref)
     wanted = Fingerprint.parse(task.fingerprint)
-    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh)
+    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful)
     doubts = tuple(doubt.code for doubt in result.doubts)
-    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines)
+    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first)
 
 
 class _time_limit:  # noqa: N801 - used as a function

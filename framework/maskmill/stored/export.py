@@ -19,15 +19,13 @@ from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import collecting, working_in
-from ..results import Artifact, ImageResult, LedgerRow, Status
+from ..results import FINISHED, Artifact, ImageResult, LedgerRow
 from .export_folder import Journal, choose_journal, claim_export
 from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
 
 #: With fewer images than this, starting processes is not worth it.
 WORTH_PROCESSES = 200
-#: Statuses of images that can be exported.
-FINISHED: tuple[Status, ...] = ("done", "empty")
 
 
 @dataclass(frozen=True)
@@ -219,7 +217,7 @@ class _Export:
                 entry = next(entries, None)
             if entry is None or entry["key"] != row.key:
                 if row.status not in FINISHED:  # otherwise a run has just finished it, and it has no files yet
-                    yield replace(self._run.result(row), artifacts=())
+                    yield replace(self._run.result(row).hide_unfinished(), artifacts=())
             elif entry["failure"] is None:
                 yield _add_files(self._run.result(row), entry, self._request.writer, self._folder.name)
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ..chain.contract import call_for_list
 from ..chain.plugin_call import StepError, Trace
+from ..chain.run_writers import call_writer
 from ..config.option_errors import explain_validation_error
 from ..errors import OutputError, PipelineError, PluginError, Problem
 from ..images import ImageRef
@@ -20,7 +20,7 @@ from ..output.store import load_result
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
-from ..results import Artifact, Failure, ImageResult
+from ..results import FINISHED, Artifact, Failure, ImageResult
 from .originals import black_image, load_unchanged
 
 _opened: dict[str, Writer] = {}
@@ -102,7 +102,7 @@ def export_one(setup: ExportSetup, key: str, uri: str | None) -> ExportedImage:
         ref = None if uri is None else ImageRef(uri, key)
         load = partial(load_unchanged, max_pixels=setup.max_pixels) if setup.reads_pixels else black_image
         image = trace.step("read", "", partial(load, result, ref))
-        call = partial(call_for_list, Artifact, _open_writer(setup).write, image, result, setup.folder)
+        call = partial(call_writer, _open_writer(setup), image, result, setup.folder)
         artifacts = trace.step("writers", setup.writer, call, image.sha256)
     except StepError as error:
         failure = error.failure
@@ -113,6 +113,8 @@ def _load_stored(setup: ExportSetup, key: str) -> ImageResult:
     result = load_result(setup.run, key)
     if result is None or result.size is None:
         raise OutputError("its stored result is missing or damaged; run the pipeline again with --verify")
+    if result.status not in FINISHED:
+        raise OutputError("its stored result is unfinished; run the pipeline again")
     return replace(result, artifacts=())
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..chain.fingerprint import Fingerprint
+from ..chain.fingerprint import PARTIAL, Fingerprint
 from ..errors import OutputError, Problem
 from ..files import TEMPORARY_PREFIX, replace, write_atomic
 from ..output.folder import LOCK, check_output
@@ -24,7 +24,7 @@ from ..output.records import write_failures, write_run
 from ..output.run import Run
 from ..output.store import result_path
 from ..plugins.stage import digest
-from ..results import LedgerRow
+from ..results import FINISHED, LedgerRow
 
 Prefer = Literal["first", "last", "done"]
 #: Keys listed when runs contradict each other.
@@ -155,7 +155,10 @@ def _comparable_result(run: Run, row: LedgerRow) -> Any:
         stored = _read_stored(run, row)
     except OutputError:  # a failed image without details
         return row.status
-    parts = {name: stored[name] for name in ("status", "size", "sha256", "prompts", "masks", "raw", "reason")}
+    names = ["status", "size", "sha256"]
+    if row.status in FINISHED:  # what an image that failed has depends on how far it came
+        names += ["prompts", "masks", "raw", "reason"]
+    parts = {name: stored[name] for name in names}
     return {**parts, "doubts": stored.get("doubts", [])}
 
 
@@ -203,8 +206,8 @@ def _copy_result(run: Run, row: LedgerRow, folder: Path) -> None:
     data = _read_stored(run, row)
     data["artifacts"] = []
     data["provenance"].setdefault("run", str(run.folder.absolute()))  # identifies the run among several with one model
-    if "fingerprint" in data["provenance"]:
-        data["provenance"]["fingerprint"] = _without_writers(data["provenance"]["fingerprint"])
+    for name in {"fingerprint", PARTIAL} & data["provenance"].keys():
+        data["provenance"][name] = _without_writers(data["provenance"][name])
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     write_atomic(result_path(folder, row.key), text.encode())
 

@@ -26,6 +26,7 @@ class Inline(Engine):
         os.environ.update(environment)
         self._setup = setup
         self._waiting: list[tuple[int, Task]] = []
+        self._opened = False
 
     def submit(self, token: int, task: Task, timeout: float) -> None:
         """Put the task where `wait` finds it."""
@@ -35,7 +36,13 @@ class Inline(Engine):
         """Run what was submitted; without a time limit, which could only end the driver."""
         while self._waiting:
             token, task = self._waiting.pop()
-            yield token, worker.open_chain(self._setup) or worker.work(replace(task, timeout=0.0))
+            failure = worker.open_chain(self._setup)
+            self._opened = failure is None
+            yield token, failure or worker.work(replace(task, timeout=0.0))
+
+    def is_opening(self) -> bool:
+        """Whether the chain is not open yet."""
+        return not self._opened
 
     def stop(self, kill: bool) -> None:
         """Close the chain."""

@@ -74,6 +74,7 @@ class Joblib(Engine):
         self._ended: queue.SimpleQueue[tuple[int, _Running]] = queue.SimpleQueue()
         self._running: dict[int, _Running] = {}
         self._idle = [_Slot(self._make_executor()) for _ in range(slots)]
+        self._opened = False
 
     def _make_executor(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -96,8 +97,18 @@ class Joblib(Engine):
         self._running[token] = run = _Running(slot, task, opening, working)
         if slot.open:  # nothing to load: a process that was stopped while it was idle does not even answer that
             run.begin()
-        opening.add_done_callback(lambda _: run.begin())
+        opening.add_done_callback(lambda done: self._begin(run, done))
         working.add_done_callback(lambda _: self._ended.put((token, run)))
+
+    def _begin(self, run: _Running, opening: Future[OpenFailure | None]) -> None:
+        """Start the clock of a task whose chain is open, or could not be opened."""
+        run.begin()
+        if not opening.cancelled() and opening.exception() is None and opening.result() is None:
+            self._opened = True
+
+    def is_opening(self) -> bool:
+        """Whether no process has opened its chain yet."""
+        return not self._opened
 
     def wait(self, seconds: float) -> Iterable[tuple[int, Outcome]]:
         """The tasks that ended."""

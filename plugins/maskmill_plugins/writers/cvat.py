@@ -13,9 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
+from maskmill import Artifact, Image, ImageResult, Mask, Writer, colors, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.class_files import find_renamed_masks, summarize_renamed, write_renamed

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, colors, hookimpl
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
 from maskmill_plugins._shared.export.coco_file import CocoFile, dump_json

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl, save
+from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, colors, hookimpl, save
 from maskmill.files import safe_path
-from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Box, Mask, Point, Prompt
+from maskmill.colors import Rgb
 
-from .colors import Rgb
 from .outlines import Points, trace_outlines
 from .pixels import crop_mask, load_cv2
 

@@ -50,9 +50,16 @@ def encode_png(
 
 
 def encode_jpeg(picture: npt.NDArray[Any] | PIL.Image.Image, quality: int) -> bytes:
-    """The bytes of a JPEG file, without chroma subsampling, so that thin coloured lines stay sharp."""
+    """The bytes of a JPEG file, without chroma subsampling, so that thin coloured lines stay sharp.
+
+    Args:
+        picture: a picture, or an array of (H, W) or (H, W, 3).
+        quality: 1 to 100.
+    """
     buffer = io.BytesIO()
-    _to_pillow(picture).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    # Neither `optimize` nor `progressive`: with them libjpeg needs the whole file in one buffer, whose size Pillow
+    # only guesses, so that noisy pictures fail.
+    _to_pillow(picture).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
-from maskmill import Mask, Problem
+from maskmill import Mask, Problem, masks
 
 #: The class of masks without a label.
-UNLABELLED = "object"
+UNLABELLED = masks.UNLABELLED
 #: Class 0 of formats that number pixels.
 BACKGROUND = "background"
 #: Characters that a line of text or XML cannot hold.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Literal
 
 from maskmill.decoding.formats import SUFFIXES
@@ -37,6 +36,12 @@ _ROOM = ".-----"  # as long as the longest suffix that follows a stem
 _RESERVED = (".txt", ".xml", ".json", ".png", ".csv")
 _JOINT = "__"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file name without its suffix, and the suffix, as `pathlib` splits them; it would keep every name in memory."""
+    at = name.rfind(".")
+    return (name[:at], name[at:]) if 0 < at < len(name) - 1 else (name, "")
 
 
 def name_image_file(key: str) -> str:
@@ -67,8 +72,8 @@ def name_class_file(key: str, number: int, label: str, suffix: str) -> str:
 
 
 def _own_name(last: str) -> str:
-    path = PurePosixPath(last)
-    return f"{path.stem}_{path.suffix[1:]}" if path.suffix.lower() in _IMAGES else f"{last}{_OTHER}"
+    stem, suffix = split_suffix(last)
+    return f"{stem}_{suffix[1:]}" if suffix.lower() in _IMAGES else f"{last}{_OTHER}"
 
 
 def _escape_folder(name: str) -> str:
@@ -97,8 +102,8 @@ def stem_path(key: str, names: Names = "stem", folders: Folders = "nested", take
         taken: the name of a folder that means something else in the format, and gets a hash, too.
     """
     *above, last = key.split("/")
-    path = PurePosixPath(last)
-    stem = f"{path.stem}_{path.suffix[1:]}" if names == "full" and path.suffix else path.stem
+    stem, suffix = split_suffix(last)
+    stem = f"{stem}_{suffix[1:]}" if names == "full" and suffix else stem
     if folders == "flat":
         above, stem = [], _join(above, stem)
     marked = (f"{folder}\0" if folder == taken or folder.lower().endswith(_RESERVED) else folder for folder in above)
@@ -110,6 +115,6 @@ def image_path(key: str, folders: Folders = "nested") -> str:
     *above, last = key.split("/")
     if folders == "nested":
         return safe_path(key)
-    path = PurePosixPath(last)
-    stem, suffix = (path.stem, path.suffix) if _SUFFIX.fullmatch(path.suffix) else (last, "")
+    stem, suffix = split_suffix(last)
+    stem, suffix = (stem, suffix) if _SUFFIX.fullmatch(suffix) else (last, "")
     return safe_part(_join(above, stem), suffix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from maskmill import Artifact, Image, ImageError, ImageReadError, ImageResult
@@ -15,7 +15,7 @@ from maskmill.decoding.formats import SUFFIXES
 from maskmill.files import TEMPORARY_PREFIX, replace
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 
-from .file_names import Folders, image_path
+from .file_names import Folders, image_path, split_suffix
 from .output_files import save_as
 
 Images = Literal["none", "link", "copy", "upright"]
@@ -31,7 +31,7 @@ _QUALITY = 95
 
 def image_suffix(key: str, images: Images) -> str:
     """The suffix of the file of an image; "" if its key has none that says what it is."""
-    suffix = PurePosixPath(key).suffix
+    suffix = split_suffix(key.rpartition("/")[2])[1]
     if images == "upright" and suffix.lower() not in _KEPT:
         return ".png"
     return suffix if suffix.lower() in SUFFIXES else ""
@@ -41,10 +41,12 @@ def picture_path(key: str, folders: Folders, images: Images) -> str:
     """The path of an image whose annotations name it with its suffix; the key itself if it stays where it is."""
     if images == "none" and folders == "nested":
         return key
-    path = PurePosixPath(image_path(key, folders))
-    if images == "upright" and path.suffix.lower() not in _KEPT:
-        return str(path.with_name(f"{path.stem}_{path.suffix[1:]}.png"))
-    return str(path)
+    path = image_path(key, folders)
+    folder, slash, name = path.rpartition("/")
+    stem, suffix = split_suffix(name)
+    if images == "upright" and suffix.lower() not in _KEPT:
+        return f"{folder}{slash}{stem}_{suffix[1:]}.png"
+    return path
 
 
 def save_image(image: Image, result: ImageResult, folder: Path, path: str, images: Images) -> Artifact:
@@ -66,7 +68,7 @@ def save_image(image: Image, result: ImageResult, folder: Path, path: str, image
 
 def _turn_upright(data: bytes, image: Image, result: ImageResult) -> bytes:
     """The file as it is if it is upright and of a common format, otherwise its pixels as the masks were made on."""
-    suffix = PurePosixPath(image.ref.key).suffix.lower()
+    suffix = split_suffix(image.ref.key.rpartition("/")[2])[1].lower()
     if suffix in _KEPT and data.startswith(_KEPT[suffix]) and find_orientation(data) in (None, 1):
         return data
     how = image.conversion

@@ -17,7 +17,7 @@ from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
 from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device
 from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
-from .weights.checkpoints import file_sha256, find_published, weights_folder
+from .weights.checkpoints import file_sha256, find_published, recognize, require_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
 
@@ -40,7 +40,8 @@ class Sam(Backend):
         "auto",
         description="the weights: a .pth or .safetensors file, searched beside the pipeline file, then in weights/ of"
         " the cache folder; auto: the published file, searched beside the pipeline file, in the working directory, in"
-        " weights/ and checkpoints/ of both, in torch hub's cache and in ours, and downloaded if it is missing",
+        " weights/ and checkpoints/ of both, in torch hub's cache and in ours, downloaded if it is missing, refused if"
+        " its size or sha256 is not the published one",
         json_schema_extra=NO_EFFECT,  # the content of the file counts, in model_id, not its path
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -118,6 +119,8 @@ class Sam(Backend):
             path = self.checkpoint_path()
         except PipelineError as error:
             return list(error.problems)
+        if reason := recognize(path):
+            return [Problem(f"the checkpoint {path} cannot be used: {reason}")]
         if path.suffix == ".safetensors" and importlib.util.find_spec("safetensors") is None:
             return [Problem(f"{path} needs the package 'safetensors'", hint="pip install safetensors")]
         return []
@@ -139,9 +142,12 @@ class Sam(Backend):
         """SHA-256 of the checkpoint file, known even before it is downloaded.
 
         Raises:
-            PipelineError: the file does not exist.
+            PipelineError: the file does not exist, or is another one under a published name.
         """
-        return MODELS[self.model].sha256 if self._must_download() else file_sha256(self.checkpoint_path())
+        if self._must_download():
+            return MODELS[self.model].sha256
+        path = self.checkpoint_path()
+        return MODELS[self.model].sha256 if self.checkpoint == "auto" else file_sha256(path)
 
     def memory_per_worker(self) -> int:
         """Peak memory of a process that works on one image with this model, measured on a CPU.
@@ -161,15 +167,16 @@ class Sam(Backend):
         return None if self._segmenter is None else self._segmenter.sam.image_encoder.img_size
 
     def checkpoint_path(self) -> Path:
-        """The checkpoint file.
+        """The checkpoint file; what `auto` finds by its name has the published content.
 
         Raises:
-            PipelineError: it does not exist.
+            PipelineError: it does not exist, or is another file under a published name.
         """
         if self.checkpoint == "auto":
             found = find_published(self.model, self._folder)
             if found is None:
                 raise PipelineError(Problem(f"the weights of {self.model} are missing", hint=self._suggest_placing()))
+            require_published(found, self.model)
             return found
         if self.checkpoint.is_file():
             return self.checkpoint
@@ -226,8 +233,13 @@ class Sam(Backend):
             self._cache = EmbeddingCache(folder, int(self.cache_size * 1e9))
 
     def close(self) -> None:
-        """Release the model."""
+        """Release the model, also from the memory of a GPU that torch would keep for this process."""
+        on_gpu = self._segmenter is not None and self._segmenter.sam.device.type == "cuda"
         self._segmenter = self._cache = None
+        if on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def embed(self, image: Image) -> FloatArray:
         """The image encoder's output, float32 (1, 256, 64, 64), from the cache if possible.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill.files import sha256_of, write_atomic
+from maskmill.files import quote_command, sha256_of, write_atomic
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.cache_folder import cache_folder
 
@@ -112,6 +112,48 @@ def file_sha256(path: Path) -> str:
 @functools.lru_cache
 def _file_sha256(path: Path, size: int, modified: int) -> str:
     return sha256_of(path)
+
+
+def require_published(path: Path, model: str) -> None:
+    """Refuse a file that has the name of a published checkpoint and is not that file.
+
+    The content is read once: `is_verified` remembers it.
+
+    Args:
+        path: an existing file.
+        model: a key of `MODELS`.
+
+    Raises:
+        PipelineError: its size or its sha256 is another; the hint says how to get the right one.
+    """
+    published = MODELS[model]
+    size = path.stat().st_size
+    if size != published.bytes:
+        reason = recognize(path) or f"it has {size} bytes, the published file has {published.bytes}"
+    elif is_verified(path, published.sha256):
+        return
+    elif (found := file_sha256(path)) == published.sha256:
+        mark_verified(path, found)
+        return
+    else:
+        reason = f"its sha256 is {found}, not {published.sha256}, so it is damaged or another file"
+    to = [] if path.parent == weights_folder() else ["--to", str(path.parent)]
+    pull = quote_command(["maskmill", "weights", "pull", model, *to])
+    hint = f"to download it again, which replaces this file: {pull}; to use it as it is: checkpoint: {path}"
+    raise PipelineError(Problem(f"{path} is not Meta's {model}: {reason}", hint=hint))
+
+
+def recognize(path: Path) -> str:
+    """What a file is that is no checkpoint, where its first bytes tell; else ""."""
+    with path.open("rb") as file:
+        head = file.read(200).lstrip().lower()
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of git-lfs, not the file itself (run: git lfs pull)"
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page; the download went wrong"
+    return ""
 
 
 def mark_verified(path: Path, sha256: str) -> None:

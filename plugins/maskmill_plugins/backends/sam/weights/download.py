@@ -6,17 +6,20 @@ import errno
 import importlib.util
 import os
 import shutil
+import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from maskmill import PipelineError, Problem
 from maskmill.files import replace, sha256_of
+from maskmill_plugins._shared.http.connections import find_proxy
 
 from .checkpoints import mark_verified, weights_folder
 from .published import MODELS
@@ -116,6 +119,7 @@ class _Download:
 
     Attributes:
         resumed: the last connection continued an earlier one, so the parts may be of different files.
+        connected: a server has answered.
     """
 
     url: str
@@ -125,6 +129,7 @@ class _Download:
     say: Say
     bar: bool
     resumed: bool = False
+    connected: bool = False
 
     @property
     def part(self) -> Path:
@@ -196,7 +201,7 @@ class _Download:
             raise self._error(error, "check SSL_CERT_FILE and the proxy settings in the environment") from None
 
     def _raise_if_permanent(self, error: Exception) -> None:
-        """Raise if retrying cannot help: an unusable URL, or a certificate that is not trusted."""
+        """Raise if retrying cannot help: an unusable URL, an unknown host, or a certificate that is not trusted."""
         import httpx
 
         if isinstance(error, httpx.UnsupportedProtocol):
@@ -206,6 +211,11 @@ class _Download:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 hint = "if a proxy in your network intercepts TLS, set SSL_CERT_FILE to a file with its certificates"
                 raise self._error(f"the server's certificate is rejected: {cause.verify_message}", hint) from None
+            if isinstance(cause, socket.gaierror) and not self.connected:
+                proxy = find_proxy(self.url)
+                host = urlsplit(proxy[1] if proxy else self.url).hostname
+                what = f"the host name {host!r}" + (f" of the proxy ({proxy[0]})" if proxy else "")
+                raise self._error(f"{what} cannot be resolved; is this machine online?") from None
             cause = cause.__cause__ or cause.__context__
 
     def _receive(self, client: httpx.Client) -> None:
@@ -213,6 +223,7 @@ class _Download:
         received = self.received
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={received}-"} if received else {})
         with client.stream("GET", self.url, headers=headers) as response:
+            self.connected = True
             status = f"the server returned {response.status_code} {response.reason_phrase}"
             if response.status_code in RETRYABLE:
                 raise _RetryableError(status)

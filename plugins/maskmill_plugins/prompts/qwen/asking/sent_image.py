@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 
 from maskmill import Image
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
 from ..calls.answer_store import AnswerStore, make_image_id
 
@@ -57,8 +57,7 @@ def encode_image(image: Image, size: tuple[int, int]) -> bytes:
     if image.size != size:
         pixels = pixels.resize(size[::-1], PIL.Image.Resampling.LANCZOS)
     for quality in QUALITIES:
-        buffer = io.BytesIO()
-        pixels.save(buffer, "JPEG", quality=quality, subsampling=0)
-        if buffer.tell() <= MAX_BYTES:
+        data = encode_jpeg(pixels, quality)
+        if len(data) <= MAX_BYTES:
             break
-    return buffer.getvalue()
+    return data

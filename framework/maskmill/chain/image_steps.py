@@ -1,0 +1,106 @@
+"""The steps of a chain on one image: its prompts, its masks, the filters. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from ..images import Image
+from ..masks import Mask
+from ..plugins.messages import LaneAnswers
+from ..plugins.optional import input_side
+from ..plugins.roles import Stages
+from ..prompts import Prompt
+from ..results import Failure, ImageResult
+from .apply_filters import apply_filters
+from .ask_sources import find_prompts
+from .check_prompts import check_prompts
+from .contract import compute_masks, fit_prompts
+from .plugin_call import StepError, Trace
+
+
+@dataclass(frozen=True)
+class ImageSteps:
+    """One image, the opened stages that work on it, and what happens to it.
+
+    Attributes:
+        stages: the plugins, open.
+        image: the image.
+        trace: receives seconds, notes, doubts and lines.
+        conflict_iou: see `check_prompts`.
+    """
+
+    stages: Stages
+    image: Image
+    trace: Trace
+    conflict_iou: float | None
+
+    def find_prompts(self, ahead: LaneAnswers | None = None) -> tuple[tuple[Prompt, ...], str | None]:
+        """The prompts of the sources, and why there is nothing where there is nothing.
+
+        Args:
+            ahead: what the prompt lane found.
+        """
+        found = find_prompts(self.stages, self.image, self.trace, ahead)
+        if found is None:
+            names = ", ".join(name for name, _ in self.stages.prompts)
+            message = (
+                f"no prompt source has a prompt for this image (queried: {names});"
+                ' give it a prompt, or "prompts": [] if it contains no objects'
+            )
+            raise StepError(Failure("prompts", "", "NoPrompts", message))
+        return self.fit(found), None if found else "no prompts: nothing to segment"
+
+    def fit(self, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+        """The prompts as the backend gets them."""
+        size = self.image.size
+        fitted = self.trace.step("prompts", "", partial(fit_prompts, *self.stages.backend, prompts, size))
+        side = input_side(self.stages.backend[1])
+        for doubt in check_prompts(prompts, fitted, size, self.conflict_iou, side):
+            self.trace.add_doubt(doubt)
+        return fitted
+
+    def compute(self, prompts: Sequence[Prompt], embedding: Any = None) -> tuple[Mask, ...]:
+        """The masks of the backend, from its embedding of the image if the caller has it."""
+        image, trace = self.image, self.trace
+        name, backend = self.stages.backend
+        known = () if embedding is None else (embedding,)
+        masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts, *known), image.sha256)
+        trace.story(f"{image.ref.key}: {len(masks)} masks by {name} in {trace.seconds['backend']:.1f} s")
+        return masks
+
+    def filter(
+        self, prompts: tuple[Prompt, ...], raw: tuple[Mask, ...], reason: str | None, provenance: Mapping[str, Any]
+    ) -> ImageResult:
+        """The result after the filters, without files.
+
+        Args:
+            prompts: given to the backend.
+            raw: the masks as the backend made them.
+            reason: why there are no masks.
+            provenance: what makes the result.
+        """
+        image, trace = self.image, self.trace
+        masks = apply_filters(self.stages.filters, self.stages.backend[0], image, raw, trace)
+        if masks:
+            kept = sum(mask.kept for mask in masks)
+            trace.story(f"{image.ref.key}: {kept} of {len(masks)} masks kept")
+        changed = {mask.index for mask in masks if mask.changed_by}
+        result = ImageResult.done_or_empty(
+            image.ref.key,
+            image.size,
+            image.sha256,
+            prompts,
+            masks,
+            raw=[mask for mask in raw if mask.index in changed],
+            reason=reason,
+            provenance=provenance,
+        )
+        return self.complete(result)
+
+    def complete(self, result: ImageResult) -> ImageResult:
+        """The result with the notes and doubts so far."""
+        notes, doubts = self.trace.stored_notes(), tuple(self.trace.doubts)
+        return replace(result, notes=notes, doubts=doubts, value_range=self.image.value_range)
