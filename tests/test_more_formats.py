@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import cv2
 import numpy as np
 import pytest
+from stored_runs import files as all_files, project, run, told
 from test_dataset_writers import HEIGHT, SHAPES, WIDTH, block, files, mask, result, written
 
 from maskmill import ImageError, OutputError
@@ -182,8 +183,8 @@ def read_cvat_mask(shape):
     picture = np.zeros((HEIGHT, WIDTH), bool)
     left, top, width, height = (int(shape.get(name)) for name in ("left", "top", "width", "height"))
     flat, value = [], False
-    for run in shape.get("rle").split(", "):
-        flat += [value] * int(run)
+    for length in shape.get("rle").split(", "):
+        flat += [value] * int(length)
         value = not value
     picture[top : top + height, left : left + width] = np.reshape(flat, (height, width))
     return picture
@@ -225,6 +226,22 @@ def test_polygons_of_cvat_group_the_parts_of_an_object(tmp_path):
     for name, found in groups.items():
         assert len(set(found)) == 1
         assert (found[0] is None) == (len(found) == 1), name
+
+
+# in a run
+
+
+def test_an_export_is_what_a_run_writes_also_when_it_is_run_again(tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    names = ["panoptic", "semantic", "cvat", "huggingface", "fiftyone", "labelstudio"]
+    file = project(tmp_path, writers=f"[{', '.join(f'{{use: {name}}}' for name in names)}]")
+    run(file)
+    output = run(file)
+    for name in names:
+        code, out, _ = told(capsys, "export", output, "--to", name, "-o", tmp_path / name, "-j", 1)
+        assert (code, "5 images exported" in out) == (0, True)
+        assert all_files(tmp_path / name) == all_files(output / name)
+    assert told(capsys, "check", file)[0] == 0
 
 
 # truth: what these writers make is read back
