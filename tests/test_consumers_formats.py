@@ -64,7 +64,11 @@ def test_datasets_loads_the_folder_for_hugging_face(dataset, splits, tmp_path, m
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     load = pytest.importorskip("datasets.load")  # `datasets` alone is also a folder of ours
     folder = write(HuggingFace(splits=splits), dataset, tmp_path / "hf")
-    found = load.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    cache = str(tmp_path / "cache")
+    load.load_dataset(str(folder), cache_dir=cache)
+    (tmp_path / "again").mkdir()
+    folder = folder.rename(tmp_path / "again" / folder.name)
+    found = load.load_dataset(str(folder), cache_dir=cache)  # the cache knows that it is another place
     assert {name: len(rows) for name, rows in found.items()} == {"train": 3, "validation": 2}
     classes = found["train"].features["objects"]["category"].feature
     for row in check_items([*found["train"], *found["validation"]], lambda row: len(row["objects"]["category"])):

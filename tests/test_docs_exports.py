@@ -72,7 +72,8 @@ def test_ready_commands_write_what_their_program_loads(name, output, tmp_path, m
     if name in NOT_RUN or not all(map(is_installed, modules)):
         return
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    if name == "hf":
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     found = {}
     (tmp_path / "outputs/mine").unlink()  # the folder has everything
     exec(code, found)

@@ -174,6 +174,7 @@ def test_options_that_cannot_be_used_are_named_before_the_run(tmp_path):
     assert "stuff: 'a' is given more than once" in problems(Panoptic(stuff=("a", "a")))
     for make in (HuggingFace, FiftyOne):
         assert "images: none" in problems(make(images="none"))
+    assert "folders: nested" in problems(HuggingFace(folders="nested"))
 
 
 # cvat

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import yaml
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
@@ -17,7 +16,7 @@ from maskmill.files import atomic_path
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.classes import label_of, order_labels
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
-from maskmill_plugins._shared.export.file_names import SHARED_HINT
+from maskmill_plugins._shared.export.file_names import FOLDERS_MEANING, SHARED_HINT, Folders
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
 from maskmill_plugins._shared.export.output_files import (
@@ -33,7 +32,6 @@ from maskmill_plugins._shared.export.splits import SPLITS, Split
 if TYPE_CHECKING:
     import pyarrow
 
-CARD = "README.md"
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _MAX_MASKS = 65535
 _ROWS = 1000
@@ -47,7 +45,8 @@ class HuggingFace(DatasetWriter):
     `iou` is noted); `key`, `width`, `height`; and `objects`: lists of `category` (a `ClassLabel`), `bbox` (x, y,
     width, height), `area`, `score`, and `rle`, COCO's compressed counts, which keep holes, parts and overlaps.
 
-    `README.md` says which folder is which split; add your text below its head.
+    `datasets` finds splits by the names of folders, also of those below, so the images of folders such as `test` are in
+    one folder with all others: `folders` is `flat`.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
@@ -55,11 +54,16 @@ class HuggingFace(DatasetWriter):
     version: ClassVar[int] = 1
 
     images: Images = Field("copy", description=IMAGES_MEANING)
+    folders: Folders = Field("flat", description=f"must be `flat`. {FOLDERS_MEANING}")
 
     def check(self) -> list[Problem]:
-        """The format consists of images with their labels."""
-        problems = [Problem("images: none: the data set needs the images; set copy, link or upright")]
-        return (problems if self.images == "none" else []) + super().check()
+        """The format consists of images with their labels, and its folders are splits."""
+        problems = super().check()
+        if self.images == "none":
+            problems.append(Problem("images: none: the data set needs the images; set copy, link or upright"))
+        if self.folders == "nested":
+            problems.append(Problem("folders: nested: a folder such as `test` would be taken for a split; set flat"))
+        return problems
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the mask image, and copy the image.
@@ -79,7 +83,7 @@ class HuggingFace(DatasetWriter):
         return artifacts + self.save_picture(image, result, folder, picture)
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write the tables, one group of rows at a time, and `README.md`; remove outdated files.
+        """Write the tables, one group of rows at a time, and `images.csv`; remove outdated files.
 
         Raises:
             OutputError: two images would share a file.
@@ -104,7 +108,7 @@ class HuggingFace(DatasetWriter):
         for split in SPLITS:
             if split not in waiting:
                 remove_file(folder, _table(split))
-        return [*made, describe_file(folder, LIST), save_as(folder, CARD, _make_card(folder, waiting))]
+        return [*made, describe_file(folder, LIST)]
 
     def _files(self, key: str) -> tuple[str, str]:
         """The paths of the image and of the mask image."""
@@ -196,21 +200,6 @@ def _make_schema(classes: list[str]) -> pyarrow.Schema:
 
 def _list_of(feature: dict[str, Any], length: int = -1) -> dict[str, Any]:
     return {"feature": feature, "length": length, "_type": "List"}
-
-
-def _make_card(folder: Path, splits: dict[Split, IO[str]]) -> bytes:
-    """The head of `README.md`, and the text that somebody has written below it."""
-    files = [
-        {"split": _SPLITS[split], "path": [_table(split), f"{_SPLITS[split]}/**"]}
-        for split in SPLITS
-        if split in splits
-    ]
-    head = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]}, sort_keys=False)
-    text = "\nImages and masks made with maskmill.\n"
-    if (folder / CARD).is_file():
-        before = (folder / CARD).read_text(encoding="utf-8", errors="replace")
-        text = before.partition("\n---\n")[2] or text
-    return f"---\n{head}---\n{text}".encode()
 
 
 @hookimpl
