@@ -115,7 +115,8 @@ def measure(name: str, masks: int) -> dict[str, Any]:
                 lowest = min(lowest or 1.0, notes["iou"]["min"])
                 seen += notes["iou"]["masks"]
         between = time.perf_counter()
-        writer.finish(results(masks), output)
+        for _ in writer.finish(results(masks), output):  # it may be a generator
+            pass
         ended = time.perf_counter()
         files = [path.stat() for path in output.rglob("*") if path.is_file()]
         figures = {

@@ -78,7 +78,7 @@ def write(writer, dataset, folder):
     writer.open()
     for image, result in dataset:
         writer.write(image, result, folder)
-    writer.finish(iter(sorted((result for _, result in dataset), key=lambda result: result.key)), folder)
+    list(writer.finish(iter(sorted((result for _, result in dataset), key=lambda result: result.key)), folder))
     return folder.rename(folder.with_name(f"{folder.name} moved"))
 
 

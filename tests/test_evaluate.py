@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from stored_runs import files, project, run, told
 
 from maskmill import Mask
+from maskmill_plugins.evaluation.evaluate import precision
 from maskmill_plugins.evaluation.evaluate.boundary import boundary_f, find_contour
 from maskmill_plugins.evaluation.evaluate.precision import STATS
 
@@ -110,7 +111,8 @@ def test_everything_is_counted_once(output, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("by_class", [True, False], ids=["by class", "one class"])
-def test_the_precision_is_that_of_pycocotools(output, tmp_path, capsys, by_class):
+def test_the_precision_is_that_of_pycocotools(output, tmp_path, capsys, by_class, monkeypatch):
+    monkeypatch.setattr(precision, "AT_ONCE", 2)  # of the five images
     path = truth(tmp_path)
     more = [] if by_class else ["--one-class"]
     found, _ = evaluated(capsys, output, path, tmp_path / "e", *more)
@@ -360,8 +362,8 @@ def test_other_things_are_no_truth(output, tmp_path, capsys):
         assert code == 2
         return err
 
-    (tmp_path / "a.json").write_text('{"images": [1, }', encoding="utf-8")
-    assert "a.json: line 1, column 16: not JSON" in refused(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('{"images": [], }', encoding="utf-8")
+    assert "a.json:1:16: not JSON" in refused(tmp_path / "a.json")
     (tmp_path / "b.json").write_text("[]", encoding="utf-8")
     assert "a list of detection results" in refused(tmp_path / "b.json")
     assert "did you mean 'b.json'?" in refused(tmp_path / "bb.json")

@@ -243,7 +243,7 @@ def test_voc_refuses_300_classes_where_coco_and_yolo_take_them(tmp_path):
     many = [result(f"{n}.jpg", *[mask(SHAPES["one pixel"], f"{n}-{m}") for m in range(100)]) for n in range(3)]
     with pytest.raises(OutputError, match="at most 254 classes, not 300; merge some with class_map"):
         written(Voc(), tmp_path, many)
-    Yolo(images="none").finish(iter(many), tmp_path / "yolo")
+    list(Yolo(images="none").finish(iter(many), tmp_path / "yolo"))
     assert "299: 2-99" in (tmp_path / "yolo/data.yaml").read_text(encoding="utf-8")
     Coco().finish(iter(many), tmp_path / "coco")
     assert len(json.loads((tmp_path / "coco/instances.json").read_text(encoding="ascii"))["categories"]) == 300

@@ -344,14 +344,14 @@ def test_the_command_line_tells_what_to_do_next(project):
     assert done.returncode == 1
     assert "2 images: 1 done, 1 failed" in done.stderr
     assert "--retry-failed" in done.stderr
-    assert "raise.png: failed at filters: as told" in done.stderr
+    assert "raise.png: failed at filters chaos: RuntimeError: as told" in done.stderr
 
 
 def test_a_single_image_tells_its_story(project):
     project.photos("a.png")
     done = command(project)
     assert done.returncode == 0
-    for line in ("a.png: read, 64×48", "1 prompts from middle", "1 masks by slow", "areas wrote 1 file"):
+    for line in ("a.png: read, 64×48", "1 prompt from middle", "1 mask by slow", "areas wrote 1 file"):
         assert line in done.stderr
 
 

@@ -223,7 +223,7 @@ def test_other_xml_is_refused(tmp_path):
         ("", {"root": "annotation"}, "not a CVAT file: its root is <annotation>"),
         ("", {"size": 'width="60"'}, "height must be a number, not ''"),
         (f"</image><track/><image name='b' width='1' height='1'>{BOX}", {}, "a video of CVAT; export the task as"),
-        ("</image><image name='a.png' width='1' height='1'>", {}, "the image 'a.png' is there twice"),
+        ("</image><image name='a.png' width='1' height='1'>", {}, "the file_name 'a.png' is used twice"),
     ):
         with pytest.raises(PipelineError, match=message):
             read_truth(cvat(tmp_path, shapes, **more))

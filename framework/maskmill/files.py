@@ -157,9 +157,23 @@ def unused_name(path: Path, ending: str) -> Path:
     return free
 
 
+def walk_files(folder: Path) -> Iterator[Path]:
+    """The files below a folder in no order, links included, not followed; unlike `rglob` it holds no listing."""
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, PermissionError):  # as `rglob`; another process may have removed it
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk_files(Path(entry.path))
+            else:
+                yield Path(entry.path)
+
+
 def find_leftovers(folder: Path) -> Iterator[Path]:
     """Temporary files below `folder` that a killed process left."""
-    yield from folder.rglob(f"{TEMPORARY_PREFIX}*")
+    return (path for path in walk_files(folder) if path.name.startswith(TEMPORARY_PREFIX))
 
 
 def path_from(folder: Path, target: Path) -> str:

@@ -81,6 +81,12 @@ def removing_saved_on_error() -> Iterator[None]:
         _saved.reset(token)
 
 
+#: `Mask.reason` of a mask that the backend left empty.
+EMPTY_MASK = "empty mask"
+#: `Failure.type` of an image whose process ended.
+ENDED = ("Timeout", "WorkerLost")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an image has no result.
@@ -101,6 +107,16 @@ class Failure:
 
     def __repr__(self) -> str:
         return f"<Failure in {self.plugin or self.stage}: {self.type}: {brief(self.message)}>"
+
+    def __str__(self) -> str:
+        """For the user: the step and its plugin, then `text`."""
+        return f"{self.stage} {self.plugin}".rstrip() + f": {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The message, after the type of an exception that was not raised on purpose."""
+        is_expected = not self.traceback or self.type in ENDED
+        return self.message if is_expected else f"{self.type}: {self.message}"
 
 
 #: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
@@ -153,6 +169,20 @@ class Doubt:
 
     def __repr__(self) -> str:
         return f"<Doubt {self.code}: {brief(self.message)}>"
+
+
+def _explain_empty(masks: Sequence[Mask]) -> str:
+    """Why no mask of an image is left, in words."""
+    count = len(masks)
+    if all(mask.reason == EMPTY_MASK for mask in masks):
+        return f"the backend found nothing: {f'all {count} masks are' if count > 1 else 'its mask is'} empty"
+    if count == 1:
+        return f"{masks[0].dropped_by} dropped the only mask" + (f": {masks[0].reason}" if masks[0].reason else "")
+    empty = sum(mask.reason == EMPTY_MASK for mask in masks)
+    dropped = Counter(str(mask.dropped_by) for mask in masks if mask.reason != EMPTY_MASK)
+    parts = [f"{name} dropped {number}" for name, number in sorted(dropped.items())]
+    parts += [f"{empty} of the backend {'was' if empty == 1 else 'were'} empty"] if empty else []
+    return f"none of {count} masks is left: {', '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -228,11 +258,9 @@ class ImageResult(Drawable):
             notes: by plugin name.
             doubts: what may be wrong all the same.
         """
-        dropped = Counter(mask.dropped_by for mask in masks)
-        kept = dropped.pop(None, 0)
-        if dropped and not kept:
-            by_filter = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items(), key=str))
-            reason = f"all masks dropped: {by_filter}"
+        kept = any(mask.kept for mask in masks)
+        if masks and not kept:
+            reason = _explain_empty(masks)
         return cls(
             key=key,
             status="done" if kept else "empty",
@@ -392,6 +420,23 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """Files of earlier runs that the last run would not make; `maskmill prune` removes them.
+
+    Attributes:
+        files: how many there are, the stored results of `images` included.
+        bytes: their size in all.
+        images: images that left the dataset and still have files.
+        writers: folders with files about the whole dataset that the pipeline no longer makes.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    images: int = 0
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """One finished or stopped run, as `run.json` holds it.
 
@@ -403,7 +448,7 @@ class RunReport:
         seconds: wall time of this run.
         stage_seconds: seconds spent by stage, summed over the images of this run.
         images_per_second: over the images this run processed.
-        artifacts: dataset-wide files written at the end.
+        files: how many files about the whole dataset each writer has; `Run.files` lists them.
         message: why it stopped, or "".
         doubtful: finished images with at least one doubt, counted as `counts`.
         doubts: images by the code of their doubts; an image may have several.
@@ -412,6 +457,8 @@ class RunReport:
             run that have no result. Counted up to a number.
         warnings: about prompts that fit no image of the dataset and the like, a line each.
         run_doubts: what is doubtful and belongs to no image, by code, such as annotations of unknown images.
+        outdated: files of earlier runs that are not part of this one.
+        pruned: how many of these were removed at the end, as `prune` asks.
         refused_doubts: those of `run_doubts` that `fail_on` names; the run counts as failed.
         work: images by what this run did for them, the keys of `WORK` in their order.
     """
@@ -423,7 +470,7 @@ class RunReport:
     seconds: float
     stage_seconds: Mapping[str, float]
     images_per_second: float
-    artifacts: tuple[Artifact, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
     message: str = ""
     doubtful: int = 0
     doubts: Mapping[str, int] = field(default_factory=dict)
@@ -432,6 +479,8 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     run_doubts: Mapping[str, int] = field(default_factory=dict)
     refused_doubts: tuple[str, ...] = ()
+    outdated: Outdated = Outdated()
+    pruned: int = 0
     work: Mapping[Work, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:

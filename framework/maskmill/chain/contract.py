@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -33,6 +33,21 @@ def call_for_list(kind: type[T], call: Callable[..., object], *given: Any) -> li
     if isinstance(answer, (list, tuple)) and all(isinstance(item, kind) for item in answer):
         return list(answer)
     raise TypeError(f"expected a list of {kind.__name__}, not {reprlib.repr(answer)}")
+
+
+def iterate_over(kind: type[T], call: Callable[..., object], *given: Any) -> Iterator[T]:
+    """What a plugin's method returns that may return a list or a generator, one at a time.
+
+    Raises:
+        TypeError: it returned something else.
+    """
+    answer = call(*given)
+    if not isinstance(answer, Iterable):
+        raise TypeError(f"expected a list of {kind.__name__}, not {reprlib.repr(answer)}")
+    for item in answer:
+        if not isinstance(item, kind):
+            raise TypeError(f"expected a list of {kind.__name__}, but it contains {reprlib.repr(item)}")
+        yield item
 
 
 def _to_text(value: object, what: str) -> str | None:

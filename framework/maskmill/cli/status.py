@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Keys shown for each reason.
 EXAMPLES = 3
+#: Keys listed for each reason with `--json`, and reasons that are told apart; so memory does not grow with the images.
+MOST_KEYS, MOST_REASONS = 1000, 200
 
 
 @click.command("status")
@@ -40,11 +44,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     from ..results import DOUBTS
 
     about, counts, running = run.about, run.counts(), run.is_running()
-    reasons: dict[tuple[str, str, str], list[str]] = {}
-    for row in run.rows(("failed", "quarantined")):
-        failure = run.result(row).failure
-        text = failure.message.replace(row.key, "...") if failure else "unknown"
-        reasons.setdefault((row.status, failure.stage if failure else "?", text), []).append(row.key)
+    reasons, keys = _count_reasons(run)
     doubtful, doubts = run.doubt_counts()
     outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
     command, merged = str(about.get("command", "run-pipeline FILE")), about.get("merged")
@@ -59,8 +59,15 @@ def describe_run(run: Run) -> dict[str, Any]:
         "counts": counts,
         "remaining": about.get("remaining") if about.get("outcome") in ("interrupted", "stopped") else None,
         "failures": [
-            {"status": status, "stage": stage, "message": text, "count": len(keys), "keys": keys}
-            for (status, stage, text), keys in sorted(reasons.items(), key=lambda item: -len(item[1]))
+            {
+                "status": reason.status,
+                "stage": reason.stage,
+                "plugin": reason.plugin,
+                "message": reason.message,
+                "count": count,
+                "keys": keys[reason],
+            }
+            for reason, count in reasons.most_common()
         ],
         "doubtful": doubtful,
         "doubts": [
@@ -68,27 +75,57 @@ def describe_run(run: Run) -> dict[str, Any]:
             for code, count in doubts.items()
         ],
         "run_doubts": about.get("run_doubts", {}),
+        "outdated": asdict(run.outdated()),
         "merged": [str(part.get("folder")) for part in merged] if merged else [],
         "continue": command if advised and outcome != "finished" else None,
         "retry": add_option(command, "--retry-failed") if advised and reasons else None,
     }
 
 
+class _Reason(NamedTuple):
+    status: str
+    stage: str
+    plugin: str
+    message: str
+
+
+def _count_reasons(run: Run) -> tuple[Counter[_Reason], dict[_Reason, list[str]]]:
+    """The failed images by status, stage and message, and the first keys of each."""
+    from ..output.records import FAILURES
+
+    counts: Counter[_Reason] = Counter()
+    keys: dict[_Reason, list[str]] = {}
+    for row in run.rows(("failed", "quarantined")):
+        failure = run.result(row).failure
+        step = (failure.stage, failure.plugin, failure.text) if failure else ("?", "", "unknown")
+        reason = _Reason(row.status, *step[:2], step[2].replace(row.key, "..."))
+        if reason not in counts and len(counts) >= MOST_REASONS:
+            reason = _Reason(row.status, "?", "", f"other reasons, which are in {FAILURES}")
+        counts[reason] += 1
+        if len(first := keys.setdefault(reason, [])) < MOST_KEYS:
+            first.append(row.key)
+    return counts, keys
+
+
 def _format_lines(state: dict[str, Any]) -> list[str]:
     """The state in words."""
-    from ..output.records import list_counts
+    from ..output.records import describe_outdated, list_counts
+    from ..results import Outdated
 
     remaining = f", {state['remaining']} not processed yet" if state["remaining"] else ""
     lines = [f"{state['name']}: {state['outcome']}{remaining}"]
     lines += [state["notice"]] if state["notice"] else []
     lines.append(list_counts(state["counts"]) or "no image finished yet")
     for failed in state["failures"]:
-        what = f"{failed['count']} {failed['status']} at {failed['stage']}: {failed['message']}"
+        where = f"{failed['stage']} {failed['plugin']}".rstrip()
+        what = f"{failed['count']} {failed['status']} at {where}: {failed['message']}"
         lines.append(f"  {what}\n    {_list_keys(failed['keys'], failed['count'])}")
     for doubt in state["doubts"]:
         what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"
         lines.append(f"  {what}\n    {_list_keys(doubt['keys'], doubt['count'])}")
     lines += [f"  {count} doubtful ({code}) that belong to no image" for code, count in state["run_doubts"].items()]
+    if line := describe_outdated(Path(state["output"]), Outdated(**state["outdated"])):
+        lines.append(line)
     if state["merged"]:
         lines.append(f"Merged from {', '.join(state['merged'])}; to continue, continue those runs")
     if state["continue"]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from ..errors import OutputError, Problem
 from ..results import FINISHED, STATUSES, Failure, ImageResult, LedgerRow, Status
+from .file_table import TABLE, FileTable
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -32,7 +33,8 @@ _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLI
 #: Higher format numbers are damage, not a newer version.
 _LAST_SCHEMA = 1000
 
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS images (
   key TEXT PRIMARY KEY,
   status TEXT NOT NULL,
@@ -48,6 +50,8 @@ CREATE TABLE IF NOT EXISTS doubts (key TEXT NOT NULL, code TEXT NOT NULL, PRIMAR
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, mtime INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+    + TABLE
+)
 
 
 class DamagedLedgerError(OutputError):
@@ -68,6 +72,7 @@ class Ledger:
 
     Attributes:
         listing: number of the current or last listing of the dataset.
+        files: the files about the whole dataset.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -76,6 +81,7 @@ class Ledger:
         self._pending = 0
         self._tables: frozenset[str] = frozenset()
         self._committed_at = time.monotonic()
+        self.files = FileTable(self)
         self.listing = int(self.meta("listing", 0))
         # Ledgers of earlier versions that are opened for reading have no such table.
         table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
@@ -190,7 +196,12 @@ class Ledger:
             self._pending = 0
             self._committed_at = time.monotonic()
 
-    def _write(self, sql: str, values: Sequence[Any]) -> None:
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, for the modules that have tables in here."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def write(self, sql: str, values: Sequence[Any]) -> None:
+        """Execute a statement; durable at the next commit."""
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(sql, values)
@@ -203,7 +214,7 @@ class Ledger:
 
     def set_meta(self, name: str, value: Any) -> None:
         """Store a JSON value for the whole run; durable at the next commit."""
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        self.write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
     def begin_listing(self) -> None:
         """A run over the whole dataset begins; images that it no longer lists will not count."""
@@ -216,12 +227,20 @@ class Ledger:
         self.commit()
 
     def find_rows(self, keys: Sequence[str], listed: bool = True) -> dict[str, LedgerRow]:
-        """The rows of these images, by key, for those that have one; with `listed` they count as listed."""
+        """The rows of these images, by key, for those that have one; with `listed` they count as listed.
+
+        The row of an image that left the dataset and is back has no fingerprint: writers may have removed its files.
+        """
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM images WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
         rows = {values[0]: LedgerRow._make(values) for values in found}
+        complete = self.complete_listing
+        back = [key for key, row in rows.items() if row.listing < complete]
+        rows |= {key: rows[key]._replace(fingerprint="") for key in back}
         if listed and any(row.listing != self.listing for row in rows.values()):
-            self._write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
+            for key in back:
+                self.write("UPDATE images SET fingerprint='' WHERE key=?", (key,))
+            self.write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
     def record(self, row: LedgerRow, doubts: Collection[str] = (), stored: tuple[int, int] | None = None) -> None:
@@ -232,22 +251,22 @@ class Ledger:
             doubts: codes of its doubts.
             stored: `stat_result` of its stored result, None if unknown.
         """
-        self._write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
-        self._write("DELETE FROM attempts WHERE key=?", (row.key,))
+        self.write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
+        self.write("DELETE FROM attempts WHERE key=?", (row.key,))
         if doubts or self._has_doubts:  # most runs have none: that costs nothing
             self._has_doubts = True
-            self._write("DELETE FROM doubts WHERE key=?", (row.key,))
+            self.write("DELETE FROM doubts WHERE key=?", (row.key,))
             for code in sorted(doubts):
-                self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
+                self.write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         if stored is None:
-            self._write("DELETE FROM results WHERE key=?", (row.key,))
+            self.write("DELETE FROM results WHERE key=?", (row.key,))
         else:
-            self._write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (row.key, *stored))
+            self.write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (row.key, *stored))
         self.commit(only_if_due=True)
 
     def find_stored(self, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
         """`stat_result` of the stored results of these images when they were recorded, where it is known."""
-        if not self._has_table("results"):
+        if not self.has_table("results"):
             return {}
         marks = ",".join("?" * len(keys))
         found = self._connection.execute(f"SELECT * FROM results WHERE key IN ({marks})", keys)  # noqa: S608 - marks only
@@ -260,13 +279,13 @@ class Ledger:
 
     def record_losses(self, key: str, times: int) -> None:
         """Record at once how often this image has ended its process; survives the death of the driver."""
-        self._write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
+        self.write("INSERT OR REPLACE INTO attempts VALUES (?, ?)", (key, times))
         self.commit()
 
     def counts(self) -> dict[str, int]:
         """Images by status, every status named, without those gone from the dataset."""
         sql = "SELECT status, COUNT(*) FROM images WHERE listing >= ? GROUP BY status"
-        found = dict(self._connection.execute(sql, (self._last_complete_listing(),)))
+        found = dict(self._connection.execute(sql, (self.complete_listing,)))
         return {status: int(found.get(status, 0)) for status in STATUSES}
 
     def doubts_of(self, keys: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -284,7 +303,7 @@ class Ledger:
         if not self._has_doubts:
             return 0, {}
         images = "doubts JOIN images USING (key) WHERE listing >= ? AND status IN ('done', 'empty')"
-        complete = (self._last_complete_listing(),)
+        complete = (self.complete_listing,)
         total = self._connection.execute(f"SELECT COUNT(DISTINCT key) FROM {images}", complete).fetchone()[0]  # noqa: S608
         by_code = self._connection.execute(
             f"SELECT code, COUNT(*) FROM {images} GROUP BY code ORDER BY 2 DESC, 1",  # noqa: S608
@@ -300,9 +319,9 @@ class Ledger:
             "SELECT key FROM doubts JOIN images USING (key) WHERE code = ? AND listing >= ?"
             " AND status IN ('done', 'empty') ORDER BY key LIMIT ?"
         )
-        return [str(key) for (key,) in self._connection.execute(sql, (code, self._last_complete_listing(), limit))]
+        return [str(key) for (key,) in self._connection.execute(sql, (code, self.complete_listing, limit))]
 
-    def _has_table(self, name: str) -> bool:
+    def has_table(self, name: str) -> bool:
         """Whether there is a table: ledgers of earlier versions that are only read lack those that came later."""
         if name not in self._tables:
             sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -318,7 +337,7 @@ class Ledger:
         marks = ",".join("?" * len(wanted))
         page = f"key > ? AND listing >= ? AND status IN ({marks}) ORDER BY key LIMIT {PAGE}"
         sql, last = f"SELECT * FROM images WHERE {page}", ""  # noqa: S608 - marks only
-        while found := self._connection.execute(sql, (last, self._last_complete_listing(), *wanted)).fetchall():
+        while found := self._connection.execute(sql, (last, self.complete_listing, *wanted)).fetchall():
             yield from map(LedgerRow._make, found)
             last = found[-1][0]
 
@@ -329,7 +348,9 @@ class Ledger:
             marks.update(f"{row.key}\0{row.status}\0{row.fingerprint}\n".encode())
         return marks.hexdigest()[:16]
 
-    def _last_complete_listing(self) -> int:
+    @property
+    def complete_listing(self) -> int:
+        """Number of the last complete listing; images with a lower one left the dataset."""
         return int(self.meta("complete_listing", 0))
 
     def result(self, row: LedgerRow) -> ImageResult:

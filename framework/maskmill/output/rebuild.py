@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import MaskmillError
-from ..files import TEMPORARY_PREFIX, unused_name
+from ..files import TEMPORARY_PREFIX, unused_name, walk_files
 from ..results import DOUBTFUL, UNFINISHED, ImageResult, LedgerRow
+from ..wording import count_noun
 from .folder import claim, is_run
 from .ledger import NAME, UNKNOWN, DamagedLedgerError, Ledger
 from .records import read_about
@@ -42,7 +43,9 @@ def rebuild_ledger(output: Path) -> str:
             rest.rename(unused_name(rest, ".damaged-"))
         with Ledger.create(output) as ledger:
             count = _enter_results(output, ledger)
-    return f"warning: {NAME} {damage}{kept} and was made anew from {count} stored results, which are checked now"
+    return (
+        f"warning: {NAME} {damage}{kept} and was made anew from {count_noun(count, 'stored result')}, to be checked now"
+    )
 
 
 def open_for_reading(output: Path) -> tuple[Ledger | None, str]:
@@ -112,8 +115,8 @@ def _enter_results(output: Path, ledger: Ledger) -> int:
 
 
 def _read_results(output: Path) -> Iterator[ImageResult]:
-    for path in sorted((output / RESULTS).rglob("*.json")):
-        if path.name.startswith(TEMPORARY_PREFIX) or not path.is_file():
+    for path in walk_files(output / RESULTS):
+        if path.name.startswith(TEMPORARY_PREFIX) or path.suffix != ".json":
             continue
         result = read_result(path)
         if result is not None and result_path(output, result.key) == path:

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..decoding.formats import describe_left_out
 from ..errors import OutputError, Problem
-from ..files import quote_command, write_atomic
-from ..results import RunReport
+from ..files import atomic_path, quote_command, write_atomic
+from ..results import Outdated, RunReport
 from ..work import NO_WORK, WORK, Work
 from .ledger import Ledger
 
@@ -71,21 +71,25 @@ def read_about(output: Path) -> dict[str, Any]:
         content = json.loads((output / RUN).read_bytes())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    content.pop("artifacts", None)  # of earlier versions: a list that may have an entry for each image
+    return content
 
 
 def write_failures(output: Path, ledger: Ledger) -> int:
     """Write `failures.jsonl`: one line for each failed or quarantined image, in key order."""
-    lines = []
-    for row in ledger.rows(("failed", "quarantined")):
-        result = ledger.result(row)
-        values: dict[str, Any] = {"key": row.key, "status": row.status, "attempts": row.attempts}
-        values |= asdict(result.failure) if result.failure else {}
-        if result.doubts:
-            values["doubts"] = [asdict(doubt) for doubt in result.doubts]
-        lines.append(json.dumps(values, ensure_ascii=False))
-    write_atomic(output / FAILURES, "".join(f"{line}\n" for line in lines).encode())
-    return len(lines)
+    count = 0
+    with atomic_path(output / FAILURES) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as out:
+        for row in ledger.rows(("failed", "quarantined")):
+            result = ledger.result(row)
+            values: dict[str, Any] = {"key": row.key, "status": row.status, "attempts": row.attempts}
+            values |= asdict(result.failure) if result.failure else {}
+            if result.doubts:
+                values["doubts"] = [asdict(doubt) for doubt in result.doubts]
+            out.write(json.dumps(values, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def add_option(command: str, option: str) -> str:
@@ -97,6 +101,31 @@ def add_option(command: str, option: str) -> str:
 def list_counts(counts: Mapping[str, int]) -> str:
     """Counts in words, such as "3 truncated, 1 conflict"."""
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 file" and "2 files"."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def format_bytes(size: int) -> str:
+    """A size in words, such as "1.5 MB"."""
+    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= length:
+            return f"{size / length:.1f} {unit}"
+    return count_of(size, "byte")
+
+
+def describe_outdated(output: Path, outdated: Outdated) -> str:
+    """A line about the files of earlier runs that are no longer part of the run; "" if there are none."""
+    if not outdated.files:
+        return ""
+    why = [f"{count_of(outdated.images, 'image')} left the dataset"] if outdated.images else []
+    if outdated.writers:
+        why.append(f"files in {', '.join(f'{folder}/' for folder in outdated.writers)} are no longer made")
+    files = f"{count_of(outdated.files, 'outdated file')} ({format_bytes(outdated.bytes)}) of earlier runs"
+    command = quote_command(["maskmill", "prune", str(output)])
+    return f"{files}: {'; '.join(why)}. To remove them: {command} (--dry-run lists them)"
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:
@@ -155,6 +184,10 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
     if report.remaining and report.outcome == "finished":
         text = f"{_count_remaining(report.remaining)} beyond the limit"
         lines.append(text + (f"; to process them: {unlimited}" if unlimited else ""))
+    if report.pruned:
+        lines.append(f"{count_of(report.pruned, 'outdated file')} of earlier runs removed")
+    if line := describe_outdated(report.output, report.outdated):
+        lines.append(line)
     lines += report.warnings
     lines.append(f"Output: {report.output}")
     return "\n".join(lines)

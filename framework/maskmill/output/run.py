@@ -9,9 +9,11 @@ from typing import Any, Self
 from ..display import brief, import_package
 from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
-from ..results import STATUSES, ImageResult, LedgerRow, Status
+from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Outdated, Status
+from ..wording import count_noun
 from .folder import is_claimed
 from .ledger import Ledger
+from .outdated import read_outdated
 from .rebuild import open_for_reading
 from .records import read_about
 
@@ -92,6 +94,14 @@ class Run:
         """The first keys, in key order, of the finished images that have this doubt."""
         return self._ledger.keys_with_doubt(code, limit)
 
+    def files(self) -> Iterator[Artifact]:
+        """The files about the whole dataset, paths below the output folder, in the order of their paths."""
+        return self._ledger.files.current()
+
+    def outdated(self) -> Outdated:
+        """Files of earlier runs that are not part of the last one, as of its end or of the last `maskmill prune`."""
+        return read_outdated(self._ledger)
+
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, over all runs into this folder."""
         return dict(self._ledger.meta("stage_seconds", {}))
@@ -118,7 +128,7 @@ class Run:
             return row
         count = sum(self.counts().values())
         close = nearest_names(key, (row.key for row in self.rows()))
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count} images"
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count_noun(count, 'image')}"
         raise OutputError(Problem(f"the run in '{self.folder}' has no image {key!r}", hint=hint))
 
     def result(self, row: LedgerRow) -> ImageResult:

@@ -38,6 +38,16 @@ def read_result(path: Path) -> ImageResult | None:
         return None
 
 
+def read_files(output: Path, key: str) -> tuple[Artifact, ...] | None:
+    """The files that the stored result of an image lists, None as for `load_result`, but without reading its masks."""
+    try:
+        data = json.loads(result_path(output, key).read_bytes())
+        files = tuple(Artifact(**item) for item in data["artifacts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files if data.get("key") == key else None
+
+
 def stat_result(output: Path, key: str) -> tuple[int, int] | None:
     """Size in bytes and modification time in nanoseconds of the stored result of an image, None if it is gone."""
     try:

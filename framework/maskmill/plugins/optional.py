@@ -131,11 +131,18 @@ class ScalingBackend(Protocol):
         """
 
 
+class AdvisingBackend(Protocol):
+    """A backend that knows what would make it faster."""
+
+    def speed_advice(self) -> str:
+        """What would make it faster with these options, as it follows "To speed it up: "; for `--dry-run --probe`."""
+
+
 #: Concurrent images of a source that waits and does not define `at_once`.
 AT_ONCE = 4
 STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, PromptStore)
-BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend,)
+BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend, AdvisingBackend)
 _BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS}
 
 
@@ -196,6 +203,11 @@ def list_inventory(source: Stage) -> Iterator[Item] | None:
 def input_side(backend: Stage) -> int | None:
     """Pixels of the longer side of the input of a backend's model, None if unknown."""
     return _call(backend, "input_side", default=None)
+
+
+def speed_advice(backend: Stage) -> str:
+    """What would make a backend faster."""
+    return _call(backend, "speed_advice", default="fewer prompts per image")
 
 
 def _call(stage: Stage, method: str, *arguments: Any, default: T) -> T:

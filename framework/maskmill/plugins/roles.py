@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -108,12 +108,15 @@ class Writer(Stage):
         """Write this image's files below `folder`, with `maskmill.save`; called in a worker."""
         return []
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterable[Artifact]:
         """Write the files about the whole dataset; called once in the main process, after the last image.
 
         Args:
             results: those with a status in `takes`, in key order, read one at a time; do not collect them.
             folder: this writer's folder.
+
+        Returns:
+            Every file made: a list or, where there is one for each image, a generator, which needs no memory for them.
         """
         return []
 

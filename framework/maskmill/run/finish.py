@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from ..chain.contract import iterate_over
 from ..config.config import Config
 from ..output.ledger import Ledger
 from ..plugins.roles import Stages
@@ -21,43 +22,49 @@ def finish(
     writers: Sequence[str],
     again: bool,
     tell: Callable[[str], None],
-) -> tuple[Artifact, ...]:
+) -> Mapping[str, int]:
     """Write the files about the whole dataset, unless the run was interrupted or nothing changed.
 
     Args:
         config: the pipeline.
         stages: its plugins.
-        ledger: of the output folder; records which results the files were made from.
+        ledger: of the output folder; records which results the files were made from, and the files.
         stop: requested when a writer cannot finish; if the user requests it, the writing ends.
         writers: the fingerprints of the writers.
         again: also if nothing changed.
         tell: gets what the writers tell about the dataset.
 
     Returns:
-        What there is now; what was made before the first writer that failed.
+        How many files each writer has now; those made before the first writer that failed.
     """
     if stop.requested:
-        return ()
+        return {}
     state = digest([writers, ledger.digest()])
     finished = ledger.meta("finished")
     if finished is not None and finished["state"] == state and not again:
-        return tuple(Artifact(**values) for values in finished["artifacts"])
-    artifacts: list[Artifact] = []
+        return ledger.files.count(ledger.files.writing)
+    writing = ledger.files.begin()
     for folder, writer in stages.writers:
         try:
             with stop.interruptible(), working_in(config.output), collecting({}, tell):
                 writer.open()
-                made = writer.finish(_results(ledger, writer.takes, stop), config.output / folder)
+                results = _results(ledger, writer.takes, stop)
+                for file in iterate_over(Artifact, writer.finish, results, config.output / folder):
+                    ledger.files.add(replace(file, path=f"{folder}/{file.path}"), writing)
+                    ledger.commit(only_if_due=True)
+                    stop.check()
                 writer.close()
+            ledger.commit()
         except (Stopped, KeyboardInterrupt):
-            return ()
+            return {}
         except Exception as error:
             stop.request(f"the writer {folder!r} could not finish: {type(error).__name__}: {error}")
-            return tuple(artifacts)
-        artifacts += [Artifact(f"{folder}/{item.path}", item.sha256, item.bytes) for item in made]
-    ledger.set_meta("finished", {"state": state, "artifacts": [asdict(item) for item in artifacts]})
+            break
+    else:
+        ledger.files.end(writing)
+        ledger.set_meta("finished", {"state": state})
     ledger.commit()
-    return tuple(artifacts)
+    return ledger.files.count(writing)
 
 
 def _results(ledger: Ledger, statuses: Sequence[Status], stop: Stop) -> Iterator[ImageResult]:

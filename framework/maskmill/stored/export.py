@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..chain.contract import call_for_list
+from ..chain.contract import iterate_over
 from ..errors import MaskmillError, OutputError, Problem, StopRun
 from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
@@ -106,8 +106,8 @@ def export(
         with claim_export(folder, log), Journal(path, about) as journal:
             work = _Export(run, request, writer, folder, originals)
             images, failed = work.write(journal, log)
-            finished = work.finish(journal, tell)
-            journal.end(finished, {"images": images, "failed": failed})
+            work.finish(journal, tell)
+            journal.end({"images": images, "failed": failed})
     left_out = counts["failed"] + counts["quarantined"]
     return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])
 
@@ -146,7 +146,7 @@ class _Export:
         for done in self._export_images():
             if done.failure is not None:
                 failed += 1
-                log(f"{done.key}: {done.failure.message}")
+                log(f"{done.key}: {done.failure.text}")
             else:
                 images += 1
             journal.add(done)
@@ -186,8 +186,8 @@ class _Export:
         ref = self._originals.find(row.key)
         return None if ref is None else ref.uri
 
-    def finish(self, journal: Journal, tell: Callable[[str], None]) -> list[Artifact]:
-        """Write the files about the whole dataset.
+    def finish(self, journal: Journal, tell: Callable[[str], None]) -> None:
+        """Write the files about the whole dataset, and enter them in the journal.
 
         Args:
             journal: with the images written before.
@@ -199,14 +199,15 @@ class _Export:
         try:
             with working_in(self._run.folder), collecting({}, tell):
                 self._writer.open()
-                made = call_for_list(Artifact, self._writer.finish, self._results(journal), self._folder)
+                results = self._results(journal)
+                for file in iterate_over(Artifact, self._writer.finish, results, self._folder):
+                    journal.add_file(file)
                 self._writer.close()
         except (MaskmillError, KeyboardInterrupt):
             raise
         except Exception as error:
             text = f"the writer {self._request.writer!r} could not finish: {type(error).__name__}: {error}"
             raise StopRun(text) from error
-        return made
 
     def _results(self, journal: Journal) -> Iterator[ImageResult]:
         """The results as the writer's `finish` gets them in a run: with its own files and notes only."""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Self
 
 from ..errors import OutputError, Problem
-from ..files import unused_name
+from ..files import unused_name, walk_files
 from ..output.folder import JOURNAL, JOURNALS, LOCK, check_folder, file_state, lock_folder, writing_to
 from ..results import Artifact
 from ..version import __version__
+from ..wording import count_noun
 from .export_worker import ExportedImage
 
 _HINT = "give another folder (-o), or move those files away, so that nothing of yours is overwritten"
 
 
 class Journal:
-    """The record of an export: a first line (what made it), a line per image, a last line (its end).
+    """The record of an export: what made it, a line per image, a line per file about the whole dataset, its end.
 
     Args:
         path: of the file; see `choose_journal`.
@@ -35,6 +37,7 @@ class Journal:
         self.files = 0
         self._path = path
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        self._images = 0
         self._write_line({"schema": 1, "maskmill": __version__, **about})
 
     def __enter__(self) -> Self:
@@ -49,19 +52,23 @@ class Journal:
         failure = None if image.failure is None else asdict(image.failure)
         artifacts = [astuple(artifact) for artifact in image.artifacts]
         self._write_line({"key": image.key, "artifacts": artifacts, "notes": image.notes, "failure": failure})
+        self._images += 1
 
-    def end(self, artifacts: Sequence[Artifact], counts: Mapping[str, int]) -> None:
-        """The export is complete; `artifacts` are the files about the whole dataset."""
-        self.files += len(artifacts)
-        self._write_line({"finished": True, **counts, "artifacts": [astuple(artifact) for artifact in artifacts]})
+    def add_file(self, file: Artifact) -> None:
+        """Write the line of a file about the whole dataset."""
+        self.files += 1
+        self._write_line({"artifacts": [astuple(file)]})
+
+    def end(self, counts: Mapping[str, int]) -> None:
+        """The export is complete."""
+        self._write_line({"finished": True, **counts, "artifacts": []})
         self._file.close()
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """The images written so far, in their order."""
+        """The images written so far, in their order; files may be added meanwhile."""
         self._file.flush()
         with self._path.open(encoding="utf-8") as lines:
-            next(lines)
-            yield from map(json.loads, lines)
+            yield from map(json.loads, itertools.islice(lines, 1, self._images + 1))
 
     def _write_line(self, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
@@ -150,7 +157,7 @@ def _is_finished(folder: Path, journal: Path) -> bool:
     if not finished:
         return False
     own = sum(path.exists() for path in {folder / LOCK, *(folder / name for name in JOURNALS if name == journal.name)})
-    if others := sum(path.is_file() for path in folder.rglob("*")) - own - known:
-        text = f"'{folder}' holds {others} file{'s' if others > 1 else ''} that its export did not make"
+    if others := sum(1 for _ in walk_files(folder)) - own - known:
+        text = f"'{folder}' holds {count_noun(others, 'file')} that its export did not make"
         raise OutputError(Problem(text, hint=_HINT))
     return True

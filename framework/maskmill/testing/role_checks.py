@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..plugins.optional import has_answer, max_concurrent, prompts_fingerprint
 from ..plugins.roles import PromptSource, Writer
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult
+from ..wording import count_noun
 from . import fakes as testing
 from .bench import Bench, Broken, Refusal, describe_image, is_list_of
 
@@ -130,7 +131,8 @@ def _check_answers(image: Image, kind: str, prompts: Sequence[Prompt], masks: An
     answered = [mask.prompt for mask in masks]
     if answered not in (list(prompts), [prompt for prompt in prompts for _ in range(3)]):
         order = [prompts.index(prompt) for prompt in answered]
-        text = f"{where}: {len(prompts)} prompts got {len(masks)} masks, for the prompts number {order}"
+        got = f"{count_noun(len(prompts), 'prompt')} got {count_noun(len(masks), 'mask')}"
+        text = f"{where}: {got}, for the prompts number {order}"
         raise Broken(text, "return one mask per prompt (or three), in the order of the prompts, even if it is empty")
 
 
@@ -237,6 +239,7 @@ def _write_all(bench: Bench, folder: Path, backwards: bool = False, black: bool 
 
 def _check_artifacts(where: str, found: Any, folder: Path) -> list[Artifact]:
     hint = "write with maskmill.save(folder, result.key, data, suffix) and return what it returns"
+    found = list(found) if isinstance(found, Iterator) else found
     if not is_list_of(found, Artifact):
         raise Broken(f"{where} returns {found!r:.100}", f"return a list of maskmill.Artifact; {hint}")
     for artifact in found:

@@ -14,7 +14,7 @@ from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem,
 from maskmill.files import sha256_of
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.coco_reference import CocoReference, ReferenceImage
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_parts
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
 from maskmill_plugins._shared.export.coco_file import CocoFile, dump_json
@@ -100,8 +100,12 @@ class Coco(Writer):
     _splitter: Splitter | None = PrivateAttr(None)
 
     def check(self) -> list[Problem]:
-        """Each category must be given once, and `like` and `splits` must be readable."""
-        problems = find_duplicates("categories", self.categories) + check_splits(self.val, self.test, self.splits)
+        """OpenCV must load if it draws polygons, each category be given once, `like` and `splits` be readable."""
+        problems = [
+            *(check_cv2() if self.format == "polygons" else []),
+            *find_duplicates("categories", self.categories),
+            *check_splits(self.val, self.test, self.splits),
+        ]
         if self.splits is not None and self.layout == "one":
             problems.append(Problem("splits: has no effect on one file; set layout: splits or roboflow"))
         if self.like is not None:
@@ -116,11 +120,6 @@ class Coco(Writer):
         read = [sha256_of(self.like)] if self.like is not None and self.like.is_file() else []
         read += [state_of(self.splits)] if self.splits is not None else []
         return digest([super().digest(), *read]) if read else super().digest()
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons at the end, is missing."""
-        if self.format == "polygons":
-            load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Measure the IoU of this image's polygons, and copy the image if asked for; `finish` writes the rest.

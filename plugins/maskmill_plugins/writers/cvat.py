@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 import numpy as np
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, colors, hookimpl
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, colors, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.drawing.pixels import crop_mask, load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2, crop_mask
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.class_files import find_renamed_masks, summarize_renamed, write_renamed
 from maskmill_plugins._shared.export.classes import NOT_IN_LINE, label_of, order_labels, rename_class
@@ -59,10 +59,9 @@ class Cvat(Writer):
     images: Images = Field("none", description=f"what is put into `images`. {IMAGES_MEANING}")
     folders: Folders = Field("nested", description=f"{FOLDERS_MEANING} (here with its suffix, `sub__a.jpg`)")
 
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons, is missing."""
-        if self.shapes == "polygons":
-            load_cv2()
+    def check(self) -> list[Problem]:
+        """OpenCV, which draws the polygons, must load."""
+        return check_cv2() if self.shapes == "polygons" else []
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Measure the polygons, and copy the image if asked for; `finish` writes the rest.

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import atomic_path
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.mask_map import summarize_iou
@@ -61,10 +61,9 @@ class LabelStudio(Writer):
     )
     outline: Outline = Field("edges", description=OUTLINE_MEANING)
 
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons, is missing."""
-        if self.shapes == "polygons":
-            load_cv2()
+    def check(self) -> list[Problem]:
+        """OpenCV, which draws the polygons, must load."""
+        return check_cv2() if self.shapes == "polygons" else []
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Measure the polygons of this image; `finish` writes everything."""

@@ -90,7 +90,7 @@ class Semantic(DatasetWriter):
             artifacts.append(save_as(folder, self._map_file(result.key), _encode_map(painted, size, len(known))))
         return artifacts
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the lists of images and classes, and the maps unless workers did; remove outdated files.
 
         Raises:
@@ -111,13 +111,14 @@ class Semantic(DatasetWriter):
                     ]
                     waiting.write(json.dumps([path, result.size, found]) + "\n")
             classes = list(self.classes) or order_labels((), labels)
-            artifacts = _write_maps(folder, waiting, labels, classes)
+            yield from _write_maps(folder, waiting, labels, classes)
             table.remove_outdated()
         for text in summarize_renamed("semantic", classes, name_in_list):
             self.tell(text)
         if len(classes) > _MAX_8_BIT:
             self.tell(f"semantic: {len(classes)} classes need PNGs of 16 bits; 255 is a class in them")
-        return [*artifacts, describe_file(folder, LIST), *write_labels(folder, classes)]
+        yield describe_file(folder, LIST)
+        yield from write_labels(folder, classes)
 
     def _place(self, which: int, key: str) -> str:
         split: str = self.find_split(key)
@@ -154,20 +155,18 @@ def _encode_map(masks: Sequence[tuple[Mask, int]], size: tuple[int, int], classe
     return encode_png(_paint_map(masks, size, classes), flat=True)
 
 
-def _write_maps(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
+def _write_maps(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
     """Write the maps of the waiting images."""
     if len(classes) > _MAX_16_BIT:
         raise OutputError(f"at most {_MAX_16_BIT} classes are possible, not {len(classes)}; merge some with class_map")
     numbers = {label: number for number, label in enumerate(classes, start=1)}
     by_number = [numbers[label] for label in labels]
     waiting.seek(0)
-    artifacts = []
     for line in waiting:
         path, (height, width), found = json.loads(line)
         size = height, width
         masks = [(Mask(size, counts), by_number[number]) for number, counts in found]
-        artifacts.append(save_as(folder, path, _encode_map(masks, size, len(classes))))
-    return artifacts
+        yield save_as(folder, path, _encode_map(masks, size, len(classes)))
 
 
 @hookimpl

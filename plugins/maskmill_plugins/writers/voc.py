@@ -15,7 +15,7 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, OutputError, Problem, Writer, hookimpl
-from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2, encode_png, load_cv2
 from maskmill_plugins._shared.export.class_files import check_renamed, find_renamed_masks, summarize_renamed
 from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
@@ -30,6 +30,7 @@ from maskmill_plugins._shared.export.output_files import (
     describe_file,
     remove_file,
     save_as,
+    save_lines,
     temporary_file,
 )
 from maskmill_plugins._shared.export.splits import (
@@ -82,16 +83,11 @@ class Voc(DatasetWriter):
     images: Images = Field("none", description=f"what is put into `JPEGImages`. {IMAGES_MEANING}")
 
     def check(self) -> list[Problem]:
-        """Each class must be given once, and there must be enough numbers."""
-        problems = find_duplicates("classes", self.classes)
+        """OpenCV must load if it finds borders, each class be given once, and there must be enough numbers."""
+        problems = [*(check_cv2() if self.border else []), *find_duplicates("classes", self.classes)]
         if len(self.classes) > _MAX_NUMBERS:
             problems.append(Problem(f"classes: the format allows at most {_MAX_NUMBERS}, not {len(self.classes)}"))
         return problems + check_renamed(self.classes, name_class) + super().check()
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which finds the borders, is missing."""
-        if self.border:
-            load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the object PNG and the XML file, the class PNG if `classes` is given, and the image if asked for.
@@ -130,7 +126,7 @@ class Voc(DatasetWriter):
             for label, name in renamed.items():
                 self.tell(f"label {label!r} is written as {name!r}")
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the lists of images and labels, and the class PNGs unless workers did; remove outdated files.
 
         Raises:
@@ -150,21 +146,22 @@ class Voc(DatasetWriter):
                     found = [labels.setdefault(label_of(mask), len(labels)) for mask in result.kept]
                     waiting.write(json.dumps([self._files(result.key)[1:], found]) + "\n")
             classes = list(self.classes) or order_labels((), labels)
-            artifacts = _write_classes(folder, waiting, labels, classes)
+            yield from _write_classes(folder, waiting, labels, classes)
             table.remove_outdated()
-            artifacts += self._write_sets(folder, sets)
+            yield from self._write_sets(folder, sets)
         for text in summarize_renamed("voc", classes, name_class):
             self.tell(text)
-        return [*artifacts, describe_file(folder, LIST), *write_label_lists(folder, classes)]
+        yield describe_file(folder, LIST)
+        yield from write_label_lists(folder, classes)
 
     def _write_sets(self, folder: Path, sets: Mapping[str, IO[str]]) -> Iterator[Artifact]:
         """Write the lists of images of each split that has any; `train` always."""
         for name, lines in sets.items():
-            lines.seek(0)
-            text = "" if name == _TRAINVAL and not self.trainval else lines.read()
+            filled = lines.tell() > 0 and (name != _TRAINVAL or self.trainval)
             for place in (f"{sets_folder}/{name}.txt" for sets_folder in _SETS):
-                if text or name == "train":
-                    yield save_as(folder, place, text.encode())
+                lines.seek(0)
+                if filled or name == "train":
+                    yield save_lines(folder, place, lines)
                 else:
                     remove_file(folder, place)
 
@@ -202,7 +199,7 @@ def _encode_indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
     return encode_png(numbers, flat=True, palette=voc_palette())
 
 
-def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
+def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
     """Write the class PNGs of the waiting images from their object PNGs."""
     if len(classes) > _MAX_NUMBERS:
         raise OutputError(
@@ -211,7 +208,6 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
-    artifacts = []
     for line in waiting:
         (objects, target), found = json.loads(line)
         try:
@@ -222,8 +218,7 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
             text = f"{folder / objects}: {getattr(error, 'strerror', None) or error}"
             raise OutputError(Problem(text, hint="run again with --verify to recreate missing files")) from None
         of_class = _to_class_map(of_object, [by_number[number] for number in found])
-        artifacts.append(save_as(folder, target, _encode_indexed(of_class)))
-    return artifacts
+        yield save_as(folder, target, _encode_indexed(of_class))
 
 
 @hookimpl

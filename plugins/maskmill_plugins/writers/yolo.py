@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
 from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
@@ -77,12 +77,8 @@ class Yolo(DatasetWriter):
     detect: bool = Field(False, description="write boxes instead of polygons, to train a detector")
 
     def check(self) -> list[Problem]:
-        """Each class must be given once, and some images must be left for training."""
-        return find_duplicates("classes", self.classes) + super().check()
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons, is missing."""
-        load_cv2()
+        """OpenCV must load, each class be given once, and some images be left for training."""
+        return [*check_cv2(), *find_duplicates("classes", self.classes), *super().check()]
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Copy the image, measure the polygons, and write the labels if `classes` is given.
@@ -104,7 +100,7 @@ class Yolo(DatasetWriter):
             artifacts.append(save_as(folder, f"labels/{place}.txt", lines))
         return artifacts + self.save_picture(image, result, folder, self._image_file(result.key))
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the labels unless workers did, then `data.yaml` and `images.csv`; remove outdated files.
 
         Raises:
@@ -122,10 +118,10 @@ class Yolo(DatasetWriter):
                 if not self.classes:
                     waiting.write(json.dumps(self._waiting_labels(result, labels)) + "\n")
             classes = list(self.classes) or order_labels((), labels)
-            artifacts = _write_labels(folder, waiting, labels, classes)
+            yield from _write_labels(folder, waiting, labels, classes)
             table.remove_outdated()
-        about = save_as(folder, "data.yaml", self._make_data_yaml(classes, counts))
-        return [*artifacts, describe_file(folder, LIST), about]
+        yield describe_file(folder, LIST)
+        yield save_as(folder, "data.yaml", self._make_data_yaml(classes, counts))
 
     def _place(self, key: str) -> str:
         """The path of an image's files below `images/` and `labels/`, without suffix.
@@ -179,17 +175,15 @@ def _format_lines(lines: Iterable[list[Any]]) -> bytes:
     return "".join(f"{number} {line}\n" for number, line in lines).encode("ascii")
 
 
-def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> list[Artifact]:
+def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
     """Write the label files of the waiting entries."""
     numbers = {name: number for number, name in enumerate(classes)}
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
-    artifacts = []
     for entry in waiting:
         place, lines = json.loads(entry)
         text = _format_lines([by_number[number], line] for number, line in lines)
-        artifacts.append(save_as(folder, f"labels/{place}.txt", text))
-    return artifacts
+        yield save_as(folder, f"labels/{place}.txt", text)
 
 
 @hookimpl

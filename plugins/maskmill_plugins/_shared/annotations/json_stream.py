@@ -25,11 +25,15 @@ class JsonStream:
     Args:
         path: the file, UTF-8 with or without a byte order mark.
 
+    Attributes:
+        lists: keys of the members that are lists, also of empty ones, as far as they were read.
+
     Raises (during iteration):
         PipelineError: the file cannot be read or is not JSON; with line and column.
     """
 
     def __init__(self, path: Path) -> None:
+        self.lists: set[str] = set()
         self._path = path
         self._text = ""
         self._at = 0
@@ -43,6 +47,7 @@ class JsonStream:
         """
         for key in self._iterate_keys():
             if self._peek() == "[":
+                self.lists.add(key)
                 yield from self._iterate_list(key)
             else:
                 yield key, -1, self._read_value()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -32,6 +32,13 @@ def save_as(folder: Path, path: str, data: bytes) -> Artifact:
 def describe_file(folder: Path, path: str) -> Artifact:
     """The artifact of a file that was written incrementally."""
     return Artifact(path, sha256_of(folder / path), (folder / path).stat().st_size)
+
+
+def save_lines(folder: Path, path: str, lines: Iterable[str]) -> Artifact:
+    """Write lines, each with its end, atomically to exactly this path."""
+    with atomic_path(folder / path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+        out.writelines(lines)
+    return describe_file(folder, path)
 
 
 def temporary_file(folder: Path) -> IO[str]:

@@ -10,6 +10,7 @@ import click
 
 from maskmill.cli.options import FILE, IMAGES
 from maskmill.output.records import FAILURES
+from maskmill.wording import count_noun
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -56,9 +57,9 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
         found = evaluation.evaluate(run, true, by_class)
         if problem := _find_obstacle(run, found):
             raise OutputError(problem)
-        pairs = evaluation.pair_up(run, true)
+        pairs = evaluation.ImagePairs(run, true)
         pictures = rank_pictures(
-            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs[key], found, originals)
+            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs.get(key), found, originals)
         )
         title = f"{run.name} against {truth.name}"
         facts, tables = summarize(found), make_tables(found)
@@ -94,14 +95,16 @@ def _find_obstacle(run: Run, found: Evaluation) -> str:
 def summarize(found: Evaluation) -> list[str]:
     """A line for each fact: what was counted and what was not."""
     ways, tally = found.tallies.ways, found.tallies.all
+    counted = f"{count_noun(found.images, 'image')}, {count_noun(tally.objects, 'object')}"
+    extra = count_noun(found.tallies.extra, "mask matches", "masks match")
     lines = [
-        f"{found.images} images, {tally.objects} objects: {ways['id']} matched by the id of a mask's prompt,"
-        f" {ways['overlap']} by overlap, {ways['missed']} missed; {found.tallies.extra} masks match no object",
+        f"{counted}: {ways['id']} matched by the id of a mask's prompt,"
+        f" {ways['overlap']} by overlap, {ways['missed']} missed; {extra} no object",
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
     if not tally.objects:
-        where = "these images" if found.truth.count else "any image"
-        crowds = any(image.objects for image in found.truth.images.values()) and not found.truth.count
+        where = "these images" if found.truth.images.objects else "any image"
+        crowds = found.truth.images.crowds and not found.truth.images.objects
         but = " but crowd regions" if crowds else ""
         lines.append(
             f"the ground truth has no object{but} in {where}: there was nothing to find, and every mask is extra"

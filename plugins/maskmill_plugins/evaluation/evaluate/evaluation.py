@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,8 @@ from maskmill_plugins._shared.prompt_files.matching import Matcher
 
 from ..report.pages import ListedNames
 from ..report.panels import Panel, WorstImages, side_by_side
-from ..truth.objects import TrueImage, Truth
+from ..truth.image_table import Truth
+from ..truth.objects import TrueImage
 from .merge_regions import merge_regions
 from .precision import Precision
 from .scoring import ScoreTotals, hide_ignored, score_image
@@ -55,7 +57,7 @@ class Evaluation:
                 "source": str(self.truth.source),
                 "kind": self.truth.kind,
                 "images": len(self.truth.images),
-                "objects": self.truth.count,
+                "objects": self.truth.images.objects,
                 "warnings": list(self.truth.warnings),
             },
             "by_class": self.by_class,
@@ -72,32 +74,52 @@ class Evaluation:
         }
 
 
-def pair_up(run: Run, truth: Truth, found: Evaluation | None = None) -> dict[str, TrueImage]:
-    """The ground truth of each image of the run, by key; images without a counterpart are added to `found`.
+class ImagePairs:
+    """Which image of the ground truth an image of the run is; in a temporary file, so that memory does not grow.
 
-    If several images of the run match one name only by their stem, none of them is used.
+    Names of the run and of the ground truth are paired one to one: if several images of the run match one name
+    only by their stem, none of them is used.
+
+    Args:
+        run: the run.
+        truth: the ground truth.
     """
-    matcher = Matcher(truth.images)
-    keys: dict[str, list[str]] = {}
-    for row in run.rows():
-        if (name := matcher.find(row.key)) is not None:
-            keys.setdefault(name, []).append(row.key)
-        elif found is not None:
-            found.only_in_run.add(row.key)
-    pairs = {}
-    for name, same in keys.items():
-        chosen = same[0] if len(same) == 1 else name if name in same else None
-        if chosen is not None:
-            pairs[chosen] = truth.images[name]
-        for key in same:
-            if key != chosen and found is not None:
-                found.only_in_run.add(key)
-    if found is not None:
-        taken = {image.name for image in pairs.values()}
-        for name in truth.images:
-            if name not in taken:
+
+    def __init__(self, run: Run, truth: Truth) -> None:
+        self._truth = truth
+        self._database = sqlite3.connect("", isolation_level=None)  # SQLite's own temporary file
+        self._database.execute("CREATE TABLE pairs (key BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID")
+        self._matcher = Matcher(truth.images)
+        found = ((row.key, self._matcher.find(row.key)) for row in run.rows())
+        rows = ((_encode(key), _encode(name)) for key, name in found if name is not None)
+        self._database.executemany("INSERT INTO pairs VALUES (?, ?)", rows)
+        self._database.execute("CREATE INDEX by_name ON pairs (name)")
+
+    def get(self, key: str) -> TrueImage | None:
+        """The true image of an image of the run, None if there is none."""
+        row = self._database.execute("SELECT name FROM pairs WHERE key = ?", (_encode(key),)).fetchone()
+        if row is None:
+            return None
+        if row[0] != _encode(key) and self._count(row[0]) > 1:
+            return None
+        return self._truth.images[row[0].decode("utf-8", "surrogatepass")]
+
+    def _count(self, name: bytes) -> int:
+        return int(self._database.execute("SELECT COUNT(*) FROM pairs WHERE name = ?", (name,)).fetchone()[0])
+
+    def list_unpaired(self, run: Run, found: Evaluation) -> None:
+        """Add the images without a counterpart to `found`."""
+        for row in run.rows():
+            if self.get(row.key) is None:
+                found.only_in_run.add(row.key)
+        for name in self._truth.images:
+            keys = self._database.execute("SELECT key FROM pairs WHERE name = ?", (_encode(name),)).fetchall()
+            if len(keys) != 1 and (_encode(name),) not in keys:
                 found.only_in_truth.add(name)
-    return pairs
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation:
@@ -109,7 +131,8 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
         by_class: whether a mask must have its object's class; None: if any mask has a class of the truth.
     """
     found = Evaluation(truth, True if by_class is None else by_class)
-    pairs = pair_up(run, truth, found)
+    pairs = ImagePairs(run, truth)
+    pairs.list_unpaired(run, found)
     if by_class is None:
         found.by_class = _has_labels(run, pairs, set(truth.labels))
     precision, worst = Precision(truth, found.by_class), WorstImages()
@@ -137,9 +160,9 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     return found
 
 
-def _has_labels(run: Run, pairs: Mapping[str, TrueImage], labels: Collection[str]) -> bool:
+def _has_labels(run: Run, pairs: ImagePairs, labels: Collection[str]) -> bool:
     """Whether any mask of these images has one of these labels."""
-    kept = (mask for row in run.rows(("done",)) if row.key in pairs for mask in run.result(row).kept)
+    kept = (mask for row in run.rows(("done",)) if pairs.get(row.key) for mask in run.result(row).kept)
     try:
         return any(mask.label in labels for mask in kept)
     except OutputError:  # a damaged result, which the evaluation reports
@@ -156,8 +179,9 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     return result
 
 
-def draw_evaluation(run: Run, key: str, image: TrueImage, found: Evaluation, originals: OriginalImages) -> bytes:
+def draw_evaluation(run: Run, key: str, image: TrueImage | None, found: Evaluation, originals: OriginalImages) -> bytes:
     """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
+    assert image is not None, "only images with ground truth are evaluated"
     result = run.result(run.find(key))
     masks = hide_ignored(merge_regions(result.kept, found.truth.merged), image, found.truth.kind)
     scored = score_image(key, masks, image, found.truth.kind, found.by_class)

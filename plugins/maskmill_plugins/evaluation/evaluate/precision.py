@@ -10,18 +10,22 @@ from typing import Any
 
 from maskmill import Mask
 
-from ..truth.objects import TrueImage, Truth
+from ..truth.image_table import Truth
+from ..truth.objects import TrueImage
+from .match_table import MatchTable
 
 #: The names of COCO's twelve numbers, in the order of `COCOeval.stats`.
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 #: Maximum number of masks per image that count, those with the highest scores; COCO's own limit.
 MOST = 100
+#: Images, and objects and masks, that are held in memory.
+AT_ONCE, MASKS_AT_ONCE = 256, 4096
 
 
 class Precision:
-    """Collects masks and evaluates them with pycocotools.
+    """Collects masks and evaluates them with pycocotools, some images at a time.
 
-    All masks are held in memory as run-length encodings; pycocotools needs about the same amount again.
+    What is kept of a mask are 29 bytes: its score and, for each of COCO's areas and thresholds, whether it is right.
 
     Args:
         truth: the ground truth.
@@ -36,15 +40,16 @@ class Precision:
         self._truth = truth
         self._by_class = by_class
         self._categories = {label: number for number, label in enumerate(truth.labels, start=1)}
-        self._numbers = {name: number for number, name in enumerate(truth.images, start=1)}
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
+        self._has_objects = False
+        self._matches = MatchTable()
         self.unknown: dict[str, int] = {}
 
     def add(self, image: TrueImage, masks: Sequence[Mask]) -> None:
         """Add an image with its masks; no masks if it failed."""
-        number = self._numbers[image.name]
+        number = self._truth.images.rank_of(image.name)
         height, width = image.size
         self._images.append({"id": number, "height": height, "width": width})
         for true in image.objects:
@@ -63,6 +68,8 @@ class Precision:
             score = 1.0 if mask.score is None or not math.isfinite(mask.score) else mask.score
             found = {"image_id": number, "category_id": category, "score": float(score)}
             self._found.append({**found, **self._region_of(mask)})
+        if len(self._images) >= AT_ONCE or len(self._annotations) + len(self._found) >= MASKS_AT_ONCE:
+            self._match()
 
     def _region_of(self, mask: Mask) -> dict[str, Any]:
         if self._truth.kind == "mask":
@@ -70,23 +77,41 @@ class Precision:
         box = mask.box
         return {"bbox": [0.0, 0.0, 0.0, 0.0] if box is None else [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1]}
 
-    def numbers(self) -> Mapping[str, float | None]:
-        """COCO's twelve numbers by name, and AP by class; None if the ground truth has no such objects."""
+    def _match(self) -> None:
+        """Let pycocotools match the masks of the collected images, and keep only what comes of it."""
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-        if not self._annotations:
-            return dict.fromkeys(STATS)
+        self._has_objects |= bool(self._annotations)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             true = COCO()
             categories = [{"id": number, "name": label} for label, number in self._categories.items()]
             true.dataset = {"images": self._images, "annotations": self._annotations, "categories": categories}
             true.createIndex()
             found = true.loadRes(self._found) if self._found else _empty_results(true.dataset)
-            evaluation = COCOeval(true, found, "segm" if self._truth.kind == "mask" else "bbox")
+            evaluation = COCOeval(true, found, self._kind)
             evaluation.params.useCats = int(self._by_class)
             evaluation.evaluate()
-            evaluation.accumulate()
+        self._matches.add(evaluation)
+        self._images, self._annotations, self._found = [], [], []
+
+    @property
+    def _kind(self) -> str:
+        return "segm" if self._truth.kind == "mask" else "bbox"
+
+    def numbers(self) -> Mapping[str, float | None]:
+        """COCO's twelve numbers by name, and AP by class; None if the ground truth has no such objects."""
+        from pycocotools.cocoeval import COCOeval
+
+        if self._images:
+            self._match()
+        if not self._has_objects:
+            return dict.fromkeys(STATS)
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(iouType=self._kind)
+            evaluation.params.useCats = int(self._by_class)
+            evaluation.params.catIds = sorted(self._categories.values()) if self._by_class else [-1]
+            self._matches.accumulate(evaluation)
             evaluation.summarize()
         numbers = {name: _none_if_negative(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
         return numbers | (self._average_by_label(evaluation) if self._by_class else {})

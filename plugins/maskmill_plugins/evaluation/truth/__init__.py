@@ -7,9 +7,9 @@ from pathlib import Path
 from maskmill import PipelineError, Problem
 from maskmill.errors import nearest_name
 
-from .coco import load_json, read_coco_truth
+from .coco import read_coco_truth
 from .cvat import NAME as CVAT_NAME, read_cvat_truth
-from .objects import Truth
+from .image_table import Truth
 from .panoptic import is_panoptic, read_panoptic_truth
 from .png import OBJECTS, read_png_truth
 from .semantic import find_class_maps, read_semantic_truth
@@ -26,8 +26,7 @@ def read_truth(path: Path) -> Truth:
     if path.is_file():
         if path.suffix.lower() == ".xml":
             return read_cvat_truth(path)
-        data = load_json(path)
-        return read_panoptic_truth(path, data) if is_panoptic(data) else read_coco_truth(path, data)
+        return read_panoptic_truth(path) if is_panoptic(path) else read_coco_truth(path)
     there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     close = nearest_name(path.name, there)
     raise PipelineError(

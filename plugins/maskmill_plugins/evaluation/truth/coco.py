@@ -2,123 +2,112 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskmill.wording import count_noun
+from maskmill_plugins._shared.annotations.json_stream import JsonStream
 from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag, require_object
 from maskmill_plugins._shared.annotations.rle import check_rle
 
-from .objects import TrueImage, TrueObject, Truth, is_number, truth_error
+from .image_table import ImageTable, Truth
+from .objects import TrueObject, is_number, truth_error
 
 Json = Mapping[str, Any]
 
 
-def read_coco_truth(path: Path, data: dict[str, Any]) -> Truth:
-    """Read a COCO file of instance annotations into memory.
-
-    Args:
-        path: the file.
-        data: its content, as `load_json` gives it.
+def read_coco_truth(path: Path) -> Truth:
+    """Read a COCO file of instance annotations, item by item.
 
     Raises:
         PipelineError: for the first invalid entry, with its position in the file.
     """
-    labels = read_labels(path, data)
-    images = read_images(path, data)
-    objects: dict[Any, list[TrueObject]] = defaultdict(list)
-    annotations = data["annotations"]
-    with_pixels = not annotations or any(isinstance(each, dict) and each.get("segmentation") for each in annotations)
-    seen: set[str] = set()
+    images, labels = ImageTable(), dict[Any, str]()
+    with_pixels = read_lists(path, images, labels)
     boxes_only = 0
-    for index, entry in enumerate(annotations):
+    for key, index, entry in JsonStream(path).members():
+        if key != "annotations":
+            continue
         place = f"annotations[{index}]"
         if not isinstance(entry, dict):
             raise truth_error(path, place, "expected an object")
         place += f" (id {entry['id']})" if is_id(entry.get("id")) else ""
-        if not _known(entry.get("image_id"), images):
+        found = images.find(entry["image_id"]) if is_id(entry.get("image_id")) else None
+        if found is None:
             raise truth_error(path, place, f"no image has the id {entry.get('image_id')!r}")
         if with_pixels and not entry.get("segmentation"):
             boxes_only += 1
             continue
-        true = _read_object(path, place, entry, images[entry["image_id"]], labels, with_pixels)
-        if (ref := str(entry["id"])) in seen:
-            raise truth_error(path, place, f"the id {ref} is used twice")
-        seen.add(ref)
-        objects[entry["image_id"]].append(true)
-    # Ordered by id, because pycocotools evaluates masks of equal score in the order of image ids.
-    order = sorted(images, key=lambda key: (isinstance(key, str), key))
-    by_name = {images[key].name: replace(images[key], objects=tuple(objects[key])) for key in order}
-    warnings = [f"{boxes_only} annotations without a segmentation are skipped"] if boxes_only else []
-    return Truth(path, "mask" if with_pixels else "box", by_name, list(labels.values()), warnings)
+        number, size = found
+        try:
+            images.add_object(number, _read_object(path, place, entry, size, labels, with_pixels))
+        except ValueError as error:
+            raise truth_error(path, place, str(error)) from None
+    skipped = f"{count_noun(boxes_only, 'annotation has', 'annotations have')} no segmentation: skipped"
+    warnings = [skipped] if boxes_only else []
+    return Truth(path, "mask" if with_pixels else "box", images.complete(), list(labels.values()), warnings)
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """The content of a file with the lists `images` and `annotations`.
+def read_lists(
+    path: Path, images: ImageTable, labels: dict[Any, str], rename: Callable[[str], str] = lambda name: name
+) -> bool:
+    """Read images and categories; returns whether there are pixels in the annotations, or no annotations.
+
+    Args:
+        path: the file.
+        images: gets the images, without objects.
+        labels: gets the name of each category by its id.
+        rename: gives the name of an image from its `file_name`.
 
     Raises:
-        PipelineError: it cannot be read, or is another kind of file.
+        PipelineError: it is no such file, or an entry is invalid.
     """
-    try:
-        data = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        raise truth_error(path, f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise truth_error(path, "", f"cannot be read: {error}") from None
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
-        hint = "a list of detection results cannot be used as ground truth" if isinstance(data, list) else ""
+    stream = JsonStream(path)
+    has_annotations = with_pixels = False
+    for key, index, entry in stream.members():
+        if key == "images" and index >= 0:
+            _read_image(path, f"images[{index}]", entry, images, rename)
+        elif key == "categories" and (index >= 0 or entry):
+            _read_label(path, f"categories[{index}]" if index >= 0 else key, entry, labels)
+        elif key == "annotations":
+            has_annotations = True
+            with_pixels |= isinstance(entry, dict) and bool(entry.get("segmentation"))
+        elif key == "":
+            break
+    if not {"images", "annotations"} <= stream.lists:
+        hint = "a list of detection results cannot be used as ground truth" if "" in stream.lists else ""
         raise truth_error(path, "", "expected a COCO file: an object with the lists 'images' and 'annotations'", hint)
-    return data
+    return with_pixels or not has_annotations
 
 
-def read_labels(path: Path, data: Json) -> dict[Any, str]:
-    """The names of the categories by id.
-
-    Raises:
-        PipelineError: a category is invalid.
-    """
-    labels: dict[Any, str] = {}
-    for index, entry in enumerate(data.get("categories") or []):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not is_id(entry.get("id")):
-            raise truth_error(path, f"categories[{index}]", "expected an object with 'id' and 'name'")
-        if entry["id"] in labels:
-            raise truth_error(path, f"categories[{index}]", f"the id {entry['id']!r} is used twice")
-        labels[entry["id"]] = entry["name"]
-    return labels
+def _read_label(path: Path, place: str, entry: Any, labels: dict[Any, str]) -> None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not is_id(entry.get("id")):
+        raise truth_error(path, place, "expected an object with 'id' and 'name'")
+    if entry["id"] in labels:
+        raise truth_error(path, place, f"the id {entry['id']!r} is used twice")
+    labels[entry["id"]] = entry["name"]
 
 
-def read_images(path: Path, data: Json) -> dict[Any, TrueImage]:
-    """The images by id, without objects.
-
-    Raises:
-        PipelineError: an image is invalid.
-    """
-    images: dict[Any, TrueImage] = {}
-    names: set[str] = set()
-    for index, entry in enumerate(data["images"]):
-        place = f"images[{index}]"
-        if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
-            raise truth_error(path, place, "expected an object with 'id' and 'file_name'")
-        height, width = entry.get("height"), entry.get("width")
-        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-            raise truth_error(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
-        if entry["id"] in images:
-            raise truth_error(path, place, f"the id {entry['id']!r} is used twice")
-        if entry["file_name"] in names:
-            raise truth_error(path, place, f"the file_name {entry['file_name']!r} is used twice")
-        names.add(entry["file_name"])
-        images[entry["id"]] = TrueImage(entry["file_name"], (height, width), ())
-    return images
+def _read_image(path: Path, place: str, entry: Any, images: ImageTable, rename: Callable[[str], str]) -> None:
+    if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
+        raise truth_error(path, place, "expected an object with 'id' and 'file_name'")
+    height, width = entry.get("height"), entry.get("width")
+    if not (
+        isinstance(height, int) and isinstance(width, int) and 0 < min(height, width) <= max(height, width) < 2**31
+    ):
+        raise truth_error(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
+    try:
+        images.add(entry["id"], rename(entry["file_name"]), (height, width))
+    except ValueError as error:
+        raise truth_error(path, place, str(error)) from None
 
 
 def _read_object(
-    path: Path, place: str, entry: Json, image: TrueImage, labels: Mapping[Any, str], with_pixels: bool
+    path: Path, place: str, entry: Json, size: tuple[int, int], labels: Mapping[Any, str], with_pixels: bool
 ) -> TrueObject:
     category = entry.get("category_id")
     if not _known(category, labels):
@@ -135,12 +124,12 @@ def _read_object(
     except AnnotationError as error:
         raise truth_error(path, place, str(error)) from None
     if with_pixels:
-        counts = _read_counts(path, place, entry["segmentation"], *image.size)
+        counts = _read_counts(path, place, entry["segmentation"], *size)
     elif box is None:
         raise truth_error(path, place, "both 'segmentation' and 'bbox' are missing")
     else:
-        counts = _encode_box(box, *image.size)
-    rle = {"size": list(image.size), "counts": counts}
+        counts = _encode_box(box, *size)
+    rle = {"size": list(size), "counts": counts}
     area: Any = entry.get("area")
     if not is_number(area):
         area = coco_mask.area(rle) if with_pixels or box is None else box[2] * box[3]

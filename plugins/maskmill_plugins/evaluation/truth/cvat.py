@@ -13,7 +13,8 @@ from maskmill import Mask
 from maskmill_plugins._shared.annotations.model import AnnotationError, parse_number, pixel_count
 from maskmill_plugins._shared.annotations.xml_tree import Node, read_xml
 
-from .objects import TrueImage, TrueObject, Truth, make_object, truth_error
+from .image_table import ImageTable, Truth
+from .objects import TrueObject, make_object, truth_error
 from .own_tables import read_own_keys, read_own_labels
 
 NAME = "annotations.xml"
@@ -38,15 +39,18 @@ def read_cvat_truth(path: Path) -> Truth:
         raise truth_error(path, "", "a video of CVAT; export the task as 'CVAT for images 1.1'")
     written = read_own_labels(path.parent)
     keys = read_own_keys(path.parent, "image")
-    images: dict[str, TrueImage] = {}
+    images = ImageTable()
     skipped: Counter[str] = Counter()
-    for node in root.all("image"):
-        image = _read_image(path, node, written, skipped)
-        name = keys.get(f"images/{image.name}", image.name)
-        if name in images:
-            raise truth_error(path, f"line {node.line}", f"the image {name!r} is there twice")
-        images[name] = TrueImage(name, image.size, image.objects)
-    used = {true.label for image in images.values() for true in image.objects}
+    for number, node in enumerate(root.all("image")):
+        name = node.attributes.get("name", "")
+        size, objects = _read_image(path, node, written, skipped)
+        try:
+            image = images.add(number, keys.get(f"images/{name}", name), size)
+        except ValueError as error:
+            raise truth_error(path, f"line {node.line}", str(error)) from None
+        for true in objects:
+            images.add_object(image, true)
+    used = images.complete().labels()
     declared = [written.get(label, label) for label in _read_labels(root) if label]
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items()))
     warnings = [f"shapes of other kinds than mask, polygon and upright box are skipped: {kinds}"] if kinds else []
@@ -61,7 +65,9 @@ def _read_labels(root: Node) -> list[str]:
     return list(dict.fromkeys(label.value("name") for label in labels))
 
 
-def _read_image(path: Path, node: Node, written: Mapping[str, str], skipped: Counter[str]) -> TrueImage:
+def _read_image(
+    path: Path, node: Node, written: Mapping[str, str], skipped: Counter[str]
+) -> tuple[tuple[int, int], list[TrueObject]]:
     try:
         height, width = (pixel_count(parse_number(node.attributes.get(side, ""), side), side) for side in _SIDES)
     except AnnotationError as error:
@@ -82,8 +88,7 @@ def _read_image(path: Path, node: Node, written: Mapping[str, str], skipped: Cou
         label = shape.attributes.get("label", "")
         parts.setdefault((own, written.get(label, label)), []).append(rle)
     objects = (_make_object(label, coco_mask.merge(rles)) for (_, label), rles in parts.items())
-    name = node.attributes.get("name", "")
-    return TrueImage(name, (height, width), tuple(each for each in objects if each is not None))
+    return (height, width), [each for each in objects if each is not None]
 
 
 def _make_object(label: str, rle: dict[str, object]) -> TrueObject | None:

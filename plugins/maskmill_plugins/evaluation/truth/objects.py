@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,39 +63,13 @@ class TrueImage:
         return Mask(self.size, true.counts, prompt=Prompt(text=true.label or "object", label=true.label or None))
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The ground truth of a dataset.
-
-    Attributes:
-        source: the file or folder it was read from.
-        kind: "mask", or "box" if only boxes are known.
-        images: by name.
-        labels: the classes in the file's order, including those without objects.
-        merged: the classes whose objects are not told apart: all their pixels in an image are one object.
-        warnings: what was skipped.
-    """
-
-    source: Path
-    kind: Kind
-    images: Mapping[str, TrueImage]
-    labels: Sequence[str]
-    warnings: Sequence[str] = ()
-    merged: frozenset[str] = frozenset()
-
-    @property
-    def count(self) -> int:
-        """The number of objects without crowds."""
-        return sum(not true.crowd for image in self.images.values() for true in image.objects)
-
-
-def make_object(label: str, pixels: npt.NDArray[np.bool_], ref: str | None = None, crowd: bool = False) -> TrueObject:
+def make_object(label: str, pixels: npt.NDArray[np.bool_], crowd: bool = False) -> TrueObject:
     """An object from its pixels, bool (H, W), of which there must be some."""
     mask = Mask.from_array(pixels)
     box = mask.box
     assert box is not None, "the object has pixels"
     place = box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1
-    return TrueObject(ref, label, mask.counts, place, mask.area, crowd)
+    return TrueObject(None, label, mask.counts, place, mask.area, crowd)
 
 
 def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:

@@ -12,7 +12,8 @@ import PIL.Image
 from maskmill import Mask, PipelineError, Problem
 from maskmill_plugins._shared.text_files import read_lines
 
-from .objects import TrueImage, TrueObject, Truth, make_object, truth_error
+from .image_table import ImageTable, Truth
+from .objects import TrueImage, TrueObject, make_object, truth_error
 
 #: Pixels of this value are void: borders and ambiguous areas (VOC2012 devkit, section 3).
 VOID = 255
@@ -56,14 +57,17 @@ def read_png_truth(folder: Path) -> Truth:
     objects = folder / OBJECTS if (folder / OBJECTS).is_dir() else folder
     classes = folder / CLASSES if objects != folder and (folder / CLASSES).is_dir() else None
     names = next((read_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
-    images: dict[str, TrueImage] = {}
+    images = ImageTable()
     for path in sorted(objects.rglob("*.png")):
         name = path.relative_to(objects).as_posix()
-        images[name] = _read_image(name, path, None if classes is None else classes / name, names)
+        image = _read_image(name, path, None if classes is None else classes / name, names)
+        number = images.add(name, name, image.size, image.void)
+        for true in image.objects:
+            images.add_object(number, true)
     if not images:
         hint = f"expected a folder of indexed PNG files such as VOC's with {OBJECTS}, or of class maps with labels.txt"
         raise PipelineError(Problem(f"no PNG file found in '{objects}'", hint=hint))
-    used = {true.label for image in images.values() for true in image.objects}
+    used = images.complete().labels()
     return Truth(folder, "mask", images, [*(name for name in names if name in used), *sorted(used - set(names))])
 
 

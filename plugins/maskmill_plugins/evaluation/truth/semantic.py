@@ -8,7 +8,8 @@ import numpy as np
 
 from maskmill import Mask
 
-from .objects import TrueImage, Truth, make_object
+from .image_table import ImageTable, Truth
+from .objects import make_object, truth_error
 from .own_tables import read_own_keys, read_own_labels
 from .png import VOID, read_names, read_pixels
 
@@ -41,12 +42,11 @@ def read_semantic_truth(folder: Path, maps: Path) -> Truth:
     written = read_own_labels(folder)
     names = [written.get(name, name) for name in read_names(folder / LABELS)]
     keys = read_own_keys(folder, "mask")
-    images: dict[str, TrueImage] = {}
+    images = ImageTable()
     for path in sorted(maps.rglob("*.png")):
         name = keys.get(path.relative_to(folder).as_posix()) or _name_image(path.relative_to(maps))
-        images[name] = _read_image(name, path, names)
-    used = {true.label for image in images.values() for true in image.objects}
-    labels = [*names, *sorted(used - set(names))]
+        _read_map(name, path, names, images)
+    labels = [*names, *sorted(images.complete().labels() - set(names))]
     return Truth(folder, "mask", images, labels, merged=frozenset(labels))
 
 
@@ -56,12 +56,15 @@ def _name_image(path: Path) -> str:
     return "/".join(parts)
 
 
-def _read_image(name: str, path: Path, names: list[str]) -> TrueImage:
+def _read_map(name: str, path: Path, names: list[str], images: ImageTable) -> None:
     numbers = read_pixels(path)
     void = numbers == VOID if numbers.dtype == np.uint8 else np.zeros(numbers.shape, np.bool_)
-    objects = tuple(
-        make_object(names[number - 1] if number <= len(names) else f"class {number}", numbers == number)
-        for number in map(int, np.unique(numbers[~void]))
-        if number
-    )
-    return TrueImage(name, numbers.shape, objects, Mask.from_array(void).counts if void.any() else None)
+    height, width = numbers.shape
+    try:
+        image = images.add(name, name, (height, width), Mask.from_array(void).counts if void.any() else None)
+    except ValueError:
+        raise truth_error(path, "", f"another file is about the same image, {name!r}") from None
+    for number in map(int, np.unique(numbers[~void])):
+        if number:
+            label = names[number - 1] if number <= len(names) else f"class {number}"
+            images.add_object(image, make_object(label, numbers == number))
