@@ -9,7 +9,7 @@ import pytest
 from stored_runs import files as all_files, project, run, told
 from test_dataset_writers import HEIGHT, SHAPES, WIDTH, block, files, mask, result, written
 
-from maskmill import ImageError, OutputError
+from maskmill import ImageError, OutputError, PipelineError
 from maskmill.tables import read_table
 from maskmill_plugins.evaluation.truth import read_truth
 from maskmill_plugins.writers.cvat import Cvat
@@ -69,6 +69,13 @@ def test_a_pixel_of_panoptic_belongs_to_the_smaller_mask_and_stuff_is_one_segmen
             assert np.count_nonzero(ids == segment["id"]) == np.count_nonzero(inside) == segment["area"]
             assert all(np.any(line) for line in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
     assert empty["segments_info"] == []
+
+
+def test_one_file_of_several_must_be_chosen_as_truth(tmp_path):
+    (tmp_path / "splits.csv").write_text("key,split\na.jpg,val\n", encoding="utf-8")
+    folder, *_ = written(Panoptic(val=0, splits=tmp_path / "splits.csv"), tmp_path, overlapping())
+    with pytest.raises(PipelineError, match=r"several panoptic files: panoptic_train\.json, panoptic_val\.json"):
+        read_truth(folder)
 
 
 def test_a_mask_without_visible_pixels_has_no_segment_and_is_counted(tmp_path):
@@ -252,12 +259,13 @@ def test_an_export_is_what_a_run_writes_also_when_it_is_run_again(tmp_path, caps
     ("writer", "path"),
     [
         (Panoptic(val=0, folders="flat", images="copy"), "annotations/panoptic_train.json"),
+        (Panoptic(val=0), "."),
         (Semantic(val=0, folders="flat"), "."),
         (Semantic(layout="mmseg"), "."),
         (Cvat(folders="flat", images="copy"), "annotations.xml"),
         (Cvat(shapes="polygons", tolerance=0), "."),
     ],
-    ids=["panoptic", "semantic", "mmseg", "cvat masks", "cvat polygons"],
+    ids=["panoptic", "panoptic folder", "semantic", "mmseg", "cvat masks", "cvat polygons"],
 )
 def test_evaluate_reads_what_we_write_as_truth(writer, path, tmp_path):
     masks = [

@@ -37,6 +37,11 @@ def read_truth(path: Path) -> Truth:
 def _read_folder(path: Path) -> Truth:
     if (path / CVAT_NAME).is_file():
         return read_cvat_truth(path / CVAT_NAME)
+    if panoptic := sorted(path.glob("annotations/panoptic_*.json")):
+        if len(panoptic) > 1:
+            text = f"contains several panoptic files: {', '.join(file.name for file in panoptic)}"
+            raise PipelineError(Problem(text, str(path), hint="give one of the files instead of the folder"))
+        return read_panoptic_truth(panoptic[0])
     if not (path / OBJECTS).is_dir() and (maps := find_class_maps(path)) is not None:
         return read_semantic_truth(path, maps)
     return read_png_truth(path)
