@@ -405,3 +405,14 @@ def test_a_worker_that_finds_another_model_than_the_run_began_with_stops_it(proj
 @pytest.mark.parametrize(("jobs", "workers"), [(3, 3), (-1, loky.cpu_count()), (-1000, 1)], ids=["3", "all", "low"])
 def test_a_negative_number_of_jobs_counts_from_the_cores(jobs, workers):
     assert plan_resources(jobs, "auto", None).jobs == workers
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/out", "gs://bucket/out", "https://host/out"])
+def test_an_address_is_no_folder(project, address, monkeypatch):
+    project.photos("a.png")
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(UsageError, match="is the address of a server"):
+        Pipeline.load(project.file, output=address).run(quiet=True)
+    with pytest.raises(UsageError, match="is the address of a server"):
+        Pipeline.load(project.file, dataset=address).run(quiet=True)
+    assert not list(project.folder.glob("*:*"))

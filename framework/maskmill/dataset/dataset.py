@@ -167,6 +167,9 @@ class Dataset:
                 return package_path(text)
             except ImageReadError as error:
                 raise DatasetError(str(error)) from None
+        if _URL.match(text):
+            text = f"'{text}' is the address of a server, from which images cannot be read"
+            raise DatasetError(Problem(text, hint="download the images first, or mount the storage as a folder"))
         try:
             path = expand_home(text, self.base)
         except ValueError as error:
