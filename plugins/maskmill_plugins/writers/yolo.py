@@ -10,40 +10,30 @@ from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
-from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
+from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
 from maskmill_plugins._shared.export.file_names import (
-    FOLDERS_MEANING,
-    NAMES_MEANING,
     SHARED_HINT,
-    Folders,
-    Names,
     stem_path,
 )
-from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
+from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix
 from maskmill_plugins._shared.export.mask_map import summarize_iou
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as, temporary_file
 from maskmill_plugins._shared.export.splits import (
-    LIST_MEANING,
     SPLITS,
-    TEST_MEANING,
-    VAL_MEANING,
     Split,
-    Splitter,
-    check_splits,
-    state_of,
 )
 
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
 _WaitingLabels = tuple[str, list[list[Any]]]
 
 
-class Yolo(Writer):
+class Yolo(DatasetWriter):
     """`data.yaml`, `images/{train,val,test}/` and `labels/{train,val,test}/<name>.txt`, in Ultralytics' layout.
 
     A line is an instance: its class, then one polygon in fractions of the image's width and height. The
@@ -54,7 +44,6 @@ class Yolo(Writer):
     `images.csv` maps files to keys; it is used to remove the files of images that left the dataset.
     """
 
-    needs_pixels: ClassVar[bool] = False
     version: ClassVar[int] = 2
 
     classes: tuple[str, ...] = Field(
@@ -63,9 +52,6 @@ class Yolo(Writer):
         " write the label files. Empty: all labels found, in alphabetical order, numbers by value; label files"
         " are written at the end",
     )
-    val: float = Field(0.2, ge=0, lt=1, description=VAL_MEANING)
-    test: float = Field(0.0, ge=0, lt=1, description=TEST_MEANING)
-    splits: Path | None = Field(None, description=LIST_MEANING)
     no_val: Literal["train", "omit"] = Field(
         "train",
         description="what `data.yaml` says if no image is in `val`. `train`: `val` is the folder of the training"
@@ -89,26 +75,10 @@ class Yolo(Writer):
     )
     outline: Outline = Field("centres", description=OUTLINE_MEANING)
     detect: bool = Field(False, description="write boxes instead of polygons, to train a detector")
-    names: Names = Field("stem", description=NAMES_MEANING)
-    folders: Folders = Field("nested", description=FOLDERS_MEANING)
-
-    _splitter: Splitter | None = PrivateAttr(None)
 
     def check(self) -> list[Problem]:
         """OpenCV must load, each class be given once, and some images be left for training."""
-        return [
-            *check_cv2(),
-            *find_duplicates("classes", self.classes),
-            *check_splits(self.val, self.test, self.splits),
-        ]
-
-    def digest(self) -> str:
-        """The digest includes the content of `splits`."""
-        return digest([super().digest(), state_of(self.splits)]) if self.splits else super().digest()
-
-    def open(self) -> None:
-        """Read `splits`."""
-        self._splitter = Splitter(self.val, self.test, self.splits)
+        return [*check_cv2(), *find_duplicates("classes", self.classes), *super().check()]
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Copy the image, measure the polygons, and write the labels if `classes` is given.
@@ -128,9 +98,7 @@ class Yolo(Writer):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
             lines = _format_lines([numbers[label], line] for label, line, _ in shapes)
             artifacts.append(save_as(folder, f"labels/{place}.txt", lines))
-        if path := self._image_file(result.key):
-            artifacts.append(save_image(image, result, folder, path, self.images))
-        return artifacts
+        return artifacts + self.save_picture(image, result, folder, self._image_file(result.key))
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the labels unless workers did, then `data.yaml` and `images.csv`; remove outdated files.
@@ -144,7 +112,7 @@ class Yolo(Writer):
             table = stack.enter_context(ImageTable(folder, ["split"], ["image", "labels"], SHARED_HINT))
             waiting = stack.enter_context(temporary_file(folder))
             for result in results:
-                split = self._split(result.key)
+                split = self.find_split(result.key)
                 counts[split] += 1
                 table.add(result.key, split, self._image_file(result.key), f"labels/{self._place(result.key)}.txt")
                 if not self.classes:
@@ -155,17 +123,12 @@ class Yolo(Writer):
         yield describe_file(folder, LIST)
         yield save_as(folder, "data.yaml", self._make_data_yaml(classes, counts))
 
-    def _split(self, key: str) -> Split:
-        if self._splitter is None:
-            self._splitter = Splitter(self.val, self.test, self.splits)
-        return self._splitter.choose(key)
-
     def _place(self, key: str) -> str:
         """The path of an image's files below `images/` and `labels/`, without suffix.
 
         Folders called `images` get a hash, because Ultralytics finds labels by replacing the last `/images/`.
         """
-        return f"{self._split(key)}/{stem_path(key, self.names, self.folders, taken='images')}"
+        return f"{self.find_split(key)}/{stem_path(key, self.names, self.folders, taken='images')}"
 
     def _image_file(self, key: str) -> str:
         """The path of the image file, "" without one."""

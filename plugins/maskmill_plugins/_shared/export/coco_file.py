@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -40,18 +40,30 @@ class CocoFile:
 
     def add_annotation(self, number: int, line: str) -> None:
         """Add an annotation, as JSON without its category, and the number of its label; -1 if it has a category."""
-        self._waiting.write(f"{number} {line}\n")
+        self.add_waiting(f"{number} {line}")
 
-    def write_end(self, by_number: Sequence[int], categories: Sequence[Mapping[str, Any]]) -> None:
+    def add_waiting(self, line: str) -> None:
+        """Add an annotation in a form that `set_categories` of `write_end` completes."""
+        self._waiting.write(f"{line}\n")
+
+    def write_end(
+        self,
+        by_number: Sequence[int],
+        categories: Sequence[Mapping[str, Any]],
+        set_categories: Callable[[str, Sequence[int]], str] | None = None,
+    ) -> None:
         """Write the annotations and the categories.
 
         Args:
             by_number: the category id of each number of a label.
             categories: in their order.
+            set_categories: makes JSON of a line of `add_waiting` and `by_number`; not needed for annotations of
+                `add_annotation`.
         """
+        complete = set_categories or _add_category
         self._waiting.seek(0)
         self._out.write('],\n"annotations":')
-        _write_list(self._out, (_add_category(line, by_number) for line in self._waiting))
+        _write_list(self._out, (complete(line, by_number) for line in self._waiting))
         self._out.write(',\n"categories":')
         _write_list(self._out, map(dump_json, categories))
         self._out.write("}\n")

@@ -25,7 +25,12 @@ MOST_ROWS = 30
 
 @click.command("evaluate")
 @click.argument("output", type=FILE)
-@click.option("--truth", required=True, type=FILE, help="A COCO file, or a folder of indexed PNG files as in VOC.")
+@click.option(
+    "--truth",
+    required=True,
+    type=FILE,
+    help="COCO (instances or panoptic), CVAT's XML, a folder as in VOC, or class maps with labels.txt.",
+)
 @click.option("-o", "--folder", type=FILE, help="Folder for the report instead of OUTPUT/evaluation.")
 @click.option(
     "--by-class/--one-class",
@@ -106,6 +111,10 @@ def summarize(found: Evaluation) -> list[str]:
         )
     elif found.truth.kind == "box":
         lines.append("the ground truth has only boxes: the boxes of the masks were compared, without boundary F")
+    if merged := len(found.truth.merged):
+        lines.append(
+            f"the ground truth does not tell the objects of {merged} classes apart: in each image, they are one"
+        )
     lines += list(found.truth.warnings)
     lines += _list_names("images that failed in the run; their objects count as missed", found.failed)
     lines += _list_names("images that could not be evaluated and are ignored", found.errors)
