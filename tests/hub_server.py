@@ -9,6 +9,11 @@ import threading
 COMMIT = "c" * 40
 
 
+def hash_blob(data):
+    """Git's name of a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 class Hub(http.server.ThreadingHTTPServer):
     """Serves the files of one model.
 
@@ -58,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def describe(self, name):
         data = self.server.files[name]
-        about = {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+        about = {"type": "file", "path": name, "size": len(data), "oid": hash_blob(data)}
         if name.endswith(".safetensors"):
             about["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
         return about
@@ -80,10 +85,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer_json({"error": "Access to this model is restricted"}, 403, "GatedRepo")
             return
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        digest = hashlib.sha256(data) if name.endswith(".safetensors") else hashlib.sha1(data)
+        digest = hashlib.sha256(data).hexdigest() if name.endswith(".safetensors") else hash_blob(data)
         self.send_response(206 if start else 200)
         self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{digest.hexdigest()}"')
+        self.send_header("ETag", f'"{digest}"')
         self.send_header("Content-Length", str(len(data) - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")

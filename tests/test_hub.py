@@ -7,6 +7,7 @@ import threading
 import hf_models
 import hub_server
 import pytest
+from click.testing import CliRunner
 
 from maskmill import PipelineError
 from maskmill_plugins._shared.hub import download
@@ -14,6 +15,8 @@ from maskmill_plugins._shared.hub.download import download_model
 from maskmill_plugins._shared.hub.identity import compute_model_id
 from maskmill_plugins._shared.hub.snapshot import ModelFiles
 from maskmill_plugins.backends.hf import Hf
+from maskmill_plugins.backends.hf.commands import models
+from maskmill_plugins.backends.sam.commands import weights
 
 pytest.importorskip("huggingface_hub.constants")  # it reads HF_HUB_OFFLINE once, before a test sets it
 NAME = "facebook/sam2.1-hiera-tiny"
@@ -51,6 +54,12 @@ def hub(monkeypatch):
     with hub_server.serving(NAME, dict(FILES)) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
+
+
+@pytest.fixture
+def runner():
+    commands = {"weights": weights, "models": models}
+    return lambda command, *words: CliRunner().invoke(commands[command], list(words))
 
 
 def test_a_model_in_the_hubs_cache_is_found_without_a_network(home, folder, monkeypatch):
@@ -241,3 +250,26 @@ def test_nothing_is_downloaded_offline(hub, monkeypatch):
     with pytest.raises(PipelineError, match="HF_HUB_OFFLINE forbids"):
         download_model(ModelFiles(NAME), lambda line: None)
     assert hub.sent == []
+
+
+def test_the_commands_for_weights_know_models_of_the_hub(hub, home, runner):
+    assert "not on this machine" in runner("weights", "path", NAME).output
+    pulled = runner("weights", "pull", NAME)
+    assert pulled.exit_code == 0
+    folder = ModelFiles(NAME).folder()
+    assert pulled.stdout.strip() == str(folder)
+    assert runner("weights", "path", NAME).output.strip() == str(folder)
+    assert f"hub    {NAME}" in runner("weights", "list").output
+    listed = {line.split()[0]: line for line in runner("models").output.splitlines() if line}
+    assert listed[NAME].endswith(f"here, {folder}")
+    assert listed["facebook/sam3"].endswith("not on this machine")
+    assert runner("weights", "verify", NAME).exit_code == 0
+    (folder / "model.safetensors").resolve().write_bytes(b"damaged")
+    found = runner("weights", "verify", NAME)
+    assert found.exit_code == 1
+    assert "DAMAGED: model.safetensors" in found.output
+
+
+def test_pull_names_what_it_takes(runner):
+    found = runner("weights", "pull", "vit_x")
+    assert "vit_b, vit_l, vit_h, or a name on the hub" in str(found.exception)
