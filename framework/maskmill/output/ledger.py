@@ -256,7 +256,7 @@ class Ledger:
         if doubts or self._has_doubts:  # most runs have none: that costs nothing
             self._has_doubts = True
             self.write("DELETE FROM doubts WHERE key=?", (row.key,))
-            for code in sorted(doubts):
+            for code in sorted(set(doubts)):  # several may have the same code
                 self.write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         if stored is None:
             self.write("DELETE FROM results WHERE key=?", (row.key,))
