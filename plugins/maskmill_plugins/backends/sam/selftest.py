@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
 from maskmill.files import hash_once
+from maskmill_plugins._shared.sam.prompts import FloatArray, stack_prompts
 
 from .backend import Sam
-from .segment.segmenter import FloatArray, stack_prompts
 from .weights.published import MODELS
 
 if TYPE_CHECKING:

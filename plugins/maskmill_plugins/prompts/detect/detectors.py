@@ -54,9 +54,7 @@ FAMILIES: Mapping[str, Family] = {
     "omdet-turbo": _OMDET,
     "owlv2": _OWL,
     "owlvit": _OWL,
-    **dict.fromkeys(
-        ("conditional_detr", "d_fine", "deformable_detr", "detr", "rt_detr", "rt_detr_v2", "yolos"), _COCO
-    ),
+    **dict.fromkeys(("conditional_detr", "d_fine", "deformable_detr", "detr", "rt_detr", "rt_detr_v2", "yolos"), _COCO),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def check_names(config: Mapping[str, Any], classes: Mapping[str, str]) -> list[P
     for label, question in classes.items():
         same = next(other for other, text in classes.items() if text.lower() == question.lower())
         if question.lower() not in known:
-            text = f"find: this model knows {len(known)} classes, and {json.dumps(question, ensure_ascii=False)} is none"
+            text = f"find: {question!r} is none of the {len(known)} classes that this model knows"
             problems.append(Problem(text, hint=suggest_name(question.lower(), sorted(known))))
         elif same != label:
             problems.append(Problem(f"find: {same!r} and {label!r} ask for the same class, {question!r}"))

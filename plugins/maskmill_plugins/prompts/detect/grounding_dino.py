@@ -34,9 +34,7 @@ class GroundingDino:
         phrases = {label: to_phrase(question) for label, question in classes.items()}
         tokens = {label: tokenizer(f"{phrase}.", add_special_tokens=False) for label, phrase in phrases.items()}
         unknown = tokenizer.unk_token_id
-        check_known(
-            labels, lambda label: ((ids := tokens[label]["input_ids"][:-1]).count(unknown), len(ids))
-        )
+        check_known(labels, lambda label: ((ids := tokens[label]["input_ids"][:-1]).count(unknown), len(ids)))
         lengths = {label: len(found["input_ids"]) for label, found in tokens.items()}
         self.classes = len(labels)
         self.passes: list[tuple[list[int], Any, list[list[int]]]] = []
@@ -53,9 +51,9 @@ class GroundingDino:
         height, width = pixels.shape[:2]
         found = []
         with torch.inference_mode():
-            picture = self.processor.image_processor(
-                pixels, return_tensors="pt", input_data_format="channels_last"
-            ).to(self.model.device)
+            picture = self.processor.image_processor(pixels, return_tensors="pt", input_data_format="channels_last").to(
+                self.model.device
+            )
             for columns, encoded, places in self.passes:
                 output = self.model(**picture, **encoded)
                 scores = score_classes(output.logits[0].sigmoid(), places)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.sam.device import pick_device
 
 #: Ends of names of buffers that older checkpoints lack and that decide nothing.
 UNUSED = ("num_batches_tracked", "position_ids")
@@ -25,9 +26,9 @@ def load_pretrained(model_class: Any, folder: Path, device: str) -> Any:
     import torch
     import transformers
 
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    place = _pick_device(device)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    place = pick_device(device)
     try:
         model, loaded = model_class.from_pretrained(
             folder,
@@ -58,19 +59,11 @@ def load_processor(processor_class: Any, folder: Path) -> Any:
         return processor_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         text = f"the processor or tokenizer in '{folder}' cannot be loaded: {_first_line(error)}"
-        raise PipelineError(Problem(text, hint="the folder needs all files of the model, as the hub has them")) from error
+        raise PipelineError(
+            Problem(text, hint="the folder needs all files of the model, as the hub has them")
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _pick_device(wanted: str) -> Any:
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    name = next(name for name, there in available.items() if there) if wanted == "auto" else wanted
-    if not available[name]:
-        raise PipelineError(Problem(f"PyTorch finds no {name} device on this machine", hint="device: auto"))
-    return torch.device(name)

@@ -126,7 +126,9 @@ def find_cut(boxes: FloatArray, windows: FloatArray, size: tuple[int, int]) -> n
     return touched
 
 
-def compare_parts(found: Candidates, cut: npt.NDArray[np.bool_], index: int, others: npt.NDArray[np.int64]) -> FloatArray:
+def compare_parts(
+    found: Candidates, cut: npt.NDArray[np.bool_], index: int, others: npt.NDArray[np.int64]
+) -> FloatArray:
     """(n,) IoU of one box with others; where one of both is cut, within what both windows show."""
     box, window = found.boxes[index], found.windows[index]
     boxes, windows = found.boxes[others], found.windows[others]

@@ -61,9 +61,9 @@ class OmDetTurbo:
         height, width = pixels.shape[:2]
         found = []
         with torch.inference_mode():
-            picture = self.processor.image_processor(
-                pixels, return_tensors="pt", input_data_format="channels_last"
-            ).to(self.model.device)
+            picture = self.processor.image_processor(pixels, return_tensors="pt", input_data_format="channels_last").to(
+                self.model.device
+            )
             for columns, encoded in self.passes:
                 output = self.model(pixel_values=picture["pixel_values"], **encoded)
                 scores = output.decoder_class_logits[0].sigmoid().double().cpu().numpy()

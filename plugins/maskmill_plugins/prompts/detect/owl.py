@@ -43,9 +43,9 @@ class Owl:
         if self.padded:
             height = width = max(height, width)
         with torch.inference_mode():
-            picture = self.processor.image_processor(
-                pixels, return_tensors="pt", input_data_format="channels_last"
-            ).to(self.model.device)
+            picture = self.processor.image_processor(pixels, return_tensors="pt", input_data_format="channels_last").to(
+                self.model.device
+            )
             output = self.model(pixel_values=picture["pixel_values"], **self.text)
         scores: FloatArray = output.logits[0].sigmoid().double().cpu().numpy()
         return to_pixels(output.pred_boxes[0], width, height), scores
