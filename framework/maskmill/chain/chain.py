@@ -283,7 +283,13 @@ class Chain:
                 ' give it a prompt, or "prompts": [] if it contains no objects'
             )
             raise StepError(Failure("prompts", "", "NoPrompts", message))
-        return self._fit(image, found, trace), None if found else "no prompts: nothing to segment"
+        return self._fit(image, found, trace), None if found else self._explain_nothing(trace)
+
+    def _explain_nothing(self, trace: Trace) -> str:
+        """Why there are no prompts, as far as the sources noted it."""
+        notes = ((name, trace.notes.get(name, {}).get("nothing")) for name, _ in self.stages.prompts)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in notes if reason)
+        return f"no prompts: {reasons or 'nothing to segment'}"
 
     def _fit(self, image: Image, prompts: Sequence[Prompt], trace: Trace) -> tuple[Prompt, ...]:
         fitted = trace.step("prompts", "", partial(fit_prompts, *self.stages.backend, prompts, image.size))

@@ -58,6 +58,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+def needs_timm(config: Mapping[str, Any]) -> bool:
+    """Whether a model has a backbone of the package `timm`."""
+    backbone = config.get("backbone_config")
+    if backbone is None and config.get("use_timm_backbone") is None:
+        return config.get("model_type") == "omdet-turbo"  # its default
+    return bool(config.get("use_timm_backbone")) or str((backbone or {}).get("model_type")).startswith("timm")
+
+
 def load_detector(folder: Path, config: Mapping[str, Any], classes: Mapping[str, str], device: str) -> Detector:
     """Load a detector and hand it what it is asked for.
 

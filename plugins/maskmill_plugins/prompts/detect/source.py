@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -12,11 +12,11 @@ from maskmill import NO_EFFECT, Box, Image, PipelineError, Point, Problem, Promp
 from maskmill.plugins.stage import Network, is_installed, worker_threads
 from maskmill_plugins._shared.hub.download import download_model
 from maskmill_plugins._shared.hub.identity import compute_model_id
-from maskmill_plugins._shared.hub.snapshot import ModelFiles, ModelName, list_weights
+from maskmill_plugins._shared.hub.snapshot import CONFIG, ModelFiles, ModelName, list_weights, read_json
 
-from .detectors import FAMILIES, Detector, Family, load_detector
+from .detectors import FAMILIES, Detector, load_detector, needs_timm
 from .fixed_classes import check_names
-from .merge import Candidates, Conflict, merge
+from .merge import Candidates, Conflict, FloatArray, merge
 from .questions import check_classes, read_classes
 from .tiles import Window, list_windows
 
@@ -67,6 +67,7 @@ class Detect(PromptSource):
     )
 
     _detector: Detector | None = PrivateAttr(None)
+    _limits: list[float] = PrivateAttr(default_factory=list)
 
     def kinds(self) -> frozenset[str]:
         """Boxes or points."""
@@ -98,10 +99,8 @@ class Detect(PromptSource):
         if kind not in FAMILIES:
             text = f"the model {self.model} is of the type {kind!r}, which is no detector that is known here"
             return [Problem(text, hint=f"known types: {', '.join(FAMILIES)}")]
-        backbone = config.get("backbone_config") or {}
-        by_timm = config.get("use_timm_backbone") or backbone.get("model_type") == "timm_backbone"
-        if by_timm and not is_installed("timm"):
-            return [Problem(f"the model {self.model} needs the package 'timm'", hint="pip install timm")]
+        if needs_timm(config) and not is_installed("timm"):
+            return [Problem(f"the model {self.model} needs the package 'timm'", hint='pip install "maskmill[hf]"')]
         return check_names(config, read_classes(self.find)) if FAMILIES[kind].fixed else []
 
     def reaches(self) -> Network:
@@ -151,12 +150,12 @@ class Detect(PromptSource):
         import torch
 
         torch.set_num_threads(worker_threads())
-        config = self._files.read_config()
-        if problems := [problem for problem in self._check_model() if not problem.warning]:
+        folder = self._files.folder()
+        config = read_json(folder / CONFIG)
+        if problems := self._check_model():
             raise PipelineError(*problems)
-        classes = read_classes(self.find)
-        # `folder` fails if the files are gone, and then `config` is None.
-        self._detector = load_detector(self._files.folder(), config or {}, classes, self.device)
+        self._limits = self._list_thresholds(FAMILIES[config["model_type"]].threshold)
+        self._detector = load_detector(folder, config, read_classes(self.find), self.device)
 
     def close(self) -> None:
         """Release the model."""
@@ -167,11 +166,10 @@ class Detect(PromptSource):
 
         A box that got several labels is kept once, under the best one, with the doubt `conflict`.
         """
-        limits = self._list_thresholds()
         parts = []
-        best = np.zeros(len(limits))
+        best = np.zeros(len(self.find))
         for window in list_windows(image.size, self.tiles):
-            found, highest = self._search(image, window, limits)
+            found, highest = self._search(image, window)
             parts.append(found)
             best = np.maximum(best, highest)
         kept = _join(parts)
@@ -179,31 +177,25 @@ class Detect(PromptSource):
         if self.nms is not None:
             kept, conflicts = merge(kept, image.size, self.nms)
         kept = self._limit(kept.best_first())
-        self._report(kept, conflicts, best, limits)
+        self._report(kept, conflicts, best)
         labels = list(self.find)
         return [
             self._make_prompt(box, labels[number], score)
             for box, number, score in zip(kept.boxes.tolist(), kept.classes.tolist(), kept.scores.tolist(), strict=True)
         ]
 
-    def _search(self, image: Image, window: Window, limits: Sequence[float]) -> tuple[Candidates, Any]:
+    def _search(self, image: Image, window: Window) -> tuple[Candidates, FloatArray]:
         """What is found in a window, in pixels of the image, and the highest score of each class."""
         if self._detector is None:
             raise RuntimeError("open() must be called before the first image")
         left, top, right, bottom = window
         boxes, scores = self._detector.detect(np.array(image.pixels[top:bottom, left:right]))
-        return choose(boxes, scores, limits, window), scores.max(axis=0, initial=0.0)
+        return choose(boxes, scores, self._limits, window), scores.max(axis=0, initial=0.0)
 
-    def _list_thresholds(self) -> list[float]:
-        usual = self._family.threshold
+    def _list_thresholds(self, usual: float) -> list[float]:
         given = self.threshold if isinstance(self.threshold, dict) else dict.fromkeys(self.find, self.threshold)
         limits = [given.get(label) for label in self.find]
         return [usual if limit is None else limit for limit in limits]
-
-    @property
-    def _family(self) -> Family:
-        config = self._files.read_config() or {}
-        return FAMILIES[config["model_type"]]
 
     def _limit(self, kept: Candidates) -> Candidates:
         if (more := len(kept) - self.most) > 0:
@@ -211,7 +203,7 @@ class Detect(PromptSource):
             self.doubt("incomplete", text)
         return kept.take(np.arange(min(len(kept), self.most)))
 
-    def _report(self, kept: Candidates, conflicts: Sequence[Conflict], best: Any, limits: Sequence[float]) -> None:
+    def _report(self, kept: Candidates, conflicts: Sequence[Conflict], best: FloatArray) -> None:
         """Note what was found; doubt boxes with several labels; say why there is nothing."""
         labels = list(self.find)
         counts = np.bincount(kept.classes, minlength=len(labels)).tolist()
@@ -220,18 +212,20 @@ class Detect(PromptSource):
             self.doubt("conflict", describe_conflicts(conflicts, labels))
         if not len(kept):
             first = np.argsort(-best, kind="stable")[:SHOWN].tolist()
-            shown = [f"{labels[number]!r} {best[number]:.2f} of {limits[number]:g}" for number in first]
+            shown = [f"{labels[number]!r} {best[number]:.2f} of {self._limits[number]:g}" for number in first]
             rest = ", ..." if len(labels) > SHOWN else ""
             self.note("nothing", f"no box reaches the threshold; the best scores are: {', '.join(shown)}{rest}")
 
     def _make_prompt(self, box: Sequence[float], label: str, score: float) -> Prompt:
-        left, top, right, bottom = box
+        # The digits beyond hold nothing but the order in which threads added up.
+        left, top, right, bottom = (round(number, 2) for number in box)
+        score = round(score, 4)
         if self.as_ == "points":
             return Prompt(points=(Point((left + right) / 2, (top + bottom) / 2),), label=label, score=score)
         return Prompt(box=Box(left, top, right, bottom), label=label, score=score)
 
 
-def choose(boxes: Any, scores: Any, limits: Sequence[float], window: Window) -> Candidates:
+def choose(boxes: FloatArray, scores: FloatArray, limits: Sequence[float], window: Window) -> Candidates:
     """The boxes that reach the threshold of a class, one for each such class.
 
     Args:
