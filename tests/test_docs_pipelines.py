@@ -97,7 +97,7 @@ def test_every_example_loads_and_passes_the_check(folder, text):
     file = folder / "p.yaml"
     file.write_text(completed(text), encoding="utf-8")
     problems = Pipeline(load_config(file)).check()
-    assert [str(problem) for problem in problems] == []
+    assert [str(problem) for problem in problems if "will be downloaded" not in problem.message] == []
 
 
 @pytest.mark.parametrize(("slip", "happens", "instead"), SLIPS, ids=[slip for slip, _, _ in SLIPS])
