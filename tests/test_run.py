@@ -497,7 +497,7 @@ def test_a_worker_that_finds_another_model_of_a_source_stops_the_run(finding, pr
     text = project.file.read_text(encoding="utf-8")
     (project.folder / "plugins" / "swaps.py").write_text(SWAPPING, encoding="utf-8")
     project.file.write_text(text.replace("{use: slow}", "swaps"), encoding="utf-8")
-    with pytest.raises(PluginError, match="prompt source 'finds' now uses .* but this run started with"):
+    with pytest.raises(PluginError, match=r"prompt source 'finds' now uses .* but this run started with"):
         run(project)
     assert project.statuses() == {"a.png": "done"}
 

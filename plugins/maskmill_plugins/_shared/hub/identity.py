@@ -41,7 +41,7 @@ def compute_model_id(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content; read once while it is unchanged, and not at all for large blobs.
+    """SHA-256 of a file's content; computed once while it is unchanged, and not at all for large blobs of the hub.
 
     Raises:
         OSError: the file cannot be read.
