@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from maskmill import PipelineError, Problem
 from maskmill.errors import suggest_name
+from maskmill_plugins._shared.hub.loading import load_pretrained, load_processor
+from maskmill_plugins._shared.sam.device import pick_device
 
-from .loading import load_pretrained, load_processor
 from .merge import FloatArray
 
 
@@ -25,7 +26,7 @@ class FixedClasses:
         problems = check_names(config, classes)
         if problems:
             raise PipelineError(*problems)
-        self.model = load_pretrained(AutoModelForObjectDetection, folder, device)
+        self.model = load_pretrained(AutoModelForObjectDetection, folder, pick_device(device))
         self.processor = load_processor(AutoImageProcessor, folder)
         known = list_names(config)
         self.columns = {known[question.lower()]: place for place, question in enumerate(classes.values())}

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maskmill_plugins._shared.hub.loading import load_pretrained, load_processor
+from maskmill_plugins._shared.sam.device import pick_device
+
 from .boxes import join_passes, to_pixels
-from .loading import load_pretrained, load_processor
 from .merge import FloatArray
 from .questions import split_passes
 
@@ -26,7 +28,7 @@ class OmDetTurbo:
     def __init__(self, folder: Path, classes: Mapping[str, str], device: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-        self.model = load_pretrained(AutoModelForZeroShotObjectDetection, folder, device)
+        self.model = load_pretrained(AutoModelForZeroShotObjectDetection, folder, pick_device(device))
         self.processor = load_processor(AutoProcessor, folder)
         labels = list(classes)
         room = min(MOST_TOKENS, self.model.config.text_config.max_position_embeddings)

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import PipelineError
+from maskmill_plugins._shared.hub.loading import load_pretrained, load_processor
+from maskmill_plugins._shared.sam.device import pick_device
 
 from .boxes import to_pixels
-from .loading import load_pretrained, load_processor
 from .merge import FloatArray
 from .questions import check_known, describe_too_long
 
@@ -22,7 +23,7 @@ class Owl:
     def __init__(self, folder: Path, classes: Mapping[str, str], device: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-        self.model = load_pretrained(AutoModelForZeroShotObjectDetection, folder, device)
+        self.model = load_pretrained(AutoModelForZeroShotObjectDetection, folder, pick_device(device))
         self.processor = load_processor(AutoProcessor, folder)
         #: OWLv2 sees the picture padded to a square, at its lower and right side; OWL-ViT sees it squeezed.
         self.padded = self.model.config.model_type == "owlv2"
