@@ -215,6 +215,18 @@ def test_a_box_with_a_class_and_its_negation_is_kept_once_and_doubted(source):
     assert "'with hat' (0.60) and 'without hat' (0.50) at [20, 10, 40, 30] (IoU 1.00) name the same" in doubt.message
 
 
+def test_a_conflict_is_reported_once_for_each_box_that_is_kept(source):
+    stage = source("owlvit", find=["hat", "cap"], threshold=0.3, most=1)
+    near = [0.15, 0.2, 0.1, 0.19]
+    answer(stage, logit([0.6, 0.5], [0.1, 0.45], [0.7, 0.65]), [SPREAD[0], near, SPREAD[1]])
+    (prompt,), trace = ask(stage, picture(100, 200))
+    assert (prompt.label, prompt.score) == ("hat", 0.7)
+    messages = {doubt.code: doubt.message for doubt in trace.doubts}
+    assert messages.keys() == {"conflict", "incomplete"}
+    text = "'hat' (0.70) and 'cap' (0.65) at [90, 40, 110, 60] (IoU 1.00) name the same object; the first label is kept"
+    assert messages["conflict"] == text
+
+
 def test_each_label_may_have_its_own_threshold(source):
     stage = source("owlvit", threshold={"dog": 0.9, "person": 0.05})
     answer(stage, logit([0.1, 0.1, 0.1], [0.01, 0.8, 0.1], [0.01, 0.1, 0.3]), SPREAD[:3])

@@ -208,8 +208,8 @@ class Detect(PromptSource):
         labels = list(self.find)
         counts = np.bincount(kept.classes, minlength=len(labels)).tolist()
         self.note("found", {label: count for label, count in zip(labels, counts, strict=True) if count})
-        if conflicts:
-            self.doubt("conflict", describe_conflicts(conflicts, labels))
+        if doubtful := select_conflicts(conflicts, kept):
+            self.doubt("conflict", describe_conflicts(doubtful, labels))
         if not len(kept):
             first = np.argsort(-best, kind="stable")[:SHOWN].tolist()
             shown = [f"{labels[number]!r} {best[number]:.2f} of {self._limits[number]:g}" for number in first]
@@ -241,6 +241,16 @@ def choose(boxes: FloatArray, scores: FloatArray, limits: Sequence[float], windo
     windows = np.broadcast_to(np.array(window, dtype=np.float64), corners.shape)
     everything = Candidates(corners, scores[rows, classes], classes.astype(np.int64), windows)
     return everything.take(np.flatnonzero(there))
+
+
+def select_conflicts(conflicts: Sequence[Conflict], kept: Candidates) -> list[Conflict]:
+    """Those about the boxes that are kept, the best first; of each box and other class, the one with the best score."""
+    shown = set(zip(kept.classes.tolist(), kept.scores.tolist(), strict=True))
+    best: dict[tuple[tuple[int, float], int], Conflict] = {}
+    for conflict in sorted(conflicts, key=lambda one: (-one.kept[1], -one.left_out[1])):
+        if conflict.kept in shown:
+            best.setdefault((conflict.kept, conflict.left_out[0]), conflict)
+    return list(best.values())
 
 
 def describe_conflicts(conflicts: Sequence[Conflict], labels: Sequence[str]) -> str:
