@@ -181,3 +181,37 @@ def test_a_hang_in_the_lane_is_ended(asking):
     assert asking.statuses() == {"a.png": "done", "sleep.png": "quarantined", "z.png": "done"}
     assert asking.failures()["sleep.png"]["type"] == "Timeout"
     assert time.monotonic() - started < 60
+
+
+LOUD = """
+from maskmill import PromptSource, hookimpl
+
+
+class Loud(PromptSource):
+    log: str = ""
+
+    def open(self):
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write("opened ")
+
+    def prompts(self, image):
+        return None
+
+
+@hookimpl
+def register_prompt_sources(register):
+    register("loud", Loud)
+"""
+
+
+@pytest.mark.parametrize(("combine", "times"), [("first", 3), ("all", 2)])
+def test_the_lane_opens_only_the_sources_that_it_queries(asking, combine, times):
+    (asking.folder / "plugins" / "loud.py").write_text(LOUD, encoding="utf-8")
+    opened = asking.folder / "opened.txt"
+    loud = f"{{use: loud, log: '{opened.as_posix()}'}}"
+    asking.ask(before=f"{loud}, ", run="{engine: joblib, jobs: 1}")
+    text = asking.file.read_text(encoding="utf-8")
+    asking.file.write_text(text.replace("}]\nbackend", f"}}, {loud}]\ncombine: {combine}\nbackend"), encoding="utf-8")
+    asking.photos("a.png")
+    assert run(asking).exit_code == 0
+    assert opened.read_text(encoding="utf-8").count("opened") == times, "both in the worker, only the first in the lane"

@@ -1,5 +1,6 @@
 """Whole runs: statuses, resume, faults, interruption, over both engines."""
 
+import hashlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import time
 import loky
 import pytest
 
-from maskmill import OutputError, Pipeline, PluginError, UsageError, read_run, testing
+from maskmill import OutputError, Pipeline, PluginError, UsageError, files, read_run, testing
 from maskmill.dataset.walk import FolderWalk
 from maskmill.run import driver
 from maskmill.run.plan import RunRequest, listing
@@ -416,3 +417,143 @@ def test_an_address_is_no_folder(project, address, monkeypatch):
     with pytest.raises(UsageError, match="is the address of a server"):
         Pipeline.load(project.file, dataset=address).run(quiet=True)
     assert not list(project.folder.glob("*:*"))
+
+
+FINDING = """
+from pathlib import Path
+from maskmill import NO_EFFECT, Box, Prompt, PromptSource, hookimpl
+from maskmill.files import hash_once
+from pydantic import Field
+
+
+class Finds(PromptSource):
+    weights: Path = Field(json_schema_extra=NO_EFFECT)
+
+    def model_id(self):
+        return hash_once(self.weights) if self.weights.exists() else ""
+
+    def memory_per_worker(self):
+        return 10**15
+
+    def prepare(self, say):
+        if not self.weights.exists():
+            self.weights.write_text("downloaded", encoding="utf-8")
+
+    def open(self):
+        with self.weights.with_name("opened").open("a", encoding="utf-8") as file:
+            file.write("x")
+
+    def prompts(self, image):
+        return [Prompt(box=Box(1, 1, 9, 9), label="thing")]
+
+
+@hookimpl
+def register_prompt_sources(register):
+    register("finds", Finds)
+"""
+
+
+class Finding:
+    """A project whose prompts come from a source with a model, which is downloaded first."""
+
+    def __init__(self, project):
+        (project.folder / "plugins" / "finds.py").write_text(FINDING, encoding="utf-8")
+        self.project, self.weights = project, project.folder / "weights.bin"
+
+    def write(self, writers="[areas]", **values):
+        self.project.write(**values)
+        text = self.project.file.read_text(encoding="utf-8").replace("[{use: areas}]", writers)
+        self.project.file.write_text(text.replace("use: middle", "use: finds, weights: weights.bin"), encoding="utf-8")
+
+    def times_opened(self):
+        path = self.project.folder / "opened"
+        return path.stat().st_size if path.exists() else 0
+
+
+@pytest.fixture
+def finding(project):
+    return Finding(project)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_model_of_a_source_is_loaded_only_where_stored_masks_do_not_serve(finding, project, engine):
+    finding.write(run=f"{{engine: {engine}, jobs: 1}}")
+    project.photos("a.png", "b.png")
+    run(project)
+    assert finding.times_opened() == 1
+    finding.write(writers="[areas, png]", run=f"{{engine: {engine}, jobs: 1}}")
+    assert run(project).ran == 2
+    assert finding.times_opened() == 1, "the masks are stored, and only the new writer had to work"
+    testing.write_picture(project.folder / "photos" / "b.png", seed=9)
+    assert run(project, verify=True).ran == 2
+    assert finding.times_opened() == 2, "a picture changed"
+
+
+def test_results_depend_on_the_model_of_a_source_which_is_known_after_its_download(finding, project):
+    finding.write()
+    project.photos("a.png")
+    assert run(project).ran == 1, "the model is downloaded before its id is asked for"
+    assert run(project).ran == 0
+    (result,) = read_run(project.output)
+    sha256 = hashlib.sha256(b"downloaded").hexdigest()
+    assert result.provenance["source_models"] == {"finds": sha256}
+    finding.weights.write_text("retrained", encoding="utf-8")
+    assert run(project).ran == 1
+    (again,) = read_run(project.output)
+    assert again.provenance["fingerprint"] != result.provenance["fingerprint"]
+
+
+def test_a_worker_that_finds_another_model_of_a_source_stops_the_run(finding, project):
+    finding.write(run="{engine: joblib, jobs: 1}")
+    project.photos("a.png", "poison.png", "z.png")
+    text = project.file.read_text(encoding="utf-8")
+    (project.folder / "plugins" / "swaps.py").write_text(SWAPPING, encoding="utf-8")
+    project.file.write_text(text.replace("{use: slow}", "swaps"), encoding="utf-8")
+    with pytest.raises(PluginError, match=r"prompt source 'finds' now uses .* but this run started with"):
+        run(project)
+    assert project.statuses() == {"a.png": "done"}
+
+
+SWAPPING = """
+import os
+from pathlib import Path
+from maskmill import hookimpl
+from maskmill.testing import FillPrompt
+
+
+class Swaps(FillPrompt):
+    def masks(self, image, prompts, embedding=None):
+        if "poison" in image.ref.key:
+            (Path(image.ref.uri).parent.parent / "weights.bin").write_text("another", encoding="utf-8")
+            os._exit(9)
+        return super().masks(image, prompts, embedding)
+
+
+@hookimpl
+def register_backends(register):
+    register("swaps", Swaps)
+"""
+
+
+def test_the_memory_of_a_source_counts_beside_that_of_the_backend(finding):
+    finding.write()
+    resources = driver.choose_resources(Pipeline.load(finding.project.file).config, 64)
+    assert resources.jobs == 1
+    finding.write(run="{jobs: 2}")
+    resources = driver.choose_resources(Pipeline.load(finding.project.file).config, 64)
+    assert "use jobs: 1" in resources.warning
+
+
+def test_workers_take_over_what_the_driver_has_hashed(tmp_path, monkeypatch):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(b"weights")
+    assert files.hash_once(path) == hashlib.sha256(b"weights").hexdigest()
+    known = [row for row in files.known_hashes() if row[0] == str(path)]
+    monkeypatch.setattr(files, "_known", {})
+    monkeypatch.setattr(files, "sha256_of", None)
+    files.adopt_hashes(known)
+    assert files.hash_once(path) == hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.undo()
+    path.write_bytes(b"other")
+    files.adopt_hashes(known)
+    assert files.hash_once(path) == hashlib.sha256(b"other").hexdigest()

@@ -66,15 +66,21 @@ def query_sources(stages: Stages, image: Image, trace: Trace, known: Answers, ah
             counts, those that come before one that waits.
     """
     answers = dict(known)
-    waiting = [index for index, (_, source) in enumerate(stages.prompts) if source.waits]
+    in_lane = list_ahead(stages)
     for index, (name, source) in enumerate(stages.prompts):
-        if ahead and (index > waiting[-1] if stages.combine == "first" else index not in waiting):
+        if ahead and index not in in_lane:
             continue
         if index not in answers:
             answers[index] = trace.step("prompts", name, partial(_query, source, image), image.sha256)
         if stages.combine == "first" and answers[index] is not None:
             break
     return answers
+
+
+def list_ahead(stages: Stages) -> list[int]:
+    """The positions of the sources that the prompt lane queries: where the first answer counts, also those before."""
+    waiting = [index for index, (_, source) in enumerate(stages.prompts) if source.waits]
+    return list(range(max(waiting, default=-1) + 1)) if stages.combine == "first" else waiting
 
 
 def _query(source: PromptSource, image: Image) -> list[Prompt] | None:

@@ -52,7 +52,13 @@ class ImageSteps:
                 ' give it a prompt, or "prompts": [] if it contains no objects'
             )
             raise StepError(Failure("prompts", "", "NoPrompts", message))
-        return self.fit(found), None if found else "no prompts: nothing to segment"
+        return self.fit(found), None if found else self._explain_nothing()
+
+    def _explain_nothing(self) -> str:
+        """Why there are no prompts, as far as the sources noted it."""
+        notes = ((name, self.trace.notes.get(name, {}).get("nothing")) for name, _ in self.stages.prompts)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in notes if reason)
+        return f"no prompts: {reasons or 'nothing to segment'}"
 
     def fit(self, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
         """The prompts as the backend gets them."""

@@ -31,7 +31,8 @@ class PromptSource(Stage):
 
         Returns:
             None: this source has no information about the image; the next source is used.
-            []: there is nothing to segment in it; the result is `empty`.
+            []: there is nothing to segment in it; the result is `empty`. `self.note("nothing", "why")` gives the
+                reason that is recorded.
         """
         raise NotImplementedError
 

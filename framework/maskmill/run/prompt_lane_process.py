@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..chain.ask_sources import query_sources
+from ..chain.ask_sources import list_ahead, query_sources
 from ..chain.fingerprint import Fingerprint, plan_reuse
 from ..chain.plugin_call import StepError, Trace
 from ..config.config import build_stages
@@ -102,12 +102,13 @@ def main() -> None:
 
 
 def _open_sources(stages: Stages) -> Sequence[PromptSource]:
-    for name, source in stages.prompts:
+    sources = [stages.prompts[index] for index in list_ahead(stages)]
+    for name, source in sources:
         try:
             source.open()
         except Exception as error:
             raise RuntimeError(f"the prompt source {name!r} cannot be opened: {error}") from error
-    return [source for _, source in stages.prompts]
+    return [source for _, source in sources]
 
 
 if __name__ == "__main__":
