@@ -24,6 +24,7 @@ from ..plugins.messages import LaneAnswers
 from ..plugins.optional import input_side
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
+from ..plugins.threads import set_waiting
 from ..prompts import Prompt
 from ..results import DOUBTFUL, Artifact, Doubt, Failure, ImageResult
 from ..version import __version__
@@ -74,6 +75,7 @@ class Chain:
         Raises:
             PluginError: one of them fails to open; names it and the cause.
         """
+        set_waiting()
         for role, name, stage in self.stages.all():
             try:
                 with working_in(self.output):

@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
-from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
+from maskmill.plugins.stage import ONLY_IF_SET, Network
+from maskmill.plugins.threads import worker_threads
 
 from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from .model.loading import load_model, pick_device

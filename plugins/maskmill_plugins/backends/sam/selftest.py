@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
+from maskmill.plugins.threads import set_waiting
 
 from .backend import Sam
 from .segment.segmenter import FloatArray, stack_prompts
@@ -208,6 +209,7 @@ def selftest(
         raise PipelineError(*problems)
     image = Image.load(ImageRef(str(image_path), image_path.name))
     stage.prepare(functools.partial(click.echo, err=True))
+    set_waiting()
     import torch
     from segment_anything import SamPredictor
 
