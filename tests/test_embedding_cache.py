@@ -19,8 +19,8 @@ from maskmill.api import Pipeline
 from maskmill.cli import cli
 from maskmill.decoding.bit_depth import Conversion
 from maskmill.files import TEMPORARY_PREFIX
+from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from maskmill_plugins.backends.sam import Sam
-from maskmill_plugins.backends.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 
 BOX = Prompt(box=Box(10, 10, 90, 60))
 POINT = Prompt(points=(Point(30, 40),))
@@ -176,30 +176,30 @@ def test_options_come_as_yaml_gives_them(tmp_path):
 )
 def test_a_damaged_entry_is_none(tmp_path, damage):
     cache = EmbeddingCache(tmp_path, 10**6)
-    cache.put(name := entry_name("a", (1, 1)), array())
+    cache.put(name := entry_name("a", (1, 1)), [array()])
     path = tmp_path / name
     path.write_bytes(damage(path.read_bytes()))
     assert cache.get(name) is None
-    cache.put(name, array())
-    np.testing.assert_array_equal(cache.get(name), array())
+    cache.put(name, [array()])
+    np.testing.assert_array_equal(cache.get(name), [array()])
 
 
 def test_what_was_unused_for_longest_makes_room(tmp_path):
     cache = EmbeddingCache(tmp_path, 3 * STORED + 100)
     names = [entry_name(str(number), (1, 1)) for number in range(4)]
     for number, name in enumerate(names[:3]):
-        cache.put(name, array(number))
+        cache.put(name, [array(number)])
         os.utime(tmp_path / name, (1000 + number, 1000 + number))
     assert cache.get(names[0]) is not None  # and is now the one used last
-    cache.put(names[3], array(3))
+    cache.put(names[3], [array(3)])
     assert [cache.get(name) is not None for name in names] == [True, False, True, True]
     assert sum(entry.bytes for entry in cache.entries()) <= cache.limit
 
 
 def test_what_is_larger_than_the_cache_drives_nothing_out(tmp_path):
     cache = EmbeddingCache(tmp_path, STORED + 100)
-    cache.put(small := entry_name("small", (1, 1)), array())
-    cache.put(large := entry_name("large", (1, 1)), array(count=5000))
+    cache.put(small := entry_name("small", (1, 1)), [array()])
+    cache.put(large := entry_name("large", (1, 1)), [array(count=5000)])
     assert cache.get(small) is not None
     assert cache.get(large) is None
 
@@ -207,15 +207,15 @@ def test_what_is_larger_than_the_cache_drives_nothing_out(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from maskmill_plugins.backends.sam.embedding_cache import EmbeddingCache, entry_name
+from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, entry_name
 cache, seed, rounds = EmbeddingCache(Path(sys.argv[1]), int(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
 rng = np.random.default_rng(seed)
 for _ in range(rounds):
     number = int(rng.integers(8))
     name = entry_name(str(number), (1, 1))
     found = cache.get(name)
-    assert found is None or (found.shape == (250_000,) and (found == number).all()), number
-    cache.put(name, np.full(250_000, number, np.float32))
+    assert found is None or (found[0].shape == (250_000,) and (found[0] == number).all()), number
+    cache.put(name, [np.full(250_000, number, np.float32)])
 """
 
 
@@ -246,10 +246,10 @@ def test_a_killed_writer_leaves_nothing_half(tmp_path):
         for entry in cache.entries():
             found = cache.get(entry.path.name)
             assert found is not None
-            assert (found == found[0]).all()
+            assert (found[0] == found[0][0]).all()
     assert cache.entries()
     (tmp_path / f"{TEMPORARY_PREFIX}0123456789abcdef").write_bytes(b"half")
-    cache.put(entry_name("next", (1, 1)), array())
+    cache.put(entry_name("next", (1, 1)), [array()])
     assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))
 
 
@@ -299,7 +299,7 @@ def test_the_command_tells_and_clears(tmp_path, monkeypatch):
     said("clear")
     cache = EmbeddingCache(embeddings_folder(), 10**6)
     for number in range(2):
-        cache.put(entry_name(str(number), (1, 1)), array())
+        cache.put(entry_name(str(number), (1, 1)), [array()])
     (cache.folder / "notes.txt").write_text("mine", encoding="utf-8")
     assert "2 embeddings, 0.0 MB" in said("info")
     assert str(cache.folder) in said("clear", "--folder", str(tmp_path))

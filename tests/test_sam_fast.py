@@ -14,12 +14,12 @@ from maskmill import Box, Mask, Point, Prompt
 torch = pytest.importorskip("torch")
 
 from maskmill.masks import stability_score  # noqa: E402
+from maskmill_plugins._shared.sam.upsample import Upsampler, encode_part  # noqa: E402
 from maskmill_plugins.backends.sam.model.decoder import MAX_TOKENS, FastDecoder, select_masks  # noqa: E402
 from maskmill_plugins.backends.sam.model.encoder import FastEncoder  # noqa: E402
 from maskmill_plugins.backends.sam.model.loading import load_model  # noqa: E402
 from maskmill_plugins.backends.sam.segment.fast import FastSegmenter  # noqa: E402
 from maskmill_plugins.backends.sam.segment.stock import StockSegmenter  # noqa: E402
-from maskmill_plugins.backends.sam.segment.upsample import Upsampler, encode_part  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -14,10 +14,12 @@ from pydantic import Field, PrivateAttr
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
 from maskmill.plugins.stage import ONLY_IF_SET, Network
 from maskmill.plugins.threads import worker_threads
+from maskmill_plugins._shared.sam.device import Device, pick_device
+from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
+from maskmill_plugins._shared.sam.prompts import FloatArray, Multimask, keep_picked
 
-from .embedding_cache import EmbeddingCache, embeddings_folder, entry_name
-from .model.loading import load_model, pick_device
-from .segment.segmenter import FloatArray, Multimask, Segmenter, keep_picked
+from .model.loading import load_model
+from .segment.segmenter import Segmenter
 from .weights.checkpoints import file_sha256, find_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
@@ -44,7 +46,7 @@ class Sam(Backend):
         " weights/ and checkpoints/ of both, in torch hub's cache and in ours, and downloaded if it is missing",
         json_schema_extra=NO_EFFECT,  # the content of the file counts, in model_id, not its path
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+    device: Device = Field(
         "auto",
         description="where to compute; auto: the first of cuda, mps and cpu that is available",
         json_schema_extra=NO_EFFECT,
@@ -238,15 +240,14 @@ class Sam(Backend):
         """
         segmenter, cache = self._get_segmenter(), self._cache
         name = entry_name(image.pixels_id, image.size, **self._cached_as)
-        embedding = cache.get(name) if cache else None
-        if embedding is None:
-            embedding = segmenter.embed(image.pixels)
-            stored = embedding.astype(np.float16) if self.cache_precision == "fp16" else embedding
-            if cache:
-                cache.put(name, stored)
-            # Rounded even without a cache: results must not depend on what it contains.
-            embedding = stored.astype(np.float32, copy=False)
-        return embedding
+        if cache and (cached := cache.get(name)):
+            return cached[0]
+        embedding = segmenter.embed(image.pixels)
+        stored = embedding.astype(np.float16) if self.cache_precision == "fp16" else embedding
+        if cache:
+            cache.put(name, [stored])
+        # Rounded even without a cache: results must not depend on what it contains.
+        return stored.astype(np.float32, copy=False)
 
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """Points and boxes: one mask per prompt, in order; with `multimask: all` three, in SAM's order.

@@ -11,8 +11,8 @@ import click
 
 from maskmill import PipelineError, UsageError
 from maskmill.files import sha256_of
+from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder
 
-from .embedding_cache import EmbeddingCache, embeddings_folder
 from .weights import checkpoints
 from .weights.checkpoints import find_published, is_verified, mark_verified, read_expected_sha256, weights_folder
 from .weights.download import download_model

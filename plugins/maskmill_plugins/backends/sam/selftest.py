@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
 from maskmill.plugins.threads import set_waiting
+from maskmill_plugins._shared.sam.prompts import FloatArray, stack_prompts
 
 from .backend import Sam
-from .segment.segmenter import FloatArray, stack_prompts
 from .weights.checkpoints import file_sha256
 from .weights.published import MODELS
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam as SamModel
     from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 
+    from maskmill_plugins._shared.sam.prompts import WantedMasks
+
 #: Which masks to compute: the one for unambiguous prompts, the three for ambiguous ones, or
 #: the one of these three with the best predicted IoU.
-WantedMasks = Literal["one", "three", "best"]
 
 #: With more tokens per prompt than this, the original's order of operations is cheaper.
 MAX_TOKENS = 24

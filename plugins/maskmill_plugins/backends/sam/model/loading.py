@@ -27,25 +27,6 @@ WRAPPER_KEYS = ("model", "state_dict", "model_state_dict")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device to compute on.
-
-    Raises:
-        PipelineError: it is not available here.
-    """
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        wanted = next(name for name, there in available.items() if there)
-    if not available[wanted]:
-        there = ", ".join(name for name in available if available[name])
-        raise PipelineError(
-            Problem(f"PyTorch finds no {wanted} device on this machine, only {there}", hint="device: auto")
-        )
-    return torch.device(wanted)
-
-
 def load_model(checkpoint: Path, decoder_heads: int | None = None) -> SamModel:
     """Build the model whose weights a file holds, of any size.
 

@@ -12,21 +12,22 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from maskmill import Mask, Prompt
-
-from ..model.decoder import FastDecoder, ImageFeatures, WantedMasks
-from ..model.encoder import FastEncoder
-from .everything_mode import find_all_masks
-from .segmenter import (
+from maskmill_plugins._shared.sam.everything_mode import find_all_masks
+from maskmill_plugins._shared.sam.prompts import (
     STABILITY_OFFSET,
     FloatArray,
     Multimask,
     PixelArray,
+    WantedMasks,
     batch_prompts,
     bound_score,
-    compute_input_size,
     stack_prompts,
 )
-from .upsample import Upsampler
+from maskmill_plugins._shared.sam.upsample import Upsampler
+
+from ..model.decoder import FastDecoder, ImageFeatures
+from ..model.encoder import FastEncoder
+from .segmenter import compute_input_size
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam as SamModel

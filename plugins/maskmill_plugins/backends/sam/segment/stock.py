@@ -12,17 +12,17 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from maskmill import Mask, Prompt
 from maskmill.masks import stability_score
-
-from .segmenter import (
+from maskmill_plugins._shared.sam.prompts import (
     STABILITY_OFFSET,
     FloatArray,
     Multimask,
     PixelArray,
     bound_score,
-    compute_input_size,
     decide_masks,
     stack_prompts,
 )
+
+from .segmenter import compute_input_size
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam as SamModel

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,27 +22,37 @@ from torchvision.ops import batched_nms
 
 from maskmill import Grid, Mask, Prompt
 
-from ..model.decoder import FastDecoder, ImageFeatures
-from .segmenter import bound_score
+from .prompts import WantedMasks, bound_score
 from .upsample import Crop, Upsampler, encode_part
 
 if TYPE_CHECKING:
-    from .segmenter import FloatArray, PixelArray
+    from .prompts import PixelArray
 
 IntBox = tuple[int, int, int, int]
+Decoded = tuple[torch.Tensor, torch.Tensor]
+
+
+class MaskDecoder(Protocol):
+    """Decodes a batch of prompts: low-resolution logits (n, k, S, S) and predicted IoUs (n, k)."""
+
+    def __call__(self, image: Any, prompts: torch.Tensor, wanted: WantedMasks, min_score: float) -> Decoded:
+        """See `FastDecoder`; masks whose predicted IoU is at most `min_score` for all prompts may be left out."""
 
 
 class GridDecoder(Protocol):
     """What everything mode needs from a segmenter."""
 
-    decoder: FastDecoder
+    @property
+    def decoder(self) -> MaskDecoder:
+        """The model's decoder."""
+
     threshold: float
     batch_size: int
 
-    def embed(self, pixels: PixelArray) -> FloatArray:
+    def embed(self, pixels: PixelArray) -> Any:
         """Encode an image."""
 
-    def prepare(self, embedding: FloatArray, size: tuple[int, int]) -> tuple[ImageFeatures, Upsampler]:
+    def prepare(self, embedding: Any, size: tuple[int, int]) -> tuple[Any, Upsampler]:
         """Compute what all prompts of an image share."""
 
     def embed_points(self, points: npt.NDArray[np.float64], size: tuple[int, int]) -> torch.Tensor:
@@ -68,7 +78,7 @@ class Candidate:
     window: IntBox
 
 
-def find_all_masks(segmenter: GridDecoder, pixels: PixelArray, embedding: FloatArray, prompt: Prompt) -> list[Mask]:
+def find_all_masks(segmenter: GridDecoder, pixels: PixelArray, embedding: Any, prompt: Prompt) -> list[Mask]:
     """Find all masks of an image.
 
     Args:
@@ -104,7 +114,7 @@ def find_all_masks(segmenter: GridDecoder, pixels: PixelArray, embedding: FloatA
 
 def _find_candidates(
     segmenter: GridDecoder,
-    embedding: FloatArray,
+    embedding: Any,
     points: npt.NDArray[np.float64],
     window: IntBox,
     size: tuple[int, int],

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from filelock import FileLock
 from maskmill.files import TEMPORARY_PREFIX, write_atomic
 from maskmill_plugins._shared.cache_folder import cache_folder
 
-from .segment.segmenter import FloatArray
+from .prompts import FloatArray
 
 #: Raise it when the preprocessing of images or the encoder's arithmetic changes.
 PREPROCESSING = 1
@@ -70,13 +70,13 @@ class EmbeddingCache:
         self.limit = limit
         self._warned = False
 
-    def get(self, name: str) -> FloatArray | None:
-        """The embedding stored under this name, float32; None if it is missing or damaged."""
+    def get(self, name: str) -> list[FloatArray] | None:
+        """The arrays of the embedding stored under this name, float32; None if it is missing or damaged."""
         path = self.folder / name
         try:
             with zipfile.ZipFile(path) as archive:
-                data = archive.read("embedding.npy")
-            embedding: FloatArray = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32, copy=False)
+                parts = [archive.read(member) for member in archive.namelist()]
+            embedding = [_load(part) for part in parts]
         except OSError:  # missing, or being replaced by another process
             return None
         except Exception:  # damaged files raise almost any exception
@@ -87,15 +87,17 @@ class EmbeddingCache:
             os.utime(path)
         return embedding
 
-    def put(self, name: str, embedding: np.ndarray[Any, np.dtype[np.floating]]) -> None:
-        """Store an embedding, in its own precision.
+    def put(self, name: str, embedding: Sequence[np.ndarray[Any, np.dtype[np.floating]]]) -> None:
+        """Store the arrays of an embedding, each in its own precision.
 
         Args:
             name: from `entry_name`.
-            embedding: any shape; float32 or float16.
+            embedding: of any shapes; float32 or float16.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, embedding=embedding)
+        # The first one's name is that of all embeddings stored when models had one array only.
+        arrays: dict[str, Any] = {f"embedding{number or ''}": part for number, part in enumerate(embedding)}
+        np.savez(buffer, **arrays)
         data = buffer.getvalue()
         try:
             with self._locked():
@@ -151,6 +153,11 @@ class EmbeddingCache:
             if _remove(entry.path):
                 excess -= entry.bytes
         return excess <= 0
+
+
+def _load(data: bytes) -> FloatArray:
+    array: FloatArray = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32, copy=False)
+    return array
 
 
 def _remove(path: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Models of the Hugging Face hub, or in a folder: found, downloaded and identified."""

@@ -1,0 +1,1 @@
+"""What the backends of the Segment Anything family share: from low-resolution logits to masks."""
