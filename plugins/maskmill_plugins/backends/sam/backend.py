@@ -212,7 +212,7 @@ class Sam(Backend):
         if self.fast and device.type != "mps":  # the fast implementation is untested there
             from .segment.fast import FastSegmenter
 
-            self._segmenter = fast = FastSegmenter(sam)
+            self._segmenter = fast = FastSegmenter(sam, threads=worker_threads())
             if self._gpu_options:
                 from .model.encoder import GpuEncoder
 
@@ -230,6 +230,8 @@ class Sam(Backend):
 
     def close(self) -> None:
         """Release the model."""
+        if self._segmenter is not None:
+            self._segmenter.close()
         self._segmenter = self._cache = None
 
     def embed(self, image: Image) -> FloatArray:
