@@ -21,43 +21,18 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .decoder_parts import Attention, DecoderParts, TwoWayLayer
+from .decoder_parts import Attention, DecoderParts, ImageFeatures, TwoWayLayer
 from .prompts import WantedMasks
 
 #: With more tokens per prompt than this, the original's order of operations is cheaper.
 MAX_TOKENS = 24
 #: Image tokens to process at a time, so that intermediate results stay in the CPU's cache.
 CHUNK = 512
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFeatures:
-    """What the decoder computes from an image independently of the prompts.
-
-    Attributes:
-        embedding: (1, C, G, G), the encoder's output.
-        fine: SAM 2's outputs of higher resolution, (1, C/8, 4·G, 4·G) and (1, C/4, 2·G, 2·G); empty for SAM.
-        tokens: (N, C), the embedding plus the embedding for "no mask given".
-        positioned: (N, C), `tokens` plus their positional encoding.
-        key, value, query: (H, N, d), their projections in the first layer, contiguous.
-        second, first: `fine` in the order of the upscaled pixels of each token, (N, 16, C/8) and (N, 4, C/4); or None.
-    """
-
-    embedding: Tensor
-    fine: tuple[Tensor, ...]
-    tokens: Tensor
-    positioned: Tensor
-    key: Tensor
-    value: Tensor
-    query: Tensor
-    second: Tensor | None
-    first: Tensor | None
 
 
 class FastDecoder:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from .decoder import ImageFeatures
 
 #: A part of a model that maps tokens to tokens.
 Network = Callable[[Tensor], Tensor]
@@ -53,6 +50,30 @@ class TwoWayLayer:
     mlp: Network
     norms: tuple[nn.LayerNorm, nn.LayerNorm, nn.LayerNorm, nn.LayerNorm]
     is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """What the decoder computes from an image independently of the prompts.
+
+    Attributes:
+        embedding: (1, C, G, G), the encoder's output.
+        fine: SAM 2's outputs of higher resolution, (1, C/8, 4·G, 4·G) and (1, C/4, 2·G, 2·G); empty for SAM.
+        tokens: (N, C), the embedding plus the embedding for "no mask given".
+        positioned: (N, C), `tokens` plus their positional encoding.
+        key, value, query: (H, N, d), their projections in the first layer, contiguous.
+        second, first: `fine` in the order of the upscaled pixels of each token, (N, 16, C/8) and (N, 4, C/4); or None.
+    """
+
+    embedding: Tensor
+    fine: tuple[Tensor, ...]
+    tokens: Tensor
+    positioned: Tensor
+    key: Tensor
+    value: Tensor
+    query: Tensor
+    second: Tensor | None
+    first: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from maskmill_plugins._shared.sam.decoder import FastDecoder, ImageFeatures
-from maskmill_plugins._shared.sam.decoder_parts import Attention, DecoderParts, TwoWayLayer
+from maskmill_plugins._shared.sam.decoder import FastDecoder
+from maskmill_plugins._shared.sam.decoder_parts import Attention, DecoderParts, ImageFeatures, TwoWayLayer
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam as SamModel

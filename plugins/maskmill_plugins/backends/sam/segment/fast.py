@@ -12,7 +12,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from maskmill import Mask, Prompt
-from maskmill_plugins._shared.sam.decoder import ImageFeatures
+from maskmill_plugins._shared.sam.decoder_parts import ImageFeatures
 from maskmill_plugins._shared.sam.decoding_threads import DecodingThreads
 from maskmill_plugins._shared.sam.everything_mode import find_all_masks
 from maskmill_plugins._shared.sam.prompts import (
