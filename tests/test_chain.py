@@ -11,6 +11,7 @@ from maskmill.chain.chain import Chain
 from maskmill.chain.fingerprint import Fingerprint
 from maskmill.chain.plugin_call import Trace
 from maskmill.output.store import load_result
+from maskmill.plugins.messages import ModelIds
 from maskmill.plugins.roles import Stages
 
 WANTED = Fingerprint("p", "m", "f", ("w",))
@@ -82,7 +83,7 @@ class Text(Writer):
 def chain(tmp_path, *answers, backend=None, filters=(), writers=(), combine="first"):
     sources = [(f"says{n}", Says().told(answer)) for n, answer in enumerate(answers)]
     stages = Stages(sources, combine, ("fill", backend or Counting()), list(filters), list(writers))
-    built = Chain(stages, tmp_path / "out", model_id="fill-1")
+    built = Chain(stages, tmp_path / "out", models=ModelIds("fill-1"))
     built.open()
     return built
 

@@ -12,7 +12,7 @@ from maskmill import PipelineError, PluginError
 from maskmill.config.config import Config, build_stages
 from maskmill.config.load import load_config
 from maskmill.plugins import registry as plugins
-from maskmill.plugins.messages import WorkerSetup
+from maskmill.plugins.messages import ModelIds, WorkerSetup
 
 #: Plugins with options of every kind, under the names that a pipeline file has by default.
 PLUGINS = '''
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from maskmill import Backend, Filter, PromptSource, Writer, hookimpl
 from maskmill.plugins.engine import Engine
-from maskmill.plugins.messages import WorkerSetup
+from maskmill.plugins.messages import ModelIds, WorkerSetup
 
 
 class Size(BaseModel):
@@ -754,7 +754,9 @@ def test_stages_are_rebuilt_from_plain_data(folder: Path) -> None:
         """
     )
     data = config.chain_spec()
-    setup = WorkerSetup(data, "out", 100, ("conflict",), "model", "digest")
+    setup = WorkerSetup(
+        data, "out", 100, ("conflict",), ModelIds("model", ("", "m")), "digest", hashes=(("w.pth", 3, 4, "ab"),)
+    )
     assert pickle.loads(pickle.dumps(setup)) == WorkerSetup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
     stages = build_stages(data)
     # the drop-in's classes are new ones, as they are in another process
@@ -798,7 +800,8 @@ def test_resolved_is_a_pipeline_file_that_gives_the_same() -> None:
 
 def test_fingerprints_follow_the_options_and_the_drop_ins(folder: Path) -> None:
     def masks(text: str = SMALL) -> str:
-        return load(text).fingerprints("m").masks
+        config = load(text)
+        return config.fingerprints(config.stages().model_ids()).masks
 
     before = masks()
     assert masks() == before

@@ -177,12 +177,12 @@ class Pipeline:
         """The pipeline's plugins, opened in this process, to be used on single images."""
         stages = self.config.stages()
         stages.prepare(_print)
-        model_id = stages.backend[1].model_id()
+        models = stages.model_ids()
         run, conversion = self.config.run, self.config.images.as_conversion()
         with Chain(
             stages,
             max_pixels=run.max_pixels,
-            model_id=model_id,
+            models=models,
             conversion=conversion,
             conflict_iou=run.conflict_iou,
         ) as chain:

@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,6 +147,28 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal, read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_known: dict[tuple[str, int, int], str] = {}
+
+
+def hash_once(path: Path) -> str:
+    """SHA-256 of a large file's content, hexadecimal; read once as long as its size and time stay the same."""
+    stat = path.stat()
+    key = str(path), stat.st_size, stat.st_mtime_ns
+    if key not in _known:
+        _known[key] = sha256_of(path)
+    return _known[key]
+
+
+def known_hashes() -> tuple[tuple[str, int, int, str], ...]:
+    """(path, size, modification time in nanoseconds, SHA-256) of each file that `hash_once` has read."""
+    return tuple((*key, sha256) for key, sha256 in _known.items())
+
+
+def adopt_hashes(hashes: Iterable[tuple[str, int, int, str]]) -> None:
+    """Take over what `hash_once` has read in another process."""
+    _known.update({(path, size, mtime): sha256 for path, size, mtime, sha256 in hashes})
 
 
 def unused_name(path: Path, ending: str) -> Path:

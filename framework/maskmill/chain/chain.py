@@ -15,12 +15,12 @@ from typing import Any
 
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
-from ..errors import MaskmillError, PluginError, PromptError, StopRun
+from ..errors import ImageReadError, MaskmillError, PluginError, PromptError, StopRun
 from ..images import Image, ImageRef
 from ..masks import Mask
 from ..output.environment import read_versions
 from ..output.store import load_result, replace_result
-from ..plugins.messages import LaneAnswers
+from ..plugins.messages import LaneAnswers, ModelIds
 from ..plugins.optional import input_side
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
@@ -35,6 +35,8 @@ from .contract import call_for_list, compute_masks, fit_prompts
 from .fingerprint import Fingerprint, Reuse, plan_reuse
 from .plugin_call import StepError, Trace, describe_failure
 
+NO_MODELS = ModelIds()
+
 
 class Chain:
     """The stages of one pipeline, open; a context manager.
@@ -43,7 +45,7 @@ class Chain:
         stages: the plugins, not yet open.
         output: the output folder, None if nothing is written.
         max_pixels: larger images fail.
-        model_id: identifies the model, recorded with each result.
+        models: what identifies the models, recorded with each result.
         fail_on: codes of doubts that fail an image.
         conversion: how image files become images.
         conflict_iou: see `check_prompts`.
@@ -54,7 +56,7 @@ class Chain:
         stages: Stages,
         output: Path | None = None,
         max_pixels: int = MAX_PIXELS,
-        model_id: str = "",
+        models: ModelIds = NO_MODELS,
         fail_on: Collection[str] = (),
         conversion: Conversion = DEFAULT,
         conflict_iou: float | None = CONFLICT_IOU,
@@ -62,21 +64,26 @@ class Chain:
         self.stages = stages
         self.output = output
         self.max_pixels = max_pixels
-        self.model_id = model_id
+        self.models = models
         self.fail_on = frozenset(fail_on)
         self.conversion = conversion
         self.conflict_iou = conflict_iou
         self._opened: list[Stage] = []
         self._versions = read_versions()
 
-    def open(self) -> None:
-        """Open every stage.
+    def open(self, models: bool = True) -> None:
+        """Open every stage that is not open yet.
+
+        Args:
+            models: also the prompt sources and the backend, which an image with stored masks does not need.
 
         Raises:
             PluginError: one of them fails to open; names it and the cause.
         """
         set_waiting()
         for role, name, stage in self.stages.all():
+            if (not models and role in ("prompt source", "backend")) or any(stage is other for other in self._opened):
+                continue
             try:
                 with working_in(self.output):
                     stage.open()
@@ -86,6 +93,22 @@ class Chain:
                 text = f"the {role} {name!r} cannot be opened: {type(error).__name__}: {error}"
                 raise PluginError(text) from error
             self._opened.append(stage)
+
+    def needs_models(self, ref: ImageRef, wanted: Fingerprint, afresh: bool = False) -> bool:
+        """Whether `process` will query the prompt sources or the backend about this image."""
+        assert self.output is not None, "a chain that processes has an output folder"
+        before = None if afresh else load_result(self.output, ref.key)
+        if before is None or not plan_reuse(before, before.sha256, wanted).masks:
+            return True
+        try:
+            return hashlib.sha256(ref.read()).hexdigest() != before.sha256
+        except (ImageReadError, OSError):
+            return False  # it fails before any source is asked
+
+    @property
+    def has_models(self) -> bool:
+        """Whether the prompt sources and the backend are open."""
+        return any(stage is self.stages.backend[1] for stage in self._opened)
 
     def close(self) -> None:
         """Close what was opened, last first."""
@@ -134,6 +157,8 @@ class Chain:
                 trace.doubts.extend(reuse.before.doubts)
                 self._refuse_doubts(trace, reuse.before)
                 return reuse.before, False
+            if not (reuse.masks or self.has_models):
+                self.open()  # the file changed since `needs_models` looked at it
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
             if image.value_range is not None and (doubt := image.value_range.doubt):
@@ -324,11 +349,16 @@ class Chain:
                 trace.story(f"{image.ref.key}: {name} wrote {len(made)} file{'s' if len(made) > 1 else ''}")
         return tuple(artifacts)
 
+    def _source_models(self) -> dict[str, str]:
+        named = zip(self.stages.prompts, self.models.sources, strict=False)
+        return {name: model for (name, _), model in named if model}
+
     def _provenance(self, fingerprint: str) -> dict[str, Any]:
         return {
             "fingerprint": fingerprint,
             "backend": self.stages.backend[0],
-            "model": self.model_id,
+            "model": self.models.backend,
+            **({"source_models": sources} if (sources := self._source_models()) else {}),
             "maskmill": __version__,
             "versions": self._versions,
             **({"images": images} if (images := self.conversion.to_json()) else {}),

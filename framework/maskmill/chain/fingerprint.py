@@ -47,7 +47,8 @@ class Fingerprints:
     """The fingerprints of a pipeline: constant but for the prompts of each image.
 
     Args:
-        sources: (code, source) of each prompt source; `code` is the sha256 of a drop-in's file or "".
+        sources: (code, source) of each prompt source; `code` is the sha256 of a drop-in's file or "", followed by
+            what identifies the source's model, if it has one.
         combine: how the sources are combined.
         backend: (code, backend) and `model_id` what computes.
         filters: (code, filter) of each.

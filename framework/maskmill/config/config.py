@@ -19,7 +19,7 @@ from ..decoding.bit_depth import Conversion, HighBitDepth
 from ..decoding.decoder import MAX_PIXELS
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
-from ..plugins.messages import ChainSpec, PluginSpec
+from ..plugins.messages import ChainSpec, ModelIds, PluginSpec
 from ..plugins.optional import recall_survey
 from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
@@ -178,17 +178,20 @@ class Config:
             [(use.folder, cast(Writer, use.stage)) for use in self.writers],
         )
 
-    def fingerprints(self, model_id: str) -> Fingerprints:
+    def fingerprints(self, models: ModelIds) -> Fingerprints:
         """The fingerprints of this pipeline's results.
 
         Args:
-            model_id: the backend's.
+            models: `Stages.model_ids()`.
         """
         return Fingerprints(
-            [(use.entry.code, cast(PromptSource, use.stage)) for use in self.prompts],
+            [
+                (use.entry.code + model, cast(PromptSource, use.stage))
+                for use, model in zip(self.prompts, models.sources, strict=True)
+            ],
             self.combine,
             (self.backend.entry.code, self.backend.stage),
-            model_id,
+            models.backend,
             [(use.entry.code, use.stage) for use in self.filters],
             [(use.entry.code, use.folder, use.stage) for use in self.writers],
             self.images.as_conversion(),

@@ -9,7 +9,20 @@ import platform
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("maskmill", "numpy", "opencv-python", "pillow", "pycocotools", "segment-anything", "torch", "torchvision")
+_PACKAGES = (
+    "maskmill",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "pycocotools",
+    "safetensors",
+    "segment-anything",
+    "timm",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
 def describe_machine(threads: int) -> dict[str, Any]:

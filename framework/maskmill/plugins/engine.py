@@ -2,7 +2,8 @@
 
 An engine runs one task at a time in each slot and reports which tasks ended, and how. Retries,
 quarantine, time limits and stopping are the driver's decisions. In its processes it calls
-`maskmill.run.worker`: `open_chain`, then `work` for each task, in the end `close_chain`.
+`maskmill.run.worker`: for each task `open_chain`, which loads what the task needs and is not open yet, then
+`work`; in the end `close_chain`.
 """
 
 from __future__ import annotations

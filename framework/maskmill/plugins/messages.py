@@ -61,6 +61,19 @@ class ChainSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelIds:
+    """What identifies the models of a pipeline; "" for a stage without one.
+
+    Attributes:
+        backend: of the backend.
+        sources: of the prompt sources in their order.
+    """
+
+    backend: str = ""
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSetup:
     """What a worker needs to open its chain.
 
@@ -69,20 +82,22 @@ class WorkerSetup:
         output: the output folder.
         max_pixels: larger images fail.
         fail_on: codes of doubts that fail an image.
-        model_id: of the backend when the run began.
+        models: the models when the run began.
         backend_digest: of the backend's options when the run began.
         conversion: how image files become images.
         conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
+        hashes: `files.known_hashes()` of the driver, so that no worker reads the models' files to hash them.
     """
 
     chain: ChainSpec
     output: str
     max_pixels: int
     fail_on: tuple[str, ...]
-    model_id: str
+    models: ModelIds
     backend_digest: str
     conversion: Conversion = DEFAULT
     conflict_iou: float | None = None
+    hashes: tuple[tuple[str, int, int, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -97,7 +112,10 @@ class WorkerSetup:
         chain["backend"] = PluginSpec(**chain["backend"])
         chain["memories"] = tuple(chain["memories"])
         conversion = Conversion(**data["conversion"])
-        return cls(**{**data, "chain": ChainSpec(**chain), "fail_on": tuple(data["fail_on"]), "conversion": conversion})
+        models = ModelIds(data["models"]["backend"], tuple(data["models"]["sources"]))
+        plain = {"chain": ChainSpec(**chain), "conversion": conversion, "models": models}
+        hashes = tuple((path, size, mtime, sha256) for path, size, mtime, sha256 in data["hashes"])
+        return cls(**{**data, **plain, "fail_on": tuple(data["fail_on"]), "hashes": hashes})
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,19 @@ class WaitingSource(Protocol):
         """How many images it can work on at the same time, in threads of one process."""
 
 
+class ModelSource(Protocol):
+    """A prompt source that computes with a model of its own, in the worker beside the backend."""
+
+    def model_id(self) -> str:
+        """Identifies the model, as a hash or a name with version; part of the fingerprint.
+
+        "" as long as it is not known, before `prepare` has downloaded the model.
+        """
+
+    def memory_per_worker(self) -> int | None:
+        """Peak memory that it needs in a worker in bytes, None if it is small; `jobs: auto` adds the backend's."""
+
+
 class PromptStore(Protocol):
     """A prompt source that holds the prompts of many images, such as an annotation file."""
 
@@ -134,7 +147,7 @@ class ScalingBackend(Protocol):
 #: Concurrent images of a source that waits and does not define `at_once`.
 AT_ONCE = 4
 STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
-SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, PromptStore)
+SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, ModelSource, PromptStore)
 BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend,)
 _BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS}
 
@@ -163,6 +176,16 @@ def prepare_stage(stage: Stage, say: Callable[[str], None]) -> None:
 def max_concurrent(source: Stage) -> int:
     """How many images a source that waits can work on at the same time."""
     return _call(source, "at_once", default=AT_ONCE)
+
+
+def source_model(source: Stage) -> str:
+    """Identifies the model of a source, "" if it has none."""
+    return _call(source, "model_id", default="")
+
+
+def source_memory(source: Stage) -> int:
+    """Peak memory of a source in a worker, in bytes beyond what every worker needs."""
+    return _call(source, "memory_per_worker", default=None) or 0
 
 
 def has_answer(source: Stage, ref: ImageRef) -> bool | None:

@@ -11,7 +11,8 @@ from ..images import Image
 from ..masks import Mask
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, Status
-from .optional import prepare_stage
+from .messages import ModelIds
+from .optional import prepare_stage, source_memory, source_model
 from .stage import Stage
 
 
@@ -50,7 +51,10 @@ class Backend(Stage):
         raise NotImplementedError
 
     def model_id(self) -> str:
-        """Identifies the model, as a hash or a name with version; part of the fingerprint."""
+        """Identifies the model, as a hash or a name with version; part of the fingerprint.
+
+        "" if there is nothing to tell apart, or if it is known only after `prepare` has downloaded the model.
+        """
         return ""
 
     def memory_per_worker(self) -> int | None:
@@ -131,6 +135,15 @@ class Stages:
         yield ("backend", *self.backend)
         yield from (("filter", name, stage) for name, stage in self.filters)
         yield from (("writer", name, stage) for name, stage in self.writers)
+
+    def model_ids(self) -> ModelIds:
+        """What identifies the models; complete after `prepare`."""
+        return ModelIds(self.backend[1].model_id(), tuple(source_model(source) for _, source in self.prompts))
+
+    def memory_per_worker(self) -> int | None:
+        """Peak memory of one worker in bytes: of the backend and the sources with models; None if it is small."""
+        sources = sum(source_memory(source) for _, source in self.prompts)
+        return sources + (self.backend[1].memory_per_worker() or 0) or None
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Let each stage fetch what is missing on this machine."""

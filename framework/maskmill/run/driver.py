@@ -19,7 +19,7 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import TEMPORARY_PREFIX, quote_command
+from ..files import TEMPORARY_PREFIX, known_hashes, quote_command
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.folder import claim, clean_up, remove_leftovers
@@ -101,23 +101,30 @@ class _Run:
         self.ledger = ledger
         self.stages = config.stages()
         self.engine = cast(Engine, config.engine.stage)
-        self.model_id = self.stages.backend[1].model_id()
-        self.fingerprints = config.fingerprints(self.model_id)
+        self.stop = Stop()
+        progress = JsonLog if options.log_json else Progress
+        self.progress = progress(listing(config, options, listed), options.quiet)
+        self._prepare()
+        self.models = self.stages.model_ids()
+        self.fingerprints = config.fingerprints(self.models)
+        check_same_backend(ledger, self.fingerprints.masks, config)
         self.plan = Plan(config, options, self.fingerprints, listed)
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.stop = Stop()
-        progress = JsonLog if options.log_json else Progress
-        self.progress = progress(listing(config, options, listed), options.quiet)
         self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
+
+    def _prepare(self) -> None:
+        """Let the stages fetch what is missing, unless the run would be refused all the same."""
+        if self.options.pipeline_text:
+            records.check_pipeline(self.config.output)
+        models = self.stages.model_ids()
+        if models.backend:  # else it is known after a download
+            check_same_backend(self.ledger, self.config.fingerprints(models).masks, self.config)
+        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
 
     def execute(self, notices: Sequence[str]) -> RunReport:
         """Do the work and report; a signal aborts the preparation, and later only stops new images."""
-        check_same_backend(self.ledger, self.fingerprints.masks, self.config)
-        if self.options.pipeline_text:
-            records.check_pipeline(self.config.output)
-        self.stages.prepare((lambda line: None) if self.options.quiet else self.progress.log)
         with handle_signals(self.stop):
             return self._execute(notices)
 
@@ -188,10 +195,11 @@ class _Run:
             str(self.config.output),
             self.config.run.max_pixels,
             (*self.config.run.fail_on, *self.options.fail_on),
-            self.model_id,
+            self.models,
             self.stages.backend[1].digest(),
             self.config.images.as_conversion(),
             self.config.run.conflict_iou,
+            known_hashes(),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
@@ -311,7 +319,7 @@ class _Run:
             "name": self.config.name,
             "command": self.options.command,
             "pipeline": self.config.resolved(),
-            "fingerprint": {"masks": self.fingerprints.masks, "model": self.model_id},
+            "fingerprint": {"masks": self.fingerprints.masks, "model": self.models.backend},
             "jobs": self.resources.jobs,
             "drop_ins": {str(path): sha256 for path, sha256 in self.config.registry.drop_ins.items()},
             "prompts": self.surveys.about(),

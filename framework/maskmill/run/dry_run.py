@@ -60,7 +60,7 @@ def rehearse(config: Config, options: RunRequest, probed: int = 0) -> str:
 
 def count_planned(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> Counter[str]:
     """Count the images that a run would process ("to do") and those with a result ("there already")."""
-    plan = Plan(config, options, config.fingerprints(config.stages().backend[1].model_id()), images)
+    plan = Plan(config, options, config.fingerprints(config.stages().model_ids()), images)
     if options.fresh or not (config.output / NAME).exists():
         return plan.count(None)
     with Ledger.open_existing(config.output) as ledger:
@@ -76,7 +76,7 @@ def choose_resources(config: Config, images: int, kept_threads: int | None = Non
         kept_threads: the threads per worker of the run that is resumed, which must not change.
     """
     wanted = config.run
-    need = config.stages().backend[1].memory_per_worker()
+    need = config.stages().memory_per_worker()
     if not cast(Engine, config.engine.stage).processes:
         return plan_resources(1, wanted.threads, need, kept_threads)
     return plan_resources(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
@@ -176,7 +176,7 @@ def _time_images(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float],
     failed: list[str] = []
     opened = config.stages()
     opened.prepare(lambda line: print(line, file=sys.stderr, flush=True))
-    prints = config.fingerprints(opened.backend[1].model_id())
+    prints = config.fingerprints(opened.model_ids())
     with (
         tempfile.TemporaryDirectory(prefix="maskmill-probe-") as folder,
         Chain(opened, max_pixels=config.run.max_pixels, conversion=config.images.as_conversion()) as chain,

@@ -55,7 +55,7 @@ def _list_uses(
 
 
 def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -> Iterator[ImageRef]:
-    plan = Plan(config, request, config.fingerprints(config.stages().backend[1].model_id()), images)
+    plan = Plan(config, request, config.fingerprints(config.stages().model_ids()), images)
     if request.fresh or not (config.output / NAME).exists():
         yield from (image.ref for batch in plan.batches(None) for image in batch if image.due)
         return

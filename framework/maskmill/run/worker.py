@@ -24,6 +24,7 @@ from ..chain.fingerprint import Fingerprint
 from ..chain.plugin_call import Trace, describe_failure
 from ..config.config import build_stages
 from ..errors import PluginError, StopRun
+from ..files import adopt_hashes
 from ..output.ledger import NAME as LEDGER
 from ..plugins.messages import OpenFailure, Reply, Task, WorkerSetup
 from .memory import keep_freed_memory
@@ -99,36 +100,59 @@ def _end_with(driver: int) -> None:
     os._exit(1)
 
 
-def open_chain(setup: WorkerSetup) -> OpenFailure | None:
-    """Build and open the chain of this process, once; returns the error if that fails."""
-    if "chain" in _open:
-        return None
+def open_chain(setup: WorkerSetup, task: Task | None = None) -> OpenFailure | None:
+    """Build the chain of this process and open what is not open yet; returns the error if that fails.
+
+    Args:
+        setup: the same for all tasks.
+        task: the image that follows: sources and backend stay closed until an image needs them, so that no model is
+            loaded where stored masks serve. None opens everything.
+    """
     try:
-        stages = build_stages(setup.chain)
-        output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
-        chain = Chain(stages, output, setup.max_pixels, setup.model_id, fail_on, conversion, setup.conflict_iou)
-        chain.open()
-        _check_backend(chain, setup)
+        chain = _open.get("chain") or _build_chain(setup)
+        chain.open(models=False)
+        if not chain.has_models and (task is None or _needs_models(chain, task)):
+            chain.open()
+            _check_models(chain, setup)
     except Exception as error:
         return OpenFailure(str(error), traceback.format_exc())
     _open["chain"] = chain
     return None
 
 
-def _check_backend(chain: Chain, setup: WorkerSetup) -> None:
-    """Refuse a backend that changed since the run began.
+def _build_chain(setup: WorkerSetup) -> Chain:
+    adopt_hashes(setup.hashes)
+    stages = build_stages(setup.chain)
+    output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
+    return Chain(stages, output, setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou)
+
+
+def _needs_models(chain: Chain, task: Task) -> bool:
+    return chain.needs_models(task.ref, Fingerprint.parse(task.fingerprint), task.afresh)
+
+
+def _check_models(chain: Chain, setup: WorkerSetup) -> None:
+    """Refuse a model that changed since the run began.
 
     A worker may be started long after the run: a server may have another model by then, a file other weights.
     """
+    found, wanted = chain.stages.model_ids(), setup.models
     name, backend = chain.stages.backend
-    model = backend.model_id()
-    if (model, backend.digest()) == (setup.model_id, setup.backend_digest):
-        return
-    chain.close()
-    what = "has other options now"
-    if model != setup.model_id:
-        what = f"now uses {model!r}, but this run started with {setup.model_id!r}"
-    raise PluginError(f"the backend {name!r} {what}; its masks would come from two models")
+    what = ""
+    if found.backend != wanted.backend:
+        what = f"the backend {name!r} {_describe_change(found.backend, wanted.backend)}"
+    elif backend.digest() != setup.backend_digest:
+        what = f"the backend {name!r} has other options now"
+    for (source, _), now, before in zip(chain.stages.prompts, found.sources, wanted.sources, strict=True):
+        if now != before:
+            what = what or f"the prompt source {source!r} {_describe_change(now, before)}"
+    if what:
+        chain.close()
+        raise PluginError(f"{what}; its results would come from two models")
+
+
+def _describe_change(now: str, before: str) -> str:
+    return f"now uses {now!r}, but this run started with {before!r}"
 
 
 def close_chain() -> None:

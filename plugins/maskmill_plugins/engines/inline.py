@@ -35,7 +35,7 @@ class Inline(Engine):
         """Run what was submitted; without a time limit, which could only end the driver."""
         while self._waiting:
             token, task = self._waiting.pop()
-            yield token, worker.open_chain(self._setup) or worker.work(replace(task, timeout=0.0))
+            yield token, worker.open_chain(self._setup, task) or worker.work(replace(task, timeout=0.0))
 
     def stop(self, kill: bool) -> None:
         """Close the chain."""

@@ -88,7 +88,7 @@ class Joblib(Engine):
         slot.used = True
         try:
             with worker.hold_signals():
-                opening = slot.executor.submit(worker.open_chain, self._setup)
+                opening = slot.executor.submit(worker.open_chain, self._setup, task)
                 working = slot.executor.submit(worker.work, task)
         except BrokenProcessPool:  # its process died while it was idle
             self._submit(token, task, self._restart(slot))

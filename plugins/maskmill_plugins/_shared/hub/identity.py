@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from pathlib import Path
 
-from maskmill.files import sha256_of
+from maskmill.files import hash_once
 
 from .snapshot import CONFIG, PROCESSORS, list_weights
 
@@ -42,7 +41,7 @@ def compute_model_id(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content; computed once per process while it is unchanged, and not at all for large blobs.
+    """SHA-256 of a file's content; computed once while it is unchanged, and not at all for large blobs of the hub.
 
     Raises:
         OSError: the file cannot be read.
@@ -52,10 +51,4 @@ def file_sha256(path: Path) -> str:
         blob = path.readlink()
         if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
             return blob.name
-    stat = path.stat()
-    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache
-def _file_sha256(path: Path, size: int, modified: int) -> str:
-    return sha256_of(path)
+    return hash_once(path)

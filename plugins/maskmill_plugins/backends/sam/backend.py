@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
+from maskmill.files import hash_once
 from maskmill.plugins.stage import ONLY_IF_SET, Network
 from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.sam.device import Device, pick_device
@@ -20,7 +21,7 @@ from maskmill_plugins._shared.sam.prompts import FloatArray, Multimask, keep_pic
 
 from .model.loading import load_model
 from .segment.segmenter import Segmenter
-from .weights.checkpoints import file_sha256, find_published, weights_folder
+from .weights.checkpoints import find_published, weights_folder
 from .weights.download import download_model
 from .weights.published import MODELS
 
@@ -144,7 +145,7 @@ class Sam(Backend):
         Raises:
             PipelineError: the file does not exist.
         """
-        return MODELS[self.model].sha256 if self._must_download() else file_sha256(self.checkpoint_path())
+        return MODELS[self.model].sha256 if self._must_download() else hash_once(self.checkpoint_path())
 
     def memory_per_worker(self) -> int:
         """Peak memory of a process that works on one image with this model, measured on a CPU.

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
+from maskmill.files import hash_once
 from maskmill.plugins.threads import set_waiting
 from maskmill_plugins._shared.sam.prompts import FloatArray, stack_prompts
 
 from .backend import Sam
-from .weights.checkpoints import file_sha256
 from .weights.published import MODELS
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def selftest(
 
     path = stage.checkpoint_path()
     sam = load_model(path)
-    click.echo(f"{path.name}, {model}, sha256 {file_sha256(path)}")
+    click.echo(f"{path.name}, {model}, sha256 {hash_once(path)}")
     click.echo(f"{image_path.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
     click.echo(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}\n")
     result = compare_implementations(SamPredictor(sam), FastSegmenter(sam), image, rounds)

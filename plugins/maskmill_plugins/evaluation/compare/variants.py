@@ -101,8 +101,9 @@ def _refusals(pipeline: Pipeline) -> Iterator[Problem]:
         return
     try:
         with Ledger.open_existing(config.output) as ledger:
-            masks = config.fingerprints(config.stages().backend[1].model_id()).masks
-            check_same_backend(ledger, masks, config)
+            models = config.stages().model_ids()
+            if models.backend:  # else it is known after a download, and the run checks it
+                check_same_backend(ledger, config.fingerprints(models).masks, config)
     except OutputError as error:  # a damaged ledger is made anew by the run
         yield from [problem for problem in error.problems if LEDGER not in problem.message]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskmill import PipelineError, Problem
+from maskmill_plugins._shared.sam.file_kind import recognize
 
 from ..weights.published import MODELS
 from .architecture import DECODER_HEADS, NotSamError, build_empty, read_sizes
@@ -77,12 +78,12 @@ def read_checkpoint(path: Path) -> tuple[Weights, Mapping[str, Any]]:
         # torch's message recommends unsafe loading, so only the offending name is taken from it.
         name = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it contains {name[1]}, but only weights are allowed" if name else "it was not written by torch.save"
-        raise PipelineError(Problem(f"the checkpoint {path} is refused: {_recognize(path) or reason}")) from None
+        raise PipelineError(Problem(f"the checkpoint {path} is refused: {recognize(path) or reason}")) from None
     except ImportError as error:
         text = f"reading the checkpoint {path} needs the package {error.name!r}"
         raise PipelineError(Problem(text, hint='pip install "maskmill[sam]"')) from None
     except Exception as error:  # damaged files raise almost any exception
-        reason = _recognize(path) or str(error).strip().split(". ")[0] or type(error).__name__
+        reason = recognize(path) or str(error).strip().split(". ")[0] or type(error).__name__
         text = f"the checkpoint {path} cannot be read: {reason}"
         raise PipelineError(Problem(text, hint=_suggest_download(path))) from None
     tensors = _extract_tensors(content)
@@ -90,17 +91,6 @@ def read_checkpoint(path: Path) -> tuple[Weights, Mapping[str, Any]]:
         what = "it has the state of an optimizer, not weights" if _is_optimizer(content) else "it has no named tensors"
         raise PipelineError(Problem(f"{path} is not a checkpoint of SAM: {what}"))
     return tensors, config
-
-
-def _recognize(path: Path) -> str:
-    """What a file is that is no checkpoint, where its first bytes tell; else ""."""
-    with path.open("rb") as file:
-        head = file.read(200).lstrip().lower()
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of git-lfs, not the file itself (run: git lfs pull)"
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page; the download went wrong"
-    return ""
 
 
 def _is_optimizer(content: Any) -> bool:

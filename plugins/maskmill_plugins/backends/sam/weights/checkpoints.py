@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
-from maskmill.files import sha256_of, write_atomic
+from maskmill.files import write_atomic
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.cache_folder import cache_folder
 
@@ -101,17 +100,6 @@ def read_expected_sha256(path: Path) -> str:
     except OSError:
         return ""
     return (record.split() or [""])[0]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal; computed once per process while the file is unchanged."""
-    stat = path.stat()
-    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache
-def _file_sha256(path: Path, size: int, modified: int) -> str:
-    return sha256_of(path)
 
 
 def mark_verified(path: Path, sha256: str) -> None:

@@ -1,0 +1,146 @@
+"""All objects of a text, by SAM 3.
+
+Reference: Carion et al., SAM 3: Segment Anything with Concepts, arXiv:2511.16719.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cachetools
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskmill import Mask, PipelineError, Problem, Prompt, PromptError
+from maskmill_plugins._shared.sam.prompts import FloatArray, PixelArray, bound_score
+from maskmill_plugins._shared.sam.upsample import Upsampler
+
+from .loading import LOCAL_ONLY
+
+#: SAM 3 makes masks of probabilities.
+THRESHOLD = 0.5
+#: The same shift of the threshold, in logits, as for SAM's stability score.
+STABILITY_OFFSET = 1 / (1 + float(np.exp(-1.0))) - THRESHOLD
+#: Texts whose features are kept.
+TEXTS = 256
+#: Share of the model's queries above which objects have probably been missed.
+NEARLY_ALL = 0.9
+
+
+def load_processor(folder: Path) -> Any:
+    """What prepares pictures and texts for the model.
+
+    Raises:
+        PipelineError: a file is missing or damaged.
+    """
+    import transformers
+
+    try:
+        return transformers.Sam3Processor.from_pretrained(folder, **LOCAL_ONLY)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PipelineError(Problem(f"the processor of the model '{folder}' cannot be read: {reason}")) from None
+
+
+class ConceptSegmenter:
+    """Finds what transformers finds in the same picture for the same text.
+
+    Args:
+        model: a `Sam3Model` on its device.
+        processor: of the model.
+        threshold: lowest score of an object.
+    """
+
+    def __init__(self, model: Any, processor: Any, threshold: float) -> None:
+        self.model = model
+        self.processor = processor
+        self.threshold = threshold
+        self._texts: cachetools.LRUCache[str, tuple[Any, Tensor]] = cachetools.LRUCache(TEXTS)
+        self._positions: tuple[Tensor | None, ...] = ()
+
+    def embed(self, pixels: PixelArray) -> list[FloatArray]:
+        """Encode an image, once for all texts: three float32 arrays.
+
+        Args:
+            pixels: uint8 (H, W, 3) RGB.
+        """
+        inputs = self.processor.image_processor(
+            images=np.array(pixels), return_tensors="pt", input_data_format="channels_last"
+        )
+        with torch.inference_mode():
+            made = self.model.get_vision_features(inputs["pixel_values"].to(self.model.device))
+        return [part.cpu().numpy() for part in made.fpn_hidden_states[:-1]]  # the model never uses the last one
+
+    def masks(
+        self,
+        embedding: Sequence[FloatArray],
+        size: tuple[int, int],
+        prompts: Sequence[Prompt],
+        report: Callable[[str], None],
+    ) -> list[Mask]:
+        """The objects of each text, in the prompts' order and then the model's.
+
+        Args:
+            embedding: from `embed`.
+            size: (height, width) of the image.
+            prompts: each with a text.
+            report: takes a line about objects that may be missing.
+
+        Raises:
+            PromptError: a text is too long for the model.
+        """
+        seen = self._restore(embedding)
+        return [mask for prompt in prompts for mask in self._find(seen, size, prompt, report)]
+
+    def _restore(self, embedding: Sequence[FloatArray]) -> Any:
+        """The encoder's output; its positions depend on nothing but the shapes, and are computed once."""
+        from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
+
+        parts = [torch.from_numpy(np.require(part, requirements="W")).to(self.model.device) for part in embedding]
+        if not self._positions:
+            encode = self.model.vision_encoder.neck.position_encoding
+            with torch.inference_mode():
+                made = [encode(part.shape, part.device, part.dtype) for part in parts]
+            self._positions = (*made, None)
+        return Sam3VisionEncoderOutput(fpn_hidden_states=(*parts, None), fpn_position_encoding=self._positions)
+
+    def _find(self, seen: Any, size: tuple[int, int], prompt: Prompt, report: Callable[[str], None]) -> Iterator[Mask]:
+        text, mask = self._embed_text(prompt.text or "")
+        with torch.inference_mode():
+            answer = self.model(vision_embeds=seen, text_embeds=text, attention_mask=mask)
+            scores = answer.pred_logits[0].sigmoid()
+            if answer.presence_logits is not None:
+                scores = scores * answer.presence_logits[0].sigmoid()
+            chosen = (scores > self.threshold).nonzero()[:, 0]
+            if len(chosen) >= NEARLY_ALL * len(scores):
+                report(f"{prompt.text!r}: {len(chosen)} objects, and the model finds {len(scores)} at most")
+            logits = answer.pred_masks[0][chosen].cpu()
+        # SAM 3's logits are as wide as high; transformers upscales probabilities, in one step.
+        side = logits.shape[-1]
+        upsampler = Upsampler(side, side, (side, side), size)
+        for one, score in zip(logits, scores[chosen].tolist(), strict=True):
+            crop = upsampler.crop(one.sigmoid(), THRESHOLD - STABILITY_OFFSET)
+            yield Mask(
+                size=size,
+                counts=crop.encode_rle(THRESHOLD),
+                score=bound_score(score),
+                stability=crop.compute_stability(THRESHOLD, STABILITY_OFFSET),
+                prompt=prompt,
+            )
+
+    def _embed_text(self, text: str) -> tuple[Any, Tensor]:
+        """The features of a text, and which of its tokens count."""
+        if text not in self._texts:
+            longest = self.model.config.text_config.max_position_embeddings
+            tokens = self.processor.tokenizer(text)["input_ids"]
+            if len(tokens) > longest:
+                problem = f"the text {text!r} has {len(tokens)} tokens, and SAM 3 reads {longest} at most"
+                raise PromptError(f"{problem}; use fewer words")
+            inputs = self.processor(text=text, return_tensors="pt").to(self.model.device)
+            with torch.inference_mode():
+                features = self.model.get_text_features(**inputs)
+            self._texts[text] = features, inputs["attention_mask"]
+        return self._texts[text]
