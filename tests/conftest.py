@@ -1,9 +1,11 @@
 """What several test modules need: a pipeline in a folder, with plugins that misbehave on demand."""
 
+import functools
 import json
 import textwrap
 from pathlib import Path
 
+import hf_models
 import pytest
 
 from maskmill import testing
@@ -175,3 +177,43 @@ class Project:
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "项目 one")
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """On a busy machine, several threads would mostly wait for each other."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASKMILL_THREADS", "1")
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def hf_folders(tmp_path_factory):
+    """Makes the folder of a model, once for each kind."""
+    root = tmp_path_factory.mktemp("models")
+    return functools.cache(lambda kind: hf_models.save(kind, root / kind))
+
+
+@pytest.fixture(scope="session")
+def opened_hf(hf_folders):
+    """Opens the backend with a model, once for each kind and set of options."""
+    from maskmill_plugins.backends.hf import Hf
+
+    made = []
+
+    @functools.cache
+    def make(kind, **options):
+        backend = Hf(model=str(hf_folders(kind)), device="cpu", **options)
+        assert backend.check() == []
+        backend.open()
+        made.append(backend)
+        return backend
+
+    yield make
+    for backend in made:
+        backend.close()

@@ -11,7 +11,6 @@ from maskmill import Box, Image, ImageError, Point, Prompt, PromptError
 
 pytest.importorskip("transformers")
 pytest.importorskip("segment_anything")
-import hf_models
 import torch
 
 from maskmill_plugins.backends.hf import Hf
@@ -19,7 +18,7 @@ from maskmill_plugins.backends.hf.families import INSTANCES
 from maskmill_plugins.backends.hf.instances import InstanceSegmenter
 from maskmill_plugins.backends.hf.loading import load_image_processor, load_model
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_torch_thread")]
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 INSTANCE_KINDS = ("sam", "sam_hq", "sam2_video", "edgetam", "sam3_tracker")
@@ -31,38 +30,13 @@ CLASSES = {
     "edgetam": ("EdgeTamModel", "Sam2Processor"),
     "sam3_tracker": ("Sam3TrackerModel", "Sam3TrackerProcessor"),
 }
-SHAPES = [(60, 100), (100, 60), (3, 200), (150, 150)]
+SHAPES = {"wide": (60, 100), "tall": (100, 45)}
 PROMPTS = {
     "box": Prompt(box=Box(0.2, 0.2, 0.7, 0.8)),
     "point": Prompt(points=[[0.4, 0.5]]),
     "points": Prompt(points=[[0.4, 0.5], [0.6, 0.3, 1], [0.1, 0.9, 0]]),
     "box and points off the object": Prompt(box=Box(0.1, 0.1, 0.9, 0.8), points=[[0.3, 0.3, 0], [0.5, 0.6, 0]]),
 }
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Makes the folder of a model, once for each kind."""
-    root = tmp_path_factory.mktemp("models")
-    return functools.cache(lambda kind: hf_models.save(kind, root / kind))
-
-
-@pytest.fixture(scope="session")
-def opened(folders):
-    """Opens the backend with a model, once for each kind and set of options."""
-    made = []
-
-    @functools.cache
-    def make(kind, **options):
-        backend = Hf(model=str(folders(kind)), device="cpu", **options)
-        assert backend.check() == []
-        backend.open()
-        made.append(backend)
-        return backend
-
-    yield make
-    for backend in made:
-        backend.close()
 
 
 @functools.cache
@@ -104,16 +78,16 @@ def assert_equal(mask, logits, score, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", SHAPES, ids="{0[0]}x{0[1]}".format)
-def test_masks_are_those_of_transformers(kind, shape, opened, folders):
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_masks_are_those_of_transformers(kind, shape, opened_hf, hf_folders):
     image = make_image(*shape)
     prompts = [prompt.to_pixels(*image.size) for prompt in PROMPTS.values()]
-    found = opened(kind).masks(image, prompts)
+    found = opened_hf(kind).masks(image, prompts)
     assert [mask.prompt for mask in found] == prompts
     some = 0
     for mask, prompt in zip(found, prompts, strict=True):
         is_point = len(prompt.points) == 1 and prompt.box is None
-        logits, scores = compute_by_hand(folders(kind), kind, image.pixels, prompt, three=is_point)
+        logits, scores = compute_by_hand(hf_folders(kind), kind, image.pixels, prompt, three=is_point)
         best = int(np.argmax(scores))
         assert_equal(mask, logits[best], scores[best])
         some += 0 < mask.area < image.height * image.width
@@ -121,47 +95,47 @@ def test_masks_are_those_of_transformers(kind, shape, opened, folders):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_three_candidates_come_in_the_models_order(kind, opened, folders):
+def test_three_candidates_come_in_the_models_order(kind, opened_hf, hf_folders):
     image = make_image(60, 100)
     prompt = PROMPTS["box"].to_pixels(*image.size)
-    logits, scores = compute_by_hand(folders(kind), kind, image.pixels, prompt, three=True)
-    for mask, one, score in zip(opened(kind, multimask="all").masks(image, [prompt]), logits, scores, strict=True):
+    logits, scores = compute_by_hand(hf_folders(kind), kind, image.pixels, prompt, three=True)
+    for mask, one, score in zip(opened_hf(kind, multimask="all").masks(image, [prompt]), logits, scores, strict=True):
         assert_equal(mask, one, score)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pick_takes_one_of_the_candidates_if_they_have_an_order(kind, opened, folders):
+def test_a_pick_takes_one_of_the_candidates_if_they_have_an_order(kind, opened_hf, hf_folders):
     image = make_image(60, 100)
     prompt = Prompt(box=PROMPTS["box"].to_pixels(*image.size).box, pick=1)
     if kind == "sam_hq":
         with pytest.raises(PromptError, match="sorts its candidates by predicted IoU"):
-            opened(kind).masks(image, [prompt])
+            opened_hf(kind).masks(image, [prompt])
         return
-    logits, scores = compute_by_hand(folders(kind), kind, image.pixels, prompt, three=True)
-    (mask,) = opened(kind).masks(image, [prompt])
+    logits, scores = compute_by_hand(hf_folders(kind), kind, image.pixels, prompt, three=True)
+    (mask,) = opened_hf(kind).masks(image, [prompt])
     assert_equal(mask, logits[1], scores[1])
 
 
-def test_the_high_quality_token_alone(opened, folders):
+def test_the_high_quality_token_alone(opened_hf, hf_folders):
     image = make_image(60, 100)
     prompt = PROMPTS["box"].to_pixels(*image.size)
-    logits, scores = compute_by_hand(folders("sam_hq"), "sam_hq", image.pixels, prompt, False, hq_token_only=True)
-    (mask,) = opened("sam_hq", hq_token_only=True).masks(image, [prompt])
+    logits, scores = compute_by_hand(hf_folders("sam_hq"), "sam_hq", image.pixels, prompt, False, hq_token_only=True)
+    (mask,) = opened_hf("sam_hq", hq_token_only=True).masks(image, [prompt])
     assert_equal(mask, logits[0], scores[0])
-    assert mask.counts != opened("sam_hq").masks(image, [prompt])[0].counts
+    assert mask.counts != opened_hf("sam_hq").masks(image, [prompt])[0].counts
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_depends_neither_on_the_other_prompts_nor_on_the_chunk(kind, opened, folders):
+def test_the_answer_depends_neither_on_the_other_prompts_nor_on_the_chunk(kind, opened_hf, hf_folders):
     image, rng = make_image(90, 70), np.random.default_rng(1)
-    prompts = [PROMPTS[name].to_pixels(*image.size) for name in PROMPTS] * 2
-    for x, y in rng.uniform(0, 30, (12, 2)):
+    prompts = [prompt.to_pixels(*image.size) for prompt in PROMPTS.values()]
+    for x, y in rng.uniform(0, 30, (4, 2)):
         prompts.append(Prompt(box=Box(x, y, x + 25, y + 30)))
-    backend = opened(kind)
+    backend = opened_hf(kind)
     embedding = backend.embed(image)
     together = backend.masks(image, prompts, embedding)
     assert together == [mask for prompt in prompts for mask in backend.masks(image, [prompt], embedding)]
-    family, folder = INSTANCES[kind], folders(kind)
+    family, folder = INSTANCES[kind], hf_folders(kind)
     model = load_model(folder, family, torch.device("cpu"))
     chunks = InstanceSegmenter(model, load_image_processor(folder, family), family, batch_size=16)
     for one, other in zip(together, chunks.masks(embedding, image.size, prompts, "auto"), strict=True):
@@ -170,17 +144,17 @@ def test_the_answer_depends_neither_on_the_other_prompts_nor_on_the_chunk(kind, 
         assert other.score == pytest.approx(one.score, abs=1e-5)
 
 
-def test_a_picture_too_narrow_for_a_padded_input_is_refused(opened):
+def test_a_picture_too_narrow_for_a_padded_input_is_refused(opened_hf):
     image = Image.from_array(np.zeros((1, 1000, 3), np.uint8))
     with pytest.raises(ImageError, match="too long and narrow"):
-        opened("sam").masks(image, [Prompt(box=Box(0, 0, 500, 1))])
-    assert len(opened("sam2_video").masks(image, [Prompt(box=Box(0, 0, 500, 1))])) == 1
+        opened_hf("sam").masks(image, [Prompt(box=Box(0, 0, 500, 1))])
+    assert len(opened_hf("sam2_video").masks(image, [Prompt(box=Box(0, 0, 500, 1))])) == 1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("kind", ["sam_hq", "sam2_video"])
-def test_cached_embeddings_give_the_same_masks(kind, precision, folders, tmp_path):
-    backend = Hf(model=str(folders(kind)), device="cpu", cache=tmp_path, cache_precision=precision)
+def test_cached_embeddings_give_the_same_masks(kind, precision, hf_folders, tmp_path):
+    backend = Hf(model=str(hf_folders(kind)), device="cpu", cache=tmp_path, cache_precision=precision)
     backend.open()
     image = make_image(60, 100)
     prompts = [prompt.to_pixels(*image.size) for prompt in PROMPTS.values()]
@@ -193,7 +167,7 @@ def test_cached_embeddings_give_the_same_masks(kind, precision, folders, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2_video"])
-def test_everything_mode_finds_what_the_generator_finds(kind, opened, folders):
+def test_everything_mode_finds_what_the_generator_finds(kind, opened_hf, hf_folders):
     """The published generator's steps with transformers' masks: thresholds, then suppression of similar boxes."""
     from torchvision.ops import nms
 
@@ -206,18 +180,18 @@ def test_everything_mode_finds_what_the_generator_finds(kind, opened, folders):
     for y in range(4):
         for x in range(4):
             point = Prompt(points=[Point((x + 0.5) * 30, (y + 0.5) * 20)])
-            logits, scores = compute_by_hand(folders(kind), kind, image.pixels, point, three=True)
+            logits, scores = compute_by_hand(hf_folders(kind), kind, image.pixels, point, three=True)
             for one, score in zip(logits, scores, strict=True):
                 if score > 0 and stability_score(one) >= 0.3 and (one > 0).any():
                     rows, columns = np.nonzero(one > 0)
                     kept.append((score, [columns.min(), rows.min(), columns.max(), rows.max()], one))
     boxes = torch.tensor(np.array([box for _, box, _ in kept]), dtype=torch.float)
     order = nms(boxes, torch.tensor([float(score) for score, _, _ in kept]), 0.5).tolist()
-    found = [mask for mask in opened(kind).masks(image, [Prompt(grid=grid)]) if mask.area]
+    found = [mask for mask in opened_hf(kind).masks(image, [Prompt(grid=grid)]) if mask.area]
     assert len(found) == len(order) > 0
     for mask, index in zip(found, order, strict=True):
         assert_equal(mask, kept[index][2], kept[index][0])
 
 
-def test_models_without_a_published_generator_refuse_everything_mode(opened):
-    assert "everything" not in opened("sam_hq").accepts() | opened("sam3_tracker").accepts()
+def test_models_without_a_published_generator_refuse_everything_mode(opened_hf):
+    assert "everything" not in opened_hf("sam_hq").accepts() | opened_hf("sam3_tracker").accepts()
