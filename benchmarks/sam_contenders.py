@@ -74,15 +74,18 @@ class Contender:
 
 
 class Ours(Contender):
-    """The `sam` backend with its default options."""
+    """The `sam` backend with its default options, configured as a worker is."""
 
+    environment: ClassVar[dict[str, str]] = {"OMP_WAIT_POLICY": "PASSIVE"}
     fast: ClassVar[bool] = True
 
     def __init__(self, model: str, checkpoint: Path) -> None:
         super().__init__(model, checkpoint)
         from maskmill import Image
+        from maskmill.run.memory import keep_freed_memory
         from maskmill_plugins.backends.sam import Sam
 
+        keep_freed_memory()
         self.stage = Sam(model=model, checkpoint=checkpoint, device="cpu", fast=self.fast)
         self.stage.open()
         self.image = Image.from_array(self.pixels)
@@ -102,6 +105,12 @@ class Ours(Contender):
         from maskmill import Grid, Prompt
 
         self.stage.masks(self.image, [Prompt(grid=Grid(points_per_side=side, **LOOSE))])
+
+
+class OursSpinning(Ours):
+    """The same with OpenMP's default, by which idle threads spin."""
+
+    environment: ClassVar[dict[str, str]] = {}
 
 
 class Stock(Contender):
@@ -230,6 +239,7 @@ class OnnxRuntime(Contender):
 
 CONTENDERS: dict[str, type[Contender]] = {
     "ours": Ours,
+    "ours-spinning": OursSpinning,
     "stock": Stock,
     "stock+malloc": StockKeepingMemory,
     "transformers": Transformers,

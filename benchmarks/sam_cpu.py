@@ -36,19 +36,25 @@ Measured = dict[str, float]
 
 
 class Process:
-    """The process of a contender."""
+    """The process of a contender.
 
-    def __init__(self, name: str, model: str, checkpoint: Path, threads: int) -> None:
+    Args:
+        name: of the contender.
+        arguments: of Python.
+        threads: how many it may use.
+        variables: further environment variables.
+    """
+
+    def __init__(self, name: str, arguments: list[str], threads: int, variables: dict[str, str]) -> None:
         self.name = name
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MASKMILL_THREADS=str(threads))
-        script = Path(__file__).with_name("sam_contenders.py")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), name, model, str(checkpoint)],
+            [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=environment | CONTENDERS[name].environment,
+            env=environment | variables,
         )
         self.receive()
 
@@ -76,6 +82,12 @@ class Process:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+
+
+def start_contender(name: str, model: str, checkpoint: Path, threads: int) -> Process:
+    """Start a contender of `sam_contenders.py`."""
+    script = Path(__file__).with_name("sam_contenders.py")
+    return Process(name, [str(script), name, model, str(checkpoint)], threads, CONTENDERS[name].environment)
 
 
 def write_random_checkpoint(model: str, folder: Path) -> Path:
@@ -122,7 +134,7 @@ def compute_median(results: list[Measured], what: str = "seconds") -> float:
 
 
 def format_table(results: dict[tuple[str, str], list[Measured]], names: list[str], tasks: list[Task]) -> list[str]:
-    """Markdown with one row per task: for each contender the median seconds and the ratio to `ours`."""
+    """Markdown with one row per task: for each contender the median seconds, processor seconds, ratio of seconds."""
     lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for task in (describe_task(task) for task in tasks if task["job"] != "sgemm"):
         ours = results["ours", task]
@@ -133,7 +145,8 @@ def format_table(results: dict[tuple[str, str], list[Measured]], names: list[str
                 cells.append("")
                 continue
             ratio = statistics.median(b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True))
-            cells.append(f"{compute_median(theirs):.2f} s" + ("" if name == "ours" else f" ({ratio:.2f}×)"))
+            text = f"{compute_median(theirs):.2f} s, {compute_median(theirs, 'cpu'):.2f} CPU-s"
+            cells.append(text + ("" if name == "ours" else f" ({ratio:.2f}×)"))
         lines.append(f"| {task} | {' | '.join(cells)} |")
     peaks = [max(m["peak"] for (who, _), all_of in results.items() if who == name for m in all_of) for name in names]
     lines.append(f"| peak memory | {' | '.join(f'{peak / 1000:.1f} GB' for peak in peaks)} |")
@@ -152,8 +165,8 @@ def format_shares(results: dict[tuple[str, str], list[Measured]], names: list[st
 
 def compare_processes(model: str, checkpoint: Path, threads: int, rounds: int) -> str:
     """Compare the images per second of one process with all threads and of one process per thread."""
-    one = Process("ours", model, checkpoint, threads)
-    many = [Process("ours", model, checkpoint, 1) for _ in range(threads)]
+    one = start_contender("ours", model, checkpoint, threads)
+    many = [start_contender("ours", model, checkpoint, 1) for _ in range(threads)]
     rates: dict[str, list[float]] = {"one": [], "many": []}
     for _ in range(rounds + 1):
         for name, group in (("one", [one]), ("many", many)):
@@ -195,7 +208,10 @@ def describe_machine() -> str:
     help="Contenders; ours is always included. They run at the same time: 24 GB with ViT-B.",
 )
 @click.option("--processes", is_flag=True, help="Also compare one process with several.")
-def main(model: str, rounds: int, threads: int, boxes: str, everything: int, only: str, processes: bool) -> None:
+@click.option("--busy", default=0, help="Other processes that keep a core busy each, meanwhile.")
+def main(
+    model: str, rounds: int, threads: int, boxes: str, everything: int, only: str, processes: bool, busy: int
+) -> None:
     """Measure, and print a report in Markdown."""
     about = describe_machine()
     wanted = {"ours", *only.split(",")}
@@ -209,11 +225,16 @@ def main(model: str, rounds: int, threads: int, boxes: str, everything: int, onl
     tasks += [{"job": "everything", "side": everything}] if everything else []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_random_checkpoint(model, Path(folder))
-        running = [Process(name, model, checkpoint, threads) for name in names]
-        results = take_turns(running, tasks, rounds)
+        running = [start_contender(name, model, checkpoint, threads) for name in names]
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        try:
+            results = take_turns(running, tasks, rounds)
+        finally:
+            for other in others:
+                other.kill()
         for process in running:
             process.close()
-        lines = [f"{model}, {threads} threads, {rounds} rounds. {about}", ""]
+        lines = [f"{model}, {threads} threads, {rounds} rounds, {busy} busy processes. {about}", ""]
         lines += [*format_table(results, names, tasks), "", *format_shares(results, names, model)]
         if processes:
             lines.append(compare_processes(model, checkpoint, threads, rounds))

@@ -14,8 +14,9 @@ from maskmill import Box, Mask, Point, Prompt
 torch = pytest.importorskip("torch")
 
 from maskmill.masks import stability_score  # noqa: E402
+from maskmill_plugins._shared.sam.decoder import MAX_TOKENS, select_masks  # noqa: E402
 from maskmill_plugins._shared.sam.upsample import Upsampler, encode_part  # noqa: E402
-from maskmill_plugins.backends.sam.model.decoder import MAX_TOKENS, FastDecoder, select_masks  # noqa: E402
+from maskmill_plugins.backends.sam.model.decoder import make_decoder  # noqa: E402
 from maskmill_plugins.backends.sam.model.encoder import FastEncoder  # noqa: E402
 from maskmill_plugins.backends.sam.model.loading import load_model  # noqa: E402
 from maskmill_plugins.backends.sam.segment.fast import FastSegmenter  # noqa: E402
@@ -98,7 +99,7 @@ def test_low_resolution_logits_equal_the_stock_decoders(sam, points, boxes, want
         logits, scores = sam.mask_decoder(
             embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=wanted == "three"
         )
-    decoder = FastDecoder(sam)
+    decoder = make_decoder(sam)
     found_logits, found_scores = decoder(decoder.prepare_image(embedding), sparse, wanted)
     assert found_logits.shape == logits.shape
     assert (found_logits - logits).abs().max() < LOGITS
@@ -108,7 +109,7 @@ def test_low_resolution_logits_equal_the_stock_decoders(sam, points, boxes, want
 def test_best_makes_the_mask_with_the_best_predicted_iou(sam):
     embedding = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(4))
     sparse, _ = sparse_embeddings(sam, 16, 1, False)
-    decoder = FastDecoder(sam)
+    decoder = make_decoder(sam)
     image = decoder.prepare_image(embedding)
     logits, scores = decoder(image, sparse, "three")
     best_logits, best_scores = decoder(image, sparse, "best")
@@ -129,7 +130,7 @@ def test_mask_0_is_for_clear_prompts_and_the_others_are_candidates(wanted, expec
 def test_results_do_not_depend_on_how_many_are_decoded_together(sam, at_a_time):
     embedding = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(5))
     sparse, _ = sparse_embeddings(sam, 16, 2, True)
-    decoder = FastDecoder(sam)
+    decoder = make_decoder(sam)
     image = decoder.prepare_image(embedding)
     alone, _ = decoder(image, sparse, "three")
     parts = [decoder(image, part, "three")[0] for part in sparse.split(at_a_time)]

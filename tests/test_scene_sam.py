@@ -5,17 +5,19 @@ are exchanged, or when a mask is given to another prompt: the last tests show th
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import loky
 import numpy as np
 import PIL.Image
 import pytest
 from pycocotools import mask as coco_mask
 from served import Served
 
-from maskmill import Box, Image, ImageRef, Mask, Pipeline, Point, Prompt, read_run
+from maskmill import Box, Grid, Image, ImageRef, Mask, Pipeline, Point, Prompt, read_run
 from maskmill_plugins.backends.remote import Remote
 from maskmill_plugins.backends.sam import Sam
 
@@ -169,6 +171,29 @@ def test_other_ways_give_the_same_bits(found, options):
     for name in FEW:
         masks = sam.masks(load(name), [o.box for o in OBJECTS[name]])
         assert [m.counts for m in masks] == [m.counts for m in found["box"][name]]
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    import torch
+
+    image, before = load(FEW[0]), torch.get_num_threads()
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.uniform(0, 1, (100, 2, 2)), 1) * [image.width, image.height]
+    boxes = [Prompt(box=Box(*map(float, corner.ravel()))) for corner in corners]
+    points = [Prompt(points=(Point(*map(float, corner[0])),)) for corner in corners[:10]]
+    monkeypatch.setattr(loky, "cpu_count", lambda: 4)
+    answers = []
+    for count in (1, 2, 4):
+        monkeypatch.setenv("MASKMILL_THREADS", str(count))
+        sam = opened()
+        masks = sam.masks(image, [*boxes, *points, Prompt(grid=Grid(points_per_side=8))])
+        answers.append([(m.counts, m.score, m.stability) for m in masks])
+        with ThreadPoolExecutor(1) as another:
+            assert another.submit(torch.get_num_threads).result() == count, "other threads of the process keep theirs"
+        sam.close()
+    torch.set_num_threads(before)
+    assert answers[0] == answers[1] == answers[2]
+    assert len(answers[0]) > 110
 
 
 def test_one_prompt_at_a_time_and_embeddings_from_the_cache_give_the_same_bits(found, tmp_path):

@@ -25,6 +25,7 @@ from ..plugins.messages import LaneAnswers, ModelIds
 from ..plugins.packages import explain_import
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
+from ..plugins.threads import set_waiting
 from ..prompts import Prompt
 from ..results import Doubt, Failure, ImageResult
 from ..version import __version__
@@ -82,6 +83,7 @@ class Chain:
         Raises:
             PluginError: one of them fails to open; names it and the cause.
         """
+        set_waiting()
         for role, name, stage in self.stages.all():
             if (not models and role in ("prompt source", "backend")) or any(stage is other for other in self._opened):
                 continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +23,7 @@ from ..errors import Problem
 from ..files import expand_home
 from ..results import Doubt
 from .packages import is_installed, package_of
+from .threads import worker_threads as worker_threads  # noqa: PLC0414 - plugins of users import it from here
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result, such as
 #: a device, a retry count or a key. When it changes, existing results stay valid.
@@ -70,11 +70,6 @@ def run_folder() -> Path | None:
     For what a stage has to remember when a run is resumed, such as money spent.
     """
     return _folder.get()
-
-
-def worker_threads() -> int:
-    """How many threads this worker may use: the number of cores divided by the number of workers."""
-    return int(os.environ.get("MASKMILL_THREADS") or os.cpu_count() or 1)
 
 
 class Stage(BaseModel):

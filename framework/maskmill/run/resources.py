@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import loky
-import psutil
 
+from ..plugins.threads import make_thread_environment
 from ..wording import count_noun
+from .memory import find_available_memory
 
 GIB = 1024**3
 #: Reserved for the system and the driver when `jobs: auto` divides the memory.
@@ -37,10 +38,8 @@ class Resources:
 
     def environment(self) -> dict[str, str]:
         """Variables of the worker processes, read by the numeric libraries when they load."""
-        count = str(self.threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
         return {
-            **dict.fromkeys((*names, "MASKMILL_THREADS"), count),
+            **make_thread_environment(self.threads),
             # Otherwise loky replaces a worker whose memory has grown, and the model is loaded again.
             "LOKY_MAX_MEMORY_LEAK_SIZE": str(10**15),
         }
@@ -59,7 +58,7 @@ def plan_resources(
         images: number of images where it is known to be small; more workers would idle.
     """
     cores = loky.cpu_count()
-    available = psutil.virtual_memory().available
+    available = find_available_memory()
     each = BASE + (need or 0)
     fitting = max(1, (available - RESERVE) // each)
     if jobs == "auto":

@@ -27,6 +27,7 @@ from ..errors import PluginError, StopRun
 from ..files import adopt_hashes
 from ..output.ledger import NAME as LEDGER
 from ..plugins.messages import OpenFailure, Reply, Task, WorkerSetup
+from .memory import keep_freed_memory
 from .plan import stat
 from .stop import DRIVER_SIGNALS
 
@@ -37,6 +38,7 @@ _open: dict[str, Chain] = {}
 
 def prepare_process(driver: int) -> None:
     """Called first in a worker process: ignore signals that the driver answers, and end when the driver is gone."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in DRIVER_SIGNALS - {signal.SIGINT}:
         if signal.getsignal(number) is not signal.SIG_IGN:

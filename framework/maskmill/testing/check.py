@@ -18,6 +18,7 @@ from ..errors import PluginError, Problem
 from ..images import Image
 from ..plugins import hooks as hookspecs
 from ..plugins.registry import ROLES, RegisteredPlugin, Registry
+from ..plugins.threads import one_thread
 from . import plugin_checks, role_checks
 from .bench import Bench, Broken, Check, watch_network
 from .fakes import write_pictures
@@ -88,7 +89,11 @@ def check_file(
     Raises:
         PluginError: the file cannot be loaded, or no plugin has an option of `settings`.
     """
-    file = file.resolve()
+    with one_thread():  # before the file is loaded, which may import torch
+        yield from _check_file(file.resolve(), settings, engines)
+
+
+def _check_file(file: Path, settings: Mapping[str, Any], engines: Sequence[str]) -> Iterator[Verdict]:
     registry = Registry.load([file])
     entries = [entry for entry in registry.entries.values() if entry.origin == str(file)]
     hooks = [hook for hook in _hooks(registry, file) if hook not in {of for _, of in ROLES.values()}]

@@ -139,7 +139,7 @@ def _run(
         "filters": ["fake-filter"],
         "writers": ["fake-writer"],
         "output": "out",
-        "run": {"engine": engine, "jobs": 1 if engine == "inline" else 2, "timeout": _SECONDS},
+        "run": {"engine": engine, "jobs": 1 if engine == "inline" else 2, "threads": 1, "timeout": _SECONDS},
         **parts,
     }
     file = folder / "check.yaml"

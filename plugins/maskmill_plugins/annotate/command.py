@@ -17,6 +17,7 @@ import click
 
 from maskmill import Backend, DatasetError, ImageRef, PipelineError, Problem, UsageError
 from maskmill.dataset.dataset import Dataset
+from maskmill.plugins.threads import set_threads
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
@@ -77,8 +78,7 @@ def annotate(target: Path, **chosen: Any) -> None:
     prompt source `file` reads.
     """
     require_packages()
-    if chosen["threads"]:
-        os.environ["MASKMILL_THREADS"] = str(chosen["threads"])
+    set_threads(chosen["threads"])
     from ..server.compute.service import ModelService
     from ..server.http.request_log import configure_logging
     from .image_list import ImageList

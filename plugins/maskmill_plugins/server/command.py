@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maskmill import Backend, PipelineError, Problem, UsageError
+from maskmill.plugins.threads import set_threads
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ def serve(**chosen: Any) -> None:
     The backend is given by --backend or by a pipeline file.
     """
     require_packages()
-    if chosen["threads"]:
-        os.environ["MASKMILL_THREADS"] = str(chosen["threads"])
+    set_threads(chosen["threads"])
     settings = build_settings(**chosen)  # before the backend, which takes longer
     name, backend = load_backend(**chosen)
     prepare_backend(name, backend)

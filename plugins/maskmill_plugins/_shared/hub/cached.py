@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskmill.files import sha256_of
-from maskmill.plugins.stage import is_installed
+from maskmill.plugins.packages import is_installed
 
 from .snapshot import CONFIG, ModelFiles, hub_cache, list_weights
 

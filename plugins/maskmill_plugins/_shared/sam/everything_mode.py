@@ -10,7 +10,7 @@ Reference: Kirillov et al., Segment Anything, arXiv:2304.02643, appendix B.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,7 @@ from torchvision.ops import batched_nms
 
 from maskmill import Grid, Mask, Prompt
 
+from .decoding_threads import DecodingThreads
 from .prompts import WantedMasks, bound_score
 from .upsample import Crop, Upsampler, encode_part
 
@@ -47,7 +48,8 @@ class GridDecoder(Protocol):
         """The model's decoder."""
 
     threshold: float
-    batch_size: int
+    grid_batch: int
+    threads: DecodingThreads
 
     def embed(self, pixels: PixelArray) -> Any:
         """Encode an image."""
@@ -100,7 +102,7 @@ def find_all_masks(segmenter: GridDecoder, pixels: PixelArray, embedding: Any, p
         crop = pixels[y1:y2, x1:x2]
         features = segmenter.embed(np.ascontiguousarray(crop)) if number else embedding
         inside = points[layer] * np.array(crop.shape[1::-1])
-        candidates = list(_find_candidates(segmenter, features, inside, (x1, y1, x2, y2), size, grid))
+        candidates = _find_candidates(segmenter, features, inside, (x1, y1, x2, y2), size, grid)
         found += _suppress(candidates, [one.score for one in candidates], grid.box_nms_thresh)
     if len(windows) > 1:  # of two similar masks, the one from the smaller crop shows more detail
         found = _suppress(found, [1 / _compute_area(one.window) for one in found], grid.crop_nms_thresh)
@@ -119,8 +121,8 @@ def _find_candidates(
     window: IntBox,
     size: tuple[int, int],
     grid: Grid,
-) -> Iterator[Candidate]:
-    """Yield the masks of one crop that pass the thresholds, in the points' order.
+) -> list[Candidate]:
+    """Find the masks of one crop that pass the thresholds, in the points' order.
 
     Args:
         segmenter: encodes and decodes.
@@ -131,19 +133,20 @@ def _find_candidates(
         grid: the thresholds.
     """
     x1, y1, x2, y2 = window
-    image, upsampler = segmenter.prepare(embedding, (y2 - y1, x2 - x1))
-    prompts = segmenter.embed_points(points, (y2 - y1, x2 - x1))
+    image, upsampler = segmenter.threads.run(lambda: segmenter.prepare(embedding, (y2 - y1, x2 - x1)))
+    prompts = segmenter.threads.run(lambda: segmenter.embed_points(points, (y2 - y1, x2 - x1)))
     min_score = grid.pred_iou_thresh if grid.pred_iou_thresh > 0 else -math.inf
-    for start in range(0, len(prompts), segmenter.batch_size):
-        batch = prompts[start : start + segmenter.batch_size]
-        logits, scores = segmenter.decoder(image, batch, "three", min_score)
-        logits, scores = logits.cpu(), scores.cpu()
+
+    def decode(batch: torch.Tensor) -> list[Candidate]:
+        logits, scores = (part.cpu() for part in segmenter.decoder(image, batch, "three", min_score))
+        found = []
         for row, column in (scores > min_score).nonzero().tolist():
             crop = upsampler.crop(logits[row, column], segmenter.threshold - abs(grid.stability_score_offset))
-            score = float(scores[row, column])
-            candidate = _make_candidate(crop, segmenter.threshold, score, grid, window, size)
-            if candidate is not None:
-                yield candidate
+            found.append(_make_candidate(crop, segmenter.threshold, float(scores[row, column]), grid, window, size))
+        return [candidate for candidate in found if candidate is not None]
+
+    batches = torch.split(prompts, segmenter.grid_batch)
+    return [candidate for found in segmenter.threads.map(decode, batches) for candidate in found]
 
 
 def _make_candidate(

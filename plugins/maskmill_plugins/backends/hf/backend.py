@@ -11,7 +11,8 @@ from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
 from maskmill.plugins.packages import is_installed
-from maskmill.plugins.stage import Network, worker_threads
+from maskmill.plugins.stage import Network
+from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.hub.download import download_model
 from maskmill_plugins._shared.hub.identity import compute_model_id
 from maskmill_plugins._shared.hub.snapshot import ModelFiles, ModelName, list_weights
@@ -56,6 +57,11 @@ class Hf(Backend):
     )
     hq_token_only: bool = Field(
         False, description="SAM-HQ: the mask of the high-quality token alone, instead of its sum with SAM's own"
+    )
+    fast: bool = Field(
+        True,
+        description="compute masks with a faster decoder where it gives those of transformers, except for pixels whose"
+        " logit is within rounding of the threshold (all but SAM-HQ); false, and always on mps: transformers itself",
     )
     threshold: float = Field(0.5, ge=0, le=1, description="concepts: lowest score of an object")
     cache: bool | Path = Field(
@@ -188,7 +194,14 @@ class Hf(Backend):
         else:
             from .instances import InstanceSegmenter
 
-            self._segmenter = InstanceSegmenter(model, load_image_processor(folder, family), family, self.hq_token_only)
+            self._segmenter = InstanceSegmenter(
+                model,
+                load_image_processor(folder, family),
+                family,
+                self.hq_token_only,
+                fast=self.fast and model.device.type != "mps",  # untested there
+                threads=worker_threads(),
+            )
         if self.cache is not False:
             # These values name the stored files: renaming a key would orphan every cached embedding.
             self._cached_as = {"model": self.model_id(), "way": family.model, "precision": self.cache_precision}
@@ -197,6 +210,8 @@ class Hf(Backend):
 
     def close(self) -> None:
         """Release the model."""
+        if self._segmenter is not None:
+            self._segmenter.close()
         self._segmenter = self._cache = None
 
     def embed(self, image: Image) -> list[FloatArray]:

@@ -95,6 +95,9 @@ class ConceptSegmenter:
         seen = self._restore(embedding)
         return [mask for prompt in prompts for mask in self._find(seen, size, prompt, report)]
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def _restore(self, embedding: Sequence[FloatArray]) -> Any:
         """The encoder's output; its positions depend on nothing but the shapes, and are computed once."""
         from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput

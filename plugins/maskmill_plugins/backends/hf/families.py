@@ -22,6 +22,7 @@ class Family:
         pads: the picture keeps its shape and is padded to a square; else it is squeezed into one.
         has_generator: its authors published a generator of all masks, which defines everything mode.
         keeps_order: its three candidates have a fixed order, so that `pick` means something.
+        has_fast_decoder: our decoder computes what the model's own does.
         memory: bytes that a process needs beside the weights, measured on a CPU.
     """
 
@@ -30,15 +31,18 @@ class Family:
     pads: bool = False
     has_generator: bool = False
     keeps_order: bool = True
+    has_fast_decoder: bool = True
     memory: int = 2 * GB
 
 
 _SAM = Family("SamModel", "SamImageProcessor", pads=True, has_generator=True, memory=int(2.6 * GB))
-_SAM_HQ = Family("SamHQModel", "SamImageProcessor", pads=True, keeps_order=False, memory=int(2.6 * GB))
+_SAM_HQ = Family(
+    "SamHQModel", "SamImageProcessor", pads=True, keeps_order=False, has_fast_decoder=False, memory=int(2.6 * GB)
+)
 _SAM2 = Family("Sam2Model", "Sam2ImageProcessor", has_generator=True, memory=int(1.6 * GB))
 _EDGETAM = Family("EdgeTamModel", "Sam2ImageProcessor", has_generator=True, memory=int(1.2 * GB))
 _SAM3_TRACKER = Family("Sam3TrackerModel", "Sam3ImageProcessor")
-_SAM3 = Family("Sam3Model", "Sam3ImageProcessor")
+_SAM3 = Family("Sam3Model", "Sam3ImageProcessor", has_fast_decoder=False)
 
 #: Models that make a mask of each box or set of points. What is published as a model for video, as all SAM 2.1 are,
 #: contains the model for images.

@@ -6,6 +6,7 @@ arXiv:2306.01567; Ravi et al., SAM 2, arXiv:2408.00714; Zhou et al., EdgeTAM, ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from maskmill import ImageError, Mask, Prompt, PromptError
+from maskmill_plugins._shared.sam.decoder_parts import ImageFeatures
+from maskmill_plugins._shared.sam.decoding_threads import DecodingThreads
 from maskmill_plugins._shared.sam.prompts import (
     STABILITY_OFFSET,
     FloatArray,
@@ -30,6 +33,7 @@ from maskmill_plugins._shared.sam.prompts import (
 from maskmill_plugins._shared.sam.upsample import Upsampler
 
 from .families import Family
+from .fast_decoder import make_decoder
 
 #: Prompts decoded together on a GPU. One by one on a CPU, a mask does not depend on the other prompts, not even in
 #: its last bits, and memory stays small.
@@ -43,10 +47,12 @@ class PreparedImage:
 
     Attributes:
         embedding: the arrays of `InstanceSegmenter.embed`, on the device.
+        features: what the fast decoder computes of them; None without it.
         scale: from pixels of the image to pixels of the model's input, in x and y.
     """
 
     embedding: Sequence[Tensor]
+    features: ImageFeatures | None
     scale: tuple[float, float]
 
 
@@ -60,6 +66,8 @@ class InstanceSegmenter:
         image_processor: of the model.
         family: of the model.
         hq_token_only: of SAM-HQ, take the mask of its high-quality token alone.
+        fast: decode with `FastDecoder` where the family has it: the same logits, except for rounding.
+        threads: how many prompts the fast decoder works on at the same time on a CPU; the masks do not depend on it.
         batch_size: how many prompts are decoded together; None: 1 on a CPU, else `GPU_BATCH`.
     """
 
@@ -71,6 +79,9 @@ class InstanceSegmenter:
         image_processor: Any,
         family: Family,
         hq_token_only: bool = False,
+        *,
+        fast: bool = True,
+        threads: int = 1,
         batch_size: int | None = None,
     ) -> None:
         self.model = model
@@ -79,7 +90,10 @@ class InstanceSegmenter:
         self.hq_token_only = hq_token_only
         size = image_processor.size
         self.side = int(size["longest_edge"] if family.pads else size["height"])
-        self.batch_size = batch_size or (1 if model.device.type == "cpu" else GPU_BATCH)
+        on_cpu = model.device.type == "cpu"
+        self.batch_size = self.grid_batch = batch_size or (1 if on_cpu else GPU_BATCH)
+        self.fast = make_decoder(model) if fast and family.has_fast_decoder else None
+        self.threads = DecodingThreads(threads if on_cpu and self.fast else 1)  # transformers has threads of its own
         # As transformers' own processors make them; Apple's GPUs have no double precision.
         self._precision = torch.float64 if family.pads and model.device.type != "mps" else torch.float32
 
@@ -122,18 +136,26 @@ class InstanceSegmenter:
         if not self.family.keeps_order and any(prompt.pick is not None for prompt in prompts):
             text = f"{self.family.model} sorts its candidates by predicted IoU, so `pick` would mean another mask"
             raise PromptError(f"{text}; remove `pick`")
-        image, upsampler = self.prepare(embedding, size)
+        image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
+
+        def compute(batch: tuple[list[int], WantedMasks]) -> list[list[Mask]]:
+            return self._compute(image, upsampler, [prompts[index] for index in batch[0]], batch[1])
+
+        batches = batch_prompts(prompts, multimask, self.batch_size)
         found: dict[int, list[Mask]] = {}
-        for indices, wanted in batch_prompts(prompts, multimask, self.batch_size):
-            batch = [prompts[index] for index in indices]
-            found.update(zip(indices, self._compute(image, upsampler, batch, wanted), strict=True))
+        for (indices, _), masks in zip(batches, self.threads.map(compute, batches), strict=True):
+            found.update(zip(indices, masks, strict=True))
         return keep_picked([mask for index in range(len(prompts)) for mask in found[index]], multimask)
 
     def prepare(self, embedding: Sequence[FloatArray], size: tuple[int, int]) -> tuple[PreparedImage, Upsampler]:
         """Compute what all prompts of an image of this size (height, width) share."""
         height, width = self._find_inside(size)
         parts = [torch.from_numpy(np.require(part, requirements="W")).to(self.model.device) for part in embedding]
-        image = PreparedImage(parts, (width / size[1], height / size[0]))
+        features = None
+        if self.fast is not None:
+            *fine, coarse = parts
+            features = self.fast.prepare_image(coarse, tuple(fine))
+        image = PreparedImage(parts, features, (width / size[1], height / size[0]))
         # The decoder's logits are four times as wide as the embedding; SAM 2's last array is the coarsest.
         side = 4 * parts[0 if self.family.pads else -1].shape[-1]
         if self.family.pads:
@@ -150,7 +172,7 @@ class InstanceSegmenter:
     ) -> tuple[Tensor, Tensor]:
         """Decode points from `embed_points`: logits (n, k, S, S) and predicted IoUs (n, k)."""
         labels = torch.ones(1, *prompts.shape[:2], dtype=torch.int64, device=prompts.device)
-        return self._decode(image, {"input_points": prompts[None], "input_labels": labels}, wanted)
+        return self._decode(image, {"input_points": prompts[None], "input_labels": labels}, wanted, min_score)
 
     def _find_inside(self, size: Sequence[int]) -> tuple[int, int]:
         """(height, width) of an image of this size in the model's input.
@@ -193,7 +215,18 @@ class InstanceSegmenter:
             for row, prompt in enumerate(prompts)
         ]
 
-    def _decode(self, image: PreparedImage, given: dict[str, Tensor], wanted: WantedMasks) -> tuple[Tensor, Tensor]:
+    def close(self) -> None:
+        """End the threads; it cannot be used afterwards."""
+        self.threads.close()
+
+    def _decode(
+        self, image: PreparedImage, given: dict[str, Tensor], wanted: WantedMasks, min_score: float = -math.inf
+    ) -> tuple[Tensor, Tensor]:
+        if self.fast is not None and image.features is not None:
+            names = ("input_points", "input_labels", "input_boxes", "input_masks")
+            with torch.inference_mode():
+                sparse = self.model.prompt_encoder(**{name: given.get(name) for name in names})[0][0]
+            return self.fast(image.features, sparse, wanted, min_score)
         options: dict[str, Any] = dict(given)
         options["image_embeddings"] = image.embedding[0] if self.family.pads else list(image.embedding)
         if not self.family.keeps_order:  # SAM-HQ

@@ -13,7 +13,8 @@ from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
 from maskmill.files import hash_once
-from maskmill.plugins.stage import ONLY_IF_SET, Network, worker_threads
+from maskmill.plugins.stage import ONLY_IF_SET, Network
+from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.sam.device import Device, pick_device
 from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from maskmill_plugins._shared.sam.file_kind import recognize
@@ -226,7 +227,7 @@ class Sam(Backend):
         if self.fast and device.type != "mps":  # the fast implementation is untested there
             from .segment.fast import FastSegmenter
 
-            self._segmenter = fast = FastSegmenter(sam)
+            self._segmenter = fast = FastSegmenter(sam, threads=worker_threads())
             if self._gpu_options:
                 from .model.encoder import GpuEncoder
 
@@ -245,6 +246,8 @@ class Sam(Backend):
     def close(self) -> None:
         """Release the model, also from the memory of a GPU that torch would keep for this process."""
         on_gpu = self._segmenter is not None and self._segmenter.sam.device.type == "cuda"
+        if self._segmenter is not None:
+            self._segmenter.close()
         self._segmenter = self._cache = None
         if on_gpu:
             import torch

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
 from maskmill.files import hash_once
+from maskmill.plugins.threads import set_waiting
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.sam.prompts import FloatArray, stack_prompts
 
@@ -210,6 +211,7 @@ def selftest(
         raise PipelineError(*problems)
     image = Image.load(ImageRef(str(image_path), image_path.name))
     stage.prepare(functools.partial(click.echo, err=True))
+    set_waiting()
     import torch
     from segment_anything import SamPredictor
 

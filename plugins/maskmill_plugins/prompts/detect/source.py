@@ -9,7 +9,9 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from maskmill import NO_EFFECT, Box, Image, PipelineError, Point, Problem, Prompt, PromptSource, hookimpl
-from maskmill.plugins.stage import Network, is_installed, worker_threads
+from maskmill.plugins.packages import is_installed
+from maskmill.plugins.stage import Network
+from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.hub.download import download_model
 from maskmill_plugins._shared.hub.identity import compute_model_id
 from maskmill_plugins._shared.hub.snapshot import CONFIG, ModelFiles, ModelName, list_weights, read_json

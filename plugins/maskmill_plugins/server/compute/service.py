@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from maskmill import Backend, Prompt, PromptError
 from maskmill.chain.contract import fit_prompts
 from maskmill.plugins.optional import input_side
-from maskmill.plugins.stage import worker_threads
+from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.http.wire import ModelInfo, Multimask, ServerLimits
 
 from ..errors import ApiError

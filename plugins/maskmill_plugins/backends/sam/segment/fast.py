@@ -12,6 +12,8 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from maskmill import Mask, Prompt
+from maskmill_plugins._shared.sam.decoder_parts import ImageFeatures
+from maskmill_plugins._shared.sam.decoding_threads import DecodingThreads
 from maskmill_plugins._shared.sam.everything_mode import find_all_masks
 from maskmill_plugins._shared.sam.prompts import (
     STABILITY_OFFSET,
@@ -25,7 +27,7 @@ from maskmill_plugins._shared.sam.prompts import (
 )
 from maskmill_plugins._shared.sam.upsample import Upsampler
 
-from ..model.decoder import FastDecoder, ImageFeatures
+from ..model.decoder import make_decoder
 from ..model.encoder import FastEncoder
 from .segmenter import compute_input_size
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 #: Prompts decoded together on a GPU. On a CPU, decoding them one by one is as fast, and makes the
 #: rounding of a prompt's mask independent of the other prompts.
 GPU_BATCH = 64
+#: Numbers of image tokens of the points of a grid that are decoded together on a CPU: one point with the published
+#: models, several with small ones, whose single operations take less time than starting them.
+GRID_NUMBERS = 2**18
 
 
 class FastSegmenter:
@@ -43,17 +48,22 @@ class FastSegmenter:
     Args:
         sam: the model, on its device; its weights are shared, so it must stay there.
         batch_size: how many prompts are decoded together; None: 1 on a CPU, else `GPU_BATCH`.
+        threads: how many such batches are decoded at the same time on a CPU; the masks do not depend on it.
     """
 
     grids_use_embedding: ClassVar[bool] = True
 
-    def __init__(self, sam: SamModel, batch_size: int | None = None) -> None:
+    def __init__(self, sam: SamModel, batch_size: int | None = None, threads: int = 1) -> None:
         self.sam = sam
         self.transform = ResizeLongestSide(sam.image_encoder.img_size)
         self.encoder = FastEncoder(sam.image_encoder)
-        self.decoder = FastDecoder(sam)
+        self.decoder = make_decoder(sam)
         self.threshold: float = sam.mask_threshold
-        self.batch_size = batch_size or (1 if sam.device.type == "cpu" else GPU_BATCH)
+        on_cpu = sam.device.type == "cpu"
+        self.batch_size = batch_size or (1 if on_cpu else GPU_BATCH)
+        at_once = max(1, GRID_NUMBERS // self.decoder.positions.numel())
+        self.grid_batch = batch_size or (at_once if on_cpu else GPU_BATCH)
+        self.threads = DecodingThreads(threads if on_cpu else 1)
 
     def embed(self, pixels: PixelArray) -> FloatArray:
         """See `Segmenter.embed`."""
@@ -67,17 +77,25 @@ class FastSegmenter:
         self, embedding: FloatArray, size: tuple[int, int], prompts: Sequence[Prompt], multimask: Multimask
     ) -> list[Mask]:
         """See `Segmenter.masks`."""
-        image, upsampler = self.prepare(embedding, size)
+        image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
+
+        def decode(batch: tuple[list[int], WantedMasks]) -> list[list[Mask]]:
+            return self._decode(image, upsampler, [prompts[index] for index in batch[0]], batch[1])
+
+        batches = batch_prompts(prompts, multimask, self.batch_size)
         found: dict[int, list[Mask]] = {}
-        for indices, wanted in batch_prompts(prompts, multimask, self.batch_size):
-            batch = [prompts[index] for index in indices]
-            found.update(zip(indices, self._decode(image, upsampler, batch, wanted), strict=True))
+        for (indices, _), masks in zip(batches, self.threads.map(decode, batches), strict=True):
+            found.update(zip(indices, masks, strict=True))
         return [mask for index in range(len(prompts)) for mask in found[index]]
 
     def everything(self, embedding: FloatArray | None, pixels: PixelArray, prompt: Prompt) -> list[Mask]:
         """See `Segmenter.everything`."""
         assert embedding is not None, "grids_use_embedding is True"
         return find_all_masks(self, pixels, embedding, prompt)
+
+    def close(self) -> None:
+        """See `Segmenter.close`."""
+        self.threads.close()
 
     def prepare(self, embedding: FloatArray, size: tuple[int, int]) -> tuple[ImageFeatures, Upsampler]:
         """Compute what all prompts of an image of this size (height, width) share."""

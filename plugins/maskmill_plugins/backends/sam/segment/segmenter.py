@@ -53,6 +53,9 @@ class Segmenter(Protocol):
             prompt: with a `grid`.
         """
 
+    def close(self) -> None:
+        """End the threads, if it has any; it cannot be used afterwards."""
+
 
 def compute_input_size(transform: Any, size: Sequence[int]) -> tuple[int, int]:
     """(height, width) of an image after its longer side is resized to the model's input side.

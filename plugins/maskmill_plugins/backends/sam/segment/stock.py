@@ -79,6 +79,9 @@ class StockSegmenter:
             for record in records
         ]
 
+    def close(self) -> None:
+        """See `Segmenter.close`."""
+
     def _set_embedding(self, embedding: FloatArray, size: tuple[int, int]) -> None:
         """Put the predictor into the state that `set_image` leaves it in."""
         predictor = self.predictor
