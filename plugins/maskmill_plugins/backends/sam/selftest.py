@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
 from maskmill.files import hash_once
-from maskmill.plugins.threads import set_waiting
+from maskmill.plugins.threads import set_waiting, worker_threads
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.sam.prompts import FloatArray, stack_prompts
 
@@ -223,6 +223,6 @@ def selftest(
     click.echo(f"{path.name}, {model}, sha256 {hash_once(path)}")
     click.echo(f"{image_path.name}, {image.width}×{image.height} pixels; {torch.get_num_threads()} threads")
     click.echo(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}\n")
-    result = compare_implementations(SamPredictor(sam), FastSegmenter(sam), image, rounds)
+    result = compare_implementations(SamPredictor(sam), FastSegmenter(sam, threads=worker_threads()), image, rounds)
     click.echo(format_report(result))
     return 0 if result.is_equal else 1
