@@ -77,3 +77,9 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / NAME).write_text("hello " * 1000, encoding="utf-8")
     with pytest.raises(OutputError, match="is damaged: file is not a database"):
         Ledger.create(tmp_path)
+
+
+def test_several_doubts_of_one_code_count_as_one(tmp_path):
+    with Ledger.create(tmp_path) as ledger:
+        ledger.record(ROW, ("truncated", "conflict", "truncated"))
+        assert ledger.doubts_of([ROW.key]) == {ROW.key: {"truncated", "conflict"}}

@@ -230,7 +230,7 @@ class Ledger:
         if doubts or self._has_doubts:  # most runs have none: that costs nothing
             self._has_doubts = True
             self._write("DELETE FROM doubts WHERE key=?", (row.key,))
-            for code in sorted(doubts):
+            for code in sorted(set(doubts)):  # several may have the same code
                 self._write("INSERT INTO doubts VALUES (?, ?)", (row.key, code))
         if stored is None:
             self._write("DELETE FROM results WHERE key=?", (row.key,))

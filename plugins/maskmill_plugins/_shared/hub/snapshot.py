@@ -151,10 +151,10 @@ class ModelFiles:
         """What is wrong with the folder, or a warning that the model will be downloaded."""
         try:
             found = self.find()
+            problem = None if found is None else self._check_folder(found)
         except PipelineError as error:
             return list(error.problems)
         if found is not None:
-            problem = self._check_folder(found)
             return [problem] if problem else []
         if is_offline():
             text = f"the model {self.spelling} is not on this machine, and HF_HUB_OFFLINE forbids to download it"

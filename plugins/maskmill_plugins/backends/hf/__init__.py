@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .backend import Hf
-from .hooks import register_backends
+from .hooks import register_backends, register_commands
 
-__all__ = ["Hf", "register_backends"]
+__all__ = ["Hf", "register_backends", "register_commands"]

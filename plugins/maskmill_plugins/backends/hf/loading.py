@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,6 @@ def load_model(folder: Path, family: Family, device: torch.device) -> Any:
     Raises:
         PipelineError: a file is damaged, or the weights are not those of such a model.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"  # also for libraries that transformers calls
     import torch
     import transformers
 

@@ -11,6 +11,10 @@ import click
 
 from maskmill import PipelineError, UsageError
 from maskmill.files import sha256_of
+from maskmill_plugins._shared.hub.cached import find_damaged, list_cached_models
+from maskmill_plugins._shared.hub.download import download_model as download_from_hub
+from maskmill_plugins._shared.hub.known import KNOWN
+from maskmill_plugins._shared.hub.snapshot import HUB_NAME, ModelFiles
 from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder
 
 from .weights import checkpoints
@@ -23,18 +27,20 @@ _say = functools.partial(click.echo, err=True)
 
 @click.group("weights")
 def weights() -> None:
-    """Weights of Segment Anything: Meta's, and your own."""
+    """Weights of models: Meta's first ones, your own, and models of the Hugging Face hub (OWNER/NAME)."""
 
 
 @weights.command("list")
 def list_() -> None:
     """List the weights on this machine, and whether they have been verified."""
-    for name, model in MODELS.items():
+    for name, published in MODELS.items():
         path = find_published(name)
-        place = f"{_state(path, model)}  {path.absolute()}" if path else f"missing; maskmill weights pull {name}"
-        click.echo(f"{name}  {model.file}  {model.bytes / 1e6:7,.0f} MB  {place}")
+        place = f"{_state(path, published)}  {path.absolute()}" if path else f"missing; maskmill weights pull {name}"
+        click.echo(f"{name}  {published.file}  {published.bytes / 1e6:7,.0f} MB  {place}")
     for path in checkpoints.list_own():
         click.echo(f"{'own':5s}  {path.name}  {path.stat().st_size / 1e6:7,.0f} MB  {_state(path)}  {path}")
+    for model in list_cached_models():
+        click.echo(f"{'hub':5s}  {model.name}  {model.bytes / 1e6:7,.0f} MB  {model.folder}")
 
 
 def _state(path: Path, published: PublishedModel | None = None) -> str:
@@ -45,12 +51,23 @@ def _state(path: Path, published: PublishedModel | None = None) -> str:
 
 
 @weights.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Choice(list(MODELS)))
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Store in this folder instead of the cache.")
 def pull(models: tuple[str, ...], folder: Path | None) -> None:
-    """Download and verify Meta's weights; an interrupted download is continued."""
+    """Download and verify weights; an interrupted download is continued.
+
+    MODEL is vit_b, vit_l or vit_h, or a model of the Hugging Face hub: OWNER/NAME or OWNER/NAME@REVISION.
+    """
     bar = sys.stderr.isatty()
     for name in dict.fromkeys(models):
+        if hub := _parse_hub_name(name):
+            if folder:
+                raise UsageError(f"--to: {name} goes into the hub's cache; set HF_HOME to move it")
+            click.echo(str(download_from_hub(hub, _say, bar)))
+            continue
+        if name not in MODELS:
+            known = ", ".join(MODELS)
+            raise UsageError(f"unknown model {name!r}: expected {known}, or a name on the hub such as {KNOWN[1].name}")
         path = find_published(name)
         if folder or path is None or path.parent == weights_folder():
             path = download_model(name, _say, folder, bar)
@@ -71,9 +88,12 @@ def verify(context: click.Context, names: tuple[str, ...]) -> None:
 
     Exits with 1 if one differs.
     """
-    paths = [checkpoints.find_checkpoint(name) for name in names] if names else list(checkpoints.list_checkpoints())
-    good = [_verify(path) for path in paths]
-    if not paths:
+    hub = {name: parsed for name in names if (parsed := _parse_hub_name(name)) and not Path(name).is_file()}
+    own = [name for name in names if name not in hub]
+    paths = [checkpoints.find_checkpoint(name) for name in own] if names else list(checkpoints.list_checkpoints())
+    folders = [model.folder() for model in hub.values()] if names else [each.folder for each in list_cached_models()]
+    good = [_verify(path) for path in paths] + [_verify_model(folder) for folder in folders]
+    if not good:
         click.echo("there are no weights")
     context.exit(0 if all(good) else 1)
 
@@ -97,13 +117,34 @@ def _verify(path: Path) -> bool:
     return expected in ("", found)
 
 
+def _verify_model(folder: Path) -> bool:
+    """Compare a model's files with the hashes that the hub's cache has as their names."""
+    try:
+        damaged = find_damaged(folder)
+    except OSError as error:
+        click.echo(f"{folder}: DAMAGED, cannot be read: {error.strerror}")
+        return False
+    click.echo(f"{folder}: {f'DAMAGED: {damaged[0].name}; delete this folder and its blobs' if damaged else 'ok'}")
+    return not damaged
+
+
+def _parse_hub_name(name: str) -> ModelFiles | None:
+    """A model of the hub from `owner/name` or `owner/name@revision`; None for another name."""
+    model, _, revision = name.partition("@")
+    return ModelFiles(model, revision or None) if HUB_NAME.fullmatch(model) else None
+
+
 @weights.command("path")
 @click.argument("name", metavar="MODEL|NAME")
 @click.pass_context
 def path_(context: click.Context, name: str) -> None:
-    """Print the path of a weights file, for scripts. Exits with 1 if it is missing."""
+    """Print the path of a weights file, or the folder of a model of the hub, for scripts.
+
+    Exits with 1 if it is missing.
+    """
+    hub = None if Path(name).is_file() else _parse_hub_name(name)
     try:
-        click.echo(str(checkpoints.find_checkpoint(name).absolute()))
+        click.echo(str(hub.folder() if hub else checkpoints.find_checkpoint(name).absolute()))
     except PipelineError as error:
         click.echo(str(error), err=True)
         context.exit(1)
@@ -116,7 +157,7 @@ _folder_option = click.option(
 
 @click.group("cache")
 def cache() -> None:
-    """Embeddings stored on disk by `cache: true` of the backend sam."""
+    """Embeddings stored on disk by `cache: true` of the backends sam and hf."""
 
 
 @cache.command()
