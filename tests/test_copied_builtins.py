@@ -15,6 +15,7 @@ OPTIONS = {
     "file": {"path": "prompts.jsonl"},
     "manual": {"boxes": [[0.1, 0.1, 0.5, 0.9]], "units": "relative", "label": "猫"},
     "everything": {"points_per_side": 3, "label": "thing"},
+    "text": {"find": ["猫", "thing"]},
     "class_map": {"map": {"猫": "cat", "thing": None}},
     "clip_to_box": {"margin": 1},
     "cleanup": {"islands": 9, "holes": 9, "keep_largest": True},
@@ -125,7 +126,7 @@ def test_a_copy_gives_what_the_original_gives(photos, name):
 def test_copies_work_together_in_processes(photos):
     # grabcut drops all masks of some images, and overlay would write its name into the picture;
     # the names of copies are compressed in parquet's table, where they cannot be taken back
-    names = [name for name in BUILT_INS if name not in {"inline", "everything", "grabcut", "parquet"}]
+    names = [name for name in BUILT_INS if name not in {"inline", "everything", "grabcut", "parquet", "text"}]
     before = found(run(photos, "originals", [name for name in names if name != "joblib"], []))
     uses = [f"my-{name}" for name in names]
     after = found(run(photos, "copies", uses, [copied(photos, name) for name in names]), names)

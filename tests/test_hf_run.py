@@ -55,6 +55,7 @@ def list_masks(output):
 def test_a_run_downloads_its_model_first_and_a_rerun_needs_neither_hub_nor_work(
     photos, hf_folders, tmp_path, monkeypatch
 ):
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     files = {path.name: path.read_bytes() for path in hf_folders("sam2_video").iterdir()}
     backend = f"{{use: hf, model: {NAME}, device: cpu}}"
