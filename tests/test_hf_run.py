@@ -111,7 +111,7 @@ def test_prompts_that_the_model_does_not_take_are_refused_before_the_run(photos,
     [
         pytest.param(b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs", id="lfs"),
         pytest.param(b"<!DOCTYPE html><html>", "a web page", id="web page"),
-        pytest.param(b"\x08\0\0\0\0\0\0\0{}      ", "is missing", id="empty"),
+        pytest.param(b"\x08\0\0\0\0\0\0\0{}      ", "are missing", id="empty"),
     ],
 )
 def test_damaged_weights_are_named(content, message, photos, hf_folders, tmp_path):

@@ -90,7 +90,8 @@ def plan_run(config: Config, options: RunRequest, images: Iterable[ImageRef]) ->
     Raises:
         OutputError: the run would be refused because of the masks in the output folder.
     """
-    prints = config.fingerprints(config.stages().model_ids())
+    models = config.stages().model_ids()
+    prints = config.fingerprints(models)
     plan = Plan(config, options, prints, images)
     notices = []
     if is_claimed(config.output):
@@ -101,7 +102,7 @@ def plan_run(config: Config, options: RunRequest, images: Iterable[ImageRef]) ->
         ledger, notice = open_for_reading(config.output)
         notices += [notice] if notice else []
         with ledger or nullcontext():
-            if ledger is not None:
+            if ledger is not None and models.backend:  # else it is known after a download
                 check_same_backend(ledger, prints.masks, config)
             counts = plan.count(ledger)
     return PlannedRun({work: counts[work] for work in WORK if counts[work]}, notices)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,26 +21,27 @@ LOCAL_ONLY = {"local_files_only": True, "trust_remote_code": False}
 UNUSED = ("num_batches_tracked", "position_ids")
 
 
-def load_pretrained(model_class: Any, folder: Path, device: torch.device) -> Any:
+def load_pretrained(model_class: Any, folder: Path, device: torch.device, **options: Any) -> Any:
     """A model in evaluation mode, in single precision.
 
     Args:
         model_class: of transformers, with `from_pretrained`.
         folder: with config.json and safetensors.
         device: where to put it.
+        options: further ones of `from_pretrained`.
 
     Raises:
         PipelineError: a file is damaged, or the weights do not fit the configuration.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"  # also for libraries that transformers calls
     import torch
     import transformers
 
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
-    options = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True, **LOCAL_ONLY}
+    options |= {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True, **LOCAL_ONLY}
     try:
-        model, report = model_class.from_pretrained(folder, **options)
+        with _offline():
+            model, report = model_class.from_pretrained(folder, **options)
     except ImportError as error:
         package = error.name or _first_line(error)
         raise PipelineError(Problem(f"the model '{folder}' needs the package {package!r}")) from None
@@ -65,6 +67,18 @@ def load_processor(processor_class: Any, folder: Path) -> Any:
         text = f"the processor or tokenizer in '{folder}' cannot be loaded: {_first_line(error)}"
         hint = "the folder needs all files of the model, as the hub has them"
         raise PipelineError(Problem(text, hint=hint)) from None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Nothing is fetched from the hub, also by libraries that transformers calls, such as timm."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _explain(folder: Path, error: Exception) -> str:

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskmill import Mask, PipelineError, Problem, Prompt, PromptError
+from maskmill import Mask, Prompt, PromptError
+from maskmill_plugins._shared.hub import loading
 from maskmill_plugins._shared.sam.prompts import FloatArray, PixelArray, bound_score
 from maskmill_plugins._shared.sam.upsample import Upsampler
-
-from .loading import LOCAL_ONLY
 
 #: SAM 3 makes masks of probabilities.
 THRESHOLD = 0.5
@@ -31,18 +30,10 @@ NEARLY_ALL = 0.9
 
 
 def load_processor(folder: Path) -> Any:
-    """What prepares pictures and texts for the model.
-
-    Raises:
-        PipelineError: a file is missing or damaged.
-    """
+    """What prepares pictures and texts for the model; see `_shared.hub.loading.load_processor`."""
     import transformers
 
-    try:
-        return transformers.Sam3Processor.from_pretrained(folder, **LOCAL_ONLY)
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PipelineError(Problem(f"the processor of the model '{folder}' cannot be read: {reason}")) from None
+    return loading.load_processor(transformers.Sam3Processor, folder)
 
 
 class ConceptSegmenter:
