@@ -12,11 +12,11 @@ OUTPUT = ROOT / "outputs" / "quickstart"
 HEIGHT = 300
 CHECKS = 12
 OBJECTS = (
-    "coffee.png/000_cup and saucer.png",
-    "coffee.png/001_coffee.png",
-    "coffee.png/002_spoon.png",
-    "chelsea.png/000_eye.png",
-    "rocket.jpg/000_rocket.png",
+    "coffee_png/000_cup and saucer.png",
+    "coffee_png/001_coffee.png",
+    "coffee_png/002_spoon.png",
+    "chelsea_png/000_eye.png",
+    "rocket_jpg/000_rocket.png",
 )
 
 

@@ -55,10 +55,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (".lock", "export.jsonl")
+        if path.is_file() and path.name not in (".lock", ".export.jsonl", "export.jsonl")
     }
 
 
 def journal(folder: Path) -> list[dict]:
     """The lines of an export's journal."""
-    return [json.loads(line) for line in (folder / "export.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (folder / ".export.jsonl").read_text(encoding="utf-8").splitlines()]

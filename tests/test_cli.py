@@ -188,7 +188,7 @@ def test_segment_keeps_the_contract_of_a_run(tmp_path, monkeypatch, asked, error
 
     registry = Registry()
     registry.add(Plugin(), "test")
-    monkeypatch.setattr("maskmill.api.Registry.load", lambda: registry)
+    monkeypatch.setattr("maskmill.plugins.registry.Registry.load", lambda: registry)
     with pytest.raises(error, match=text):
         maskmill.segment(testing.pixels(60, 80), **{"backend": "filling", **asked})
 

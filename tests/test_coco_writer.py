@@ -134,14 +134,17 @@ def test_pycocotools_gives_back_every_pixel_of_the_rle(tmp_path):
         assert np.array_equal(coco.annToMask(annotation), expected.array)
 
 
-def test_pycocotools_gives_back_the_polygons_with_holes_filled(tmp_path):
-    written(tmp_path, format="polygons", tolerance=0.0)
+@pytest.mark.parametrize("holes", ["bridge", "rle", "fill"])
+def test_pycocotools_gives_back_the_polygons_and_the_holes_unless_they_are_filled(holes, tmp_path):
+    written(tmp_path, format="polygons", holes=holes, tolerance=0.0)
     coco = loaded(tmp_path)
     masks = [m.array for r in DATASET for m in r.kept if m.area]
-    masks[5] = block(3, 18, 4, 40)
+    if holes == "fill":
+        masks[5] = block(3, 18, 4, 40)
+    kinds = [type(annotation["segmentation"]) for annotation in coco.dataset["annotations"]]
+    assert kinds == [dict if holes == "rle" and number == 5 else list for number in range(len(masks))]
     for annotation, expected in zip(coco.dataset["annotations"], masks, strict=True):
         assert np.array_equal(coco.annToMask(annotation), expected)
-        assert all(len(part) >= 6 for part in annotation["segmentation"])
 
 
 @formats

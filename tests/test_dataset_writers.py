@@ -13,15 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
 import pytest
 import yaml
 from pycocotools import mask as coco_mask
 
 from maskmill import Image, ImageError, ImageRef, ImageResult, Mask, OutputError, Pipeline, Point, Prompt, testing
 from maskmill.plugins.stage import collecting
-from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings, trace_outlines
-from maskmill_plugins._shared.export.classes import choose_split
+from maskmill.tables import read_table
+from maskmill_plugins._shared.drawing.outlines import trace_outlines
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.file_names import stem_path
+from maskmill_plugins._shared.export.splits import choose_split
 from maskmill_plugins.writers.coco import Coco
 from maskmill_plugins.writers.labelme import Labelme
 from maskmill_plugins.writers.png import Png
@@ -57,6 +60,7 @@ SHAPES = {
     "thin diagonal": np.eye(HEIGHT, WIDTH, dtype=bool),
     "full frame": block(0, HEIGHT, 0, WIDTH),
 }
+SEVERAL_PARTS = {"parts", "parts and holes", "island in a hole"}
 every_shape = pytest.mark.parametrize("array", SHAPES.values(), ids=SHAPES.keys())
 
 
@@ -139,14 +143,21 @@ def test_yolo_gives_the_mask_back_and_notes_how_well(array, tmp_path):
     folder, notes, _ = written(Yolo(val=0), tmp_path, [result("a.jpg", mask(array))])
     ((number, polygon),) = yolo_instances(folder / "labels/train/a.txt")
     assert number == 0
-    iou = polygon_iou(mask(array), [polygon])
+    iou = polygon_iou(mask(array), [polygon], "centres")
     assert notes["a.jpg"]["iou"] == {"mean": round(iou, 6), "min": round(iou, 6), "masks": 1}
     assert iou > 0.9
 
 
-def test_yolo_without_tolerance_is_exact_to_the_written_digit(tmp_path):
-    _, notes, _ = written(Yolo(tolerance=0), tmp_path, [result("a.jpg", *map(mask, SHAPES.values()))])
-    assert notes["a.jpg"]["iou"] == {"mean": 1.0, "min": 1.0, "masks": len(SHAPES)}
+@pytest.mark.parametrize(
+    ("outline", "shapes"),
+    # a bridge between parts has no width, but readers that fill through pixel centres draw it
+    [("edges", SHAPES), ("centres", {name: array for name, array in SHAPES.items() if name not in SEVERAL_PARTS})],
+    ids=["edges", "centres"],
+)
+def test_yolo_without_tolerance_is_exact_to_the_written_digit(outline, shapes, tmp_path):
+    writer = Yolo(tolerance=0, outline=outline)
+    _, notes, _ = written(writer, tmp_path, [result("a.jpg", *map(mask, shapes.values()))])
+    assert notes["a.jpg"]["iou"] == {"mean": 1.0, "min": 1.0, "masks": len(shapes)}
 
 
 DATASET = [
@@ -200,8 +211,11 @@ def test_the_split_of_an_image_depends_on_its_key_alone():
 def test_without_an_image_in_val_the_file_says_so_and_still_loads(tmp_path):
     folder, _, _ = written(Yolo(val=0), tmp_path, DATASET[:1])
     text = (folder / "data.yaml").read_text(encoding="utf-8")
-    assert "No image fell to val" in text
-    assert yaml.safe_load(text)["val"] == "images/train"
+    assert "No image is in val" in text
+    assert yaml.safe_load(text) == {"train": "images/train", "val": "images/train", "names": {0: "dog", 1: "猫"}}
+    folder, _, _ = written(Yolo(val=0, no_val="omit", nc=True), tmp_path, DATASET[:1])
+    about = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))
+    assert about == {"train": "images/train", "nc": 2, "names": {0: "dog", 1: "猫"}}
 
 
 def test_boxes_for_a_detector(tmp_path):
@@ -233,7 +247,7 @@ def test_where_links_are_impossible_images_are_copied(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("writer", [Yolo(val=0), Labelme(), Voc()], ids=["yolo", "labelme", "voc"])
 def test_two_images_with_one_stem_are_an_error_that_names_both_and_the_way_out(writer, tmp_path):
-    with pytest.raises(OutputError, match=r"'a.jpg' and 'a.png'.*'.*a'") as error:
+    with pytest.raises(OutputError, match=r"'a.jpg' and 'a.png' would share the file '.*a\.") as error:
         written(writer, tmp_path, [result("a.jpg"), result("a.png")])
     assert "names: full" in str(error.value)
     full = type(writer)(names="full", val=0) if writer.__class__ is not Labelme else Labelme(names="full")
@@ -263,8 +277,9 @@ def labelme_mask(shapes):
             crop = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"]))))
             array[y1 : y2 + 1, x1 : x2 + 1] = crop > 0
         else:
-            flat = [[value for point in shape["points"] for value in point]]
-            array |= coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, HEIGHT, WIDTH))).astype(bool)
+            picture = PIL.Image.new("L", (WIDTH, HEIGHT))  # as labelme.utils.shape_to_mask does
+            PIL.ImageDraw.Draw(picture).polygon([tuple(point) for point in shape["points"]], fill=1, outline=1)
+            array |= np.asarray(picture).astype(bool)
     return array
 
 
@@ -349,7 +364,7 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
     assert [root.findtext(f"size/{tag}") for tag in ("width", "height", "depth")] == [str(WIDTH), str(HEIGHT), "3"]
     boxes = [[int(corner.text) for corner in item.find("bndbox")] for item in root.iter("object")]
     assert boxes == [[4, 3, 30, 20], [80, 60, 80, 60]]
-    assert [item.findtext("name") for item in root.iter("object")] == ["a<b>&猫", "\ufffd\ufffd"]
+    assert [item.findtext("name") for item in root.iter("object")] == ["a<b>&猫", "__~8e8e3aed"]
     assert [item.findtext("truncated") for item in root.iter("object")] == ["0", "1"]
 
 
@@ -375,19 +390,33 @@ def test_more_objects_or_classes_than_voc_can_number(tmp_path):
 # measures of the others
 
 
-def test_the_labelmap_of_voc_holds_every_label_once_and_none_as_a_comment(tmp_path):
-    labels = ["background", "#tag", "a:b", "a_b", "猫"]
-    masks = [mask(SHAPES["disc"], label) for label in labels]
-    folder, *_ = written(Voc(), tmp_path, [result("a.jpg", *masks)])
-    lines = (folder / "labelmap.txt").read_text(encoding="utf-8").splitlines()
-    known = [line.split(":")[0] for line in lines if not line.startswith("#")]
-    assert known == ["background", "_tag", "a_b", "a_b_", "background_", "猫"]
-    assert (folder / "labels.txt").read_text(encoding="utf-8").splitlines() == ["background", *sorted(labels)]
+def test_a_class_of_voc_has_one_name_in_all_files_which_no_other_class_has(tmp_path):
+    plain = ["猫", "a_b", "x,y", 'it\'s "so"', "a/b", "🚗 car", "Ünter", "a~b"]
+    odd = ["background", "#tag", "a:b", " a_b", "line\nbreak", "", "a_b~0123abcd", "\udce9"]
+    labels = [*plain, *odd]
+    results = [result("a.jpg", *(mask(block(y, y + 1, 0, 9), label) for y, label in enumerate(labels)))]
+    folder, notes, _ = written(Voc(), tmp_path, results)
+    names = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    lines = (folder / "labelmap.txt").read_text(encoding="utf-8").split("\n")[1:-1]
+    assert [line.split(":")[0] for line in lines] == names
+    assert not any(line.startswith("#") for line in lines)
+    assert len(set(names)) == len(names) == len(labels) + 1  # "" counts as `object`
+    root = ElementTree.parse(folder / "Annotations/a.xml").getroot()
+    written_names = [item.findtext("name") for item in root.iter("object")]
+    assert written_names[: len(plain)] == plain
+    numbers = indexed(folder / "SegmentationClass/a.png")
+    assert [names[numbers[y, 0]] for y in range(len(labels))] == written_names
+    renamed = {label: name for label, name in zip(labels, written_names, strict=True) if label in odd and label}
+    assert {row["label"]: row["name"] for row in read_table(folder / "renamed.csv")} == {
+        label.encode("utf-8", "backslashreplace").decode(): name for label, name in renamed.items()
+    }
+    assert notes["a.jpg"]["renamed"] == renamed
+    assert {problem.warning for problem in Voc(classes=("a:b", "a_b")).check()} == {True}
 
 
 def test_coco_and_png_note_what_they_lose(tmp_path):
     masks = [mask(SHAPES["hole"]), mask(SHAPES["block"])]
-    _, notes, _ = written(Coco(format="polygons", tolerance=0), tmp_path, [result("a.jpg", *masks)])
+    _, notes, _ = written(Coco(format="polygons", holes="fill", tolerance=0), tmp_path, [result("a.jpg", *masks)])
     hole = SHAPES["hole"].sum() / filled(SHAPES["hole"]).sum()
     assert notes["a.jpg"]["iou"] == {"mean": pytest.approx((1 + hole) / 2, abs=1e-6), "min": round(hole, 6), "masks": 2}
     _, notes, _ = written(Coco(), tmp_path, [result("a.jpg", *masks)])
@@ -403,7 +432,10 @@ WRITERS = {
     "yolo": {"use": "yolo", "val": 0},
     "yolo-classes": {"use": "yolo", "val": 0, "classes": ["thing", "猫"]},
     "labelme": {"use": "labelme"},
+    "labelme-images": {"use": "labelme", "images": "copy"},
     "voc": {"use": "voc"},
+    "voc-images": {"use": "voc", "images": "link"},
+    "coco-images": {"use": "coco", "layout": "splits", "images": "upright", "val": 0},
     "voc-classes": {"use": "voc", "classes": ["thing", "猫"]},
 }
 
@@ -489,6 +521,6 @@ def test_the_end_takes_no_memory_by_image(writer, tmp_path):
 def test_an_edited_list_leads_to_nothing_outside_the_folder(tmp_path):
     (tmp_path / "keep.json").write_text("{}", encoding="utf-8")
     folder, _, _ = written(Labelme(), tmp_path, DATASET[:1])
-    (folder / "images.txt").write_text("../keep.json\n\n", encoding="utf-8")
+    (folder / "images.csv").write_text("key,image,annotation\nx.jpg,,../keep.json\ny.jpg,,\n", encoding="utf-8")
     Labelme().finish(iter(DATASET[:1]), folder)
     assert (tmp_path / "keep.json").exists()

@@ -12,13 +12,13 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from maskmill import Box, Mask, PluginError, Point
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Box, Mask, PluginError, Point, colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags
+from maskmill_plugins._shared.drawing.outlines import trace_outlines
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_jpeg, load_cv2
-from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_polygons, to_rings, trace_outlines
+from maskmill_plugins._shared.drawing.polygons import join_rings, polygon_iou, to_polygons, to_rings
 from maskmill_plugins._shared.drawing.ring_tree import join_many
 
 ARRAYS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))

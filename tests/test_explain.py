@@ -64,14 +64,14 @@ def test_it_is_told_in_words(output, capsys):
         "prompt 0 'thing': box from fake-source (box: [0, 0, 36, 30])",
         "changed by class_map",
         "DROPPED by fake-filter: every second one",
-        "png/a.png/000_cup.png",
+        "png/a_png/000_cup.png",
     ):
         assert part in out
 
 
 def test_files_and_images_that_changed_since_are_named(output, capsys):
-    (output / "png" / "a.png" / "000_cup.png").write_bytes(b"other")
-    (output / "png" / "d.png" / "000_cup.png").unlink()
+    (output / "png" / "a_png" / "000_cup.png").write_bytes(b"other")
+    (output / "png" / "d_png" / "000_cup.png").unlink()
     (output.parent / "photos" / "a.png").write_bytes(b"other")
     (output.parent / "photos" / "d.png").unlink()
     changed, gone = explained(capsys, output, "a.png"), explained(capsys, output, "d.png")

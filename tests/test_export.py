@@ -69,8 +69,8 @@ def test_an_export_is_bit_for_bit_what_the_writer_makes_in_a_run(made, tmp_path,
 def test_options_of_the_writer_count(made, tmp_path, capsys):
     code, _, _ = told(capsys, "export", made, "--to", "png", "--set", "layout=indexed", "-o", tmp_path / "e")
     assert code == 0
-    assert sorted(files(tmp_path / "e")) == sorted(f"{key}.png" for key in KEYS)
-    assert journal(tmp_path / "e")[0]["options"] == {"layout": "indexed"}
+    assert sorted(files(tmp_path / "e")) == sorted([*(f"{key}.png" for key in KEYS), "masks.csv"])
+    assert journal(tmp_path / "e")[0]["options"] == {"layout": "indexed", "by": "image"}
 
 
 def test_it_goes_beside_the_run_s_own_files_which_a_rerun_leaves_alone(output, made, capsys):
@@ -88,12 +88,12 @@ def test_it_goes_beside_the_run_s_own_files_which_a_rerun_leaves_alone(output, m
 def test_a_second_export_replaces_the_first(output, capsys):
     assert told(capsys, "export", output, "--to", "png")[0] == 0
     assert told(capsys, "export", output, "--to", "png", "--set", "layout=indexed")[0] == 0
-    assert sorted(files(output / "exports" / "png")) == sorted(f"{key}.png" for key in KEYS)
+    assert sorted(files(output / "exports" / "png")) == sorted([*(f"{key}.png" for key in KEYS), "masks.csv"])
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("mine.txt", "holds 1 file that its export did not make"), ("a.png/000_thing.png", "was changed after")],
+    [("mine.txt", "holds 1 file that its export did not make"), ("a_png/000_thing.png", "was changed after")],
     ids=["added", "changed"],
 )
 def test_what_somebody_changed_or_added_is_not_overwritten(output, capsys, name, said):
@@ -127,13 +127,52 @@ def test_a_folder_that_the_run_manages_is_refused(output, capsys, place):
 def test_an_export_that_was_cut_short_is_moved_aside(output, capsys):
     told(capsys, "export", output, "--to", "png", "-q")
     folder = output / "exports" / "png"
-    text = (folder / "export.jsonl").read_text(encoding="utf-8").splitlines()
-    (folder / "export.jsonl").write_text("\n".join(text[:-2]) + '\n{"key": "b/c.p', encoding="utf-8")
+    text = (folder / ".export.jsonl").read_text(encoding="utf-8").splitlines()
+    (folder / ".export.jsonl").write_text("\n".join(text[:-2]) + '\n{"key": "b/c.p', encoding="utf-8")
     whole = files(folder)
     code, _, err = told(capsys, "export", output, "--to", "png")
     assert code == 0
     assert "unfinished export" in err
     assert files(folder) == whole == files(output / "exports" / "png.unfinished-1")
+
+
+def test_an_export_with_copies_of_images_says_how_to_find_them(output, made, tmp_path, capsys):
+    about = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    about["pipeline"]["dataset"] = [str(tmp_path / "gone")]
+    (output / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    code, _, err = told(capsys, "export", output, "--to", "coco", "--set", "images=copy", "-o", tmp_path / "e")
+    assert code == 1
+    assert "a.png: not found; name the folder that contains it as a.png with --images FOLDER" in err
+    images = ("--images", made.parent / "photos")
+    assert told(capsys, "export", output, "--to", "coco", "--set", "images=copy", "-o", tmp_path / "e", *images)[0] == 0
+    assert (tmp_path / "e/images/a.png").read_bytes() == (made.parent / "photos/a.png").read_bytes()
+
+
+def test_an_export_of_an_older_version_is_known_and_replaced(output, tmp_path, capsys):
+    told(capsys, "export", output, "--to", "png", "-q", "-o", tmp_path / "e")
+    (tmp_path / "e" / ".export.jsonl").rename(tmp_path / "e" / "export.jsonl")
+    assert told(capsys, "export", output, "--to", "coco", "-q", "-o", tmp_path / "e")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [".export.jsonl", ".lock", "instances.json"]
+
+
+def test_a_parquet_folder_holds_the_table_alone_and_its_record_lies_beside_it(output, tmp_path, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for _ in range(2):
+        assert told(capsys, "export", output, "--to", "parquet", "-o", tmp_path / "e")[0] == 0
+        assert sorted(path.name for path in tmp_path.glob("e/*") if path.stat().st_size) == ["masks.parquet"]
+    assert parquet.read_table(tmp_path / "e").num_rows == parquet.read_table(tmp_path / "e/masks.parquet").num_rows
+    record = tmp_path / ".e.export.jsonl"
+    text = record.read_text(encoding="utf-8").splitlines()
+    record.write_text("\n".join(text[:-1]), encoding="utf-8")  # as if it had been cut short
+    assert told(capsys, "export", output, "--to", "coco", "-o", tmp_path / "e")[0] == 0
+    assert not record.exists()
+    assert (tmp_path / ".e.unfinished-1.export.jsonl").is_file()
+    assert (tmp_path / "e" / ".export.jsonl").is_file()
+    told(capsys, "export", output, "--to", "parquet", "-o", tmp_path / "e", "-q")
+    (tmp_path / "e" / "mine.txt").write_text("mine", encoding="utf-8")
+    code, _, err = told(capsys, "export", output, "--to", "coco", "-o", tmp_path / "e")
+    assert code == 2
+    assert "holds 1 file that its export did not make" in err
 
 
 def test_what_a_run_finishes_meanwhile_is_left_out_whole(output, monkeypatch, capsys):

@@ -71,7 +71,7 @@ def test_folders_that_we_made_are_never_input(made, tmp_path, capsys, kind):
     ("name", "content"),
     [
         ("export.jsonl", '{"image": "a.png"}\n'),
-        ("export.jsonl", "not JSON"),
+        (".export.jsonl", "not JSON"),
         ("run.json", '{"schema": 1}'),
         ("evaluation.json", '{"schema": 1}'),
         ("comparison.json", "[1, 2]"),

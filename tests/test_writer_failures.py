@@ -110,7 +110,7 @@ def test_a_broken_writer_fails_its_image_alone_and_the_others_write(mill):
     assert {name for name in written if "noisy" in name} == {
         "results/noisy.png.json",
         "areas/noisy.png.txt",
-        "png/noisy.png/000_thing.png",
+        "png/noisy_png/000_thing.png",
     }, "also those after it; of the broken one nothing"
     failures = [json.loads(line) for line in (mill.output / "failures.jsonl").read_text("utf-8").splitlines()]
     assert [(each["key"], each["stage"], each["plugin"]) for each in failures] == [
@@ -118,7 +118,7 @@ def test_a_broken_writer_fails_its_image_alone_and_the_others_write(mill):
         ("odd.png", "filters", "broken-filter"),
     ]
     noisy = next(result for result in read_run(mill.output) if result.key == "noisy.png")
-    assert [artifact.path for artifact in noisy.artifacts] == ["areas/noisy.png.txt", "png/noisy.png/000_thing.png"]
+    assert [artifact.path for artifact in noisy.artifacts] == ["areas/noisy.png.txt", "png/noisy_png/000_thing.png"]
     assert [mask.area for mask in noisy.kept] == [32 * 24]
 
 
@@ -129,7 +129,7 @@ def test_what_failed_is_in_no_file_about_the_dataset_and_in_no_export(mill, caps
     assert [image["file_name"] for image in coco["images"]] == ["a.png"]
     assert command("export", mill.output, "--to", "png") == 0
     assert "2 images failed in the run and are not exported" in capsys.readouterr().out
-    assert [path.name for path in (mill.output / "exports" / "png").iterdir() if path.is_dir()] == ["a.png"]
+    assert [path.name for path in (mill.output / "exports" / "png").iterdir() if path.is_dir()] == ["a_png"]
     assert command("merge", mill.output, "-o", mill.folder / "merged") == 1
     assert command("export", mill.folder / "merged", "--to", "coco") == 0
     exported = json.loads((mill.folder / "merged" / "exports" / "coco" / "instances.json").read_bytes())

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 import maskmill_plugins
 from maskmill import Box, Image, ImageResult, Mask, Pipeline, Point, Prompt, read_run, testing
 from maskmill.plugins.registry import Registry
+from maskmill.tables import read_table
 from maskmill_plugins.writers.cutout import Cutout
 from maskmill_plugins.writers.overlay import Overlay
 from maskmill_plugins.writers.png import Png
@@ -60,6 +62,7 @@ ALL_WRITERS = {
     "png-indexed": Png(layout="indexed"),
     "cutout": Cutout(),
     "cutout-image": Cutout(per="image"),
+    "png-class": Png(by="class"),
     "overlay": Overlay(),
 }
 every_writer = pytest.mark.parametrize("writer", ALL_WRITERS.values(), ids=ALL_WRITERS.keys())
@@ -77,10 +80,13 @@ def test_files_of_different_images_never_share_a_path(writer, tmp_path):
     ("one", "other"),
     [
         ("a", "a/000_cat.png"),
-        ("a.jpg", "a.jpg/000_cat.png"),
+        ("a.jpg", "a_jpg/000_cat.png"),
+        ("a.jpg", "a_jpg"),
         ("a.jpg", "a.jpg.png/b.jpg"),
-        ("photo", "photo.image"),
-        ("photo", "photo.image/000_cat.png"),
+        ("photo", "photo_image"),
+        ("photo", "photo_image/000_cat.png"),
+        ("sub/a.jpg", "sub__a.jpg"),
+        ("sub/a__b.jpg", "sub__a/b.jpg"),
     ],
 )
 @every_writer
@@ -95,7 +101,7 @@ def test_a_folder_called_like_an_images_output_does_not_clash_with_it(writer, on
 def test_labels_make_file_names_that_every_system_accepts(writer, key, tmp_path):
     files = write(writer, tmp_path, [mask(LEFT, label) for label in LABELS], key)
     assert len(files) == len(LABELS)
-    folder = key
+    folder = f"{key[:-4]}_jpg" if key.endswith(".jpg") else f"{key[:-5]}_jpeg"
     for number, path in enumerate(sorted(files)):
         parent, _, name = path.rpartition("/")
         assert parent == folder
@@ -103,15 +109,42 @@ def test_labels_make_file_names_that_every_system_accepts(writer, key, tmp_path)
         assert name.endswith(".png")
         assert not set(name) & set('\\:*?"<>|')
         assert len(name.encode()) <= 255
-    assert f"{key}/000_车辆.png" in files
-    assert f"{key}/001_con.png" in files
-    assert f"{key}/003.png" in files
+    assert {f"{folder}/{name}" for name in ("000_车辆.png", "001_con.png", "003.png")} <= set(files)
+
+
+@pytest.mark.parametrize(
+    ("writer", "folders"),
+    [
+        (Png(), ["a_jpg", "a_png", "sub/a_jpg"]),
+        (Cutout(), ["a_jpg", "a_png", "sub/a_jpg"]),
+        (Png(by="class"), ["a_b~", "car", "cat.png__~", "object"]),
+        (Png(layout="indexed"), [".", "sub"]),
+    ],
+    ids=["masks", "cutout", "by class", "indexed"],
+)
+def test_a_table_says_which_object_is_in_which_file_and_no_folder_looks_like_a_picture(writer, folders, tmp_path):
+    labels = ["car", "a:b", None, "cat.png"]
+    results = []
+    for key in ("a.jpg", "a.png", "sub/a.jpg"):
+        write(writer, tmp_path, [mask(LEFT, label) for label in labels], key)
+        results.append(ImageResult(key, "done", (HEIGHT, WIDTH), masks=tuple(mask(LEFT, label) for label in labels)))
+    assert [artifact.path for artifact in writer.finish(iter(results), tmp_path)] == ["masks.csv"]
+    rows = list(read_table(tmp_path / "masks.csv"))
+    found = [(row["key"], row["index"], row["label"], row["score"]) for row in rows]
+    assert found == [
+        (each.key, str(number), label or "", "0.9") for each in results for number, label in enumerate(labels)
+    ]
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert sorted({row["file"] for row in rows}) == files
+    found = sorted({Path(file).parent.as_posix() for file in files})
+    assert [re.sub("~[0-9a-f]{16}", "~", name) for name in found] == folders
+    assert all((tmp_path / file).is_file() for file in files)
 
 
 @every_shape
 def test_a_mask_file_holds_the_mask(array, tmp_path):
     ((path, picture),) = write(Png(), tmp_path, [mask(array)]).items()
-    assert path == "a.jpg/000_cat.png"
+    assert path == "a_jpg/000_cat.png"
     assert picture.mode == "L"
     assert np.array_equal(np.asarray(picture), array * np.uint8(255))
 

@@ -1,7 +1,5 @@
-from .api import (
-    Pipeline as Pipeline,
-    segment as segment,
-)
+from .api import Pipeline as Pipeline
+from .detections import to_supervision as to_supervision
 from .errors import (
     DatasetError as DatasetError,
     ImageError as ImageError,
@@ -23,6 +21,7 @@ from .images import (
 from .masks import Mask as Mask
 from .output.run import (
     Run as Run,
+    RunResults as RunResults,
     read_run as read_run,
 )
 from .plugins.hooks import hookimpl as hookimpl
@@ -37,6 +36,12 @@ from .plugins.roles import (
     Writer as Writer,
 )
 from .plugins.stage import NO_EFFECT as NO_EFFECT
+from .predictor import (
+    ImageView as ImageView,
+    Predictor as Predictor,
+    free_models as free_models,
+    segment as segment,
+)
 from .prompts import (
     Box as Box,
     Grid as Grid,

@@ -1,39 +1,33 @@
-"""The public object: `Pipeline.load("x.yaml").run()`, and `segment` for a single image."""
+"""`Pipeline`, a pipeline file or the same in Python: `Pipeline.load("x.yaml").run()`."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Self
 
 from .chain.chain import Chain
-from .chain.contract import fit_prompts
-from .chain.plugin_call import StepError
 from .config.config import Config
+from .config.from_python import build_from_data, join_paths, replace_jobs, to_assignments
 from .config.load import load_config
 from .dataset.dataset import Dataset
 from .decoding.formats import describe_left_out
-from .errors import PipelineError, Problem, PromptError
-from .images import Image, ImageRef
-from .masks import Mask
+from .display import brief
+from .errors import PipelineError, Problem, suggest_name
 from .output.folder import check_output
-from .plugins.optional import network_reach, prepare_stage
-from .plugins.registry import Registry
-from .plugins.roles import Stages
+from .plugins.optional import network_reach
 from .plugins.stage import Stage
-from .prompts import Box, Point, Prompt, to_box, to_point
+from .predictor import KEPT_EMBEDDINGS, print_line
 from .results import RunReport
 from .run import driver, dry_run
 from .run.prompts_csv import Surveys
 
-T = TypeVar("T")
+PathLike = str | os.PathLike[str]
 
 
 class Pipeline:
@@ -47,18 +41,116 @@ class Pipeline:
         self.config = config
 
     @classmethod
-    def load(cls, file: Path | str, **overrides: Any) -> Self:
-        """Read and validate a pipeline file.
+    def load(
+        cls,
+        file: PathLike,
+        *,
+        sets: str | Sequence[str] | Mapping[str, Any] = (),
+        dataset: PathLike | Sequence[PathLike] | None = None,
+        output: PathLike | None = None,
+        plugins: PathLike | Sequence[PathLike] = (),
+        drop_ins: bool = True,
+        jobs: int | str | None = None,
+        **unknown: Any,
+    ) -> Self:
+        """Read and validate a pipeline file; `dataset` and `output` may be missing until it is run.
 
         Args:
             file: the YAML file.
-            overrides: `sets`, `dataset`, `output`, `plugins`, `drop_ins`, `jobs` of `load_config`.
+            sets: values of the file to replace: {"backend.model": "vit_h", "run.jobs": 2}, or texts KEY=VALUE as
+                after `--set`.
+            dataset: the images, instead of the file's: a folder, pattern, list file or image, or a list of these;
+                relative to the working directory.
+            output: the output folder, instead of the file's; relative to the working directory.
+            plugins: drop-in files and folders to load in addition to those of the file.
+            drop_ins: False loads only drop-ins that are named, and does not search next to the file.
+            jobs: replaces `run.jobs`.
+            unknown: no other keyword is taken.
 
         Raises:
             PipelineError: everything that is wrong in it, with file:line:column.
             PluginError: a plugin fails to load.
+            TypeError: an unknown keyword; suggests the nearest one.
         """
-        return cls(load_config(Path(file), **overrides))
+        known = ("sets", "dataset", "output", "plugins", "drop_ins", "jobs")
+        _refuse_unknown("Pipeline.load()", unknown, known)
+        config = load_config(
+            Path(file),
+            sets=to_assignments(sets),
+            dataset=None if dataset is None else [os.fspath(part) for part in join_paths(dataset)],
+            output=None if output is None else Path(output),
+            plugins=[Path(path) for path in join_paths(plugins)],
+            drop_ins=drop_ins,
+            jobs=jobs,
+            defer=True,
+        )
+        return cls(config)
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        *,
+        base: PathLike | None = None,
+        plugins: PathLike | Sequence[PathLike] = (),
+        drop_ins: bool = True,
+    ) -> Self:
+        """A pipeline without a file.
+
+        Args:
+            data: what the file would contain, as mappings, lists, texts and numbers; paths and arrays are taken, too.
+                `${NAME}` in a text is an environment variable, as in a file.
+            base: the folder that relative paths start from, and in whose `plugins/` drop-ins are searched; None for
+                the working directory.
+            plugins: drop-in files and folders to load in addition.
+            drop_ins: False loads only drop-ins that are named.
+
+        Raises:
+            PipelineError: everything that is wrong in it, with the path of each value, such as `prompts.0.box`.
+            PluginError: a plugin fails to load.
+        """
+        folder = Path.cwd() if base is None else Path(base)
+        return cls(build_from_data(data, folder, [Path(path) for path in join_paths(plugins)], drop_ins))
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        prompts: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
+        dataset: PathLike | Sequence[PathLike] | None = None,
+        backend: str | Mapping[str, Any] | None = None,
+        filters: Sequence[str | Mapping[str, Any]] = (),
+        writers: Sequence[str | Mapping[str, Any]] = (),
+        output: PathLike | None = None,
+        base: PathLike | None = None,
+        **more: Any,
+    ) -> Self:
+        """`from_dict` with keywords: plugins by name, or as mappings with `use`.
+
+        Args:
+            prompts: the prompt sources, or a single one.
+            dataset: the images; only a run needs them.
+            backend: the backend; None for sam with vit_b.
+            filters: in order.
+            writers: which files to write.
+            output: the output folder; only a run needs it.
+            base: as of `from_dict`.
+            more: other keys of a pipeline file: `name`, `combine`, `images`, `run`, `plugins`.
+
+        Raises:
+            PipelineError: everything that is wrong, unknown keys included.
+            PluginError: a plugin fails to load.
+        """
+        sources = [prompts] if isinstance(prompts, (str, Mapping)) else prompts
+        given = {"dataset": dataset, "prompts": sources, "backend": backend, "output": output}
+        data = {key: value for key, value in given.items() if value is not None}
+        return cls.from_dict({**data, "filters": filters, "writers": writers, **more}, base=base)
+
+    def __repr__(self) -> str:
+        config = self.config
+        sources, writers = (", ".join(use.name for use in uses) for uses in (config.prompts, config.writers))
+        parts = f"{sources} > {config.backend.name} > {writers or 'no writers'}"
+        return f"<Pipeline {brief(config.name)}: {brief(parts)[1:-1]}>"
 
     def check(self, offline: bool = False) -> list[Problem]:
         """What is wrong that can be found without running: files, packages, options that do not fit.
@@ -76,9 +168,14 @@ class Pipeline:
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
         found += config.registry.failures
-        found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in self.dataset.check()]
-        found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
-        found += self._output_inside_dataset()
+        found += [problem for _, problem in config.deferred]
+        missing = {key for key, _ in config.deferred}
+        if "dataset" not in missing:
+            dataset = self.dataset.check()
+            found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in dataset]
+        if "output" not in missing:
+            found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
+            found += self._output_inside_dataset()
         if offline:
             found += [
                 config.problem(
@@ -135,22 +232,32 @@ class Pipeline:
                 found.append(config.problem(use.loc, text))
         return found
 
-    def run(self, request: driver.RunRequest | None = None, **values: Any) -> RunReport:
+    def run(
+        self, request: driver.RunRequest | None = None, *, jobs: int | str | None = None, **values: Any
+    ) -> RunReport:
         """Check, then run over the dataset.
 
         Args:
             request: all that is asked of the run at once, or
-            values: single fields of `RunRequest`: `limit`, `only`, `fresh`, `retry_failed`, `verify`,
-                `verbose`, `quiet`, `offline`.
+            values: single fields of `RunRequest`: `limit`, `only`, `fresh`, `retry_failed`, `retry_doubtful`,
+                `fail_on`, `verify`, `verbose`, `quiet`, `log_json`, `offline`, `yes`.
+            jobs: images at once, instead of `run: {jobs: ...}`: a number or "auto".
 
         Returns:
             The report; its `exit_code` is what the command line exits with.
 
         Raises:
             UsageError: the run cannot start.
+            TypeError: an unknown keyword; suggests the nearest one.
         """
-        request = request or driver.RunRequest(**values)
-        return driver.run(self.config, request, partial(self._checked, request))
+        known = [field.name for field in dataclasses.fields(driver.RunRequest)]
+        unknown = {key: value for key, value in values.items() if key not in known}
+        _refuse_unknown("Pipeline.run()", unknown, [*known, "jobs"])
+        request = dataclasses.replace(request, **values) if request else driver.RunRequest(**values)
+        config = self.config
+        if jobs is not None:
+            config = dataclasses.replace(config, run=replace_jobs(config.run, jobs))
+        return driver.run(config, request, partial(self._checked, request))
 
     def rehearse(self, request: driver.RunRequest | None = None, probe: int = 0) -> str:
         """Check, then say what `run` would do, in words; writes nothing to the output folder.
@@ -175,9 +282,26 @@ class Pipeline:
 
     @contextmanager
     def open_chain(self) -> Iterator[Chain]:
-        """The pipeline's plugins, opened in this process, to be used on single images."""
-        stages = self.config.stages()
-        stages.prepare(_print)
+        """The pipeline's plugins, opened in this process, to be used on single images; nothing is written.
+
+        ::
+
+            with pipeline.open_chain() as chain:
+                result = chain.run("photo.jpg")  # an ImageResult, after the filters
+
+        `chain.run` takes what `Predictor.image` takes, and the references of `pipeline.dataset`. The last images stay
+        encoded: other prompts for them (`chain.run(image, prompts)`) do not run the encoder again. A chain is for one
+        thread.
+
+        Raises:
+            PipelineError: a file or a package is missing.
+            PluginError: a plugin cannot be opened.
+        """
+        stages = dataclasses.replace(self.config.stages(), writers=())
+        problems = [one for _, _, stage in stages.all() for one in stage.missing() or stage.check()]
+        if errors := [problem for problem in problems if not problem.warning]:
+            raise PipelineError(*errors)
+        stages.prepare(print_line)
         model_id = stages.backend[1].model_id()
         run, conversion = self.config.run, self.config.images.as_conversion()
         with Chain(
@@ -186,57 +310,9 @@ class Pipeline:
             model_id=model_id,
             conversion=conversion,
             conflict_iou=run.conflict_iou,
+            keep=KEPT_EMBEDDINGS,
         ) as chain:
             yield chain
-
-
-def segment(
-    image: Path | str | npt.NDArray[np.uint8],
-    *,
-    boxes: Sequence[Box | Sequence[float]] | npt.NDArray[Any] = (),
-    points: Sequence[Point | Sequence[float]] | npt.NDArray[Any] = (),
-    backend: str | Mapping[str, Any] = "sam",
-) -> list[Mask]:
-    """Masks of one image.
-
-    Args:
-        image: a file, or pixels uint8 (H, W, 3) RGB.
-        boxes: each [x1, y1, x2, y2] in pixels; each gives one mask. Lists, tuples or an array, as of `points`.
-        points: [x, y] (foreground) or [x, y, label]; together they give one mask.
-        backend: a name, or a mapping as under `backend:` in a pipeline file.
-
-    Returns:
-        The masks of the boxes in order, then that of the points.
-
-    Raises:
-        PromptError: neither boxes nor points, one outside the image, or a kind the backend does not take.
-        ImageReadError: the file cannot be read.
-        PluginError: no such backend, or it cannot be opened.
-        ImageError: the backend failed on this image.
-    """
-    prompts = [Prompt(box=_name_list(to_box, box, "boxes", "[[x1, y1, x2, y2]]")) for box in boxes]
-    if len(points):
-        prompts.append(Prompt(points=tuple(_name_list(to_point, one, "points", "[[x, y]]") for one in points)))
-    if not prompts:
-        raise PromptError("give boxes or points")
-    if isinstance(image, np.ndarray):
-        picture = Image.from_array(image)
-    else:
-        picture = Image.load(ImageRef(str(image), Path(image).name))
-    stage = Registry.load().backend(backend)
-    if problems := [one for one in stage.missing() or stage.check() if not one.warning]:
-        raise PipelineError(*problems)
-    name = backend if isinstance(backend, str) else str(backend["use"])
-    fitted = fit_prompts(name, stage, prompts, picture.size)
-    prepare_stage(stage, _print)
-    with Chain(Stages([], "first", (name, stage))) as chain:
-        try:
-            return list(chain.run(picture, fitted).masks)
-        except StepError as error:
-            failure = error.failure
-            raise StepError(
-                failure, f"{picture.ref.key}: {failure.plugin or failure.stage}: {failure.message}"
-            ) from error
 
 
 def _checks_over_network(stage: Stage) -> bool:
@@ -244,13 +320,7 @@ def _checks_over_network(stage: Stage) -> bool:
     return stage.network != "none" and network_reach(stage) != "none"
 
 
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _name_list(convert: Callable[[Any], T], item: Any, name: str, form: str) -> T:
-    """One box or point; the message for a list that is flat says how to write it."""
-    try:
-        return convert(item)
-    except PromptError as error:
-        raise PromptError(str(error) if np.ndim(item) else f"{error}; write {name}={form}") from None
+def _refuse_unknown(function: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
+    if unknown:
+        name = next(iter(unknown))
+        raise TypeError(f"{function} has no keyword {name!r}; {suggest_name(name, known)}")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from .decoding.bit_depth import DEFAULT, Conversion, ValueRange
 from .decoding.decoder import MAX_PIXELS, decode_with_range
+from .display import brief
 from .errors import DatasetError, ImageReadError, Problem, nearest_name
 
 PACKAGE = "package:"
@@ -42,6 +43,9 @@ class ImageRef:
 
     uri: str
     key: str
+
+    def __repr__(self) -> str:
+        return f"ImageRef({brief(self.uri)}, key={brief(self.key)})"
 
     @property
     def path(self) -> Path:
@@ -108,6 +112,9 @@ class Image:
         pixels = self.pixels.view()
         pixels.flags.writeable = False
         object.__setattr__(self, "pixels", pixels)
+
+    def __repr__(self) -> str:
+        return f"<Image {brief(self.ref.key)}: {self.width}×{self.height} pixels>"
 
     @property
     def height(self) -> int:

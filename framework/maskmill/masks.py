@@ -6,7 +6,7 @@ The run-length encoding is COCO's (column-major, compressed counts), by pycocoto
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from .colors import Rgb, nth
+from .display import brief
+from .drawable import Drawable
 from .prompts import Box, Prompt, to_score
 
 BoolArray = npt.NDArray[np.bool_]
+#: The class of masks without a label, where a file or a table needs a name.
+UNLABELLED = "object"
 
 
-@dataclass(frozen=True, slots=True)
-class Mask:
+@dataclass(frozen=True, slots=True, repr=False)
+class Mask(Drawable):
     """One mask of one image.
 
     Attributes:
@@ -67,6 +72,26 @@ class Mask:
         counts = bytes(rle["counts"]).decode("ascii")
         score, stability = to_score(score, "a mask's score"), to_score(stability, "a mask's stability")
         return cls((height, width), counts, score=score, stability=stability, prompt=prompt)
+
+    def __repr__(self) -> str:
+        try:
+            area = str(_read_runs(self.counts)[1::2].sum())
+        except ValueError:
+            area = "damaged"
+        about = [f"{area} of {'×'.join(map(str, self.size[::-1]))} pixels"]
+        if self.label is not None:
+            about.append(brief(self.label))
+        if self.score is not None:
+            about.append(f"score {self.score:.3f}")
+        if not self.kept:
+            about.append(f"dropped by {self.dropped_by}")
+        return f"<Mask {self.index}: {', '.join(about)}>" if self.index >= 0 else f"<Mask: {', '.join(about)}>"
+
+    def _drawn_size(self) -> tuple[int, int]:
+        return self.size
+
+    def _drawn_masks(self) -> Iterator[tuple[BoolArray, Rgb]]:
+        return color_masks([self])
 
     @property
     def rle(self) -> dict[str, Any]:
@@ -138,6 +163,13 @@ class Mask:
         )
 
 
+def color_masks(masks: Sequence[Mask]) -> Iterator[tuple[BoolArray, Rgb]]:
+    """The pixels of each mask and its colour, large masks first: small ones are drawn on top and stay visible."""
+    colored = [(mask, nth(number)) for number, mask in enumerate(masks)]
+    for mask, color in sorted(colored, key=lambda pair: -pair[0].area):
+        yield mask.array, color
+
+
 def to_pixels(array: npt.ArrayLike) -> BoolArray:
     """The pixels of one object, bool (H, W).
 
@@ -173,6 +205,11 @@ def count_pixels(counts: str) -> int:
     Raises:
         ValueError: they are no such run lengths.
     """
+    return int(_read_runs(counts).sum())
+
+
+def _read_runs(counts: str) -> npt.NDArray[np.int64]:
+    """The run lengths that COCO's compressed ones stand for, off the object and on it in turn."""
     codes = np.frombuffer(counts.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or not len(ends) or ends[-1] != len(codes) - 1:
@@ -187,7 +224,7 @@ def count_pixels(counts: str) -> int:
         numbers[first::2] = np.cumsum(numbers[first::2])
     if numbers.min() < 0:
         raise ValueError("its run lengths are damaged")
-    return int(numbers.sum())
+    return np.asarray(numbers)
 
 
 def iou(a: Sequence[Mask], b: Sequence[Mask]) -> npt.NDArray[np.float64]:

@@ -14,12 +14,15 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from .display import brief
 from .errors import PromptError
 
 #: Masks that Segment Anything proposes for one prompt (arXiv:2304.02643, section 3).
 CANDIDATES = 3
 #: Scores mean 0 to 1, and a model that estimates one may overshoot by this much; beyond it is another unit.
 OVERSHOOT = 0.2
+#: Characters of a prompt's `repr`.
+MOST_IN_REPR = 100
 
 
 def _to_plain(value: object) -> object:
@@ -77,6 +80,9 @@ class Point:
             raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {reprlib.repr(label)}")
         object.__setattr__(self, "label", int(float(label)))
 
+    def __repr__(self) -> str:
+        return f"Point({self.x:.6g}, {self.y:.6g}, label={self.label})"
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -99,6 +105,9 @@ class Box:
                 f"a box is [x1, y1, x2, y2] with x1 < x2 and y1 < y2, not {list(self.xyxy)}"
                 " (is it [x, y, width, height]?)"
             )
+
+    def __repr__(self) -> str:
+        return f"Box({', '.join(f'{number:.6g}' for number in self.xyxy)})"
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -146,6 +155,10 @@ class Grid:
         if self.points_per_side < 1:
             raise PromptError(f"points_per_side must be at least 1, not {self.points_per_side}")
 
+    def __repr__(self) -> str:
+        set_here = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+        return f"Grid({', '.join(f'{name}={getattr(self, name)}' for name in set_here)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -181,7 +194,7 @@ class Prompt:
     pick: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple(to_point(item) for item in _to_list(self.points, "points")))
+        object.__setattr__(self, "points", tuple(to_point(item) for item in to_list(self.points, "points")))
         if self.box is not None:
             object.__setattr__(self, "box", to_box(self.box))
         given = [bool(self.points) or self.box is not None, bool(self.text), self.grid is not None]
@@ -192,6 +205,18 @@ class Prompt:
         object.__setattr__(self, "pick", pick := _to_plain(self.pick))
         if pick is not None and (isinstance(pick, bool) or pick not in range(CANDIDATES)):
             raise PromptError(f"a prompt's pick is 0 to {CANDIDATES - 1}, not {pick!r}")
+
+    def __repr__(self) -> str:
+        parts = [repr(part) for part in (self.box, self.grid) if part is not None]
+        if len(self.points) > 2:
+            parts.insert(0, f"{len(self.points)} points")
+        elif self.points:
+            parts.insert(0, f"points={list(self.points)}")
+        for name in ("text", "label", "source", "score", "ref", "pick"):
+            if (value := getattr(self, name)) is not None:
+                parts.append(f"{name}={brief(value)}")
+        text = ", ".join(parts)
+        return f"Prompt({text})" if len(text) <= MOST_IN_REPR else f"Prompt({text[:MOST_IN_REPR]}...)"
 
     @property
     def needs(self) -> frozenset[str]:
@@ -279,7 +304,7 @@ def to_box(item: Any) -> Box:
     """
     if isinstance(item, Box):
         return item
-    corners = _to_list(item, "a box")
+    corners = to_list(item, "a box")
     if len(corners) != 4:
         raise PromptError(f"a box is [x1, y1, x2, y2], not {reprlib.repr(item)}")
     return Box(*corners)
@@ -293,14 +318,19 @@ def to_point(item: Any) -> Point:
     """
     if isinstance(item, Point):
         return item
-    values = _to_list(item, "a point")
+    values = to_list(item, "a point")
     if len(values) not in (2, 3):
         raise PromptError(f"a point is [x, y] or [x, y, label], not {reprlib.repr(item)}")
     return Point(*values)
 
 
-def _to_list(value: Any, what: str) -> list[Any]:
-    """What a list, tuple or array contains."""
+def to_list(value: Any, what: str) -> list[Any]:
+    """What a list, tuple, array or table contains.
+
+    Raises:
+        PromptError: it is something else.
+    """
+    value = value.to_numpy() if hasattr(value, "to_numpy") else value
     is_array = bool(getattr(value, "shape", ())) and hasattr(value, "tolist")
     if not is_array and (not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping, Set))):
         raise PromptError(f"{what} must be a list, not {reprlib.repr(value)}")

@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .colors import Rgb
 from .decoding.bit_depth import ValueRange
+from .detections import to_supervision
+from .display import brief
+from .drawable import Drawable
 from .errors import suggest_name
 from .files import safe_path, write_atomic
-from .masks import Mask, match_prompts
+from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
 from .work import Work
 
@@ -41,6 +45,9 @@ class Artifact:
     path: str
     sha256: str
     bytes: int
+
+    def __repr__(self) -> str:
+        return f"<Artifact {brief(self.path)}: {self.bytes} bytes>"
 
 
 def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
@@ -92,6 +99,9 @@ class Failure:
     message: str
     traceback: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Failure in {self.plugin or self.stage}: {self.type}: {brief(self.message)}>"
+
 
 #: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
 DOUBTS: Mapping[str, str] = {
@@ -141,9 +151,12 @@ class Doubt:
     def __post_init__(self) -> None:
         require_doubt(self.code)
 
+    def __repr__(self) -> str:
+        return f"<Doubt {self.code}: {brief(self.message)}>"
 
-@dataclass(frozen=True, slots=True)
-class ImageResult:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageResult(Drawable):
     """Everything known about one image after its chain.
 
     An image whose filters or writers failed is `failed` and keeps the masks and files that were made.
@@ -273,6 +286,22 @@ class ImageResult:
             return self
         return replace(self, prompts=(), masks=(), raw=(), artifacts=(), reason=None)
 
+    def __repr__(self) -> str:
+        about = f"{len(self.kept)} of {len(self.masks)} masks kept" if self.masks else brief(self.reason or "no masks")
+        if self.failure is not None:
+            about = f"{self.failure.type}: {brief(self.failure.message)}"
+        return f"<ImageResult {brief(self.key)}: {self.status}, {about}>"
+
+    def _drawn_size(self) -> tuple[int, int] | None:
+        return self.size
+
+    def _drawn_masks(self) -> Iterator[tuple[BoolArray, Rgb]]:
+        return color_masks(self.kept)
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> Any:
+        """The kept masks as `supervision.Detections`; see `maskmill.to_supervision`."""
+        return to_supervision(self.kept, classes, self.size)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the content of `results/<key>.json`; it holds no times."""
         return {
@@ -358,6 +387,9 @@ class RunInfo:
     jobs: int = 1
     threads: int = 1
 
+    def __repr__(self) -> str:
+        return f"<RunInfo {brief(self.name)}: {self.jobs} workers, in {brief(str(self.output))}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
@@ -422,6 +454,10 @@ class RunReport:
     outdated: Outdated = Outdated()
     pruned: int = 0
     work: Mapping[Work, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count) or "no images"
+        return f"<RunReport {self.outcome}: {counts}, {self.seconds:.1f} s, in {brief(str(self.output))}>"
 
     @property
     def exit_code(self) -> int:

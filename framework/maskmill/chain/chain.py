@@ -12,10 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cachetools import LRUCache
+
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
 from ..errors import MaskmillError, PluginError, StopRun
 from ..images import Image, ImageRef
+from ..inputs import to_image
 from ..output.environment import read_versions
 from ..output.store import StoredResult, have_files
 from ..plugins.messages import LaneAnswers
@@ -42,6 +45,7 @@ class Chain:
         fail_on: codes of doubts that fail an image.
         conversion: how image files become images.
         conflict_iou: see `check_prompts`.
+        keep: of so many images, the last ones that `run` or `embed` had, the embedding is kept.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Chain:
         fail_on: Collection[str] = (),
         conversion: Conversion = DEFAULT,
         conflict_iou: float | None = CONFLICT_IOU,
+        keep: int = 0,
     ) -> None:
         self.stages = stages
         self.output = output
@@ -62,6 +67,7 @@ class Chain:
         self.conversion = conversion
         self.conflict_iou = conflict_iou
         self._opened: list[Stage] = []
+        self._embeddings: LRUCache[tuple[object, ...], Any] | None = LRUCache(keep) if keep else None
         self._versions = read_versions()
 
     def open(self) -> None:
@@ -83,6 +89,8 @@ class Chain:
 
     def close(self) -> None:
         """Close what was opened, last first."""
+        if self._embeddings is not None:
+            self._embeddings.clear()
         while self._opened:
             self._opened.pop().close()
 
@@ -169,22 +177,51 @@ class Chain:
             return reuse, None  # not even decoded
         return reuse, Image.from_bytes(data, ref, self.max_pixels, self.conversion)
 
-    def run(self, image: Image, prompts: Sequence[Prompt] | None = None, trace: Trace | None = None) -> ImageResult:
-        """Prompts, masks and filters for an image in memory; nothing is written.
+    def run(
+        self,
+        image: Any,
+        prompts: Sequence[Prompt] | None = None,
+        trace: Trace | None = None,
+        *,
+        key: str = "",
+        embedding: Any = None,
+    ) -> ImageResult:
+        """Prompts, masks and filters for one image; nothing is written.
 
         Args:
-            image: the image.
+            image: in any form that `Predictor.image` takes: a path, a Pillow picture, an array, an `ImageRef`, ...
             prompts: what to segment; None queries the pipeline's own sources.
             trace: receives seconds, notes and lines.
+            key: the image's key, by which prompt sources find it; "" takes the name of the file.
+            embedding: of `embed`, if the caller keeps it.
 
         Raises:
+            ImageReadError: the image cannot be read, or is something else.
             StepError: a step failed.
             StopRun: no image can succeed now.
         """
+        image = to_image(image, self.max_pixels, self.conversion, key)
         steps = ImageSteps(self.stages, image, trace or Trace(), self.conflict_iou)
         found, reason = steps.find_prompts() if prompts is None else (steps.fit(prompts), None)
-        raw = steps.compute(found) if found else ()
+        if found and embedding is None and self._embeddings is not None:
+            embedding = self.embed(image, steps.trace)
+        raw = steps.compute(found, embedding) if found else ()
         return steps.filter(found, raw, reason, self._provenance(""))
+
+    def embed(self, image: Image, trace: Trace | None = None) -> Any:
+        """The backend's embedding of an image, from the kept ones if possible; None if the backend has none.
+
+        Raises:
+            StepError: the backend failed.
+        """
+        key = (image.pixels_id, image.size)
+        if self._embeddings is not None and (known := self._embeddings.get(key)) is not None:
+            return known
+        name, backend = self.stages.backend
+        embedding = (trace or Trace()).step("backend", name, partial(backend.embed, image), image.sha256)
+        if self._embeddings is not None and embedding is not None:
+            self._embeddings[key] = embedding
+        return embedding
 
     def _provenance(self, fingerprint: str) -> dict[str, Any]:
         return {

@@ -62,11 +62,12 @@ class ImageSteps:
             self.trace.add_doubt(doubt)
         return fitted
 
-    def compute(self, prompts: Sequence[Prompt]) -> tuple[Mask, ...]:
-        """The masks of the backend."""
+    def compute(self, prompts: Sequence[Prompt], embedding: Any = None) -> tuple[Mask, ...]:
+        """The masks of the backend, from its embedding of the image if the caller has it."""
         image, trace = self.image, self.trace
         name, backend = self.stages.backend
-        masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts), image.sha256)
+        known = () if embedding is None else (embedding,)
+        masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts, *known), image.sha256)
         trace.story(f"{image.ref.key}: {len(masks)} masks by {name} in {trace.seconds['backend']:.1f} s")
         return masks
 

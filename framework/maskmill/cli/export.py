@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -48,7 +49,8 @@ def command(
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is still going on; only finished images are exported", err=True)
-        done = export(run, request, lambda line: click.echo(line, err=True))
+        log = partial(click.echo, err=True)
+        done = export(run, request, log, (lambda line: None) if quiet else log)
     if not quiet or done.failed:
         for line in _summarize(done.images, done.failed, done.files, done.left_out):
             click.echo(line, err=bool(done.failed))
@@ -62,7 +64,7 @@ def command(
 def _summarize(images: int, failed: int, files: int, left_out: int) -> list[str]:
     lines = [f"{images} image{'s' if images != 1 else ''} exported, {files} file{'s' if files != 1 else ''}"]
     if failed:
-        lines.append(f"{failed} could not be exported; for the reasons, see above or export.jsonl")
+        lines.append(f"{failed} could not be exported; for the reasons, see above or its record, .export.jsonl")
     if left_out:
         who = "1 image failed in the run and is" if left_out == 1 else f"{left_out} images failed in the run and are"
         lines.append(f"{who} not exported")

@@ -17,6 +17,7 @@ from ..chain.check_prompts import CONFLICT_IOU
 from ..chain.fingerprint import Fingerprints
 from ..decoding.bit_depth import Conversion, HighBitDepth
 from ..decoding.decoder import MAX_PIXELS
+from ..display import brief
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
 from ..plugins.messages import ChainSpec, PluginSpec
@@ -123,7 +124,7 @@ class Config:
     """A validated pipeline file.
 
     Attributes:
-        file: the file, as the user wrote its name.
+        file: the file, as the user wrote its name; None for a pipeline that was given in Python.
         base: the file's folder, absolute; relative paths in the file are relative to it (see `PluginUse.base`).
         name: of the pipeline.
         dataset: the entries of `dataset:`, as written.
@@ -140,9 +141,10 @@ class Config:
         drop_ins: the drop-in plugin files that were loaded.
         registry: every plugin that was found.
         document: the parsed file.
+        deferred: keys that only a run needs and that are missing, each with the problem for the run.
     """
 
-    file: Path
+    file: Path | None
     base: Path
     name: str
     dataset: tuple[str, ...]
@@ -159,6 +161,10 @@ class Config:
     drop_ins: tuple[Path, ...]
     registry: Registry = field(repr=False)
     document: Document = field(repr=False)
+    deferred: tuple[tuple[str, Problem], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Config {brief(self.name)}: {brief(str(self.file or 'given in Python'))}>"
 
     def uses(self) -> Iterator[PluginUse]:
         """Every plugin in use, in the order in which an image passes them, the engine last."""

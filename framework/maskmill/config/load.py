@@ -79,6 +79,7 @@ def load_config(
     jobs: int | str | None = None,
     complete: bool = True,
     document: Document | None = None,
+    defer: bool = False,
 ) -> Config:
     """Read and validate a pipeline file.
 
@@ -93,6 +94,8 @@ def load_config(
         complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
             not run; `output` is then the folder `outputs/NAME` next to the file.
         document: the content, where it is not that of the file (see `Document.from_tree`); changed in place.
+        defer: True raises for a missing `dataset` or `output` only together with other problems; alone they are
+            in `Config.deferred`, for a run to raise.
 
     Raises:
         PipelineError: everything that is wrong with the file and with `sets`, sorted by line.
@@ -102,23 +105,29 @@ def load_config(
     for key, is_replaced in (("dataset", dataset is not None), ("output", output is not None or not complete)):
         if is_replaced:  # a variable in what is not used need not be set
             document.drop_problems((key,))
-    builder = _ConfigBuilder(file, document)
+    builder = ConfigBuilder(file, document)
     builder.apply_overrides(sets, jobs)
-    top = builder.read_top(complete and dataset is None, complete and output is None)
+    top = builder.read_top(complete and dataset is None, complete and output is None, defer)
     builder.load_plugins(plugins, drop_ins)
     return builder.build(top, dataset, output)
 
 
-class _ConfigBuilder:
+class ConfigBuilder:
     """Builds a `Config` step by step.
 
     A user should see every mistake of a file in one go. So a step that finds something wrong records
     it, returns None (or what it could read), and the next step goes on; only `raise_problems` raises.
     A None therefore always comes with a recorded problem.
+
+    Args:
+        file: the file, as the user wrote its name; None for a pipeline that is given in Python.
+        document: the content.
     """
 
-    def __init__(self, file: Path, document: Document) -> None:
+    def __init__(self, file: Path | None, document: Document) -> None:
         self._file = file
+        self._default_name = file.stem if file else "pipeline"
+        self._deferred: dict[str, Problem] = {}
         self._document = document
         self._problems: list[Problem] = []
         self._empty: set[str] = set()
@@ -128,6 +137,8 @@ class _ConfigBuilder:
     def raise_problems(self) -> None:
         """Raise what was found, if anything."""
         if problems := self._sort_problems():
+            if self._file is not None:  # in Python, a pipeline need not be meant for a run
+                problems += self._deferred.values()
             known = {problem.message for problem in problems}
             left_out = [problem for problem in self._registry.failures if problem.message not in known]
             raise PipelineError(*problems, *left_out)
@@ -167,7 +178,7 @@ class _ConfigBuilder:
         for key in self._empty:
             del tree[key]
 
-    def read_top(self, needs_dataset: bool, needs_output: bool) -> PipelineFile | None:
+    def read_top(self, needs_dataset: bool, needs_output: bool, defer: bool = False) -> PipelineFile | None:
         """Validate the top level; its plugins are validated later, by `build`."""
         tree = self._document.tree
         misplaced = [key for key in tree if key in RunOptions.model_fields]
@@ -179,12 +190,18 @@ class _ConfigBuilder:
             "dataset": (needs_dataset, "write `dataset: FOLDER` in the file, or: run-pipeline FILE.yaml FOLDER"),
             "output": (needs_output, "write `output: FOLDER` in the file, or: run-pipeline FILE.yaml -o FOLDER"),
         }
+        if self._file is None:
+            required["dataset"] = (needs_dataset, "give the images: a folder, a pattern, a list file or an image")
+            required["output"] = (needs_output, "give the output folder")
         for key, (is_needed, hint) in required.items():
             # `datset: photos` is reported as an unknown key; that `dataset` is missing is then the same mistake.
             is_misspelt = any(nearest_name(other, [key], SIMILAR) for other in tree)
             if is_needed and key not in tree and not is_misspelt:
                 text = f"the key '{key}' has no value" if key in self._empty else f"the key '{key}' is missing"
-                self._record((key,), text, hint, key=True)
+                if defer and key != "prompts":
+                    self._deferred[key] = self._document.problem((key,), text, hint, key=True)
+                else:
+                    self._record((key,), text, hint, key=True)
         return top
 
     def load_plugins(self, named: Sequence[Path], search: bool) -> None:
@@ -234,7 +251,7 @@ class _ConfigBuilder:
         return Config(
             file=self._file,
             base=self._document.folder,
-            name=top.name or self._file.stem,
+            name=top.name or self._default_name,
             dataset=tuple(top.entries if dataset is None else dataset),
             dataset_base=self._folder(("dataset",)) if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
@@ -249,13 +266,14 @@ class _ConfigBuilder:
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
             document=self._document,
+            deferred=tuple(self._deferred.items()),
         )
 
     def _locate_output(self, top: PipelineFile | None, output: Path | None) -> Path | None:
         """The output folder: the caller's, the file's, or `outputs/NAME` beside the file."""
         if top is None:
             return None
-        written = top.output or f"outputs/{safe_part(top.name or self._file.stem)}"
+        written = top.output or f"outputs/{safe_part(top.name or self._default_name)}"
         try:
             folder = self._folder(("output",))
             return absolute_path(expand_home(written, folder) if output is None else expand_home(output, Path()))

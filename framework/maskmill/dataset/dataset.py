@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..decoding.formats import SUFFIXES, describe_left_out, readable_suffixes
+from ..display import brief
 from ..errors import DatasetError, ImageReadError, Problem
 from ..files import expand_home
 from ..images import PACKAGE, ImageRef, package_path
@@ -77,6 +78,10 @@ class Dataset:
     base: Path
     warnings: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+
+    def __repr__(self) -> str:
+        more = f" and {len(self.spec) - 1} more" if len(self.spec) > 1 else ""
+        return f"<Dataset {', '.join(map(brief, self.spec[:1])) or 'without entries'}{more}>"
 
     def __iter__(self) -> Iterator[ImageRef]:
         """List the images.

@@ -108,6 +108,30 @@ def decode_with_range(
             return _decode(bare, max_pixels, conversion)
 
 
+def convert_picture(picture: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """The pixels of a picture that Pillow has opened or made, uint8 (H, W, 3) RGB, upright.
+
+    As `decode`: an orientation that its EXIF still asks for is applied, transparency is blended with white.
+
+    Raises:
+        ImageReadError: it cannot be loaded, or has more than 8 bits per channel.
+    """
+    if picture.mode.startswith(("I", "F")):
+        raise ImageReadError(
+            f"a Pillow picture of mode {picture.mode} has no fixed range of values;"
+            " give the path of its file, or convert it to 8 bits first"
+        )
+    with _exclusive_pillow():
+        try:
+            picture.load()
+            turned = picture.format in ("TIFF", "HEIF")  # while loading
+            method = None if turned else _UPRIGHT.get(_read_orientation(picture, b""))
+            made = picture if method is None else picture.transpose(method)
+            return np.ascontiguousarray(_convert_to_rgb(made, {}, None), dtype=np.uint8)
+        except Exception as error:  # damaged files raise almost any error
+            raise ImageReadError(f"the Pillow picture cannot be loaded: {error}") from None
+
+
 def find_orientation(data: bytes) -> int | None:
     """The EXIF orientation, 1 to 8, that `decode` applies to an image file's bytes; None if they cannot be read."""
     with _exclusive_pillow():

@@ -17,8 +17,9 @@ from . import ledger as ledgers
 from .records import RUN
 
 LOCK = ".lock"
-#: The journal of an export, in its folder.
-JOURNAL = "export.jsonl"
+#: The journal of an export, in its folder, hidden from programs that read the folder; its name in older exports.
+JOURNAL, OLD_JOURNAL = ".export.jsonl", "export.jsonl"
+JOURNALS = (JOURNAL, OLD_JOURNAL)
 #: Folders in a run's output that are no part of the run: made from it by commands, never touched by a rerun.
 EXPORTS, EVALUATION = "exports", "evaluation"
 OTHERS = (EXPORTS, EVALUATION)
@@ -26,7 +27,7 @@ OTHERS = (EXPORTS, EVALUATION)
 EVALUATED, COMPARED = "evaluation.json", "comparison.json"
 REPORTS = {EVALUATED: "an evaluation", COMPARED: "a comparison"}
 #: Names by which `describe_own` recognises a folder that we made.
-OWN = frozenset({ledgers.NAME, RUN, JOURNAL, *REPORTS})
+OWN = frozenset({ledgers.NAME, RUN, *JOURNALS, *REPORTS})
 
 
 def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> list[Problem]:
@@ -91,12 +92,12 @@ def describe_own(folder: Path, name: str) -> str:
         return "the output folder of a run" if is_run(folder) else ""
     try:
         with (folder / name).open(encoding="utf-8") as lines:
-            head = json.loads(next(lines, "") if name == JOURNAL else lines.read())
-        known = {"schema", "maskmill"} if name == JOURNAL else {"schema"}
+            head = json.loads(next(lines, "") if name in JOURNALS else lines.read())
+        known = {"schema", "maskmill"} if name in JOURNALS else {"schema"}
         ours = isinstance(head, dict) and known <= head.keys()
     except (OSError, ValueError, RecursionError):
         return ""
-    if name == JOURNAL:
+    if name in JOURNALS:
         return "an export" if ours else ""
     return f"the report of {REPORTS[name]}" if ours and (folder / "index.html").is_file() else ""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from ..display import brief, import_package
 from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
 from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Outdated, Status
@@ -43,6 +44,9 @@ class Run:
 
     def __exit__(self, *exception: object) -> None:
         self._ledger.close()
+
+    def __repr__(self) -> str:
+        return f"<Run {brief(self.name)} in {brief(str(self.folder))}>"
 
     @property
     def name(self) -> str:
@@ -140,7 +144,77 @@ class Run:
             yield self.result(row)
 
 
-def read_run(output: Path | str) -> Iterator[ImageResult]:
+#: Columns of `RunResults.to_dataframe`; those that the writer `parquet` has, too, have the same names.
+COLUMNS = (
+    *("key", "status", "height", "width", "mask", "label", "score", "stability", "area", "x1", "y1", "x2", "y2"),
+    *("kept", "dropped_by", "reason", "source", "ref"),
+)
+_NULLABLE = {"height": "Int64", "width": "Int64", "mask": "Int64", "area": "Int64", "kept": "boolean"}
+
+
+class RunResults(Iterator[ImageResult]):
+    """The results of a run, in key order, read one at a time; each loop over them begins anew.
+
+    Attributes:
+        output: the output folder.
+
+    Raises:
+        OutputError: the folder holds no run; while looping: a result that its ledger lists is missing.
+    """
+
+    def __init__(self, output: Path | str) -> None:
+        self.output = Path(output)
+        with Run(self.output) as run:
+            self._name = run.name
+        self._pass: Iterator[ImageResult] | None = None
+
+    def __iter__(self) -> Iterator[ImageResult]:
+        with Run(self.output) as run:
+            yield from run.results(STATUSES)
+
+    def __next__(self) -> ImageResult:
+        if self._pass is None:
+            self._pass = iter(self)
+        return next(self._pass)
+
+    def __len__(self) -> int:
+        with Run(self.output) as run:
+            return sum(run.counts().values())
+
+    def __repr__(self) -> str:
+        count = len(self)
+        images = "1 image" if count == 1 else f"{count} images"
+        return f"<RunResults {brief(self._name)}: {images}, in {brief(str(self.output))}>"
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with a row for each mask, also those that filters dropped (`kept` is False).
+
+        An image without masks has one row, whose `reason` says why. `mask` is the number among the backend's masks,
+        `area` in pixels, the box (x1, y1, x2, y2) in pixels with the right and bottom edge exclusive.
+
+        Raises:
+            UsageError: pandas is not installed.
+            OutputError: a result is missing or damaged.
+        """
+        pandas = import_package("pandas", "to_dataframe()")
+        rows = [row for result in self for row in _list_rows(result)]
+        return pandas.DataFrame(rows, columns=list(COLUMNS)).astype(_NULLABLE)
+
+
+def _list_rows(result: ImageResult) -> Iterator[dict[str, Any]]:
+    height, width = result.size or (None, None)
+    image = {"key": result.key, "status": result.status, "height": height, "width": width}
+    if not result.masks:
+        failure = result.failure
+        yield {**image, "reason": f"{failure.type}: {failure.message}" if failure else result.reason}
+    for mask in result.masks:
+        corners = dict(zip(("x1", "y1", "x2", "y2"), mask.box.xyxy, strict=True)) if mask.box else {}
+        about = {name: getattr(mask, name) for name in ("label", "score", "stability", "area", "kept", "dropped_by")}
+        origin = {name: getattr(mask.prompt, name) for name in ("source", "ref")} if mask.prompt else {}
+        yield {**image, **about, **corners, **origin, "mask": mask.index, "reason": mask.reason}
+
+
+def read_run(output: Path | str) -> RunResults:
     """The results of a run, in key order, one at a time.
 
     Args:
@@ -149,5 +223,4 @@ def read_run(output: Path | str) -> Iterator[ImageResult]:
     Raises:
         OutputError: the folder holds no run, or a result that its ledger lists is missing.
     """
-    with Run(output) as run:
-        yield from run.results(STATUSES)
+    return RunResults(output)

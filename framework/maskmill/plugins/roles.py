@@ -96,10 +96,13 @@ class Writer(Stage):
     Class attributes:
         needs_pixels: False if `write` does not use the pixels of the image.
         takes: the statuses of the images passed to `finish`.
+        folder_is_read: True if programs read the writer's folder as a whole and accept no other file in it, as
+            Polars does; the record of an export is then put beside the folder.
     """
 
     needs_pixels: ClassVar[bool] = True
     takes: ClassVar[tuple[Status, ...]] = ("done", "empty")
+    folder_is_read: ClassVar[bool] = False
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write this image's files below `folder`, with `maskmill.save`; called in a worker."""

@@ -142,7 +142,7 @@ class Stage(BaseModel):
             doubts.append(doubt)
 
     def tell(self, line: str) -> None:
-        """Print a line about the current image, if the run is verbose (`-v`)."""
+        """Print a line about the current image, if the run is verbose (`-v`); in `Writer.finish`, in any case."""
         story = _story.get()
         if story is not None:
             story(line)
@@ -170,6 +170,10 @@ class Stage(BaseModel):
         }
         options = self.model_dump(mode="json", exclude=ignored)
         return digest([cls.__qualname__, cls.version, options])
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The options that were given."""
+        return ((name, value) for name, value in super().__repr_args__() if name in self.model_fields_set)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in type(self).model_fields:

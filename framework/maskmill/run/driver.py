@@ -84,7 +84,9 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
 
 
 def _make_command(config: Config, options: RunRequest) -> str:
-    """The command line that goes on with a run that was started from Python."""
+    """What goes on with a run that was started from Python: the command line, or the same call."""
+    if config.file is None:
+        return "the same call in Python"
     parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
     if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):
@@ -177,8 +179,9 @@ class _Run:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             writers, verify = self.fingerprints.writers, self.options.verify
+            told: list[str] = []
             self.progress.describe("stopping" if self.stop.requested else "writing the files about the dataset")
-            files = finish(self.config, self.stages, self.ledger, self.stop, writers, again=verify)
+            files = finish(self.config, self.stages, self.ledger, self.stop, writers, verify, told.append)
             accounted = self._account()
             outdated, pruned = self._look_back()
         except UsageError as error:
@@ -188,8 +191,8 @@ class _Run:
             self.progress.close()
         for warning in self.listed.warnings:
             self.progress.log(f"warning: {warning}")
-        if accounted and not self.options.quiet:
-            self.progress.log(accounted)
+        for line in filter(None, (*told, accounted) if not self.options.quiet else ()):
+            self.progress.log(line)
         report = self._report(time.monotonic() - started, files)
         report = replace(report, outdated=outdated, pruned=pruned)
         records.write_failures(self.config.output, self.ledger)

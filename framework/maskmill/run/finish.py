@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..chain.contract import iterate_over
 from ..config.config import Config
 from ..output.ledger import Ledger
 from ..plugins.roles import Stages
-from ..plugins.stage import digest, working_in
+from ..plugins.stage import collecting, digest, working_in
 from ..results import Artifact, ImageResult, Status
 from .stop import Stop, Stopped
 
 
 def finish(
-    config: Config, stages: Stages, ledger: Ledger, stop: Stop, writers: Sequence[str], again: bool
+    config: Config,
+    stages: Stages,
+    ledger: Ledger,
+    stop: Stop,
+    writers: Sequence[str],
+    again: bool,
+    tell: Callable[[str], None],
 ) -> Mapping[str, int]:
     """Write the files about the whole dataset, unless the run was interrupted or nothing changed.
 
@@ -26,6 +32,7 @@ def finish(
         stop: requested when a writer cannot finish; if the user requests it, the writing ends.
         writers: the fingerprints of the writers.
         again: also if nothing changed.
+        tell: gets what the writers tell about the dataset.
 
     Returns:
         How many files each writer has now; those made before the first writer that failed.
@@ -39,7 +46,7 @@ def finish(
     writing = ledger.files.begin()
     for folder, writer in stages.writers:
         try:
-            with stop.interruptible(), working_in(config.output):
+            with stop.interruptible(), working_in(config.output), collecting({}, tell):
                 writer.open()
                 results = _results(ledger, writer.takes, stop)
                 for file in iterate_over(Artifact, writer.finish, results, config.output / folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import Any, Self
 from tqdm import tqdm
 from tqdm.utils import disp_len
 
+from ..display import in_notebook
+from ..plugins.stage import is_installed
 from ..results import RunInfo, RunReport
 from .events import write_event
 from .stop import Stop
@@ -52,8 +55,10 @@ class Progress:
 
     def __enter__(self) -> Self:
         if not self._quiet:
-            if sys.stderr.isatty() and type(self) is Progress:
-                self._bar = tqdm(unit="image", dynamic_ncols=True, smoothing=0.05, miniters=1, bar_format="{desc}")
+            if (sys.stderr.isatty() or in_notebook()) and type(self) is Progress:
+                self._bar = _choose_bar()(
+                    unit="image", dynamic_ncols=True, smoothing=0.05, miniters=1, bar_format="{desc}"
+                )
                 self._draw()
             self._ticker.start()
         return self
@@ -160,7 +165,7 @@ class Progress:
         left = self._left
         bar.total = None if left is None else max(left, self.finished)  # tqdm has no percentage of more than all
         values = bar.format_dict
-        columns = values["ncols"] or 80
+        columns = values["ncols"] if isinstance(values["ncols"], int) else 80  # a notebook's bar has "100%"
         for form in list_forms(self._doing(), self._format_counts(), bool(bar.total)):
             bar.bar_format = form
             text = bar.format_meter(**{**values, "bar_format": form.replace("{bar}", " " * SHORTEST_BAR)})
@@ -222,6 +227,14 @@ def list_forms(doing: str, counts: str, has_total: bool) -> Sequence[str]:
 def count_images(count: int) -> str:
     """A number of images, such as "1 image"."""
     return f"{count} image{'s' if count != 1 else ''}"
+
+
+def _choose_bar() -> type[tqdm[Any]]:
+    """The bar of a terminal or, with ipywidgets, that of a notebook."""
+    if in_notebook() and is_installed("ipywidgets"):
+        bar: type[tqdm[Any]] = importlib.import_module("tqdm.auto").tqdm
+        return bar
+    return tqdm
 
 
 def _duration(seconds: float) -> str:

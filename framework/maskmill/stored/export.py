@@ -1,6 +1,6 @@
 """Exports: the files of any writer from stored results, without computing the masks again.
 
-An export is a folder of its own. Its journal, `export.jsonl`, records what made it and its files
+An export is a folder of its own. Its journal, `.export.jsonl`, records what made it and its files
 with their sha256, so that a second export can tell which files it may replace.
 """
 
@@ -18,9 +18,9 @@ from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
-from ..plugins.stage import working_in
+from ..plugins.stage import collecting, working_in
 from ..results import FINISHED, Artifact, ImageResult, LedgerRow
-from .export_folder import Journal, claim_export
+from .export_folder import Journal, choose_journal, claim_export
 from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
 
@@ -70,13 +70,16 @@ class ExportReport:
     doubts: Mapping[str, int] = field(default_factory=dict)
 
 
-def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> ExportReport:
+def export(
+    run: Run, request: ExportRequest, log: Callable[[str], None], tell: Callable[[str], None] = lambda line: None
+) -> ExportReport:
     """Write the files of one writer for every finished image of a run.
 
     Args:
         run: with the results.
         request: which writer, where to.
         log: gets a line for each image that fails.
+        tell: gets what the writer tells about the dataset.
 
     Raises:
         UsageError: there is no such writer, an option is wrong, or the folder holds other files.
@@ -99,10 +102,11 @@ def export(run: Run, request: ExportRequest, log: Callable[[str], None]) -> Expo
     with writing_to(folder), OriginalImages(run, request.images) as originals:
         if _needs_pixels(writer):
             _check_images(run, request, originals)
-        with claim_export(folder, log), Journal(folder, about) as journal:
+        path = choose_journal(folder, writer.folder_is_read)
+        with claim_export(folder, log), Journal(path, about) as journal:
             work = _Export(run, request, writer, folder, originals)
             images, failed = work.write(journal, log)
-            work.finish(journal)
+            work.finish(journal, tell)
             journal.end({"images": images, "failed": failed})
     left_out = counts["failed"] + counts["quarantined"]
     return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])
@@ -182,14 +186,18 @@ class _Export:
         ref = self._originals.find(row.key)
         return None if ref is None else ref.uri
 
-    def finish(self, journal: Journal) -> None:
+    def finish(self, journal: Journal, tell: Callable[[str], None]) -> None:
         """Write the files about the whole dataset, and enter them in the journal.
+
+        Args:
+            journal: with the images written before.
+            tell: gets what the writer tells about the dataset.
 
         Raises:
             StopRun: the writer cannot make them.
         """
         try:
-            with working_in(self._run.folder):
+            with working_in(self._run.folder), collecting({}, tell):
                 self._writer.open()
                 results = self._results(journal)
                 for file in iterate_over(Artifact, self._writer.finish, results, self._folder):

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from ..errors import OutputError, Problem
 from ..files import unused_name, walk_files
-from ..output.folder import JOURNAL, LOCK, check_folder, file_state, lock_folder, writing_to
+from ..output.folder import JOURNAL, JOURNALS, LOCK, check_folder, file_state, lock_folder, writing_to
 from ..results import Artifact
 from ..version import __version__
 from .export_worker import ExportedImage
@@ -25,16 +25,16 @@ class Journal:
     """The record of an export: what made it, a line per image, a line per file about the whole dataset, its end.
 
     Args:
-        folder: of the export.
+        path: of the file; see `choose_journal`.
         about: for the first line.
 
     Attributes:
         files: number of files written so far.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.files = 0
-        self._path = folder / JOURNAL
+        self._path = path
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
         self._images = 0
         self._write_line({"schema": 1, "maskmill": __version__, **about})
@@ -73,6 +73,28 @@ class Journal:
         self._file.write(json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
 
 
+def choose_journal(folder: Path, beside: bool) -> Path:
+    """Where the journal of a new export is.
+
+    Args:
+        folder: of the export.
+        beside: whether the folder must hold nothing but the writer's files (`Writer.folder_is_read`).
+    """
+    return _beside(folder) if beside else folder / JOURNAL
+
+
+def _beside(folder: Path) -> Path:
+    return folder.absolute().with_name(f".{folder.absolute().name}{JOURNAL}")
+
+
+def find_journal(folder: Path) -> Path | None:
+    """The journal of the export in a folder, None if there is no export."""
+    if not folder.is_dir():
+        return None
+    places = (*(folder / name for name in JOURNALS), _beside(folder))
+    return next((path for path in places if path.is_file()), None)
+
+
 @contextmanager
 def claim_export(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder against other exports, empty: an earlier export is removed, an unfinished one moved aside.
@@ -80,17 +102,20 @@ def claim_export(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     Raises:
         OutputError: another export is at work there, or it holds files that no export made.
     """
-    if problems := check_folder(folder, lambda folder: (folder / JOURNAL).is_file(), "an export"):
+    if problems := check_folder(folder, lambda folder: find_journal(folder) is not None, "an export"):
         raise OutputError(*problems)
     busy = Problem(f"another export is writing into '{folder}'")
     with writing_to(folder):
-        if (folder / JOURNAL).exists():
+        if (journal := find_journal(folder)) is not None:
             with lock_folder(folder, busy):
-                finished = _is_finished(folder)
+                finished = _is_finished(folder, journal)
             if finished:
                 shutil.rmtree(folder)
+                journal.unlink(missing_ok=True)
             else:
                 aside = folder.rename(unused_name(folder, ".unfinished-"))
+                if journal.exists():
+                    journal.rename(_beside(aside))
                 log(f"an unfinished export is now in {aside}; it can be deleted")
         folder.mkdir(parents=True, exist_ok=True)
     interrupted = False
@@ -102,9 +127,10 @@ def claim_export(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     finally:
         if interrupted and all(path.name in (LOCK, JOURNAL) for path in folder.iterdir()):  # before its first file
             shutil.rmtree(folder)
+            _beside(folder).unlink(missing_ok=True)
 
 
-def _is_finished(folder: Path) -> bool:
+def _is_finished(folder: Path, journal: Path) -> bool:
     """Whether a finished export is here, as it was written; False if it was interrupted.
 
     Raises:
@@ -112,7 +138,7 @@ def _is_finished(folder: Path) -> bool:
     """
     known = 0
     finished = False
-    with (folder / JOURNAL).open(encoding="utf-8") as lines:
+    with journal.open(encoding="utf-8") as lines:
         next(lines, None)
         for line in lines:
             try:
@@ -129,7 +155,7 @@ def _is_finished(folder: Path) -> bool:
                 known += state == "the same"
     if not finished:
         return False
-    own = sum((folder / name).exists() for name in (LOCK, JOURNAL))
+    own = sum(path.exists() for path in {folder / LOCK, *(folder / name for name in JOURNALS if name == journal.name)})
     if others := sum(1 for _ in walk_files(folder)) - own - known:
         text = f"'{folder}' holds {others} file{'s' if others > 1 else ''} that its export did not make"
         raise OutputError(Problem(text, hint=_HINT))

@@ -1,51 +1,72 @@
-"""coco: one file of COCO instance annotations for the whole dataset."""
+"""coco: COCO instance annotations, in one file for the whole dataset or one for each split."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
-from maskmill.files import atomic_path, sha256_of
+from maskmill.files import sha256_of
 from maskmill.plugins.stage import digest
-from maskmill_plugins._shared.annotations.coco_reference import CocoReference
+from maskmill_plugins._shared.annotations.coco_reference import CocoReference, ReferenceImage
 from maskmill_plugins._shared.drawing.pixels import load_cv2
-from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
+from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_parts
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
+from maskmill_plugins._shared.export.coco_file import CocoFile, dump_json
+from maskmill_plugins._shared.export.file_names import FOLDERS_MEANING, Folders
+from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, picture_path, save_image
 from maskmill_plugins._shared.export.mask_map import summarize_iou
-from maskmill_plugins._shared.export.output_files import describe_file, temporary_file
+from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, remove_file
+from maskmill_plugins._shared.export.splits import (
+    LIST_MEANING,
+    SPLITS,
+    TEST_MEANING,
+    VAL_MEANING,
+    Split,
+    Splitter,
+    check_splits,
+    state_of,
+)
 
-NAME = "instances.json"
+#: By layout, with the split for `{}`.
+_FILES = {"one": "instances.json", "splits": "annotations/instances_{}.json", "roboflow": "{}/_annotations.coco.json"}
+_IMAGE_FOLDERS = {"one": "images/", "splits": "images/{}/", "roboflow": "{}/"}
 
 
 class Coco(Writer):
-    """`instances.json`: images, instance annotations and categories in COCO's format.
+    """Images, instance annotations and categories in COCO's format, by default in one file, `instances.json`.
 
-    All images are listed, including those without masks; ids count from 1 in the order of the keys.
-    Masks without a label get the category `object`. In addition to COCO's fields, an annotation has
-    the mask's `score`, if there is one, and under `maskmill` the source of its prompt and its
+    All images are listed, including those without masks; ids count from 1 in the order of the keys, also
+    over several files. Masks without a label get the category `object`. In addition to COCO's fields, an
+    annotation has the mask's `score`, if there is one, and under `maskmill` the source of its prompt and its
     stability; an image has the `sha256` of its file.
 
     With `rle` every mask is stored exactly, including holes, parts and overlaps. With `polygons` each
-    part is a polygon and holes are filled; the resulting `iou` is noted for each image.
+    part is a polygon; `holes` says what becomes of holes. The resulting `iou` is noted for each image.
 
     With `like`, the images, annotations and categories of that COCO file keep their ids and other
     fields, as do info and licences; new entries get ids above the largest. Crowd regions that were not
     used as prompts are kept unchanged. Images without a result are omitted.
 
-    The file is ASCII and contains no dates: the same results always give the same bytes.
+    The files are ASCII and contain no dates: the same results always give the same bytes.
     """
 
     needs_pixels: ClassVar[bool] = False
+    version: ClassVar[int] = 2
 
     format: Literal["rle", "polygons"] = Field(
         "rle",
-        description="`rle` keeps every pixel; `polygons` is read by more tools, but fills holes and rounds borders",
+        description="`rle` keeps every pixel; `polygons` is read by more tools, but rounds borders",
+    )
+    holes: Literal["bridge", "rle", "fill"] = Field(
+        "bridge",
+        description="for `polygons`: what becomes of masks with holes. `bridge`: a hole is joined with the outline by a"
+        " line of zero width; `rle`: these masks are stored as RLE; `fill`: holes are filled",
     )
     tolerance: float = Field(
         0.75,
@@ -53,6 +74,18 @@ class Coco(Writer):
         le=100,
         description="maximum distance of a polygon from the mask's border, in pixels; 0 follows it exactly",
     )
+    outline: Outline = Field("edges", description=OUTLINE_MEANING)
+    layout: Literal["one", "splits", "roboflow"] = Field(
+        "one",
+        description="`one`: `instances.json`, images in `images/`; `splits`: `annotations/instances_train.json`,"
+        " `instances_val.json` and `instances_test.json`, images in `images/train/` ...; `roboflow`:"
+        " `train/_annotations.coco.json`, `valid/` and `test/`, images beside it",
+    )
+    val: float = Field(0.2, ge=0, lt=1, description=f"for `splits` and `roboflow`: {VAL_MEANING}")
+    test: float = Field(0.0, ge=0, lt=1, description=f"for `splits` and `roboflow`: {TEST_MEANING}")
+    splits: Path | None = Field(None, description=f"for `splits` and `roboflow`: {LIST_MEANING}")
+    images: Images = Field("none", description=IMAGES_MEANING)
+    folders: Folders = Field("nested", description=f"{FOLDERS_MEANING} (here with its suffix, `sub__a.jpg`)")
     categories: tuple[str, ...] = Field(
         (),
         description="labels in the order of their ids, from 1; other labels follow in alphabetical order, numbers by"
@@ -64,9 +97,13 @@ class Coco(Writer):
         description="a COCO file, usually that of the prompts, whose ids, info, licences and other fields are kept",
     )
 
+    _splitter: Splitter | None = PrivateAttr(None)
+
     def check(self) -> list[Problem]:
-        """Each category must be given once, and `like` must be readable."""
-        problems = find_duplicates("categories", self.categories)
+        """Each category must be given once, and `like` and `splits` must be readable."""
+        problems = find_duplicates("categories", self.categories) + check_splits(self.val, self.test, self.splits)
+        if self.splits is not None and self.layout == "one":
+            problems.append(Problem("splits: has no effect on one file; set layout: splits or roboflow"))
         if self.like is not None:
             try:
                 CocoReference(self.like)
@@ -75,10 +112,10 @@ class Coco(Writer):
         return problems
 
     def digest(self) -> str:
-        """The digest includes the content of `like`."""
-        if self.like is None or not self.like.is_file():
-            return super().digest()
-        return digest([super().digest(), sha256_of(self.like)])
+        """The digest includes the content of `like` and `splits`."""
+        read = [sha256_of(self.like)] if self.like is not None and self.like.is_file() else []
+        read += [state_of(self.splits)] if self.splits is not None else []
+        return digest([super().digest(), *read]) if read else super().digest()
 
     def open(self) -> None:
         """Fail early if OpenCV, which draws the polygons at the end, is missing."""
@@ -86,70 +123,80 @@ class Coco(Writer):
             load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
-        """Measure the IoU of this image's polygons; the file itself is written by `finish`."""
-        if self.format == "polygons":
-            ious = [polygon_iou(mask, to_polygons(mask, self.tolerance)) for mask in result.kept if mask.area]
-            if measured := summarize_iou(ious):
-                self.note("iou", measured)
-        return []
+        """Measure the IoU of this image's polygons, and copy the image if asked for; `finish` writes the rest.
+
+        Raises:
+            ImageError: the image file changed during the run.
+            ImageReadError: the image file cannot be read.
+        """
+        ious = [self._measure(mask) for mask in result.kept if mask.area] if self.format == "polygons" else []
+        if measured := summarize_iou(ious):
+            self.note("iou", measured)
+        if self.images == "none":
+            return []
+        return [save_image(image, result, folder, self._image_file(result.key), self.images)]
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
-        """Write the file incrementally, so that memory use is independent of the size of the dataset.
+        """Write the files incrementally, so that memory use is independent of the size of the dataset.
 
-        Category ids are known only after all labels have been seen. Until then annotations are kept
-        in a second, temporary file.
+        Raises:
+            OutputError: two images would share a file.
         """
-        with (
-            atomic_path(folder / NAME) as unfinished,
-            temporary_file(folder) as waiting,
-            unfinished.open("w", encoding="ascii", newline="\n") as out,
-        ):
-            self._write(results, out, waiting)
-        return [describe_file(folder, NAME)]
-
-    def _write(self, results: Iterator[ImageResult], out: IO[str], waiting: IO[str]) -> None:
-        labels: dict[str, int] = {}
         reference = None if self.like is None else CocoReference(self.like)
-        info = {"description": "Instance masks made with maskmill"} if reference is None else reference.info
-        out.write(
-            f'{{"info":{_dump_json(info)},"licenses":{_dump_json(reference.licenses if reference else [])},\n"images":'
-        )
-        _write_list(out, self._images(results, labels, waiting, reference))
-        names = order_labels(self.categories, labels)
-        categories: list[dict[str, Any]] = [
-            {"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)
-        ]
-        categories = categories if reference is None else reference.categories(names)
-        ids: dict[str, int] = {category["name"]: category["id"] for category in reversed(categories)}
-        by_number = [ids[name] for name in labels]
-        waiting.seek(0)
-        out.write(',\n"annotations":')
-        _write_list(out, (_add_category(line, by_number) for line in waiting))
-        out.write(',\n"categories":')
-        _write_list(out, map(_dump_json, categories))
-        out.write("}\n")
+        numbers = _Numbers()
+        files: dict[str, CocoFile] = {}
+        with ExitStack() as stack:
+            table = stack.enter_context(ImageTable(folder, ["split"], ["image"])) if self.images != "none" else None
+            if self.layout == "one":
+                self._open_file("train", folder, files, reference, stack)
+            for result in results:
+                split, known = self._split(result.key), None if reference is None else reference.image(result)
+                file = self._open_file(split, folder, files, reference, stack)
+                name = picture_path(result.key, self.folders, self.images)
+                numbers.add(file, name, *self._describe(result), known)
+                if table is not None:
+                    table.add(result.key, split, self._image_file(result.key))
+            categories = _number_categories(order_labels(self.categories, numbers.labels), reference)
+            ids: dict[str, int] = {category["name"]: category["id"] for category in reversed(categories)}
+            for file in files.values():
+                file.write_end([ids[label] for label in numbers.labels], categories)
+            if table is not None:
+                table.remove_outdated()
+        for name in (_place(file, layout, split) for layout, file in _FILES.items() for split in SPLITS):
+            if name not in files:
+                remove_file(folder, name)
+        made = [file.describe() for file in files.values()]
+        return made if table is None else [*made, describe_file(folder, LIST)]
 
-    def _images(
-        self, results: Iterator[ImageResult], labels: dict[str, int], waiting: IO[str], reference: CocoReference | None
-    ) -> Iterator[str]:
-        """Yield the image entries and write annotations to `waiting`, each preceded by the number of its label."""
-        count = 0
-        for image_id, result in enumerate(results, start=1):
-            height, width = result.size or (0, 0)
-            known = None if reference is None else reference.image(result)
-            entry: dict[str, Any] = {"id": image_id, "file_name": result.key} if known is None else known.entry
-            yield _dump_json({**entry, "width": width, "height": height, "sha256": result.sha256})
-            for mask in result.kept:
-                if (found := self._annotation(mask)) is None:
-                    continue
-                count += 1
-                ids = {"id": count, "image_id": image_id} if known is None else known.annotation(mask)
-                if ids.get("iscrowd"):
-                    found["segmentation"] = mask.rle  # COCO requires RLE for crowd regions, regardless of `format`
-                number = -1 if "category_id" in ids else labels.setdefault(mask.label or UNLABELLED, len(labels))
-                waiting.write(f"{number} {_dump_json({**found, **ids} if known else {**ids, **found})}\n")
-            for crowd in known.crowds() if known else ():
-                waiting.write(f"-1 {_dump_json(crowd)}\n")
+    def _make_splitter(self) -> Splitter:
+        if self._splitter is None:
+            self._splitter = Splitter(self.val, self.test, self.splits)
+        return self._splitter
+
+    def _split(self, key: str) -> Split:
+        return self._make_splitter().choose(key)
+
+    def _image_file(self, key: str) -> str:
+        """The path of the image file."""
+        folder = _place(_IMAGE_FOLDERS[self.layout], self.layout, self._split(key))
+        return f"{folder}{picture_path(key, self.folders, self.images)}"
+
+    def _open_file(
+        self, split: Split, folder: Path, files: dict[str, CocoFile], reference: CocoReference | None, stack: ExitStack
+    ) -> CocoFile:
+        """The file of a split, opened when it is first needed."""
+        name = _place(_FILES[self.layout], self.layout, split)
+        if name not in files:
+            info = {"description": "Instance masks made with maskmill"} if reference is None else reference.info
+            head = {"info": info, "licenses": reference.licenses if reference else []}
+            files[name] = CocoFile(folder, name, head, stack)
+        return files[name]
+
+    def _describe(self, result: ImageResult) -> tuple[dict[str, Any], list[tuple[Mask, dict[str, Any]]]]:
+        """What an image adds to a file, without ids: its entry, and its masks with their annotations."""
+        height, width = result.size or (0, 0)
+        entry = {"width": width, "height": height, "sha256": result.sha256}
+        return entry, [(mask, found) for mask in result.kept if (found := self._annotation(mask)) is not None]
 
     def _annotation(self, mask: Mask) -> dict[str, Any] | None:
         """An annotation without its ids, None for a mask without pixels."""
@@ -160,7 +207,7 @@ class Coco(Writer):
             "bbox": [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1],
             "area": float(mask.area),
             "iscrowd": 0,
-            "segmentation": mask.rle if self.format == "rle" else to_polygons(mask, self.tolerance),
+            "segmentation": self._segmentation(mask),
         }
         if (score := _finite_or_none(mask.score)) is not None:
             entry["score"] = score
@@ -169,30 +216,79 @@ class Coco(Writer):
             entry["maskmill"] = extras
         return entry
 
+    def _segmentation(self, mask: Mask) -> Any:
+        """Polygons, or COCO's RLE."""
+        if self.format == "rle":
+            return mask.rle
+        parts = to_parts(mask, self.tolerance, self.outline, holes=self.holes != "fill")
+        if self.holes == "rle" and any(len(part) > 1 for part in parts):
+            return mask.rle
+        return [join_rings(part).reshape(-1).astype(float).tolist() for part in parts]
+
+    def _measure(self, mask: Mask) -> float:
+        """IoU of a mask with what a reader gets back."""
+        found = self._segmentation(mask)
+        return polygon_iou(mask, found, self.outline) if isinstance(found, list) else 1.0
+
+
+class _Numbers:
+    """The ids over all files of a dataset.
+
+    Attributes:
+        labels: each label with the number by which its annotations wait.
+    """
+
+    def __init__(self) -> None:
+        self.labels: dict[str, int] = {}
+        self._images = self._annotations = 0
+
+    def add(
+        self,
+        file: CocoFile,
+        name: str,
+        entry: Mapping[str, Any],
+        annotations: Sequence[tuple[Mask, dict[str, Any]]],
+        known: ReferenceImage | None,
+    ) -> None:
+        """Write what an image adds to a file, with ids: those of the reference, or the next ones.
+
+        Args:
+            file: where to.
+            name: the image's `file_name`, unless the reference knows it.
+            entry: the image without ids.
+            annotations: its masks and their annotations without ids.
+            known: the image in the reference.
+        """
+        self._images += 1
+        ids: dict[str, Any] = {"id": self._images, "file_name": name} if known is None else dict(known.entry)
+        image_id = ids["id"]
+        file.add_image(dump_json({**ids, **entry}))
+        for mask, found in annotations:
+            self._annotations += 1
+            ids = {"id": self._annotations, "image_id": image_id} if known is None else known.annotation(mask)
+            if ids.get("iscrowd"):
+                found["segmentation"] = mask.rle  # COCO requires RLE for crowd regions, regardless of `format`
+            label = mask.label or UNLABELLED
+            number = -1 if "category_id" in ids else self.labels.setdefault(label, len(self.labels))
+            file.add_annotation(number, dump_json({**found, **ids} if known else {**ids, **found}))
+        for crowd in known.crowds() if known else ():
+            file.add_annotation(-1, dump_json(crowd))
+
+
+def _place(pattern: str, layout: str, split: Split) -> str:
+    return pattern.format("valid" if layout == "roboflow" and split == "val" else split)
+
+
+def _number_categories(names: Sequence[str], reference: CocoReference | None) -> list[dict[str, Any]]:
+    """The categories, with the ids of the reference or from 1."""
+    if reference is not None:
+        return reference.categories(names)
+    return [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(names, start=1)]
+
 
 def _finite_or_none(value: float | None) -> float | None:
     """The value, None for NaN and infinity, which JSON does not allow."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _add_category(line: str, by_number: list[int]) -> str:
-    number, _, entry = line.rstrip("\n").partition(" ")
-    if number == "-1":  # it already has a category
-        return entry
-    return f'{entry[:-1]},"category_id":{by_number[int(number)]}}}'
-
-
-def _write_list(out: IO[str], items: Iterable[str]) -> None:
-    """Write a JSON list with one item per line."""
-    out.write("[")
-    for number, item in enumerate(items):
-        out.write(f"{',' if number else ''}\n{item}")
-    out.write("]")
-
-
-def _dump_json(value: Any) -> str:
-    """Compact JSON in ASCII, which is also read correctly in the system's default encoding."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 @hookimpl

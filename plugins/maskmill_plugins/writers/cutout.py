@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +13,25 @@ import PIL.ImageColor
 from pycocotools import mask as coco_mask
 from pydantic import Field, field_validator
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl, save
+from maskmill.files import safe_path
 from maskmill.plugins.stage import ONLY_IF_SET
 from maskmill_plugins._shared.drawing.backdrop import Pixels, Sides, Window, blur_around, soften_edge
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
-from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
+from maskmill_plugins._shared.export.classes import UNLABELLED
+from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file
+from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, write_mask_table
 
 
 class Cutout(Writer):
     """PNG files: by default RGBA, the object opaque, all else transparent (and black, so that nothing shows through).
 
-    `per: object` writes `<key>/000_<label>.png` for each mask, `per: image` one `<key>.png` with all
-    masks. Images without masks get no file.
+    `per: object` writes `a_jpg/000_<label>.png` for each mask of `a.jpg`, `per: image` one `<key>.png` with
+    all masks. Images without masks get no file. `masks.csv` lists file, key, number (`index`), label and score
+    of each mask.
     """
+
+    version: ClassVar[int] = 2
 
     per: Literal["object", "image"] = Field(
         "object", description="`object`: one file per mask; `image`: one file with all masks of the image"
@@ -34,6 +40,7 @@ class Cutout(Writer):
         "tight",
         description="`tight`: cropped to the object; `frame`: the size of the image, object in its position",
     )
+    by: By = Field("image", description=f"for `per: object`: {BY_MEANING}")
     margin: int = Field(0, ge=0, description="pixels around a tight crop, within the image")
     square: bool = Field(
         False,
@@ -73,11 +80,17 @@ class Cutout(Writer):
         if self.feather or self.background == "blurred":
             load_cv2()
 
+    def check(self) -> list[Problem]:
+        """A file of all objects belongs to no class."""
+        if self.per == "image" and self.by == "class":
+            return [Problem("by: class is for per: object only")]
+        return []
+
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the cut-outs of this image."""
         if self.per == "object":
             return [
-                save(folder, name_object_file(result.key, number, mask.label, ".png"), data)
+                save(folder, self._name(result.key, number, mask), data)
                 for number, mask, data in self._objects(image, result.kept)
             ]
         together = _union(result.kept) if result.kept else None
@@ -85,6 +98,22 @@ class Cutout(Writer):
             save(folder, name_image_file(result.key), data, ".png")
             for _, _, data in self._objects(image, [together] if together else [])
         ]
+
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+        """Write `masks.csv`."""
+        return [write_mask_table(results, folder, self._find_file)]
+
+    def _name(self, key: str, number: int, mask: Mask) -> str:
+        if self.by == "class":
+            return name_class_file(key, number, mask.label or UNLABELLED, ".png")
+        return name_object_file(key, number, mask.label, ".png")
+
+    def _find_file(self, result: ImageResult, number: int, mask: Mask) -> str:
+        if not mask.area:
+            return ""
+        if self.per == "image":
+            return safe_path(name_image_file(result.key), ".png")
+        return safe_path(self._name(result.key, number, mask))
 
     def _objects(self, image: Image, masks: Sequence[Mask]) -> Iterator[tuple[int, Mask, bytes]]:
         for number, mask in enumerate(masks):

@@ -11,30 +11,39 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
-from maskmill.files import atomic_path, path_from
+from maskmill.files import path_from
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
-from maskmill_plugins._shared.drawing.polygons import polygon_iou, to_polygons
+from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.file_names import (
+    FOLDERS_MEANING,
+    NAMES_MEANING,
+    SHARED_HINT,
+    Folders,
+    Names,
+    stem_path,
+)
+from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
 from maskmill_plugins._shared.export.mask_map import summarize_iou
-from maskmill_plugins._shared.export.output_files import StemTable, describe_file, save_as
+from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, remove_file, save_as
 
 VERSION = "5.5.0"  # of the format; mask shapes were added in 5.3
-LIST = "images.txt"
+_OLD_LIST = "images.txt"
 
 
 class Labelme(Writer):
-    """`<name>.json`, which LabelMe opens with its image: `imagePath` is the path from the file to the original.
+    """`<name>.json`, which LabelMe opens with its image: `imagePath` is the path from the file to the image.
 
     `shapes: polygons` can be edited corner by corner. Several parts are several polygons with one
     `group_id`; holes are filled; the resulting `iou` is noted. `shapes: mask` keeps every pixel,
     including holes and parts. Overlapping masks stay separate. Images without masks get a file without
     shapes.
 
-    `images.txt` lists the files; it is used to remove those of images that left the dataset.
+    `images.csv` maps files to keys; it is used to remove the files of images that left the dataset.
     """
 
     needs_pixels: ClassVar[bool] = False
+    version: ClassVar[int] = 2
 
     shapes: Literal["polygons", "mask"] = Field(
         "polygons",
@@ -46,7 +55,10 @@ class Labelme(Writer):
         le=100,
         description="maximum distance of a polygon from the mask's border, in pixels; 0 follows it exactly",
     )
+    outline: Outline = Field("centres", description=OUTLINE_MEANING)
+    images: Images = Field("none", description=f"what is put beside the JSON files. {IMAGES_MEANING}")
     names: Names = Field("stem", description=NAMES_MEANING)
+    folders: Folders = Field("nested", description=FOLDERS_MEANING)
 
     def open(self) -> None:
         """Fail early if OpenCV, which draws the polygons, is missing."""
@@ -54,15 +66,20 @@ class Labelme(Writer):
             load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
-        """Write the file of this image."""
-        path = f"{stem_path(result.key, self.names)}.json"
+        """Write the file of this image, and its image if asked for.
+
+        Raises:
+            ImageError: the image file changed during the run.
+            ImageReadError: the image file cannot be read.
+        """
+        path, picture = self._file(result.key), self._image_file(result.key)
         height, width = result.size or image.size
         ious: list[float] = []
         content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": [shape for group, mask in enumerate(result.kept) for shape in self._shapes(mask, group, ious)],
-            "imagePath": _image_path(image, folder / path),
+            "imagePath": picture.rpartition("/")[2] or _image_path(image, folder / path),
             "imageData": None,
             "imageHeight": height,
             "imageWidth": width,
@@ -71,7 +88,17 @@ class Labelme(Writer):
             self.note("iou", measured)
         text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
         # lone surrogates, as in a damaged label, become JSON escapes
-        return [save_as(folder, path, text.encode("utf-8", "backslashreplace"))]
+        artifacts = [save_as(folder, path, text.encode("utf-8", "backslashreplace"))]
+        return [*artifacts, save_image(image, result, folder, picture, self.images)] if picture else artifacts
+
+    def _file(self, key: str) -> str:
+        return f"{stem_path(key, self.names, self.folders)}.json"
+
+    def _image_file(self, key: str) -> str:
+        """The path of the image file, "" without one."""
+        if self.images == "none":
+            return ""
+        return f"{stem_path(key, self.names, self.folders)}{image_suffix(key, self.images)}"
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
         """List the files, and remove those of images that left the dataset.
@@ -79,14 +106,11 @@ class Labelme(Writer):
         Raises:
             OutputError: two images would share a file.
         """
-        before = folder / LIST
-        with atomic_path(before) as unfinished, StemTable() as stems:
-            with unfinished.open("w", encoding="utf-8", newline="\n") as out:
-                for result in results:
-                    stem = stem_path(result.key, self.names)
-                    stems.add(stem, result.key)
-                    out.write(f"{stem}.json\n")
-            stems.remove_outdated(folder, before, ("{}.json",), ".json")
+        with ImageTable(folder, (), ("image", "annotation"), SHARED_HINT) as table:
+            for result in results:
+                table.add(result.key, self._image_file(result.key), self._file(result.key))
+            table.remove_outdated()
+        remove_file(folder, _OLD_LIST)
         return [describe_file(folder, LIST)]
 
     def _shapes(self, mask: Mask, group: int, ious: list[float]) -> Iterator[dict[str, Any]]:
@@ -101,8 +125,8 @@ class Labelme(Writer):
             corners = [[x, y], [x + columns - 1, y + rows - 1]]
             yield {**common, "shape_type": "mask", "points": corners, "mask": data}
             return
-        parts = to_polygons(mask, self.tolerance)
-        ious.append(polygon_iou(mask, parts))
+        parts = to_polygons(mask, self.tolerance, self.outline)
+        ious.append(polygon_iou(mask, parts, self.outline))
         for part in parts:
             points = [[x, y] for x, y in zip(part[::2], part[1::2], strict=True)]
             yield {**common, "shape_type": "polygon", "points": points, "mask": None}

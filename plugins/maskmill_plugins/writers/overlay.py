@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Artifact, Image, ImageResult, Mask, Writer, colors, hookimpl, save
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png, load_cv2

@@ -57,6 +57,7 @@ class Parquet(Writer):
     requires: ClassVar[tuple[str, ...]] = ("pyarrow",)
     extra: ClassVar[str] = "parquet"
     needs_pixels: ClassVar[bool] = False
+    folder_is_read: ClassVar[bool] = True
 
     row_group: int = Field(10_000, ge=1, le=1_000_000, description="number of rows held in memory and written together")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,31 +10,43 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Writer, hookimpl, save
-from maskmill_plugins._shared.drawing import colors
+from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, colors, hookimpl, save
+from maskmill.files import safe_path
 from maskmill_plugins._shared.drawing.pixels import encode_png
-from maskmill_plugins._shared.export.file_names import name_image_file, name_object_file
+from maskmill_plugins._shared.export.classes import UNLABELLED
+from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, paint_mask, summarize_iou
+from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, write_mask_table
 
 
 class Png(Writer):
     """Masks as PNG files of the image's size.
 
-    `masks`: one file per mask, `<key>/000_<label>.png`, grayscale, 255 on the object and 0 elsewhere.
+    `masks`: one file per mask, `a_jpg/000_<label>.png` for `a.jpg`, grayscale, 255 on the object and 0 elsewhere.
 
     `indexed`: one file per image, `<key>.png`; a pixel's value is 1 + the number of its mask, 0 is
     background. Where masks overlap, the smaller one wins, and the resulting `iou` is noted. With up to
     255 masks the file has 8 bits and a palette, with more 16 bits. Images without masks also get a file,
     which is all background.
 
-    Numbers count the kept masks of an image, in the backend's order.
+    Numbers count the kept masks of an image, in the backend's order. `masks.csv` lists file, key, number
+    (`index`), label and score of each mask.
     """
 
     needs_pixels: ClassVar[bool] = False
+    version: ClassVar[int] = 2
 
     layout: Literal["masks", "indexed"] = Field(
         "masks", description="`masks`: one file per mask; `indexed`: one file per image, with a number for each mask"
     )
+
+    by: By = Field("image", description=f"for `masks`: {BY_MEANING}")
+
+    def check(self) -> list[Problem]:
+        """An indexed map belongs to no class."""
+        if self.layout == "indexed" and self.by == "class":
+            return [Problem("by: class is for layout: masks only")]
+        return []
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the mask files of this image.
@@ -48,9 +60,23 @@ class Png(Writer):
                 self.note("iou", measured)
             return [save(folder, name_image_file(result.key), _encode_indexed(numbers), ".png")]
         return [
-            save(folder, name_object_file(result.key, number, mask.label, ".png"), _encode_binary(mask))
+            save(folder, self._name(result.key, number, mask), _encode_binary(mask))
             for number, mask in enumerate(result.kept)
         ]
+
+    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+        """Write `masks.csv`."""
+        return [write_mask_table(results, folder, self._find_file)]
+
+    def _name(self, key: str, number: int, mask: Mask) -> str:
+        if self.by == "class":
+            return name_class_file(key, number, mask.label or UNLABELLED, ".png")
+        return name_object_file(key, number, mask.label, ".png")
+
+    def _find_file(self, result: ImageResult, number: int, mask: Mask) -> str:
+        if self.layout == "indexed":
+            return safe_path(name_image_file(result.key), ".png")
+        return safe_path(self._name(result.key, number, mask))
 
 
 def _encode_binary(mask: Mask) -> bytes:

@@ -4,30 +4,63 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, ClassVar
-from xml.etree import ElementTree
+from typing import IO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from maskmill import Artifact, Image, ImageError, ImageResult, Mask, OutputError, Problem, Writer, hookimpl
+from maskmill import Artifact, Image, ImageError, ImageResult, OutputError, Problem, Writer, hookimpl
+from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED, choose_split, find_duplicates, order_labels
-from maskmill_plugins._shared.export.file_names import NAMES_MEANING, Names, stem_path
+from maskmill_plugins._shared.export.classes import find_duplicates, order_labels
+from maskmill_plugins._shared.export.file_names import (
+    FOLDERS_MEANING,
+    NAMES_MEANING,
+    SHARED_HINT,
+    Folders,
+    Names,
+    stem_path,
+)
+from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
-from maskmill_plugins._shared.export.output_files import StemTable, save_as, save_lines, temporary_file
+from maskmill_plugins._shared.export.output_files import (
+    LIST,
+    ImageTable,
+    describe_file,
+    remove_file,
+    save_as,
+    save_lines,
+    temporary_file,
+)
+from maskmill_plugins._shared.export.splits import (
+    LIST_MEANING,
+    SPLITS,
+    TEST_MEANING,
+    VAL_MEANING,
+    Splitter,
+    check_splits,
+    state_of,
+)
+from maskmill_plugins._shared.export.voc_files import (
+    RENAMED,
+    label_of,
+    make_annotation,
+    name_class,
+    voc_palette,
+    write_label_lists,
+)
 
 VOID = 255
-SETS = "ImageSets/Segmentation"
+_SETS = ("ImageSets/Segmentation", "ImageSets/Main")
+_TRAINVAL = "trainval"
+_PICTURES = "JPEGImages"
+_TABLE = ("image", "annotation", "objects", "classes")
 _MAX_NUMBERS = VOID - 1
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NO_LABELMAP = re.compile(r"^#|:")  # a comment, and the separator of fields
 _FILES = ("Annotations/{}.xml", "SegmentationObject/{}.png", "SegmentationClass/{}.png")
 
 
@@ -37,10 +70,14 @@ class Voc(Writer):
     A pixel's value is 1 + the number of its mask in an object PNG and the number of its class in a class
     PNG; `labels.txt` lists the classes, starting with 0 for the background; 255 is void. Holes and parts
     are kept exactly. A pixel has one value: where masks overlap, the smaller one wins, and the resulting
-    `iou` is noted. Boxes in the XML count pixels from 1 and include the last one. Images are not copied.
+    `iou` is noted. Boxes in the XML count pixels from 1 and include the last one.
+
+    A label that the format does not allow (with a colon, `background`, ...) is changed and gets a hash, in
+    all files alike; `renamed.csv` lists such labels.
     """
 
     needs_pixels: ClassVar[bool] = False
+    version: ClassVar[int] = 2
 
     classes: tuple[str, ...] = Field(
         (),
@@ -51,30 +88,49 @@ class Voc(Writer):
     border: int = Field(
         0, ge=0, le=50, description="width of the void area on either side of an object's border, in pixels"
     )
-    val: float = Field(
-        0.2, ge=0, lt=1, description="share of the images in `val.txt`, chosen by a hash of the key; the others train"
+    val: float = Field(0.2, ge=0, lt=1, description=VAL_MEANING)
+    test: float = Field(0.0, ge=0, lt=1, description=TEST_MEANING)
+    splits: Path | None = Field(None, description=LIST_MEANING)
+    trainval: bool = Field(
+        False,
+        description="also write `trainval.txt`, with the images of `train.txt` and `val.txt`; Datumaro and CVAT read"
+        " each image twice then",
     )
+    images: Images = Field("none", description=f"what is put into `JPEGImages`. {IMAGES_MEANING}")
     names: Names = Field("stem", description=NAMES_MEANING)
+    folders: Folders = Field("nested", description=FOLDERS_MEANING)
+
+    _splitter: Splitter | None = PrivateAttr(None)
 
     def check(self) -> list[Problem]:
         """Each class must be given once, and there must be enough numbers."""
         problems = find_duplicates("classes", self.classes)
         if len(self.classes) > _MAX_NUMBERS:
             problems.append(Problem(f"classes: the format allows at most {_MAX_NUMBERS}, not {len(self.classes)}"))
-        return problems
+        for label in self.classes:
+            if (name := name_class(label)) != label:
+                text = f"classes: {label!r} is written as {name!r}, because the format does not allow it"
+                problems.append(Problem(text, warning=True))
+        return problems + check_splits(self.val, self.test, self.splits)
+
+    def digest(self) -> str:
+        """The digest includes the content of `splits`."""
+        return digest([super().digest(), state_of(self.splits)]) if self.splits else super().digest()
 
     def open(self) -> None:
-        """Fail early if OpenCV, which finds the borders, is missing."""
+        """Fail early if OpenCV, which finds the borders, is missing; read `splits`."""
         if self.border:
             load_cv2()
+        self._splitter = Splitter(self.val, self.test, self.splits)
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
-        """Write the object PNG and the XML file, and the class PNG if `classes` is given.
+        """Write the object PNG and the XML file, the class PNG if `classes` is given, and the image if asked for.
 
         Raises:
-            ImageError: there are more masks than the format allows, or a label is not in `classes`.
+            ImageError: there are more masks than the format allows, a label is not in `classes`, or the image
+                file changed during the run.
         """
-        stem, size = stem_path(result.key, self.names), result.size or image.size
+        size = result.size or image.size
         if len(result.kept) > _MAX_NUMBERS:
             raise ImageError(
                 f"the format allows at most {_MAX_NUMBERS} objects, not {len(result.kept)}; drop some with a filter"
@@ -84,18 +140,28 @@ class Voc(Writer):
             numbers[_find_borders(numbers, self.border)] = VOID
         if measured := summarize_iou(measure_kept(numbers, result.kept)):
             self.note("iou", measured)
-        xml, objects, classes = (name.format(stem) for name in _FILES)
+        self._report_renamed(result)
+        xml, objects, classes = self._files(result.key)
         artifacts = [
-            save_as(folder, xml, _make_annotation(result, size)),
+            save_as(folder, xml, make_annotation(result, size, *self._picture(result.key))),
             save_as(folder, objects, _encode_indexed(numbers)),
         ]
         if self.classes:
             known = {name: number for number, name in enumerate(self.classes, start=1)}
-            if unknown := sorted({_label(mask) for mask in result.kept} - set(known)):
+            if unknown := sorted({label_of(mask) for mask in result.kept} - set(known)):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
-            of_class = _to_class_map(numbers, [known[_label(mask)] for mask in result.kept])
+            of_class = _to_class_map(numbers, [known[label_of(mask)] for mask in result.kept])
             artifacts.append(save_as(folder, classes, _encode_indexed(of_class)))
+        if path := self._image_file(result.key):
+            artifacts.append(save_image(image, result, folder, path, self.images))
         return artifacts
+
+    def _report_renamed(self, result: ImageResult) -> None:
+        labels = sorted({label_of(mask) for mask in result.kept})
+        if renamed := {label: name for label in labels if (name := name_class(label)) != label}:
+            self.note("renamed", renamed)
+            for label, name in renamed.items():
+                self.tell(f"label {label!r} is written as {name!r}")
 
     def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
         """Write the lists of images and labels, and the class PNGs unless workers did; remove outdated files.
@@ -103,31 +169,58 @@ class Voc(Writer):
         Raises:
             OutputError: two images would share a file, there are too many classes, or an object PNG is missing.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         labels: dict[str, int] = {}
+        splitter = self._splitter or Splitter(self.val, self.test, self.splits)
         with ExitStack() as stack:
-            stems = stack.enter_context(StemTable())
+            table = stack.enter_context(ImageTable(folder, ["split"], _TABLE, SHARED_HINT))
             waiting = stack.enter_context(temporary_file(folder))
-            sets = {name: stack.enter_context(temporary_file(folder)) for name in ("train", "val", "trainval")}
+            sets = {name: stack.enter_context(temporary_file(folder)) for name in (*SPLITS, _TRAINVAL)}
             for result in results:
-                stem = stem_path(result.key, self.names)
-                stems.add(stem, result.key)
-                for name in (choose_split(result.key, self.val), "trainval"):
-                    sets[name].write(f"{stem}\n")
+                split = splitter.choose(result.key)
+                table.add(result.key, split, self._image_file(result.key), *self._files(result.key))
+                for name in (split, _TRAINVAL)[: 1 if split == "test" else 2]:
+                    sets[name].write(f"{self._stem(result.key)}\n")
                 if not self.classes:
-                    found = [labels.setdefault(_label(mask), len(labels)) for mask in result.kept]
-                    waiting.write(json.dumps([stem, found]) + "\n")
+                    found = [labels.setdefault(label_of(mask), len(labels)) for mask in result.kept]
+                    waiting.write(json.dumps([self._files(result.key)[1:], found]) + "\n")
             classes = list(self.classes) or order_labels((), labels)
             yield from _write_classes(folder, waiting, labels, classes)
-            stems.remove_outdated(folder, folder / SETS / "trainval.txt", _FILES)
-            for name, lines in sets.items():
+            table.remove_outdated()
+            yield from self._write_sets(folder, sets)
+        if renamed := [f"{label!r} as {name!r}" for label in classes if (name := name_class(label)) != label]:
+            more = f" and {len(renamed) - 5} more" if len(renamed) > 5 else ""
+            self.tell(f"voc: labels that the format does not allow are written otherwise (see {RENAMED}):")
+            self.tell(f"  {', '.join(renamed[:5])}{more}")
+        yield describe_file(folder, LIST)
+        yield from write_label_lists(folder, classes)
+
+    def _write_sets(self, folder: Path, sets: Mapping[str, IO[str]]) -> Iterator[Artifact]:
+        """Write the lists of images of each split that has any; `train` always."""
+        for name, lines in sets.items():
+            filled = lines.tell() > 0 and (name != _TRAINVAL or self.trainval)
+            for place in (f"{sets_folder}/{name}.txt" for sets_folder in _SETS):
                 lines.seek(0)
-                yield save_lines(folder, f"{SETS}/{name}.txt", lines)
-        yield from _write_label_lists(folder, classes)
+                if filled or name == "train":
+                    yield save_lines(folder, place, lines)
+                else:
+                    remove_file(folder, place)
 
+    def _stem(self, key: str) -> str:
+        return stem_path(key, self.names, self.folders)
 
-def _label(mask: Mask) -> str:
-    return mask.label or UNLABELLED
+    def _files(self, key: str) -> tuple[str, ...]:
+        return tuple(name.format(self._stem(key)) for name in _FILES)
+
+    def _picture(self, key: str) -> tuple[str, str]:
+        """The folder and the name of the picture in the XML file."""
+        if self.images == "none" and self.folders == "nested":
+            folder, _, name = key.rpartition("/")
+            return folder, name
+        return _PICTURES, f"{self._stem(key)}{image_suffix(key, self.images)}"
+
+    def _image_file(self, key: str) -> str:
+        """The path of the image file, "" without one."""
+        return "" if self.images == "none" else "/".join(self._picture(key))
 
 
 def _find_borders(numbers: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
@@ -149,50 +242,6 @@ def _encode_indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
     return encode_png(numbers, flat=True, palette=voc_palette())
 
 
-def voc_palette() -> list[int]:
-    """The 256 colours of the VOC development kit, [red, green, blue, ...], from the bits of each number."""
-    colors = []
-    for number in range(256):
-        rgb = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                rgb[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit) if 3 * bit + channel < 8 else 0
-        colors += rgb
-    return colors
-
-
-def _make_annotation(result: ImageResult, size: tuple[int, int]) -> bytes:
-    root = ElementTree.Element("annotation")
-    *folders, name = result.key.split("/")
-    _add(root, "folder", "/".join(folders))
-    _add(root, "filename", name)
-    _add(_add(root, "source"), "database", "maskmill")
-    about = _add(root, "size")
-    for tag, number in (("width", size[1]), ("height", size[0]), ("depth", 3)):
-        _add(about, tag, number)
-    _add(root, "segmented", int(bool(result.kept)))
-    for mask in result.kept:
-        if (box := mask.box) is None:
-            continue
-        item = _add(root, "object")
-        cut_off = box.x1 == 0 or box.y1 == 0 or box.x2 == size[1] or box.y2 == size[0]
-        for tag, text in (("name", _label(mask)), ("pose", "Unspecified"), ("truncated", int(cut_off))):
-            _add(item, tag, text)
-        _add(item, "difficult", 0)
-        corners = _add(item, "bndbox")
-        for tag, value in (("xmin", box.x1 + 1), ("ymin", box.y1 + 1), ("xmax", box.x2), ("ymax", box.y2)):
-            _add(corners, tag, int(value))
-    ElementTree.indent(root, "\t")
-    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
-
-
-def _add(parent: ElementTree.Element, tag: str, value: Any = None) -> ElementTree.Element:
-    child = ElementTree.SubElement(parent, tag)
-    if value is not None:
-        child.text = _NO_XML.sub("\ufffd", str(value))
-    return child
-
-
 def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
     """Write the class PNGs of the waiting images from their object PNGs."""
     if len(classes) > _MAX_NUMBERS:
@@ -203,8 +252,7 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
     by_number = [numbers[name] for name in labels]
     waiting.seek(0)
     for line in waiting:
-        stem, found = json.loads(line)
-        _, objects, target = (name.format(stem) for name in _FILES)
+        (objects, target), found = json.loads(line)
         try:
             data = (folder / objects).read_bytes()
             with PIL.Image.open(io.BytesIO(data)) as picture:
@@ -214,32 +262,6 @@ def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], class
             raise OutputError(Problem(text, hint="run again with --verify to recreate missing files")) from None
         of_class = _to_class_map(of_object, [by_number[number] for number in found])
         yield save_as(folder, target, _encode_indexed(of_class))
-
-
-def _write_label_lists(folder: Path, classes: Sequence[str]) -> list[Artifact]:
-    """Write `labels.txt`, one label per line starting with number 0, and `labelmap.txt` for CVAT and Datumaro."""
-    tones = voc_palette()
-    names = ["background", *(re.sub(r"[\r\n]", " ", name) for name in classes)]
-    rows = [
-        f"{name}:{','.join(map(str, tones[3 * number : 3 * number + 3]))}::\n"
-        for number, name in enumerate(_make_labelmap_names(names))
-    ]
-    texts = {
-        "labels.txt": "".join(f"{name}\n" for name in names),
-        "labelmap.txt": "# label:color_rgb:parts:actions\n" + "".join(rows),
-    }
-    return [save_as(folder, name, text.encode("utf-8", "backslashreplace")) for name, text in texts.items()]
-
-
-def _make_labelmap_names(names: Sequence[str]) -> Iterator[str]:
-    """The names in a form valid in `labelmap.txt`, made unique because its readers require that."""
-    seen: set[str] = set()
-    for name in names:
-        known = _NO_LABELMAP.sub("_", name.strip())
-        while known in seen:
-            known += "_"
-        seen.add(known)
-        yield known
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,8 @@ KEYS = {"image": "jsonl", "prompts": "jsonl", "shapes": "labelme", "imagePath": 
 KEYS |= dict.fromkeys(("images", "annotations", "categories", "licenses"), "coco")
 #: Byte order marks of UTF-16, which Windows editors call "Unicode".
 UTF16 = (BOM_UTF16_LE, BOM_UTF16_BE)
+#: The record of an export by an older version; today it is hidden.
+OLD_RECORD = "export.jsonl"
 #: Bytes of a file that are examined.
 HEAD_SIZE = 1 << 16
 #: Files of a folder that are examined.
@@ -134,12 +137,18 @@ def _detect_in_folder(path: Path) -> str:
         for name in files:
             ending = Path(name).suffix.lower()
             examined += 1
-            if (ending in SUFFIX_FORMATS or ending == ".json") and ending not in YAML and not is_unrelated(name):
+            if (
+                (ending in SUFFIX_FORMATS or ending == ".json")
+                and ending not in YAML
+                and not _is_passed_over(folder, name)
+            ):
                 found.setdefault(ending, Path(folder, name))
         if examined > MAX_FILES:
             break
     if len(found) > 1 and ".txt" in found and not _is_label_file(found[".txt"]):
         del found[".txt"]  # such as the image lists that accompany VOC's XML files
+    if len(found) > 1 and ".csv" in found and _detect_lines(_read_head(found[".csv"]).removeprefix(BOM_UTF8)) != "csv":
+        del found[".csv"]  # such as the tables that accompany what our writers write
     if len(found) > 1:
         text = f"contains {' and '.join(sorted(found))} files"
         raise PipelineError(Problem(text, str(path), hint="give the file, or set `format:`"))
@@ -147,6 +156,18 @@ def _detect_in_folder(path: Path) -> str:
         raise PipelineError(Problem("contains no prompts or annotation files", str(path)))
     ((_, file),) = found.items()
     return _detect_file(file)
+
+
+def _is_passed_over(folder: str, name: str) -> bool:
+    """Whether a file cannot be one of annotations, by its name: hidden, a README, the record of an export."""
+    return name.startswith(".") or is_unrelated(name) or (name == OLD_RECORD and _is_record(Path(folder, name)))
+
+
+def _is_record(path: Path) -> bool:
+    with suppress(ValueError):
+        head = json.loads(_read_head(path).partition(b"\n")[0])
+        return isinstance(head, dict) and {"schema", "maskmill", "writer"} <= head.keys()
+    return False
 
 
 def _is_label_file(path: Path) -> bool:

@@ -27,6 +27,7 @@ from maskmill_plugins._shared.text_files import report_unreadable
 from .formats import FORMATS
 from .index_build import SCHEMA, build_index
 from .model import CLASS_NUMBERS, CROWD, AnnotatedImage, Annotation
+from .own_tables import find_own_table
 from .voc import list_files
 from .yolo import yolo_files
 
@@ -52,6 +53,8 @@ def compute_state(path: Path, name: str) -> str:
 
 def _list_files(path: Path, name: str) -> Iterator[Path]:
     """The files that the reader of this format reads."""
+    if name != "coco" and (table := find_own_table(path)) is not None:
+        yield table
     if name == "yolo":
         yield from yolo_files(path)
     else:

@@ -7,6 +7,7 @@ examples/instance_segmentation/labelme2coco.py (shapes of one label and one `gro
 from __future__ import annotations
 
 import math
+import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from .model import (
     require_object,
     shorten,
 )
+from .own_tables import read_own_names
 from .voc import list_files
 
 #: Shape types that have an area -> minimum number of points.
@@ -41,11 +43,12 @@ def read_labelme(path: Path) -> Iterator[FileItem]:
     Raises:
         PipelineError: a file is not JSON, or not in LabelMe's format.
     """
+    names = read_own_names(path)
     for file, folder in list_files(path, ".json"):
-        yield from _read_file(file, folder)
+        yield from _read_file(file, folder, names.get(os.path.abspath(file)))  # noqa: PTH100 - no links are resolved
 
 
-def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
+def _read_file(file: Path, folder: str, known: str | None) -> Iterator[FileItem]:
     head: dict[str, Any] = {}
     shapes: list[Any] = []
     for key, at, value in JsonStream(file).members():
@@ -57,7 +60,7 @@ def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
             head[key] = value
     if not shapes and "shapes" not in JsonStream(file).keys():  # noqa: SIM118 - a generator, not a mapping
         raise PipelineError(Problem('not a LabelMe file: the list "shapes" is missing', str(file)))
-    yield AnnotatedImage(str(file), _image_name(head, file, folder), _image_size(head, file), "", str(file))
+    yield AnnotatedImage(str(file), known or _image_name(head, file, folder), _image_size(head, file), "", str(file))
     yield from _read_shapes(str(file), shapes)
 
 

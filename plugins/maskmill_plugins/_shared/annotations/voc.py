@@ -10,12 +10,13 @@ Reference: Everingham et al., The PASCAL VOC2012 Development Kit, section "Annot
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from maskmill import PipelineError, Problem
 
 from .model import AnnotatedImage, Annotation, AnnotationError, Corners, FileItem, parse_number, pixel_count
+from .own_tables import read_own_labels, read_own_names
 from .xml_tree import Node, read_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -27,8 +28,10 @@ def read_voc(path: Path) -> Iterator[FileItem]:
     Raises:
         PipelineError: a file is not XML, or not in VOC's format.
     """
+    names, labels = read_own_names(path), read_own_labels(path)
     for file, folder in list_files(path, ".xml"):
-        yield from _read_file(file, folder)
+        known = names.get(os.path.abspath(file))  # noqa: PTH100 - no links are resolved
+        yield from _read_file(file, folder, known, labels)
 
 
 def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
@@ -44,14 +47,14 @@ def list_files(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
                 yield Path(folder, name), "" if below == "." else f"{below}/"
 
 
-def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
+def _read_file(file: Path, folder: str, known: str | None, labels: Mapping[str, str]) -> Iterator[FileItem]:
     root = read_xml(file)
     if root.tag != "annotation":
         raise PipelineError(
             Problem(f"not a VOC file: its root is <{root.tag}>, not <annotation>", str(file), root.line)
         )
     written = root.value("filename").replace("\\", "/").rpartition("/")[2]
-    name = f"{folder}{written or file.stem}"
+    name = known or f"{folder}{written or file.stem}"
     try:
         size = _image_size(root)
     except AnnotationError as error:
@@ -59,6 +62,7 @@ def _read_file(file: Path, folder: str) -> Iterator[FileItem]:
     yield AnnotatedImage(str(file), name, size, "", str(file), root.line)
     for at, node in enumerate(root.all("object"), 1):
         label = node.value("name") or None
+        label = labels.get(label, label) if label else None
         place = f"object {at}" + (f" ({label})" if label else "")
         try:
             box = _read_box(node)

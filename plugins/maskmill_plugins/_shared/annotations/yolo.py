@@ -17,6 +17,7 @@ from maskmill import PipelineError, Problem
 from maskmill_plugins._shared.text_files import read_lines
 
 from .model import CLASS_NUMBERS, AnnotatedImage, Annotation, AnnotationError, FileItem, FileProperty, shorten
+from .own_tables import read_own_names
 from .yolo_form import DatasetForm
 from .yolo_line import parse_box, parse_class, parse_keypoints
 from .yolo_settings import YoloSettings, find_data_yaml, read_data_yaml, read_settings, settings_files
@@ -37,8 +38,10 @@ def read_yolo(path: Path) -> Iterator[FileItem]:
         yield FileProperty(CLASS_NUMBERS, "no `names` in data.yaml and no classes.txt, beside the labels or above them")
     files = lambda: (_split_rows(file) for file, _ in _list_labels(path))  # noqa: E731
     whole = DatasetForm(files, settings.task, bool(settings.keypoints[0]))
+    names = read_own_names(path)
     for file, image in _list_labels(path):
-        yield from _read_labels(file, image, settings, whole)
+        name = names.get(os.path.abspath(file), image)  # noqa: PTH100 - no links are resolved
+        yield from _read_labels(file, name, settings, whole)
 
 
 def yolo_files(path: Path) -> Iterator[Path]:

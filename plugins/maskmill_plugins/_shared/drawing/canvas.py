@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Box, Mask, Point, Prompt
+from maskmill.colors import Rgb
 
-from .colors import Rgb
+from .outlines import Points, trace_outlines
 from .pixels import crop_mask, load_cv2
-from .polygons import Points, trace_outlines
 
 _SHIFT = 4  # OpenCV takes coordinates in 1/16 pixel
 _WHITE: Rgb = (255, 255, 255)

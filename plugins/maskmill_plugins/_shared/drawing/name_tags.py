@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Mask
+from maskmill.colors import Rgb, readable_on
 
 from .canvas import Canvas, Region, blank_cover
-from .colors import Rgb, readable_on
 from .legend import Legend
 from .pixels import crop_mask, load_cv2
 

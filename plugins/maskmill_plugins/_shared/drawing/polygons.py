@@ -1,13 +1,16 @@
-"""Outlines of masks along their pixel edges, and polygons for annotation formats.
+"""Masks as polygons for annotation formats, and what such polygons keep of a mask.
 
-Coordinates are those of prompts: floats, origin at the image's top-left corner, so that
-the pixel in row r and column c covers the square (c, r) to (c + 1, r + 1).
+`Outline` says which line a polygon follows:
+
+- `edges`: along the edges of the pixels, as pycocotools and shapely take polygons;
+- `centres`: through the centres of the border pixels, in coordinates where the pixel in row r and column c is
+  the point (c, r), as OpenCV's `fillPoly` and Pillow take polygons, which also fill the pixels under the line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,86 +18,71 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Mask
 
+from .outlines import Points, find_contours, has_crossings, smooth_corners, split_rings, to_corners
 from .pixels import crop_mask, load_cv2
 from .ring_tree import join_many
 
-Points = npt.NDArray[np.float32]
+Outline = Literal["edges", "centres"]
+OUTLINE_MEANING = (
+    "the line that polygons follow. `edges`: along the edges of the pixels, for pycocotools and shapely; `centres`:"
+    " through the centres of the border pixels, for OpenCV and Pillow, which also fill the pixels under the line"
+)
 
 #: Minimum IoU of a simplified part with the exact one; thin parts are simplified less.
 _MIN_IOU = 0.95
 _MAX_PAIRS = 1_000_000
 #: More outlines than this are joined by `join_many`.
 _MANY_RINGS = 64
+#: A line through a pixel lies at 0.3 and 0.48 of it: never of zero width, on the pixel both cut off and rounded.
+_INSET, _SPREAD = 0.3, 0.18
 
 
-def trace_outlines(pixels: npt.NDArray[np.bool_], holes: bool = False) -> list[Points]:
-    """The closed outlines of a mask, as float32 arrays (n, 2) of x, y.
+def to_parts(mask: Mask, tolerance: float = 0.5, outline: Outline = "edges", holes: bool = True) -> list[list[Points]]:
+    """The outlines of a mask, one list for each part: its outer ring and those of its holes.
 
-    Vertices are the midpoints of pixel edges, which turns a slanted border into a straight
-    line, and the corners where two straight sides meet. Every pixel centre is on the correct
-    side of the line, so rasterising an outline restores the pixels exactly.
-
-    Args:
-        pixels: bool (H, W).
-        holes: whether to include the outlines of holes.
-    """
-    cv2 = load_cv2()
-    # OpenCV follows the centres of border pixels. In the doubled picture each of these
-    # is next to one corner of an original pixel: (p + 1) // 2.
-    doubled = np.repeat(np.repeat(pixels.astype(np.uint8), 2, axis=0), 2, axis=1)
-    mode = cv2.RETR_CCOMP if holes else cv2.RETR_EXTERNAL
-    found, _ = cv2.findContours(doubled, mode, cv2.CHAIN_APPROX_NONE)
-    return [_smooth_corners((contour[:, 0] + 1) // 2) for contour in found]
-
-
-def _smooth_corners(corners: npt.NDArray[Any]) -> Points:
-    """Replace pixel corners by the midpoints of the steps between them, except for real corners.
-
-    On a digital straight line one of two adjacent runs has length 1, so a corner between
-    two longer runs is a corner of the object, not of the pixel grid.
-    """
-    corners = corners[np.any(corners != np.roll(corners, 1, axis=0), axis=1)]
-    steps = np.roll(corners, -1, axis=0) - corners
-    before, after = np.roll(steps, 1, axis=0), np.roll(steps, -1, axis=0)
-
-    def same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        return np.asarray(np.all(a == b, axis=1))
-
-    real = ~same(before, steps) & same(steps, after) & same(np.roll(steps, 2, axis=0), before)
-    both = np.stack([corners, corners + steps / 2], axis=1).reshape(-1, 2)
-    return both[np.stack([real, np.ones_like(real)], axis=1).reshape(-1)].astype(np.float32)
-
-
-def to_polygons(mask: Mask, tolerance: float = 0.5) -> list[list[float]]:
-    """A mask as polygons [x1, y1, x2, y2, ...], one per connected part, with at least 3 points each.
-
-    Polygons cannot have holes, so holes are filled. With `tolerance` 0, rasterising the polygons
-    with pycocotools restores the filled mask exactly.
+    Rings are float32 arrays (n, 2) of x, y, n >= 3, and touch themselves nowhere. Filling them by the even-odd
+    rule restores the mask, with `tolerance` 0 exactly: with pycocotools for `edges`, with OpenCV for `centres`.
 
     Args:
-        mask: the mask; an empty one has no polygons.
-        tolerance: maximum distance of a polygon from the outline in pixels (Douglas-Peucker);
-            thin parts keep more points.
+        mask: the mask; an empty one has no parts.
+        tolerance: maximum distance of a ring from the outline in pixels (Douglas-Peucker); thin parts keep
+            more points.
+        outline: which line the rings follow.
+        holes: whether to keep holes; otherwise they are filled.
     """
     crop = crop_mask(mask)
     if crop is None:
         return []
     pixels, x, y = crop
-    parts = [_simplify(outline, tolerance, pixels.shape) for outline in trace_outlines(pixels)]
-    return [(part + np.array((x, y), np.float32)).reshape(-1).astype(float).tolist() for part in parts]
+    parts = []
+    for outer, *inner in find_contours(pixels, holes):
+        rings = list(_make_rings(outer, outline))
+        found = [[ring] for ring in rings]
+        for hole in (ring for contour in inner for ring in _make_rings(contour, outline)):
+            found[_find_owner(rings, hole)].append(hole)
+        parts += found
+    place = np.array((x, y), np.float32)
+    return [[_simplify(ring, tolerance, outline, pixels.shape) + place for ring in part] for part in parts]
 
 
-def to_rings(mask: Mask, tolerance: float = 0.5) -> list[Points]:
-    """The outlines of all parts and of all holes, simplified, as float32 arrays (n, 2) of x, y, n >= 3.
+def to_polygons(
+    mask: Mask, tolerance: float = 0.5, outline: Outline = "edges", holes: Literal["fill", "bridge"] = "fill"
+) -> list[list[float]]:
+    """A mask as polygons [x1, y1, x2, y2, ...], at least one for each connected part, with at least 3 points each.
 
-    Filling them by the even-odd rule restores the mask, exactly if `tolerance` is 0.
+    Args:
+        mask: as for `to_parts`.
+        tolerance: as for `to_parts`.
+        outline: as for `to_parts`.
+        holes: a polygon cannot have holes; they are filled, or joined with the outline by a bridge of zero width.
     """
-    crop = crop_mask(mask)
-    if crop is None:
-        return []
-    pixels, x, y = crop
-    found = (_simplify(outline, tolerance, pixels.shape) for outline in trace_outlines(pixels, holes=True))
-    return [(ring + np.array((x, y), np.float32)).astype(np.float32) for ring in found]
+    parts = to_parts(mask, tolerance, outline, holes == "bridge")
+    return [join_rings(part).reshape(-1).astype(float).tolist() for part in parts]
+
+
+def to_rings(mask: Mask, tolerance: float = 0.5, outline: Outline = "edges") -> list[Points]:
+    """The outlines of all parts and of all holes, as `to_parts` gives them."""
+    return [ring for part in to_parts(mask, tolerance, outline) for ring in part]
 
 
 def join_rings(parts: Sequence[Points]) -> Points:
@@ -115,16 +103,63 @@ def join_rings(parts: Sequence[Points]) -> Points:
     return line
 
 
-def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]]) -> float:
+def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]], outline: Outline = "edges") -> float:
     """IoU of a mask with the union of polygons [x1, y1, x2, y2, ...] in pixels; 0 without polygons.
 
-    pycocotools fills polygons by the even-odd rule, in the coordinates used here.
+    They are filled by the even-odd rule: by pycocotools for `edges`, by OpenCV for `centres`, whose coordinates
+    are cut off to whole numbers.
     """
     parts = [list(part) for part in parts if len(part) >= 6]
     if not parts:
         return 0.0
-    filled = coco_mask.merge(coco_mask.frPyObjects(parts, *mask.size))
-    return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+    if outline == "edges":
+        filled = coco_mask.merge(coco_mask.frPyObjects(parts, *mask.size))
+        return float(coco_mask.iou([mask.rle], [filled], [0])[0, 0])
+    points = [np.floor(np.reshape(part, (-1, 2))) for part in parts]
+    box = mask.box.xyxy if mask.box is not None else (0, 0, 0, 0)
+    around = np.concatenate([*points, np.reshape(box, (2, 2)) - ((0, 0), (1, 1))])
+    (left, top), (right, bottom) = around.min(axis=0).astype(int), around.max(axis=0).astype(int)
+    picture = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
+    for line in points:
+        _fill_through_centres(picture, line - (left, top))
+    kept = 0
+    if (crop := crop_mask(mask)) is not None:
+        pixels, x, y = crop
+        rows, columns = pixels.shape
+        kept = int(np.count_nonzero(picture[y - top : y - top + rows, x - left : x - left + columns][pixels]))
+    return kept / (int(np.count_nonzero(picture)) + mask.area - kept)
+
+
+def _make_rings(contour: npt.NDArray[Any], outline: Outline) -> Iterator[Points]:
+    """The rings of a contour of `find_contours`, without repeated points."""
+    if outline == "centres":
+        places = contour[:, 1].astype(np.int64) << 32 | contour[:, 0]
+        _, where, counts = np.unique(places, return_inverse=True, return_counts=True)
+        once = contour[counts[where.reshape(-1)] == 1]  # where parts touch at a corner, the line goes back and forth
+        ring = _place_in_pixels(once)
+        if len(once) == len(contour) or not has_crossings(ring):
+            yield ring
+        else:
+            halves = split_rings(contour * np.float32(0.5))
+            yield from (_place_in_pixels(np.rint(half * 2).astype(np.int32)) for half in halves)
+        return
+    corners = to_corners(contour)
+    smooth = smooth_corners(corners)
+    keeps = _area(smooth) >= _MIN_IOU * _area(corners)
+    yield from split_rings(smooth if keeps else corners.astype(np.float32))  # few pixels: their squares
+
+
+def _place_in_pixels(contour: npt.NDArray[Any]) -> Points:
+    return np.asarray(contour // 2 + _INSET + _SPREAD * (contour % 2), np.float32)
+
+
+def _find_owner(rings: Sequence[Points], hole: Points) -> int:
+    """The position of the ring around a hole."""
+    if len(rings) == 1:
+        return 0
+    cv2 = load_cv2()
+    middle = hole.mean(axis=0).astype(float).tolist()
+    return max(range(len(rings)), key=lambda number: cv2.pointPolygonTest(rings[number], middle, True))
 
 
 def _find_nearest(a: Points, b: Points) -> tuple[int, int]:
@@ -136,17 +171,36 @@ def _find_nearest(a: Points, b: Points) -> tuple[int, int]:
     return int(here), int(there)
 
 
-def _simplify(outline: Points, tolerance: float, size: tuple[int, ...]) -> Points:
+def _simplify(ring: Points, tolerance: float, outline: Outline, size: tuple[int, ...]) -> Points:
     cv2 = load_cv2()
-    exact = cv2.approxPolyDP(outline.reshape(-1, 1, 2), 0, True)[:, 0]  # drops points on straight lines
+    exact = cv2.approxPolyDP(ring.reshape(-1, 1, 2), 0, True)[:, 0]  # drops points on straight lines
     while tolerance > 0.05:
-        simple = cv2.approxPolyDP(outline.reshape(-1, 1, 2), tolerance, True)[:, 0]
-        if len(simple) >= 3 and _iou(simple, exact, size) >= _MIN_IOU:
-            return np.asarray(simple)
+        simple = np.asarray(cv2.approxPolyDP(ring.reshape(-1, 1, 2), tolerance, True)[:, 0])
+        if len(simple) >= 3 and _is_close(simple, exact, outline, size):
+            return simple
         tolerance /= 2
     return np.asarray(exact)
 
 
-def _iou(a: Points, b: Points, size: tuple[int, ...]) -> float:
-    rles = coco_mask.frPyObjects([part.reshape(-1).astype(float).tolist() for part in (a, b)], *size)
-    return float(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0])
+def _is_close(simple: Points, exact: Points, outline: Outline, size: tuple[int, ...]) -> bool:
+    """Whether a simplified ring keeps enough of the exact one, and crosses itself nowhere."""
+    if outline == "edges":
+        if abs(_area(simple) / _area(exact) - 1) > 1 - _MIN_IOU:
+            return False
+        rles = coco_mask.frPyObjects([part.reshape(-1).astype(float).tolist() for part in (simple, exact)], *size)
+        iou = float(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0])
+    else:
+        first, second = (_fill_through_centres(np.zeros(size, np.uint8), part) for part in (simple, exact))
+        iou = np.count_nonzero(first & second) / np.count_nonzero(first | second)
+    return iou >= _MIN_IOU and not has_crossings(simple)
+
+
+def _fill_through_centres(picture: npt.NDArray[np.uint8], ring: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    load_cv2().fillPoly(picture, [ring.astype(np.int32)], 1)
+    return picture
+
+
+def _area(ring: npt.NDArray[Any]) -> float:
+    """The area inside a ring (n, 2), by the shoelace formula."""
+    x, y = ring.astype(np.float64).T
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

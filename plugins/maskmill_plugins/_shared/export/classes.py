@@ -1,19 +1,18 @@
-"""Class numbers and the split into training, validation and test, for dataset formats."""
+"""Class numbers, and class names in the form that a format allows."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from typing import Literal
 
-from maskmill import Problem
+from maskmill import Problem, masks
 
 #: The class of masks without a label.
-UNLABELLED = "object"
+UNLABELLED = masks.UNLABELLED
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-Split = Literal["train", "val", "test"]
+_RENAMED = re.compile("~[0-9a-f]{8}$")
 
 
 def order_labels(first: Sequence[str], labels: Iterable[str]) -> list[str]:
@@ -33,15 +32,19 @@ def find_duplicates(option: str, given: Sequence[str]) -> list[Problem]:
     return [Problem(f"{option}: {name!r} is given more than once") for name in names]
 
 
-def choose_split(key: str, val: float, test: float = 0.0) -> Split:
-    """The split of an image, from a hash of its key, so that it is independent of the other images.
+def rename_class(label: str, forbidden: re.Pattern[str], taken: Collection[str] = ()) -> str:
+    """The name of a class in a format that does not allow every text; most labels stay as they are.
+
+    A label that has to be changed gets a hash of itself, so that two labels never get one name, whatever other labels
+    there are.
 
     Args:
-        key: the image's key.
-        val: the share of images for validation, approximately.
-        test: the share of images for testing, approximately.
+        label: the label.
+        forbidden: what a name must not contain; becomes `_`.
+        taken: names that mean something else in the format.
     """
-    number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64
-    if number < val:
-        return "val"
-    return "test" if number < val + test else "train"
+    name = forbidden.sub("_", label).strip()
+    if name == label and name and name not in taken and not _RENAMED.search(name):
+        return label
+    mark = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name or '_'}~{mark}"

@@ -233,8 +233,13 @@ class Sam(Backend):
             self._cache = EmbeddingCache(folder, int(self.cache_size * 1e9))
 
     def close(self) -> None:
-        """Release the model."""
+        """Release the model, also from the memory of a GPU that torch would keep for this process."""
+        on_gpu = self._segmenter is not None and self._segmenter.sam.device.type == "cuda"
         self._segmenter = self._cache = None
+        if on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def embed(self, image: Image) -> FloatArray:
         """The image encoder's output, float32 (1, 256, 64, 64), from the cache if possible.

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt
+from maskmill import Image, ImageReadError, ImageResult, Mask, Prompt, colors
 from maskmill.stored.originals import OriginalImages, load_unchanged
-from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.name_tags import NameTags
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg

@@ -13,10 +13,9 @@ from urllib.parse import quote
 
 import PIL.Image
 
-from maskmill import Image, ImageResult, Mask
+from maskmill import Image, ImageResult, Mask, colors
 from maskmill.files import TEMPORARY_PREFIX, safe_path
 from maskmill.results import STATUSES, LedgerRow
-from maskmill_plugins._shared.drawing import colors
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.export.file_names import name_image_file
 

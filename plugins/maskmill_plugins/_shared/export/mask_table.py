@@ -1,0 +1,44 @@
+"""`masks.csv`: which object is in which file, with its label as it is and its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from maskmill import Artifact, ImageResult, Mask
+from maskmill.files import atomic_path
+from maskmill.tables import write_table
+
+from .output_files import describe_file
+
+NAME = "masks.csv"
+COLUMNS = ("file", "key", "index", "label", "score")
+By = Literal["image", "class"]
+BY_MEANING = (
+    "folders of the files: `image`: one for each image, `sub/a_jpg/000_cat.png` for `sub/a.jpg`; `class`: one for each"
+    " label, `cat/sub__a_jpg_000.png`, as programs that train classifiers expect"
+)
+
+
+def write_mask_table(
+    results: Iterator[ImageResult], folder: Path, name_file: Callable[[ImageResult, int, Mask], str]
+) -> Artifact:
+    """Write the table, a row for each kept mask.
+
+    Args:
+        results: in their order.
+        folder: of the writer.
+        name_file: the path of the file in it, given the result, the mask's position among the kept ones and the
+            mask; "" if it has no file.
+    """
+    with (
+        atomic_path(folder / NAME) as unfinished,
+        write_table(unfinished, COLUMNS, errors="surrogateescape") as write,
+    ):
+        for result in results:
+            for number, mask in enumerate(result.kept):
+                if file := name_file(result, number, mask):
+                    label = (mask.label or "").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+                    write((file, result.key, number, label, "" if mask.score is None else mask.score))
+    return describe_file(folder, NAME)
