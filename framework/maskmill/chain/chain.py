@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..inputs import to_image
 from ..output.environment import read_versions
 from ..output.store import StoredResult, have_files
 from ..plugins.messages import LaneAnswers
+from ..plugins.optional import has_entries, make_entry
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
@@ -140,6 +142,7 @@ class Chain:
                 assert reuse.before is not None, "only a stored result can need no pixels"
                 trace.doubts.extend(reuse.before.doubts)
                 refuse_doubts(trace, reuse.before, self.fail_on)
+                self._make_entries(reuse.before, trace)
                 return reuse.before, False
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
@@ -222,6 +225,15 @@ class Chain:
         if self._embeddings is not None and embedding is not None:
             self._embeddings[key] = embedding
         return embedding
+
+    def _make_entries(self, result: ImageResult, trace: Trace) -> None:
+        """Make the entries of a stored result; where that fails, the end of the run tries again and reports it."""
+        for name, writer in self.stages.writers:
+            if has_entries(writer) and result.status in writer.takes:
+                own = Trace(trace.seconds, trace.story)
+                with suppress(StepError):
+                    make = partial(make_entry, writer, result)
+                    trace.entries[name] = own.step("writers", name, make, result.sha256)
 
     def _provenance(self, fingerprint: str) -> dict[str, Any]:
         return {

@@ -11,7 +11,7 @@ from ..images import Image
 from ..masks import Mask
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, Status
-from .optional import prepare_stage
+from .optional import finish_results, has_entries, prepare_stage
 from .stage import Stage
 
 
@@ -118,7 +118,7 @@ class Writer(Stage):
         Returns:
             Every file made: a list or, where there is one for each image, a generator, which needs no memory for them.
         """
-        return []
+        return finish_results(self, results, folder) if has_entries(self) else []
 
 
 @dataclass(frozen=True)

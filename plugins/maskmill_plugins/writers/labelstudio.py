@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
 from maskmill.files import atomic_path
+from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.output_files import describe_file, save_as
 
@@ -42,14 +43,19 @@ class LabelStudio(Writer):
         "/data/local-files/?d=", description="prefix of the key in an image's address; the default is for local storage"
     )
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """The labels of the image in one line, its task in another."""
+        labels = sorted({mask.label or UNLABELLED for mask in result.kept})
+        return "\n".join(map(_dump, (labels, self._task(result)))).encode()
+
+    def finish_entries(self, entries: Entries, folder: Path) -> list[Artifact]:
         """Write both files, the tasks incrementally."""
         labels: set[str] = set()
         with atomic_path(folder / NAME) as unfinished, unfinished.open("w", encoding="ascii", newline="\n") as out:
             out.write("[")
-            for number, result in enumerate(results):
-                labels.update(mask.label or UNLABELLED for mask in result.kept)
-                task = json.dumps(self._task(result), separators=(",", ":"), allow_nan=False)
+            for number, entry in enumerate(entries.read(NAME)):
+                found, task = entry.data.decode().split("\n")
+                labels.update(json.loads(found))
                 out.write(f"{',' if number else ''}\n{task}")
             out.write("]\n")
         return [describe_file(folder, NAME), save_as(folder, CONFIG, _config(sorted(labels)))]
@@ -62,6 +68,10 @@ class LabelStudio(Writer):
             about["model_version"] = str(origin.get("model") or origin.get("backend") or "maskmill")
         key = quote(result.key, errors="surrogateescape")
         return {"data": {"image": f"{self.url}{key}", "key": result.key}, self.kind: [about]}
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _region(number: int, mask: Mask) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +31,7 @@ class CocoFile:
         self._out: IO[str] = stack.enter_context(path.open("w", encoding="ascii", newline="\n"))
         members = ",".join(f"{dump_json(key)}:{dump_json(value)}" for key, value in head.items())
         self._out.write(f'{{{members},\n"images":[')
-        self._images = 0
+        self._images = self._annotations = 0
 
     def add_image(self, line: str) -> None:
         """Add an image, as JSON."""
@@ -41,17 +41,26 @@ class CocoFile:
     def add_annotation(self, number: int, line: str) -> None:
         """Add an annotation, as JSON without its category, and the number of its label; -1 if it has a category."""
         self._waiting.write(f"{number} {line}\n")
+        self._annotations += 1
 
-    def write_end(self, by_number: Sequence[int], categories: Sequence[Mapping[str, Any]]) -> None:
+    def write_end(
+        self,
+        by_number: Sequence[int],
+        categories: Sequence[Mapping[str, Any]],
+        track: Callable[..., Iterable[str]] = lambda lines, count: lines,
+    ) -> None:
         """Write the annotations and the categories.
 
         Args:
             by_number: the category id of each number of a label.
             categories: in their order.
+            track: goes through the lines, with `count` of them.
         """
         self._waiting.seek(0)
         self._out.write('],\n"annotations":')
-        _write_list(self._out, (_add_category(line, by_number) for line in self._waiting))
+        _write_list(
+            self._out, (_add_category(line, by_number) for line in track(self._waiting, count=self._annotations))
+        )
         self._out.write(',\n"categories":')
         _write_list(self._out, map(dump_json, categories))
         self._out.write("}\n")
