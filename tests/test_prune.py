@@ -121,11 +121,11 @@ def remove(folder: Path) -> None:
     (folder / "photos" / "b.png").unlink()
 
 
-OF_B = {"results/b.png.json", "png/b.png/000_cat.png"}
+OF_B = {"results/b.png.json", "png/b_png/000_cat.png"}
 #: name: (change, values of the run, images done again, of these segmented, outdated files)
 CHANGES = {
     "nothing": (lambda folder: None, {}, 0, 0, set()),
-    "writer of images removed": (lambda folder: write(folder, f"{COCO}, {YOLO}"), {}, 3, 0, set()),
+    "writer of images removed": (lambda folder: write(folder, f"{COCO}, {YOLO}"), {}, 3, 0, {"png/masks.csv"}),
     "writer of the dataset removed": (
         lambda folder: write(folder, f"{PNG}, {YOLO}"),
         {},
@@ -152,7 +152,7 @@ CHANGES = {
         {},
         3,
         0,
-        {"coco/instances.json", "sums/sums.csv"}
+        {"coco/instances.json", "png/masks.csv", "sums/sums.csv"}
         | {f"yolo/{name}" for name in ("data.yaml", "images.csv")}
         | {f"yolo/labels/train/{key[:-4]}.txt" for key in KEYS},
     ),
@@ -172,12 +172,12 @@ CHANGES = {
     ),
     "photo removed": (remove, {}, 0, 0, OF_B),
     "photo renamed": (lambda folder: (folder / "photos/b.png").rename(folder / "photos/z.png"), {}, 1, 1, OF_B),
-    "photo with another ending": (  # its label file is the same one
+    "photo with another ending": (  # its label file is the same one, and the writer removed the other image
         lambda folder: (folder / "photos/b.png").rename(folder / "photos/b.bmp"),
         {},
         1,
         1,
-        OF_B | {"yolo/images/train/b.png"},
+        OF_B,
     ),
     "photo back again": (  # the writer `yolo` removed its copy
         lambda folder: (
@@ -211,7 +211,7 @@ CHANGES = {
         {},
         1,
         1,
-        {f"results/{key}.json" for key in KEYS} | {f"png/{key}/000_cat.png" for key in KEYS},
+        {f"results/{key}.json" for key in KEYS} | {f"png/{key[:-4]}_png/000_cat.png" for key in KEYS},
     ),
     "--only": (
         lambda folder: (remove(folder), write(folder, f"{PNG}, {YOLO}")),
@@ -253,16 +253,16 @@ def test_what_is_not_ours_stays_and_is_named(folder):
     write(folder, f"{PNG}, {YOLO}")
     (output / "png" / "notes.txt").write_text("mine", encoding="utf-8")
     (output / "coco" / "instances.json").write_text("{}", encoding="utf-8")
-    (output / "png" / "a.png" / "000_cat.png").write_bytes(b"painted over")
-    kept = {"png/notes.txt", "coco/instances.json", "png/a.png/000_cat.png"}
+    (output / "png" / "a_png" / "000_cat.png").write_bytes(b"painted over")
+    kept = {"png/notes.txt", "coco/instances.json", "png/a_png/000_cat.png"}
     if os.name == "posix":
         moved = output.parent / "elsewhere"
-        (output / "png" / "b.png").rename(moved)
-        (output / "png" / "b.png").symlink_to(moved)
-        (moved / "linked.png").write_bytes((output / "png" / "照.png" / "000_cat.png").read_bytes())
-        (output / "png" / "照.png" / "000_cat.png").unlink()
-        (output / "png" / "照.png" / "000_cat.png").symlink_to(moved / "linked.png")
-        kept |= {"png/b.png/000_cat.png", "png/照.png/000_cat.png"}
+        (output / "png" / "b_png").rename(moved)
+        (output / "png" / "b_png").symlink_to(moved)
+        (moved / "linked.png").write_bytes((output / "png" / "照_png" / "000_cat.png").read_bytes())
+        (output / "png" / "照_png" / "000_cat.png").unlink()
+        (output / "png" / "照_png" / "000_cat.png").symlink_to(moved / "linked.png")
+        kept |= {"png/b_png/000_cat.png", "png/照_png/000_cat.png"}
     work(folder)
     lines: list[str] = []
     report = prune(output, lines.append)
@@ -400,5 +400,5 @@ def test_lists_of_earlier_versions_are_taken_over(folder):
         assert (list(run.files()), run.outdated().files) == ([], 0)
     write(folder, f"{PNG}, {YOLO}")
     report, _ = work(folder)
-    assert dict(report.files) == {"yolo": 5}
+    assert dict(report.files) == {"png": 1, "yolo": 5}
     assert outdated(output) == {"coco/instances.json"}
