@@ -171,7 +171,7 @@ class Coco(Writer):
             if self.layout == "one":
                 self._open_file("train", folder, files, reference, stack)
             for entry in entries.read(_FILES[self.layout].format("*")):
-                split = self._split(entry.key)
+                split = "train" if table is None and self.layout == "one" else self._split(entry.key)
                 file = self._open_file(split, folder, files, reference, stack)
                 if reference is None:
                     numbers.add(file, entry.data)

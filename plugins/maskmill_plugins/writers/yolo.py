@@ -119,7 +119,7 @@ class Yolo(Writer):
         shapes = self._find_shapes(result)
         if not self.detect and (measured := summarize_iou([iou for _, _, iou in shapes])):
             self.note("iou", measured)
-        place = self._place(result.key)
+        place = self._place(self._split(result.key), result.key)
         artifacts = []
         if self.classes:
             numbers = {name: number for number, name in enumerate(self.classes)}
@@ -149,9 +149,8 @@ class Yolo(Writer):
         counts = dict.fromkeys(SPLITS, 0)
         with ImageTable(folder, ["split"], ["image", "labels"], SHARED_HINT) as table:
             for entry in entries.read(LIST):
-                split = self._split(entry.key)
+                place = self._place(split := self._split(entry.key), entry.key)
                 counts[split] += 1
-                place = self._place(entry.key)
                 table.add(entry.key, split, self._image_file(entry.key, place), f"labels/{place}.txt")
                 if not self.classes:
                     labels.update(label for label, _ in json.loads(entry.data))
@@ -167,7 +166,7 @@ class Yolo(Writer):
         numbers = {name: number for number, name in enumerate(classes)}
         earlier = entries.earlier if entries.earlier is not None and entries.earlier.memory == classes else None
         for entry in entries.read("labels"):
-            path = f"labels/{self._place(entry.key)}.txt"
+            path = f"labels/{self._place(self._split(entry.key), entry.key)}.txt"
             made = None if earlier is None or entry.changed else earlier.find_file(path)
             if made is None:
                 text = _format_lines([numbers[label], line] for label, line in json.loads(entry.data))
@@ -179,12 +178,12 @@ class Yolo(Writer):
             self._splitter = Splitter(self.val, self.test, self.splits)
         return self._splitter.choose(key)
 
-    def _place(self, key: str) -> str:
+    def _place(self, split: Split, key: str) -> str:
         """The path of an image's files below `images/` and `labels/`, without suffix.
 
         Folders called `images` get a hash, because Ultralytics finds labels by replacing the last `/images/`.
         """
-        return f"{self._split(key)}/{stem_path(key, self.names, self.folders, taken='images')}"
+        return f"{split}/{stem_path(key, self.names, self.folders, taken='images')}"
 
     def _image_file(self, key: str, place: str) -> str:
         """The path of the image file, "" without one."""
