@@ -27,7 +27,7 @@ OPTIONS = {
     "yolo": {"names": "full"},
 }
 #: Files that tell times.
-TIMED = {"ledger.sqlite", "run.json", ".lock"}
+TIMED = {"ledger.sqlite", "entries.sqlite", "run.json", ".lock"}
 
 
 def single_files():

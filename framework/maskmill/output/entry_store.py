@@ -182,17 +182,23 @@ class EntryStore:
         self._pending = 0
         self._committed_at = time.monotonic()
 
-    def find_origins(self, writer: str, keys: Sequence[str]) -> dict[str, Origin]:
-        """What the entries of these sorted keys were made from; entries of other keys in between are removed."""
-        sql = "SELECT key, bytes, mtime, made_with FROM entries WHERE writer = ? AND key BETWEEN ? AND ?"
+    def find_origins(self, writer: str, keys: Sequence[str], after: str = "") -> dict[str, Origin]:
+        """What the entries of these sorted keys were made from; those of other keys from `after` on are removed."""
+        sql = "SELECT key, bytes, mtime, made_with FROM entries WHERE writer = ? AND key > ? AND key <= ?"
         with _finding_damage():
-            rows = self._connection.execute(sql, (writer, _encode(keys[0]), _encode(keys[-1]))).fetchall()
+            rows = self._connection.execute(sql, (writer, _encode(after), _encode(keys[-1]))).fetchall()
             found = {_decode(key): Origin((size, mtime), made_with) for key, size, mtime, made_with in rows}
             for key in found.keys() - set(keys):
                 self._begin()
                 self._connection.execute("DELETE FROM entries WHERE writer = ? AND key = ?", (writer, _encode(key)))
                 del found[key]
         return found
+
+    def forget_after(self, writer: str, key: str) -> None:
+        """Remove the entries of keys after this one."""
+        with _finding_damage():
+            self._begin()
+            self._connection.execute("DELETE FROM entries WHERE writer = ? AND key > ?", (writer, _encode(key)))
 
     def read(self, writer: str, first: str = "", last: str = LAST) -> Iterator[StoredEntry]:
         """The entries of one writer in key order, one at a time, from one key to another; none may be put meanwhile."""

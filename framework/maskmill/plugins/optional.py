@@ -169,12 +169,13 @@ STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, PromptStore)
 BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend,)
 WRITER_PROTOCOLS: tuple[type, ...] = (EntryWriter,)
-_BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS, "writer": WRITER_PROTOCOLS}
+#: The optional methods of each role, beside those of any stage.
+BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS, "writer": WRITER_PROTOCOLS}
 
 
 def optional_methods(role: str) -> dict[str, Callable[..., Any]]:
     """The optional methods of a role by name."""
-    protocols = STAGE_PROTOCOLS + _BY_ROLE.get(role, ())
+    protocols = STAGE_PROTOCOLS + BY_ROLE.get(role, ())
     return {name: method for each in protocols for name, method in vars(each).items() if not name.startswith("_")}
 
 

@@ -176,16 +176,18 @@ class _Writing:
         """The entries of one writer in key order; those that do not belong to the stored results are made anew."""
         store = self._request.entries
         assert store is not None, "opened for a writer with entries"
-        rows, mark = self._ledger.rows(writer.takes), self._marks[folder]
+        rows, mark, last = self._ledger.rows(writer.takes), self._marks[folder], ""
         while batch := list(itertools.islice(rows, PAGE)):
             keys = [row.key for row in batch]
             stored = self._ledger.find_stored(keys)
             known = {key: stored.get(key) or stat_result(self._output, key) or _GONE for key in keys}
-            found = store.find_origins(folder, keys)
+            found = store.find_origins(folder, keys, last)
             if outdated := [row for row in batch if found.get(row.key) != Origin(known[row.key], mark)]:
                 self._make_entries(outdated, known, store)
             for entry in store.read(folder, keys[0], keys[-1]):
                 yield Entry(entry.key, entry.data, not entry.finished)
+            last = keys[-1]
+        store.forget_after(folder, last)
 
     def _make_entries(self, rows: Sequence[LedgerRow], known: Mapping[str, tuple[int, int]], store: EntryStore) -> None:
         """Make the entries of images for all writers, from results that are read once."""
