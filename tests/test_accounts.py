@@ -123,13 +123,13 @@ def test_the_run_says_what_has_no_counterpart(place, capsys):
     with pytest.raises(SystemExit):
         main(["run", str(place.folder / "p.yaml")])
     said = capsys.readouterr().err
-    assert "warning: 1 of the images in boxes.json are not in the dataset: gone.png" in said
-    assert "warning: 1 of 2 images are not in boxes.json: new.png" in said
-    assert "2 prompts in files: 1 masks, 1 without an image (prompts.csv)" in said
+    assert "warning: 1 of the images in boxes.json is not in the dataset: gone.png" in said
+    assert "warning: 1 of 2 images is not in boxes.json: new.png" in said
+    assert "2 prompts in files: 1 with a mask, 1 without an image (prompts.csv)" in said
     with pytest.raises(SystemExit) as ended:
         main(["check", str(place.folder / "p.yaml")])
     assert ended.value.code == 0
-    assert "warning: 1 of 2 images are not in boxes.json: new.png" in capsys.readouterr().err
+    assert "warning: 1 of 2 images is not in boxes.json: new.png" in capsys.readouterr().err
 
 
 def test_what_was_not_run_yet_is_not_asked(place):

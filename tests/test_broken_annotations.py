@@ -254,7 +254,7 @@ def test_a_broken_annotation_can_be_left_out(tmp_path, name):
     stage = source(tmp_path, file, {file: content}, broken="skip")
     problem, *_ = stage.check()
     assert problem.warning
-    assert "1 invalid annotations are skipped" in problem.message
+    assert "1 invalid annotation is skipped" in problem.message
     assert message.rpartition(":")[2] in problem.message
     stage.survey([ImageRef(KEY, KEY)])
     (item,) = (item for item in stage.inventory() if item.prompt is None)
@@ -282,7 +282,7 @@ def test_of_many_broken_annotations_twenty_are_told(tmp_path):
 
 def test_an_image_with_nothing_but_broken_annotations_fails_and_is_not_empty(tmp_path):
     stage = source(tmp_path, "c.json", {"c.json": region(bbox=[1, 2, -3, 4])}, broken="skip")
-    with pytest.raises(PromptError, match=r"all 1 of its annotations are invalid: annotations\[0\] \(id 1\): bbox has"):
+    with pytest.raises(PromptError, match=r"its annotation is invalid: annotations\[0\] \(id 1\): bbox has"):
         stage.prompts(picture())
 
 

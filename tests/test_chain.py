@@ -3,10 +3,26 @@
 import errno
 import json
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from maskmill import Artifact, Box, Filter, ImageError, Prompt, PromptSource, StopRun, Transient, Writer, save, testing
+from maskmill import (
+    Artifact,
+    Box,
+    Filter,
+    ImageError,
+    ImageResult,
+    Mask,
+    Prompt,
+    PromptSource,
+    StopRun,
+    Transient,
+    Writer,
+    save,
+    testing,
+)
 from maskmill.chain.chain import Chain
 from maskmill.chain.fingerprint import Fingerprint
 from maskmill.chain.plugin_call import Trace
@@ -187,7 +203,7 @@ def test_filters_drop_with_a_reason_and_may_change_pixels(tmp_path, ref):
 
 def test_all_masks_dropped_is_empty_with_the_reason(tmp_path, ref):
     result, _ = chain(tmp_path, [BOX], filters=[("smallest", Smallest(area=1000))]).process(ref, BARE)
-    assert (result.status, result.reason) == ("empty", "all masks dropped: smallest 1")
+    assert (result.status, result.reason) == ("empty", "smallest dropped the only mask: area 400 < 1000")
 
 
 @pytest.mark.parametrize(
@@ -288,3 +304,21 @@ def test_notes_end_in_the_result_under_the_plugins_name(tmp_path, ref):
 
     result, _ = chain(tmp_path, [BOX], backend=Noting()).process(ref, BARE)
     assert result.notes == {"fill": {"boxes": 1}}
+
+
+@pytest.mark.parametrize(
+    ("reasons", "says"),
+    [
+        (["empty mask"], "the backend found nothing: its mask is empty"),
+        (["empty mask", "empty mask"], "the backend found nothing: all 2 masks are empty"),
+        ([None], "score dropped the only mask"),
+        (
+            ["too small", "empty mask", "too big"],
+            "none of 3 masks is left: score dropped 2, 1 of the backend was empty",
+        ),
+    ],
+)
+def test_the_reason_for_no_mask_is_a_sentence(reasons, says):
+    mask = Mask.from_array(np.ones((4, 4), bool))
+    masks = [replace(mask, index=n, dropped_by="score", reason=reason) for n, reason in enumerate(reasons)]
+    assert ImageResult.done_or_empty("a.png", (4, 4), "", masks=masks).reason == says

@@ -22,15 +22,15 @@ def test_a_probe_times_some_images_and_reckons(project, capsys):
     assert "dry run: 20 images: 20 new" in said
     assert "3 images timed: 0.2" in said
     assert "of it backend" in said
-    assert "20 images to do: about 2 seconds here, with 2 workers × 1 threads" in said
-    assert "To speed it up: a smaller model" in said
+    assert "20 images to do: about 2 seconds here, with 2 workers × 1 thread" in said
+    assert "To speed it up: fewer prompts per image\n" in said
     assert not project.output.exists()
 
 
 def test_a_probe_tells_of_images_that_fail(project, capsys):
     project.photos("a.png", "raise.png", "z.png")
     assert exit_code(run_main, project.file, "--dry-run", "--probe", "3") == 0
-    assert "failed: raise.png: as told" in capsys.readouterr().out
+    assert "failed: raise.png: filters chaos: RuntimeError: as told" in capsys.readouterr().out
 
 
 def test_probe_goes_with_dry_run(project, capsys):
@@ -54,10 +54,10 @@ def test_offline_refuses_what_reaches_out(project):
 def test_status_tells_what_failed_and_how_to_go_on(project, capsys):
     project.photos("a.png", "raise-1.png", "raise-2.png", "raise-3.png", "raise-4.png", "z.png")
     assert exit_code(maskmill_main, "run", project.file, "-q") == 1
-    capsys.readouterr()
+    assert "raise-1.png: failed at filters chaos: RuntimeError: as told" in capsys.readouterr().err
     assert exit_code(maskmill_main, "status", project.output) == 0
     said = capsys.readouterr().out
-    assert said.startswith("p: finished\n2 done, 4 failed\n  4 failed at filters: as told\n")
+    assert said.startswith("p: finished\n2 done, 4 failed\n  4 failed at filters chaos: RuntimeError: as told\n")
     assert "raise-1.png, raise-2.png, raise-3.png and 1 more" in said
     assert "--retry-failed" in said
 

@@ -22,9 +22,7 @@ OPTIONS = {
     "nms": {"iou": 0.2, "across_labels": True},
     "score": {"min_area": 100, "max_fraction": 0.447},
     "png": {"layout": "indexed"},
-    "labelme": {"names": "full"},
-    "voc": {"names": "full"},
-    "yolo": {"names": "full"},
+    **{name: {"names": "full"} for name in ("labelme", "voc", "yolo", "panoptic", "semantic", "huggingface")},
 }
 #: Files that tell times.
 TIMED = {"ledger.sqlite", "entries.sqlite", "run.json", ".lock"}

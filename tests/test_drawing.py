@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from maskmill import Box, Mask, PluginError, Point, colors
+from maskmill.plugins.registry import Registry
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.legend import Legend
 from maskmill_plugins._shared.drawing.name_tags import NameTags
@@ -284,6 +285,27 @@ def test_a_missing_system_library_is_said_with_the_line_that_helps(tmp_path, mon
         PluginError, match=r"libGL\.so\.1.*\n.*apt install libgl1, or pip install opencv-python-headless"
     ):
         load_cv2()
+
+
+@pytest.mark.parametrize(
+    ("role", "spec"),
+    [
+        ("backend", "grabcut"),
+        ("filter", {"use": "cleanup", "islands": 5}),
+        ("writer", {"use": "coco", "format": "polygons"}),
+        ("writer", "labelme"),
+        ("writer", "overlay"),
+        ("writer", "report"),
+        ("writer", {"use": "voc", "border": 2}),
+        ("writer", "yolo"),
+    ],
+    ids=str,
+)
+def test_every_stage_that_needs_opencv_says_so_before_the_run(monkeypatch, role, spec):
+    stage = Registry.load().build(role, spec)
+    assert stage.check() == []
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert "pip install opencv-python-headless" in [problem.hint for problem in stage.check()]
 
 
 def test_a_missing_opencv_is_said_with_the_line_that_helps(monkeypatch):

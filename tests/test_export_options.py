@@ -263,6 +263,9 @@ def test_names_without_folders_are_never_shared():
         assert {name.count("/") for name in names} in ({0}, {1})
     assert stem_path("sub/a.jpg", folders="flat") == "sub__a"
     assert image_path("sub/车 1.jpg", "flat") == "sub__车 1.jpg"
+    assert image_path("sub/.jpg") == "sub/.jpg"
+    for folders in ("nested", "flat"):  # a name that has to be changed still ends like a picture
+        assert image_path("sub/a\x01.jpg", folders).endswith(".jpg")
 
 
 @pytest.mark.parametrize("writer", [Yolo(folders="flat"), Voc(folders="flat", images="copy"), Labelme(folders="flat")])

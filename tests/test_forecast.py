@@ -88,7 +88,7 @@ def test_a_stage_tells_its_part_of_the_story_and_knows_the_runs_folder(dear, cap
     dear.photos("a.png")
     load(dear).run(verbose=True)
     story = capsys.readouterr().err
-    words = ["a.png: read, ", "a.png: a coin is thrown", "a.png: 1 prompts from dear", "masks by slow"]
+    words = ["a.png: read, ", "a.png: a coin is thrown", "a.png: 1 prompt from dear", "mask by slow"]
     places = [story.find(word) for word in words]
     assert -1 not in places
     assert places == sorted(places)

@@ -3,11 +3,14 @@
 import json
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from maskmill import ImageResult, Mask, Point, Prompt
+from maskmill.plugins.stage import collecting
 from maskmill_plugins.writers.labelstudio import LabelStudio, encode_rle
 
 HEIGHT, WIDTH = 50, 70
@@ -94,6 +97,28 @@ def test_tasks_and_interface_fit_together(kind, tmp_path):
         assert set(region["value"]["brushlabels"]) <= known
         assert (region["original_width"], region["original_height"]) == (WIDTH, HEIGHT)
     assert ("model_version" in tasks[0][kind][0]) == (kind == "predictions")
+
+
+def test_polygons_enclose_the_masks_and_a_prediction_has_the_mean_score(tmp_path):
+    parts = (ROWS < 9) & (COLUMNS < 9) | (ROWS > 40) & (COLUMNS > 50)
+    each = result("a.jpg", (RING, "猫"), (parts, None))
+    each = replace(each, masks=(replace(each.masks[0], score=0.25), replace(each.masks[1], score=0.75)))
+    notes = {}
+    with collecting(notes):
+        LabelStudio(shapes="polygons", tolerance=0).write(None, each, tmp_path)
+    assert notes["iou"] == {"mean": 1.0, "min": 1.0, "masks": 2}
+    ((task,), config) = written(tmp_path, [each], shapes="polygons", tolerance=0)
+    (prediction,) = task["predictions"]
+    assert prediction["score"] == (0.25 + 0.75 + 0.75) / 3
+    regions = prediction["result"]
+    assert [region["id"] for region in regions] == ["mask-0-0", "mask-1-0", "mask-1-1"]
+    assert {region["type"] for region in regions} == {"polygonlabels"}
+    assert [region["value"]["polygonlabels"] for region in regions] == [["猫"], ["object"], ["object"]]
+    assert {label.get("value") for label in config.find("PolygonLabels")} == {"猫", "object"}
+    lines = [(np.array(region["value"]["points"]) * (WIDTH, HEIGHT) / 100).ravel().tolist() for region in regions]
+    for found, array in ((lines[:1], RING), (lines[1:], parts)):
+        filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, HEIGHT, WIDTH)))
+        assert np.array_equal(filled, array)
 
 
 def test_a_dataset_without_images_is_an_empty_list(tmp_path):

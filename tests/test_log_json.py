@@ -161,7 +161,8 @@ def test_status_as_json(project, capsys):
     assert failed == {
         "status": "failed",
         "stage": "filters",
-        "message": "as told",
+        "plugin": "chaos",
+        "message": "RuntimeError: as told",
         "count": 2,
         "keys": ["raise-1.png", "raise-2.png"],
     }

@@ -91,7 +91,7 @@ def test_an_empty_entry_by_exact_key_goes_before_patterns() -> None:
         ({"points": [[1]]}, ("points", 0), None),
         ({"points": [[1, 2, 3]]}, ("points", 0), "1 .foreground. or 0"),
         ({"points": [[1, 2, 0.5]]}, ("points", 0), "1 .foreground. or 0"),
-        ({"points": [[1, 2]], "labels": [1, 0]}, (), "expected one for each of the 1 points, got 2"),
+        ({"points": [[1, 2]], "labels": [1, 0]}, (), "expected one for each point, of 1 point, got 2"),
         ({"points": [[1, 2, 1]], "labels": [1]}, (), "give them once"),
         ({"points": [[1, 2]], "labels": [2]}, ("labels", 0), None),
         ({"points": [[1, 2]], "boxes": [A]}, (), "belong to one `box`"),

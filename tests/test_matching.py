@@ -56,8 +56,8 @@ def test_both_sides_know_what_has_no_counterpart():
         0,
     )
     assert sides.warnings("x.json") == [
-        "1 of the images in x.json are not in the dataset: a.jpg",
-        "1 of 3 images are not in x.json: d.jpg",
+        "1 of the images in x.json is not in the dataset: a.jpg",
+        "1 of 3 images is not in x.json: d.jpg",
     ]
 
 

@@ -259,7 +259,7 @@ UNUSED = {
         {"use": "manual", "images": {"nothere.png": BOX, "b.pgn": BOX, "z*": BOX, "*": BOX}},
         "3 of the 4 entries of `images` fit no image of the dataset: nothere.png, b.pgn (did you mean b.png?), z*",
     ),
-    "file": ({"use": "file", "path": "p.jsonl"}, "1 of the images in p.jsonl are not in the dataset: B.png (did you"),
+    "file": ({"use": "file", "path": "p.jsonl"}, "1 of the images in p.jsonl is not in the dataset: B.png (did you"),
 }
 
 

@@ -141,7 +141,13 @@ BROKEN = {
         "write(self, image, folder) does not fit",
         "write it as write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]",
     ),
-    "nothing registered": (FILTER, "@hookimpl", "", "registers nothing", "register_filters"),
+    "nothing registered": (
+        FILTER,
+        "@hookimpl\ndef register_filters",
+        "def offer",
+        "registers nothing",
+        "register_filters",
+    ),
     "a package missing": (
         FILTER,
         '    """Keeps large masks."""',
@@ -267,7 +273,7 @@ BROKEN = {
         "2 prompts got 2 masks, for the prompts number [1, 0]",
         "in the order of the prompts",
     ),
-    "a mask too few": (BACKEND, "return found", "return found[:1]", "2 prompts got 1 masks", "one mask per prompt"),
+    "a mask too few": (BACKEND, "return found", "return found[:1]", "2 prompts got 1 mask", "one mask per prompt"),
     "arrays instead of masks": (BACKEND, ADDED, "found.append(pixels)", "masks() of wide.png", "maskmill.Mask"),
     "None instead of masks": (BACKEND, "return found", "return None", "returns None", "a list"),
     "a score that is none": (
@@ -533,7 +539,7 @@ def test_the_command_fails_when_something_is_wrong(tmp_path, capsys):
         ),
         (FILTER.replace("pixels: int", "version: int"), (), "remove its type: version = ..."),
         (FILTER.replace('"big"', '"nms"'), (), "two plugins register the filter 'nms'"),
-        (FILTER.replace("register_filters", "register_filter"), (), "unknown hook 'register_filter'"),
+        (FILTER.replace("register_filters", "register_filter"), (), "there is no hook 'register_filter'"),
         (FILTER, ("--set", "pixel=3"), "no plugin of plugin.py has the option 'pixel'"),
         (FILTER, ("--set", "pixels"), "expected KEY=VALUE"),
         (FILTER, ("--set", "pixels=[1"), "--set pixels"),

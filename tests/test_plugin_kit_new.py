@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from maskmill import testing
 from maskmill.cli import main
-from maskmill.cli.plugins_new import LONGEST, ROLES
+from maskmill.cli.plugins_new import DROP_IN_ROLES, LONGEST, ROLES
 from maskmill.config.load import load_config
 from maskmill.plugins.find import find_drop_ins
 from maskmill.plugins.registry import Registry
@@ -27,6 +28,7 @@ def plugins(*arguments):
 
 def python(*arguments, cwd):
     paths = os.pathsep.join(str(ROOT / part) for part in ("framework", "plugins"))
+    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), paths]))
     environ = {**os.environ, "PYTHONPATH": paths, "MYPYPATH": paths, "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
@@ -43,8 +45,10 @@ def python(*arguments, cwd):
 def generated(tmp_path_factory):
     """A project of a user with one new plugin of each role."""
     home = tmp_path_factory.mktemp("a 项目")
-    for role in ROLES:
+    for role in DROP_IN_ROLES:
         assert plugins("new", role, f"my_{role}", "--folder", home / "plugins") == 0
+    for role in ROLES:
+        assert plugins("new", role, f"own_{role}", "--package", "--folder", home / "packages") == 0
     return home
 
 
@@ -52,7 +56,7 @@ def generated(tmp_path_factory):
 def long_names(tmp_path_factory):
     """The same with the longest names there may be."""
     folder = tmp_path_factory.mktemp("long")
-    for role in ROLES:
+    for role in DROP_IN_ROLES:
         assert plugins("new", role, f"{role}_".ljust(LONGEST, "x"), "--folder", folder) == 0
     return folder
 
@@ -92,38 +96,80 @@ def test_the_generated_files_are_clean(generated, long_names):
     rules = "E,F,W,I,N,UP,B,A,C4,SIM,RET,PTH,RUF,PL,D,TID"
     ignored = "D203,D213,D400,D401,D415,PLR2004"
     lint = python(
-        *("ruff", "check", "--no-cache", "--isolated", "--select", rules, "--ignore", ignored, ".", long_names),
+        *(
+            "ruff",
+            "check",
+            "--no-cache",
+            "--isolated",
+            "--select",
+            rules,
+            "--ignore",
+            ignored,
+            "--per-file-ignores",
+            "**/tests/*:D103",
+            ".",
+            long_names,
+        ),
         cwd=generated,
     )
     assert lint.returncode == 0, lint.stdout
     layout = python("ruff", "format", "--no-cache", "--isolated", "--check", "--diff", ".", long_names, cwd=generated)
     assert layout.returncode == 0, layout.stdout
     files = sorted((generated / "plugins").glob("*.py"))
-    assert len(files) == 2 * len(ROLES)
+    assert len(files) == 2 * len(DROP_IN_ROLES)
     typed = python("mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports", *files, cwd=generated)
     assert typed.returncode == 0, typed.stdout
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "observer"])
+@pytest.mark.parametrize("role", [role for role in DROP_IN_ROLES if role != "observer"])
 def test_a_run_loads_the_plugin_and_not_its_test(generated, role):
     folder = generated / "plugins"
     found = find_drop_ins(generated / "p.yaml")
-    assert sorted(path.name for path in found) == sorted(f"my_{each}.py" for each in ROLES)
+    assert sorted(path.name for path in found) == sorted(f"my_{each}.py" for each in DROP_IN_ROLES)
     assert found == find_drop_ins(None, [folder])
     names = {entry.name for entry in Registry.load(found).entries.values()}
     assert f"my_{role}" in names
 
 
+def test_new_packages_can_be_installed_and_pass_their_tests(generated, tmp_path, monkeypatch):
+    folders = [generated / "packages" / f"maskmill-own-{role}" for role in ("command", "writer")]
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", tmp_path / "site")
+    installed = python("pip", "install", *options, *folders, cwd=tmp_path)
+    assert installed.returncode == 0, installed.stderr
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    tests = [folder / "tests" for folder in folders]
+    done = python("pytest", "-q", "-p", "no:cacheprovider", "-W", "error::UserWarning", *tests, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
+def test_a_command_is_always_a_package(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert plugins("new", "command", "count") == 0
+    shown = capsys.readouterr().out
+    assert "pip install -e" in shown
+    assert "maskmill count --help" in shown
+    project = tomllib.loads(Path("maskmill-count/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"]["maskmill"] == {"count": "maskmill_count"}
+    assert project["dependencies"] == ["maskmill"]
+
+
+def test_a_new_command_must_have_a_new_name(tmp_path, capsys):
+    assert plugins("new", "command", "status", "--folder", tmp_path) == 2
+    assert "there is already a command 'status'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_line_that_it_prints_works(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = []
-    for role in ROLES:
+    for role in DROP_IN_ROLES:
         assert plugins("new", role, f"a_{role}") == 0
         shown = capsys.readouterr().out
         assert f"maskmill plugins check {Path('plugins', f'a_{role}.py')}" in shown
         assert f"pytest {Path('plugins', f'_a_{role}_test.py')}" in shown
         lines += re.findall(r"^  (\w+: .*\{use: .*)$", shown, re.MULTILINE)
-    assert len(lines) == len(ROLES) - 1
+    assert len(lines) == len(DROP_IN_ROLES) - 1
     testing.write_picture(Path("photos/猫.png"))
     Path("p.yaml").write_text("\n".join(["dataset: photos", "output: out", *lines]), encoding="utf-8")
     assert [use.name for use in load_config(Path("p.yaml")).uses()] == [
@@ -137,7 +183,7 @@ def test_the_line_that_it_prints_works(tmp_path, monkeypatch, capsys):
         main(["run", "p.yaml", "--set", "run.engine=inline"])
     assert not ended.value.code
     assert (tmp_path / "out/a_writer/猫.png.json").exists()
-    assert "p: 1 images" in capsys.readouterr().err
+    assert "p: images: 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("role", ["filter", "observer"])
@@ -297,6 +343,7 @@ def test_show_knows_every_option_of_every_plugin(name, capsys):
 
 def test_show_suggests_the_nearest_name(capsys):
     assert plugins("show", "grabcat") == 2
-    assert capsys.readouterr().err == "there is no plugin 'grabcat'\n  did you mean 'grabcut'?\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["there is no plugin 'grabcat'", "  did you mean 'grabcut'?"]
     assert plugins("show", "zzzzzz") == 2
     assert "available: class_map, cleanup, " in capsys.readouterr().err

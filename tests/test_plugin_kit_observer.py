@@ -1,6 +1,7 @@
 """The observer hooks, shown by the example in docs/examples."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -68,4 +69,4 @@ def test_an_observer_that_raises_is_named_and_the_run_goes_on(tmp_path, pipeline
     plugins = [tmp_path / "fakes.py", tmp_path / "bad.py"]
     report = Pipeline.load(tmp_path / "p.yaml", plugins=plugins, sets=["run.engine=inline"]).run()
     assert report.counts["done"] == 6
-    assert "image_finished raised ValueError: done" in capsys.readouterr().err
+    assert re.search(r"^plugin \S+\.py: image_finished raised ValueError: done$", capsys.readouterr().err, re.MULTILINE)

@@ -1,7 +1,6 @@
 """Finding and registering plugins: drop-ins, clashes, mistakes, each with a message that helps."""
 
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -11,8 +10,9 @@ import click
 import pytest
 
 from maskmill import Backend, Pipeline, PipelineError, PluginError, PromptSource, hookimpl, testing
+from maskmill.cli import main
 from maskmill.config.load import load_config
-from maskmill.plugins.find import find_drop_ins
+from maskmill.plugins.find import blame_plugin, find_drop_ins
 from maskmill.plugins.optional import optional_methods
 from maskmill.plugins.registry import BUILT_IN, Registry
 
@@ -56,40 +56,82 @@ def test_a_drop_in_file_is_a_plugin(tmp_path):
     assert len(entry.code) == 64
 
 
+UNTYPED = CENTER.replace("margin: float = ", "margin = ")
+WRONG = {
+    "unknown hook": (
+        CENTER.replace("register_prompt_sources", "register_prompt_source"),
+        r"no hook 'register_prompt_source'\n  did you mean 'register_prompt_sources'\?",
+    ),
+    "unmarked hook": (CENTER.replace("@hookimpl\n", ""), r"is not marked as a hook\n  write @hookimpl"),
+    "wrong argument": (
+        CENTER.replace("(register)", "(add)"),
+        r"has the argument 'add', .*\n  its arguments are: register",
+    ),
+    "wrong role": (
+        CENTER.replace("register_prompt_sources", "register_backends"),
+        r"Center is a prompt source, .* the backend 'center'\n  .* `register_prompt_sources` instead of `register_back",
+    ),
+    "wrong base": (CENTER.replace("(PromptSource)", ""), r"must be a subclass of PromptSource: class Center\(Prompt"),
+    "an instance": (
+        CENTER.replace(", Center)", ", Center())"),
+        r"instance of Center\n  .*register\(\"center\", Center\)",
+    ),
+    "no name": (CENTER.replace('"center", ', "Center, "), r"expected a name and a class"),
+    "duplicate": (
+        CENTER.replace('"center"', '"manual"'),
+        "two plugins register the prompt source 'manual': built-in and .*mine.py",
+    ),
+    "shadowing": (CENTER.replace("margin:", "check:"), "option 'check', which hides PromptSource.check"),
+    "shadowing optional": (CENTER.replace("margin:", "survey:"), "option 'survey', which hides PromptSource.survey"),
+    "register raises": (
+        CENTER.replace('register("center"', 'register(undefined, "center"'),
+        "register_prompt_sources raised NameError",
+    ),
+    "no type": (UNTYPED, r"mine\.py:\d+: .*the option 'margin' has no type\n  .*`margin: float = ...`"),
+    "odd type": (
+        CENTER.replace("margin: float", "margin: Mine").replace("class Center", "class Mine: pass\n\n\nclass Center"),
+        r"an option has the type .*Mine.*cannot be written in YAML",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "says"), WRONG.values(), ids=WRONG)
+def test_a_plugin_that_is_wrong_is_named_with_the_reason(tmp_path, source, says):
+    with pytest.raises(PluginError, match=says) as raised:
+        load(tmp_path, source)
+    assert "pydantic" not in str(raised.value).lower()
+
+
+@pytest.mark.parametrize(("source", "says"), WRONG.values(), ids=WRONG)
+def test_one_that_registers_wrongly_stops_only_the_pipeline_that_needs_it(tmp_path, source, says):
+    taken = "manual" if "'manual'" in says else "center"
+    with pytest.raises(PipelineError, match=says):
+        load_config(written_pipeline(tmp_path, source.encode(), f"{taken}, boxes: [[5, 5, 50, 30]]"))
+    config = load_config(tmp_path / "p.yaml", sets=["prompts=[everything]"])
+    assert config.drop_ins == ()
+    (warning,) = config.registry.failures
+    assert warning.warning
+    assert re.search(says, str(warning))
+
+
+def test_nothing_of_one_that_registers_wrongly_is_left(tmp_path):
+    both = CENTER + "\n\n@hookimpl\ndef register_writers(register):\n    register('other', Center)\n"
+    (tmp_path / "mine.py").write_text(both, encoding="utf-8")
+    registry = Registry.load([tmp_path / "mine.py"], optional=[tmp_path / "mine.py"])
+    assert ("prompt source", "center") not in registry.entries
+    assert not any("mine.py" in name for name, _ in registry.manager.list_name_plugin())
+
+
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("line", "hint"),
     [
-        ("import maskmill\n1/0\n", r"mine\.py:2: the plugin cannot be loaded: ZeroDivisionError"),
-        ("def broken(:\n", r"mine\.py:1: the plugin cannot be loaded: SyntaxError"),
-        ("import nothing_like_it\n", r"mine\.py:1: .*ModuleNotFoundError[\s\S]*pip install nothing_like_it"),
-        (CENTER.replace("register_prompt_sources", "register_prompt_source"), "unknown hook 'register_prompt_source'"),
-        (CENTER.replace("prompt_sources", "backends"), "must be a subclass of Backend"),
-        (
-            CENTER.replace('"center"', '"manual"'),
-            "two plugins register the prompt source 'manual': built-in and .*mine.py",
-        ),
-        (CENTER.replace("margin:", "check:"), "option 'check', which hides PromptSource.check"),
-        (CENTER.replace("margin:", "survey:"), "option 'survey', which hides PromptSource.survey"),
-        (
-            CENTER.replace('register("center"', 'register(undefined, "center"'),
-            "register_prompt_sources raised NameError",
-        ),
-    ],
-    ids=[
-        "raises",
-        "syntax",
-        "import",
-        "unknown-hook",
-        "wrong-base",
-        "duplicate",
-        "shadowing",
-        "shadowing optional",
-        "register-raises",
+        ("import cv2.nothing_like_it", "pip install opencv-python-headless"),
+        ("raise ImportError('libGL.so.1: cannot open shared object file')", "apt install libgl1"),
     ],
 )
-def test_a_plugin_that_is_wrong_is_named_with_the_reason(tmp_path, source, says):
-    with pytest.raises(PluginError, match=says):
-        load(tmp_path, source)
+def test_a_failed_import_says_what_to_install(tmp_path, line, hint):
+    with pytest.raises(PluginError, match=hint):
+        load(tmp_path, f"import maskmill\n{line}\n")
 
 
 def test_an_unknown_name_gets_the_nearest_one():
@@ -189,20 +231,100 @@ INSTALLED = {
 }
 
 
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a package with an entry point on the path, as pip does."""
+
+    def put(source, value="odd_package"):
+        (tmp_path / "odd_package.py").write_text(source, encoding="utf-8")
+        about = tmp_path / "odd_package-1.2.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-package\nVersion: 1.2\n", encoding="utf-8")
+        (about / "entry_points.txt").write_text(f"[maskmill]\nodd = {value}\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield put
+    sys.modules.pop("odd_package", None)
+
+
 @pytest.mark.parametrize(("source", "value", "says"), INSTALLED.values(), ids=INSTALLED)
-def test_an_installed_plugin_that_cannot_be_imported_is_named_and_ends_nothing(tmp_path, source, value, says):
-    (tmp_path / "odd_package.py").write_text(source, encoding="utf-8")
-    about = tmp_path / "odd_package-1.2.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-package\nVersion: 1.2\n", encoding="utf-8")
-    (about / "entry_points.txt").write_text(f"[maskmill]\nodd = {value}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "maskmill", "plugins", "list"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0
-    assert "grabcut" in done.stdout
-    assert f"the entry point 'odd = {value}' of package odd-package 1.2 cannot be loaded" in done.stderr
-    assert re.search(says, done.stderr)
+def test_an_installed_plugin_that_cannot_be_imported_is_named_and_ends_nothing(install, capsys, source, value, says):
+    install(source, value)
+    with pytest.raises(SystemExit) as raised:
+        main(["plugins", "list"])
+    out, err = capsys.readouterr()
+    assert not raised.value.code
+    assert "grabcut" in out
+    assert f"the entry point 'odd = {value}' of package odd-package 1.2 cannot be loaded" in err
+    assert re.search(says, err)
+
+
+def test_an_installed_plugin_that_registers_wrongly_is_named_and_ends_nothing(install):
+    install(CENTER.replace("register_prompt_sources", "register_backends"))
+    registry = Registry.load()
+    (problem,) = registry.failures
+    assert "plugin package odd-package 1.2: Center is a prompt source" in problem.message
+    assert registry.get("prompt source", "manual")
+
+
+def test_a_file_of_an_installed_plugin_takes_its_place(install, tmp_path):
+    install(CENTER)
+    assert Registry.load().get("prompt source", "center").origin == "package odd-package 1.2"
+    file = tmp_path.resolve() / "odd_package.py"
+    registry = Registry.load([file])
+    assert registry.get("prompt source", "center").origin == str(file)
+    assert not registry.failures
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """A pipeline file with a good drop-in and two broken ones beside it."""
+    monkeypatch.chdir(tmp_path)
+    file = written_pipeline(tmp_path, CENTER.encode())
+    (tmp_path / "plugins" / "raises.py").write_text("import maskmill\n1/0\n", encoding="utf-8")
+    (tmp_path / "plugins" / "wrong.py").write_text(WRONG["wrong role"][0], encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("command", ["plugins list", "plugins show center", "schema"])
+def test_commands_name_broken_drop_ins_and_go_on(beside, capsys, command):
+    with pytest.raises(SystemExit) as raised:
+        main([*command.split(), "--for", str(beside)])
+    out, err = capsys.readouterr()
+    assert not raised.value.code, err
+    assert "center" in out
+    assert "raises.py:2: the plugin cannot be loaded: ZeroDivisionError" in err
+    assert "wrong.py: Center is a prompt source" in err
+
+
+@pytest.mark.parametrize("command", ["plugins show centre", "plugins list", "export out --to areas"])
+def test_commands_without_a_pipeline_say_how_its_plugins_are_found(beside, capsys, command):
+    with pytest.raises(SystemExit) as raised:
+        main(command.split())
+    assert raised.value.code == (None if command == "plugins list" else 2) or raised.value.code == 0
+    assert "with --for PIPELINE.yaml" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("method", ["check", "digest"])
+def test_a_plugin_that_raises_before_the_run_is_named_with_file_and_line(tmp_path, capsys, method):
+    source = CENTER.replace(
+        "    def prompts", f"    def {method}(self):\n        raise ValueError('boom')\n\n    def prompts"
+    )
+    file = written_pipeline(tmp_path, source.encode())
+    with pytest.raises(SystemExit) as raised:
+        main(["run", str(file)])
+    assert raised.value.code == 2
+    line = source.splitlines().index("        raise ValueError('boom')") + 1
+    where = tmp_path.resolve() / "plugins" / "mine.py"
+    shown = capsys.readouterr().err
+    assert f"{where}:{line}: the plugin failed in Center.{method}: ValueError: boom" in shown
+    assert "maskmill/cli" not in shown.replace("\\", "/"), "only the plugin's part of the traceback"
+
+
+def test_a_mistake_of_our_own_is_not_blamed_on_a_plugin():
+    with pytest.raises(ZeroDivisionError) as raised:
+        1 / 0  # noqa: B018
+    assert blame_plugin(raised.value) is None
 
 
 def test_a_named_plugin_path_must_exist(tmp_path):

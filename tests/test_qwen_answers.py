@@ -198,8 +198,8 @@ def test_a_sentence_has_to_name_everything_that_was_asked_for():
 DOUBTFUL = {
     "outside": (boxes(GOOD, ("car", (-90, 0, -10, 50))), "out_of_range", "1 outside"),
     "0 to 1": (boxes(GOOD, ("car", (0.1, 0.2, 0.5, 0.8))), "out_of_range", "1 between 0 and 1"),
-    "slip": (boxes(("car", (700, 200, 1003, 600))), "clipped", "1 objects"),
-    "clipped": (boxes(("car", (-20, 200, 300, 600))), "clipped", "1 objects"),
+    "slip": (boxes(("car", (700, 200, 1003, 600))), "clipped", "1 object "),
+    "clipped": (boxes(("car", (-20, 200, 300, 600))), "clipped", "1 object "),
     "sliver": (boxes(GOOD, ("car", (7, 7, 7, 90))), "incomplete", "1 sliver"),
     "half a box": (f'[{boxes(GOOD)[9:-5]}, {{"bbox_2d": [1, 2, 3]}}]', "incomplete", "1 no box"),
     "swapped": (boxes(("car", (500, 100, 100, 500))), "other", "swapped corners"),

@@ -1,5 +1,7 @@
 """Calibration of a model's coordinates with images of several shapes; servers that change images."""
 
+import shlex
+
 import numpy as np
 import pytest
 from qwen_wire import KEY, Act, Wire, boxes
@@ -18,6 +20,7 @@ from maskmill_plugins.prompts.qwen.calibrate import (
 )
 from maskmill_plugins.prompts.qwen.coordinates.convert import choose_send_size, find_far_corner
 from maskmill_plugins.prompts.qwen.reply.parse import FoundObject
+from maskmill_plugins.prompts.qwen.source import Qwen
 
 CONVENTIONS = ["rel1000", "abs_sent", "abs_original"]
 
@@ -181,3 +184,18 @@ def test_portrait_right_and_landscape_odd(wire, capsys):
     code, said = calibrate(wire, capsys)
     assert code == 1
     assert "The images disagree" in said
+
+
+def test_the_command_in_the_hint_reaches_the_server_of_the_pipeline(wire, capsys):
+    pytest.importorskip("openai")
+    key = {"api_key": KEY}
+    options = {"provider": "openai", "base_url": wire.openai, "find": ["thing"], "model": "my model:7b"} | key
+    (problem,) = Qwen.from_options(options).check()
+    assert KEY not in problem.hint
+    command = problem.hint.partition("run: ")[2].replace("NAME_OF_THE_KEY_VARIABLE", "WIRE_KEY")
+    wire.answer = seeing("abs_sent")
+    with pytest.raises(SystemExit) as ended:
+        maskmill_main(shlex.split(command)[1:])
+    assert not ended.value.code
+    assert "Set: coords: abs_sent" in capsys.readouterr().out
+    assert {call.body["model"] for call in wire.calls} == {"my model:7b"}

@@ -263,7 +263,7 @@ def test_verbose_reads_like_a_story(asking, capsys):
         "read, 64×48",
         "asking qwen3.7-plus for vehicle",
         "coordinates received: 1 box",
-        "1 masks by slow",
+        "1 mask by slow",
         "wrote 1",
     ]
     places = [story.find(word) for word in words]

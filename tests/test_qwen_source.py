@@ -333,8 +333,8 @@ def test_the_cache_is_listed_measured_and_cleared(wire, qwen, capsys):
     qwen().prompts(image())
     for arguments, words in (
         (["list"], "qwen3.7-plus"),
-        (["size"], "1 answers of qwen3.7-plus"),
-        (["clear"], "1 answers removed"),
+        (["size"], "1 answer of qwen3.7-plus"),
+        (["clear"], "1 answer removed"),
         (["size"], "MB"),
     ):
         with pytest.raises(SystemExit):

@@ -358,7 +358,7 @@ def test_what_is_left_out_and_empty_at_the_end_fails(project):
         with pytest.raises(SystemExit, match="1"):
             main(["run", str(tmp_path / "p.yaml")])
         (result,) = read_run(tmp_path / "out")
-        assert "nothing was found, but 1 of its annotations in c.json are left out" in result.failure.message
+        assert "nothing was found, but 1 of its annotations in c.json is left out" in result.failure.message
         assert json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["ran"] == ran
 
 
@@ -390,5 +390,5 @@ def test_voc_objects_that_are_left_out_are_a_doubt_of_their_image(tmp_path):
 def test_a_later_broken_line_is_not_replaced_by_an_earlier_one(tmp_path):
     text = '{"image": "a.png", "prompts": []}\n{"image": "a.png", "prompts": [{"box"'
     stage = source(tmp_path, "p.jsonl", {"p.jsonl": text}, broken="skip")
-    with pytest.raises(PromptError, match="all 1 of its annotations are invalid: not JSON"):
+    with pytest.raises(PromptError, match="its annotation is invalid: not JSON"):
         stage.prompts(picture("a.png"))

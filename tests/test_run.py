@@ -344,14 +344,14 @@ def test_the_command_line_tells_what_to_do_next(project):
     assert done.returncode == 1
     assert "2 images: 1 done, 1 failed" in done.stderr
     assert "--retry-failed" in done.stderr
-    assert "raise.png: failed at filters: as told" in done.stderr
+    assert "raise.png: failed at filters chaos: RuntimeError: as told" in done.stderr
 
 
 def test_a_single_image_tells_its_story(project):
     project.photos("a.png")
     done = command(project)
     assert done.returncode == 0
-    for line in ("a.png: read, 64×48", "1 prompts from middle", "1 masks by slow", "areas wrote 1 file"):
+    for line in ("a.png: read, 64×48", "1 prompt from middle", "1 mask by slow", "areas wrote 1 file"):
         assert line in done.stderr
 
 
@@ -405,3 +405,14 @@ def test_a_worker_that_finds_another_model_than_the_run_began_with_stops_it(proj
 @pytest.mark.parametrize(("jobs", "workers"), [(3, 3), (-1, loky.cpu_count()), (-1000, 1)], ids=["3", "all", "low"])
 def test_a_negative_number_of_jobs_counts_from_the_cores(jobs, workers):
     assert plan_resources(jobs, "auto", None).jobs == workers
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/out", "gs://bucket/out", "https://host/out"])
+def test_an_address_is_no_folder(project, address, monkeypatch):
+    project.photos("a.png")
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(UsageError, match="is the address of a server"):
+        Pipeline.load(project.file, output=address).run(quiet=True)
+    with pytest.raises(UsageError, match="is the address of a server"):
+        Pipeline.load(project.file, dataset=address).run(quiet=True)
+    assert not list(project.folder.glob("*:*"))

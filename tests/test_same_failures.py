@@ -71,7 +71,7 @@ def test_the_cause_is_shown_once_and_the_run_can_go_on(broken, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["run", str(broken.file)])
     shown = capsys.readouterr().err
-    assert shown.count("000.png: failed at backend: ") == 1
+    assert shown.count("000.png: failed at backend broken: ") == 1
     assert "009.png: failed for the same reason" in shown
     assert "Stopped: the first 10 images all failed alike, at backend broken: " in shown
     assert "\n5 images remain\nAfter fixing this, continue with: " in shown

@@ -24,7 +24,7 @@ from .plugins.optional import network_reach
 from .plugins.stage import Stage
 from .predictor import KEPT_EMBEDDINGS, print_line
 from .results import RunReport
-from .run import driver, dry_run
+from .run import driver, dry_run, watch
 from .run.prompts_csv import Surveys
 
 PathLike = str | os.PathLike[str]
@@ -152,11 +152,12 @@ class Pipeline:
         parts = f"{sources} > {config.backend.name} > {writers or 'no writers'}"
         return f"<Pipeline {brief(config.name)}: {brief(parts)[1:-1]}>"
 
-    def check(self, offline: bool = False) -> list[Problem]:
+    def check(self, offline: bool = False, may_be_empty: bool = False) -> list[Problem]:
         """What is wrong that can be found without running: files, packages, options that do not fit.
 
         Args:
             offline: also refuse plugins that reach beyond this machine.
+            may_be_empty: whether folders without images are right, as for a run that watches them.
         """
         config = self.config
         found = [
@@ -171,7 +172,7 @@ class Pipeline:
         found += [problem for _, problem in config.deferred]
         missing = {key for key, _ in config.deferred}
         if "dataset" not in missing:
-            dataset = self.dataset.check()
+            dataset = self.dataset.check(may_be_empty)
             found += [config.problem(("dataset",), p.message, p.hint) if not p.file else p for p in dataset]
         if "output" not in missing:
             found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
@@ -240,7 +241,7 @@ class Pipeline:
         Args:
             request: all that is asked of the run at once, or
             values: single fields of `RunRequest`: `limit`, `only`, `fresh`, `retry_failed`, `retry_doubtful`,
-                `fail_on`, `verify`, `verbose`, `quiet`, `log_json`, `offline`, `yes`.
+                `fail_on`, `verify`, `verbose`, `quiet`, `log_json`, `offline`, `yes`, `watch`.
             jobs: images at once, instead of `run: {jobs: ...}`: a number or "auto".
 
         Returns:
@@ -257,7 +258,8 @@ class Pipeline:
         config = self.config
         if jobs is not None:
             config = dataclasses.replace(config, run=replace_jobs(config.run, jobs))
-        return driver.run(config, request, partial(self._checked, request))
+        run = watch.watch if request.watch else driver.run
+        return run(config, request, partial(self._checked, request))
 
     def rehearse(self, request: driver.RunRequest | None = None, probe: int = 0) -> str:
         """Check, then say what `run` would do, in words; writes nothing to the output folder.
@@ -275,7 +277,7 @@ class Pipeline:
 
     def _checked(self, request: driver.RunRequest) -> list[str]:
         """The warnings; errors are raised, and the warnings with them, which may explain them."""
-        problems = self.check(request.offline)
+        problems = self.check(request.offline, request.watch)
         if any(not problem.warning for problem in problems):
             raise PipelineError(*problems)
         return [str(problem) for problem in problems]

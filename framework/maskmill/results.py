@@ -81,6 +81,12 @@ def removing_saved_on_error() -> Iterator[None]:
         _saved.reset(token)
 
 
+#: `Mask.reason` of a mask that the backend left empty.
+EMPTY_MASK = "empty mask"
+#: `Failure.type` of an image whose process ended.
+ENDED = ("Timeout", "WorkerLost")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an image has no result.
@@ -101,6 +107,16 @@ class Failure:
 
     def __repr__(self) -> str:
         return f"<Failure in {self.plugin or self.stage}: {self.type}: {brief(self.message)}>"
+
+    def __str__(self) -> str:
+        """For the user: the step and its plugin, then `text`."""
+        return f"{self.stage} {self.plugin}".rstrip() + f": {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The message, after the type of an exception that was not raised on purpose."""
+        is_expected = not self.traceback or self.type in ENDED
+        return self.message if is_expected else f"{self.type}: {self.message}"
 
 
 #: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
@@ -153,6 +169,20 @@ class Doubt:
 
     def __repr__(self) -> str:
         return f"<Doubt {self.code}: {brief(self.message)}>"
+
+
+def _explain_empty(masks: Sequence[Mask]) -> str:
+    """Why no mask of an image is left, in words."""
+    count = len(masks)
+    if all(mask.reason == EMPTY_MASK for mask in masks):
+        return f"the backend found nothing: {f'all {count} masks are' if count > 1 else 'its mask is'} empty"
+    if count == 1:
+        return f"{masks[0].dropped_by} dropped the only mask" + (f": {masks[0].reason}" if masks[0].reason else "")
+    empty = sum(mask.reason == EMPTY_MASK for mask in masks)
+    dropped = Counter(str(mask.dropped_by) for mask in masks if mask.reason != EMPTY_MASK)
+    parts = [f"{name} dropped {number}" for name, number in sorted(dropped.items())]
+    parts += [f"{empty} of the backend {'was' if empty == 1 else 'were'} empty"] if empty else []
+    return f"none of {count} masks is left: {', '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -228,11 +258,9 @@ class ImageResult(Drawable):
             notes: by plugin name.
             doubts: what may be wrong all the same.
         """
-        dropped = Counter(mask.dropped_by for mask in masks)
-        kept = dropped.pop(None, 0)
-        if dropped and not kept:
-            by_filter = ", ".join(f"{name} {count}" for name, count in sorted(dropped.items(), key=str))
-            reason = f"all masks dropped: {by_filter}"
+        kept = any(mask.kept for mask in masks)
+        if masks and not kept:
+            reason = _explain_empty(masks)
         return cls(
             key=key,
             status="done" if kept else "empty",

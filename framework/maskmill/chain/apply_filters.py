@@ -10,7 +10,8 @@ from ..images import Image
 from ..masks import Mask
 from ..plugins.roles import Filter
 from ..prompts import Prompt
-from ..results import Failure, ImageResult
+from ..results import EMPTY_MASK, Failure, ImageResult
+from ..wording import count_noun
 from .contract import call_for_masks
 from .plugin_call import StepError, Trace
 
@@ -33,14 +34,15 @@ def apply_filters(
     dropped: list[Mask] = []
     kept: list[Mask] = []
     for mask in raw:
-        kept.append(mask) if mask.area else dropped.append(replace(mask, dropped_by=backend, reason="empty mask"))
+        kept.append(mask) if mask.area else dropped.append(replace(mask, dropped_by=backend, reason=EMPTY_MASK))
     checked_before: Sequence[Mask] = ()  # not `raw`: what an older version stored is checked by the first filter
     for name, stage in filters:
         known = {mask.index: mask for mask in kept}
         call = partial(call_for_masks, image.size, stage.apply, image, kept, checked=checked_before)
         back = trace.step("filters", name, call, image.sha256)
         if unknown := [mask for mask in back if mask.index not in known]:
-            message = f"it returned {len(unknown)} new masks; a filter may only keep, change or drop those it is given"
+            new = count_noun(len(unknown), "new mask")
+            message = f"it returned {new}; a filter may only keep, change or drop those it is given"
             raise StepError(Failure("filters", name, "ImageError", message))
         checked = {mask.index: _record_change(mask, known[mask.index], name) for mask in back}
         for index, mask in known.items():

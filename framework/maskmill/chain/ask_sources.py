@@ -15,6 +15,7 @@ from ..plugins.messages import Answers, LaneAnswers
 from ..plugins.roles import PromptSource, Stages
 from ..prompts import Prompt
 from ..results import Failure
+from ..wording import count_noun
 from .contract import call_for_prompts
 from .plugin_call import StepError, Trace
 
@@ -46,7 +47,7 @@ def find_prompts(stages: Stages, image: Image, trace: Trace, ahead: LaneAnswers 
         name, answer = stages.prompts[index][0], answers[index]
         if answer is None:
             continue
-        trace.story(f"{image.ref.key}: {len(answer)} prompts from {name}")
+        trace.story(f"{image.ref.key}: {count_noun(len(answer), 'prompt')} from {name}")
         found = (found or []) + [prompt if prompt.source else replace(prompt, source=name) for prompt in answer]
         if stages.combine == "first":
             break

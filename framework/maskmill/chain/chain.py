@@ -17,13 +17,14 @@ from cachetools import LRUCache
 
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
-from ..errors import MaskmillError, PluginError, StopRun
+from ..errors import MaskmillError, PluginError, Problem, StopRun
 from ..images import Image, ImageRef
 from ..inputs import to_image
 from ..output.environment import read_versions
 from ..output.store import StoredResult, have_files
 from ..plugins.messages import LaneAnswers
 from ..plugins.optional import has_entries, make_entry
+from ..plugins.packages import explain_import
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..prompts import Prompt
@@ -86,7 +87,8 @@ class Chain:
                 raise PluginError(f"the {role} {name!r} cannot be opened: {error or 'out of memory'}") from error
             except (Exception, SystemExit) as error:
                 text = f"the {role} {name!r} cannot be opened: {type(error).__name__}: {error}"
-                raise PluginError(text) from error
+                hint = explain_import(error) if isinstance(error, ImportError) else ""
+                raise PluginError(Problem(text, hint=hint)) from error
             self._opened.append(stage)
 
     def close(self) -> None:
@@ -247,4 +249,4 @@ class Chain:
 
 
 def _tell_failure(trace: Trace, ref: ImageRef, failure: Failure) -> None:
-    trace.story(f"{ref.key}: failed at {failure.stage}: {failure.message}")
+    trace.story(f"{ref.key}: failed at {failure}")

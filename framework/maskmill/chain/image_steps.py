@@ -14,6 +14,7 @@ from ..plugins.optional import input_side
 from ..plugins.roles import Stages
 from ..prompts import Prompt
 from ..results import Failure, ImageResult
+from ..wording import count_noun
 from .apply_filters import apply_filters
 from .ask_sources import find_prompts
 from .check_prompts import check_prompts
@@ -68,7 +69,7 @@ class ImageSteps:
         name, backend = self.stages.backend
         known = () if embedding is None else (embedding,)
         masks = trace.step("backend", name, partial(compute_masks, backend.masks, image, prompts, *known), image.sha256)
-        trace.story(f"{image.ref.key}: {len(masks)} masks by {name} in {trace.seconds['backend']:.1f} s")
+        trace.story(f"{image.ref.key}: {count_noun(len(masks), 'mask')} by {name} in {trace.seconds['backend']:.1f} s")
         return masks
 
     def filter(
@@ -86,7 +87,7 @@ class ImageSteps:
         masks = apply_filters(self.stages.filters, self.stages.backend[0], image, raw, trace)
         if masks:
             kept = sum(mask.kept for mask in masks)
-            trace.story(f"{image.ref.key}: {kept} of {len(masks)} masks kept")
+            trace.story(f"{image.ref.key}: {kept} of {count_noun(len(masks), 'mask')} kept")
         changed = {mask.index for mask in masks if mask.changed_by}
         result = ImageResult.done_or_empty(
             image.ref.key,

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import ImageError, MaskmillError, StopRun, Transient
+from ..plugins.packages import explain_import
 from ..plugins.stage import collecting
 from ..results import Doubt, Failure
 from ..work import FirstStep
@@ -139,6 +140,8 @@ def describe_failure(stage: str, plugin: str, error: BaseException) -> Failure:
         text = str(error) or "no message"
     except Exception:
         text = "no readable message"
+    if isinstance(error, ImportError) and (hint := explain_import(error)):
+        text = f"{text}; {hint}"
     return Failure(stage, plugin, type(error).__name__, _clean(text), _clean(trace))
 
 

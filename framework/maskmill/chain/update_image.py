@@ -17,6 +17,7 @@ from ..output.store import StoredResult
 from ..plugins.messages import LaneAnswers
 from ..plugins.roles import Writer
 from ..results import DOUBTFUL, UNFINISHED, Failure, ImageResult
+from ..wording import count_noun
 from .apply_filters import restore_masks, restore_masks_for
 from .fingerprint import NOT_WRITTEN, Fingerprint, Reuse, make_partial
 from .image_steps import ImageSteps
@@ -128,7 +129,7 @@ class ImageUpdate:
         for doubt in before.doubts:
             if doubt.stage in stages:
                 trace.add_doubt(doubt)
-        trace.story(f"{before.key}: {masks} masks taken from the stored result")
+        trace.story(f"{before.key}: {count_noun(masks, 'mask')} taken from the stored result")
 
     def _write(self, result: ImageResult) -> ImageResult:
         """The result with the files of the writers."""

@@ -156,7 +156,10 @@ def _explain(error: click.ClickException) -> click.ClickException:
 
 def _report_error(error: Exception, as_json: bool) -> int:
     from ..errors import MaskmillError, UsageError
+    from ..plugins.find import blame_plugin
 
+    if not isinstance(error, MaskmillError) and (blamed := blame_plugin(error)) is not None:
+        error = blamed
     code = error.exit_code if isinstance(error, UsageError) else 1
     if as_json and not isinstance(error, MaskmillError):
         _write_error("".join(traceback.format_exception(error)), code)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from .options import BESIDE, FILE, IMAGES, PLUGINS, parse_settings
+from ..wording import count_noun
+from .options import BESIDE, DROP_INS_HINT, FILE, IMAGES, PLUGINS, load_registry, parse_settings, show_failures
 
 
 @click.command("export")
@@ -35,17 +36,17 @@ def command(
 
     Exit code: 0 success, 1 some images could not be exported, 2 the export could not start.
     """
-    from ..config.inherit import find_plugin_files
     from ..output.records import list_counts
     from ..output.run import Run
-    from ..plugins.registry import Registry
     from ..stored.export import ExportRequest, export
 
     if jobs == 0:
         raise click.UsageError("--jobs 0: expected a number of processes, or -1 for one per core")
-    drop_ins = find_plugin_files(file, plugins)
-    settings = parse_settings(sets, lambda: [Registry.load(drop_ins).get("writer", writer).cls])
-    request = ExportRequest(writer, settings, folder, images, drop_ins, jobs)
+    registry = load_registry(plugins, file)
+    entry = registry.get("writer", writer, "" if file or plugins else DROP_INS_HINT)
+    show_failures(registry)
+    settings = parse_settings(sets, lambda: [entry.cls])
+    request = ExportRequest(writer, settings, folder, images, list(registry.drop_ins), jobs)
     with Run(output) as run:
         if run.is_running() and not quiet:
             click.echo("the run is still going on; only finished images are exported", err=True)
@@ -62,7 +63,7 @@ def command(
 
 
 def _summarize(images: int, failed: int, files: int, left_out: int) -> list[str]:
-    lines = [f"{images} image{'s' if images != 1 else ''} exported, {files} file{'s' if files != 1 else ''}"]
+    lines = [f"{count_noun(images, 'image')} exported, {count_noun(files, 'file')}"]
     if failed:
         lines.append(f"{failed} could not be exported; for the reasons, see above or its record, .export.jsonl")
     if left_out:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..wording import count_noun
 from .options import FILE
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
 
     merged = merge(outputs, target, prefer)
     total = sum(merged.counts.values())
-    images, runs = (f"{n} {what}{'s' if n != 1 else ''}" for n, what in ((total, "image"), (len(outputs), "run")))
     counts = f": {list_counts(merged.counts)}" if total else ", none of which has a finished image"
-    click.echo(f"{images} from {runs}{counts}")
+    click.echo(f"{count_noun(total, 'image')} from {count_noun(len(outputs), 'run')}{counts}")
     if merged.doubled:
-        click.echo(f"{merged.doubled} of them were in more than one run")
+        click.echo(f"{merged.doubled} of them {'was' if merged.doubled == 1 else 'were'} in more than one run")
     if merged.doubts:
         click.echo(f"doubtful: {list_counts(merged.doubts)}; list them with: maskmill status {target}")
     click.echo(f"Output: {target}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ..api import Pipeline
+    from ..plugins.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +21,15 @@ PLUGINS = click.option(
     "--plugins", multiple=True, type=FILE, metavar="PATH", help="Also load drop-in plugins from this file or folder."
 )
 #: For commands about all plugins.
-BESIDE = click.option("--for", "file", type=FILE, help="Also load the drop-ins that this pipeline file would find.")
+BESIDE = click.option(
+    "--for",
+    "file",
+    type=FILE,
+    metavar="PIPELINE",
+    help="Also load the drop-ins that this pipeline file would find.",
+)
+#: For messages about a plugin that is not found.
+DROP_INS_HINT = "plugins that lie beside a pipeline file are found with --for PIPELINE.yaml, others with --plugins PATH"
 #: For commands that read the images of a run again.
 IMAGES = click.option(
     "--images", type=FILE, metavar="FOLDER", help="Where the images are now, if they were moved since the run."
@@ -78,6 +87,29 @@ def load_pipeline(
         plugins=plugins,
         drop_ins=not no_drop_ins,
     )
+
+
+def load_registry(plugins: Sequence[Path], file: Path | None) -> Registry:
+    """The installed plugins, those of `--plugins`, and those that the pipeline file of `--for` finds.
+
+    As in a run, the latter may be wrong: `Registry.failures` names them.
+
+    Raises:
+        PluginError: one that is named does not exist or cannot be loaded.
+    """
+    from ..config.inherit import find_plugin_files
+    from ..plugins.find import find_drop_ins
+    from ..plugins.registry import Registry
+
+    named = find_drop_ins(None, plugins)
+    found = [path for path in find_plugin_files(file) if path not in named]
+    return Registry.load([*named, *found], optional=found)
+
+
+def show_failures(registry: Registry) -> None:
+    """Name the plugins that were left out."""
+    for problem in registry.failures:
+        click.echo(str(problem), err=True)
 
 
 def parse_settings(sets: Sequence[str], models: Callable[[], Sequence[type[BaseModel]]]) -> dict[str, Any]:

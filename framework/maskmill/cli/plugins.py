@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import BESIDE, FILE, PLUGINS, parse_settings
+from ..wording import count_noun
+from .options import BESIDE, DROP_INS_HINT, FILE, PLUGINS, load_registry, parse_settings, show_failures
 from .plugins_new import new
 
 if TYPE_CHECKING:
@@ -29,13 +30,15 @@ command.add_command(new)
 @BESIDE
 def list_(plugins: tuple[Path, ...], file: Path | None) -> None:
     """List every plugin: name, role, origin, and what it does."""
-    from ..plugins.stage import is_installed
+    from ..plugins.packages import is_installed
 
     for entry in _load_entries(plugins, file):
         lines = (entry.cls.__doc__ or "").strip().splitlines()
         missing = "; ".join(package for package in entry.cls.requires if not is_installed(package))
         note = f" [not installed: {missing}]" if missing else ""
         click.echo(f"{entry.name:12} {entry.role:14} {entry.origin:12} {lines[0] if lines else ''}{note}")
+    if not (file or plugins):
+        click.echo(DROP_INS_HINT)
 
 
 @command.command("show")
@@ -50,7 +53,8 @@ def show(name: str, plugins: tuple[Path, ...], file: Path | None) -> None:
     chosen = [entry for entry in entries if entry.name == name]
     if not chosen:
         names = sorted({entry.name for entry in entries})
-        raise PluginError(Problem(f"there is no plugin {name!r}", hint=suggest_name(name, names)))
+        hint = "\n  ".join([suggest_name(name, names), *([] if file or plugins else [DROP_INS_HINT])])
+        raise PluginError(Problem(f"there is no plugin {name!r}", hint=hint))
     click.echo("\n\n".join(_describe(entry) for entry in chosen))
 
 
@@ -71,20 +75,17 @@ def check(file: Path, sets: Sequence[str], inline: bool) -> int:
     for verdict in check_file(file, parse_settings(sets, list_models), ("inline",) if inline else ("inline", "joblib")):
         click.echo(str(verdict))
         problems += bool(verdict.problem)
-    click.echo("no problems" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
+    click.echo("no problems" if not problems else count_noun(problems, "problem"))
     return 1 if problems else 0
 
 
 def _load_entries(plugins: tuple[Path, ...], file: Path | None) -> list[RegisteredPlugin]:
-    from ..config.inherit import find_plugin_files
-    from ..plugins.registry import ROLES, Registry
+    from ..plugins.registry import ROLES
 
     roles = list(ROLES)
-    paths = find_plugin_files(file, plugins)
-    registry = Registry.load(paths, optional=paths)
+    registry = load_registry(plugins, file)
     entries = registry.entries.values()
-    for problem in registry.failures:
-        click.echo(str(problem), err=True)
+    show_failures(registry)
     return sorted(entries, key=lambda entry: (roles.index(entry.role), entry.name))
 
 
@@ -92,7 +93,7 @@ def _describe(entry: RegisteredPlugin) -> str:
     import inspect
 
     from ..plugins.options import OptionRow, list_options
-    from ..plugins.stage import is_installed
+    from ..plugins.packages import is_installed
 
     cls = entry.cls
     needs = [f"{package}{'' if is_installed(package) else ' (not installed)'}" for package in cls.requires]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--prune", is_flag=True, help="At the end, remove outdated files of earlier runs; see maskmill prune.")
 @click.option("--offline", is_flag=True, help="Refuse to start if a plugin needs the network.")
 @click.option("--yes", is_flag=True, help="Start even if a plugin warns about its cost.")
+@click.option("--watch", is_flag=True, help="Go on with images that are added or changed, until Ctrl-C.")
 @click.option("--log-json", is_flag=True, help="Print progress, warnings and errors as JSON lines to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each step.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -62,6 +63,8 @@ def execute(pipeline: Pipeline, *, dry_run: bool, probe: int | None, **given: An
     from ..output.records import format_summary
     from ..run.plan import RunRequest
 
+    if given["watch"] and dry_run:
+        raise click.UsageError("--watch does not go with --dry-run")
     if probe and not dry_run:
         raise click.UsageError("--probe needs --dry-run")
     request = RunRequest(**given, command=_repeat_command())

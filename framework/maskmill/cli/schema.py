@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..files import path_from
-from .options import BESIDE, FILE, PLUGINS, write_text
+from .options import BESIDE, FILE, PLUGINS, load_registry, show_failures, write_text
 
 
 @click.command("schema")
@@ -17,11 +17,11 @@ from .options import BESIDE, FILE, PLUGINS, write_text
 @BESIDE
 def command(output: Path | None, plugins: tuple[Path, ...], file: Path | None) -> int:
     """Print the JSON Schema of pipeline files, with the options of every plugin found."""
-    from ..config.inherit import find_plugin_files
     from ..config.json_schema import build_schema
-    from ..plugins.registry import Registry
 
-    schema = build_schema(Registry.load(find_plugin_files(file, plugins)))
+    registry = load_registry(plugins, file)
+    schema = build_schema(registry)
+    show_failures(registry)
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -59,7 +59,14 @@ def describe_run(run: Run) -> dict[str, Any]:
         "counts": counts,
         "remaining": about.get("remaining") if about.get("outcome") in ("interrupted", "stopped") else None,
         "failures": [
-            {"status": reason[0], "stage": reason[1], "message": reason[2], "count": count, "keys": keys[reason]}
+            {
+                "status": reason.status,
+                "stage": reason.stage,
+                "plugin": reason.plugin,
+                "message": reason.message,
+                "count": count,
+                "keys": keys[reason],
+            }
             for reason, count in reasons.most_common()
         ],
         "doubtful": doubtful,
@@ -75,7 +82,11 @@ def describe_run(run: Run) -> dict[str, Any]:
     }
 
 
-_Reason = tuple[str, str, str]
+class _Reason(NamedTuple):
+    status: str
+    stage: str
+    plugin: str
+    message: str
 
 
 def _count_reasons(run: Run) -> tuple[Counter[_Reason], dict[_Reason, list[str]]]:
@@ -86,10 +97,10 @@ def _count_reasons(run: Run) -> tuple[Counter[_Reason], dict[_Reason, list[str]]
     keys: dict[_Reason, list[str]] = {}
     for row in run.rows(("failed", "quarantined")):
         failure = run.result(row).failure
-        text = failure.message.replace(row.key, "...") if failure else "unknown"
-        reason = row.status, failure.stage if failure else "?", text
+        step = (failure.stage, failure.plugin, failure.text) if failure else ("?", "", "unknown")
+        reason = _Reason(row.status, *step[:2], step[2].replace(row.key, "..."))
         if reason not in counts and len(counts) >= MOST_REASONS:
-            reason = row.status, "?", f"other reasons, which are in {FAILURES}"
+            reason = _Reason(row.status, "?", "", f"other reasons, which are in {FAILURES}")
         counts[reason] += 1
         if len(first := keys.setdefault(reason, [])) < MOST_KEYS:
             first.append(row.key)
@@ -106,7 +117,8 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
     lines += [state["notice"]] if state["notice"] else []
     lines.append(list_counts(state["counts"]) or "no image finished yet")
     for failed in state["failures"]:
-        what = f"{failed['count']} {failed['status']} at {failed['stage']}: {failed['message']}"
+        where = f"{failed['stage']} {failed['plugin']}".rstrip()
+        what = f"{failed['count']} {failed['status']} at {where}: {failed['message']}"
         lines.append(f"  {what}\n    {_list_keys(failed['keys'], failed['count'])}")
     for doubt in state["doubts"]:
         what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, core_schema
 
 from ..errors import nearest_name
 from ..plugins.options import OptionSchema, join_or
+from ..wording import count_noun
 from .document import Loc
 from .union_errors import ErrorSite, group_errors
 
@@ -187,11 +188,12 @@ class _Explainer:
         for schema in self._schema.at(site.loc):
             least, most = schema.get("minItems"), schema.get("maxItems")
             if least is not None and least == most:
-                return f"a list of {least} values"
+                return f"a list of {count_noun(least, 'value')}"
         if not context or "actual_length" not in context:
             return "a list"
         least, most = context.get("min_length"), context.get("max_length")
-        return f"at least {_count_entries(least)}" if least is not None else f"at most {_count_entries(most)}"
+        words, limit = ("at least", least) if least is not None else ("at most", most)
+        return f"{words} {count_noun(limit or 0, 'entry', 'entries')}"
 
     def _describe_found(self, site: ErrorSite, errors: list[ErrorDetails]) -> str:
         value = site.value
@@ -257,10 +259,6 @@ def _suggest_number(value: Any, whole: bool) -> str:
 
 def _format_number(number: float) -> str:
     return f"{number:g}" if isinstance(number, float) else str(number)
-
-
-def _count_entries(count: int | None) -> str:
-    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _dotted(loc: Loc) -> str:

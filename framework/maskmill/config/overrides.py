@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import PipelineError, Problem
 from ..plugins.options import Schema
+from ..wording import count_noun
 from .document import Document, GivenText, Loc
 from .yaml_reader import expand_variables, parse_yaml
 
@@ -187,6 +188,6 @@ def _resolve_step(holder: Any, name: str, loc: Loc) -> str | int:
         text = f"'{where}' is a list; expected the number of an entry, not '{name}'"
         raise PipelineError(Problem(text, hint=f"for example: --set {where}.0.{name}=..."))
     if int(name) > len(holder):
-        entries = "1 entry" if len(holder) == 1 else f"{len(holder)} entries"
+        entries = count_noun(len(holder), "entry", "entries")
         raise PipelineError(Problem(f"'{where}' has {entries}, numbered from 0; there is no entry {name}"))
     return int(name)

@@ -22,6 +22,7 @@ from ..display import brief
 from ..errors import DatasetError, ImageReadError, Problem
 from ..files import expand_home
 from ..images import PACKAGE, ImageRef, package_path
+from ..wording import count_noun
 from .lists import READERS, ListedImage, read_list
 from .walk import ALL, FolderWalk, Pattern
 
@@ -102,15 +103,20 @@ class Dataset:
                 seen.add(mark)
             yield ref
 
-    def check(self) -> list[Problem]:
-        """Problems that can be found quickly: missing entries, no images, broken lists."""
+    def check(self, may_be_empty: bool = False) -> list[Problem]:
+        """Problems that can be found quickly: missing entries, no images, broken lists.
+
+        Args:
+            may_be_empty: whether a folder without images is right, because they come later.
+        """
         problems: list[Problem] = []
         if not self.spec:
             problems.append(Problem("the dataset is empty", hint="name a folder of images"))
         for number, text in enumerate(self.spec, 1):
             try:
                 entry = self._resolve_entry(number, text)
-                problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
+                if entry.is_list or not may_be_empty:
+                    problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
             except DatasetError as error:
                 problems += error.problems
         return problems
@@ -161,6 +167,9 @@ class Dataset:
                 return package_path(text)
             except ImageReadError as error:
                 raise DatasetError(str(error)) from None
+        if _URL.match(text):
+            text = f"'{text}' is the address of a server, from which images cannot be read"
+            raise DatasetError(Problem(text, hint="download the images first, or mount the storage as a folder"))
         try:
             path = expand_home(text, self.base)
         except ValueError as error:
@@ -230,7 +239,7 @@ class Dataset:
         if not lines and not problems:
             problems.append(Problem("the list names no image", str(entry.path)))
         if sample and not any(_image_exists(ref) for ref in sample):
-            text = f"none of the first {len(sample)} images exists, beginning with {sample[0].uri}"
+            text = f"none of the first {count_noun(len(sample), 'image')} exists, beginning with {sample[0].uri}"
             problems.append(Problem(text, str(entry.path), hint="paths are relative to the folder of the list"))
         if len(problems) > SAMPLE:
             more = Problem(f"and {len(problems) - SAMPLE} more", str(entry.path))

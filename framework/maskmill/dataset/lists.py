@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import DatasetError, Problem
 from ..tables import PROMPTS_CSV, unescape_cell
+from ..wording import count_noun
 
 COLUMNS = ("image", "path")
 
@@ -80,7 +81,7 @@ def _read_csv(lines: Lines, name: str) -> ParsedRows:
             if not row:
                 continue
             if len(row) != len(header):
-                yield Problem(f"expected {len(header)} columns, found {len(row)}", name, reader.line_num)
+                yield Problem(f"expected {count_noun(len(header), 'column')}, found {len(row)}", name, reader.line_num)
                 continue
             image = unescape_cell(row[column].strip()) if ours else row[column].strip()
             yield _parse_row(reader.line_num, image, row[key].strip() or None if key is not None else None, name)

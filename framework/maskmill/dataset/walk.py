@@ -13,6 +13,7 @@ from pathlib import Path
 from ..decoding.formats import left_out_suffixes, readable_suffixes
 from ..errors import DatasetError
 from ..output.folder import OWN, describe_own
+from ..wording import count_noun
 
 #: Everything below a folder.
 ALL = ("**", "*")
@@ -163,9 +164,8 @@ class FolderWalk:
                     self.warnings.append(f"{folder / name} is a pipe, socket or device, not a file; skipped")
         if unnameable:
             shown = min(unnameable).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            self.warnings.append(
-                f"{folder}: {len(unnameable)} names are not UTF-8 and were skipped, such as {shown}; rename them"
-            )
+            names = count_noun(len(unnameable), "name is", "names are")
+            self.warnings.append(f"{folder}: {names} not UTF-8: skipped, such as {shown}; rename the file")
         return files, folders
 
     def _is_image(self, name: str) -> bool:

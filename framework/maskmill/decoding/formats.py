@@ -12,6 +12,7 @@ import PIL.features
 import PIL.Image
 
 from ..errors import ImageReadError
+from ..wording import count_noun
 
 #: Endings of the image files that maskmill reads, lower case; `readable_suffixes` leaves out what cannot be read here.
 SUFFIXES = frozenset(
@@ -84,7 +85,7 @@ def describe_left_out(counts: Mapping[str, int], complete: bool = True) -> str:
     if counts.keys() - _HEIF - {".avif"}:
         others = ", ".join(sorted(counts.keys() - _HEIF - {".avif"})) if hints else "them"
         hints.append(f"convert {others} to PNG, TIFF or JPEG files")
-    found = f"{total} file{'s' if total > 1 else ''} left out{'' if complete else ' so far'}"
+    found = f"{count_noun(total, 'file')} left out{'' if complete else ' so far'}"
     return f"{found}: {names}; {'; '.join(hints)}"
 
 

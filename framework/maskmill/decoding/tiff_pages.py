@@ -10,6 +10,7 @@ import PIL.Image
 import PIL.TiffImagePlugin
 
 from ..errors import ImageReadError
+from ..wording import count_noun
 
 #: Pages looked at in search of a second picture; a hostile file can have millions.
 MOST = 10_000
@@ -36,7 +37,7 @@ def open_page(picture: PIL.Image.Image, page: int | None) -> PIL.Image.Image:
     if page is None and len(pages) > 1:
         raise ImageReadError("a TIFF file with several pages; name the one to use, as images: {page: 1}, or split it")
     if page is not None and len(pages) < page:
-        count = f"{len(pages)} page{'s' if len(pages) != 1 else ''}"
+        count = count_noun(len(pages), "page")
         raise ImageReadError(f"a TIFF file with {count}; there is no page {page} (images: {{page: {page}}})")
     picture.seek(pages[(page or 1) - 1] if pages else 0)
     return picture
@@ -71,7 +72,7 @@ def describe_bands(data: bytes) -> str:
         kind = _FORMATS.get(directory.get(_SAMPLE_FORMAT, (1,))[0], "other")
         bands = directory.get(_SAMPLES, 1)
         return (
-            f"a TIFF file of {bands} band{'s' if bands != 1 else ''} of {bits[0]}-bit {kind} values, which is not"
+            f"a TIFF file of {count_noun(bands, 'band')} of {bits[0]}-bit {kind} values, which is not"
             " supported; save the bands to be used as a gray or RGB file of 8 or 16 bits"
         )
     return ""

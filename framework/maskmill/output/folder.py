@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ OTHERS = (EXPORTS, EVALUATION)
 #: The files with the numbers of `maskmill evaluate` and `maskmill compare`, each in the folder of its report.
 EVALUATED, COMPARED = "evaluation.json", "comparison.json"
 REPORTS = {EVALUATED: "an evaluation", COMPARED: "a comparison"}
+#: What `s3://bucket` leaves as a part of a path; a drive's name has one letter.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 #: Names by which `describe_own` recognises a folder that we made.
 OWN = frozenset({ledgers.NAME, RUN, *JOURNALS, *REPORTS})
 
@@ -38,6 +41,9 @@ def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> l
         is_ours: whether a folder that holds files was made by us and may be used again.
         maker: what makes such folders, for the message, such as "a run".
     """
+    if scheme := next(filter(_SCHEME.fullmatch, folder.parts), ""):
+        text = f"'{scheme}//' is the address of a server, which cannot be written to; expected a folder"
+        return [Problem(text, hint="write to a folder of this machine or of a mounted drive, and upload it afterwards")]
     if folder.exists() and not folder.is_dir():
         return [Problem(f"'{folder}' is a file; expected a folder")]
     if folder.is_dir() and not is_ours(folder):

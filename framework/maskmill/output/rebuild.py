@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import MaskmillError
 from ..files import TEMPORARY_PREFIX, unused_name, walk_files
 from ..results import DOUBTFUL, UNFINISHED, ImageResult, LedgerRow
+from ..wording import count_noun
 from .folder import claim, is_run
 from .ledger import NAME, UNKNOWN, DamagedLedgerError, Ledger
 from .records import read_about
@@ -42,7 +43,9 @@ def rebuild_ledger(output: Path) -> str:
             rest.rename(unused_name(rest, ".damaged-"))
         with Ledger.create(output) as ledger:
             count = _enter_results(output, ledger)
-    return f"warning: {NAME} {damage}{kept} and was made anew from {count} stored results, which are checked now"
+    return (
+        f"warning: {NAME} {damage}{kept} and was made anew from {count_noun(count, 'stored result')}, to be checked now"
+    )
 
 
 def open_for_reading(output: Path) -> tuple[Ledger | None, str]:

@@ -10,6 +10,7 @@ from ..display import brief, import_package
 from ..errors import OutputError, Problem, nearest_names
 from ..images import find_key
 from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Outdated, Status
+from ..wording import count_noun
 from .folder import is_claimed
 from .ledger import Ledger
 from .outdated import read_outdated
@@ -127,7 +128,7 @@ class Run:
             return row
         count = sum(self.counts().values())
         close = nearest_names(key, (row.key for row in self.rows()))
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count} images"
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {count_noun(count, 'image')}"
         raise OutputError(Problem(f"the run in '{self.folder}' has no image {key!r}", hint=hint))
 
     def result(self, row: LedgerRow) -> ImageResult:

@@ -17,9 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from pydantic import PydanticUserError
+
 from ..errors import PluginError, Problem
+from .packages import explain_import
 
 GROUP = "maskmill"
+#: How the modules of drop-ins are named in `sys.modules`.
+_DROP_IN = "maskmill_drop_in_"
 _LOOKS_LIKE_IMPORT = re.compile(rb"\b(from|import)\s+maskmill\b")
 
 
@@ -60,7 +65,7 @@ def load_file(path: Path) -> tuple[ModuleType, str]:
     except OSError as error:
         raise PluginError(Problem(f"cannot read the plugin: {error.strerror}", str(path))) from None
     sha256 = hashlib.sha256(source).hexdigest()
-    name = f"maskmill_drop_in_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+    name = f"{_DROP_IN}{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(Problem("a plugin must be a Python file whose name ends in .py", str(path)))
@@ -143,6 +148,34 @@ def load_entry_point(point: importlib.metadata.EntryPoint, origin: str) -> Modul
         raise _explain_failure(error, None, of) from error
 
 
+def blame_plugin(error: BaseException) -> PluginError | None:
+    """The error for an exception that a drop-in or an installed package caused, None if it is our own.
+
+    It names file, line and method, and ends with the part of the traceback that is of use to the plugin's author.
+    """
+    packages = {point.module.partition(".")[0] for of, point in list_entry_points() if of != GROUP}
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.startswith(_DROP_IN) or module.partition(".")[0] in packages:
+            code = trace.tb_frame.f_code
+            text = f"the plugin failed in {code.co_qualname}: {type(error).__name__}: {error}"
+            lines = traceback.format_exception(type(error), error, trace, chain=False)
+            hint = "this is a mistake in the plugin; for its author:\n" + "".join(lines).rstrip()
+            return PluginError(Problem(text, code.co_filename, trace.tb_lineno, hint=hint))
+        trace = trace.tb_next
+    return None
+
+
+def find_module_file(point: importlib.metadata.EntryPoint) -> Path | None:
+    """The file of an entry point's module, None if it has none or cannot be found; the module is not imported."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin else None
+
+
 def _explain_failure(error: BaseException, path: Path | None, what: str = "the plugin") -> PluginError:
     """The error for a plugin that cannot be imported: its file and line, and the exception."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -152,8 +185,26 @@ def _explain_failure(error: BaseException, path: Path | None, what: str = "the p
     file, line = (own[-1].filename, own[-1].lineno) if own else (str(path or ""), 0)
     if isinstance(error, SyntaxError):
         file, line = error.filename or file, error.lineno
-    hint = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+    hint = explain_import(error) if isinstance(error, ImportError) else ""
     reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, PydanticUserError):
+        reason, hint = _explain_class(error)
     if isinstance(error, SystemExit):
         reason = f"it ends the program when it is imported (SystemExit: {error})"
     return PluginError(Problem(f"{what} cannot be loaded: {reason}", file, line or 0, hint=hint))
+
+
+def _explain_class(error: PydanticUserError) -> tuple[str, str]:
+    """Why pydantic cannot make a class of what the author wrote, and what to do."""
+    text = str(error).partition("\n\nFor further information")[0]
+    name = found[1] if (found := re.search(r"[`'](\w+)( = .*)?[`']", text)) else ""
+    if error.code == "model-field-missing-annotation":
+        hint = f"write its type behind its name, for example `{name}: float = ...`; what is no option begins with _"
+        return f"the option '{name}' has no type", hint
+    if error.code == "model-field-overridden":
+        return f"'{name}' has a type in its base class, and none here", f"write its type again: `{name}: TYPE = ...`"
+    if error.code == "schema-for-unknown-type":
+        kind = found[1] if (found := re.search(r"schema for (.+?)\. Set", text, re.DOTALL)) else "this type"
+        hint = "options are texts, numbers, lists and mappings, as in YAML; load anything else in `open`"
+        return f"an option has the type {kind}, which cannot be written in YAML", hint
+    return f"{type(error).__name__}: {text}", ""

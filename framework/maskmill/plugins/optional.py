@@ -137,6 +137,13 @@ class ScalingBackend(Protocol):
         """
 
 
+class AdvisingBackend(Protocol):
+    """A backend that knows what would make it faster."""
+
+    def speed_advice(self) -> str:
+        """What would make it faster with these options, as it follows "To speed it up: "; for `--dry-run --probe`."""
+
+
 class EntryWriter(Protocol):
     """A writer whose files about the whole dataset are put together from what each image adds to them.
 
@@ -167,7 +174,7 @@ class EntryWriter(Protocol):
 AT_ONCE = 4
 STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, PromptStore)
-BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend,)
+BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend, AdvisingBackend)
 WRITER_PROTOCOLS: tuple[type, ...] = (EntryWriter,)
 #: The optional methods of each role, beside those of any stage.
 BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS, "writer": WRITER_PROTOCOLS}
@@ -230,6 +237,11 @@ def list_inventory(source: Stage) -> Iterator[Item] | None:
 def input_side(backend: Stage) -> int | None:
     """Pixels of the longer side of the input of a backend's model, None if unknown."""
     return _call(backend, "input_side", default=None)
+
+
+def speed_advice(backend: Stage) -> str:
+    """What would make a backend faster."""
+    return _call(backend, "speed_advice", default="fewer prompts per image")
 
 
 def has_entries(writer: Stage) -> bool:

@@ -8,7 +8,6 @@ set in `open()`.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from pydantic.fields import FieldInfo
 from ..errors import Problem
 from ..files import expand_home
 from ..results import Doubt
+from .packages import is_installed, package_of
 
 #: `Field(..., json_schema_extra=NO_EFFECT)` marks an option that cannot change any result, such as
 #: a device, a retry count or a key. When it changes, existing results stay valid.
@@ -152,7 +152,7 @@ class Stage(BaseModel):
         return [self._missing(name) for name in self.requires if not is_installed(name)]
 
     def _missing(self, package: str) -> Problem:
-        wanted = f"maskmill[{self.extra}]" if self.extra else package
+        wanted = f"maskmill[{self.extra}]" if self.extra else package_of(package)
         return Problem(f"needs the package {package!r}, which is not installed", hint=f'pip install "{wanted}"')
 
     def digest(self) -> str:
@@ -206,8 +206,3 @@ def digest(value: Any) -> str:
     """A hash of a JSON value, 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def is_installed(package: str) -> bool:
-    """Whether a package can be imported; does not import it."""
-    return importlib.util.find_spec(package) is not None

@@ -44,6 +44,7 @@ from .progress import JsonLog, Progress, count_images
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
+from .rounds import Rounds
 from .stop import Stop, Stopped, handle_signals
 from .tracker import Tracker
 
@@ -63,9 +64,11 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
             belongs to another model, a plugin cannot be opened, a stage wants `yes` first.
         StopRun: the output can no longer be written; a rerun goes on.
     """
-    options = replace(options, command=options.command or _make_command(config, options))
-    show = JsonLog if options.log_json else Progress
-    with show(options.quiet) as progress, SharedListing(Dataset(config.dataset, config.dataset_base)) as listed:
+    options = replace(options, command=options.command or make_command(config, options))
+    with (
+        start_progress(options) as progress,
+        SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
+    ):
         progress.describe("checking the pipeline")
         notices = check()
         progress.describe("listing images")
@@ -77,23 +80,33 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
-                with _open_entries(config) as entries:
-                    this = _Run(config, options, ledger, entries, images, surveys, listed, progress)
+                with open_entries(config) as entries:
+                    this = RunExecution(config, options, ledger, entries, images, surveys, listed, progress)
                     return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
-            except (sqlite3.Error, OSError) as error:  # a full disk, a folder that is gone
-                text = f"the output '{config.output}' can no longer be written: {error}"
-                if not (config.output / NAME).exists():
-                    text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
-                raise StopRun(f"{text}\n  After fixing this, continue with: {options.command}") from error
+            except (sqlite3.Error, OSError) as error:
+                raise StopRun(describe_output_error(config, options, error)) from error
 
 
-def _open_entries(config: Config) -> contextlib.AbstractContextManager[EntryStore | None]:
+def start_progress(options: RunRequest) -> Progress:
+    """The progress that is asked for; a context manager."""
+    return (JsonLog if options.log_json else Progress)(options.quiet)
+
+
+def describe_output_error(config: Config, options: RunRequest, error: Exception) -> str:
+    """Why the output can no longer be written (a full disk, a folder that is gone), and how to go on."""
+    text = f"the output '{config.output}' can no longer be written: {error}"
+    if not (config.output / NAME).exists():
+        text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
+    return f"{text}\n  After fixing this, continue with: {options.command}"
+
+
+def open_entries(config: Config) -> contextlib.AbstractContextManager[EntryStore | None]:
     """The entries of the output folder, None if no writer has any."""
     wanted = any(has_entries(use.stage) for use in config.writers)
     return EntryStore(config.output / ENTRIES) if wanted else contextlib.nullcontext()
 
 
-def _make_command(config: Config, options: RunRequest) -> str:
+def make_command(config: Config, options: RunRequest) -> str:
     """What goes on with a run that was started from Python: the command line, or the same call."""
     if config.file is None:
         return "the same call in Python"
@@ -108,8 +121,8 @@ def _make_command(config: Config, options: RunRequest) -> str:
     return quote_command(parts)
 
 
-class _Run:
-    """One run; `execute` runs it."""
+class RunExecution:
+    """One run, or one round of a run that watches its dataset; `execute` runs it."""
 
     def __init__(
         self,
@@ -121,7 +134,9 @@ class _Run:
         surveys: Surveys,
         listed: SharedListing,
         progress: Progress,
+        rounds: Rounds | None = None,
     ) -> None:
+        self.rounds = rounds
         self.config = config
         self.listed = listed
         self.surveys = surveys
@@ -136,10 +151,11 @@ class _Run:
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.stop = Stop()
+        self.stop = Stop() if rounds is None else rounds.stop
         self.progress = progress
         self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop)
-        self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes)
+        ready = None if rounds is None else rounds.ready
+        self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes, ready)
         self.running: dict[int, QueuedImage] = {}
 
     def execute(self, notices: Sequence[str]) -> RunReport:
@@ -172,18 +188,23 @@ class _Run:
         clean_up(self.config.output, self.ledger)
         self.ledger.files.adopt()
         self.ledger.set_meta("threads", self.resources.threads)
-        whole = self.options.limit is None and self.options.only is None
+        ends = self.rounds is None or self.rounds.at_rest
+        whole = ends and self.options.limit is None and self.options.only is None
         if whole:
             self.ledger.begin_listing()
         self.ledger.commit()
-        self._announce(notices)
+        is_first = self.rounds is None or self.rounds.is_first
+        if is_first:
+            self._announce(notices)
         self.progress.count_in_background(listing(self.config, self.options, self.listed))
-        self.progress.begin(self.info, self.options.command, self._count_listed())
+        if is_first:
+            self.progress.begin(self.info, self.options.command, self._count_listed())
         started = time.monotonic()
         records.write_run(self.config.output, self._about(), None)
         if self.options.pipeline_text:
             records.write_pipeline(self.config.output, self.options.pipeline_text)
-        self.recorder.observe("run_started")
+        if is_first:
+            self.recorder.observe("run_started")
         try:
             self._work()
             self._check_output()
@@ -191,11 +212,14 @@ class _Run:
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
             told: list[str] = []
-            files = self._finish(told)
-            self.progress.describe("stopping" if self.stop.requested else f"writing {ACCOUNTS}")
-            accounted = self._account()
-            self.progress.describe("stopping" if self.stop.requested else "looking for files of earlier runs")
-            outdated, pruned = self._look_back()
+            files: Mapping[str, int] = {}
+            accounted, outdated, pruned = "", Outdated(), 0
+            if ends:
+                files = self._finish(told)
+                self.progress.describe("stopping" if self.stop.requested else f"writing {ACCOUNTS}")
+                accounted = self._account()
+                self.progress.describe("stopping" if self.stop.requested else "looking for files of earlier runs")
+                outdated, pruned = self._look_back()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
             raise
@@ -210,10 +234,15 @@ class _Run:
         records.write_failures(self.config.output, self.ledger)
         self.ledger.set_meta("clean", not self.stop.interrupted)
         self.ledger.commit()
+        if self.rounds is None:
+            self.close(report)
+        return report
+
+    def close(self, report: RunReport) -> None:
+        """Record that the run has ended, and call the observers."""
         records.write_run(self.config.output, self._about(), report)
         self.recorder.observe("run_finished", report=report)
         self.progress.end(report)
-        return report
 
     def _finish(self, told: list[str]) -> Mapping[str, int]:
         """Write the files about the whole dataset; returns their numbers, and adds what the writers tell to `told`."""
@@ -277,7 +306,11 @@ class _Run:
         images = self.queue.draw() if lane is None else lane.feed(self.queue.draw())
         ended = False
         try:
-            self.engine.start(setup, slots, self.resources.environment())
+            environment = self.resources.environment()
+            if self.rounds is None:
+                self.engine.start(setup, slots, environment)
+            else:
+                self.rounds.start(self.engine, setup, slots, environment, self.surveys.state())
             self.progress.describe(self._describe_work)
             for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop, self.running):
                 if event is not None:
@@ -299,7 +332,11 @@ class _Run:
             self._end_each(lane, kill=True)
 
     def _end_each(self, lane: Lane | None, kill: bool) -> None:
-        self.engine.stop(kill or (self.stop.interrupted and self.engine.is_opening()))  # then no image has begun
+        kill = kill or (self.stop.interrupted and self.engine.is_opening())  # then no image has begun
+        if self.rounds is None:
+            self.engine.stop(kill)
+        elif kill or self.stop.requested:
+            self.rounds.end(kill)
         if lane is not None:
             lane.close(kill)
             self.recorder.stage_seconds["prompts, ahead"] += lane.seconds["prompts"]

@@ -27,6 +27,7 @@ from ..output.folder import is_claimed
 from ..output.rebuild import open_for_reading
 from ..output.records import describe_work
 from ..plugins.engine import Engine
+from ..plugins.optional import speed_advice
 from ..work import NO_WORK, WORK, Work
 from .forecast import forecast_run
 from .plan import Plan, RunRequest, check_same_backend, listing
@@ -172,11 +173,10 @@ def describe_first_images(config: Config, images: Iterable[ImageRef]) -> list[st
     return lines
 
 
-#: What would make a run faster, by the stage that takes longest.
-ADVICE = {
+#: What would make a run faster, by the stage that takes longest; a backend says it itself.
+ADVICE: Mapping[str, str] = {
     "read": "smaller image files, or a faster disk",
     "prompts": "a faster source, or more requests at once if it waits on a network",
-    "backend": "a smaller model, fewer prompts per image, or a machine with a GPU",
     "filters": "fewer masks before the filters",
     "writers": "fewer writers; more can be added later without running the backend again",
 }
@@ -210,7 +210,7 @@ def _probe(config: Config, request: RunRequest, images: Iterable[ImageRef], to_d
         f"{len(walls)} images timed: {seconds:.2f} s per image in one worker,"
         f" {share / sum(stages.values()):.0%} of it {largest}",
         f"{to_do:,} images to do: {_format_duration(to_do * seconds / resources.jobs)} here, with {resources}",
-        f"To speed it up: {ADVICE.get(largest, ADVICE['backend'])}",
+        f"To speed it up: {ADVICE.get(largest) or speed_advice(config.backend.stage)}",
     ]
     return "\n".join([*lines, *(f"failed: {text}" for text in failed)])
 
@@ -237,7 +237,7 @@ def _time_images(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float],
                 failed.append(f"{ref.key}: {stop}")
                 break
             if result.failure is not None:
-                failed.append(f"{ref.key}: {result.failure.message}")
+                failed.append(f"{ref.key}: {result.failure}")
                 continue
             walls.append(time.perf_counter() - started)
             stages.update(trace.seconds)

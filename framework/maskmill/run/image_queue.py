@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ..files import TEMPORARY_PREFIX
 from ..output.ledger import Ledger
 from ..output.records import MOST_REMAINING
 from ..plugins.messages import Task
 from ..plugins.stage import digest
+from ..wording import count_noun
 from .dispatch import QueuedImage
 from .plan import DueImage, Plan
 from .record import Recorder
@@ -29,14 +30,24 @@ class ImageQueue:
         recorder: quarantines an image that took its process down too often in earlier runs.
         verbose: whether a line for each step is wanted.
         processes: False if images are processed in this process, which a crash would end.
+        ready: keys of the images that may be drawn; None for all.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, recorder: Recorder, verbose: bool, processes: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        recorder: Recorder,
+        verbose: bool,
+        processes: bool,
+        ready: Collection[str] | None = None,
+    ) -> None:
         self._plan = plan
         self._ledger = ledger
         self._recorder = recorder
         self._verbose = verbose
         self._processes = processes
+        self._ready = ready
         self._planned = (image for batch in plan.batches(ledger) for image in (*batch, None))
         self._drawn = 0
 
@@ -46,6 +57,8 @@ class ImageQueue:
             if planned is None:
                 yield None
                 continue
+            if planned.due and self._ready is not None and planned.ref.key not in self._ready:
+                continue  # its file may still be written
             self._drawn += planned.due
             if not planned.due:
                 self._recorder.skip(planned.work)
@@ -73,7 +86,7 @@ class ImageQueue:
         task = Task(ref, planned.fingerprint, self._verbose, str(stack_file), afresh=planned.afresh, careful=lost > 0)
         image = QueuedImage(task, row.attempts if row else 0, lost, planned.work)
         if image.is_spent:
-            recorder.quarantine(image, "WorkerLost", f"its worker process died {lost} times")
+            recorder.quarantine(image, "WorkerLost", f"its worker process died {count_noun(lost, 'time')}")
             return None
         if not self._processes:
             self._ledger.record_losses(ref.key, lost + 1)  # if it crashes, so does the driver: count it first

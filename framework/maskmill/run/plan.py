@@ -17,6 +17,7 @@ from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
 from ..output.store import RESULTS, have_files, load_result, stat_result
 from ..results import ImageResult, LedgerRow, require_doubt
+from ..wording import count_noun
 from ..work import NO_WORK, FirstStep, Work, name_work
 
 BATCH = 256
@@ -42,6 +43,7 @@ class RunRequest:
         log_json: tell it as JSON lines on the standard error.
         offline: refuse plugins that reach beyond this machine.
         yes: start also where a stage objects, because of what it would cost.
+        watch: do not end, but process what is added to the dataset, until a signal comes.
         command: what to repeat to go on, for the summary; "" makes it of the pipeline.
         pipeline_text: the pipeline file, to be kept in the output folder, of a pipeline that was not read from one.
     """
@@ -59,10 +61,13 @@ class RunRequest:
     log_json: bool = False
     offline: bool = False
     yes: bool = False
+    watch: bool = False
     command: str = ""
     pipeline_text: str = ""
 
     def __post_init__(self) -> None:
+        if self.watch and self.limit is not None:
+            raise UsageError("--watch processes every image that comes; it does not go with --limit")
         try:
             for code in (*self.retry_doubtful, *self.fail_on):
                 require_doubt(code)
@@ -278,11 +283,11 @@ def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:
     before = ledger.meta("masks")
     counts = ledger.counts()
     if before not in (None, masks) and counts["done"] + counts["empty"]:
+        images = count_noun(counts["done"] + counts["empty"], "image")
         raise OutputError(
             config.problem(
                 ("backend",),
-                f"'{config.output}' holds masks of {counts['done'] + counts['empty']} images made with another"
-                " backend, model or backend option",
+                f"'{config.output}' holds masks of {images} made with another backend, model or backend option",
                 hint="choose another output folder (-o), or --fresh to move the old run aside and start over",
             )
         )

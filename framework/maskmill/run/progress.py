@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tqdm.utils import disp_len
 
 from ..display import in_notebook
-from ..plugins.stage import is_installed
+from ..plugins.packages import is_installed
 from ..results import RunInfo, RunReport
 from .events import write_event
 from .stop import Stop

@@ -25,13 +25,14 @@ from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
 from ..tables import PROMPTS_CSV, write_table
+from ..wording import count_noun
 
 NAME = "prompts.csv"
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
 SUMMARY_WORDS = {
-    MASK: "masks",
+    MASK: "with a mask",
     DROPPED: "dropped",
     FAILED: "on images that failed",
     QUARANTINED: "on quarantined images",
@@ -120,7 +121,7 @@ def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: in
 
 def _summarize(counts: Counter[str]) -> str:
     parts = [f"{counts[outcome]:,} {words}" for outcome, words in SUMMARY_WORDS.items() if counts[outcome]]
-    return f"{counts.total():,} prompts in files: {', '.join(parts) or 'none'} ({NAME})"
+    return f"{count_noun(counts.total(), 'prompt')} in files: {', '.join(parts) or 'none'} ({NAME})"
 
 
 def _write_rows(

@@ -20,6 +20,7 @@ from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
 from ..results import DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..wording import count_noun
 from ..work import Work, name_work
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
 from .plan import RunRequest, stat
@@ -95,7 +96,7 @@ class Recorder:
                 self.progress.log(outcome.traceback)
             raise PluginError(_describe_starts(outcome.message) if outcome.died else outcome.message)
         if isinstance(outcome, SlotGivenUp):
-            workers = f"{outcome.slots} worker{'s' if outcome.slots > 1 else ''}"
+            workers = count_noun(outcome.slots, "worker")
             self.progress.log(f"warning: {_describe_starts(outcome.reason)}; the run goes on with {workers}")
         elif isinstance(outcome, WorkerDied):
             self.record_death(image, outcome)
@@ -116,9 +117,9 @@ class Recorder:
         is_alike = self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
-        if reply.failure is not None and not image.task.verbose and not self.options.quiet:
-            why = f"failed at {reply.failure.stage}: {reply.failure.message}"
-            self.progress.log(f"{image.key}: {'failed for the same reason' if is_alike else why}")
+        if reply.failure is not None and not image.task.verbose:
+            why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
+            self.progress.log(f"{image.key}: {why}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is under way; this one is not to blame."""
@@ -151,8 +152,7 @@ class Recorder:
         self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
         self.work[image.work] += 1
-        if not self.options.quiet:
-            self.progress.log(f"{image.key}: quarantined: {message}")
+        self.progress.log(f"{image.key}: quarantined: {message}")
 
     def _enter(
         self,
@@ -184,7 +184,7 @@ class Recorder:
             self.observe("image_finished", result=load_result(self.config.output, image.key))
         if self._too_many():
             limit = self.config.run.max_failures
-            self.stop.request(f"{self.failures} of {self.ran} images failed (max_failures: {limit})")
+            self.stop.request(f"{self.failures} of {count_noun(self.ran, 'image')} failed (max_failures: {limit})")
         if reason := self._alike.reason:
             self.stop.request(reason)
 
@@ -203,7 +203,8 @@ class Recorder:
             try:
                 implementation.function(**{name: given[name] for name in implementation.argnames})
             except Exception as error:
-                self.progress.log(f"{implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}")
+                plugin = implementation.plugin_name.rpartition(":")[0]
+                self.progress.log(f"plugin {plugin}: {hook} raised {type(error).__name__}: {error}")
 
 
 def _keep_partial(image: QueuedImage, before: ImageResult | None, failure: Failure) -> ImageResult | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import loky
 import psutil
 
+from ..wording import count_noun
+
 GIB = 1024**3
 #: Reserved for the system and the driver when `jobs: auto` divides the memory.
 RESERVE = 2 * GIB
@@ -31,7 +33,7 @@ class Resources:
     warning: str = ""
 
     def __str__(self) -> str:
-        return f"{self.jobs} worker{'s' if self.jobs > 1 else ''} × {self.threads} threads ({self.why})"
+        return f"{count_noun(self.jobs, 'worker')} × {count_noun(self.threads, 'thread')} ({self.why})"
 
     def environment(self) -> dict[str, str]:
         """Variables of the worker processes, read by the numeric libraries when they load."""

@@ -57,12 +57,8 @@ class SameFailures:
         if self._limit is None or self.first is None or self.count < self._limit:
             return ""
         key, failure = self.first
-        where = " ".join(filter(None, [failure.stage, failure.plugin]))
         images = "the first image failed" if self.count == 1 else f"the first {self.count} images all failed alike"
-        return (
-            f"{images}, at {where}: {failure.message} (first: {key};"
-            f" run: {{same_failures: null}} goes on in spite of that)"
-        )
+        return f"{images}, at {failure} (first: {key}; run: {{same_failures: null}} goes on in spite of that)"
 
 
 def generalize(message: str, ref: ImageRef) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -57,6 +58,12 @@ class Stop:
                 raise Stopped
         self.interrupted = True
         self.request("interrupted")
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the run has to stop."""
+        end = time.monotonic() + seconds
+        while not self.requested and (left := end - time.monotonic()) > 0:
+            self._requested.wait(min(left, 0.2))  # Windows answers Ctrl-C only between two waits
 
     def check(self) -> None:
         """Raise `Stopped` if the run has to stop."""

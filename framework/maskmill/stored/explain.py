@@ -17,6 +17,7 @@ from ..output.folder import file_state
 from ..output.run import Run
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, LedgerRow
+from ..wording import count_noun
 from .originals import OriginalImages
 
 _SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
@@ -165,7 +166,7 @@ def format_lines(about: Mapping[str, Any]) -> Iterator[str]:
     for doubt in about["doubts"]:
         where = " ".join(filter(None, [doubt["stage"], doubt["plugin"]]))
         yield f"  doubtful ({doubt['code']}, {where}): {doubt['message']}"
-    attempts = f"{about['attempts']} attempt{'s' if about['attempts'] != 1 else ''}"
+    attempts = count_noun(about["attempts"], "attempt")
     yield f"  {attempts}, the last took {about['seconds']:.1f} s"
     yield from _image_lines(about["image"])
     yield from _made_by_lines(about["run"], about["made_by"])

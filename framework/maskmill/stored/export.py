@@ -161,7 +161,7 @@ class _Export:
         for done in self._export_images():
             if done.failure is not None:
                 failed += 1
-                log(f"{done.key}: {done.failure.message}")
+                log(f"{done.key}: {done.failure.text}")
             else:
                 images += 1
             if self._entries is not None and done.entry is not None:

@@ -16,6 +16,7 @@ from ..files import unused_name, walk_files
 from ..output.folder import JOURNAL, JOURNALS, LOCK, check_folder, file_state, lock_folder, writing_to
 from ..results import Artifact
 from ..version import __version__
+from ..wording import count_noun
 from .export_worker import ExportedImage
 
 _HINT = "give another folder (-o), or move those files away, so that nothing of yours is overwritten"
@@ -157,6 +158,6 @@ def _is_finished(folder: Path, journal: Path) -> bool:
         return False
     own = sum(path.exists() for path in {folder / LOCK, *(folder / name for name in JOURNALS if name == journal.name)})
     if others := sum(1 for _ in walk_files(folder)) - own - known:
-        text = f"'{folder}' holds {others} file{'s' if others > 1 else ''} that its export did not make"
+        text = f"'{folder}' holds {count_noun(others, 'file')} that its export did not make"
         raise OutputError(Problem(text, hint=_HINT))
     return True

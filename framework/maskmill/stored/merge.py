@@ -25,6 +25,7 @@ from ..output.run import Run
 from ..output.store import result_path
 from ..plugins.stage import digest
 from ..results import FINISHED, LedgerRow
+from ..wording import count_noun
 
 Prefer = Literal["first", "last", "done"]
 #: Keys listed when runs contradict each other.
@@ -124,7 +125,7 @@ class _Chooser:
         if count:
             more = f"\n  and {count - len(first)} more" if count > len(first) else ""
             listed = "".join(f"\n  {line}" for line in first)
-            text = f"the runs have different results for {count} image{'s' if count > 1 else ''}:{listed}{more}"
+            text = f"the runs have different results for {count_noun(count, 'image')}:{listed}{more}"
             raise OutputError(Problem(text, hint="choose one: --prefer first, last or done"))
 
     def rows(self) -> Iterator[tuple[int, LedgerRow]]:

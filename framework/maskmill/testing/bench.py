@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,6 +69,7 @@ class Bench:
         images: the images of `testing.write_pictures`.
         folder: for what is written; does not exist yet.
         connections: addresses on other machines that it connected to.
+        printed: what it wrote to standard output.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Bench:
         self.images = images
         self.folder = folder
         self.connections: list[str] = []
+        self.printed = io.StringIO()
 
     def build_stage(self) -> Any:
         """The stage, new, not open; paths are relative to the working directory."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import PluginError, Problem
 from ..images import Image
@@ -47,6 +48,7 @@ CHECKS = (
     Check("writer", "needs pixels only if it declares so", role_checks.check_needs_pixels),
     Check("writer", "handles a run without images", role_checks.check_empty_run),
     Check("", "declares its network access", plugin_checks.check_network),
+    Check("", "prints nothing to standard output", plugin_checks.check_prints),
 )
 
 
@@ -102,6 +104,9 @@ def check_file(
             options = {name: value for name, value in settings.items() if name in _names(entry)}
             bench = Bench(entry, options, images, Path(folder, f"plugin-{number}"))
             yield from _check_plugin(bench, engines)
+        if "register_commands" in hooks:
+            check = partial(plugin_checks.check_commands, _find_hook(registry, file, "register_commands"))
+            yield run_check(file.name, "its commands describe themselves", check)
         if observed := [hook for hook in hooks if hook in OBSERVERS]:
             rule = f"{', '.join(observed)} work in a run"
             check = partial(check_observers, file, photos, Path(folder, "observed"), OBSERVERS)
@@ -139,7 +144,8 @@ def _check_plugin(bench: Bench, engines: Sequence[str]) -> Iterator[Verdict]:
     checks = [check for check in CHECKS if check.role in ("", entry.role)]
     with watch_network() as bench.connections:
         for check in [*checks, *run_checks(bench, engines)]:
-            verdict = run_check(f"{entry.role} {entry.name!r}", check.rule, partial(check.function, bench))
+            with redirect_stdout(bench.printed):
+                verdict = run_check(f"{entry.role} {entry.name!r}", check.rule, partial(check.function, bench))
             yield verdict
             if verdict.problem and check.is_essential:
                 return
@@ -156,6 +162,12 @@ def _hooks(registry: Registry, file: Path) -> list[str]:
 def _names(entry: RegisteredPlugin) -> list[str]:
     """Its options, as they stand in YAML."""
     return [field.alias or name for name, field in entry.cls.model_fields.items()]
+
+
+def _find_hook(registry: Registry, file: Path, hook: str) -> Callable[..., None]:
+    """The function by which this file implements a hook."""
+    found = getattr(registry.manager.hook, hook).get_hookimpls()
+    return cast(Callable[..., None], next(each.function for each in found if each.plugin_name.startswith(f"{file}:")))
 
 
 def _check_registered(entries: Sequence[RegisteredPlugin], hooks: Sequence[str]) -> None:

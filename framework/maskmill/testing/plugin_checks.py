@@ -110,6 +110,30 @@ def check_opening(bench: Bench) -> None:
         pass
 
 
+def check_commands(hook: Callable[..., None]) -> None:
+    """The commands that a plugin adds have a help text, and show it."""
+    import click
+    from click.testing import CliRunner
+
+    group = click.Group("maskmill")
+    hook(cli=group)
+    if not group.commands:
+        raise Broken("register_commands adds no command", "write: cli.add_command(command)")
+    for name, command in group.commands.items():
+        if not command.get_short_help_str():
+            raise Broken(f"the command {name!r} has no description", "write a docstring; `maskmill --help` shows it")
+        shown = CliRunner().invoke(command, ["--help"])
+        if shown.exit_code:
+            raise Broken(f"{name} --help ends with exit code {shown.exit_code}: {shown.exception or shown.output}")
+
+
+def check_prints(bench: Bench) -> None:
+    """It printed nothing to standard output, which belongs to what a command was asked for, such as JSON."""
+    if lines := bench.printed.getvalue().strip().splitlines():
+        hint = "write self.tell(...) for the lines of -v, self.note(...) for the result, or print to sys.stderr"
+        raise Broken(f"it printed to standard output: {lines[0]:.100}", hint)
+
+
 def check_network(bench: Bench) -> None:
     """It connected to other machines only if it declares that."""
     declared = network_reach(bench.build_stage())

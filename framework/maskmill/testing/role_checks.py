@@ -19,6 +19,7 @@ from ..plugins.optional import has_answer, max_concurrent, prompts_fingerprint
 from ..plugins.roles import PromptSource, Writer
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult
+from ..wording import count_noun
 from . import fakes as testing
 from .bench import Bench, Broken, Refusal, describe_image, is_list_of
 
@@ -130,7 +131,8 @@ def _check_answers(image: Image, kind: str, prompts: Sequence[Prompt], masks: An
     answered = [mask.prompt for mask in masks]
     if answered not in (list(prompts), [prompt for prompt in prompts for _ in range(3)]):
         order = [prompts.index(prompt) for prompt in answered]
-        text = f"{where}: {len(prompts)} prompts got {len(masks)} masks, for the prompts number {order}"
+        got = f"{count_noun(len(prompts), 'prompt')} got {count_noun(len(masks), 'mask')}"
+        text = f"{where}: {got}, for the prompts number {order}"
         raise Broken(text, "return one mask per prompt (or three), in the order of the prompts, even if it is empty")
 
 

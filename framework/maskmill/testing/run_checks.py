@@ -14,6 +14,7 @@ from ..output.records import FAILURES
 from ..output.run import read_run
 from ..plugins.roles import Backend
 from ..results import RunInfo, RunReport
+from ..wording import count_noun
 from . import fakes as testing
 from .bench import REFUSALS, Bench, Broken, Check
 
@@ -76,7 +77,7 @@ def _check_second_run(bench: Bench, engine: str) -> None:
     _, report = _run_plugin(bench, engine)
     if report.ran > len(bench.images) - done:
         hint = "fingerprint(), digest() and model_id() must not change as long as the results are the same"
-        raise Broken(f"it processed {report.ran} images again", hint)
+        raise Broken(f"it processed {count_noun(report.ran, 'image')} again", hint)
 
 
 def _failures(output: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import click
 
 from maskmill import Backend, DatasetError, ImageRef, PipelineError, Problem, UsageError
 from maskmill.dataset.dataset import Dataset
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
 from ..server.command import (
@@ -109,8 +110,8 @@ def _describe_missing(file: Path, names: Sequence[str], images: ImageList) -> st
         sample.add(ref.key)
     for name in names:
         found.add(name)
-    lines = f"{found.count:,} of the images in {file.name} are not in the dataset: {found.describe(sample.suggest)}"
-    return f"warning: {lines}"
+    many = f"{found.count:,} of the images in {file.name} {'is' if found.count == 1 else 'are'}"
+    return f"warning: {many} not in the dataset: {found.describe(sample.suggest)}"
 
 
 def find_task(target: Path, prompts: Path | None, plugins: Sequence[Path]) -> AnnotationTask:
@@ -223,7 +224,9 @@ def _serve(session: AnnotationSession, chosen: dict[str, Any]) -> None:
         token = "" if service.settings.token is None else f"#token={service.settings.token}"
         url = f"http://{client_host(address.host)}:{port}/annotate/{token}"
         path = session.prompts_file.path
-        click.echo(f"{len(session.images)} images of {session.name}, with {service.title()}; saved in {path}")
+        click.echo(
+            f"{count_noun(len(session.images), 'image')} of {session.name}, with {service.title()}; saved in {path}"
+        )
         click.echo(f"open {url}")
         click.echo('press Ctrl-C to stop; everything shown as "Saved" on the page is on disk')
         sys.stdout.flush()

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from maskmill import PipelineError, Problem, UsageError
 from maskmill.files import TEMPORARY_PREFIX
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.prompt_files.formats import JsonLinesReader
 
 from .line_file import append, compact, read_lines, repair
@@ -235,5 +236,5 @@ def _find_problems(path: Path) -> Sequence[Problem]:
     records = JsonLinesReader(path).records()
     found = [Problem(each.error, each.file, each.line) for each in records if each.error]
     if len(found) > MOST_PROBLEMS:
-        found[MOST_PROBLEMS:] = [Problem(f"and {len(found) - MOST_PROBLEMS} more lines", str(path))]
+        found[MOST_PROBLEMS:] = [Problem(f"and {count_noun(len(found) - MOST_PROBLEMS, 'more line')}", str(path))]
     return found

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from maskmill import Mask, Prompt, PromptError, __version__
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import MOST_PROMPTS, PromptModel, image_id
 
 from ..server.compute.image_store import StoredImage
@@ -272,7 +273,10 @@ def _check_prompts(status: Status, models: Sequence[PromptModel], size: Sequence
         ApiError: they do not.
     """
     if (status == "done") > bool(models) or (status == "empty" and models):
-        raise ApiError("invalid-request", f"body/prompts: {len(models)} prompts contradict the status {status!r}")
+        raise ApiError(
+            "invalid-request",
+            f"body/prompts: {count_noun(len(models), 'prompt')}, which contradicts the status {status!r}",
+        )
     prompts = []
     for number, model in enumerate(models):
         try:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Backend, Box, Image, Mask, Problem, Prompt, UsageError, hookimpl
-from maskmill_plugins._shared.drawing.pixels import label_parts, load_cv2
+from maskmill import Backend, Box, Image, Mask, Problem, Prompt, hookimpl
+from maskmill_plugins._shared.drawing.pixels import check_cv2, label_parts, load_cv2
 
 BoolArray = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
@@ -54,11 +54,7 @@ class GrabCut(Backend):
 
     def check(self) -> list[Problem]:
         """OpenCV must load."""
-        try:
-            load_cv2()
-        except UsageError as error:
-            return list(error.problems)
-        return []
+        return check_cv2()
 
     def accepts(self) -> frozenset[str]:
         """Points, boxes, and both together."""
@@ -67,6 +63,10 @@ class GrabCut(Backend):
     def model_id(self) -> str:
         """OpenCV's version."""
         return f"opencv {load_cv2().__version__}"
+
+    def speed_advice(self) -> str:
+        """Smaller crops and fewer rounds; it uses no GPU."""
+        return f"fewer prompts per image, `max_side` below {self.max_side}, or fewer `iterations`"
 
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """One mask per prompt, in order; each depends on its own prompt only."""

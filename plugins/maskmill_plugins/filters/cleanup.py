@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskmill import Filter, Image, Mask, Problem, hookimpl
-from maskmill_plugins._shared.drawing.pixels import label_parts, load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2, label_parts
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -26,11 +26,11 @@ class Cleanup(Filter):
 
     def check(self) -> list[Problem]:
         """OpenCV must load; warns if the options change nothing."""
-        load_cv2()
+        found = check_cv2()
         if self.islands > 1 or self.holes > 1 or self.keep_largest:
-            return []
+            return found
         hint = "give `islands` or `holes` in pixels, or `keep_largest: true`"
-        return [Problem("changes no mask", hint=hint, warning=True)]
+        return [*found, Problem("changes no mask", hint=hint, warning=True)]
 
     def apply(self, image: Image, masks: Sequence[Mask]) -> list[Mask]:
         """The masks, cleaned."""

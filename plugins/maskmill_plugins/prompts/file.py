@@ -24,6 +24,7 @@ from maskmill import (
     Survey,
     hookimpl,
 )
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.annotations.reader import IndexReader, open_reader
 from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
 from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
@@ -77,10 +78,10 @@ class File(PromptSource):
             return warnings
         if self.broken == "skip":
             examples = "; ".join(f"{problem.where}: {problem.message}" for problem in first[:3])
-            text = f"{count:,} invalid annotations are skipped: {examples}"
+            text = f"{count_noun(count, 'invalid annotation is', 'invalid annotations are')} skipped: {examples}"
             return [Problem(text, str(self.path), warning=True), *warnings]
         if count > MAX_PROBLEMS:
-            first.append(Problem(f"and {count - MAX_PROBLEMS} more problems", str(self.path)))
+            first.append(Problem(f"and {count_noun(count - MAX_PROBLEMS, 'more problem')}", str(self.path)))
         first[-1] = replace(first[-1], hint="to skip invalid annotations, set `broken: skip`")
         return first
 
@@ -130,7 +131,8 @@ class File(PromptSource):
         about = {"path": str(self.path), **matching.to_json()}
         lost = self._count_without_image() if self.broken == "skip" else 0
         if lost:
-            warnings.append(f"{lost:,} annotations of {name} are left out, and it is unknown of which image they are")
+            many = count_noun(lost, f"annotation of {name} is", f"annotations of {name} are")
+            warnings.append(f"{many} left out, and it is unknown of which image")
             about["left out without an image"] = lost
         return Survey(
             warnings=tuple(warnings),
@@ -199,10 +201,12 @@ class File(PromptSource):
         if errors and self.broken == "stop":
             raise PromptError(f"{self.path.name}: {errors[0]}")
         if errors and not prompts:
-            raise PromptError(f"{self.path.name}: all {len(errors)} of its annotations are invalid: {errors[0]}")
+            found = "its annotation is" if len(errors) == 1 else f"all {len(errors)} of its annotations are"
+            raise PromptError(f"{self.path.name}: {found} invalid: {errors[0]}")
         if errors:
             self.note("left out", errors)
-            self.doubt(SKIPPED, f"{len(errors)} of its annotations in {self.path.name} are left out: {errors[0]}")
+            be = "is" if len(errors) == 1 else "are"
+            self.doubt(SKIPPED, f"{len(errors)} of its annotations in {self.path.name} {be} left out: {errors[0]}")
         if entry.crowd:
             self.note("crowd regions left out", entry.crowd)
         return prompts

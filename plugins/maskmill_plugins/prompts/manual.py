@@ -25,6 +25,7 @@ from maskmill import (
     hookimpl,
 )
 from maskmill.images import KeySample, choose_key, fold_key, is_pattern, matches_pattern
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.prompt_files.matching import Examples
 
 
@@ -62,7 +63,8 @@ class _ObjectOptions(BaseModel):
     @model_validator(mode="after")
     def _check_labels(self) -> Self:
         if self.labels and len(self.labels) != len(self.points):
-            raise ValueError(f"labels: expected one for each of the {len(self.points)} points, got {len(self.labels)}")
+            points = count_noun(len(self.points), "point")
+            raise ValueError(f"labels: expected one for each point, of {points}, got {len(self.labels)}")
         if self.labels and any(len(point) == 3 for point in self.points):
             raise ValueError("labels: the points already contain labels; give them once")
         return self
@@ -166,10 +168,9 @@ class Manual(ImageObjects, PromptSource):
         unused = Examples()
         for name in waiting:
             unused.add(name)
-        warnings = [
-            f"manual: {unused.count:,} of the {len(self.images):,} entries of `images` fit no image of the dataset:"
-            f" {unused.describe(sample.suggest)}"
-        ]
+        fit = "fits" if unused.count == 1 else "fit"
+        text = f"manual: {unused.count:,} of the {len(self.images):,} entries of `images` {fit} no image of the dataset"
+        warnings = [f"{text}: {unused.describe(sample.suggest)}"]
         about = {"entries": len(self.images), "entries that fit no image": unused.to_json()}
         return Survey(tuple(warnings if unused.count else ()), about, sorted(literal))
 

@@ -17,7 +17,7 @@ from maskmill.files import sha256_of
 from maskmill.plugins.entries import Entries
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.coco_reference import CocoReference, ReferenceImage
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_parts
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
 from maskmill_plugins._shared.export.coco_file import CocoFile, dump_json
@@ -104,8 +104,12 @@ class Coco(Writer):
     _known: dict[int, tuple[Mask, Any]] = PrivateAttr(default_factory=dict)
 
     def check(self) -> list[Problem]:
-        """Each category must be given once, and `like` and `splits` must be readable."""
-        problems = find_duplicates("categories", self.categories) + check_splits(self.val, self.test, self.splits)
+        """OpenCV must load if it draws polygons, each category be given once, `like` and `splits` be readable."""
+        problems = [
+            *(check_cv2() if self.format == "polygons" else []),
+            *find_duplicates("categories", self.categories),
+            *check_splits(self.val, self.test, self.splits),
+        ]
         if self.splits is not None and self.layout == "one":
             problems.append(Problem("splits: has no effect on one file; set layout: splits or roboflow"))
         if self.like is not None:
@@ -120,11 +124,6 @@ class Coco(Writer):
         read = [sha256_of(self.like)] if self.like is not None and self.like.is_file() else []
         read += [state_of(self.splits)] if self.splits is not None else []
         return digest([super().digest(), *read]) if read else super().digest()
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons at the end, is missing."""
-        if self.format == "polygons":
-            load_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Measure the IoU of this image's polygons, and copy the image if asked for; `finish` writes the rest.
@@ -182,7 +181,9 @@ class Coco(Writer):
             categories = _number_categories(order_labels(self.categories, numbers.labels), reference)
             ids: dict[str, int] = {category["name"]: category["id"] for category in reversed(categories)}
             for name, file in files.items():
-                file.write_end([ids[label] for label in numbers.labels], categories, partial(entries.track, what=name))
+                file.write_end(
+                    [ids[label] for label in numbers.labels], categories, track=partial(entries.track, what=name)
+                )
         for name in (_place(file, layout, split) for layout, file in _FILES.items() for split in SPLITS):
             if name not in files:
                 remove_file(folder, name)

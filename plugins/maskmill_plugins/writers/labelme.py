@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, hookimpl
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import path_from
 from maskmill.plugins.entries import Entries
-from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2, crop_mask, encode_png
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.file_names import (
@@ -61,10 +61,9 @@ class Labelme(Writer):
     names: Names = Field("stem", description=NAMES_MEANING)
     folders: Folders = Field("nested", description=FOLDERS_MEANING)
 
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons, is missing."""
-        if self.shapes == "polygons":
-            load_cv2()
+    def check(self) -> list[Problem]:
+        """OpenCV must load if it draws polygons."""
+        return check_cv2() if self.shapes == "polygons" else []
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the file of this image, and its image if asked for.

@@ -1,10 +1,10 @@
-"""labelstudio: tasks to import into Label Studio, with masks as brush regions."""
+"""labelstudio: tasks to import into Label Studio, with masks as brush regions or polygons."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -14,27 +14,36 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskmill import Artifact, ImageResult, Mask, Writer, hookimpl
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import atomic_path
 from maskmill.plugins.entries import Entries
+from maskmill_plugins._shared.drawing.pixels import check_cv2
+from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
+from maskmill_plugins._shared.export.mask_map import summarize_iou
 from maskmill_plugins._shared.export.output_files import describe_file, save_as
 
 NAME = "tasks.json"
 CONFIG = "config.xml"
 _SIZES = (3, 4, 8, 16)  # bits for the length of a run
 _CHANNELS = 4
+_DIGITS = 5  # of a percent: a hundredth of a pixel in an image of 10,000 pixels is 0.0001
 
 
 class LabelStudio(Writer):
     """`tasks.json`, to import into Label Studio, and `config.xml`, the matching labelling interface.
 
-    Each mask is a brush region in Label Studio's run-length encoding: holes, parts and overlaps are kept
-    exactly. Images without masks are tasks without regions. Image files are not copied: Label Studio
-    loads them from `url` followed by the percent-encoded key.
+    `shapes: brush`: each mask is a brush region in Label Studio's run-length encoding; holes, parts and overlaps
+    are kept exactly. `shapes: polygons` can be edited corner by corner: each part is a polygon, a hole is joined
+    with the outline by a bridge of zero width, and the resulting `iou` is noted. Images without masks are tasks
+    without regions. Image files are not copied: Label Studio loads them from `url` followed by the
+    percent-encoded key.
+
+    Regions have the mask's score, and a prediction has their mean, by which Label Studio can sort tasks.
     """
 
     needs_pixels: ClassVar[bool] = False
+    version: ClassVar[int] = 2
 
     kind: Literal["predictions", "annotations"] = Field(
         "predictions", description="`predictions`: suggestions to review; `annotations`: finished work"
@@ -42,6 +51,28 @@ class LabelStudio(Writer):
     url: str = Field(
         "/data/local-files/?d=", description="prefix of the key in an image's address; the default is for local storage"
     )
+    shapes: Literal["brush", "polygons"] = Field(
+        "brush", description="`brush` keeps every pixel; `polygons` can be edited corner by corner"
+    )
+    tolerance: float = Field(
+        0.75,
+        ge=0,
+        le=100,
+        description="maximum distance of a polygon from the mask's border, in pixels; 0 follows it exactly",
+    )
+    outline: Outline = Field("edges", description=OUTLINE_MEANING)
+
+    def check(self) -> list[Problem]:
+        """OpenCV, which draws the polygons, must load."""
+        return check_cv2() if self.shapes == "polygons" else []
+
+    def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
+        """Measure the polygons of this image; `finish` writes everything."""
+        if self.shapes == "polygons":
+            ious = [polygon_iou(mask, self._polygons(mask), self.outline) for mask in result.kept if mask.area]
+            if measured := summarize_iou(ious):
+                self.note("iou", measured)
+        return []
 
     def make_entry(self, result: ImageResult) -> bytes:
         """The labels of the image in one line, its task in another."""
@@ -58,41 +89,67 @@ class LabelStudio(Writer):
                 labels.update(json.loads(found))
                 out.write(f"{',' if number else ''}\n{task}")
             out.write("]\n")
-        return [describe_file(folder, NAME), save_as(folder, CONFIG, _config(sorted(labels)))]
+        return [describe_file(folder, NAME), save_as(folder, CONFIG, self._config(sorted(labels)))]
 
     def _task(self, result: ImageResult) -> dict[str, Any]:
-        regions = [_region(number, mask) for number, mask in enumerate(result.kept) if mask.area]
+        regions = [region for number, mask in enumerate(result.kept) for region in self._regions(number, mask)]
         about: dict[str, Any] = {"result": regions}
         if self.kind == "predictions":
             origin = result.provenance
             about["model_version"] = str(origin.get("model") or origin.get("backend") or "maskmill")
+            if scores := [region["score"] for region in regions if "score" in region]:
+                about["score"] = sum(scores) / len(scores)
         key = quote(result.key, errors="surrogateescape")
         return {"data": {"image": f"{self.url}{key}", "key": result.key}, self.kind: [about]}
 
+    def _polygons(self, mask: Mask) -> list[list[float]]:
+        return to_polygons(mask, self.tolerance, self.outline, holes="bridge")
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    def _regions(self, number: int, mask: Mask) -> Iterator[dict[str, Any]]:
+        """The regions of a mask: one brush, or a polygon for each part."""
+        if not mask.area:
+            return
+        label, value = mask.label or UNLABELLED, dict[str, Any]()
+        if self.shapes == "brush":
+            value = {"format": "rle", "rle": encode_rle(mask.array), "brushlabels": [label]}
+            yield _make_region(f"mask-{number}", "brushlabels", mask, value)
+            return
+        height, width = mask.size
+        for part, line in enumerate(self._polygons(mask)):
+            percent = np.round(np.reshape(line, (-1, 2)) * 100 / (width, height), _DIGITS)
+            value = {"points": percent.tolist(), "closed": True, "polygonlabels": [label]}
+            yield _make_region(f"mask-{number}-{part}", "polygonlabels", mask, value)
+
+    def _config(self, labels: list[str]) -> bytes:
+        """The labelling interface: one image, one brush or polygon per label."""
+        lines = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
+        tag = "BrushLabels" if self.shapes == "brush" else "PolygonLabels"
+        text = (
+            '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
+            f'  <{tag} name="label" toName="image">\n{lines}  </{tag}>\n</View>\n'
+        )
+        return text.encode("utf-8", "replace")
 
 
-def _region(number: int, mask: Mask) -> dict[str, Any]:
+def _make_region(name: str, kind: str, mask: Mask, value: dict[str, Any]) -> dict[str, Any]:
     height, width = mask.size
     region = {
-        "id": f"mask-{number}",
-        "type": "brushlabels",
+        "id": name,
+        "type": kind,
         "from_name": "label",
         "to_name": "image",
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
-        "value": {
-            "format": "rle",
-            "rle": encode_rle(mask.array),
-            "brushlabels": [mask.label or UNLABELLED],
-        },
+        "value": value,
     }
     if mask.score is not None and math.isfinite(mask.score):
         region["score"] = mask.score
     return region
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def encode_rle(pixels: npt.NDArray[np.bool_]) -> list[int]:
@@ -128,16 +185,6 @@ def _encode_run(length: int, value: bool) -> str:
         number = next(number for number, size in enumerate(_SIZES) if rest <= 1 << size)
         bits += f"1{number:02b}{rest - 1:0{_SIZES[number]}b}{word}"
     return bits
-
-
-def _config(labels: list[str]) -> bytes:
-    """The labelling interface: one image, one brush per label."""
-    lines = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
-    text = (
-        '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
-        f'  <BrushLabels name="label" toName="image">\n{lines}  </BrushLabels>\n</View>\n'
-    )
-    return text.encode("utf-8", "replace")
 
 
 @hookimpl

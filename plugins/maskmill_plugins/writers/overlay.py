@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, Mask, Writer, colors, hookimpl, save
+from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, colors, hookimpl, save
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.name_tags import NameTags
-from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png, load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2, encode_jpeg, encode_png
 from maskmill_plugins._shared.export.file_names import name_image_file
 
 
@@ -40,9 +40,9 @@ class Overlay(Writer):
         description="smaller images are enlarged to this longer side, in pixels, so that labels are readable",
     )
 
-    def open(self) -> None:
-        """Fail early if OpenCV is missing."""
-        load_cv2()
+    def check(self) -> list[Problem]:
+        """OpenCV must load."""
+        return check_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the picture."""

@@ -12,22 +12,18 @@ from typing import IO, ClassVar
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, OutputError, Problem, Writer, hookimpl
 from maskmill.plugins.entries import Entries
-from maskmill.plugins.stage import digest
-from maskmill_plugins._shared.drawing.pixels import encode_png, load_cv2
-from maskmill_plugins._shared.export.classes import find_duplicates, order_labels
+from maskmill_plugins._shared.drawing.pixels import check_cv2, encode_png, load_cv2
+from maskmill_plugins._shared.export.class_files import check_renamed, find_renamed_masks, summarize_renamed
+from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
+from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
 from maskmill_plugins._shared.export.file_names import (
-    FOLDERS_MEANING,
-    NAMES_MEANING,
     SHARED_HINT,
-    Folders,
-    Names,
-    stem_path,
 )
-from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
+from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, summarize_iou
 from maskmill_plugins._shared.export.output_files import (
     LIST,
@@ -39,17 +35,9 @@ from maskmill_plugins._shared.export.output_files import (
     temporary_file,
 )
 from maskmill_plugins._shared.export.splits import (
-    LIST_MEANING,
     SPLITS,
-    TEST_MEANING,
-    VAL_MEANING,
-    Splitter,
-    check_splits,
-    state_of,
 )
 from maskmill_plugins._shared.export.voc_files import (
-    RENAMED,
-    label_of,
     make_annotation,
     name_class,
     voc_palette,
@@ -65,7 +53,7 @@ _MAX_NUMBERS = VOID - 1
 _FILES = ("Annotations/{}.xml", "SegmentationObject/{}.png", "SegmentationClass/{}.png")
 
 
-class Voc(Writer):
+class Voc(DatasetWriter):
     """`SegmentationClass`, `SegmentationObject`, `Annotations` and `ImageSets`, in the layout of Pascal VOC 2012.
 
     A pixel's value is 1 + the number of its mask in an object PNG and the number of its class in a class
@@ -77,7 +65,6 @@ class Voc(Writer):
     all files alike; `renamed.csv` lists such labels.
     """
 
-    needs_pixels: ClassVar[bool] = False
     version: ClassVar[int] = 2
 
     classes: tuple[str, ...] = Field(
@@ -89,40 +76,19 @@ class Voc(Writer):
     border: int = Field(
         0, ge=0, le=50, description="width of the void area on either side of an object's border, in pixels"
     )
-    val: float = Field(0.2, ge=0, lt=1, description=VAL_MEANING)
-    test: float = Field(0.0, ge=0, lt=1, description=TEST_MEANING)
-    splits: Path | None = Field(None, description=LIST_MEANING)
     trainval: bool = Field(
         False,
         description="also write `trainval.txt`, with the images of `train.txt` and `val.txt`; Datumaro and CVAT read"
         " each image twice then",
     )
     images: Images = Field("none", description=f"what is put into `JPEGImages`. {IMAGES_MEANING}")
-    names: Names = Field("stem", description=NAMES_MEANING)
-    folders: Folders = Field("nested", description=FOLDERS_MEANING)
-
-    _splitter: Splitter | None = PrivateAttr(None)
 
     def check(self) -> list[Problem]:
-        """Each class must be given once, and there must be enough numbers."""
-        problems = find_duplicates("classes", self.classes)
+        """OpenCV must load if it finds borders, each class be given once, and there must be enough numbers."""
+        problems = [*(check_cv2() if self.border else []), *find_duplicates("classes", self.classes)]
         if len(self.classes) > _MAX_NUMBERS:
             problems.append(Problem(f"classes: the format allows at most {_MAX_NUMBERS}, not {len(self.classes)}"))
-        for label in self.classes:
-            if (name := name_class(label)) != label:
-                text = f"classes: {label!r} is written as {name!r}, because the format does not allow it"
-                problems.append(Problem(text, warning=True))
-        return problems + check_splits(self.val, self.test, self.splits)
-
-    def digest(self) -> str:
-        """The digest includes the content of `splits`."""
-        return digest([super().digest(), state_of(self.splits)]) if self.splits else super().digest()
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which finds the borders, is missing; read `splits`."""
-        if self.border:
-            load_cv2()
-        self._splitter = Splitter(self.val, self.test, self.splits)
+        return problems + check_renamed(self.classes, name_class) + super().check()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the object PNG and the XML file, the class PNG if `classes` is given, and the image if asked for.
@@ -153,13 +119,10 @@ class Voc(Writer):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
             of_class = _to_class_map(numbers, [known[label_of(mask)] for mask in result.kept])
             artifacts.append(save_as(folder, classes, _encode_indexed(of_class)))
-        if path := self._image_file(result.key):
-            artifacts.append(save_image(image, result, folder, path, self.images))
-        return artifacts
+        return artifacts + self.save_picture(image, result, folder, self._image_file(result.key))
 
     def _report_renamed(self, result: ImageResult) -> None:
-        labels = sorted({label_of(mask) for mask in result.kept})
-        if renamed := {label: name for label in labels if (name := name_class(label)) != label}:
+        if renamed := find_renamed_masks(result.kept, name_class):
             self.note("renamed", renamed)
             for label, name in renamed.items():
                 self.tell(f"label {label!r} is written as {name!r}")
@@ -175,15 +138,14 @@ class Voc(Writer):
             OutputError: two images would share a file, there are too many classes, or an object PNG is missing.
         """
         labels: set[str] = set()
-        splitter = self._splitter or Splitter(self.val, self.test, self.splits)
         with ExitStack() as stack:
             table = stack.enter_context(ImageTable(folder, ["split"], _TABLE, SHARED_HINT))
             sets = {name: stack.enter_context(temporary_file(folder)) for name in (*SPLITS, _TRAINVAL)}
             for entry in entries.read(LIST):
-                split = splitter.choose(entry.key)
+                split = self.find_split(entry.key)
                 table.add(entry.key, split, self._image_file(entry.key), *self._files(entry.key))
                 for name in (split, _TRAINVAL)[: 1 if split == "test" else 2]:
-                    sets[name].write(f"{self._stem(entry.key)}\n")
+                    sets[name].write(f"{self.name_stem(entry.key)}\n")
                 if not self.classes:
                     labels.update(json.loads(entry.data))
             table.check()
@@ -192,10 +154,8 @@ class Voc(Writer):
                 yield from self._write_classes(entries, folder, classes)
             yield from self._write_sets(folder, sets)
         entries.memory = classes
-        if renamed := [f"{label!r} as {name!r}" for label in classes if (name := name_class(label)) != label]:
-            more = f" and {len(renamed) - 5} more" if len(renamed) > 5 else ""
-            self.tell(f"voc: labels that the format does not allow are written otherwise (see {RENAMED}):")
-            self.tell(f"  {', '.join(renamed[:5])}{more}")
+        for text in summarize_renamed("voc", classes, name_class):
+            self.tell(text)
         yield describe_file(folder, LIST)
         yield from write_label_lists(folder, classes)
 
@@ -227,18 +187,15 @@ class Voc(Writer):
                 else:
                     remove_file(folder, place)
 
-    def _stem(self, key: str) -> str:
-        return stem_path(key, self.names, self.folders)
-
     def _files(self, key: str) -> tuple[str, ...]:
-        return tuple(name.format(self._stem(key)) for name in _FILES)
+        return tuple(name.format(self.name_stem(key)) for name in _FILES)
 
     def _picture(self, key: str) -> tuple[str, str]:
         """The folder and the name of the picture in the XML file."""
         if self.images == "none" and self.folders == "nested":
             folder, _, name = key.rpartition("/")
             return folder, name
-        return _PICTURES, f"{self._stem(key)}{image_suffix(key, self.images)}"
+        return _PICTURES, self.name_picture(key)
 
     def _image_file(self, key: str) -> str:
         """The path of the image file, "" without one."""

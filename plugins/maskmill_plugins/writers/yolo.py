@@ -13,30 +13,20 @@ from pydantic import Field, PrivateAttr
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.plugins.entries import Entries
-from maskmill.plugins.stage import digest
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
+from maskmill_plugins._shared.export.dataset_writer import DatasetWriter
 from maskmill_plugins._shared.export.file_names import (
-    FOLDERS_MEANING,
-    NAMES_MEANING,
     SHARED_HINT,
-    Folders,
-    Names,
     stem_path,
 )
-from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix, save_image
+from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix
 from maskmill_plugins._shared.export.mask_map import summarize_iou
 from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as
 from maskmill_plugins._shared.export.splits import (
-    LIST_MEANING,
     SPLITS,
-    TEST_MEANING,
-    VAL_MEANING,
     Split,
-    Splitter,
-    check_splits,
-    state_of,
 )
 
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
@@ -44,7 +34,7 @@ _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixe
 _Shape = tuple[str, str, float]
 
 
-class Yolo(Writer):
+class Yolo(DatasetWriter):
     """`data.yaml`, `images/{train,val,test}/` and `labels/{train,val,test}/<name>.txt`, in Ultralytics' layout.
 
     A line is an instance: its class, then one polygon in fractions of the image's width and height. The
@@ -55,7 +45,6 @@ class Yolo(Writer):
     `images.csv` maps files to keys; it is used to remove the files of images that left the dataset.
     """
 
-    needs_pixels: ClassVar[bool] = False
     version: ClassVar[int] = 2
 
     classes: tuple[str, ...] = Field(
@@ -64,9 +53,6 @@ class Yolo(Writer):
         " write the label files. Empty: all labels found, in alphabetical order, numbers by value; label files"
         " are written at the end",
     )
-    val: float = Field(0.2, ge=0, lt=1, description=VAL_MEANING)
-    test: float = Field(0.0, ge=0, lt=1, description=TEST_MEANING)
-    splits: Path | None = Field(None, description=LIST_MEANING)
     no_val: Literal["train", "omit"] = Field(
         "train",
         description="what `data.yaml` says if no image is in `val`. `train`: `val` is the folder of the training"
@@ -90,24 +76,11 @@ class Yolo(Writer):
     )
     outline: Outline = Field("centres", description=OUTLINE_MEANING)
     detect: bool = Field(False, description="write boxes instead of polygons, to train a detector")
-    names: Names = Field("stem", description=NAMES_MEANING)
-    folders: Folders = Field("nested", description=FOLDERS_MEANING)
-
-    _splitter: Splitter | None = PrivateAttr(None)
     _shapes: tuple[Sequence[Mask], list[_Shape]] = PrivateAttr(((), []))
 
     def check(self) -> list[Problem]:
-        """Each class must be given once, and some images must be left for training."""
-        return find_duplicates("classes", self.classes) + check_splits(self.val, self.test, self.splits)
-
-    def digest(self) -> str:
-        """The digest includes the content of `splits`."""
-        return digest([super().digest(), state_of(self.splits)]) if self.splits else super().digest()
-
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the polygons, is missing; read `splits`."""
-        load_cv2()
-        self._splitter = Splitter(self.val, self.test, self.splits)
+        """OpenCV must load, each class be given once, and some images be left for training."""
+        return [*check_cv2(), *find_duplicates("classes", self.classes), *super().check()]
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Copy the image, measure the polygons, and write the labels if `classes` is given.
@@ -119,7 +92,7 @@ class Yolo(Writer):
         shapes = self._find_shapes(result)
         if not self.detect and (measured := summarize_iou([iou for _, _, iou in shapes])):
             self.note("iou", measured)
-        place = self._place(self._split(result.key), result.key)
+        place = self._place(self.find_split(result.key), result.key)
         artifacts = []
         if self.classes:
             numbers = {name: number for number, name in enumerate(self.classes)}
@@ -127,9 +100,7 @@ class Yolo(Writer):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
             lines = _format_lines([numbers[label], line] for label, line, _ in shapes)
             artifacts.append(save_as(folder, f"labels/{place}.txt", lines))
-        if path := self._image_file(result.key, place):
-            artifacts.append(save_image(image, result, folder, path, self.images))
-        return artifacts
+        return artifacts + self.save_picture(image, result, folder, self._image_file(result.key, place))
 
     def make_entry(self, result: ImageResult) -> bytes:
         """The lines of the label file, each without its class; nothing if `write` has written the file."""
@@ -149,7 +120,7 @@ class Yolo(Writer):
         counts = dict.fromkeys(SPLITS, 0)
         with ImageTable(folder, ["split"], ["image", "labels"], SHARED_HINT) as table:
             for entry in entries.read(LIST):
-                place = self._place(split := self._split(entry.key), entry.key)
+                place = self._place(split := self.find_split(entry.key), entry.key)
                 counts[split] += 1
                 table.add(entry.key, split, self._image_file(entry.key, place), f"labels/{place}.txt")
                 if not self.classes:
@@ -166,17 +137,12 @@ class Yolo(Writer):
         numbers = {name: number for number, name in enumerate(classes)}
         earlier = entries.earlier if entries.earlier is not None and entries.earlier.memory == classes else None
         for entry in entries.read("labels"):
-            path = f"labels/{self._place(self._split(entry.key), entry.key)}.txt"
+            path = f"labels/{self._place(self.find_split(entry.key), entry.key)}.txt"
             made = None if earlier is None or entry.changed else earlier.find_file(path)
             if made is None:
                 text = _format_lines([numbers[label], line] for label, line in json.loads(entry.data))
                 made = save_as(folder, path, text)
             yield made
-
-    def _split(self, key: str) -> Split:
-        if self._splitter is None:
-            self._splitter = Splitter(self.val, self.test, self.splits)
-        return self._splitter.choose(key)
 
     def _place(self, split: Split, key: str) -> str:
         """The path of an image's files below `images/` and `labels/`, without suffix.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from maskmill import Box, PromptError
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.text_files import to_number
 
 Corners: TypeAlias = tuple[float, float, float, float]
@@ -232,7 +233,7 @@ def enclosing_box(points: list[tuple[float, float]]) -> Corners:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     box = min(xs), min(ys), max(xs), max(ys)
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise AnnotationError(f"its {len(points)} points enclose no area")
+        raise AnnotationError(f"its {count_noun(len(points), 'point encloses', 'points enclose')} no area")
     return box
 
 

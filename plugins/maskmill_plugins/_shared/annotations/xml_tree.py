@@ -13,12 +13,13 @@ from maskmill_plugins._shared.text_files import report_unreadable
 
 @dataclass
 class Node:
-    """An element: its tag, its line in the file, its own text and its children."""
+    """An element: its tag, its line in the file, its own text, its children and its attributes."""
 
     tag: str
     line: int
     text: str = ""
     children: list[Node] = field(default_factory=list)
+    attributes: dict[str, str] = field(default_factory=dict)
 
     def all(self, tag: str) -> Iterator[Node]:
         """Its children with this tag."""
@@ -45,8 +46,8 @@ def read_xml(path: Path) -> Node:
     stack = [top]
     parser = expat.ParserCreate()
 
-    def start(tag: str, _: object) -> None:
-        node = Node(tag, parser.CurrentLineNumber)
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        node = Node(tag, parser.CurrentLineNumber, attributes=attributes)
         stack[-1].children.append(node)
         stack.append(node)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from maskmill.wording import count_noun
+
 from .model import AnnotationError, Corners, enclosing_box, parse_number, require_area, visible_keypoints
 from .yolo_form import FileForm
 
@@ -76,7 +78,7 @@ def parse_box(columns: list[str], form: FileForm) -> tuple[Corners, float | None
         AnnotationError: they are invalid.
     """
     if len(columns) < 5:
-        raise AnnotationError(f"expected `class x y width height`, found {len(columns)} columns")
+        raise AnnotationError(f"expected `class x y width height`, found {count_noun(len(columns), 'column')}")
     columns, confidence = form.split(columns)
     values = [parse_number(text, "a coordinate") for text in columns[1:]]
     score = None if confidence is None else parse_number(confidence, "the confidence")

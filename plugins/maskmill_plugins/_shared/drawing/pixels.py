@@ -13,6 +13,7 @@ import PIL.Image
 from pycocotools import mask as coco_mask
 
 from maskmill import Mask, PluginError, Problem
+from maskmill.plugins.packages import explain_import
 
 _RUNS = 3  # zlib's Z_RLE: matches repetitions of the last byte only
 
@@ -76,15 +77,17 @@ def load_cv2() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        raise PluginError(Problem(f"OpenCV cannot be imported: {error}", hint=_install_hint(error))) from error
+        raise PluginError(Problem(f"OpenCV cannot be imported: {error}", hint=explain_import(error))) from error
     return cv2
 
 
-def _install_hint(error: ImportError) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return "pip install opencv-python-headless"
-    # opencv-python links window-system libraries that slim images and servers lack
-    return "apt install libgl1, or pip install opencv-python-headless"
+def check_cv2() -> list[Problem]:
+    """The problem that `load_cv2` raises, for `check` of stages that need OpenCV; [] if there is none."""
+    try:
+        load_cv2()
+    except PluginError as error:
+        return list(error.problems)
+    return []
 
 
 def label_parts(

@@ -7,12 +7,21 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
-from maskmill import Problem, masks
+from maskmill import Mask, Problem, masks
 
 #: The class of masks without a label.
 UNLABELLED = masks.UNLABELLED
+#: Class 0 of formats that number pixels.
+BACKGROUND = "background"
+#: Characters that a line of text or XML cannot hold.
+NOT_IN_LINE = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _RENAMED = re.compile("~[0-9a-f]{8}$")
+
+
+def label_of(mask: Mask) -> str:
+    """The class of a mask, as its label says."""
+    return mask.label or UNLABELLED
 
 
 def order_labels(first: Sequence[str], labels: Iterable[str]) -> list[str]:

@@ -40,13 +40,18 @@ class CocoFile:
 
     def add_annotation(self, number: int, line: str) -> None:
         """Add an annotation, as JSON without its category, and the number of its label; -1 if it has a category."""
-        self._waiting.write(f"{number} {line}\n")
+        self.add_waiting(f"{number} {line}")
+
+    def add_waiting(self, line: str) -> None:
+        """Add an annotation in a form that `set_categories` of `write_end` completes."""
+        self._waiting.write(f"{line}\n")
         self._annotations += 1
 
     def write_end(
         self,
         by_number: Sequence[int],
         categories: Sequence[Mapping[str, Any]],
+        set_categories: Callable[[str, Sequence[int]], str] | None = None,
         track: Callable[..., Iterable[str]] = lambda lines, count: lines,
     ) -> None:
         """Write the annotations and the categories.
@@ -54,13 +59,15 @@ class CocoFile:
         Args:
             by_number: the category id of each number of a label.
             categories: in their order.
+            set_categories: makes JSON of a line of `add_waiting` and `by_number`; not needed for annotations of
+                `add_annotation`.
             track: goes through the lines, with `count` of them.
         """
+        complete = set_categories or _add_category
         self._waiting.seek(0)
         self._out.write('],\n"annotations":')
-        _write_list(
-            self._out, (_add_category(line, by_number) for line in track(self._waiting, count=self._annotations))
-        )
+        waiting = track(self._waiting, count=self._annotations)
+        _write_list(self._out, (complete(line, by_number) for line in waiting))
         self._out.write(',\n"categories":')
         _write_list(self._out, map(dump_json, categories))
         self._out.write("}\n")

@@ -113,8 +113,8 @@ def stem_path(key: str, names: Names = "stem", folders: Folders = "nested", take
 def image_path(key: str, folders: Folders = "nested") -> str:
     """An image's POSIX path with names that every system accepts."""
     *above, last = key.split("/")
-    if folders == "nested":
-        return safe_path(key)
     stem, suffix = split_suffix(last)
     stem, suffix = (stem, suffix) if _SUFFIX.fullmatch(suffix) else (last, "")
+    if folders == "nested":
+        return safe_path("/".join([*above, stem]), suffix)
     return safe_part(_join(above, stem), suffix)

@@ -8,23 +8,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from maskmill import Artifact, ImageResult, Mask
-from maskmill.files import atomic_path
-from maskmill.tables import write_table
+from maskmill import Artifact, ImageResult
 
-from .classes import UNLABELLED, rename_class
-from .output_files import describe_file, remove_file, save_as
+from .class_files import write_renamed
+from .classes import BACKGROUND, NOT_IN_LINE, label_of, rename_class
+from .output_files import save_as
 
-BACKGROUND = "background"
-RENAMED = "renamed.csv"
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: What XML, a line of text, or a field of `labelmap.txt` cannot hold, and its mark of a comment.
-_FORBIDDEN = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|^\\s*#|:")
-
-
-def label_of(mask: Mask) -> str:
-    """The class of a mask, before it is renamed."""
-    return mask.label or UNLABELLED
+_FORBIDDEN = re.compile(f"{NOT_IN_LINE.pattern}|^\\s*#|:")
 
 
 def name_class(label: str) -> str:
@@ -94,14 +86,4 @@ def write_label_lists(folder: Path, classes: Sequence[str]) -> Iterator[Artifact
     }
     for file, text in texts.items():
         yield save_as(folder, file, text.encode())
-    renamed = [(label, name) for label in classes if (name := name_class(label)) != label]
-    if not renamed:
-        remove_file(folder, RENAMED)
-        return
-    with (
-        atomic_path(folder / RENAMED) as unfinished,
-        write_table(unfinished, ("label", "name"), errors="backslashreplace") as write,
-    ):
-        for row in renamed:
-            write(row)
-    yield describe_file(folder, RENAMED)
+    yield from write_renamed(folder, classes, name_class)

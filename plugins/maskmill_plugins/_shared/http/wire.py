@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from maskmill import ImageError, Mask, Prompt
 from maskmill.chain.contract import check_mask
+from maskmill.wording import count_noun
 
 #: Environment variable of the bearer token, on both sides.
 TOKEN_VARIABLE = "MASKMILL_TOKEN"  # noqa: S105 - a name, not a secret
@@ -210,7 +211,7 @@ class MasksReply(ResponseModel):
         if self.image not in (None, image):
             return f"the answer is about the image {self.image}, not {image}"
         if self.prompts not in (None, len(prompts)):
-            return f"the answer is about {self.prompts} prompts, not {len(prompts)}"
+            return f"the answer is about {count_noun(self.prompts, 'prompt')}, not {len(prompts)}"
         answered = {mask.prompt for mask in self.masks}
         missing = [one for number, one in enumerate(prompts) if number not in answered]
         if None in (self.image, self.prompts) and any(one.text is not None or one.grid is not None for one in missing):

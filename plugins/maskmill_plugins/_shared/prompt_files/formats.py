@@ -12,6 +12,7 @@ from typing import Any
 
 from maskmill import Box, PipelineError, Problem, Prompt, PromptError
 from maskmill.tables import PROMPTS_CSV, unescape_cell
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.text_files import decode_line, report_unreadable, split_row, to_number
 
 from .line_reader import ImagePrompts, LineReader, PromptReader, PromptRecord
@@ -117,7 +118,7 @@ class CsvReader(LineReader):
         if not any(field.strip() for field in fields):  # Excel writes rows of commas only
             return None
         if len(fields) != len(self._columns):
-            raise PromptError(f"expected {len(self._columns)} columns, found {len(fields)}")
+            raise PromptError(f"expected {count_noun(len(self._columns), 'column')}, found {len(fields)}")
         fields = [unescape_cell(field.strip()) if self._ours else field.strip() for field in fields]
         row = dict(zip(self._columns, fields, strict=True))
         if not row["image"]:

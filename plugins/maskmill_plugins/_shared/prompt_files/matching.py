@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from maskmill.decoding.formats import SUFFIXES
 from maskmill.images import KeySample, fold_key, normalize_key
+from maskmill.wording import count_noun
 
 #: How many names a message lists.
 MAX_EXAMPLES = 5
@@ -272,13 +273,14 @@ class Matching:
         lines = []
         if self.unmatched_names.count:
             named = self.unmatched_names.describe(self._sample.suggest)
-            lines.append(f"{self.unmatched_names.count:,} of the images in {what} are not in the dataset: {named}")
+            many = f"{self.unmatched_names.count:,} of the images in {what} {_are(self.unmatched_names)}"
+            lines.append(f"{many} not in the dataset: {named}")
         if self.unmatched_images.count:
-            lines.append(
-                f"{self.unmatched_images.count:,} of {self.images:,} images are not in {what}: {self.unmatched_images}"
-            )
+            many = f"{self.unmatched_images.count:,} of {count_noun(self.images, 'image')}"
+            lines.append(f"{many} {_are(self.unmatched_images)} not in {what}: {self.unmatched_images}")
         if self.ambiguous.count:
-            lines.append(f"{self.ambiguous.count:,} images match {what} ambiguously and are not used: {self.ambiguous}")
+            many = count_noun(self.ambiguous.count, "image matches", "images match")
+            lines.append(f"{many} {what} ambiguously, and is not used: {self.ambiguous}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -309,3 +311,7 @@ def find_name(matcher: Matcher, key: str, blocked: Mapping[str, Sequence[str]]) 
         return names[0], ""
     others = [other for other in blocked[names[0]] if other != key]
     return None, f"{names[0]} matches {', '.join([key, *others])} equally well" if others else ""
+
+
+def _are(names: Examples) -> str:
+    return "is" if names.count == 1 else "are"

@@ -163,6 +163,10 @@ class Remote(Backend):
             self._http.close()
         self._http = self._pool = None
 
+    def speed_advice(self) -> str:
+        """It waits for its server."""
+        return "a faster server, more servers, or a smaller model there"
+
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """Return the server's masks, in its order, each with its prompt.
 

@@ -125,6 +125,12 @@ class Sam(Backend):
             return [Problem(f"{path} needs the package 'safetensors'", hint="pip install safetensors")]
         return []
 
+    def speed_advice(self) -> str:
+        """A smaller model, or a GPU, if it does not have them already."""
+        model = "" if self.checkpoint == "auto" and self.model == "vit_b" else "a smaller model, "
+        gpu = ", or a machine with a GPU" if pick_device(self.device).type == "cpu" else ""
+        return f"{model}fewer prompts per image{gpu}"
+
     def reaches(self) -> Network:
         """The internet, if weights have to be downloaded."""
         return "internet" if self._must_download() else "none"

@@ -11,6 +11,7 @@ import click
 
 from maskmill import PipelineError, UsageError
 from maskmill.files import sha256_of
+from maskmill.wording import count_noun
 
 from .embedding_cache import EmbeddingCache, embeddings_folder
 from .weights import checkpoints
@@ -129,7 +130,7 @@ def info(folder: Path | None) -> None:
     except OSError as error:
         raise UsageError(f"cannot read the embedding cache {place}: {error.strerror}") from None
     click.echo(str(place))
-    click.echo(f"{len(entries)} embeddings, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB")
+    click.echo(f"{count_noun(len(entries), 'embedding')}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB")
     if entries:
         oldest = datetime.datetime.fromtimestamp(entries[0].used / 1e9).astimezone()
         click.echo(f"least recently used: {oldest:%Y-%m-%d %H:%M}")

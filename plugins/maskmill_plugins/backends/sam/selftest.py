@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Box, Image, ImageRef, PipelineError, Point, Prompt
+from maskmill.wording import count_noun
 
 from .backend import Sam
 from .segment.segmenter import FloatArray, stack_prompts
@@ -172,7 +173,8 @@ def format_report(result: SelftestResult) -> str:
     ):
         remark = "" if one.is_rounding else "  MORE THAN ROUNDING"
         lines.append(f"{name:24s} {one.largest:19.1e} {one.limit:10.1e}{remark}")
-    lines.append(f"{result.masks} masks: {result.differing} of {result.pixels} pixels differ, {result.beyond} of them")
+    masks = count_noun(result.masks, "mask")
+    lines.append(f"{masks}: {result.differing} of {result.pixels} pixels differ, {result.beyond} of them")
     lines[-1] += " by more than rounding explains"
     lines.append(f"\n{'':24s} {'stock':>10s} {'fast':>10s}")
     for step in ("encoder", "masks"):

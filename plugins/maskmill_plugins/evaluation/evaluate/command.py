@@ -10,6 +10,7 @@ import click
 
 from maskmill.cli.options import FILE, IMAGES
 from maskmill.output.records import FAILURES
+from maskmill.wording import count_noun
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -24,7 +25,12 @@ MOST_ROWS = 30
 
 @click.command("evaluate")
 @click.argument("output", type=FILE)
-@click.option("--truth", required=True, type=FILE, help="A COCO file, or a folder of indexed PNG files as in VOC.")
+@click.option(
+    "--truth",
+    required=True,
+    type=FILE,
+    help="COCO (instances or panoptic), CVAT's XML, a folder as in VOC, or class maps with labels.txt.",
+)
 @click.option("-o", "--folder", type=FILE, help="Folder for the report instead of OUTPUT/evaluation.")
 @click.option(
     "--by-class/--one-class",
@@ -89,9 +95,11 @@ def _find_obstacle(run: Run, found: Evaluation) -> str:
 def summarize(found: Evaluation) -> list[str]:
     """A line for each fact: what was counted and what was not."""
     ways, tally = found.tallies.ways, found.tallies.all
+    counted = f"{count_noun(found.images, 'image')}, {count_noun(tally.objects, 'object')}"
+    extra = count_noun(found.tallies.extra, "mask matches", "masks match")
     lines = [
-        f"{found.images} images, {tally.objects} objects: {ways['id']} matched by the id of a mask's prompt,"
-        f" {ways['overlap']} by overlap, {ways['missed']} missed; {found.tallies.extra} masks match no object",
+        f"{counted}: {ways['id']} matched by the id of a mask's prompt,"
+        f" {ways['overlap']} by overlap, {ways['missed']} missed; {extra} no object",
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
     if not tally.objects:
@@ -103,6 +111,10 @@ def summarize(found: Evaluation) -> list[str]:
         )
     elif found.truth.kind == "box":
         lines.append("the ground truth has only boxes: the boxes of the masks were compared, without boundary F")
+    if merged := len(found.truth.merged):
+        lines.append(
+            f"the ground truth does not tell the objects of {merged} classes apart: in each image, they are one"
+        )
     lines += list(found.truth.warnings)
     lines += _list_names("images that failed in the run; their objects count as missed", found.failed)
     lines += _list_names("images that could not be evaluated and are ignored", found.errors)

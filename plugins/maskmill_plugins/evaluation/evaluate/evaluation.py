@@ -15,6 +15,7 @@ from ..report.pages import ListedNames
 from ..report.panels import Panel, WorstImages, side_by_side
 from ..truth.image_table import Truth
 from ..truth.objects import TrueImage
+from .merge_regions import merge_regions
 from .precision import Precision
 from .scoring import ScoreTotals, hide_ignored, score_image
 
@@ -148,7 +149,7 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
             except OutputError as error:
                 found.errors.add(str(error))
                 continue
-            masks = hide_ignored(result.kept, image, truth.kind)
+            masks = hide_ignored(merge_regions(result.kept, truth.merged), image, truth.kind)
             scored = score_image(row.key, masks, image, truth.kind, found.by_class)
             if scored.iou is not None and scored.iou < 1:
                 worst.add(scored.iou, row.key)
@@ -182,7 +183,7 @@ def draw_evaluation(run: Run, key: str, image: TrueImage | None, found: Evaluati
     """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
     assert image is not None, "only images with ground truth are evaluated"
     result = run.result(run.find(key))
-    masks = hide_ignored(result.kept, image, found.truth.kind)
+    masks = hide_ignored(merge_regions(result.kept, found.truth.merged), image, found.truth.kind)
     scored = score_image(key, masks, image, found.truth.kind, found.by_class)
     tone_of = {each.mask: number for number, each in enumerate(scored.scores) if each.mask is not None}
     spare = len(scored.scores)

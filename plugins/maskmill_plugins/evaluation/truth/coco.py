@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.annotations.json_stream import JsonStream
 from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag, require_object
 from maskmill_plugins._shared.annotations.rle import check_rle
@@ -26,7 +27,7 @@ def read_coco_truth(path: Path) -> Truth:
         PipelineError: for the first invalid entry, with its position in the file.
     """
     images, labels = ImageTable(), dict[Any, str]()
-    with_pixels = _read_lists(path, images, labels)
+    with_pixels = read_lists(path, images, labels)
     boxes_only = 0
     for key, index, entry in JsonStream(path).members():
         if key != "annotations":
@@ -34,8 +35,8 @@ def read_coco_truth(path: Path) -> Truth:
         place = f"annotations[{index}]"
         if not isinstance(entry, dict):
             raise truth_error(path, place, "expected an object")
-        place += f" (id {entry['id']})" if _is_id(entry.get("id")) else ""
-        found = images.find(entry["image_id"]) if _is_id(entry.get("image_id")) else None
+        place += f" (id {entry['id']})" if is_id(entry.get("id")) else ""
+        found = images.find(entry["image_id"]) if is_id(entry.get("image_id")) else None
         if found is None:
             raise truth_error(path, place, f"no image has the id {entry.get('image_id')!r}")
         if with_pixels and not entry.get("segmentation"):
@@ -46,17 +47,30 @@ def read_coco_truth(path: Path) -> Truth:
             images.add_object(number, _read_object(path, place, entry, size, labels, with_pixels))
         except ValueError as error:
             raise truth_error(path, place, str(error)) from None
-    warnings = [f"{boxes_only} annotations without a segmentation are skipped"] if boxes_only else []
+    skipped = f"{count_noun(boxes_only, 'annotation has', 'annotations have')} no segmentation: skipped"
+    warnings = [skipped] if boxes_only else []
     return Truth(path, "mask" if with_pixels else "box", images.complete(), list(labels.values()), warnings)
 
 
-def _read_lists(path: Path, images: ImageTable, labels: dict[Any, str]) -> bool:
-    """Read images and categories; returns whether there are pixels in the annotations, or no annotations."""
+def read_lists(
+    path: Path, images: ImageTable, labels: dict[Any, str], rename: Callable[[str], str] = lambda name: name
+) -> bool:
+    """Read images and categories; returns whether there are pixels in the annotations, or no annotations.
+
+    Args:
+        path: the file.
+        images: gets the images, without objects.
+        labels: gets the name of each category by its id.
+        rename: gives the name of an image from its `file_name`.
+
+    Raises:
+        PipelineError: it is no such file, or an entry is invalid.
+    """
     stream = JsonStream(path)
     has_annotations = with_pixels = False
     for key, index, entry in stream.members():
         if key == "images" and index >= 0:
-            _read_image(path, f"images[{index}]", entry, images)
+            _read_image(path, f"images[{index}]", entry, images, rename)
         elif key == "categories" and (index >= 0 or entry):
             _read_label(path, f"categories[{index}]" if index >= 0 else key, entry, labels)
         elif key == "annotations":
@@ -71,15 +85,15 @@ def _read_lists(path: Path, images: ImageTable, labels: dict[Any, str]) -> bool:
 
 
 def _read_label(path: Path, place: str, entry: Any, labels: dict[Any, str]) -> None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not _is_id(entry.get("id")):
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not is_id(entry.get("id")):
         raise truth_error(path, place, "expected an object with 'id' and 'name'")
     if entry["id"] in labels:
         raise truth_error(path, place, f"the id {entry['id']!r} is used twice")
     labels[entry["id"]] = entry["name"]
 
 
-def _read_image(path: Path, place: str, entry: Any, images: ImageTable) -> None:
-    if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
+def _read_image(path: Path, place: str, entry: Any, images: ImageTable, rename: Callable[[str], str]) -> None:
+    if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
         raise truth_error(path, place, "expected an object with 'id' and 'file_name'")
     height, width = entry.get("height"), entry.get("width")
     if not (
@@ -87,7 +101,7 @@ def _read_image(path: Path, place: str, entry: Any, images: ImageTable) -> None:
     ):
         raise truth_error(path, place, f"expected 'height' and 'width' in pixels, found {height!r} and {width!r}")
     try:
-        images.add(entry["id"], entry["file_name"], (height, width))
+        images.add(entry["id"], rename(entry["file_name"]), (height, width))
     except ValueError as error:
         raise truth_error(path, place, str(error)) from None
 
@@ -98,7 +112,7 @@ def _read_object(
     category = entry.get("category_id")
     if not _known(category, labels):
         raise truth_error(path, place, f"no category has the id {category!r}")
-    if not _is_id(entry.get("id")):
+    if not is_id(entry.get("id")):
         raise truth_error(path, place, "'id' is missing or invalid")
     box = entry.get("bbox")
     if box is not None and not (
@@ -155,9 +169,10 @@ def _encode_box(box: list[float], height: int, width: int) -> str:
     return bytes(rle["counts"]).decode("ascii")
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether a JSON value can be an id."""
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _known(value: Any, known: Mapping[Any, Any]) -> bool:
-    return _is_id(value) and value in known
+    return is_id(value) and value in known

@@ -129,6 +129,7 @@ class Truth:
         images: by name.
         labels: the classes in the file's order, including those without objects.
         warnings: what was skipped.
+        merged: the classes whose objects are not told apart: all their pixels in an image are one object.
     """
 
     source: Path
@@ -136,6 +137,7 @@ class Truth:
     images: ImageTable
     labels: Sequence[str]
     warnings: Sequence[str] = ()
+    merged: frozenset[str] = frozenset()
 
 
 def _encode(text: str) -> bytes:

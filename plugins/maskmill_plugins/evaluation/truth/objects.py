@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from maskmill import Mask, PipelineError, Problem, Prompt
 
 #: COCO's limits of small and medium objects, in pixels (https://cocodataset.org/#detection-eval).
@@ -58,6 +61,15 @@ class TrueImage:
     def mask(self, true: TrueObject) -> Mask:
         """The pixels of one of its objects, with its label."""
         return Mask(self.size, true.counts, prompt=Prompt(text=true.label or "object", label=true.label or None))
+
+
+def make_object(label: str, pixels: npt.NDArray[np.bool_], crowd: bool = False) -> TrueObject:
+    """An object from its pixels, bool (H, W), of which there must be some."""
+    mask = Mask.from_array(pixels)
+    box = mask.box
+    assert box is not None, "the object has pixels"
+    place = box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1
+    return TrueObject(None, label, mask.counts, place, mask.area, crowd)
 
 
 def truth_error(path: Path, place: str, message: str, hint: str = "") -> PipelineError:

@@ -13,7 +13,7 @@ from maskmill import Mask, PipelineError, Problem
 from maskmill_plugins._shared.text_files import read_lines
 
 from .image_table import ImageTable, Truth
-from .objects import TrueImage, TrueObject, truth_error
+from .objects import TrueImage, TrueObject, make_object, truth_error
 
 #: Pixels of this value are void: borders and ambiguous areas (VOC2012 devkit, section 3).
 VOID = 255
@@ -56,7 +56,7 @@ def read_png_truth(folder: Path) -> Truth:
     """
     objects = folder / OBJECTS if (folder / OBJECTS).is_dir() else folder
     classes = folder / CLASSES if objects != folder and (folder / CLASSES).is_dir() else None
-    names = next((_read_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
+    names = next((read_names(path) for name in NAMES if (path := folder / name).is_file()), list(VOC))
     images = ImageTable()
     for path in sorted(objects.rglob("*.png")):
         name = path.relative_to(objects).as_posix()
@@ -65,20 +65,25 @@ def read_png_truth(folder: Path) -> Truth:
         for true in image.objects:
             images.add_object(number, true)
     if not images:
-        hint = f"expected a COCO file, or a folder of indexed PNG files such as VOC's with {OBJECTS}"
+        hint = f"expected a folder of indexed PNG files such as VOC's with {OBJECTS}, or of class maps with labels.txt"
         raise PipelineError(Problem(f"no PNG file found in '{objects}'", hint=hint))
     used = images.complete().labels()
     return Truth(folder, "mask", images, [*(name for name in names if name in used), *sorted(used - set(names))])
 
 
-def _read_names(path: Path) -> list[str]:
+def read_names(path: Path) -> list[str]:
+    """The names in a list of classes, from number 1: without the background.
+
+    Raises:
+        PipelineError: it cannot be read.
+    """
     lines = [line.strip() for line in read_lines(path)]
     return [line for line in lines if line and line not in ("background", "_background_", "__ignore__")]
 
 
 def _read_image(name: str, path: Path, class_path: Path | None, names: list[str]) -> TrueImage:
-    numbers = _read_pixels(path)
-    classes = None if class_path is None else _read_pixels(class_path)
+    numbers = read_pixels(path)
+    classes = None if class_path is None else read_pixels(class_path)
     if classes is not None and classes.shape != numbers.shape:
         raise truth_error(
             class_path or path, "", f"its size is {classes.shape}, but the object map's is {numbers.shape}"
@@ -104,14 +109,15 @@ def _read_object(
             raise truth_error(path, f"object {number}", "the class map has no class at its pixels")
         index = int(values[np.argmax(counts)])
         label = names[index - 1] if index <= len(names) else f"class {index}"
-    mask = Mask.from_array(pixels)
-    box = mask.box
-    assert box is not None, "the object has pixels"
-    return TrueObject(None, label, mask.counts, (box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1), mask.area)
+    return make_object(label, pixels)
 
 
-def _read_pixels(path: Path) -> npt.NDArray[Any]:
-    """The numbers (H, W) of an indexed or gray PNG."""
+def read_pixels(path: Path) -> npt.NDArray[Any]:
+    """The numbers (H, W) of an indexed or gray PNG.
+
+    Raises:
+        PipelineError: it cannot be read, or has colours.
+    """
     try:
         with PIL.Image.open(path, formats=["PNG"]) as picture:
             if picture.mode not in ("P", "L", "I;16", "I"):

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import click
 
 from maskmill import PipelineError, UsageError
+from maskmill.wording import count_noun
 
 from . import calibrate
 from .calls.answer_store import AnswerStore, find_answers_folder
@@ -111,7 +112,9 @@ def list_(folder: Path | None, limit: int, raw: bool) -> None:
     with _open_answers(folder) as answers:
         for question, model, asked, reply in answers.list_latest(limit):
             text = reply.text if raw else " ".join(reply.text.split())[:SHOWN]
-            click.echo(f"{_format_time(asked)}  {question[:12]}  {model}  {reply.tokens} tokens  {reply.finish}")
+            click.echo(
+                f"{_format_time(asked)}  {question[:12]}  {model}  {count_noun(reply.tokens, 'token')}  {reply.finish}"
+            )
             click.echo(f"  {text}")
 
 
@@ -123,7 +126,7 @@ def size(folder: Path | None) -> None:
         click.echo(str(answers.path))
         click.echo(f"{answers.measure_size() / 1e6:.2f} MB")
         for model, count, first, last in answers.list_models():
-            click.echo(f"{count:,} answers of {model}, {_format_time(first)} to {_format_time(last)}")
+            click.echo(f"{count_noun(count, 'answer')} of {model}, {_format_time(first)} to {_format_time(last)}")
 
 
 @cache.command()
@@ -136,7 +139,7 @@ def clear(folder: Path | None, model: str | None) -> None:
             count = answers.clear(model)
         except (OSError, sqlite3.Error) as error:
             raise UsageError(f"cannot clear the answers in {answers.path}: {error}") from None
-        click.echo(f"{count:,} answers removed from {answers.path}")
+        click.echo(f"{count_noun(count, 'answer')} removed from {answers.path}")
 
 
 def _open_answers(folder: Path | None) -> closing[AnswerStore]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from maskmill import ImageReadError, ImageRef
 from maskmill.decoding.decoder import read_size
+from maskmill.wording import count_noun
 
 from .asking.answer import find_stored_answer
 from .asking.question_plan import QuestionPlan
@@ -47,9 +48,9 @@ class CostForecast:
             budget: with the limits and prices.
             used: what the output has used so far.
         """
-        lines = [f"{self.usage.calls:,} calls, {self.answered:,} stored answers"]
+        lines = [f"{count_noun(self.usage.calls, 'call')}, {count_noun(self.answered, 'stored answer')}"]
         if self.sampled < self.images:
-            lines[0] += f" (estimated from {self.sampled:,} of {self.images:,} images)"
+            lines[0] += f" (estimated from {self.sampled:,} of {count_noun(self.images, 'image')})"
         if not self.usage.calls:
             return lines
         lines.append(
@@ -109,7 +110,7 @@ def describe_many_calls(images: int, classes: int, answered: int) -> str:
     calls = images * classes
     if calls - answered <= MANY:
         return ""
-    text = f"{images:,} images = {calls:,} calls"
+    text = f"{count_noun(images, 'image')} = {count_noun(calls, 'call')}"
     if classes > 1:
         text = f"{classes} classes × {text}"
     if answered:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, SecretStr
 
 from maskmill import NO_EFFECT, Image, ImageRef, PipelineError, Problem, Prompt, PromptSource
+from maskmill.files import quote_command
 from maskmill.plugins.stage import ONLY_IF_SET, Network, digest, run_folder
 from maskmill_plugins._shared.http.addresses import classify_network
 from maskmill_plugins._shared.http.connections import HttpPackage, check_certificate, check_proxies
@@ -199,7 +200,8 @@ class Qwen(PromptSource):
         Raises:
             PipelineError: the meaning of the model's coordinates is not known, or the template is invalid.
         """
-        family, coords = resolve_coordinates(self.model, self.coords, self.blind)
+        calibration = self._calibration_command()
+        family, coords = resolve_coordinates(self.model, self.coords, self.blind, calibration)
         classes, questions = plan_questions(
             self.find,
             self.as_,
@@ -224,7 +226,21 @@ class Qwen(PromptSource):
             wording=self._wording,
             max_pixels=self.max_pixels,
             schema=self._make_schema(classes),
+            calibration=calibration,
         )
+
+    def _calibration_command(self) -> str:
+        """Return the command that finds out what this model's coordinates mean, on the same server."""
+        parts = ["maskmill", "qwen", "calibrate", "--model", self.model]
+        for option, value in {
+            "--provider": self.provider if "provider" in self.model_fields_set else None,
+            "--base-url": self.base_url,
+            "--region": self.region,
+            "--ca": self.ca,
+            "--key-variable": "NAME_OF_THE_KEY_VARIABLE" if self.api_key is not None else None,
+        }.items():
+            parts += [] if value is None else [option, str(value)]
+        return quote_command(parts)
 
     def _make_schema(self, classes: Mapping[str, str]) -> Mapping[str, Any] | None:
         """Return the schema of the option `response_format`.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from maskmill import Image, Mask, Prompt
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import Multimask
 
 from ..errors import ApiError
@@ -169,7 +170,9 @@ class JobQueue:
             if wait > self._settings.wait or self._count() >= self._settings.most_jobs:
                 pause = max(wait - self._settings.wait, wait / 4, 1.0)
                 limit = f"(limit {self._settings.wait:g} s)"
-                text = f"the queue is full: {self._count()} jobs waiting, about {wait:.1f} s of work {limit}"
+                text = (
+                    f"the queue is full: {count_noun(self._count(), 'job')} waiting, about {wait:.1f} s of work {limit}"
+                )
                 raise ApiError("too-busy", text, retry_after=min(pause, 60.0))
             self._waiting.setdefault(job.stored.id, JobGroup()).jobs.append(job)
             self._last = time.monotonic()

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 
 from maskmill import Image, Mask, Prompt, PromptError
+from maskmill.wording import count_noun
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.http.wire import MOST_POINTS, Finite, Whole, WireModel
 
@@ -115,7 +116,8 @@ def parse_coords(coords: str) -> Prompt:
     points = read.points or []
     labels = [1] * len(points) if read.labels is None else read.labels
     if len(labels) != len(points):
-        text = f"coords: {len(points)} points but {len(labels)} labels; give one per point: 1 on the object, 0 off it"
+        text = f"coords: {count_noun(len(points), 'point')}, but {len(labels)} in labels"
+        text += "; give one per point: 1 on the object, 0 off it"
         raise ApiError("unsuitable-prompt", text)
     pairs = [[*point, label] for point, label in zip(points, labels, strict=True)]
     try:

@@ -9,11 +9,11 @@ from typing import IO, ClassVar
 
 from pydantic import Field
 
-from maskmill import Artifact, Image, ImageResult, OutputError, Run, Writer, hookimpl, save
+from maskmill import Artifact, Image, ImageResult, OutputError, Problem, Run, Writer, hookimpl, save
 from maskmill.files import atomic_path
 from maskmill.plugins.stage import run_folder
 from maskmill.results import STATUSES, Status
-from maskmill_plugins._shared.drawing.pixels import load_cv2
+from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.export.output_files import describe_file
 
 from .document import collect_provenance, write_page
@@ -42,9 +42,9 @@ class Report(Writer):
         20_000, ge=0, description="maximum number of images shown, the most doubtful ones; all are counted"
     )
 
-    def open(self) -> None:
-        """Fail early if OpenCV, which draws the thumbnails, is missing."""
-        load_cv2()
+    def check(self) -> list[Problem]:
+        """OpenCV must load."""
+        return check_cv2()
 
     def write(self, image: Image, result: ImageResult, folder: Path) -> list[Artifact]:
         """Write the thumbnail."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from maskmill import Prompt
+from maskmill.wording import count_noun
 
 from ..calls.answer_store import AnswerStore
 from ..calls.question import ModelReply
@@ -81,7 +82,7 @@ def read_answer(plan: QuestionPlan, question: QuestionTemplate, view: ImageView,
         problem = f"was cut off before its first object: {interruption}"
     elif not none and not parsed.found:
         problem = "cannot be parsed" + _list_counts(counts, " and has no coordinates that can be used: ")
-    elif wrong := find_wrong_unit(parsed.found, plan.coords):
+    elif wrong := find_wrong_unit(parsed.found, plan.coords, plan.calibration):
         problem, prompts = wrong, []
     elif not none and not prompts and set(counts) != {OTHER_CLASS}:  # those are found by their own question
         problem = "has no object that can be used" + _list_counts(counts, ": ")
@@ -123,7 +124,7 @@ def _list_counts(counts: Counter[str], lead: str) -> str:
 def _find_doubts(subject: str, interruption: str, kept: int, counts: Counter[str]) -> Iterator[tuple[str, str]]:
     """Yield code and message of each doubt about an answer that is used."""
     if interruption:
-        yield "truncated", f"the answer about {subject} was cut off after {kept} objects: {interruption}"
+        yield "truncated", f"the answer about {subject} was cut off after {count_noun(kept, 'object')}: {interruption}"
     for code in dict.fromkeys(DROPPED.values()):
         dropped = [f"{counts[kind]} {kind}" for kind in DROPPED if DROPPED[kind] == code and counts[kind]]
         if dropped:
@@ -131,6 +132,10 @@ def _find_doubts(subject: str, interruption: str, kept: int, counts: Counter[str
     if counts[OTHER_CLASS] and not kept:
         yield "incomplete", f"the answer about {subject} has only objects of other classes: {counts[OTHER_CLASS]}"
     if counts["clipped"]:
-        yield "clipped", f"{counts['clipped']} objects of the answer about {subject} reach beyond the image"
+        objects = count_noun(counts["clipped"], "object")
+        yield "clipped", f"{objects} of the answer about {subject} reached beyond the image"
     if counts["inverted"]:
-        yield "other", f"{counts['inverted']} boxes of the answer about {subject} had swapped corners"
+        yield (
+            "other",
+            f"{count_noun(counts['inverted'], 'box', 'boxes')} of the answer about {subject} had swapped corners",
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maskmill import Image, ImageError, Prompt
+from maskmill.wording import count_noun
 
 from ..calls.answer_store import AnswerStore
 from ..calls.client import RetryingClient
@@ -86,7 +87,7 @@ class Conversation:
             (question_id, _), *_ = self._plan.list_question_ids(template.write_text(view), image_id, view)
             with self._flights.hold(question_id):  # the same image may be asked about twice at once
                 answer = self._get_answer(template, view, sent, report)
-            tokens = f" in {answer.reply.output_tokens} tokens"
+            tokens = f" in {count_noun(answer.reply.output_tokens, 'token')}"
             report.log(f"coordinates received: {describe_objects(answer.parsed.found)}{tokens}")
             for code, message in answer.doubts:
                 report.doubt(code, message)

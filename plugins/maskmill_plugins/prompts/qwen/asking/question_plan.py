@@ -97,6 +97,7 @@ class QuestionPlan:
         wording: version of the questions, which enters their ids.
         max_pixels: of an image as sent; None for the usual number of tokens.
         schema: JSON schema that the server holds the reply to, None without.
+        calibration: the command that finds out what the model's coordinates mean.
     """
 
     endpoint: Endpoint
@@ -113,6 +114,7 @@ class QuestionPlan:
     wording: texts.Wording = texts.LATEST
     max_pixels: int | None = None
     schema: Mapping[str, Any] | None = None
+    calibration: str = "maskmill qwen calibrate"
 
     def view_image(self, size: Size) -> ImageView:
         """Return the sizes of an image of this size (height, width)."""
@@ -230,9 +232,15 @@ def plan_questions(
 
 
 def resolve_coordinates(
-    model: str, coords: Literal["auto"] | Convention, blind: bool
+    model: str, coords: Literal["auto"] | Convention, blind: bool, calibration: str
 ) -> tuple[Family | None, Convention]:
     """Return the model's family, None if it is unknown, and what its coordinates mean.
+
+    Args:
+        model: its name on the server.
+        coords: as in the pipeline file.
+        blind: whether no image is sent.
+        calibration: the command that finds out what they mean.
 
     Raises:
         PipelineError: the meaning is not known, or the model takes no images.
@@ -244,7 +252,7 @@ def resolve_coordinates(
         return family, coords
     if family is None:
         text = f"unknown model {model!r}: set `coords:` to what its coordinates mean"
-        hint = f"`maskmill qwen calibrate --model {model}` finds the right value"
+        hint = f"to find the right value, run: {calibration}"
         raise PipelineError(Problem(text, hint=hint))
     if family.coords is None:
         hint = "choose a vision model, or set `blind: true` to let it guess without the image"

@@ -64,7 +64,7 @@ def find_far_corner(coords: Convention, size: Size, sent: Size) -> tuple[float, 
     return float(width), float(height)
 
 
-def find_wrong_unit(found: Iterable[FoundObject], coords: Convention) -> str:
+def find_wrong_unit(found: Iterable[FoundObject], coords: Convention, calibration: str) -> str:
     """Return why the numbers of an answer cannot be in the unit of its model, "" if they can be.
 
     Numbers far above 1000 are no thousandths: then the smaller ones in the same answer are none either.
@@ -72,13 +72,14 @@ def find_wrong_unit(found: Iterable[FoundObject], coords: Convention) -> str:
     Args:
         found: all objects of the answer.
         coords: what their coordinates should mean.
+        calibration: the command that finds out what they mean.
     """
     largest = max((number for one in found for number in _list_numbers(one)), default=0.0)
     if coords != "rel1000" or largest <= 1000 + SLIP:
         return ""
     return (
         f"is in another unit: its coordinates reach {largest:g}, those of this model end at 1000"
-        " (`maskmill qwen calibrate` finds the right value for `coords:`)"
+        f" (to find the right value for `coords:`, run: {calibration})"
     )
 
 
