@@ -5,8 +5,8 @@
 Makes pictures of 16 × 16 pixels in folders of 1,000 and fills one box in each. Then, each in a process of its own:
 the run, the same again, `status`, `explain`, an export to each `--export`, `evaluate` against the run's own COCO file,
 `compare`, runs after one picture was changed and after one was removed, and `prune`. Prints the seconds of each phase,
-those from the last image to the end, and the peak memory of the command (in a run: the driver) and of its largest
-worker. The folder is removed afterwards.
+those from the last image to the end, the CPU seconds of all processes, and the peak memory of the command (in a run:
+the driver) and of its largest worker. The folder is removed afterwards.
 
     python benchmarks/at_size.py --images 400000 --copied --writer coco --writer "{use: yolo, images: none}"
 
@@ -29,6 +29,7 @@ from pathlib import Path
 import click
 import psutil
 
+from maskmill.output.entry_store import NAME as ENTRIES, EntryStore, Origin
 from maskmill.output.ledger import Ledger
 from maskmill.output.store import result_path, stat_result
 from maskmill.testing import DROP_IN, write_picture
@@ -83,6 +84,25 @@ def copy_results(folder: Path, images: int) -> None:
             row = rows[kind]._replace(key=key, mtime=path.stat().st_mtime_ns)
             ledger.record(row, stored=stat_result(out, key))
         ledger.set_meta("finished", None)
+    copy_entries(folder, keys, images)
+
+
+def copy_entries(folder: Path, keys: Sequence[str], images: int) -> None:
+    """What the results add to the files about the dataset, as workers would have made it."""
+    out = folder / "out"
+    with EntryStore(out / ENTRIES) as entries:
+        for writer in (path.name for path in out.iterdir() if path.is_dir()):
+            data = {each.key: each.data for each in entries.read(writer)}
+            if set(keys) - data.keys():
+                continue
+            origins = entries.find_origins(writer, sorted(keys))
+            for number in range(KINDS, images):
+                kind = keys[number % KINDS]
+                key = picture(folder, number).relative_to(folder / "photos").as_posix()
+                stored = stat_result(out, key)
+                assert stored is not None, "copied before"
+                text = data[kind].replace(kind.encode(), key.encode())
+                entries.put(writer, key, Origin(stored, origins[kind].made_with), text)
 
 
 def measure(name: str, folder: Path, *arguments: object) -> None:
@@ -91,6 +111,7 @@ def measure(name: str, folder: Path, *arguments: object) -> None:
     command = [sys.executable, "-m", "maskmill", *map(str, arguments)]
     command += ["--log-json"] if arguments[0] == "run" else []
     started, began, peak, of_workers = time.perf_counter(), time.time(), 0, 0
+    before = os.times()
     with log.open("wb") as out:
         process = psutil.Popen(command, stdout=out, stderr=out)
         while process.poll() is None:
@@ -100,13 +121,14 @@ def measure(name: str, folder: Path, *arguments: object) -> None:
             except psutil.Error:
                 pass
             time.sleep(0.05)
-    seconds = time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
     if process.returncode:
         raise click.ClickException(f"{name}: exit code {process.returncode}\n{log.read_text('utf-8')[-2000:]}")
     worked = find_last_image(log, began)
     end = f"{seconds - worked:9.1f}" if worked else f"{'':9}"
     workers = f"{of_workers / 2**20:8.0f}" if of_workers else ""
-    click.echo(f"  {name:20} {seconds:9.1f} {end} {peak / 2**20:8.0f} {workers}")
+    click.echo(f"  {name:20} {seconds:9.1f} {end} {processor:9.1f} {peak / 2**20:8.0f} {workers}")
 
 
 def find_last_image(log: Path, began: float) -> float:
@@ -164,7 +186,7 @@ def main(
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="at-size-", dir=folder) as made:
             file = make(Path(made), count, writers, jobs)
-            click.echo(f"{count:,} images{'':14} seconds   the end  peak MiB  worker MiB")
+            click.echo(f"{count:,} images{'':14} seconds   the end       CPU  peak MiB  worker MiB")
             measure_phases(Path(made), file, count, exports, copied)
 
 

@@ -168,7 +168,7 @@ class Project:
 
     def files(self) -> dict[str, bytes]:
         """Every output that must not depend on how the run went."""
-        skip = {"ledger.sqlite", "run.json", ".lock"}
+        skip = {"ledger.sqlite", "entries.sqlite", "run.json", ".lock"}
         return {
             path.relative_to(self.output).as_posix(): path.read_bytes()
             for path in sorted(self.output.rglob("*"))

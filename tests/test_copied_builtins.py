@@ -26,7 +26,7 @@ OPTIONS = {
     **{name: {"names": "full"} for name in ("labelme", "voc", "yolo", "panoptic", "semantic", "huggingface")},
 }
 #: Files that tell times.
-TIMED = {"ledger.sqlite", "run.json", ".lock"}
+TIMED = {"ledger.sqlite", "entries.sqlite", "run.json", ".lock"}
 
 
 def single_files():

@@ -185,8 +185,12 @@ def test_what_a_run_finishes_meanwhile_is_left_out_whole(output, monkeypatch, ca
         return iter(found[: -1 if len(looks) == 1 else None])
 
     monkeypatch.setattr(Run, "rows", atomic_path)
-    code, out, _ = told(capsys, "export", output, "--to", "yolo", "--set", "images=none")
+    code, out, _ = told(capsys, "export", output, "--to", "parquet")
     assert (code, looks) == (0, [5, 5])
+    assert "4 images exported, 1 file" in out
+    looks.clear()
+    code, out, _ = told(capsys, "export", output, "--to", "yolo", "--set", "images=none")
+    assert (code, looks) == (0, [5]), "its entries need no second look"
     assert "4 images exported, 6 files" in out
     assert len(list((output / "exports" / "yolo" / "labels").rglob("*.txt"))) == 4
 

@@ -429,4 +429,4 @@ def test_optional_methods_of_the_built_ins_have_the_documented_parameters():
             if (own := getattr(entry.cls, name, None)) is not None:
                 defined.add(name)
                 assert list(inspect.signature(own).parameters) == list(inspect.signature(method).parameters), entry
-    assert defined == optional_methods("prompt source").keys() | optional_methods("backend").keys()
+    assert defined == set().union(*(optional_methods(role) for role in ("prompt source", "backend", "writer")))

@@ -210,7 +210,11 @@ def test_every_hook_is_there_with_its_signature():
 
 def test_every_method_of_the_roles_is_there_with_its_signature():
     methods = []
-    for role in (*ROLES, *optional.STAGE_PROTOCOLS, *optional.SOURCE_PROTOCOLS, *optional.BACKEND_PROTOCOLS):
+    for role in (
+        *ROLES,
+        *optional.STAGE_PROTOCOLS,
+        *(each for of_role in optional.BY_ROLE.values() for each in of_role),
+    ):
         for name, method in vars(role).items():
             function = method.__func__ if isinstance(method, classmethod) else method
             if inspect.isfunction(function) and not name.startswith("_"):

@@ -172,7 +172,7 @@ CHANGES = {
     ),
     "photo removed": (remove, {}, 0, 0, OF_B),
     "photo renamed": (lambda folder: (folder / "photos/b.png").rename(folder / "photos/z.png"), {}, 1, 1, OF_B),
-    "photo with another ending": (  # its label file is the same one
+    "photo with another ending": (  # its label file is the same one, and the writer removed the other image
         lambda folder: (folder / "photos/b.png").rename(folder / "photos/b.bmp"),
         {},
         1,

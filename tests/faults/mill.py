@@ -224,7 +224,7 @@ def _take_terminal():
 
 def files(folder):
     """Every file that must not depend on how the run went."""
-    skip = {"ledger.sqlite", "run.json", ".lock"}
+    skip = {"ledger.sqlite", "entries.sqlite", "run.json", ".lock"}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..inputs import to_image
 from ..output.environment import read_versions
 from ..output.store import StoredResult, have_files, load_result
 from ..plugins.messages import LaneAnswers, ModelIds
+from ..plugins.optional import has_entries, make_entry
 from ..plugins.packages import explain_import
 from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
@@ -167,6 +169,7 @@ class Chain:
                 assert reuse.before is not None, "only a stored result can need no pixels"
                 trace.doubts.extend(reuse.before.doubts)
                 refuse_doubts(trace, reuse.before, self.fail_on)
+                self._make_entries(reuse.before, trace)
                 return reuse.before, False
             if not (reuse.masks or self.has_models):
                 self.open()  # the file changed since `needs_models` looked at it
@@ -255,6 +258,15 @@ class Chain:
     def _source_models(self) -> dict[str, str]:
         named = zip(self.stages.prompts, self.models.sources, strict=False)
         return {name: model for (name, _), model in named if model}
+
+    def _make_entries(self, result: ImageResult, trace: Trace) -> None:
+        """Make the entries of a stored result; where that fails, the end of the run tries again and reports it."""
+        for name, writer in self.stages.writers:
+            if has_entries(writer) and result.status in writer.takes:
+                own = Trace(trace.seconds, trace.story)
+                with suppress(StepError):
+                    make = partial(make_entry, writer, result)
+                    trace.entries[name] = own.step("writers", name, make, result.sha256)
 
     def _provenance(self, fingerprint: str) -> dict[str, Any]:
         return {

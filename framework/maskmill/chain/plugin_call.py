@@ -50,6 +50,7 @@ class Trace:
         notes: what the stages noted, by plugin name.
         doubts: what may be wrong with the result, in the order of the work.
         first: the first step that was done again.
+        entries: what the image adds to the files about the whole dataset, by the name of the writer's folder.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Trace:
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     doubts: list[Doubt] = field(default_factory=list)
     first: FirstStep = "segment"
+    entries: dict[str, bytes] = field(default_factory=dict)
 
     def step(self, stage: str, plugin: str, call: Callable[[], T], seed: str = "") -> T:
         """Call into a plugin.

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..images import Image
 from ..output.store import have_files
+from ..plugins.optional import has_entries, make_entry
 from ..plugins.roles import Writer
 from ..results import Artifact, Doubt, Failure, ImageResult, removing_saved_on_error
 from .contract import call_for_list
@@ -107,6 +108,26 @@ class WriterCalls:
         doubts = tuple(doubt for doubt in before.doubts if (doubt.stage, doubt.plugin) == ("writers", name))
         written.made[name] = WriterOutput(old, before.notes.get(name, {}), doubts)
         return True
+
+    def make_entries(self, result: ImageResult, written: Written, trace: Trace) -> None:
+        """Make what the image adds to the files about the whole dataset; a writer that cannot has failed.
+
+        Args:
+            result: with the files of all writers.
+            written: what they did; one whose entry cannot be made is moved to the failures.
+            trace: receives the entries, seconds and lines.
+        """
+        for name, writer, _ in self._writers:
+            if name not in written.made or not has_entries(writer) or result.status not in writer.takes:
+                continue
+            try:
+                call = partial(make_entry, writer, result)
+                trace.entries[name] = Trace(trace.seconds, trace.story).step("writers", name, call, result.sha256)
+            except StepError as error:
+                written.failures[name] = error.failure
+                trace.story(f"{result.key}: {name} failed: {error.failure.message}")
+                for artifact in written.made.pop(name).artifacts:
+                    (self._output / artifact.path).unlink(missing_ok=True)
 
     def fingerprints_of(self, written: Written) -> tuple[str, ...]:
         """The fingerprints of the writers that have written."""

@@ -148,6 +148,7 @@ class ImageUpdate:
         written = calls.run(
             steps.image, result, self._reuse, steps.trace, store if self._careful else None, self._find_suspect()
         )
+        calls.make_entries(calls.add_to(result, written), written, steps.trace)
         return add_files(written, calls.find_failure(written))
 
     def _find_suspect(self) -> str:

@@ -6,7 +6,7 @@ make: its writer left the pipeline, or names its files differently now.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ..results import Artifact
@@ -27,6 +27,7 @@ class Database(Protocol):
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...  # noqa: D102
     def write(self, sql: str, values: Sequence[Any]) -> None: ...  # noqa: D102
+    def write_all(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...  # noqa: D102
     def meta(self, name: str, default: Any = None) -> Any: ...  # noqa: D102
     def set_meta(self, name: str, value: Any) -> None: ...  # noqa: D102
     def has_table(self, name: str) -> bool: ...  # noqa: D102
@@ -55,10 +56,15 @@ class FileTable:
         """All files were written; those of earlier writings that were not are outdated."""
         self._ledger.set_meta("writing", number)
 
-    def add(self, file: Artifact, writing: int) -> None:
-        """Record a file that was made in the writing of this number; its path is below the output folder."""
-        values = (file.path, bytes.fromhex(file.sha256), file.bytes, writing)
-        self._ledger.write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", values)
+    def add_all(self, files: Iterable[Artifact], writing: int) -> None:
+        """Record files that were made in the writing of this number; their paths are below the output folder."""
+        rows = [(file.path, bytes.fromhex(file.sha256), file.bytes, writing) for file in files]
+        self._ledger.write_all("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+
+    def find(self, path: str) -> Artifact | None:
+        """The file of this path, None if none was made there."""
+        found = self._ledger.read("SELECT path, sha256, bytes FROM files WHERE path = ?", (path,))
+        return next((Artifact(path, sha256.hex(), size) for path, sha256, size in found), None)
 
     def forget(self, path: str) -> None:
         """Remove the row of a file."""
@@ -68,8 +74,7 @@ class FileTable:
         """Move the list of files, which earlier versions kept in `meta`, to the table."""
         finished = self._ledger.meta("finished")
         if finished is not None and "artifacts" in finished:
-            for values in finished.pop("artifacts"):
-                self.add(Artifact(**values), self.writing)
+            self.add_all([Artifact(**values) for values in finished.pop("artifacts")], self.writing)
             self._ledger.set_meta("finished", finished)
             self._ledger.commit()
 

@@ -207,6 +207,13 @@ class Ledger:
         self._connection.execute(sql, values)
         self._pending += 1
 
+    def write_all(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute a statement for each of these rows; durable at the next commit."""
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(sql, rows)
+        self._pending += len(rows)
+
     def meta(self, name: str, default: Any = None) -> Any:
         """A JSON value stored for the whole run."""
         row = self._connection.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()

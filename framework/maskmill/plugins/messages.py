@@ -17,6 +17,7 @@ from ..prompts import Prompt
 from ..results import Doubt, Failure, Status
 from ..work import FirstStep
 
+Data = bytes
 #: The prompts of one image by the position of their source; None: the source has nothing about the image.
 Answers = dict[int, list[Prompt] | None]
 
@@ -200,6 +201,7 @@ class Reply:
         doubts: codes of what may be wrong with the result.
         lines: the steps, for `-v`.
         first: the first step that was done again.
+        entries: what the image adds to the files about the whole dataset, by the name of the writer's folder.
     """
 
     status: Status | None
@@ -211,6 +213,7 @@ class Reply:
     doubts: tuple[str, ...] = ()
     lines: Sequence[str] = ()
     first: FirstStep = "segment"
+    entries: Mapping[str, Data] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,22 @@ process, on a stage that is not open.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from ..images import ImageRef
+from ..output.entry_store import TEMPORARY, EntryStore
 from ..prompts import Prompt
+from ..results import Artifact, ImageResult
+from .entries import Entries, Entry
 from .stage import Network, Stage
 
 T = TypeVar("T")
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +157,45 @@ class AdvisingBackend(Protocol):
         """What would make it faster with these options, as it follows "To speed it up: "; for `--dry-run --probe`."""
 
 
+class EntryWriter(Protocol):
+    """A writer whose files about the whole dataset are put together from what each image adds to them.
+
+    A writer has both methods, and no `finish`. The entries are made in parallel, and kept in the output folder: at the
+    end no result is read again, and an image that did not change costs little.
+    """
+
+    def make_entry(self, result: ImageResult) -> bytes:
+        """What an image adds, without what is known only at the end, such as ids and class numbers.
+
+        Called in a worker, after `write`, for results with a status in `takes`. It must depend on nothing but the
+        result, its files and notes included, and the options.
+        """
+
+    def finish_entries(self, entries: Entries, folder: Path) -> Iterable[Artifact]:
+        """Write the files; called once in the main process, after the last image.
+
+        Args:
+            entries: of the images with a status in `takes`, in key order.
+            folder: this writer's folder.
+
+        Returns:
+            As for `finish`: every file, those included that stay as they are.
+        """
+
+
 #: Concurrent images of a source that waits and does not define `at_once`.
 AT_ONCE = 4
 STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, ModelSource, PromptStore)
 BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend, AdvisingBackend)
-_BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS}
+WRITER_PROTOCOLS: tuple[type, ...] = (EntryWriter,)
+#: The optional methods of each role, beside those of any stage.
+BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS, "writer": WRITER_PROTOCOLS}
 
 
 def optional_methods(role: str) -> dict[str, Callable[..., Any]]:
     """The optional methods of a role by name."""
-    protocols = STAGE_PROTOCOLS + _BY_ROLE.get(role, ())
+    protocols = STAGE_PROTOCOLS + BY_ROLE.get(role, ())
     return {name: method for each in protocols for name, method in vars(each).items() if not name.startswith("_")}
 
 
@@ -231,6 +265,51 @@ def input_side(backend: Stage) -> int | None:
 def speed_advice(backend: Stage) -> str:
     """What would make a backend faster."""
     return _call(backend, "speed_advice", default="fewer prompts per image")
+
+
+def has_entries(writer: Stage) -> bool:
+    """Whether a writer puts its files about the whole dataset together from entries."""
+    return defines(writer, "make_entry") and defines(writer, "finish_entries")
+
+
+def make_entry(writer: Stage, result: ImageResult) -> bytes:
+    """What an image adds to the files of a writer that has entries.
+
+    Raises:
+        TypeError: it is no bytes.
+    """
+    entry = writer.make_entry(result)  # type: ignore[attr-defined]
+    if not isinstance(entry, bytes):
+        raise TypeError(f"make_entry must return bytes, not {reprlib.repr(entry)}")
+    return entry
+
+
+def finish_results(writer: Stage, results: Iterable[ImageResult], folder: Path) -> Iterable[Artifact]:
+    """Write the files about the whole dataset with a writer that has entries, from results in key order."""
+    with ExitStack() as stack:
+        store = stack.enter_context(EntryStore.temporary(folder))
+        for number, result in enumerate(results):  # which keeps their order
+            store.put("", f"{number:0{_DIGITS}}{result.key}", TEMPORARY, make_entry(writer, result))
+        made = finish_stored(writer, store, folder, _DIGITS)
+        return made if isinstance(made, list) else _keep_open(stack.pop_all(), made)
+
+
+def _keep_open(stack: ExitStack, files: Iterable[Artifact]) -> Iterator[Artifact]:
+    with stack:
+        yield from files
+
+
+def finish_stored(writer: Stage, store: EntryStore, folder: Path, start: int = 0) -> Iterable[Artifact]:
+    """The same from a store that has the entries of this writer alone, under the name "".
+
+    Args:
+        writer: with entries.
+        store: of its entries.
+        folder: of the writer.
+        start: where the key of an image begins in that of its entry.
+    """
+    entries = Entries(store.count(""), lambda: (Entry(each.key[start:], each.data) for each in store.read("")))
+    return cast(Iterable[Artifact], writer.finish_entries(entries, folder))  # type: ignore[attr-defined]
 
 
 def _call(stage: Stage, method: str, *arguments: Any, default: T) -> T:

@@ -12,7 +12,7 @@ from ..masks import Mask
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, Status
 from .messages import ModelIds
-from .optional import prepare_stage, source_memory, source_model
+from .optional import finish_results, has_entries, prepare_stage, source_memory, source_model
 from .stage import Stage
 
 
@@ -123,7 +123,7 @@ class Writer(Stage):
         Returns:
             Every file made: a list or, where there is one for each image, a generator, which needs no memory for them.
         """
-        return []
+        return finish_results(self, results, folder) if has_entries(self) else []
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ in `dispatch`; the work itself is done by `chain.chain`, inside the engine.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -22,19 +23,20 @@ from ..errors import OutputError, StopRun, UsageError
 from ..files import known_hashes, quote_command
 from ..images import PACKAGE
 from ..output import environment, records
+from ..output.entry_store import NAME as ENTRIES, EntryStore
 from ..output.folder import claim, clean_up, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import WorkerSetup
-from ..plugins.optional import max_concurrent
+from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
 from ..stored.prune import prune_run
 from ..work import WORK
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
-from .finish import finish
+from .finish import FinishRequest, finish
 from .forecast import require_consent
 from .image_queue import ImageQueue
 from .plan import Plan, RunRequest, check_same_backend, listing
@@ -44,6 +46,7 @@ from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
 from .rounds import Rounds
 from .stop import Stop, Stopped, handle_signals
+from .tracker import Tracker
 
 __all__ = ["RunInfo", "RunRequest", "run"]
 
@@ -77,8 +80,9 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
             try:
-                this = RunExecution(config, options, ledger, images, surveys, listed, progress)
-                return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
+                with open_entries(config) as entries:
+                    this = RunExecution(config, options, ledger, entries, images, surveys, listed, progress)
+                    return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:
                 raise StopRun(describe_output_error(config, options, error)) from error
 
@@ -94,6 +98,12 @@ def describe_output_error(config: Config, options: RunRequest, error: Exception)
     if not (config.output / NAME).exists():
         text = f"the output '{config.output}' is gone: it was deleted or moved during the run"
     return f"{text}\n  After fixing this, continue with: {options.command}"
+
+
+def open_entries(config: Config) -> contextlib.AbstractContextManager[EntryStore | None]:
+    """The entries of the output folder, None if no writer has any."""
+    wanted = any(has_entries(use.stage) for use in config.writers)
+    return EntryStore(config.output / ENTRIES) if wanted else contextlib.nullcontext()
 
 
 def make_command(config: Config, options: RunRequest) -> str:
@@ -119,6 +129,7 @@ class RunExecution:
         config: Config,
         options: RunRequest,
         ledger: Ledger,
+        entries: EntryStore | None,
         images: int,
         surveys: Surveys,
         listed: SharedListing,
@@ -131,6 +142,7 @@ class RunExecution:
         self.surveys = surveys
         self.options = options
         self.ledger = ledger
+        self.entries = entries
         self.stages = config.stages()
         self.engine = cast(Engine, config.engine.stage)
         self.stop = Stop() if rounds is None else rounds.stop
@@ -144,7 +156,7 @@ class RunExecution:
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.recorder = Recorder(config, options, self.info, ledger, self.progress, self.stop)
+        self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop)
         ready = None if rounds is None else rounds.ready
         self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes, ready)
         self.running: dict[int, QueuedImage] = {}
@@ -206,14 +218,14 @@ class RunExecution:
             self._add_up()
             if whole and not self.stop.requested:
                 self.ledger.end_listing()
-            writers, verify = self.fingerprints.writers, self.options.verify
             told: list[str] = []
             files: Mapping[str, int] = {}
             accounted, outdated, pruned = "", Outdated(), 0
             if ends:
-                self.progress.describe("stopping" if self.stop.requested else "writing the files about the dataset")
-                files = finish(self.config, self.stages, self.ledger, self.stop, writers, verify, told.append)
+                files = self._finish(told)
+                self.progress.describe("stopping" if self.stop.requested else f"writing {ACCOUNTS}")
                 accounted = self._account()
+                self.progress.describe("stopping" if self.stop.requested else "looking for files of earlier runs")
                 outdated, pruned = self._look_back()
         except UsageError as error:
             records.write_run(self.config.output, {**self._about(), "message": str(error)}, None, "not started")
@@ -238,6 +250,24 @@ class RunExecution:
         records.write_run(self.config.output, self._about(), report)
         self.recorder.observe("run_finished", report=report)
         self.progress.end(report)
+
+    def _finish(self, told: list[str]) -> Mapping[str, int]:
+        """Write the files about the whole dataset; returns their numbers, and adds what the writers tell to `told`."""
+        tracker = Tracker(self.stop.check)
+        self.progress.describe(lambda: "stopping" if self.stop.requested else tracker.describe())
+        return finish(
+            FinishRequest(
+                self.config,
+                self.stages,
+                self.ledger,
+                self.entries,
+                self.stop,
+                self.fingerprints.writers,
+                self.options.verify,
+                told.append,
+                tracker,
+            )
+        )
 
     def _count_listed(self) -> int | None:
         """How many images there are, if the dataset is listed to its end already."""

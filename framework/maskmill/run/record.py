@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..chain.fingerprint import PARTIAL, Fingerprint, plan_reuse
 from ..chain.plugin_call import remove_addresses
 from ..config.config import Config
 from ..errors import ImageReadError, PluginError
+from ..output.entry_store import EntryStore, Origin
 from ..output.ledger import Ledger
 from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
@@ -38,6 +40,7 @@ class Recorder:
         options: of this run.
         info: what observers get.
         ledger: of the output folder.
+        entries: of the output folder, None if no writer has any.
         progress: shows how far the run is.
         stop: requested when a plugin asks for it or too many images failed.
 
@@ -49,12 +52,20 @@ class Recorder:
     """
 
     def __init__(
-        self, config: Config, options: RunRequest, info: RunInfo, ledger: Ledger, progress: Progress, stop: Stop
+        self,
+        config: Config,
+        options: RunRequest,
+        info: RunInfo,
+        ledger: Ledger,
+        entries: EntryStore | None,
+        progress: Progress,
+        stop: Stop,
     ) -> None:
         self.config = config
         self.options = options
         self.info = info
         self.ledger = ledger
+        self.entries = entries
         self.progress = progress
         self.stop = stop
         self.ran = 0
@@ -104,7 +115,7 @@ class Recorder:
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         is_alike = self._alike.add(image.ref, reply.failure)
-        self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts)
+        self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
         if reply.failure is not None and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
@@ -144,7 +155,14 @@ class Recorder:
         self.progress.log(f"{image.key}: quarantined: {message}")
 
     def _enter(
-        self, image: QueuedImage, status: Status, size: int, mtime: int, seconds: float, doubts: Collection[str] = ()
+        self,
+        image: QueuedImage,
+        status: Status,
+        size: int,
+        mtime: int,
+        seconds: float,
+        doubts: Collection[str] = (),
+        entries: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         """Enter an image in the ledger, update the progress, call the observers; stop if too many failed."""
         attempts = image.attempts + image.lost + (status != "quarantined")
@@ -152,7 +170,13 @@ class Recorder:
             self.ledger.set_meta("finished", None)
         fingerprint, listing = image.task.fingerprint, self.ledger.listing
         row = LedgerRow(image.key, status, fingerprint, size, mtime, attempts, round(seconds, 3), listing)
-        self.ledger.record(row, doubts, stat_result(self.config.output, image.key))
+        stored = stat_result(self.config.output, image.key)
+        if self.entries is not None and entries and stored is not None:
+            made_with = Fingerprint.parse(fingerprint).writers
+            for use, mark in zip(self.config.writers, made_with, strict=True):
+                if use.folder in entries:
+                    self.entries.put(use.folder, image.key, Origin(stored, mark), entries[use.folder])
+        self.ledger.record(row, doubts, stored)
         self.ran += 1
         self.failures += status in ("failed", "quarantined")
         self.progress.step(status, image.key, seconds, doubts)

@@ -25,7 +25,7 @@ from ..output.records import list_counts
 from ..results import RunReport
 from ..wording import count_noun
 from ..work import NO_WORK, Work
-from .driver import RunExecution, describe_output_error, make_command, start_progress
+from .driver import RunExecution, describe_output_error, make_command, open_entries, start_progress
 from .dry_run import FIRST
 from .forecast import require_consent
 from .plan import Plan, RunRequest, stat
@@ -206,11 +206,12 @@ class Watch:
         with (
             start_progress(options) as progress,
             SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
+            open_entries(config) as entries,
         ):
             surveys = Surveys(config, listed)
             if ready:
                 require_consent(config, options, listed)
-            execution = RunExecution(config, options, self._ledger, FIRST, surveys, listed, progress, rounds)
+            execution = RunExecution(config, options, self._ledger, entries, FIRST, surveys, listed, progress, rounds)
             report = execution.execute([*self._notices, *surveys.warnings()] if rounds.is_first else [])
         rounds.is_first = False
         if ready:  # what was asked for once has been done

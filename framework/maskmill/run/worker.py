@@ -190,7 +190,8 @@ def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     wanted = Fingerprint.parse(task.fingerprint)
     result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful)
     doubts = tuple(doubt.code for doubt in result.doubts)
-    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first)
+    entries = trace.entries if result.failure is None else {}
+    return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first, entries)
 
 
 class _time_limit:  # noqa: N801 - used as a function

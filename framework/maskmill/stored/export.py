@@ -7,6 +7,7 @@ with their sha256, so that a second export can tell which files it may replace.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import Any
 
 from ..chain.contract import iterate_over
 from ..errors import MaskmillError, OutputError, Problem, StopRun
+from ..output.entry_store import TEMPORARY, EntryStore
 from ..output.folder import EXPORTS, check_outside_runs, writing_to
 from ..output.run import Run
+from ..plugins.optional import finish_stored, has_entries, make_entry
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import collecting, working_in
 from ..results import FINISHED, Artifact, ImageResult, LedgerRow
 from .export_folder import Journal, choose_journal, claim_export
-from .export_worker import ExportedImage, ExportSetup, build_writer, close_writer, export_one
+from .export_worker import ExportedImage, ExportSetup, add_files, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
 
 #: With fewer images than this, starting processes is not worth it.
@@ -104,12 +107,17 @@ def export(
             _check_images(run, request, originals)
         path = choose_journal(folder, writer.folder_is_read)
         with claim_export(folder, log), Journal(path, about) as journal:
-            work = _Export(run, request, writer, folder, originals)
-            images, failed = work.write(journal, log)
-            work.finish(journal, tell)
+            with _open_entries(writer, folder) as entries:
+                work = _Export(run, request, writer, folder, originals, entries)
+                images, failed = work.write(journal, log)
+                work.finish(journal, tell)
             journal.end({"images": images, "failed": failed})
     left_out = counts["failed"] + counts["quarantined"]
     return ExportReport(folder, images, failed, journal.files, left_out, run.doubt_counts()[1])
+
+
+def _open_entries(writer: Writer, folder: Path) -> AbstractContextManager[EntryStore | None]:
+    return EntryStore.temporary(folder) if has_entries(writer) else nullcontext()
 
 
 def _needs_pixels(writer: Writer) -> bool:
@@ -132,13 +140,20 @@ class _Export:
     """The two steps of an export: the files of each image, in processes, then those about the whole dataset."""
 
     def __init__(
-        self, run: Run, request: ExportRequest, writer: Writer, folder: Path, originals: OriginalImages
+        self,
+        run: Run,
+        request: ExportRequest,
+        writer: Writer,
+        folder: Path,
+        originals: OriginalImages,
+        entries: EntryStore | None,
     ) -> None:
         self._run = run
         self._request = request
         self._writer = writer
         self._folder = folder
         self._originals = originals
+        self._entries = entries
 
     def write(self, journal: Journal, log: Callable[[str], None]) -> tuple[int, int]:
         """Write each image's files; returns the numbers of exported and of failed images."""
@@ -149,6 +164,8 @@ class _Export:
                 log(f"{done.key}: {done.failure.text}")
             else:
                 images += 1
+            if self._entries is not None and done.entry is not None:
+                self._entries.put("", done.key, TEMPORARY, done.entry)
             journal.add(done)
         return images, failed
 
@@ -199,8 +216,7 @@ class _Export:
         try:
             with working_in(self._run.folder), collecting({}, tell):
                 self._writer.open()
-                results = self._results(journal)
-                for file in iterate_over(Artifact, self._writer.finish, results, self._folder):
+                for file in self._make(journal):
                     journal.add_file(file)
                 self._writer.close()
         except (MaskmillError, KeyboardInterrupt):
@@ -208,6 +224,16 @@ class _Export:
         except Exception as error:
             text = f"the writer {self._request.writer!r} could not finish: {type(error).__name__}: {error}"
             raise StopRun(text) from error
+
+    def _make(self, journal: Journal) -> Iterator[Artifact]:
+        """The files about the whole dataset, while they are written."""
+        if self._entries is None:
+            return iterate_over(Artifact, self._writer.finish, self._results(journal), self._folder)
+        others = [status for status in self._writer.takes if status not in FINISHED]
+        for row in self._run.rows(others) if others else ():  # no files were written for them
+            result = replace(self._run.result(row).hide_unfinished(), artifacts=())
+            self._entries.put("", row.key, TEMPORARY, make_entry(self._writer, result))
+        return iterate_over(Artifact, finish_stored, self._writer, self._entries, self._folder)
 
     def _results(self, journal: Journal) -> Iterator[ImageResult]:
         """The results as the writer's `finish` gets them in a run: with its own files and notes only."""
@@ -220,10 +246,6 @@ class _Export:
                 if row.status not in FINISHED:  # otherwise a run has just finished it, and it has no files yet
                     yield replace(self._run.result(row).hide_unfinished(), artifacts=())
             elif entry["failure"] is None:
-                yield _add_files(self._run.result(row), entry, self._request.writer, self._folder.name)
-
-
-def _add_files(result: ImageResult, entry: Mapping[str, Any], writer: str, folder: str) -> ImageResult:
-    artifacts = tuple(Artifact(f"{folder}/{path}", sha256, size) for path, sha256, size in entry["artifacts"])
-    notes = {name: values for name, values in result.notes.items() if name != writer}
-    return replace(result, artifacts=artifacts, notes={**notes, **({writer: entry["notes"]} if entry["notes"] else {})})
+                artifacts = [Artifact(*values) for values in entry["artifacts"]]
+                notes, folder = entry["notes"], self._folder.name
+                yield add_files(self._run.result(row), artifacts, notes, self._request.writer, folder)

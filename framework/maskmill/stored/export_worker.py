@@ -17,6 +17,7 @@ from ..config.option_errors import explain_validation_error
 from ..errors import OutputError, PipelineError, PluginError, Problem
 from ..images import ImageRef
 from ..output.store import load_result
+from ..plugins.optional import has_entries, make_entry
 from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
@@ -58,12 +59,14 @@ class ExportedImage:
         artifacts: the files.
         notes: of the writer.
         failure: why the image could not be exported, or None.
+        entry: what the image adds to the files about the whole dataset; None if it failed or the writer has no entries.
     """
 
     key: str
     artifacts: Sequence[Artifact]
     notes: Mapping[str, Any]
     failure: Failure | None
+    entry: bytes | None = None
 
 
 def build_writer(registry: Registry, name: str, options: Mapping[str, Any]) -> Writer:
@@ -97,6 +100,7 @@ def export_one(setup: ExportSetup, key: str, uri: str | None) -> ExportedImage:
     trace = Trace()
     failure: Failure | None = None
     artifacts: list[Artifact] = []
+    entry: bytes | None = None
     try:
         result = trace.step("read", "", partial(_load_stored, setup, key))
         ref = None if uri is None else ImageRef(uri, key)
@@ -104,9 +108,25 @@ def export_one(setup: ExportSetup, key: str, uri: str | None) -> ExportedImage:
         image = trace.step("read", "", partial(load, result, ref))
         call = partial(call_writer, _open_writer(setup), image, result, setup.folder)
         artifacts = trace.step("writers", setup.writer, call, image.sha256)
+        notes = dict(trace.notes.get(setup.writer, {}))
+        if has_entries(writer := _open_writer(setup)):
+            written = add_files(result, artifacts, notes, setup.writer, setup.folder.name)
+            entry = trace.step("writers", setup.writer, partial(make_entry, writer, written), image.sha256)
+            trace.notes[setup.writer] = notes
     except StepError as error:
         failure = error.failure
-    return ExportedImage(key, artifacts, trace.notes.get(setup.writer, {}), failure)
+    if failure is not None:
+        artifacts, entry = [], None
+    return ExportedImage(key, artifacts, trace.notes.get(setup.writer, {}), failure, entry)
+
+
+def add_files(
+    result: ImageResult, artifacts: Sequence[Artifact], notes: Mapping[str, Any], writer: str, folder: str
+) -> ImageResult:
+    """A stored result as the writer gets it at the end: with its own files and notes only."""
+    placed = tuple(replace(artifact, path=f"{folder}/{artifact.path}") for artifact in artifacts)
+    others = {name: values for name, values in result.notes.items() if name != writer}
+    return replace(result, artifacts=placed, notes={**others, **({writer: dict(notes)} if notes else {})})
 
 
 def _load_stored(setup: ExportSetup, key: str) -> ImageResult:

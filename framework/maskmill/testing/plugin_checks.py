@@ -17,7 +17,12 @@ from ..plugins.stage import Stage
 from .bench import Bench, Broken
 
 #: Role -> the methods of which a plugin has to write at least one.
-_NEEDED = {"prompt source": {"prompts"}, "backend": {"masks"}, "filter": {"apply"}, "writer": {"write", "finish"}}
+_NEEDED = {
+    "prompt source": {"prompts"},
+    "backend": {"masks"},
+    "filter": {"apply"},
+    "writer": {"write", "finish", "finish_entries"},
+}
 
 
 def check_docstring(bench: Bench) -> None:
@@ -48,6 +53,8 @@ def check_methods(bench: Bench) -> None:
     needed = _NEEDED.get(bench.entry.role, {"submit"})
     if not own & needed:
         raise Broken(f"the method {' or '.join(sorted(needed))} is missing")
+    if len(halves := own & {"make_entry", "finish_entries"}) == 1:
+        raise Broken(f"{cls.__name__} has {halves.pop()} alone", "define make_entry and finish_entries, or neither")
     for name in sorted(name for name in own - known.keys() if not name.startswith("_")):
         close = nearest_name(name, known.keys() - own, 0.8)
         if close and inspect.isfunction(getattr(cls, name, None)):

@@ -19,7 +19,7 @@ from . import fakes as testing
 from .bench import REFUSALS, Bench, Broken, Check
 
 #: Files of an output folder that contain times.
-_TIMED = frozenset({"ledger.sqlite", "run.json", ".lock"})
+_TIMED = frozenset({"ledger.sqlite", "entries.sqlite", "run.json", ".lock"})
 _SECONDS = 120
 
 

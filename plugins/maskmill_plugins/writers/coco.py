@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +14,7 @@ from pydantic import Field, PrivateAttr
 
 from maskmill import Artifact, Image, ImageResult, Mask, PipelineError, Problem, Writer, hookimpl
 from maskmill.files import sha256_of
+from maskmill.plugins.entries import Entries
 from maskmill.plugins.stage import digest
 from maskmill_plugins._shared.annotations.coco_reference import CocoReference, ReferenceImage
 from maskmill_plugins._shared.drawing.pixels import check_cv2
@@ -98,6 +101,7 @@ class Coco(Writer):
     )
 
     _splitter: Splitter | None = PrivateAttr(None)
+    _known: dict[int, tuple[Mask, Any]] = PrivateAttr(default_factory=dict)
 
     def check(self) -> list[Problem]:
         """OpenCV must load if it draws polygons, each category be given once, `like` and `splits` be readable."""
@@ -128,6 +132,7 @@ class Coco(Writer):
             ImageError: the image file changed during the run.
             ImageReadError: the image file cannot be read.
         """
+        self._known.clear()
         ious = [self._measure(mask) for mask in result.kept if mask.area] if self.format == "polygons" else []
         if measured := summarize_iou(ious):
             self.note("iou", measured)
@@ -135,7 +140,23 @@ class Coco(Writer):
             return []
         return [save_image(image, result, folder, self._image_file(result.key), self.images)]
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """A line with the image, without ids; then two for each annotation: its label, and itself.
+
+        With `like`, the label is followed by the `ref` of the prompt and the mask's RLE.
+        """
+        name = picture_path(result.key, self.folders, self.images)
+        height, width = result.size or (0, 0)
+        lines: list[Any] = [{"file_name": name, "width": width, "height": height, "sha256": result.sha256}]
+        for mask in result.kept:
+            if (found := self._annotation(mask)) is not None:
+                about: list[Any] = [mask.label or UNLABELLED]
+                if self.like is not None:
+                    about += [mask.label, mask.prompt.ref if mask.prompt else None, mask.rle]
+                lines += [about, found]
+        return "\n".join(map(dump_json, lines)).encode()
+
+    def finish_entries(self, entries: Entries, folder: Path) -> list[Artifact]:
         """Write the files incrementally, so that memory use is independent of the size of the dataset.
 
         Raises:
@@ -148,19 +169,21 @@ class Coco(Writer):
             table = stack.enter_context(ImageTable(folder, ["split"], ["image"])) if self.images != "none" else None
             if self.layout == "one":
                 self._open_file("train", folder, files, reference, stack)
-            for result in results:
-                split, known = self._split(result.key), None if reference is None else reference.image(result)
+            for entry in entries.read(_FILES[self.layout].format("*")):
+                split = "train" if table is None and self.layout == "one" else self._split(entry.key)
                 file = self._open_file(split, folder, files, reference, stack)
-                name = picture_path(result.key, self.folders, self.images)
-                numbers.add(file, name, *self._describe(result), known)
+                if reference is None:
+                    numbers.add(file, entry.data)
+                else:
+                    numbers.add_known(file, entry.data, reference.image(entry.key))
                 if table is not None:
-                    table.add(result.key, split, self._image_file(result.key))
+                    table.add(entry.key, split, self._image_file(entry.key))
             categories = _number_categories(order_labels(self.categories, numbers.labels), reference)
             ids: dict[str, int] = {category["name"]: category["id"] for category in reversed(categories)}
-            for file in files.values():
-                file.write_end([ids[label] for label in numbers.labels], categories)
-            if table is not None:
-                table.remove_outdated()
+            for name, file in files.items():
+                file.write_end(
+                    [ids[label] for label in numbers.labels], categories, track=partial(entries.track, what=name)
+                )
         for name in (_place(file, layout, split) for layout, file in _FILES.items() for split in SPLITS):
             if name not in files:
                 remove_file(folder, name)
@@ -191,12 +214,6 @@ class Coco(Writer):
             files[name] = CocoFile(folder, name, head, stack)
         return files[name]
 
-    def _describe(self, result: ImageResult) -> tuple[dict[str, Any], list[tuple[Mask, dict[str, Any]]]]:
-        """What an image adds to a file, without ids: its entry, and its masks with their annotations."""
-        height, width = result.size or (0, 0)
-        entry = {"width": width, "height": height, "sha256": result.sha256}
-        return entry, [(mask, found) for mask in result.kept if (found := self._annotation(mask)) is not None]
-
     def _annotation(self, mask: Mask) -> dict[str, Any] | None:
         """An annotation without its ids, None for a mask without pixels."""
         box = mask.box
@@ -216,9 +233,13 @@ class Coco(Writer):
         return entry
 
     def _segmentation(self, mask: Mask) -> Any:
-        """Polygons, or COCO's RLE."""
+        """Polygons, or COCO's RLE; that of a mask that `write` has measured is known."""
         if self.format == "rle":
             return mask.rle
+        known, found = self._known.get(id(mask), (None, None))
+        return found if known is mask else self._make_polygons(mask)
+
+    def _make_polygons(self, mask: Mask) -> Any:
         parts = to_parts(mask, self.tolerance, self.outline, holes=self.holes != "fill")
         if self.holes == "rle" and any(len(part) > 1 for part in parts):
             return mask.rle
@@ -226,7 +247,8 @@ class Coco(Writer):
 
     def _measure(self, mask: Mask) -> float:
         """IoU of a mask with what a reader gets back."""
-        found = self._segmentation(mask)
+        found = self._make_polygons(mask)
+        self._known[id(mask)] = mask, found
         return polygon_iou(mask, found, self.outline) if isinstance(found, list) else 1.0
 
 
@@ -241,36 +263,35 @@ class _Numbers:
         self.labels: dict[str, int] = {}
         self._images = self._annotations = 0
 
-    def add(
-        self,
-        file: CocoFile,
-        name: str,
-        entry: Mapping[str, Any],
-        annotations: Sequence[tuple[Mask, dict[str, Any]]],
-        known: ReferenceImage | None,
-    ) -> None:
-        """Write what an image adds to a file, with ids: those of the reference, or the next ones.
+    def add(self, file: CocoFile, entry: bytes) -> None:
+        """Write what an image adds to a file, with the next ids.
 
         Args:
             file: where to.
-            name: the image's `file_name`, unless the reference knows it.
-            entry: the image without ids.
-            annotations: its masks and their annotations without ids.
-            known: the image in the reference.
+            entry: as `Coco.make_entry` makes it.
         """
+        image, *annotations = entry.decode("ascii").split("\n")
         self._images += 1
-        ids: dict[str, Any] = {"id": self._images, "file_name": name} if known is None else dict(known.entry)
-        image_id = ids["id"]
-        file.add_image(dump_json({**ids, **entry}))
-        for mask, found in annotations:
+        file.add_image(f'{{"id":{self._images},{image[1:]}')
+        for about, found in zip(annotations[::2], annotations[1::2], strict=True):
             self._annotations += 1
-            ids = {"id": self._annotations, "image_id": image_id} if known is None else known.annotation(mask)
+            line = f'{{"id":{self._annotations},"image_id":{self._images},{found[1:]}'
+            file.add_annotation(self._number(json.loads(about)[0]), line)
+
+    def _number(self, label: str) -> int:
+        return self.labels.setdefault(label, len(self.labels))
+
+    def add_known(self, file: CocoFile, entry: bytes, known: ReferenceImage) -> None:
+        """Write what an image adds to a file, with the ids and other fields of the reference."""
+        image, *annotations = map(json.loads, entry.decode("ascii").split("\n"))
+        file.add_image(dump_json({**known.entry, **{name: image[name] for name in ("width", "height", "sha256")}}))
+        for (label, given, ref, rle), found in zip(annotations[::2], annotations[1::2], strict=True):
+            ids = known.annotation(given, ref)
             if ids.get("iscrowd"):
-                found["segmentation"] = mask.rle  # COCO requires RLE for crowd regions, regardless of `format`
-            label = mask.label or UNLABELLED
-            number = -1 if "category_id" in ids else self.labels.setdefault(label, len(self.labels))
-            file.add_annotation(number, dump_json({**found, **ids} if known else {**ids, **found}))
-        for crowd in known.crowds() if known else ():
+                found["segmentation"] = rle  # COCO requires RLE for crowd regions, regardless of `format`
+            number = -1 if "category_id" in ids else self._number(label)
+            file.add_annotation(number, dump_json({**found, **ids}))
+        for crowd in known.crowds():
             file.add_annotation(-1, dump_json(crowd))
 
 

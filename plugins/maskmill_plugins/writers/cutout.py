@@ -15,12 +15,13 @@ from pydantic import Field, field_validator
 
 from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl, save
 from maskmill.files import safe_path
+from maskmill.plugins.entries import Entries
 from maskmill.plugins.stage import ONLY_IF_SET
 from maskmill_plugins._shared.drawing.backdrop import Pixels, Sides, Window, blur_around, soften_edge
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file
-from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, write_mask_table
+from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, list_masks, write_mask_table
 
 
 class Cutout(Writer):
@@ -99,9 +100,13 @@ class Cutout(Writer):
             for _, _, data in self._objects(image, [together] if together else [])
         ]
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """The rows of `masks.csv`."""
+        return list_masks(result, self._find_file)
+
+    def finish_entries(self, entries: Entries, folder: Path) -> list[Artifact]:
         """Write `masks.csv`."""
-        return [write_mask_table(results, folder, self._find_file)]
+        return [write_mask_table(entries, folder)]
 
     def _name(self, key: str, number: int, mask: Mask) -> str:
         if self.by == "class":

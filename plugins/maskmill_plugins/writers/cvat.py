@@ -103,7 +103,6 @@ class Cvat(Writer):
             waiting.seek(0)
             out.writelines(waiting)
             out.write("</annotations>\n")
-            table.remove_outdated()
         for text in summarize_renamed("cvat", classes, name_class):
             self.tell(text)
         made = [

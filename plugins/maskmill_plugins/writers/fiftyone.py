@@ -78,7 +78,6 @@ class FiftyOne(DatasetWriter):
                 sample = json.dumps(self._describe(result), separators=(",", ":"), allow_nan=False)
                 out.write(f"{',' if number else ''}\n{sample}")
             out.write("]}\n")
-            table.remove_outdated()
         about = {"media_type": "image", "info": {"classes": {_FIELD: order_labels((), labels)}}}
         text = json.dumps(about, indent=1).encode("ascii")
         return [describe_file(folder, SAMPLES), describe_file(folder, LIST), save_as(folder, ABOUT, text)]

@@ -104,7 +104,6 @@ class HuggingFace(DatasetWriter):
             classes = order_labels((), labels)
             by_number = [classes.index(label) for label in labels]
             made = [_write_rows(folder, split, lines, by_number, classes) for split, lines in waiting.items()]
-            table.remove_outdated()
         for split in SPLITS:
             if split not in waiting:
                 remove_file(folder, _table(split))

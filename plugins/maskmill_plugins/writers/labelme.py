@@ -12,6 +12,7 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import path_from
+from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.drawing.pixels import check_cv2, crop_mask, encode_png
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
@@ -99,16 +100,19 @@ class Labelme(Writer):
             return ""
         return f"{stem_path(key, self.names, self.folders)}{image_suffix(key, self.images)}"
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """Nothing beside the key."""
+        return b""
+
+    def finish_entries(self, entries: Entries, folder: Path) -> list[Artifact]:
         """List the files, and remove those of images that left the dataset.
 
         Raises:
             OutputError: two images would share a file.
         """
         with ImageTable(folder, (), ("image", "annotation"), SHARED_HINT) as table:
-            for result in results:
-                table.add(result.key, self._image_file(result.key), self._file(result.key))
-            table.remove_outdated()
+            for entry in entries.read(LIST):
+                table.add(entry.key, self._image_file(entry.key), self._file(entry.key))
         remove_file(folder, _OLD_LIST)
         return [describe_file(folder, LIST)]
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageResult, Mask, Problem, Writer, hookimpl
 from maskmill.files import atomic_path
+from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, polygon_iou, to_polygons
 from maskmill_plugins._shared.export.classes import UNLABELLED
@@ -73,14 +74,19 @@ class LabelStudio(Writer):
                 self.note("iou", measured)
         return []
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """The labels of the image in one line, its task in another."""
+        labels = sorted({mask.label or UNLABELLED for mask in result.kept})
+        return "\n".join(map(_dump, (labels, self._task(result)))).encode()
+
+    def finish_entries(self, entries: Entries, folder: Path) -> list[Artifact]:
         """Write both files, the tasks incrementally."""
         labels: set[str] = set()
         with atomic_path(folder / NAME) as unfinished, unfinished.open("w", encoding="ascii", newline="\n") as out:
             out.write("[")
-            for number, result in enumerate(results):
-                labels.update(mask.label or UNLABELLED for mask in result.kept)
-                task = json.dumps(self._task(result), separators=(",", ":"), allow_nan=False)
+            for number, entry in enumerate(entries.read(NAME)):
+                found, task = entry.data.decode().split("\n")
+                labels.update(json.loads(found))
                 out.write(f"{',' if number else ''}\n{task}")
             out.write("]\n")
         return [describe_file(folder, NAME), save_as(folder, CONFIG, self._config(sorted(labels)))]
@@ -140,6 +146,10 @@ def _make_region(name: str, kind: str, mask: Mask, value: dict[str, Any]) -> dic
     if mask.score is not None and math.isfinite(mask.score):
         region["score"] = mask.score
     return region
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def encode_rle(pixels: npt.NDArray[np.bool_]) -> list[int]:

@@ -107,7 +107,6 @@ class Panoptic(DatasetWriter):
             ids = {name: number for number, name in enumerate(names, start=1)}
             for file in files.values():
                 file.write_end([ids[label] for label in labels], self._describe_categories(names), _set_categories)
-            table.remove_outdated()
         for split in SPLITS:
             if split not in files:
                 remove_file(folder, _json_file(split))

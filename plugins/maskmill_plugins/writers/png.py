@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,11 +12,12 @@ from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, colors, hookimpl, save
 from maskmill.files import safe_path
+from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.drawing.pixels import encode_png
 from maskmill_plugins._shared.export.classes import UNLABELLED
 from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, paint_mask, summarize_iou
-from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, write_mask_table
+from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, list_masks, write_mask_table
 
 
 class Png(Writer):
@@ -64,9 +65,13 @@ class Png(Writer):
             for number, mask in enumerate(result.kept)
         ]
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> list[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """The rows of `masks.csv`."""
+        return list_masks(result, self._find_file)
+
+    def finish_entries(self, entries: Entries, folder: Path) -> list[Artifact]:
         """Write `masks.csv`."""
-        return [write_mask_table(results, folder, self._find_file)]
+        return [write_mask_table(entries, folder)]
 
     def _name(self, key: str, number: int, mask: Mask) -> str:
         if self.by == "class":

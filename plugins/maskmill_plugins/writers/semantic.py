@@ -112,7 +112,6 @@ class Semantic(DatasetWriter):
                     waiting.write(json.dumps([path, result.size, found]) + "\n")
             classes = list(self.classes) or order_labels((), labels)
             yield from _write_maps(folder, waiting, labels, classes)
-            table.remove_outdated()
         for text in summarize_renamed("semantic", classes, name_in_list):
             self.tell(text)
         if len(classes) > _MAX_8_BIT:

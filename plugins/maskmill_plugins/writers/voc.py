@@ -15,6 +15,7 @@ import PIL.Image
 from pydantic import Field
 
 from maskmill import Artifact, Image, ImageError, ImageResult, OutputError, Problem, Writer, hookimpl
+from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.drawing.pixels import check_cv2, encode_png, load_cv2
 from maskmill_plugins._shared.export.class_files import check_renamed, find_renamed_masks, summarize_renamed
 from maskmill_plugins._shared.export.classes import find_duplicates, label_of, order_labels
@@ -126,33 +127,54 @@ class Voc(DatasetWriter):
             for label, name in renamed.items():
                 self.tell(f"label {label!r} is written as {name!r}")
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """The labels of the objects in their order; nothing if `write` has written the class PNG."""
+        return b"" if self.classes else json.dumps([label_of(mask) for mask in result.kept]).encode()
+
+    def finish_entries(self, entries: Entries, folder: Path) -> Iterator[Artifact]:
         """Write the lists of images and labels, and the class PNGs unless workers did; remove outdated files.
 
         Raises:
             OutputError: two images would share a file, there are too many classes, or an object PNG is missing.
         """
-        labels: dict[str, int] = {}
+        labels: set[str] = set()
         with ExitStack() as stack:
             table = stack.enter_context(ImageTable(folder, ["split"], _TABLE, SHARED_HINT))
-            waiting = stack.enter_context(temporary_file(folder))
             sets = {name: stack.enter_context(temporary_file(folder)) for name in (*SPLITS, _TRAINVAL)}
-            for result in results:
-                split = self.find_split(result.key)
-                table.add(result.key, split, self._image_file(result.key), *self._files(result.key))
+            for entry in entries.read(LIST):
+                split = self.find_split(entry.key)
+                table.add(entry.key, split, self._image_file(entry.key), *self._files(entry.key))
                 for name in (split, _TRAINVAL)[: 1 if split == "test" else 2]:
-                    sets[name].write(f"{self.name_stem(result.key)}\n")
+                    sets[name].write(f"{self.name_stem(entry.key)}\n")
                 if not self.classes:
-                    found = [labels.setdefault(label_of(mask), len(labels)) for mask in result.kept]
-                    waiting.write(json.dumps([self._files(result.key)[1:], found]) + "\n")
+                    labels.update(json.loads(entry.data))
+            table.check()
             classes = list(self.classes) or order_labels((), labels)
-            yield from _write_classes(folder, waiting, labels, classes)
-            table.remove_outdated()
+            if not self.classes:
+                yield from self._write_classes(entries, folder, classes)
             yield from self._write_sets(folder, sets)
+        entries.memory = classes
         for text in summarize_renamed("voc", classes, name_class):
             self.tell(text)
         yield describe_file(folder, LIST)
         yield from write_label_lists(folder, classes)
+
+    def _write_classes(self, entries: Entries, folder: Path, classes: list[str]) -> Iterator[Artifact]:
+        """Write the class PNGs from the object PNGs; those whose image and numbers are as before stay."""
+        if len(classes) > _MAX_NUMBERS:
+            raise OutputError(
+                f"the format allows at most {_MAX_NUMBERS} classes, not {len(classes)}; merge some with class_map"
+            )
+        numbers = {name: number for number, name in enumerate(classes, start=1)}
+        earlier = entries.earlier if entries.earlier is not None and entries.earlier.memory == classes else None
+        for entry in entries.read("SegmentationClass"):
+            _, objects, target = self._files(entry.key)
+            made = None if earlier is None or entry.changed else earlier.find_file(target)
+            if made is None:
+                of_object = _read_objects(folder / objects)
+                of_class = _to_class_map(of_object, [numbers[label] for label in json.loads(entry.data)])
+                made = save_as(folder, target, _encode_indexed(of_class))
+            yield made
 
     def _write_sets(self, folder: Path, sets: Mapping[str, IO[str]]) -> Iterator[Artifact]:
         """Write the lists of images of each split that has any; `train` always."""
@@ -199,26 +221,13 @@ def _encode_indexed(numbers: npt.NDArray[np.uint8]) -> bytes:
     return encode_png(numbers, flat=True, palette=voc_palette())
 
 
-def _write_classes(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
-    """Write the class PNGs of the waiting images from their object PNGs."""
-    if len(classes) > _MAX_NUMBERS:
-        raise OutputError(
-            f"the format allows at most {_MAX_NUMBERS} classes, not {len(classes)}; merge some with class_map"
-        )
-    numbers = {name: number for number, name in enumerate(classes, start=1)}
-    by_number = [numbers[name] for name in labels]
-    waiting.seek(0)
-    for line in waiting:
-        (objects, target), found = json.loads(line)
-        try:
-            data = (folder / objects).read_bytes()
-            with PIL.Image.open(io.BytesIO(data)) as picture:
-                of_object = np.asarray(picture)
-        except OSError as error:
-            text = f"{folder / objects}: {getattr(error, 'strerror', None) or error}"
-            raise OutputError(Problem(text, hint="run again with --verify to recreate missing files")) from None
-        of_class = _to_class_map(of_object, [by_number[number] for number in found])
-        yield save_as(folder, target, _encode_indexed(of_class))
+def _read_objects(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        with PIL.Image.open(io.BytesIO(path.read_bytes())) as picture:
+            return np.asarray(picture)
+    except OSError as error:
+        text = f"{path}: {getattr(error, 'strerror', None) or error}"
+        raise OutputError(Problem(text, hint="run again with --verify to recreate missing files")) from None
 
 
 @hookimpl

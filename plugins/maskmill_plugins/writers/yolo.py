@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Writer, hookimpl
+from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.drawing.pixels import check_cv2
 from maskmill_plugins._shared.drawing.polygons import OUTLINE_MEANING, Outline, join_rings, polygon_iou, to_rings
 from maskmill_plugins._shared.export.classes import UNLABELLED, find_duplicates, order_labels
@@ -23,14 +23,15 @@ from maskmill_plugins._shared.export.file_names import (
 )
 from maskmill_plugins._shared.export.image_files import IMAGES_MEANING, Images, image_suffix
 from maskmill_plugins._shared.export.mask_map import summarize_iou
-from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as, temporary_file
+from maskmill_plugins._shared.export.output_files import LIST, ImageTable, describe_file, save_as
 from maskmill_plugins._shared.export.splits import (
     SPLITS,
     Split,
 )
 
 _DIGITS = 6  # of a millionth: a hundredth of a pixel in an image of 10,000 pixels
-_WaitingLabels = tuple[str, list[list[Any]]]
+#: (label, the line without its class, IoU with the mask)
+_Shape = tuple[str, str, float]
 
 
 class Yolo(DatasetWriter):
@@ -75,6 +76,7 @@ class Yolo(DatasetWriter):
     )
     outline: Outline = Field("centres", description=OUTLINE_MEANING)
     detect: bool = Field(False, description="write boxes instead of polygons, to train a detector")
+    _shapes: tuple[Sequence[Mask], list[_Shape]] = PrivateAttr(((), []))
 
     def check(self) -> list[Problem]:
         """OpenCV must load, each class be given once, and some images be left for training."""
@@ -87,10 +89,10 @@ class Yolo(DatasetWriter):
             ImageError: a label is not in `classes`, or the image file changed during the run.
             ImageReadError: the image file cannot be read.
         """
-        shapes = [shape for mask in result.kept if (shape := self._make_line(mask)) is not None]
+        shapes = self._find_shapes(result)
         if not self.detect and (measured := summarize_iou([iou for _, _, iou in shapes])):
             self.note("iou", measured)
-        place = self._place(result.key)
+        place = self._place(self.find_split(result.key), result.key)
         artifacts = []
         if self.classes:
             numbers = {name: number for number, name in enumerate(self.classes)}
@@ -98,49 +100,69 @@ class Yolo(DatasetWriter):
                 raise ImageError(f"the label {unknown[0]!r} is not in classes: {', '.join(self.classes)}")
             lines = _format_lines([numbers[label], line] for label, line, _ in shapes)
             artifacts.append(save_as(folder, f"labels/{place}.txt", lines))
-        return artifacts + self.save_picture(image, result, folder, self._image_file(result.key))
+        return artifacts + self.save_picture(image, result, folder, self._image_file(result.key, place))
 
-    def finish(self, results: Iterator[ImageResult], folder: Path) -> Iterator[Artifact]:
+    def make_entry(self, result: ImageResult) -> bytes:
+        """The lines of the label file, each without its class; nothing if `write` has written the file."""
+        if self.classes:
+            return b""
+        return json.dumps([(label, line) for label, line, _ in self._find_shapes(result)]).encode()
+
+    def finish_entries(self, entries: Entries, folder: Path) -> Iterator[Artifact]:
         """Write the labels unless workers did, then `data.yaml` and `images.csv`; remove outdated files.
+
+        A label file is written only if its content may have changed: the image did, or the numbers of the classes.
 
         Raises:
             OutputError: two images would share a file.
         """
-        labels: dict[str, int] = {}
+        labels: set[str] = set()
         counts = dict.fromkeys(SPLITS, 0)
-        with ExitStack() as stack:
-            table = stack.enter_context(ImageTable(folder, ["split"], ["image", "labels"], SHARED_HINT))
-            waiting = stack.enter_context(temporary_file(folder))
-            for result in results:
-                split = self.find_split(result.key)
+        with ImageTable(folder, ["split"], ["image", "labels"], SHARED_HINT) as table:
+            for entry in entries.read(LIST):
+                place = self._place(split := self.find_split(entry.key), entry.key)
                 counts[split] += 1
-                table.add(result.key, split, self._image_file(result.key), f"labels/{self._place(result.key)}.txt")
+                table.add(entry.key, split, self._image_file(entry.key, place), f"labels/{place}.txt")
                 if not self.classes:
-                    waiting.write(json.dumps(self._waiting_labels(result, labels)) + "\n")
+                    labels.update(label for label, _ in json.loads(entry.data))
             classes = list(self.classes) or order_labels((), labels)
-            yield from _write_labels(folder, waiting, labels, classes)
-            table.remove_outdated()
+            table.check()
+            if not self.classes:
+                yield from self._write_labels(entries, folder, classes)
         yield describe_file(folder, LIST)
         yield save_as(folder, "data.yaml", self._make_data_yaml(classes, counts))
+        entries.memory = classes
 
-    def _place(self, key: str) -> str:
+    def _write_labels(self, entries: Entries, folder: Path, classes: list[str]) -> Iterator[Artifact]:
+        numbers = {name: number for number, name in enumerate(classes)}
+        earlier = entries.earlier if entries.earlier is not None and entries.earlier.memory == classes else None
+        for entry in entries.read("labels"):
+            path = f"labels/{self._place(self.find_split(entry.key), entry.key)}.txt"
+            made = None if earlier is None or entry.changed else earlier.find_file(path)
+            if made is None:
+                text = _format_lines([numbers[label], line] for label, line in json.loads(entry.data))
+                made = save_as(folder, path, text)
+            yield made
+
+    def _place(self, split: Split, key: str) -> str:
         """The path of an image's files below `images/` and `labels/`, without suffix.
 
         Folders called `images` get a hash, because Ultralytics finds labels by replacing the last `/images/`.
         """
-        return f"{self.find_split(key)}/{stem_path(key, self.names, self.folders, taken='images')}"
+        return f"{split}/{stem_path(key, self.names, self.folders, taken='images')}"
 
-    def _image_file(self, key: str) -> str:
+    def _image_file(self, key: str, place: str) -> str:
         """The path of the image file, "" without one."""
-        return "" if self.images == "none" else f"images/{self._place(key)}{image_suffix(key, self.images)}"
+        return "" if self.images == "none" else f"images/{place}{image_suffix(key, self.images)}"
 
-    def _waiting_labels(self, result: ImageResult, labels: dict[str, int]) -> _WaitingLabels:
-        """What waits for the class numbers: [number in `labels`, rest of the line] of each mask."""
-        shapes = [shape for mask in result.kept if (shape := self._make_line(mask)) is not None]
-        return self._place(result.key), [[labels.setdefault(label, len(labels)), line] for label, line, _ in shapes]
+    def _find_shapes(self, result: ImageResult) -> list[_Shape]:
+        """The shape of each mask that has pixels; those of the last result are known."""
+        if self._shapes[0] is not result.masks:
+            self._shapes = result.masks, [found for mask in result.kept if (found := self._make_line(mask)) is not None]
+        return self._shapes[1]
 
-    def _make_line(self, mask: Mask) -> tuple[str, str, float] | None:
-        """(label, the line without its class, IoU with the mask), None for a mask without pixels."""
+    def _make_line(self, mask: Mask) -> _Shape | None:
+        """The shape of a mask, None for one without pixels."""
         box = mask.box
         if box is None:
             return None
@@ -173,17 +195,6 @@ def _format_numbers(values: Iterable[float]) -> str:
 
 def _format_lines(lines: Iterable[list[Any]]) -> bytes:
     return "".join(f"{number} {line}\n" for number, line in lines).encode("ascii")
-
-
-def _write_labels(folder: Path, waiting: IO[str], labels: dict[str, int], classes: list[str]) -> Iterator[Artifact]:
-    """Write the label files of the waiting entries."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    by_number = [numbers[name] for name in labels]
-    waiting.seek(0)
-    for entry in waiting:
-        place, lines = json.loads(entry)
-        text = _format_lines([by_number[number], line] for number, line in lines)
-        yield save_as(folder, f"labels/{place}.txt", text)
 
 
 @hookimpl

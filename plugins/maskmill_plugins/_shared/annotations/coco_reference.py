@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskmill import ImageResult, Mask
 from maskmill_plugins._shared.prompt_files.matching import Matcher
 
 from .coco import KNOWN
@@ -61,13 +60,13 @@ class CocoReference:
                 found.append({"id": number, "name": label, "supercategory": ""})
         return found
 
-    def image(self, result: ImageResult) -> ReferenceImage:
+    def image(self, key: str) -> ReferenceImage:
         """The file's entry for an image; an image that is not in the file gets a new id."""
-        name = self._matcher.find(result.key)
+        name = self._matcher.find(key)
         known = None if name is None else self._index.image(name)
         if known is None or known.id in self._taken:
             self._image += 1
-            return ReferenceImage(self, None, {"id": self._image, "file_name": result.key}, [])
+            return ReferenceImage(self, None, {"id": self._image, "file_name": key}, [])
         self._taken.add(known.id)
         return ReferenceImage(self, known, known.more or {}, self._index.annotations_of(known))
 
@@ -95,9 +94,13 @@ class ReferenceImage:
         self.entry = dict(entry)
         self._annotations = {annotation.ref: annotation for annotation in annotations if not annotation.error}
 
-    def annotation(self, mask: Mask) -> dict[str, Any]:
-        """The fields that a mask's annotation takes from the file, with `id`, `image_id` and `iscrowd`."""
-        ref = mask.prompt.ref if mask.prompt else None
+    def annotation(self, label: str | None, ref: str | None) -> dict[str, Any]:
+        """The fields that a mask's annotation takes from the file, with `id`, `image_id` and `iscrowd`.
+
+        Args:
+            label: of the mask.
+            ref: of its prompt.
+        """
         annotation = self._annotations.pop(ref, None) if ref else None
         if annotation is None:
             return {"id": self._reference.new_id(), "image_id": self.entry["id"], "iscrowd": 0}
@@ -107,7 +110,7 @@ class ReferenceImage:
         if given["id"] is None:
             given["id"] = self._reference.new_id()
         given |= {"image_id": self.entry["id"], "iscrowd": int(annotation.skipped == CROWD)}
-        if annotation.category and mask.label == annotation.label:
+        if annotation.category and label == annotation.label:
             given["category_id"] = json.loads(annotation.category)
         return given
 

@@ -31,7 +31,7 @@ class CocoFile:
         self._out: IO[str] = stack.enter_context(path.open("w", encoding="ascii", newline="\n"))
         members = ",".join(f"{dump_json(key)}:{dump_json(value)}" for key, value in head.items())
         self._out.write(f'{{{members},\n"images":[')
-        self._images = 0
+        self._images = self._annotations = 0
 
     def add_image(self, line: str) -> None:
         """Add an image, as JSON."""
@@ -45,12 +45,14 @@ class CocoFile:
     def add_waiting(self, line: str) -> None:
         """Add an annotation in a form that `set_categories` of `write_end` completes."""
         self._waiting.write(f"{line}\n")
+        self._annotations += 1
 
     def write_end(
         self,
         by_number: Sequence[int],
         categories: Sequence[Mapping[str, Any]],
         set_categories: Callable[[str, Sequence[int]], str] | None = None,
+        track: Callable[..., Iterable[str]] = lambda lines, count: lines,
     ) -> None:
         """Write the annotations and the categories.
 
@@ -59,11 +61,13 @@ class CocoFile:
             categories: in their order.
             set_categories: makes JSON of a line of `add_waiting` and `by_number`; not needed for annotations of
                 `add_annotation`.
+            track: goes through the lines, with `count` of them.
         """
         complete = set_categories or _add_category
         self._waiting.seek(0)
         self._out.write('],\n"annotations":')
-        _write_list(self._out, (complete(line, by_number) for line in self._waiting))
+        waiting = track(self._waiting, count=self._annotations)
+        _write_list(self._out, (complete(line, by_number) for line in waiting))
         self._out.write(',\n"categories":')
         _write_list(self._out, map(dump_json, categories))
         self._out.write("}\n")

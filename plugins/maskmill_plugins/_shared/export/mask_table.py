@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from maskmill import Artifact, ImageResult, Mask
 from maskmill.files import atomic_path
+from maskmill.plugins.entries import Entries
 from maskmill.tables import write_table
 
 from .output_files import describe_file
@@ -21,24 +23,34 @@ BY_MEANING = (
 )
 
 
-def write_mask_table(
-    results: Iterator[ImageResult], folder: Path, name_file: Callable[[ImageResult, int, Mask], str]
-) -> Artifact:
-    """Write the table, a row for each kept mask.
+def list_masks(result: ImageResult, name_file: Callable[[ImageResult, int, Mask], str]) -> bytes:
+    """The rows of an image for `write_mask_table`, one for each kept mask.
 
     Args:
-        results: in their order.
-        folder: of the writer.
+        result: of the image.
         name_file: the path of the file in it, given the result, the mask's position among the kept ones and the
             mask; "" if it has no file.
+    """
+    rows = []
+    for number, mask in enumerate(result.kept):
+        if file := name_file(result, number, mask):
+            label = (mask.label or "").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+            rows.append((file, result.key, number, label, "" if mask.score is None else mask.score))
+    return json.dumps(rows).encode()
+
+
+def write_mask_table(entries: Entries, folder: Path) -> Artifact:
+    """Write the table of the rows that `list_masks` made.
+
+    Args:
+        entries: of the images in their order.
+        folder: of the writer.
     """
     with (
         atomic_path(folder / NAME) as unfinished,
         write_table(unfinished, COLUMNS, errors="surrogateescape") as write,
     ):
-        for result in results:
-            for number, mask in enumerate(result.kept):
-                if file := name_file(result, number, mask):
-                    label = (mask.label or "").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-                    write((file, result.key, number, label, "" if mask.score is None else mask.score))
+        for entry in entries.read(NAME):
+            for row in json.loads(entry.data):
+                write(row)
     return describe_file(folder, NAME)
