@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .artifacts import Artifact, removing_saved_on_error, save
 from .colors import Rgb
 from .decoding.bit_depth import ValueRange
 from .detections import to_supervision
 from .display import brief
 from .drawable import Drawable
-from .errors import suggest_name
-from .files import safe_path, write_atomic
+from .failures import DOUBTFUL, DOUBTS, ENDED, Doubt, Failure, require_doubt
 from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
 from .work import Work
+
+# Plugins import files and failures from here, too.
+__all__ = [
+    "DOUBTFUL",
+    "DOUBTS",
+    "EMPTY_MASK",
+    "ENDED",
+    "FINISHED",
+    "STATUSES",
+    "UNFINISHED",
+    "Artifact",
+    "Doubt",
+    "Failure",
+    "ImageResult",
+    "LedgerRow",
+    "Outdated",
+    "RunInfo",
+    "RunReport",
+    "Status",
+    "removing_saved_on_error",
+    "require_doubt",
+    "save",
+]
 
 Status = Literal["done", "empty", "failed", "quarantined"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
@@ -29,146 +49,9 @@ FINISHED: tuple[Status, ...] = ("done", "empty")
 #: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
 UNFINISHED = "Unfinished"
 
-_saved: ContextVar[list[Path] | None] = ContextVar("maskmill_saved", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A file that a writer wrote.
-
-    Attributes:
-        path: POSIX path below the writer's folder (in an `ImageResult`: below the output folder).
-        sha256: of its bytes, hexadecimal.
-        bytes: its size in bytes.
-    """
-
-    path: str
-    sha256: str
-    bytes: int
-
-    def __repr__(self) -> str:
-        return f"<Artifact {brief(self.path)}: {self.bytes} bytes>"
-
-
-def save(folder: Path, name: str, data: bytes, suffix: str = "") -> Artifact:
-    """Write a file below a writer's folder, atomically and under a name every system accepts.
-
-    Args:
-        folder: the writer's folder, as given to `Writer.write`.
-        name: POSIX path below it, usually the image's key.
-        data: the content.
-        suffix: appended to the name, for example ".png"; kept when long names are shortened.
-    """
-    path = safe_path(name, suffix)
-    write_atomic(folder / path, data)
-    if (saved := _saved.get()) is not None:
-        saved.append(folder / path)
-    return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
-
-
-@contextmanager
-def removing_saved_on_error() -> Iterator[None]:
-    """If the block raises, what was written with `save` in it, in this thread, is removed."""
-    saved: list[Path] = []
-    token = _saved.set(saved)
-    try:
-        yield
-    except BaseException:
-        for path in saved:
-            path.unlink(missing_ok=True)
-        raise
-    finally:
-        _saved.reset(token)
-
 
 #: `Mask.reason` of a mask that the backend left empty.
 EMPTY_MASK = "empty mask"
-#: `Failure.type` of an image whose process ended.
-ENDED = ("Timeout", "WorkerLost")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an image has no result.
-
-    Attributes:
-        stage: "read", "prompts", "backend", "filters", "writers" or "worker".
-        plugin: the registered name of the plugin, "" for the framework itself.
-        type: class name of the exception.
-        message: its text, for the user.
-        traceback: for the plugin's author; "" if it adds nothing.
-    """
-
-    stage: str
-    plugin: str
-    type: str
-    message: str
-    traceback: str = ""
-
-    def __repr__(self) -> str:
-        return f"<Failure in {self.plugin or self.stage}: {self.type}: {brief(self.message)}>"
-
-    def __str__(self) -> str:
-        """For the user: the step and its plugin, then `text`."""
-        return f"{self.stage} {self.plugin}".rstrip() + f": {self.text}"
-
-    @property
-    def text(self) -> str:
-        """The message, after the type of an exception that was not raised on purpose."""
-        is_expected = not self.traceback or self.type in ENDED
-        return self.message if is_expected else f"{self.type}: {self.message}"
-
-
-#: What can be doubtful about a result although no step failed: code -> meaning. docs/results.md has the same table.
-DOUBTS: Mapping[str, str] = {
-    "truncated": "an answer was cut off; only the objects before the cut are there",
-    "out_of_range": "coordinates outside the range that the model uses were left out",
-    "incomplete": "a part of the prompts could not be used",
-    "conflict": "two nearly equal boxes have different labels",
-    "clipped": "a prompt reached beyond the image and was clipped to it",
-    "too_small": "an object is smaller than a few pixels of the model's input",
-    "low_range": "a picture of high bit depth uses a small part of its range, so that it looks nearly black or flat",
-    "annotation_skipped": "an annotation of the image was left out because it is invalid",
-    "other": "a plugin reported something else",
-}
-
-
-def require_doubt(code: str) -> str:
-    """The code itself.
-
-    Raises:
-        ValueError: it is not a key of `DOUBTS`; suggests the nearest one.
-    """
-    if code not in DOUBTS:
-        raise ValueError(f"unknown doubt code {code!r}; {suggest_name(code, list(DOUBTS))}")
-    return code
-
-
-#: `Failure.type` of an image that failed because of a doubt.
-DOUBTFUL = "Doubtful"
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """Something about a result that may be wrong although no step failed.
-
-    Attributes:
-        code: a key of `DOUBTS`.
-        message: what is doubtful, for the user.
-        stage: "read", "prompts", "backend", "filters" or "writers".
-        plugin: the registered name of the plugin, "" for the framework itself.
-    """
-
-    code: str
-    message: str
-    stage: str = ""
-    plugin: str = ""
-
-    def __post_init__(self) -> None:
-        require_doubt(self.code)
-
-    def __repr__(self) -> str:
-        return f"<Doubt {self.code}: {brief(self.message)}>"
 
 
 def _explain_empty(masks: Sequence[Mask]) -> str:
