@@ -52,9 +52,10 @@ def make_download(
         writer.open()
         made = [*writer.write(image, result, folder), *writer.finish(iter([result]), folder)]
         writer.close()
-        if not made:
+        wanted = [file for file in made if file.path.endswith(PurePosixPath(ending).suffix)]  # not a table beside it
+        if not wanted:
             raise ApiError("not-found", f"{key}: there is no object to cut out")
-        data = (folder / made[0].path).read_bytes()
+        data = (folder / wanted[0].path).read_bytes()
     return Response(data, media_type=media_type, headers={**GUARDED, "Content-Disposition": _disposition(key, ending)})
 
 
