@@ -164,7 +164,8 @@ def test_only_a_run_downloads(mirror, project, what):
 
 
 RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background of a shell
 from dataclasses import replace
 from maskmill.cli import main
 from maskmill_plugins.backends.sam.weights.published import MODELS

@@ -24,7 +24,7 @@ from maskmill.testing import FillPrompt
 
 class Counted(FillPrompt):
     def masks(self, image, prompts, embedding=None):
-        with open(Path(__file__).with_name("calls.txt"), "a") as file:
+        with open(Path(__file__).with_name("calls.txt"), "a", encoding="utf-8") as file:
             file.write(image.ref.key + chr(10))
         return super().masks(image, prompts)
 
@@ -97,7 +97,7 @@ def mend(project):
 
 
 def files(folder):
-    skip = {"ledger.sqlite", "run.json", ".lock"}
+    skip = {"ledger.sqlite", "entries.sqlite", "run.json", ".lock"}
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in found.items() if path.name not in skip}
 

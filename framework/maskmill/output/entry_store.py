@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -103,7 +104,6 @@ class EntryStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection = self._open()
         self._pending = 0
         self._committed_at = time.monotonic()
 
@@ -115,7 +115,9 @@ class EntryStore:
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as made, cls(Path(made) / NAME) as store:
             yield store
 
-    def _open(self) -> sqlite3.Connection:
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """Opened at first use: a run that is refused leaves no file."""
         try:
             with _finding_damage():
                 return self._connect()
@@ -143,6 +145,8 @@ class EntryStore:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if "_connection" not in vars(self):
+            return
         with contextlib.suppress(sqlite3.Error):  # what is lost is made anew
             self.commit()
         self._connection.close()
@@ -177,7 +181,7 @@ class EntryStore:
 
     def commit(self) -> None:
         """Make what was stored durable."""
-        if self._connection.in_transaction:
+        if "_connection" in vars(self) and self._connection.in_transaction:
             self._connection.execute("COMMIT")
         self._pending = 0
         self._committed_at = time.monotonic()
