@@ -13,6 +13,7 @@ from ..output.store import have_files
 from ..plugins.optional import has_entries, make_entry
 from ..plugins.roles import Writer
 from ..results import Artifact, Doubt, Failure, ImageResult, removing_saved_on_error
+from ..wording import count_noun
 from .contract import call_for_list
 from .fingerprint import Reuse
 from .plugin_call import StepError, Trace
@@ -94,7 +95,7 @@ class WriterCalls:
             artifacts = tuple(replace(artifact, path=f"{name}/{artifact.path}") for artifact in made)
             written.made[name] = WriterOutput(artifacts, own.notes[name], tuple(own.doubts))
             if made:
-                trace.story(f"{image.ref.key}: {name} wrote {len(made)} file{'s' if len(made) > 1 else ''}")
+                trace.story(f"{image.ref.key}: {name} wrote {count_noun(len(made), 'file')}")
         return written
 
     def _reuse(self, name: str, mark: str, reuse: Reuse, written: Written) -> bool:

@@ -20,17 +20,18 @@ def command(output: Path, dry_run: bool) -> int:
 
     Exit code: 0 success, 1 some files could not be removed, 2 nothing was done.
     """
-    from ..output.records import count_of, format_bytes
+    from ..output.records import format_bytes
     from ..stored.prune import prune
+    from ..wording import count_noun
 
     report = prune(output, lambda line: click.echo(line, err=True), click.echo if dry_run else None)
     if report.files:
-        size, images = format_bytes(report.bytes), count_of(report.images, "image")
+        size, images = format_bytes(report.bytes), count_noun(report.images, "image")
         done = "would be removed" if dry_run else "removed"
         more = f", with all that is recorded of {images} no longer in the dataset" if report.images else ""
-        click.echo(f"{count_of(report.files, 'file')} ({size}) {done}{more}")
+        click.echo(f"{count_noun(report.files, 'file')} ({size}) {done}{more}")
     else:
         click.echo("nothing to remove")
     if report.kept:
-        click.echo(f"{count_of(report.kept, 'file')} kept")
+        click.echo(f"{count_noun(report.kept, 'file')} kept")
     return 1 if report.failed else 0

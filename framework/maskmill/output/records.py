@@ -13,6 +13,7 @@ from ..decoding.formats import describe_left_out
 from ..errors import OutputError, Problem
 from ..files import atomic_path, quote_command, write_atomic
 from ..results import Outdated, RunReport
+from ..wording import count_noun
 from ..work import NO_WORK, WORK, Work
 from .ledger import Ledger
 
@@ -103,27 +104,22 @@ def list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun, such as "1 file" and "2 files"."""
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
-
-
 def format_bytes(size: int) -> str:
     """A size in words, such as "1.5 MB"."""
     for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= length:
             return f"{size / length:.1f} {unit}"
-    return count_of(size, "byte")
+    return count_noun(size, "byte")
 
 
 def describe_outdated(output: Path, outdated: Outdated) -> str:
     """A line about the files of earlier runs that are no longer part of the run; "" if there are none."""
     if not outdated.files:
         return ""
-    why = [f"{count_of(outdated.images, 'image')} left the dataset"] if outdated.images else []
+    why = [f"{count_noun(outdated.images, 'image')} left the dataset"] if outdated.images else []
     if outdated.writers:
         why.append(f"files in {', '.join(f'{folder}/' for folder in outdated.writers)} are no longer made")
-    files = f"{count_of(outdated.files, 'outdated file')} ({format_bytes(outdated.bytes)}) of earlier runs"
+    files = f"{count_noun(outdated.files, 'outdated file')} ({format_bytes(outdated.bytes)}) of earlier runs"
     command = quote_command(["maskmill", "prune", str(output)])
     return f"{files}: {'; '.join(why)}. To remove them: {command} (--dry-run lists them)"
 
@@ -185,7 +181,7 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         text = f"{_count_remaining(report.remaining)} beyond the limit"
         lines.append(text + (f"; to process them: {unlimited}" if unlimited else ""))
     if report.pruned:
-        lines.append(f"{count_of(report.pruned, 'outdated file')} of earlier runs removed")
+        lines.append(f"{count_noun(report.pruned, 'outdated file')} of earlier runs removed")
     if line := describe_outdated(report.output, report.outdated):
         lines.append(line)
     lines += report.warnings

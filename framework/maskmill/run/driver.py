@@ -33,6 +33,7 @@ from ..plugins.messages import WorkerSetup
 from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
 from ..stored.prune import prune_run
+from ..wording import count_noun
 from ..work import WORK
 from .dispatch import QueuedImage, dispatch
 from .dry_run import choose_resources, count_first_images, describe_skipped
@@ -40,7 +41,7 @@ from .finish import FinishRequest, finish
 from .forecast import require_consent
 from .image_queue import ImageQueue
 from .plan import Plan, RunRequest, check_same_backend, listing
-from .progress import JsonLog, Progress, count_images
+from .progress import JsonLog, Progress
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
 from .record import Recorder
@@ -184,7 +185,7 @@ class RunExecution:
         """What the run is doing, for the progress; "" while images finish."""
         running = self._count_running()
         if self.stop.requested:
-            return f"finishing {count_images(running)}" if running else "stopping"
+            return f"finishing {count_noun(running, 'image')}" if running else "stopping"
         if self.recorder.ran:
             return ""
         if not self.running:

@@ -18,6 +18,7 @@ from tqdm.utils import disp_len
 from ..display import in_notebook
 from ..plugins.packages import is_installed
 from ..results import RunInfo, RunReport
+from ..wording import count_noun
 from .events import write_event
 from .stop import Stop
 
@@ -148,7 +149,7 @@ class Progress:
         if not self._answered:
             self._answered = 1
             running = self._count_running()
-            doing = f"finishing {count_images(running)} in progress" if running else "stopping"
+            doing = f"finishing {count_noun(running, 'image')} in progress" if running else "stopping"
             self.log(f"{doing}; press Ctrl-C again to stop at once")
         if self._stop.at_once and self._answered == 1:
             self._answered = 2
@@ -222,11 +223,6 @@ def list_forms(doing: str, counts: str, has_total: bool) -> Sequence[str]:
     times = "[{elapsed}<{remaining}, {rate_fmt}]"
     full = f"{{percentage:3.0f}}%|{{bar}}| {so_far} {times} {counts}"
     return [full, ", ".join([*parts, "{elapsed}<{remaining}"]), *shorter]
-
-
-def count_images(count: int) -> str:
-    """A number of images, such as "1 image"."""
-    return f"{count} image{'s' if count != 1 else ''}"
 
 
 def _choose_bar() -> type[tqdm[Any]]:

@@ -19,9 +19,8 @@ from maskmill.plugins.entries import Entries
 from maskmill.plugins.stage import ONLY_IF_SET
 from maskmill_plugins._shared.drawing.backdrop import Pixels, Sides, Window, blur_around, soften_edge
 from maskmill_plugins._shared.drawing.pixels import crop_mask, encode_png, load_cv2
-from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file
-from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, list_masks, write_mask_table
+from maskmill_plugins._shared.export.file_names import name_image_file
+from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, list_masks, name_mask_file, write_mask_table
 
 
 class Cutout(Writer):
@@ -91,7 +90,7 @@ class Cutout(Writer):
         """Write the cut-outs of this image."""
         if self.per == "object":
             return [
-                save(folder, self._name(result.key, number, mask), data)
+                save(folder, name_mask_file(self.by, result.key, number, mask), data)
                 for number, mask, data in self._objects(image, result.kept)
             ]
         together = _union(result.kept) if result.kept else None
@@ -108,17 +107,12 @@ class Cutout(Writer):
         """Write `masks.csv`."""
         return [write_mask_table(entries, folder)]
 
-    def _name(self, key: str, number: int, mask: Mask) -> str:
-        if self.by == "class":
-            return name_class_file(key, number, mask.label or UNLABELLED, ".png")
-        return name_object_file(key, number, mask.label, ".png")
-
     def _find_file(self, result: ImageResult, number: int, mask: Mask) -> str:
         if not mask.area:
             return ""
         if self.per == "image":
             return safe_path(name_image_file(result.key), ".png")
-        return safe_path(self._name(result.key, number, mask))
+        return safe_path(name_mask_file(self.by, result.key, number, mask))
 
     def _objects(self, image: Image, masks: Sequence[Mask]) -> Iterator[tuple[int, Mask, bytes]]:
         for number, mask in enumerate(masks):

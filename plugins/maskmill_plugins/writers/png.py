@@ -14,10 +14,9 @@ from maskmill import Artifact, Image, ImageError, ImageResult, Mask, Problem, Wr
 from maskmill.files import safe_path
 from maskmill.plugins.entries import Entries
 from maskmill_plugins._shared.drawing.pixels import encode_png
-from maskmill_plugins._shared.export.classes import UNLABELLED
-from maskmill_plugins._shared.export.file_names import name_class_file, name_image_file, name_object_file
+from maskmill_plugins._shared.export.file_names import name_image_file
 from maskmill_plugins._shared.export.mask_map import make_mask_map, measure_kept, paint_mask, summarize_iou
-from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, list_masks, write_mask_table
+from maskmill_plugins._shared.export.mask_table import BY_MEANING, By, list_masks, name_mask_file, write_mask_table
 
 
 class Png(Writer):
@@ -61,7 +60,7 @@ class Png(Writer):
                 self.note("iou", measured)
             return [save(folder, name_image_file(result.key), _encode_indexed(numbers), ".png")]
         return [
-            save(folder, self._name(result.key, number, mask), _encode_binary(mask))
+            save(folder, name_mask_file(self.by, result.key, number, mask), _encode_binary(mask))
             for number, mask in enumerate(result.kept)
         ]
 
@@ -73,15 +72,10 @@ class Png(Writer):
         """Write `masks.csv`."""
         return [write_mask_table(entries, folder)]
 
-    def _name(self, key: str, number: int, mask: Mask) -> str:
-        if self.by == "class":
-            return name_class_file(key, number, mask.label or UNLABELLED, ".png")
-        return name_object_file(key, number, mask.label, ".png")
-
     def _find_file(self, result: ImageResult, number: int, mask: Mask) -> str:
         if self.layout == "indexed":
             return safe_path(name_image_file(result.key), ".png")
-        return safe_path(self._name(result.key, number, mask))
+        return safe_path(name_mask_file(self.by, result.key, number, mask))
 
 
 def _encode_binary(mask: Mask) -> bytes:

@@ -12,6 +12,8 @@ from maskmill.files import atomic_path
 from maskmill.plugins.entries import Entries
 from maskmill.tables import write_table
 
+from .classes import UNLABELLED
+from .file_names import name_class_file, name_object_file
 from .output_files import describe_file
 
 NAME = "masks.csv"
@@ -21,6 +23,13 @@ BY_MEANING = (
     "folders of the files: `image`: one for each image, `sub/a_jpg/000_cat.png` for `sub/a.jpg`; `class`: one for each"
     " label, `cat/sub__a_jpg_000.png`, as programs that train classifiers expect"
 )
+
+
+def name_mask_file(by: By, key: str, number: int, mask: Mask) -> str:
+    """The name of the file of one mask, for `save`; `number` is its position among the kept ones."""
+    if by == "class":
+        return name_class_file(key, number, mask.label or UNLABELLED, ".png")
+    return name_object_file(key, number, mask.label, ".png")
 
 
 def list_masks(result: ImageResult, name_file: Callable[[ImageResult, int, Mask], str]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -41,6 +41,30 @@ def batch_prompts(prompts: Sequence[Prompt], multimask: Multimask, size: int) ->
         for (_, _, wanted), indices in groups.items()
         for start in range(0, len(indices), size)
     ]
+
+
+def compute_in_batches(
+    prompts: Sequence[Prompt],
+    multimask: Multimask,
+    size: int,
+    compute: Callable[[Sequence[Prompt], WantedMasks], list[list[Mask]]],
+    run: Callable[..., Iterable[list[list[Mask]]]],
+) -> list[Mask]:
+    """The masks of all prompts, in the prompts' order, computed in the batches of `batch_prompts`.
+
+    Args:
+        prompts: each with points, a box, or both.
+        multimask: the option of this name.
+        size: prompts at once, at most.
+        compute: the masks of each prompt of a batch.
+        run: as `map`; calls a function for each batch, such as `DecodingThreads.map`.
+    """
+    batches = batch_prompts(prompts, multimask, size)
+    found: dict[int, list[Mask]] = {}
+    computed = run(lambda batch: compute([prompts[index] for index in batch[0]], batch[1]), batches)
+    for (indices, _), masks in zip(batches, computed, strict=True):
+        found.update(zip(indices, masks, strict=True))
+    return [mask for index in range(len(prompts)) for mask in found[index]]
 
 
 def stack_prompts(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from maskmill_plugins._shared.sam.prompts import (
     Multimask,
     PixelArray,
     WantedMasks,
-    batch_prompts,
     bound_score,
+    compute_in_batches,
     keep_picked,
     stack_prompts,
 )
@@ -137,15 +138,9 @@ class InstanceSegmenter:
             text = f"{self.family.model} sorts its candidates by predicted IoU, so `pick` would mean another mask"
             raise PromptError(f"{text}; remove `pick`")
         image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
-
-        def compute(batch: tuple[list[int], WantedMasks]) -> list[list[Mask]]:
-            return self._compute(image, upsampler, [prompts[index] for index in batch[0]], batch[1])
-
-        batches = batch_prompts(prompts, multimask, self.batch_size)
-        found: dict[int, list[Mask]] = {}
-        for (indices, _), masks in zip(batches, self.threads.map(compute, batches), strict=True):
-            found.update(zip(indices, masks, strict=True))
-        return keep_picked([mask for index in range(len(prompts)) for mask in found[index]], multimask)
+        compute = partial(self._compute, image, upsampler)
+        masks = compute_in_batches(prompts, multimask, self.batch_size, compute, self.threads.map)
+        return keep_picked(masks, multimask)
 
     def prepare(self, embedding: Sequence[FloatArray], size: tuple[int, int]) -> tuple[PreparedImage, Upsampler]:
         """Compute what all prompts of an image of this size (height, width) share."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,8 +22,8 @@ from maskmill_plugins._shared.sam.prompts import (
     Multimask,
     PixelArray,
     WantedMasks,
-    batch_prompts,
     bound_score,
+    compute_in_batches,
     stack_prompts,
 )
 from maskmill_plugins._shared.sam.upsample import Upsampler
@@ -78,15 +79,8 @@ class FastSegmenter:
     ) -> list[Mask]:
         """See `Segmenter.masks`."""
         image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
-
-        def decode(batch: tuple[list[int], WantedMasks]) -> list[list[Mask]]:
-            return self._decode(image, upsampler, [prompts[index] for index in batch[0]], batch[1])
-
-        batches = batch_prompts(prompts, multimask, self.batch_size)
-        found: dict[int, list[Mask]] = {}
-        for (indices, _), masks in zip(batches, self.threads.map(decode, batches), strict=True):
-            found.update(zip(indices, masks, strict=True))
-        return [mask for index in range(len(prompts)) for mask in found[index]]
+        decode = partial(self._decode, image, upsampler)
+        return compute_in_batches(prompts, multimask, self.batch_size, decode, self.threads.map)
 
     def everything(self, embedding: FloatArray | None, pixels: PixelArray, prompt: Prompt) -> list[Mask]:
         """See `Segmenter.everything`."""
@@ -120,7 +114,7 @@ class FastSegmenter:
     def _decode(
         self, image: ImageFeatures, upsampler: Upsampler, prompts: Sequence[Prompt], wanted: WantedMasks
     ) -> list[list[Mask]]:
-        """Compute the masks of a batch from `batch_prompts`."""
+        """Compute the masks of a batch from `compute_in_batches`."""
         logits, scores = self.decoder(image, self.embed_prompts(prompts, upsampler.size), wanted)
         logits, scores = logits.cpu(), scores.cpu()
         threshold = self.threshold
