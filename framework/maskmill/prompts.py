@@ -7,6 +7,7 @@ enter (YAML, files, a language model) and are converted there, once.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 import reprlib
@@ -161,8 +162,43 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenMask:
+    """The pixels of an object that is known already: a prompt that has them is answered without the backend.
+
+    Attributes:
+        size: (height, width) of the image in pixels.
+        counts: COCO compressed RLE counts, ASCII.
+        score: what the mask carries as its score, 0..1, or None.
+        stability: what it carries as its stability score, 0..1, or None.
+    """
+
+    size: tuple[int, int]
+    counts: str = dataclasses.field(repr=False)
+    score: float | None = None
+    stability: float | None = None
+
+    def __post_init__(self) -> None:
+        size = to_list(self.size, "a mask's size")
+        if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+            raise PromptError(f"a mask's size is [height, width] in pixels, not {reprlib.repr(self.size)}")
+        object.__setattr__(self, "size", (size[0], size[1]))
+        if not isinstance(self.counts, str):
+            raise PromptError(f"a mask's counts are COCO's compressed run lengths, not {reprlib.repr(self.counts)}")
+        try:
+            for name in ("score", "stability"):
+                object.__setattr__(self, name, to_score(getattr(self, name), f"a mask's {name}"))
+        except ValueError as error:
+            raise PromptError(str(error)) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; fields that are None are left out."""
+        scores = {"score": self.score, "stability": self.stability}
+        return {"size": list(self.size), "counts": self.counts, **{n: v for n, v in scores.items() if v is not None}}
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to segment: points and/or a box, or a text, or a grid (everything mode).
+    """What to segment: points and/or a box, or a text, or a grid (everything mode), or pixels that are known.
 
     Points and boxes may also be given as lists, tuples or arrays of numbers: points=[[x, y], [x, y, label]],
     box=[x1, y1, x2, y2].
@@ -178,9 +214,12 @@ class Prompt:
         ref: the annotation it came from (an id in the source's file), or None; passed on to outputs.
         pick: which of the backend's candidate masks to take, from 0; None leaves that to the backend.
             Ignored by backends with one candidate per prompt.
+        mask: the object's pixels, which answer the prompt without the backend. Points, a box or a text beside them
+            only tell how they were made.
 
     Raises:
-        PromptError: not exactly one of (points and/or box), text, grid is given.
+        PromptError: not exactly one of (points and/or box), text, grid is given; beside a mask, more than one, or a
+            grid.
     """
 
     points: tuple[Point, ...] = ()
@@ -192,14 +231,19 @@ class Prompt:
     score: float | None = None
     ref: str | None = None
     pick: int | None = None
+    mask: GivenMask | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(to_point(item) for item in to_list(self.points, "points")))
         if self.box is not None:
             object.__setattr__(self, "box", to_box(self.box))
         given = [bool(self.points) or self.box is not None, bool(self.text), self.grid is not None]
-        if sum(given) != 1:
-            raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid")
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _to_given_mask(self.mask))
+        if sum(given) != 1 and (self.mask is None or sum(given) > 1):
+            raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid; a mask")
+        if self.mask is not None and self.grid is not None:
+            raise PromptError("a prompt with a mask cannot have a grid")
         if self.score is not None:
             object.__setattr__(self, "score", _to_finite(self.score, "a prompt's score"))
         object.__setattr__(self, "pick", pick := _to_plain(self.pick))
@@ -215,12 +259,16 @@ class Prompt:
         for name in ("text", "label", "source", "score", "ref", "pick"):
             if (value := getattr(self, name)) is not None:
                 parts.append(f"{name}={brief(value)}")
+        if self.mask is not None:
+            parts.append(f"mask of {self.mask.size[1]}×{self.mask.size[0]} pixels")
         text = ", ".join(parts)
         return f"Prompt({text})" if len(text) <= MOST_IN_REPR else f"Prompt({text[:MOST_IN_REPR]}...)"
 
     @property
     def needs(self) -> frozenset[str]:
-        """The kinds that a backend must accept: of "points", "box", "text", "everything"."""
+        """The kinds that a backend must accept: of "points", "box", "text", "everything"; none beside a mask."""
+        if self.mask is not None:
+            return frozenset()
         kinds = {
             "points": bool(self.points),
             "box": self.box is not None,
@@ -233,8 +281,14 @@ class Prompt:
         """This prompt for an image of that size: its box clipped to the image.
 
         Raises:
-            PromptError: the whole box or a point lies outside the image, or all points are off the object.
+            PromptError: the whole box or a point lies outside the image, all points are off the object, or the mask
+                is of another size.
         """
+        if self.mask is not None:
+            if self.mask.size != (height, width):
+                theirs = f"{self.mask.size[1]}×{self.mask.size[0]}"
+                raise PromptError(f"the mask has {theirs} pixels, and the image {width}×{height}")
+            return self
         if self.points and self.box is None and not any(point.label for point in self.points):
             raise PromptError("points off the object (label 0) mean nothing alone; give a point on it, or a box")
         for point in self.points:
@@ -272,6 +326,8 @@ class Prompt:
             out["box"] = list(self.box.xyxy)
         if self.grid is not None:
             out["grid"] = asdict(self.grid)
+        if self.mask is not None:
+            out["mask"] = self.mask.to_json()
         for name in ("text", "label", "source", "score", "ref", "pick"):
             if (value := getattr(self, name)) is not None:
                 out[name] = value
@@ -294,6 +350,16 @@ class Prompt:
             if name in values and not isinstance(values[name], str):
                 raise PromptError(f"a prompt's {name} must be a text, not {values[name]!r}")
         return cls(**values)
+
+
+def _to_given_mask(item: Any) -> GivenMask:
+    """The mask of a `GivenMask`, or of a mapping with its fields."""
+    if isinstance(item, GivenMask):
+        return item
+    known = {each.name for each in fields(GivenMask)}
+    if not isinstance(item, Mapping) or not {"size", "counts"} <= set(item) <= known:
+        raise PromptError(f'a mask is {{"size": [height, width], "counts": ...}}, not {reprlib.repr(item)}')
+    return GivenMask(**item)
 
 
 def to_box(item: Any) -> Box:

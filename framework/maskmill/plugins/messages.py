@@ -175,6 +175,7 @@ class Task:
         answers: what the prompt lane found, None if the worker queries every source.
         afresh: make everything again, whatever of the stored result still holds.
         careful: an earlier try took its worker down, see `Chain.process`.
+        correction: the line of what a person decided about it; no source is queried then.
     """
 
     ref: ImageRef
@@ -185,6 +186,7 @@ class Task:
     answers: LaneAnswers | None = None
     afresh: bool = False
     careful: bool = False
+    correction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

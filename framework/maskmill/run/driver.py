@@ -49,6 +49,9 @@ from .rounds import Rounds
 from .stop import Stop, Stopped, handle_signals
 from .tracker import Tracker
 
+#: Images that a warning names.
+MOST_NAMED = 5
+
 __all__ = ["RunInfo", "RunRequest", "run"]
 
 
@@ -218,7 +221,7 @@ class RunExecution:
             self._check_output()
             self._add_up()
             if whole and not self.stop.requested:
-                self.ledger.end_listing()
+                self._end_listing()
             told: list[str] = []
             files: Mapping[str, int] = {}
             accounted, outdated, pruned = "", Outdated(), 0
@@ -269,6 +272,14 @@ class RunExecution:
                 tracker,
             )
         )
+
+    def _end_listing(self) -> None:
+        """Note that the dataset was listed to its end; tell of decisions about images that are not in it."""
+        self.ledger.end_listing()
+        if unknown := self.plan.list_unknown_corrections():
+            names = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
+            many = count_noun(len(unknown), "correction is", "corrections are")
+            self.progress.log(f"warning: {many} of images that are not in the dataset: {names}")
 
     def _count_listed(self) -> int | None:
         """How many images there are, if the dataset is listed to its end already."""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..chain.fingerprint import Fingerprint, Fingerprints, plan_reuse
+from ..chain.fingerprint import DECIDED, Fingerprint, Fingerprints, plan_reuse
 from ..config.config import Config
+from ..corrections import Correction
 from ..dataset.dataset import Dataset
 from ..errors import ImageError, ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
@@ -146,6 +147,7 @@ class Plan:
         self._fingerprints = fingerprints
         self._fail_on = frozenset((*config.run.fail_on, *options.fail_on))
         self._retry_doubtful = frozenset(options.retry_doubtful)
+        self._decided: set[str] = set()
 
     def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[DueImage]]:
         """Every image with what is known of it and what is due.
@@ -169,6 +171,8 @@ class Plan:
         self, ref: ImageRef, row: LedgerRow | None, doubts: frozenset[str], stored: tuple[int, int] | None
     ) -> DueImage:
         wanted = self._fingerprints.of(ref)
+        if self._fingerprints.corrections is not None and ref.key in self._fingerprints.corrections:
+            self._decided.add(ref.key)
         if row is None:
             return DueImage(ref, row, str(wanted), "new")
         failed = row.status in ("failed", "quarantined")
@@ -189,9 +193,20 @@ class Plan:
             work = "doubtful"
         elif failed:
             work = "retried"
+        elif wanted.masks == DECIDED and not row.fingerprint.startswith(f"{wanted.prompts}/"):
+            work = change or "corrected"
         else:
             work = change or name_work("checked", _compare(row, wanted))
         return DueImage(ref, row, str(wanted), work, afresh)
+
+    def find_decision(self, key: str) -> Correction | None:
+        """What a person decided about an image, None if the pipeline decides."""
+        corrections = self._fingerprints.corrections
+        return None if corrections is None else corrections.find_decision(key)
+
+    def list_unknown_corrections(self) -> list[str]:
+        """The images that have a correction and were not among those that `batches` gave."""
+        return [key for key in self._fingerprints.corrections or () if key not in self._decided]
 
     def count_beyond_limit(self, ledger: Ledger, most: int) -> int:
         """How many images beyond `limit` have no result; counts at most so many."""
@@ -244,7 +259,8 @@ class Plan:
         except ImageError:
             return image.work
         images = self._config.images.as_conversion().to_json()
-        reuse = plan_reuse(before, sha256, Fingerprint.parse(image.fingerprint), images)
+        wanted, correction = Fingerprint.parse(image.fingerprint), self.find_decision(image.ref.key)
+        reuse = plan_reuse(before, sha256, wanted, images, correction)
         if reuse.everything and not have_files(self._config.output, before.artifacts):
             return "writers"
         return name_work(image.work, reuse.first)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
+from ..corrections import NAME as CORRECTIONS
 from ..errors import PromptError
 from ..files import atomic_path
 from ..images import ImageRef
@@ -205,6 +206,7 @@ class _ImageOutcomes:
         self.status: str = result.status
         self.failure = result.failure.message if result.failure else ""
         self._size = result.size or (0, 0)
+        self._reviewed = CORRECTIONS in result.notes
         self._numbers: dict[Prompt, list[int]] = {}
         for number, prompt in enumerate(result.prompts):
             self._numbers.setdefault(prompt, []).append(number)
@@ -231,6 +233,8 @@ class _ImageOutcomes:
             return SKIPPED, "", str(error), prompt
         used = used if used.source else replace(used, source=source)
         equal, place = self._numbers.get(used, []), count(used)
+        if not equal and self._reviewed:
+            return self._find_reviewed(used)
         if not equal:
             return NOT_ASKED, "", self._explain_unused(used), used
         if place >= len(equal):
@@ -242,12 +246,24 @@ class _ImageOutcomes:
             return DROPPED, str(masks[0].index), _explain_dropped(masks[0]), used
         return DROPPED, "", "the backend found nothing", used
 
+    def _find_reviewed(self, used: Prompt) -> tuple[str, str, str, Prompt | None]:
+        """The outcome where a person decided on the image's objects, some of which they took from annotations."""
+        for numbers in (self._numbers[prompt] for prompt in self._numbers if _is_same(prompt, used)):
+            if masks := self._masks.get(numbers[0]):
+                return MASK, str(masks[0].index), "", used
+        return DROPPED, "", "removed in a review", used
+
     def _explain_unused(self, used: Prompt) -> str:
         if any((prompt.source, prompt.ref) == (used.source, used.ref) for prompt in self._numbers):
             return "it was changed after its image was processed"
         others = sorted({str(prompt.source) for prompt in self._numbers} - {str(used.source)})
         instead = f"with the prompts of {', '.join(others)}" if others else "without it"
         return f"its image was processed {instead}"
+
+
+def _is_same(prompt: Prompt, used: Prompt) -> bool:
+    """Whether a reviewed object was made from this annotation."""
+    return (prompt.source, prompt.ref, prompt.box) == (used.source, used.ref, used.box)
 
 
 def _explain_dropped(mask: Mask) -> str:

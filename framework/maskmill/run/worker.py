@@ -23,6 +23,7 @@ from ..chain.chain import Chain
 from ..chain.fingerprint import Fingerprint
 from ..chain.plugin_call import Trace, describe_failure
 from ..config.config import build_stages
+from ..corrections import parse as parse_correction
 from ..errors import PluginError, StopRun
 from ..files import adopt_hashes
 from ..output.ledger import NAME as LEDGER
@@ -128,7 +129,7 @@ def _build_chain(setup: WorkerSetup) -> Chain:
 
 
 def _needs_models(chain: Chain, task: Task) -> bool:
-    return chain.needs_models(task.ref, Fingerprint.parse(task.fingerprint), task.afresh)
+    return task.correction is None and chain.needs_models(task.ref, Fingerprint.parse(task.fingerprint), task.afresh)
 
 
 def _check_models(chain: Chain, setup: WorkerSetup) -> None:
@@ -188,7 +189,8 @@ def _check_output(output: Path | None) -> None:
 def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     size, mtime = stat(task.ref)
     wanted = Fingerprint.parse(task.fingerprint)
-    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful)
+    correction = None if task.correction is None else parse_correction(task.correction)
+    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful, correction)
     doubts = tuple(doubt.code for doubt in result.doubts)
     entries = trace.entries if result.failure is None else {}
     return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first, entries)
