@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
+import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -20,16 +22,16 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import known_hashes, quote_command
+from ..files import gather_temporary_files, known_hashes, quote_command, release_temporary_files, write_atomic
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
-from ..output.folder import claim, clean_up, remove_leftovers
+from ..output.folder import claim, clean_up, is_small, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
-from ..plugins.messages import WorkerSetup
+from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
 from ..stored.prune import prune_run
@@ -40,7 +42,7 @@ from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import FinishRequest, finish
 from .forecast import require_consent
 from .image_queue import ImageQueue
-from .plan import Plan, RunRequest, check_same_backend, listing
+from .plan import Plan, RunRequest, check_same_backend, listing, stat
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
 from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
@@ -83,12 +85,15 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+            gather_temporary_files(config.output)
             try:
                 with open_entries(config) as entries:
                     this = RunExecution(config, options, ledger, entries, images, surveys, listed, progress)
                     return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:
                 raise StopRun(describe_output_error(config, options, error)) from error
+            finally:
+                release_temporary_files(config.output)
 
 
 def start_progress(options: RunRequest) -> Progress:
@@ -299,7 +304,7 @@ class RunExecution:
                 records.write_run(output, self._about(), None, "cut short")
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
         if self.recorder.deaths or self.stop.at_once:
-            remove_leftovers(output)
+            remove_leftovers(output, is_small(self.ledger))
 
     def _announce(self, notices: Sequence[str]) -> None:
         chosen = self.resources
@@ -308,6 +313,14 @@ class RunExecution:
         for line in lines:
             if line and not self.options.quiet:
                 self.progress.log(line)
+
+    def _sign_output(self) -> RunMark:
+        """Mark the output folder, so that each worker can tell that it sees this one, and the same images."""
+        token = self.rounds.token if self.rounds else secrets.token_hex(16)
+        write_atomic(self.config.output / RUN_MARK, token.encode())
+        images = listing(self.config, self.options, self.listed)
+        first = next(images, None) if self.rounds is None else None  # it must not change from round to round
+        return RunMark(token, platform.node(), first, stat(first)[0] if first else -1)
 
     def _work(self) -> None:
         setup = WorkerSetup(
@@ -320,6 +333,7 @@ class RunExecution:
             self.config.images.as_conversion(),
             self.config.run.conflict_iou,
             known_hashes(),
+            self._sign_output(),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
@@ -341,6 +355,7 @@ class RunExecution:
             ended = True
         finally:
             self._end_workers(lane, kill=not ended)
+            (self.config.output / RUN_MARK).unlink(missing_ok=True)
             self.ledger.commit()
 
     def _end_workers(self, lane: Lane | None, kill: bool) -> None:
