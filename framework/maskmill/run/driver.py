@@ -35,6 +35,7 @@ from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
 from ..stored.prune import prune_run
+from ..tables import ACCOUNTS
 from ..wording import count_noun
 from ..work import WORK
 from .dispatch import QueuedImage, dispatch
@@ -42,10 +43,10 @@ from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import FinishRequest, finish
 from .forecast import require_consent
 from .image_queue import ImageQueue
-from .plan import Plan, RunRequest, check_same_backend, listing, stat
+from .plan import Plan, RunRequest, check_same_backend, check_same_shard, listing, stat
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
-from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
+from .prompts_csv import Surveys, update_prompts_csv
 from .record import Recorder
 from .rounds import Rounds
 from .stop import Stop, Stopped, handle_signals
@@ -127,6 +128,8 @@ def make_command(config: Config, options: RunRequest) -> str:
         parts += ["--only", options.only]
     if options.limit is not None:
         parts += ["--limit", str(options.limit)]
+    if options.shard is not None:
+        parts += ["--shard", str(options.shard)]
     return quote_command(parts)
 
 
@@ -160,7 +163,9 @@ class RunExecution:
         self.models = self.stages.model_ids()
         self.fingerprints = config.fingerprints(self.models)
         check_same_backend(ledger, self.fingerprints.masks, config)
+        check_same_shard(ledger, options.shard, config)
         ledger.set_meta("masks", self.fingerprints.masks)
+        ledger.set_meta("shard", None if options.shard is None else str(options.shard))
         self.plan = Plan(config, options, self.fingerprints, listed)
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
@@ -308,7 +313,8 @@ class RunExecution:
 
     def _announce(self, notices: Sequence[str]) -> None:
         chosen = self.resources
-        lines = [*notices, f"{self.config.name}: {chosen}", chosen.warning]
+        shard = "" if self.options.shard is None else f", shard {self.options.shard}"
+        lines = [*notices, f"{self.config.name}{shard}: {chosen}", chosen.warning]
         lines += [f"plugin {path} (sha256 {sha[:12]})" for path, sha in self.config.registry.drop_ins.items()]
         for line in lines:
             if line and not self.options.quiet:
@@ -398,8 +404,9 @@ class RunExecution:
             return ""
         try:
             with self.stop.interruptible():
+                ran, shard = self.recorder.ran, self.options.shard
                 return update_prompts_csv(
-                    self.config, self.surveys, self.ledger, self.recorder.ran, lambda: self.stop.requested
+                    self.config, self.surveys, self.ledger, ran, lambda: self.stop.requested, shard
                 )
         except (Stopped, KeyboardInterrupt):
             return ""
@@ -451,6 +458,7 @@ class RunExecution:
         return {
             "name": self.config.name,
             "command": self.options.command,
+            **({"shard": str(shard)} if (shard := self.options.shard) else {}),
             "pipeline": self.config.resolved(),
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.models.backend},
             "jobs": self.resources.jobs,
