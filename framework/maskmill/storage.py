@@ -71,6 +71,10 @@ class StoredObject(NamedTuple):
     state: tuple[int, int]
 
 
+class BusyStorage(Transient, ImageReadError):  # noqa: N818 - a condition, as `Transient` is
+    """A server is busy: the image is tried again, and where nothing is tried again, it cannot be read."""
+
+
 class _Current:
     """The options of this process: connections cannot be shared between sets of them."""
 
@@ -85,6 +89,11 @@ def configure(options: StorageOptions | None) -> None:
         _read_last.cache_clear()
 
 
+def current_options() -> StorageOptions:
+    """The options that `configure` set, for another process."""
+    return _Current.options
+
+
 def is_address(text: str) -> bool:
     """Whether a text is the address of an object, a bucket or a file on the web, and no path."""
     return _ADDRESS.match(text) is not None
@@ -92,7 +101,7 @@ def is_address(text: str) -> bool:
 
 def is_bucket(text: str) -> bool:
     """Whether a text is an address whose objects can be listed."""
-    return is_address(text) and urlsplit(text).scheme.lower() in BUCKETS
+    return is_address(text) and text.partition(":")[0].lower() in BUCKETS
 
 
 def restore_address(path: Path) -> str | None:
@@ -119,19 +128,19 @@ def fetch_file(address: str, folder: Path) -> Path:
             for other in place.parent.glob("*"):
                 shutil.rmtree(other, ignore_errors=True)
             write_atomic(name, read(address, state))
-    except (ImageReadError, StopRun, Transient) as error:
+    except (ImageReadError, StopRun) as error:
         raise UsageError(str(error)) from None
     return name
 
 
 def hide_query(address: str) -> str:
-    """The address for messages and outputs: without what may be a signature."""
-    return address.partition("?")[0]
+    """The address for messages and outputs: that of a file on the web without what may be a signature."""
+    return address if is_bucket(address) else address.partition("?")[0]
 
 
 def derive_key(address: str) -> str:
     """The key of an image that a list names by its address: the path, without the host or the bucket."""
-    return unquote(urlsplit(address).path).strip("/")
+    return split_address(address)[1] if is_bucket(address) else unquote(urlsplit(address).path).strip("/")
 
 
 def check_packages() -> list[Problem]:
@@ -161,7 +170,7 @@ def list_objects(address: str) -> Iterator[StoredObject]:
 def read(address: str, state: tuple[int, int] | None = None) -> bytes:
     """The bytes of an object or of a file on the web.
 
-    The last one is kept, since an image may be looked at twice in a row.
+    The last one of a listing is kept, since an image may be looked at twice in a row.
 
     Args:
         address: of the object.
@@ -169,16 +178,20 @@ def read(address: str, state: tuple[int, int] | None = None) -> bytes:
 
     Raises:
         ImageReadError: there is no such object, or a web server refuses it.
-        Transient: the server is busy, also after some tries.
+        BusyStorage: the server is busy, also after some tries.
         StopRun: the bucket does not exist, cannot be reached, or may not be read.
     """
-    return _read_last(address, state, os.getpid())
+    if not is_bucket(address):
+        return _read_web(address)
+    return _read_object(address, os.getpid()) if state is None else _read_last(address, state, os.getpid())
 
 
 @functools.lru_cache(1)
-def _read_last(address: str, state: tuple[int, int] | None, process: int) -> bytes:
-    if not is_bucket(address):
-        return _read_web(address)
+def _read_last(address: str, state: tuple[int, int], process: int) -> bytes:
+    return _read_object(address, process)
+
+
+def _read_object(address: str, process: int) -> bytes:
     root, path = split_address(address)
     try:
         return bytes(_import("obstore").get(_open_bucket(root, process), path).bytes())
@@ -191,7 +204,7 @@ def stat(address: str) -> tuple[int, int]:
 
     Raises:
         ImageReadError: there is no such object.
-        Transient: as `read`.
+        BusyStorage: as `read`.
         StopRun: as `read`.
     """
     if not is_bucket(address):
@@ -286,7 +299,7 @@ def _translate(error: Exception, address: str) -> Exception:
         return ImageReadError(f"cannot read {address}: there is no such object")
     status = _STATUS.search(text)
     if status and int(status[1]) in BUSY:
-        return Transient(_explain(error, address).message)
+        return BusyStorage(_explain(error, address).message)
     return StopRun(str(_explain(error, address)))
 
 
@@ -309,6 +322,8 @@ def _explain(error: Exception, address: str) -> Problem:
     if "metadata" in text or "169.254" in text or "credential" in text.lower():
         hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (docs/cloud.md), or `storage: {anonymous: true}`"
         return Problem(f"'{address}': no credentials were found", hint=hint)
+    if "Account must be specified" in text:
+        return Problem(f"'{address}': the storage account is not known", hint="set AZURE_STORAGE_ACCOUNT_NAME")
     cause = text.rpartition(" - ")[2].strip().rstrip(".") or type(error).__name__
     hint = "check the network, and `storage: {endpoint: ..., region: ...}`"
     return Problem(f"'{address}' cannot be reached: {cause[:200]}", hint=hint)
@@ -319,28 +334,28 @@ def _read_web(address: str) -> bytes:
         try:
             return bytes(answer.read())
         except OSError as error:
-            raise Transient(f"{hide_query(address)}: {error}") from None
+            raise BusyStorage(f"{hide_query(address)}: {error}") from None
 
 
 def _stat_web(address: str) -> tuple[int, int]:
-    with _open_web(address, "HEAD") as answer:
+    with _open_web(address) as answer:  # signed addresses are for GET; what it would send is not read
         mark = str(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
         size = str(answer.headers.get("Content-Length") or "-1")
         return int(size), int(hashlib.sha256(mark.encode()).hexdigest()[:15], 16)
 
 
-def _open_web(address: str, method: str = "GET") -> Any:
+def _open_web(address: str) -> Any:
     shown = hide_query(address)
     try:
-        request = urllib.request.Request(address, method=method, headers={"User-Agent": "maskmill"})  # noqa: S310
+        request = urllib.request.Request(address, headers={"User-Agent": "maskmill"})  # noqa: S310
         return urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310 - http and https, see `is_address`
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in BUSY:
-            raise Transient(f"{shown}: the server answers {error.code}") from None
+            raise BusyStorage(f"{shown}: the server answers {error.code}") from None
         raise ImageReadError(f"cannot read {shown}: the server answers {error.code} {error.reason}") from None
     except (OSError, ValueError) as error:
-        raise Transient(f"{shown}: {getattr(error, 'reason', None) or error}") from None
+        raise BusyStorage(f"{shown}: {getattr(error, 'reason', None) or error}") from None
 
 
 def options_from_json(data: Any) -> StorageOptions | None:

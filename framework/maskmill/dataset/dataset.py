@@ -253,7 +253,7 @@ class Dataset:
         if not lines and not problems:
             problems.append(Problem("the list names no image", str(entry.path)))
         if sample and not any(_image_exists(ref) for ref in sample):
-            text = f"none of the first {count_noun(len(sample), 'image')} exists, beginning with {sample[0].uri}"
+            text = f"none of the first {count_noun(len(sample), 'image')} exists, beginning with {sample[0].shown}"
             problems.append(Problem(text, str(entry.path), hint="paths are relative to the folder of the list"))
         if len(problems) > SAMPLE:
             more = Problem(f"and {len(problems) - SAMPLE} more", str(entry.path))
