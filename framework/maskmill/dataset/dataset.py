@@ -129,6 +129,18 @@ class Dataset:
                 problems += error.problems
         return problems
 
+    def describe_buckets(self) -> list[str]:
+        """What was found at each address of object storage, in words.
+
+        Raises:
+            DatasetError: as iterating.
+        """
+        found = []
+        for entry in self._resolve_entries():
+            if isinstance(entry, BucketEntry) and (first := next(entry.list_images(Counter()), None)) is not None:
+                found.append(f"{entry.text}: the first image is {first.key} ({first.stat()[0]:,} bytes)")
+        return found
+
     def _resolve_entries(self) -> list[Entry]:
         return [self._resolve_entry(number, text) for number, text in enumerate(self.spec, 1)]
 
