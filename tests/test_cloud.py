@@ -222,6 +222,13 @@ def test_a_listing_that_is_refused_stops_the_run_before_the_first_image(stand_in
     assert code == 2 and "the server refuses access (AccessDenied)" in err and stand_in.requests["get"] == 0
 
 
+@pytest.mark.parametrize("name", ["photos//a.png", "photos/../a.png"])
+def test_a_name_that_cannot_be_read_is_told(stand_in, name):
+    stand_in.name = lambda number: name
+    with pytest.raises(DatasetError, match=f"an object's name cannot be read: '{name}'"):
+        listed("s3://inbox/photos")
+
+
 def test_a_run_makes_one_request_an_image_and_a_rerun_none(stand_in, tmp_path):
     file = write(tmp_path, stand_in.address, "{use: png}", "{use: yolo, images: copy}")
     Pipeline.load(file).run(quiet=True)

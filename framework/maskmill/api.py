@@ -136,7 +136,7 @@ class Pipeline:
             writers: which files to write.
             output: the output folder; only a run needs it.
             base: as of `from_dict`.
-            more: other keys of a pipeline file: `name`, `combine`, `images`, `run`, `plugins`.
+            more: other keys of a pipeline file: `name`, `combine`, `images`, `storage`, `run`, `plugins`.
 
         Raises:
             PipelineError: everything that is wrong, unknown keys included.

@@ -39,6 +39,7 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _ADDRESS = re.compile(rf"({'|'.join([*BUCKETS, *WEB])})://", re.IGNORECASE)
 _STATUS = re.compile(r"status code: (\d+)[^:]*")
+_ODD_NAME = re.compile(r'invalid path: .*?Path "(.*?)"', re.DOTALL)
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -322,6 +323,9 @@ def _explain(error: Exception, address: str) -> Problem:
     if "metadata" in text or "169.254" in text or "credential" in text.lower():
         hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (docs/cloud.md), or `storage: {anonymous: true}`"
         return Problem(f"'{address}': no credentials were found", hint=hint)
+    if (odd := _ODD_NAME.search(text)) is not None:
+        hint = "rename the object, or name folders without it"
+        return Problem(f"'{address}': an object's name cannot be read: {odd[1]!r}", hint=hint)
     if "Account must be specified" in text:
         return Problem(f"'{address}': the storage account is not known", hint="set AZURE_STORAGE_ACCOUNT_NAME")
     cause = text.rpartition(" - ")[2].strip().rstrip(".") or type(error).__name__
