@@ -145,7 +145,8 @@ class InstanceSegmenter:
             raise PromptError(f"{text}; remove `pick`")
         image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
         compute = partial(self._compute, image, upsampler)
-        masks = compute_in_batches(prompts, multimask, self.batch_size, compute, self.threads.map)
+        run = partial(self.threads.map, numbers=embedding[0 if self.family.pads else -1].size)
+        masks = compute_in_batches(prompts, multimask, self.batch_size, compute, run)
         return keep_picked(masks, multimask)
 
     def prepare(self, embedding: Sequence[FloatArray], size: tuple[int, int]) -> tuple[PreparedImage, Upsampler]:

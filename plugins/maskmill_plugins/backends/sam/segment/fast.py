@@ -82,7 +82,8 @@ class FastSegmenter:
         """See `Segmenter.masks`."""
         image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
         decode = partial(self._decode, image, upsampler)
-        return compute_in_batches(prompts, multimask, self.batch_size, decode, self.threads.map)
+        run = partial(self.threads.map, numbers=self.decoder.positions.numel())
+        return compute_in_batches(prompts, multimask, self.batch_size, decode, run)
 
     def everything(self, embedding: FloatArray | None, pixels: PixelArray, prompt: Prompt) -> list[Mask]:
         """See `Segmenter.everything`."""
