@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from stored_runs import told
 
-from maskmill import Mask, Pipeline, PipelineError, Prompt, Run
+from maskmill import GivenMask, Mask, Pipeline, PipelineError, Prompt, Run
 from maskmill.corrections import Corrections, freeze, make_entry, parse
-from maskmill.prompts import GivenMask
 from maskmill.testing import write_picture
 
 KEYS = ("a.png", "b/照片.png", "c.png")

@@ -61,6 +61,14 @@ def _to_finite(value: object, what: str) -> float:
     return number
 
 
+def _to_mark(value: object, what: str) -> int:
+    """1 for what is meant, 0 for what is not."""
+    mark = _to_plain(value)
+    if isinstance(mark, bool) or not isinstance(mark, numbers.Real) or mark not in (0, 1):
+        raise PromptError(f"{what}'s label is 1 (foreground) or 0 (background), not {reprlib.repr(mark)}")
+    return int(float(mark))
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A point on the object (label 1, foreground) or off it (label 0, background).
@@ -76,10 +84,7 @@ class Point:
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", _to_finite(self.x, "a point's x"))
         object.__setattr__(self, "y", _to_finite(self.y, "a point's y"))
-        label = _to_plain(self.label)
-        if isinstance(label, bool) or not isinstance(label, numbers.Real) or label not in (0, 1):
-            raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {reprlib.repr(label)}")
-        object.__setattr__(self, "label", int(float(label)))
+        object.__setattr__(self, "label", _to_mark(self.label, "a point"))
 
     def __repr__(self) -> str:
         return f"Point({self.x:.6g}, {self.y:.6g}, label={self.label})"
@@ -125,6 +130,24 @@ class Box:
         x1, x2 = max(self.x1, 0.0), min(self.x2, float(width))
         y1, y2 = max(self.y1, 0.0), min(self.y2, float(height))
         return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An example beside or instead of a text: a box around an object of the kind (label 1), or of another (label 0).
+
+    Unlike a `Prompt.box` it does not ask for the object in the box, but for all objects like it.
+
+    Raises:
+        PromptError: the box is not valid, or the label is not 0 or 1.
+    """
+
+    box: Box
+    label: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", to_box(self.box))
+        object.__setattr__(self, "label", _to_mark(self.label, "an exemplar"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +221,7 @@ class GivenMask:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to segment: points and/or a box, or a text, or a grid (everything mode), or pixels that are known.
+    """What to segment: points and/or a box, or a text and/or exemplars, or a grid (everything), or known pixels.
 
     Points and boxes may also be given as lists, tuples or arrays of numbers: points=[[x, y], [x, y, label]],
     box=[x1, y1, x2, y2].
@@ -207,6 +230,8 @@ class Prompt:
         points: foreground and background points, in pixels.
         box: a box xyxy, in pixels.
         text: a description, for backends that accept text.
+        exemplars: boxes around objects of the kind that is meant, and of kinds that are not, for backends that accept
+            them.
         grid: everything mode.
         label: the class name that the masks carry, or None.
         source: the prompt source it came from; set by the framework.
@@ -218,8 +243,8 @@ class Prompt:
             only tell how they were made.
 
     Raises:
-        PromptError: not exactly one of (points and/or box), text, grid is given; beside a mask, more than one, or a
-            grid.
+        PromptError: not exactly one of (points and/or box), (text and/or exemplars), grid is given; beside a mask,
+            more than one, or a grid.
     """
 
     points: tuple[Point, ...] = ()
@@ -232,16 +257,22 @@ class Prompt:
     ref: str | None = None
     pick: int | None = None
     mask: GivenMask | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(to_point(item) for item in to_list(self.points, "points")))
         if self.box is not None:
             object.__setattr__(self, "box", to_box(self.box))
-        given = [bool(self.points) or self.box is not None, bool(self.text), self.grid is not None]
+        examples = tuple(to_exemplar(item) for item in to_list(self.exemplars, "exemplars"))
+        object.__setattr__(self, "exemplars", examples)
+        is_concept = bool(self.text) or bool(self.exemplars)
+        given = [bool(self.points) or self.box is not None, is_concept, self.grid is not None]
         if self.mask is not None:
             object.__setattr__(self, "mask", _to_given_mask(self.mask))
         if sum(given) != 1 and (self.mask is None or sum(given) > 1):
-            raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid; a mask")
+            raise PromptError(
+                "a prompt is exactly one of: points and/or a box; a text and/or exemplars; a grid; a mask"
+            )
         if self.mask is not None and self.grid is not None:
             raise PromptError("a prompt with a mask cannot have a grid")
         if self.score is not None:
@@ -256,6 +287,8 @@ class Prompt:
             parts.insert(0, f"{len(self.points)} points")
         elif self.points:
             parts.insert(0, f"points={list(self.points)}")
+        if self.exemplars:
+            parts.append(f"{len(self.exemplars)} exemplars")
         for name in ("text", "label", "source", "score", "ref", "pick"):
             if (value := getattr(self, name)) is not None:
                 parts.append(f"{name}={brief(value)}")
@@ -266,22 +299,26 @@ class Prompt:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The kinds that a backend must accept: of "points", "box", "text", "everything"; none beside a mask."""
+        """The kinds that a backend must accept: of "points", "box", "text", "exemplars", "everything".
+
+        None beside a mask.
+        """
         if self.mask is not None:
             return frozenset()
         kinds = {
             "points": bool(self.points),
             "box": self.box is not None,
             "text": bool(self.text),
+            "exemplars": bool(self.exemplars),
             "everything": self.grid is not None,
         }
         return frozenset(kind for kind, given in kinds.items() if given)
 
     def fit(self, height: int, width: int) -> Prompt:
-        """This prompt for an image of that size: its box clipped to the image.
+        """This prompt for an image of that size: its boxes clipped to the image.
 
         Raises:
-            PromptError: the whole box or a point lies outside the image, all points are off the object, or the mask
+            PromptError: a whole box or a point lies outside the image, all points are off the object, or the mask
                 is of another size.
         """
         if self.mask is not None:
@@ -296,12 +333,14 @@ class Prompt:
                 raise PromptError(
                     f"the point ({point.x:g}, {point.y:g}) lies outside the image of {width}×{height} pixels"
                 )
-        if self.box is None:
-            return self
-        clipped = self.box.clip(height, width)
-        if clipped is None:
-            raise PromptError(f"the box {list(self.box.xyxy)} lies outside the image of {width}×{height} pixels")
-        return self if clipped == self.box else replace(self, box=clipped)
+        if self.exemplars and not self.text and not any(each.label for each in self.exemplars):
+            raise PromptError(
+                "exemplars of what is not meant (label 0) mean nothing alone; give one of what is, or a text"
+            )
+        box = None if self.box is None else _clip(self.box, height, width)
+        examples = tuple(Exemplar(_clip(each.box, height, width), each.label) for each in self.exemplars)
+        same = (box, examples) == (self.box, self.exemplars)
+        return self if same else replace(self, box=box, exemplars=examples)
 
     def to_pixels(self, height: int, width: int) -> Prompt:
         """This prompt in pixels, from relative coordinates: fractions (0..1) of the width and the height.
@@ -309,13 +348,15 @@ class Prompt:
         Raises:
             PromptError: a coordinate is not in 0..1.
         """
-        corners = () if self.box is None else self.box.xyxy
+        boxes = [*([] if self.box is None else [self.box]), *(each.box for each in self.exemplars)]
+        corners = [number for box in boxes for number in box.xyxy]
         for number in (*corners, *(n for point in self.points for n in (point.x, point.y))):
             if not 0 <= number <= 1:
                 raise PromptError(f"relative coordinates are between 0 and 1, not {number:g} (are they pixels?)")
         points = tuple(Point(point.x * width, point.y * height, point.label) for point in self.points)
-        box = self.box and Box(self.box.x1 * width, self.box.y1 * height, self.box.x2 * width, self.box.y2 * height)
-        return replace(self, points=points, box=box)
+        box = self.box and _scale(self.box, height, width)
+        examples = tuple(Exemplar(_scale(each.box, height, width), each.label) for each in self.exemplars)
+        return replace(self, points=points, box=box, exemplars=examples)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with the fields that are set; points as [x, y, label], the box as [x1, y1, x2, y2]."""
@@ -326,6 +367,8 @@ class Prompt:
             out["box"] = list(self.box.xyxy)
         if self.grid is not None:
             out["grid"] = asdict(self.grid)
+        if self.exemplars:
+            out["exemplars"] = [[*each.box.xyxy, each.label] for each in self.exemplars]
         if self.mask is not None:
             out["mask"] = self.mask.to_json()
         for name in ("text", "label", "source", "score", "ref", "pick"):
@@ -388,6 +431,32 @@ def to_point(item: Any) -> Point:
     if len(values) not in (2, 3):
         raise PromptError(f"a point is [x, y] or [x, y, label], not {reprlib.repr(item)}")
     return Point(*values)
+
+
+def to_exemplar(item: Any) -> Exemplar:
+    """The exemplar of an `Exemplar`, or of a list, tuple or array [x1, y1, x2, y2] or [x1, y1, x2, y2, label].
+
+    Raises:
+        PromptError: it is something else.
+    """
+    if isinstance(item, Exemplar):
+        return item
+    values = to_list(item, "an exemplar")
+    if len(values) not in (4, 5):
+        raise PromptError(f"an exemplar is [x1, y1, x2, y2] or [x1, y1, x2, y2, label], not {reprlib.repr(item)}")
+    return Exemplar(Box(*values[:4]), *values[4:])
+
+
+def _clip(box: Box, height: int, width: int) -> Box:
+    clipped = box.clip(height, width)
+    if clipped is None:
+        raise PromptError(f"the box {list(box.xyxy)} lies outside the image of {width}×{height} pixels")
+    return clipped
+
+
+def _scale(box: Box, height: int, width: int) -> Box:
+    """A box in fractions of the width and the height, in pixels."""
+    return Box(box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height)
 
 
 def to_list(value: Any, what: str) -> list[Any]:
