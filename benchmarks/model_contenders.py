@@ -193,7 +193,7 @@ class OpenVino(Transformers):
         found, wanted = self.compiled(self.input), self.embedding
         pairs = [(found[number], each.numpy()) for number, each in enumerate(wanted)]
         apart = max(np.abs(theirs - ours).max() / np.abs(ours).max() for theirs, ours in pairs)
-        assert apart < 1e-3, f"OpenVINO's encoder differs by {apart:.1e} of the largest value"
+        assert apart < 1e-2, f"OpenVINO's encoder differs by {apart:.1e} of the largest value"
 
     def encode(self) -> None:
         """See `Ours.encode`."""

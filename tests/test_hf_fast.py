@@ -139,7 +139,7 @@ def test_masks_of_the_backend_are_those_of_transformers_whatever_the_number_of_t
     """Boxes, points, candidates and everything mode, on a picture of another shape than the model's input."""
     folder, image = folders("sam2_video"), Image.from_array(testing.pixels(90, 140))
     rng = np.random.default_rng(0)
-    corners = np.sort(rng.uniform(0, 1, (20, 2, 2)), 1) * [image.width, image.height]
+    corners = np.sort(rng.uniform(0, 1, (100, 2, 2)), 1) * [image.width, image.height]
     prompts = [Prompt(box=Box(*map(float, corner.ravel()))) for corner in corners]
     prompts += [Prompt(points=(Point(*map(float, corner[0])),)) for corner in corners[:5]]
     everything = Prompt(grid=Grid(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0))
@@ -154,7 +154,8 @@ def test_masks_of_the_backend_are_those_of_transformers_whatever_the_number_of_t
     assert found[1] == found[2] == found[4]
     monkeypatch.setenv("MASKMILL_THREADS", "1")
     own, fast = open_backend(folder, fast=False), open_backend(folder)
-    expected, masks = own.masks(image, prompts), fast.masks(image, prompts)
+    some = prompts[::5]
+    expected, masks = own.masks(image, some), fast.masks(image, some)
     assert [m.score for m in masks] == pytest.approx([m.score for m in expected], abs=LOGITS)
     assert sum(int((m.array != o.array).sum()) for m, o in zip(masks, expected, strict=True)) <= 2
     assert any(0.01 < m.array.mean() < 0.99 for m in masks)
