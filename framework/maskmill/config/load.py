@@ -22,7 +22,8 @@ from ..plugins.find import find_drop_ins
 from ..plugins.options import OptionSchema, Schema
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
-from .config import Config, ImageOptions, PluginUse, RunOptions
+from ..storage import configure
+from .config import Config, ImageOptions, PluginUse, RunOptions, StorageModel
 from .document import Document, Loc
 from .inherit import KEY as EXTENDS, read_document
 from .option_errors import SIMILAR, explain_validation_error, format_value
@@ -63,6 +64,7 @@ class PipelineFile(BaseModel):
     writers: list[Any] = Field([], description="which files to write")
     output: Text | None = Field(None, description="the output folder")
     images: dict[str, Any] = Field({}, description="how image files are read: high bit depths, pages")
+    storage: dict[str, Any] = Field({}, description="for addresses of object storage: endpoint, region")
     run: dict[str, Any] = Field({}, description="workers, time limit and other settings of the run")
 
     @property
@@ -248,9 +250,11 @@ class ConfigBuilder:
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
         run, engine, images = self._read_run(), self._read_engine(), self._read_images()
+        storage = self._read_storage()
         folder, corrections = self._locate_output(top, output), self._locate_corrections(top)
         self.raise_problems()
-        assert top and run and backend and engine and images and folder, "each None comes with a problem"
+        assert top and run and backend and engine and images and folder and storage, "each None comes with a problem"
+        configure(storage.as_options())
         return Config(
             file=self._file,
             base=self._document.folder,
@@ -266,6 +270,7 @@ class ConfigBuilder:
             engine=engine,
             output=folder,
             images=images,
+            storage=storage.as_options(),
             run=run,
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
@@ -306,6 +311,12 @@ class ConfigBuilder:
         return (
             self._validate(ImageOptions, images, ("images",), "images") if isinstance(images, dict) else ImageOptions()
         )
+
+    def _read_storage(self) -> StorageModel | None:
+        storage = self._document.tree.get("storage", {})
+        if not isinstance(storage, dict):
+            return StorageModel()
+        return self._validate(StorageModel, storage, ("storage",), "storage")
 
     def _read_engine(self) -> PluginUse | None:
         """The plugin under `run: {engine: ...}`; another type of value there is reported by `_read_run`."""

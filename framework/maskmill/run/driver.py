@@ -34,6 +34,7 @@ from ..plugins.engine import Engine
 from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
+from ..storage import configure, is_address, options_to_json
 from ..stored.prune import prune_run
 from ..tables import ACCOUNTS
 from ..wording import count_noun
@@ -72,6 +73,7 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or make_command(config, options))
+    configure(config.storage)
     with (
         start_progress(options) as progress,
         SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
@@ -123,7 +125,7 @@ def make_command(config: Config, options: RunRequest) -> str:
     parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
     if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):
-        parts.insert(2, entry if entry.startswith(PACKAGE) else str(config.dataset_base / entry))
+        parts.insert(2, entry if entry.startswith(PACKAGE) or is_address(entry) else str(config.dataset_base / entry))
     if options.only is not None:
         parts += ["--only", options.only]
     if options.limit is not None:
@@ -340,6 +342,7 @@ class RunExecution:
             self.config.run.conflict_iou,
             known_hashes(),
             self._sign_output(),
+            options_to_json(self.config.storage),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)

@@ -29,6 +29,7 @@ from ..errors import PluginError, Problem, StopRun
 from ..files import adopt_hashes, gather_temporary_files
 from ..output.ledger import NAME as LEDGER
 from ..plugins.messages import RUN_MARK, OpenFailure, Reply, RunMark, Task, WorkerSetup
+from ..storage import configure, options_from_json
 from .memory import keep_freed_memory
 from .plan import stat
 from .stop import DRIVER_SIGNALS
@@ -124,6 +125,7 @@ def open_chain(setup: WorkerSetup, task: Task | None = None) -> OpenFailure | No
 
 def _build_chain(setup: WorkerSetup) -> Chain:
     adopt_hashes(setup.hashes)
+    configure(options_from_json(setup.storage))
     if setup.mark is not None:
         check_folders(setup.mark, Path(setup.output))
         gather_temporary_files(Path(setup.output))
