@@ -13,6 +13,7 @@ from maskmill.plugins.gpus import list_gpus, share_gpus
 from maskmill.run.resources import BASE, RESERVE, plan_resources
 
 GIB = 1024**3
+POSIX = pytest.mark.skipif(os.name != "posix", reason="the stand-in is a shell script")
 
 #: A backend that notes the GPU which its process sees, waits until another one is seen, and dies once in a picture.
 PLUGIN = '''
@@ -73,7 +74,7 @@ def tool(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.skipif(os.name != "posix", reason="the stand-in is a shell script")
+@POSIX
 @pytest.mark.parametrize(
     ("code", "found"), [(0, ("MIG-11", "MIG-22", "GPU-bb")), (9, ())], ids=["they are listed", "the driver fails"]
 )
@@ -86,12 +87,15 @@ def test_without_the_drivers_tool_there_is_no_gpu(tool):
     assert list_gpus() == ()
 
 
+@POSIX
 @pytest.mark.parametrize(
     ("given", "found"),
     [("1, 3", ("1", "3")), ("GPU-aa", ("GPU-aa",)), ("", ()), ("-1", ()), ("2,-1,0", ("2",))],
 )
-def test_gpus_that_the_user_chose_are_the_only_ones(monkeypatch, given, found):
+def test_gpus_that_the_user_chose_are_the_only_ones_if_there_are_any(tool, monkeypatch, given, found):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert list_gpus() == ()
+    tool(LISTED)
     assert list_gpus() == found
 
 
@@ -127,7 +131,9 @@ def test_with_several_gpus_each_worker_sees_one(monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in without
 
 
-def test_a_worker_that_replaces_a_dead_one_sees_the_same_gpu_and_no_other_image_is_blamed(tmp_path, monkeypatch):
+@POSIX
+def test_a_worker_that_replaces_a_dead_one_sees_the_same_gpu_and_no_other_image_is_blamed(tool, tmp_path, monkeypatch):
+    tool(LISTED)
     testing.write_pictures(tmp_path / "photos")
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/gpu.py").write_text(PLUGIN, encoding="utf-8")

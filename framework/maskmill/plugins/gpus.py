@@ -15,15 +15,16 @@ PATIENCE = 30.0
 
 
 def list_gpus() -> tuple[str, ...]:
-    """The GPUs as `CUDA_VISIBLE_DEVICES` names them: those it has now, else all; empty if there are none."""
-    if (given := os.environ.get(VARIABLE)) is not None:
-        names = (name.strip() for name in given.split(","))
-        return tuple(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it
+    """The GPUs as `CUDA_VISIBLE_DEVICES` names them: those it has now, else all; empty if the driver finds none."""
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return _read_list(found.stdout)
+    found, given = _read_list(said.stdout), os.environ.get(VARIABLE)
+    if given is None or not found:
+        return found
+    names = (name.strip() for name in given.split(","))
+    return tuple(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it
 
 
 def share_gpus(environment: Mapping[str, str], slots: int) -> list[Mapping[str, str]]:

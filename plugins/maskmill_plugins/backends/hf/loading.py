@@ -28,7 +28,7 @@ def load_model(folder: Path, family: Family, device: torch.device) -> Any:
     import transformers
 
     model = load_pretrained(getattr(transformers, family.model), folder, device, attn_implementation="sdpa")
-    neck = getattr(model.vision_encoder, "neck", None)
+    neck: Any = getattr(model.vision_encoder, "neck", None)
     if family not in CONCEPTS.values() and hasattr(neck, "position_encoding"):
         neck.position_encoding = NoPositions()
     return model
