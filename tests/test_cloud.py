@@ -180,12 +180,13 @@ def test_images_on_the_web_are_named_in_a_list(stand_in, tmp_path):
     size, mark = ref.stat()
     assert size == (tmp_path / "a.png").stat().st_size
     stand_in.mark = lambda name: "2"
-    assert ref.stat() == (size, pytest.approx(ref.stat()[1])) and ref.stat()[1] != mark
+    assert ref.stat() == (size, mark)  # asked for once
+    assert ImageRef(ref.uri, ref.key).stat()[1] != mark
     assert stand_in.requests["head"] == 0  # a signature is for GET
     for code, kind in ((404, ImageReadError), (403, ImageReadError), (503, Transient)):
         stand_in.refusals["photos/a.png"] = [code]
         with pytest.raises(kind, match=str(code)) as caught:
-            ref.read()
+            ImageRef(ref.uri, ref.key).read()
         assert SECRET not in str(caught.value)
 
 
@@ -240,6 +241,16 @@ def test_a_run_makes_one_request_an_image_and_a_rerun_none(stand_in, tmp_path):
     stand_in.mark = lambda name: "2" if name == "photos/b.png" else "1"
     assert dict(Pipeline.load(file).run(quiet=True).work) == {"checked": 1, "done": 2}
     assert stand_in.requests == {"list": 2, "get": 1}
+
+
+def test_an_image_of_a_list_is_asked_for_once_and_read_once(stand_in, tmp_path):
+    (tmp_path / "list.txt").write_text("s3://inbox/photos/a.png\ns3://inbox/photos/b.png\n", encoding="utf-8")
+    file = write(tmp_path, stand_in.address, "s3://inbox/photos", "list.txt")
+    Pipeline.load(file).run(quiet=True)
+    assert stand_in.requests == {"head": 2, "get": 2}
+    stand_in.requests.clear()
+    Pipeline.load(file).run(quiet=True)
+    assert stand_in.requests == {"head": 2}
 
 
 @pytest.mark.parametrize("code", [404, 403, 503])

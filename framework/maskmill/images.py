@@ -40,7 +40,7 @@ class ImageRef:
         uri: a path, `package:PACKAGE/PATH` for a file inside an installed package, or an address (`maskmill.storage`).
         key: POSIX path relative to the dataset's root, with its extension; unique in the
             dataset; names the outputs.
-        state: of an object in a listing, (size in bytes, version); None if it has to be asked for.
+        state: of an object, (size in bytes, version), as it was listed; None until it is asked for.
     """
 
     uri: str
@@ -83,7 +83,10 @@ class ImageRef:
             ImageReadError: the package of a `package:` uri is not installed.
         """
         if self.is_remote:
-            return self.state or storage.stat(self.uri)
+            if self.state is None:
+                object.__setattr__(self, "state", storage.stat(self.uri))  # asked once, as those of a listing
+            assert self.state is not None, "set above"
+            return self.state
         about = os.stat(self.path if self.uri.startswith(PACKAGE) else self.uri)  # noqa: PTH116 - once an image
         return about.st_size, about.st_mtime_ns
 

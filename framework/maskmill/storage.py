@@ -171,33 +171,91 @@ def list_objects(address: str) -> Iterator[StoredObject]:
 def read(address: str, state: tuple[int, int] | None = None) -> bytes:
     """The bytes of an object or of a file on the web.
 
-    The last one of a listing is kept, since an image may be looked at twice in a row.
+    The last one of a known state is kept, since an image may be looked at twice in a row.
 
     Args:
         address: of the object.
-        state: of the listing; None if it was not listed.
+        state: as it was listed, or asked for; None if it is not known.
 
     Raises:
         ImageReadError: there is no such object, or a web server refuses it.
         BusyStorage: the server is busy, also after some tries.
         StopRun: the bucket does not exist, cannot be reached, or may not be read.
     """
-    if not is_bucket(address):
-        return _read_web(address)
-    return _read_object(address, os.getpid()) if state is None else _read_last(address, state, os.getpid())
+    return _read(address, os.getpid()) if state is None else _read_last(address, state, os.getpid())
 
 
 @functools.lru_cache(1)
 def _read_last(address: str, state: tuple[int, int], process: int) -> bytes:
-    return _read_object(address, process)
+    return _read(address, process)
 
 
-def _read_object(address: str, process: int) -> bytes:
+def _read(address: str, process: int) -> bytes:
+    if not is_bucket(address):
+        return _read_web(address)
     root, path = split_address(address)
     try:
         return bytes(_import("obstore").get(_open_bucket(root, process), path).bytes())
     except Exception as error:
         raise _translate(error, hide_query(address)) from None
+
+
+def read_now(address: str) -> bytes | None:
+    """The bytes of an object as they are now, None if there is none.
+
+    Raises:
+        StopRun: it cannot be read, whatever the reason.
+    """
+    try:
+        return read(address)
+    except Transient as error:
+        raise StopRun(str(error)) from None
+    except ImageReadError:
+        return None
+
+
+def write(address: str, data: bytes) -> None:
+    """Write an object, in one request if it is not large.
+
+    Raises:
+        StopRun: it cannot be written, also after some tries.
+    """
+    root, path = split_address(address)
+    try:
+        _import("obstore").put(_open_bucket(root, os.getpid()), path, data)
+    except Exception as error:
+        raise StopRun(str(_explain(error, address))) from None
+
+
+def create(address: str, data: bytes) -> bool:
+    """Write an object unless there is one; returns whether it was written.
+
+    Raises:
+        StopRun: as `write`.
+    """
+    root, path = split_address(address)
+    try:
+        _import("obstore").put(_open_bucket(root, os.getpid()), path, data, mode="create")
+    except Exception as error:
+        if type(error).__name__ in ("AlreadyExistsError", "FileExistsError"):
+            return False
+        raise StopRun(str(_explain(error, address))) from None
+    return True
+
+
+def delete(address: str) -> None:
+    """Delete an object, if there is one.
+
+    Raises:
+        StopRun: as `write`.
+    """
+    root, path = split_address(address)
+    try:
+        _import("obstore").delete(_open_bucket(root, os.getpid()), path)
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        raise StopRun(str(_explain(error, address))) from None
 
 
 def stat(address: str) -> tuple[int, int]:
