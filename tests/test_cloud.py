@@ -13,6 +13,7 @@ from maskmill import DatasetError, ImageReadError, ImageRef, Pipeline, StopRun, 
 from maskmill.chain import plugin_call
 from maskmill.dataset.dataset import Dataset
 from maskmill.storage import StorageOptions
+from maskmill.storage.credentials import read_profile
 from maskmill.testing import write_picture
 
 obstore = pytest.importorskip("obstore")
@@ -288,9 +289,9 @@ def test_keys_of_the_aws_tools_are_read_from_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "lab")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
-    assert storage._read_profile() == {"access_key_id": "two", "secret_access_key": "key", "region": "eu-central-1"}
+    assert read_profile() == {"access_key_id": "two", "secret_access_key": "key", "region": "eu-central-1"}
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "three")
-    assert storage._read_profile() == {}
+    assert read_profile() == {}
 
 
 def test_stored_results_of_a_bucket_are_used_as_others_and_hold_no_secret(bucket, endpoint, tmp_path, capsys):
