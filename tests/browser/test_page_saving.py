@@ -54,8 +54,8 @@ def test_closing_the_tab_at_once_loses_nothing(folder, tab):
 
 def test_two_tabs_do_not_overwrite_each_other_silently(folder, tab):
     with annotating(folder, Fake()) as server:
-        mine = tab(f"{server.url}/annotate/")
-        theirs = tab(f"{server.url}/annotate/", same=mine)
+        mine = tab(f"{server.url}/annotate/", expected={409})
+        theirs = tab(f"{server.url}/annotate/", same=mine, expected={409})
         theirs.drag(20, 20, 80, 80)
         theirs.saved()
         mine.page.bring_to_front()
@@ -202,6 +202,7 @@ def test_accepting_confirms_the_prompts_for_a_changed_image(folder, tab, prompts
         (folder / "000.png").write_bytes(picture(9, height=320, width=480))
         desk = tab(f"{server.url}/annotate/#image=000.png")
         desk.says("This image has changed")
+        desk.objects(len(prompts))
         desk.press("Enter")
         desk.opened("001.png")
         desk.saved()
@@ -256,7 +257,7 @@ def test_the_page_prompts_for_the_token_and_keeps_it_out_of_the_url(folder, tab)
         assert "geheim" not in desk.page.url
         desk.drag(100, 80, 300, 200)
         desk.saved()
-        asked = tab(f"{server.url}/annotate/", wait=False)
+        asked = tab(f"{server.url}/annotate/", wait=False, expected={401})
         asked.page.wait_for_selector("#dialog[data-kind=token-dialog] input")
         asked.page.fill("#dialog input", "geheim")
         asked.page.press("#dialog input", "Enter")
