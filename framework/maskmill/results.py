@@ -14,6 +14,7 @@ from .decoding.bit_depth import ValueRange
 from .detections import to_supervision
 from .display import brief
 from .drawable import Drawable
+from .errors import RejectedError
 from .failures import DOUBTFUL, DOUBTS, ENDED, Doubt, Failure, require_doubt
 from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
@@ -21,6 +22,7 @@ from .work import Work
 
 # Plugins import files and failures from here, too.
 __all__ = [
+    "BAD",
     "DOUBTFUL",
     "DOUBTS",
     "EMPTY_MASK",
@@ -42,8 +44,10 @@ __all__ = [
     "save",
 ]
 
-Status = Literal["done", "empty", "failed", "quarantined"]
-STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+Status = Literal["done", "empty", "failed", "quarantined", "rejected"]
+STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined", "rejected")
+#: Statuses of images on which something went wrong; a rejected one is left out because a person decided so.
+BAD: tuple[Status, ...] = ("failed", "quarantined")
 #: Statuses of images that have a result.
 FINISHED: tuple[Status, ...] = ("done", "empty")
 #: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
@@ -76,7 +80,7 @@ class ImageResult(Drawable):
 
     Attributes:
         key: the image's key in the dataset.
-        status: done, empty, failed or quarantined.
+        status: done, empty, failed, quarantined or rejected.
         size: (height, width) in pixels, None if it could not be read.
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
@@ -87,7 +91,7 @@ class ImageResult(Drawable):
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
         reason: for an empty result, why.
-        failure: for a failed or quarantined one, why.
+        failure: for a failed, quarantined or rejected one, why.
         doubts: what may be wrong with it all the same, in the order of the work.
         value_range: of the values in the file if they have more than 8 bits, else None.
     """
@@ -169,10 +173,10 @@ class ImageResult(Drawable):
         notes: Mapping[str, Any] | None = None,
         doubts: Sequence[Doubt] = (),
     ) -> ImageResult:
-        """The result of an image on which a step failed."""
+        """The result of an image on which a step failed, or that a person rejected."""
         return cls(
             key,
-            "failed",
+            "rejected" if failure.type == RejectedError.__name__ else "failed",
             size,
             sha256,
             provenance=provenance or {},
@@ -375,5 +379,5 @@ class RunReport:
         """0 success, 1 images failed, the run was stopped or `fail_on` refuses it, 130 interrupted."""
         if self.outcome == "interrupted":
             return 130
-        bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
+        bad = sum(self.counts.get(status, 0) for status in BAD)
         return 1 if bad or self.outcome == "stopped" or self.refused_doubts else 0

@@ -104,14 +104,12 @@ def test_real_pixels_are_shown_at_every_zoom(tmp_path, tab):
             with desk.page.expect_response(lambda response: "crop=" in response.url) as answer:
                 pass
             assert answer.value.status == 200
-            at = int(
-                round(
-                    desk.page.evaluate(
-                        "([x, y]) => { const { left } = document.getElementById('canvas').getBoundingClientRect();"
-                        " const { scale, x: offset } = document.getElementById('canvas').dataset;"
-                        " return (x - left - offset) / scale; }",
-                        list(place),
-                    )
+            at = round(
+                desk.page.evaluate(
+                    "([x, y]) => { const { left } = document.getElementById('canvas').getBoundingClientRect();"
+                    " const { scale, x: offset } = document.getElementById('canvas').dataset;"
+                    " return (x - left - offset) / scale; }",
+                    list(place),
                 )
             )
             desk.page.wait_for_timeout(100)

@@ -1,4 +1,4 @@
-"""What is under the pointer: masks and name tags select, edges and corners resize; and what is asked before accepting."""
+"""Masks and name tags select, edges and corners resize; what is asked before accepting."""
 
 import pytest
 from annotate_kit import annotating, folder_of, save

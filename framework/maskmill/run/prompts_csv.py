@@ -29,7 +29,7 @@ from ..results import ImageResult
 from ..tables import ACCOUNTS, OTHER_SHARD, PROMPTS_CSV, write_table
 from ..wording import count_noun
 
-MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
+MASK, DROPPED, FAILED, QUARANTINED, REJECTED = "mask", "dropped", "failed", "quarantined", "rejected"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
 SUMMARY_WORDS = {
@@ -37,6 +37,7 @@ SUMMARY_WORDS = {
     DROPPED: "dropped",
     FAILED: "on images that failed",
     QUARANTINED: "on quarantined images",
+    REJECTED: "on rejected images",
     NO_IMAGE: "without an image",
     SKIPPED: "skipped",
     NOT_ASKED: "not asked",
@@ -196,7 +197,7 @@ class _OutcomeFinder:
             return OTHER_SHARD, "", "", item.prompt
         if outcomes is None:
             return NOT_ASKED, "", "its image has not been processed yet", item.prompt
-        if outcomes.status in (FAILED, QUARANTINED):
+        if outcomes.status in (FAILED, QUARANTINED, REJECTED):
             return outcomes.status, "", outcomes.failure, item.prompt
         return outcomes.find(source, item, item.prompt, lambda used: self._count(item.key, used))
 

@@ -19,7 +19,7 @@ from ..output.ledger import Ledger
 from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
-from ..results import DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..results import BAD, DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
 from ..wording import count_noun
 from ..work import Work, name_work
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
@@ -114,11 +114,12 @@ class Recorder:
         doubts = reply.doubts
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
-        is_alike = self._alike.add(image.ref, reply.failure)
+        is_alike = self._alike.add(image.ref, None if reply.status == "rejected" else reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
         if reply.failure is not None and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
+            why = reply.failure.message if reply.status == "rejected" else why
             self.progress.log(f"{image.key}: {why}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
@@ -178,7 +179,7 @@ class Recorder:
                     self.entries.put(use.folder, image.key, Origin(stored, mark), entries[use.folder])
         self.ledger.record(row, doubts, stored)
         self.ran += 1
-        self.failures += status in ("failed", "quarantined")
+        self.failures += status in BAD
         self.progress.step(status, image.key, seconds, doubts)
         if self.config.registry.manager.hook.image_finished.get_hookimpls():
             self.observe("image_finished", result=load_result(self.config.output, image.key))

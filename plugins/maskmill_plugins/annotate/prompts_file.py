@@ -221,7 +221,7 @@ class PromptsFile:
 
 
 def status_of(data: Mapping[str, Any]) -> Status:
-    """The status of a line; without one, as in files that a person or a model wrote elsewhere, nobody has looked yet."""
+    """The status of a line; one without it, as in files written elsewhere, is to do: nobody has looked at it here."""
     status = data.get("status")
     if status == "rejected":
         return "rejected"

@@ -21,6 +21,7 @@ from maskmill import (
     Prompt,
     PromptError,
     PromptSource,
+    RejectedError,
     Survey,
     UsageError,
     hookimpl,
@@ -289,7 +290,8 @@ class File(PromptSource):
         """The prompts of an image in the file; None also for an image that is marked as not finished.
 
         Raises:
-            PromptError: they are invalid, the image is matched ambiguously, or a reviewer rejected it.
+            PromptError: they are invalid, or the image is matched ambiguously.
+            RejectedError: a reviewer rejected the image.
         """
         reader = self._read()
         # jsonl and csv are looked up by exact path first, so that workers rarely need all names
@@ -300,7 +302,7 @@ class File(PromptSource):
                 raise PromptError(f"{self.path.name}: {why}")
             entry = None if name is None else reader.find(name)
         if entry is not None and entry.status == "rejected":
-            raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
+            raise RejectedError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
         return None if entry is not None and entry.status == "todo" else entry
 
     def _read(self) -> PromptReader:

@@ -28,7 +28,7 @@ export function connectButtons(parts, surroundings) {
     b: () => pointer.take("box"), f: () => pointer.take("add"), g: () => pointer.take("off"),
     x: () => pointer.take("erase"), h: () => pointer.take("move"), "+": () => stage.zoom(1.3), "=": () => stage.zoom(1.3),
     "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), "/": () => showList(true, true),
-    k: () => colorByLabel(stage, objects, !stage.byLabel),
+    l: () => byId("label-input").focus(), k: () => colorByLabel(stage, objects, !stage.byLabel),
   };
   for (let digit = 1; digit <= 9; digit++) keys[digit] = () => objects.labelAt(digit);
   delete keys.Tab; // only on the image: elsewhere it moves the focus

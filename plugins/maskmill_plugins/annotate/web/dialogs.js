@@ -7,7 +7,7 @@ import { t } from "./strings.js";
 const HELP = /** @type {const} */ ({
   helpDraw: [
     [["keyDrag"], "doBox"], [["keyClick"], "doPoint"], [["keyRight", "Alt + keyClick"], "doOff"],
-    [["X", "Shift + keyClick"], "doErase"], [["keyDrag"], "doCorner"], [["keyClick"], "doSelect"], [["A", "Esc"], "doNew"], [["1–9"], "doLabel"],
+    [["X", "Shift + keyClick"], "doErase"], [["keyDrag"], "doCorner"], [["keyClick"], "doSelect"], [["A", "Esc"], "doNew"], [["1–9", "L"], "doLabel"],
     [["V"], "doCycle"], [["Delete"], "doDelete"], [["Z", "Shift + Z"], "doUndo"], [["C"], "doCopy"],
   ],
   helpGo: [

@@ -69,6 +69,7 @@ export class ObjectsPanel {
       ...(at < 9 ? [make("kbd", { textContent: String(at + 1) })] : []), label,
     ));
     byId("labels").replaceChildren(...chips);
+    byId("known-labels").replaceChildren(...this.labels.map((label) => make("option", { value: label })));
   }
 
   #drawObjects() {
