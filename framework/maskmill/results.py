@@ -14,15 +14,13 @@ from .decoding.bit_depth import ValueRange
 from .detections import to_supervision
 from .display import brief
 from .drawable import Drawable
-from .errors import RejectedError
-from .failures import DOUBTFUL, DOUBTS, ENDED, Doubt, Failure, require_doubt
+from .failures import DOUBTFUL, DOUBTS, ENDED, REJECTED, Doubt, Failure, require_doubt
 from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
 from .work import Work
 
 # Plugins import files and failures from here, too.
 __all__ = [
-    "BAD",
     "DOUBTFUL",
     "DOUBTS",
     "EMPTY_MASK",
@@ -44,10 +42,8 @@ __all__ = [
     "save",
 ]
 
-Status = Literal["done", "empty", "failed", "quarantined", "rejected"]
-STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined", "rejected")
-#: Statuses of images on which something went wrong; a rejected one is left out because a person decided so.
-BAD: tuple[Status, ...] = ("failed", "quarantined")
+Status = Literal["done", "empty", "rejected", "failed", "quarantined"]
+STATUSES: tuple[Status, ...] = ("done", "empty", "rejected", "failed", "quarantined")
 #: Statuses of images that have a result.
 FINISHED: tuple[Status, ...] = ("done", "empty")
 #: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
@@ -80,7 +76,7 @@ class ImageResult(Drawable):
 
     Attributes:
         key: the image's key in the dataset.
-        status: done, empty, failed, quarantined or rejected.
+        status: done, empty, rejected, failed or quarantined.
         size: (height, width) in pixels, None if it could not be read.
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
@@ -91,7 +87,7 @@ class ImageResult(Drawable):
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
         reason: for an empty result, why.
-        failure: for a failed, quarantined or rejected one, why.
+        failure: for a rejected, failed or quarantined one, why.
         doubts: what may be wrong with it all the same, in the order of the work.
         value_range: of the values in the file if they have more than 8 bits, else None.
     """
@@ -176,7 +172,7 @@ class ImageResult(Drawable):
         """The result of an image on which a step failed, or that a person rejected."""
         return cls(
             key,
-            "rejected" if failure.type == RejectedError.__name__ else "failed",
+            "rejected" if failure.type == REJECTED else "failed",
             size,
             sha256,
             provenance=provenance or {},
@@ -265,7 +261,7 @@ class LedgerRow(NamedTuple):
 
     Attributes:
         key: the image's key.
-        status: done, empty, failed or quarantined.
+        status: done, empty, rejected, failed or quarantined.
         fingerprint: text of the `Fingerprint` that its result was made with.
         bytes: size of the image file when it was read.
         mtime: its modification time in nanoseconds.
@@ -379,5 +375,5 @@ class RunReport:
         """0 success, 1 images failed, the run was stopped or `fail_on` refuses it, 130 interrupted."""
         if self.outcome == "interrupted":
             return 130
-        bad = sum(self.counts.get(status, 0) for status in BAD)
+        bad = self.counts.get("failed", 0) + self.counts.get("quarantined", 0)
         return 1 if bad or self.outcome == "stopped" or self.refused_doubts else 0

@@ -18,7 +18,8 @@ from cachetools import LRUCache
 from ..corrections import Correction
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
-from ..errors import ImageReadError, MaskmillError, PluginError, Problem, RejectedError, StopRun
+from ..errors import ImageReadError, MaskmillError, PluginError, Problem, StopRun
+from ..failures import REJECTED
 from ..images import Image, ImageRef
 from ..inputs import to_image
 from ..output.environment import read_versions
@@ -290,5 +291,5 @@ class Chain:
 
 
 def _tell_failure(trace: Trace, ref: ImageRef, failure: Failure) -> None:
-    is_rejected = failure.type == RejectedError.__name__
-    trace.story(f"{ref.key}: {failure.message if is_rejected else f'failed at {failure}'}")
+    rejected = failure.type == REJECTED
+    trace.story(f"{ref.key}: {failure.message if rejected else f'failed at {failure}'}")

@@ -18,7 +18,7 @@ from ..errors import ImageError, ImageReadError, OutputError, Transient, UsageEr
 from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
 from ..output.store import RESULTS, have_files, load_result, stat_result
-from ..results import BAD, FINISHED, ImageResult, LedgerRow, require_doubt
+from ..results import ImageResult, LedgerRow, require_doubt
 from ..wording import count_noun
 from ..work import NO_WORK, FirstStep, Work, name_work
 
@@ -180,7 +180,7 @@ class Plan:
             self._decided.add(ref.key)
         if row is None:
             return DueImage(ref, row, str(wanted), "new")
-        failed = row.status in BAD
+        failed = row.status in ("failed", "quarantined")
         afresh = bool(doubts & self._retry_doubtful)
         change = self._find_change(ref, row, stored)
         due = (
@@ -234,7 +234,7 @@ class Plan:
         has no result that could be lost, and is tried again only if its own file changed.
         """
         is_stored = stat_result(self._config.output, row.key)
-        if row.status not in FINISHED:
+        if row.status in ("failed", "quarantined"):
             if row.bytes == UNKNOWN:  # of a ledger made anew
                 return "changed" if is_stored is None or stat(ref)[1] > is_stored[1] else None
             return "changed" if stat(ref) != (row.bytes, row.mtime) else None

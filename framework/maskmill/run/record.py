@@ -16,10 +16,11 @@ from ..config.config import Config
 from ..errors import ImageReadError, PluginError
 from ..output.entry_store import EntryStore, Origin
 from ..output.ledger import Ledger
+from ..output.mirror import Mirror
 from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import OpenFailure, Reply, WorkerDied
-from ..results import BAD, DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
+from ..results import DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
 from ..wording import count_noun
 from ..work import Work, name_work
 from .dispatch import MAX_TRIES, QueuedImage, SlotGivenUp, describe_death, explain_exit
@@ -60,7 +61,9 @@ class Recorder:
         entries: EntryStore | None,
         progress: Progress,
         stop: Stop,
+        mirror: Mirror | None = None,
     ) -> None:
+        self._mirror = mirror
         self.config = config
         self.options = options
         self.info = info
@@ -114,12 +117,13 @@ class Recorder:
         doubts = reply.doubts
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
-        is_alike = self._alike.add(image.ref, None if reply.status == "rejected" else reply.failure)
+        if self._mirror is not None:
+            self._mirror.fetch_result(image.key)  # another machine may have made it
+        is_alike = reply.status != "rejected" and self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
-        if reply.failure is not None and not image.task.verbose:
+        if reply.failure is not None and reply.status != "rejected" and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
-            why = reply.failure.message if reply.status == "rejected" else why
             self.progress.log(f"{image.key}: {why}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
@@ -149,7 +153,10 @@ class Recorder:
         failure = Failure("worker", "", kind, message, remove_addresses(stack))
         stored = StoredResult(self.config.output, image.key)
         result = _keep_partial(image, stored.result, failure)
+        before = stored.result.artifacts if stored.result else ()
         stored.replace(result or ImageResult.quarantined(image.key, failure, {"fingerprint": image.task.fingerprint}))
+        if self._mirror is not None and stored.result is not None:
+            self._mirror.upload_image(stored.result, before)
         self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
         self.work[image.work] += 1
@@ -179,7 +186,7 @@ class Recorder:
                     self.entries.put(use.folder, image.key, Origin(stored, mark), entries[use.folder])
         self.ledger.record(row, doubts, stored)
         self.ran += 1
-        self.failures += status in BAD
+        self.failures += status in ("failed", "quarantined")
         self.progress.step(status, image.key, seconds, doubts)
         if self.config.registry.manager.hook.image_finished.get_hookimpls():
             self.observe("image_finished", result=load_result(self.config.output, image.key))

@@ -207,7 +207,7 @@ def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
 
 def _copy_result(run: Run, row: LedgerRow, folder: Path) -> None:
     """Copy a stored result, without the files of writers."""
-    if row.status not in FINISHED and not result_path(run.folder, row.key).exists():
+    if row.status in ("failed", "quarantined") and not result_path(run.folder, row.key).exists():
         return
     data = _read_stored(run, row)
     data["artifacts"] = []

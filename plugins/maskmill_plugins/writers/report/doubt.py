@@ -37,7 +37,9 @@ def rate_doubt(result: ImageResult) -> DoubtRating:
 
 def _find_reasons(result: ImageResult) -> Iterator[DoubtRating]:
     kept = result.kept
-    if result.status not in ("done", "empty"):
+    if result.status == "rejected":
+        return
+    if result.status in ("failed", "quarantined"):
         yield DoubtRating(0.0, "failed")
         return
     if result.doubts:
