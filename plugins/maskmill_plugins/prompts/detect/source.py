@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,14 +12,12 @@ from pydantic import Field, PrivateAttr
 from maskmill import NO_EFFECT, Box, Image, PipelineError, Point, Problem, Prompt, PromptSource, hookimpl
 from maskmill.plugins.packages import is_installed
 from maskmill.plugins.stage import Network
-from maskmill.plugins.threads import worker_threads
-from maskmill_plugins._shared.hub.download import download_model
-from maskmill_plugins._shared.hub.identity import compute_model_id
-from maskmill_plugins._shared.hub.snapshot import CONFIG, ModelFiles, ModelName, list_weights, read_json
+from maskmill_plugins._shared.hub.snapshot import ModelFiles, ModelName
 
-from .detectors import FAMILIES, Detector, load_detector, needs_timm
-from .fixed_classes import check_names
+from .detectors import Detector, DetectorModel
+from .hub_model import HubModel
 from .merge import Candidates, Conflict, FloatArray, merge
+from .onnx_model import OnnxModel
 from .questions import check_classes, read_classes
 from .tiles import Window, list_windows
 
@@ -29,17 +28,19 @@ SHOWN = 3
 
 
 class Detect(PromptSource):
-    """Finds the objects that you name with a detector of the transformers library, on this machine."""
+    """Finds the objects that you name with a detector of transformers or an ONNX file, on this machine."""
 
-    requires: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "safetensors")
-    extra: ClassVar[str] = "hf"
+    requires: ClassVar[tuple[str, ...]] = HubModel.requires
+    extra: ClassVar[str] = HubModel.extra
+    always_answers: ClassVar[bool] = True
 
     find: Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)] = Field(
         description="what to look for: class names, or each label with what the model is asked for"
     )
     model: ModelName = Field(
         "IDEA-Research/grounding-dino-tiny",
-        description="the detector: owner/name on the Hugging Face hub, or a folder that save_pretrained() wrote",
+        description="the detector: owner/name on the Hugging Face hub, a folder that save_pretrained() wrote, or an .onnx"
+        " file that Ultralytics exported",
         json_schema_extra=NO_EFFECT,  # the content of the files counts, in model_id, not where they are
     )
     revision: Text | None = Field(
@@ -53,7 +54,7 @@ class Detect(PromptSource):
     threshold: Score | dict[Text, Score] | None = Field(
         None,
         description="lowest score of a box, for all labels or for some; left out: what is usual for the model,"
-        " 0.3 for Grounding DINO and OmDet-Turbo, 0.2 for OWL, 0.5 for detectors with fixed classes",
+        " 0.3 for Grounding DINO and OmDet-Turbo, 0.2 for OWL, 0.5 for DETR and its like, 0.25 for an .onnx file",
     )
     nms: Annotated[float, Field(gt=0, le=1)] | None = Field(
         0.7, description="of boxes whose IoU is above this, only the best is kept, whatever its label; null: all"
@@ -84,30 +85,23 @@ class Detect(PromptSource):
         if self.tiles is not None and self.nms is None:
             text = "`tiles` needs `nms`: an object in two tiles would get two boxes"
             problems.append(Problem(text, hint="leave out `nms`"))
-        found = self._files.check()
-        problems += found
+        problems += self._model.check_files()
         if not problems or all(problem.warning for problem in problems):
             try:
-                problems += self._check_model()
+                problems += self._model.check_classes(read_classes(self.find))
             except PipelineError as error:
                 problems += error.problems
         return problems
 
-    def _check_model(self) -> list[Problem]:
-        config = self._files.read_config()
-        if config is None:
-            return []
-        kind = str(config.get("model_type"))
-        if kind not in FAMILIES:
-            text = f"the model {self.model} is of the type {kind!r}, which is no detector that is known here"
-            return [Problem(text, hint=f"known types: {', '.join(FAMILIES)}")]
-        if needs_timm(config) and not is_installed("timm"):
-            return [Problem(f"the model {self.model} needs the package 'timm'", hint='pip install "maskmill[hf]"')]
-        return check_names(config, read_classes(self.find)) if FAMILIES[kind].fixed else []
+    def missing(self) -> list[Problem]:
+        """A problem for each package that this kind of model needs and that is not installed."""
+        hint = f'pip install "maskmill[{self._model.extra}]"'
+        absent = [package for package in self._model.requires if not is_installed(package)]
+        return [Problem(f"needs the package {package!r}, which is not installed", hint=hint) for package in absent]
 
     def reaches(self) -> Network:
         """The internet, if the model has to be downloaded."""
-        return self._files.reaches()
+        return self._model.reaches()
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Download the model if it is not on this machine.
@@ -115,10 +109,8 @@ class Detect(PromptSource):
         Raises:
             PipelineError: it cannot be downloaded, or is no detector for these options.
         """
-        if self._files.find() is None:
-            download_model(self._files, say)
-            if problems := self._check_model():
-                raise PipelineError(*problems)
+        if self._model.download(say) and (problems := self._model.check_classes(read_classes(self.find))):
+            raise PipelineError(*problems)
 
     def model_id(self) -> str:
         """SHA-256 over the model's files; "" as long as it has to be downloaded.
@@ -126,22 +118,16 @@ class Detect(PromptSource):
         Raises:
             PipelineError: a folder lacks files of the model.
         """
-        return "" if self._files.find() is None else compute_model_id(self._files.folder())
+        return self._model.compute_id()
 
     def memory_per_worker(self) -> int | None:
         """Peak memory of a process that works on one image, as measured on a CPU; None before the download."""
-        try:
-            config = self._files.read_config()
-            if config is None or config.get("model_type") not in FAMILIES:
-                return None
-            weights = sum(path.stat().st_size for path in list_weights(self._files.folder()))
-        except (PipelineError, OSError):
-            return None
-        return FAMILIES[config["model_type"]].memory + weights
+        return self._model.estimate_memory()
 
     @property
-    def _files(self) -> ModelFiles:
-        return ModelFiles(self.model, self.revision)
+    def _model(self) -> DetectorModel:
+        path = Path(self.model)
+        return OnnxModel(path) if path.suffix.lower() == ".onnx" else HubModel(ModelFiles(self.model, self.revision))
 
     def open(self) -> None:
         """Load the model and hand it the questions.
@@ -149,15 +135,8 @@ class Detect(PromptSource):
         Raises:
             PipelineError: it cannot be loaded, or does not understand a question.
         """
-        import torch
-
-        torch.set_num_threads(worker_threads())
-        folder = self._files.folder()
-        config = read_json(folder / CONFIG)
-        if problems := self._check_model():
-            raise PipelineError(*problems)
-        self._limits = self._list_thresholds(FAMILIES[config["model_type"]].threshold)
-        self._detector = load_detector(folder, config, read_classes(self.find), self.device)
+        self._detector, usual = self._model.load(read_classes(self.find), self.device)
+        self._limits = self._list_thresholds(usual)
 
     def close(self) -> None:
         """Release the model."""
