@@ -116,6 +116,7 @@ class WorkerSetup:
         hashes: `files.known_hashes()` of the driver, so that no worker reads the models' files to hash them.
         storage: the options of object storage, as plain data; None for the defaults.
         mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
+        in_lane: whether the prompt lane queries the sources of `Stages.list_ahead`.
     """
 
     chain: ChainSpec
@@ -129,6 +130,7 @@ class WorkerSetup:
     hashes: tuple[tuple[str, int, int, str], ...] = ()
     mark: RunMark | None = None
     storage: Mapping[str, Any] | None = None
+    in_lane: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
