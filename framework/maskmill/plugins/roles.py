@@ -157,7 +157,7 @@ class Stages:
         return self.prompts
 
     def list_ahead(self) -> list[int]:
-        """The positions of the sources for the prompt lane: those that wait; with `combine: first`, also those before."""
+        """Positions of the sources for the prompt lane: those that wait; with `combine: first` also those before."""
         waiting = [index for index, (_, source) in enumerate(self.list_reachable()) if source.waits]
         return list(range(max(waiting, default=-1) + 1)) if self.combine == "first" else waiting
 

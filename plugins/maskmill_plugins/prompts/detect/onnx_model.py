@@ -145,9 +145,8 @@ class OnnxDetector:
             center, half, scores = output[:2].T, output[2:4].T / 2, output[4:]
             boxes = np.concatenate([center - half, center + half], axis=1)
             return boxes, scores.max(axis=0), scores.argmax(axis=0)
-        text = (
-            f"the model file '{self._path}' gives an array of {output.shape}, not of ({4 + self._classes}, n) or (n, 6)"
-        )
+        wanted = f"({4 + self._classes}, n) or (n, 6)"
+        text = f"the model file '{self._path}' gives an array of {output.shape}, where {wanted} was expected"
         raise PipelineError(Problem(text, hint="export a detection model with Ultralytics"))
 
 

@@ -39,8 +39,8 @@ class Detect(PromptSource):
     )
     model: ModelName = Field(
         "IDEA-Research/grounding-dino-tiny",
-        description="the detector: owner/name on the Hugging Face hub, a folder that save_pretrained() wrote, or an .onnx"
-        " file that Ultralytics exported",
+        description="the detector: owner/name on the Hugging Face hub, a folder that save_pretrained() wrote, or"
+        " an .onnx file that Ultralytics exported",
         json_schema_extra=NO_EFFECT,  # the content of the files counts, in model_id, not where they are
     )
     revision: Text | None = Field(
