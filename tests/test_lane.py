@@ -215,3 +215,13 @@ def test_a_source_is_opened_where_it_is_queried_and_nowhere_else(asking, combine
     asking.photos("a.png")
     assert run(asking).exit_code == 0
     assert opened.read_text(encoding="utf-8").count("opened") == times, "once each, in the lane or in the worker"
+
+
+def test_a_source_behind_one_that_always_answers_is_named_and_not_opened(asking):
+    known = LOUD.replace("return None", "return []").replace("    log: str", "    always_answers = True\n    log: str")
+    (asking.folder / "plugins" / "loud.py").write_text(known, encoding="utf-8")
+    asking.ask(", refuse: true", before=f"{{use: loud, log: '{(asking.folder / 'opened.txt').as_posix()}'}}, ")
+    asking.photos("a.png")
+    (problem,) = Pipeline.load(asking.file).check()
+    assert problem.warning and "'asks' is never asked, because 'loud' before it answers for every" in problem.message
+    assert run(asking).counts["empty"] == 1

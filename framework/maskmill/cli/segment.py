@@ -165,9 +165,7 @@ class SegmentRequest:
             arguments["prompts", len(sources)] = arguments["prompts", len(sources), "path"] = "--prompts"
             sources.append({"use": "file", "path": str(self.prompts)})
         if self.find:
-            arguments["prompts", len(sources)] = "--find"
-            if self.detector is not None:
-                arguments["prompts", len(sources), "model"] = "--detector"
+            arguments["prompts", len(sources)] = "--find" if self.detector is None else "--detector"
             finder = {"use": "qwen"} if self.detector is None else {"use": "detect", "model": self.detector}
             sources.append({**finder, "find": _split(self.find)})
         elif self.detector is not None:

@@ -127,14 +127,14 @@ class OnnxDetector:
 
     def detect(self, pixels: npt.NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
         """See `Detector.detect`."""
-        batch, scale, corner = letterbox(pixels, self._size)
+        batch, scales, corner = letterbox(pixels, self._size)
         batch = batch.astype(np.float16 if "float16" in self._input.type else np.float32)
         output = self._session.run(None, {self._input.name: batch})[0][0].astype(np.float64)
         boxes, scores, numbers = self._read(output)
         wanted = np.flatnonzero(np.isin(numbers, self._columns))
         found = np.zeros((len(wanted), len(self._columns)))
         found[range(len(wanted)), [self._columns.index(number) for number in numbers[wanted].tolist()]] = scores[wanted]
-        return (boxes[wanted] - np.tile(corner, 2)) / scale, found.clip(0, 1)
+        return (boxes[wanted] - np.tile(corner, 2)) / np.tile(scales, 2), found.clip(0, 1)
 
     def _read(self, output: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
         """Corners in pixels of the input, scores, and the best class of each box."""
@@ -150,9 +150,7 @@ class OnnxDetector:
         raise PipelineError(Problem(text, hint="export a detection model with Ultralytics"))
 
 
-def letterbox(
-    pixels: npt.NDArray[np.uint8], size: tuple[int, ...]
-) -> tuple[npt.NDArray[np.float64], float, tuple[int, int]]:
+def letterbox(pixels: npt.NDArray[np.uint8], size: tuple[int, ...]) -> tuple[FloatArray, FloatArray, tuple[int, int]]:
     """A picture scaled to fit into the input of a model, grey around it.
 
     Args:
@@ -160,12 +158,13 @@ def letterbox(
         size: (height, width) of the input.
 
     Returns:
-        (1, 3, height, width) from 0 to 1, the scale, and (left, top) of the picture in it.
+        (1, 3, height, width) from 0 to 1, the scales of width and height, and (left, top) of the picture in it.
     """
     (high, wide), (height, width) = size, pixels.shape[:2]
-    scale = min(high / height, wide / width)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    whole = min(high / height, wide / width)
+    inner = max(1, round(width * whole)), max(1, round(height * whole))
     left, top = round((wide - inner[0]) / 2 - 0.1), round((high - inner[1]) / 2 - 0.1)
     frame = np.full((high, wide, 3), _PADDING, np.uint8)
     frame[top : top + inner[1], left : left + inner[0]] = cv2.resize(pixels, inner, interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(frame.transpose(2, 0, 1)[None]) / 255.0, scale, (left, top)
+    scales = np.array(inner) / (width, height)
+    return np.ascontiguousarray(frame.transpose(2, 0, 1)[None]) / 255.0, scales, (left, top)

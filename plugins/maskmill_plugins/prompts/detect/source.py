@@ -23,6 +23,8 @@ from .tiles import Window, list_windows
 
 Text = Annotated[str, Field(min_length=1)]
 Score = Annotated[float, Field(ge=0, le=1)]
+#: Pixels; a thinner box, such as one at the border of the picture, would have no extent once it is rounded.
+THINNEST = 0.02
 #: Examples in a message.
 SHOWN = 3
 
@@ -218,7 +220,7 @@ def choose(boxes: FloatArray, scores: FloatArray, limits: Sequence[float], windo
     rows, classes = np.nonzero(scores >= np.array(limits))
     left, top, right, bottom = window
     corners = np.clip(boxes[rows] + [left, top, left, top], [left, top, left, top], [right, bottom, right, bottom])
-    there = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+    there = (corners[:, 2:] - corners[:, :2] > THINNEST).all(axis=1)
     windows = np.broadcast_to(np.array(window, dtype=np.float64), corners.shape)
     everything = Candidates(corners, scores[rows, classes], classes.astype(np.int64), windows)
     return everything.take(np.flatnonzero(there))
