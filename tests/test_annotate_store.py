@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from maskmill import Image, ImageRef, PipelineError, PromptError, UsageError, testing
+from maskmill import Image, ImageRef, PipelineError, RejectedError, UsageError, testing
 from maskmill_plugins.annotate import line_file
 from maskmill_plugins.annotate.prompts_file import NO_REVISION, ChangedError, PromptsFile
 from maskmill_plugins.prompts.file import File
@@ -250,7 +250,7 @@ def test_a_batch_run_leaves_an_unfinished_image_to_the_next_source(path):
 def test_a_batch_run_fails_a_rejected_image_and_names_the_reviewer(path):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, {**DONE, "status": "rejected", "reviewer": "李雷"})
-    with pytest.raises(PromptError, match="李雷 rejected this image"):
+    with pytest.raises(RejectedError, match="李雷 rejected this image"):
         source(path).prompts(image())
     assert source(path).check() == []
 

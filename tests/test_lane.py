@@ -93,7 +93,7 @@ def test_answers_travel_with_the_image(asking, engine):
     asking.ask(run=f"{{engine: {engine}, jobs: 2}}")
     asking.photos("a.png", "b.png", "图.png", "empty.png")
     report = run(asking)
-    assert report.counts == {"done": 3, "empty": 1, "failed": 0, "quarantined": 0}
+    assert report.counts == {"done": 3, "empty": 1, "rejected": 0, "failed": 0, "quarantined": 0}
     assert sorted(name for name, _, _ in asked(asking)) == ["a.png", "b.png", "empty.png", "图.png"]
     result = json.loads((asking.output / "results/a.png.json").read_text(encoding="utf-8"))
     assert result["prompts"][0]["source"] == "asks"
@@ -168,7 +168,7 @@ def test_a_death_is_blamed_on_its_image_alone(asking):
     asking.many(10)
     asking.photos("kill.png", "once.png")
     report = run(asking)
-    assert report.counts == {"done": 11, "empty": 0, "failed": 0, "quarantined": 1}
+    assert report.counts == {"done": 11, "empty": 0, "rejected": 0, "failed": 0, "quarantined": 1}
     assert "prompt lane" in asking.failures()["kill.png"]["message"]
 
 

@@ -85,6 +85,11 @@ def configure(options: StorageOptions | None) -> None:
         _read_last.cache_clear()
 
 
+def current_options() -> StorageOptions:
+    """The options that `configure` set, for another process."""
+    return _Current.options
+
+
 def is_address(text: str) -> bool:
     """Whether a text is the address of an object, a bucket or a file on the web, and no path."""
     return _ADDRESS.match(text) is not None
@@ -184,6 +189,65 @@ def _read_last(address: str, state: tuple[int, int] | None, process: int) -> byt
         return bytes(_import("obstore").get(_open_bucket(root, process), path).bytes())
     except Exception as error:
         raise _translate(error, hide_query(address)) from None
+
+
+def read_now(address: str) -> bytes | None:
+    """The bytes of an object as they are now, None if there is none.
+
+    Raises:
+        StopRun: it cannot be read, whatever the reason.
+    """
+    _read_last.cache_clear()
+    try:
+        return read(address)
+    except ImageReadError:
+        return None
+    except Transient as error:
+        raise StopRun(str(error)) from None
+
+
+def write(address: str, data: bytes) -> None:
+    """Write an object, in one request if it is not large.
+
+    Raises:
+        StopRun: it cannot be written, also after some tries.
+    """
+    root, path = split_address(address)
+    try:
+        _import("obstore").put(_open_bucket(root, os.getpid()), path, data)
+    except Exception as error:
+        raise StopRun(str(_explain(error, address))) from None
+
+
+def create(address: str, data: bytes) -> bool:
+    """Write an object unless there is one; returns whether it was written.
+
+    Raises:
+        StopRun: as `write`.
+    """
+    root, path = split_address(address)
+    try:
+        _import("obstore").put(_open_bucket(root, os.getpid()), path, data, mode="create")
+    except Exception as error:
+        if type(error).__name__ in ("AlreadyExistsError", "FileExistsError"):
+            return False
+        raise StopRun(str(_explain(error, address))) from None
+    return True
+
+
+def delete(address: str) -> None:
+    """Delete an object, if there is one.
+
+    Raises:
+        StopRun: as `write`.
+    """
+    root, path = split_address(address)
+    try:
+        _import("obstore").delete(_open_bucket(root, os.getpid()), path)
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        raise StopRun(str(_explain(error, address))) from None
 
 
 def stat(address: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from ..corrections import Correction
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
 from ..errors import ImageReadError, MaskmillError, PluginError, Problem, StopRun
+from ..failures import REJECTED
 from ..images import Image, ImageRef
 from ..inputs import to_image
 from ..output.environment import read_versions
@@ -302,4 +303,5 @@ class Chain:
 
 
 def _tell_failure(trace: Trace, ref: ImageRef, failure: Failure) -> None:
-    trace.story(f"{ref.key}: failed at {failure}")
+    rejected = failure.type == REJECTED
+    trace.story(f"{ref.key}: {failure.message if rejected else f'failed at {failure}'}")

@@ -161,7 +161,8 @@ class Config:
         filters: in order.
         writers: in order, each with its own folder.
         engine: the plugin that runs the workers.
-        output: the output folder, absolute.
+        output: the output folder, absolute; of an output in object storage, the folder that the run works in.
+        bucket: the address of an output in object storage, None for a folder.
         images: the options of `images:`.
         storage: the options of `storage:`.
         run: the other options of `run:`.
@@ -184,6 +185,7 @@ class Config:
     writers: tuple[PluginUse, ...]
     engine: PluginUse
     output: Path
+    bucket: str | None
     images: ImageOptions
     storage: StorageOptions
     run: RunOptions
@@ -268,7 +270,7 @@ class Config:
             "backend": _dump_masked(self.backend),
             "filters": [_dump_masked(use) for use in self.filters],
             "writers": [_dump_masked(use) for use in self.writers],
-            "output": str(self.output),
+            "output": self.bucket or str(self.output),
             "images": self.images.model_dump(mode="json"),
             **({"storage": storage} if (storage := options_to_json(self.storage)) else {}),
             "run": run,

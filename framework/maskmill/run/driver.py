@@ -21,13 +21,14 @@ from typing import Any, Literal, cast
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import OutputError, StopRun, UsageError
+from ..errors import OutputError, Problem, StopRun, UsageError
 from ..files import gather_temporary_files, known_hashes, quote_command, release_temporary_files, write_atomic
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
 from ..output.folder import claim, clean_up, is_small, remove_leftovers
 from ..output.ledger import NAME, Ledger
+from ..output.mirror import Mirror
 from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
@@ -84,10 +85,15 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
         progress.describe("preparing")
+        mirror = open_mirror(config, options, progress)
         rebuilt = "" if options.fresh else rebuild_ledger(config.output)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
-        with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+        with (
+            claim(config.output, fresh=options.fresh) as notice,
+            mirror.claim() if mirror else contextlib.nullcontext(),
+            Ledger.create(config.output) as ledger,
+        ):
             gather_temporary_files(config.output)
             try:
                 with open_entries(config) as entries:
@@ -97,6 +103,25 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
                 raise StopRun(describe_output_error(config, options, error)) from error
             finally:
                 release_temporary_files(config.output)
+
+
+def open_mirror(config: Config, options: RunRequest, progress: Progress) -> Mirror | None:
+    """The copy in a bucket of the folder that the run works in; None for an output like any other.
+
+    What other machines stored there is downloaded, so that the run goes on from it.
+    """
+    if config.bucket is None:
+        return None
+    if options.fresh or options.watch:
+        name = "--fresh" if options.fresh else "--watch"
+        hint = "write to another address" if options.fresh else "write to a folder, and upload it"
+        raise OutputError(Problem(f"{name} does not go with an output in object storage", hint=hint))
+    mirror = Mirror(config.output, config.bucket, config.storage)
+    mirror.prepare()
+    if not (config.output / NAME).exists():
+        progress.describe("looking for stored results in the bucket")
+        mirror.fetch(progress.log)
+    return mirror
 
 
 def start_progress(options: RunRequest) -> Progress:
@@ -172,7 +197,8 @@ class RunExecution:
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop)
+        self.mirror = Mirror.of(config.output) if config.bucket else None
+        self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop, self.mirror)
         ready = None if rounds is None else rounds.ready
         self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes, ready)
         self.running: dict[int, QueuedImage] = {}
@@ -264,6 +290,12 @@ class RunExecution:
     def close(self, report: RunReport) -> None:
         """Record that the run has ended, and call the observers."""
         records.write_run(self.config.output, self._about(), report)
+        if self.mirror is not None:
+            known = self.ledger.meta("uploaded") or {}
+            self.ledger.set_meta("uploaded", self.mirror.upload_run(self.ledger.files.current(), known))
+            self.ledger.commit()
+            if not self.options.quiet:
+                self.progress.log(f"uploaded to {self.mirror.address}")
         self.recorder.observe("run_finished", report=report)
         self.progress.end(report)
 
@@ -343,6 +375,7 @@ class RunExecution:
             known_hashes(),
             self._sign_output(),
             options_to_json(self.config.storage),
+            self.config.bucket,
             in_lane=self.engine.processes and bool(self.stages.list_ahead()),
         )
         slots = self.resources.jobs

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -160,6 +159,8 @@ def letterbox(pixels: npt.NDArray[np.uint8], size: tuple[int, ...]) -> tuple[Flo
     Returns:
         (1, 3, height, width) from 0 to 1, the scales of width and height, and (left, top) of the picture in it.
     """
+    import cv2
+
     (high, wide), (height, width) = size, pixels.shape[:2]
     whole = min(high / height, wide / width)
     inner = max(1, round(width * whole)), max(1, round(height * whole))

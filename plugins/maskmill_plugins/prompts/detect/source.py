@@ -13,6 +13,7 @@ from maskmill import NO_EFFECT, Box, Image, PipelineError, Point, Problem, Promp
 from maskmill.plugins.packages import is_installed
 from maskmill.plugins.stage import Network
 from maskmill_plugins._shared.hub.snapshot import ModelFiles, ModelName
+from maskmill_plugins._shared.sam.device import Device, may_use_cuda
 
 from .detectors import Detector, DetectorModel
 from .hub_model import HubModel
@@ -48,7 +49,7 @@ class Detect(PromptSource):
     revision: Text | None = Field(
         None, description="branch, tag or commit on the hub; null: main", json_schema_extra=NO_EFFECT
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+    device: Device = Field(
         "auto",
         description="where to compute; auto: the first of cuda, mps and cpu that is available",
         json_schema_extra=NO_EFFECT,
@@ -125,6 +126,10 @@ class Detect(PromptSource):
     def memory_per_worker(self) -> int | None:
         """Peak memory of a process that works on one image, as measured on a CPU; None before the download."""
         return self._model.estimate_memory()
+
+    def uses_gpu(self) -> bool:
+        """On cuda, and with `device: auto` if PyTorch was built for it; never with an ONNX file."""
+        return isinstance(self._model, HubModel) and may_use_cuda(self.device)
 
     @property
     def _model(self) -> DetectorModel:
