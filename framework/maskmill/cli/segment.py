@@ -117,7 +117,7 @@ def command(
 
 
 # The options of a run are those of `maskmill run`.
-command.params += [each for each in run.command.params if each.name not in ("file", "photos", "output")]
+command.params += [each for each in run.command.params if each.name not in ("file", "photos", "output", "state")]
 
 
 @dataclass(frozen=True)
