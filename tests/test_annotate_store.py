@@ -263,3 +263,15 @@ def test_the_status_of_an_image_enters_its_fingerprint(path):
             revision = store.save("a.jpg", revision, {**DONE, "status": status})
             prints.append(source(path).fingerprint(ImageRef("a.jpg", "a.jpg")))
     assert len(set(prints)) == 3
+
+
+def test_a_line_without_a_status_is_to_do_until_somebody_has_looked(path):
+    line = {"prompts": [BOX]}
+    path.write_text(
+        "\n".join(json.dumps({"image": key, **line}) for key in ("a.jpg", "b.jpg")) + "\n", encoding="utf-8"
+    )
+    with PromptsFile(path) as store:
+        assert {key: about.status for key, about in store.lines().items()} == {"a.jpg": "todo", "b.jpg": "todo"}
+        store.save("a.jpg", store.read("a.jpg")[1], DONE)
+        assert store.lines()["a.jpg"].status == "done"
+    assert len(source(path).prompts(image("b.jpg"))) == 1, "a batch uses it"

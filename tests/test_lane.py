@@ -204,8 +204,8 @@ def register_prompt_sources(register):
 """
 
 
-@pytest.mark.parametrize(("combine", "times"), [("first", 3), ("all", 2)])
-def test_the_lane_opens_only_the_sources_that_it_queries(asking, combine, times):
+@pytest.mark.parametrize(("combine", "times"), [("first", 2), ("all", 2)])
+def test_a_source_is_opened_where_it_is_queried_and_nowhere_else(asking, combine, times):
     (asking.folder / "plugins" / "loud.py").write_text(LOUD, encoding="utf-8")
     opened = asking.folder / "opened.txt"
     loud = f"{{use: loud, log: '{opened.as_posix()}'}}"
@@ -214,4 +214,14 @@ def test_the_lane_opens_only_the_sources_that_it_queries(asking, combine, times)
     asking.file.write_text(text.replace("}]\nbackend", f"}}, {loud}]\ncombine: {combine}\nbackend"), encoding="utf-8")
     asking.photos("a.png")
     assert run(asking).exit_code == 0
-    assert opened.read_text(encoding="utf-8").count("opened") == times, "both in the worker, only the first in the lane"
+    assert opened.read_text(encoding="utf-8").count("opened") == times, "once each, in the lane or in the worker"
+
+
+def test_a_source_behind_one_that_always_answers_is_named_and_not_opened(asking):
+    known = LOUD.replace("return None", "return []").replace("    log: str", "    always_answers = True\n    log: str")
+    (asking.folder / "plugins" / "loud.py").write_text(known, encoding="utf-8")
+    asking.ask(", refuse: true", before=f"{{use: loud, log: '{(asking.folder / 'opened.txt').as_posix()}'}}, ")
+    asking.photos("a.png")
+    (problem,) = Pipeline.load(asking.file).check()
+    assert problem.warning and "'asks' is never asked, because 'loud' before it answers for every" in problem.message
+    assert run(asking).counts["empty"] == 1

@@ -139,7 +139,8 @@ def _build_chain(setup: WorkerSetup) -> Chain:
         gather_temporary_files(Path(setup.output))
     stages = build_stages(setup.chain)
     output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
-    return Chain(stages, output, setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou)
+    limits = setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou
+    return Chain(stages, output, *limits, in_lane=setup.in_lane)
 
 
 def check_folders(mark: RunMark, output: Path) -> None:
