@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from maskmill.storage.credentials import read_profile
 from maskmill.testing import write_picture
 
 obstore = pytest.importorskip("obstore")
-moto = pytest.importorskip("moto.server")
 
 KEYS = ("0sub/y.png", "a.png", "b#1 %20.png", "sub/照片.png", "sub/z.jpg")
 SECRET = "s3cr3t-never-shown"
@@ -32,31 +30,16 @@ run: {engine: inline}
 """
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(endpoint, monkeypatch, tmp_path):
+def bucket(endpoint, tmp_path):
     """A bucket with pictures, and the same pictures in a folder."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    storage.configure(StorageOptions(endpoint))
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/inbox", method="PUT")).close()
     store = storage._open_bucket("s3://inbox", __import__("os").getpid())
     for number, key in enumerate(KEYS):
         write_picture(tmp_path / "photos" / key, 24, 32, number)
         obstore.put(store, f"photos/{key}", (tmp_path / "photos" / key).read_bytes())
     for other in ("photos/notes.txt", "photos/.hidden/x.png", "photos2/y.png"):
         obstore.put(store, other, b"1")
-    yield store
-    storage.configure(None)
+    return store
 
 
 def write(folder: Path, endpoint: str, old: str = "", new: str = "") -> Path:
