@@ -176,6 +176,13 @@ class Project:
         }
 
 
+def pytest_addoption(parser):
+    """`--engines dask,ray` has the tests of `tests/faults` and `tests/test_engines.py` run with these."""
+    parser.addoption(
+        "--engines", default="joblib", help="run the tests about faults with these engines: joblib,dask,ray"
+    )
+
+
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "项目 one")

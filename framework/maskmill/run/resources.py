@@ -15,6 +15,8 @@ GIB = 1024**3
 RESERVE = 2 * GIB
 #: What a worker needs besides its backend: the interpreter, libraries, an image or two.
 BASE = GIB // 2
+#: Workers on other machines that one run uses at most.
+MOST_REMOTE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,18 @@ class Resources:
         threads: threads of each.
         why: one sentence for the user.
         warning: what will probably go wrong, or "".
+        remote: whether the workers are on other machines, which may have fewer.
     """
 
     jobs: int
     threads: int
     why: str
     warning: str = ""
+    remote: bool = False
 
     def __str__(self) -> str:
+        if self.remote and self.jobs == MOST_REMOTE:
+            return f"workers of {count_noun(self.threads, 'thread')} ({self.why})"
         return f"{count_noun(self.jobs, 'worker')} × {count_noun(self.threads, 'thread')} ({self.why})"
 
     def environment(self) -> dict[str, str]:
@@ -43,6 +49,19 @@ class Resources:
             # Otherwise loky replaces a worker whose memory has grown, and the model is loaded again.
             "LOKY_MAX_MEMORY_LEAK_SIZE": str(10**15),
         }
+
+
+def plan_remote_resources(jobs: int | str, threads: int | str, kept_threads: int | None = None) -> Resources:
+    """Decide on workers and threads where the workers are on other machines.
+
+    Args:
+        jobs: at most so many workers; "auto", or a negative number: as many as there are.
+        threads: per worker; "auto": one, since the other machines' cores are divided by those who run them.
+        kept_threads: of the run that is being resumed.
+    """
+    most = int(jobs) if jobs != "auto" and int(jobs) > 0 else MOST_REMOTE
+    why = "at most, as requested" if most != MOST_REMOTE else "as many as there are"
+    return Resources(most, int(threads) if threads != "auto" else kept_threads or 1, why, remote=True)
 
 
 def plan_resources(
