@@ -199,7 +199,7 @@ def test_a_second_signal_ends_everything_at_once(mill, mode, where):
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
     code, said = mill.end(process)
-    assert time.monotonic() - began < 8, said
+    assert time.monotonic() - began < (8 if mill.engine == "joblib" else 25), said
     assert code == 130, said
     assert [str(path) for path in mill.output.rglob(".mm-*")] == []
 

@@ -114,7 +114,8 @@ def dispatch(
 
     Yields:
         Each image with its outcome, as they end; `WorkerDied` at every death, counted in `lost`, and `HostLost`:
-        an image that is spent is not tried again. A slot that cannot start is given up while there is another.
+        an image that is spent is not tried again. A slot that cannot start is given up while there is another; else
+        its `OpenFailure` is the last event.
         None now and then, so that the caller can look at the clock.
     """
     running = {} if running is None else running
@@ -148,6 +149,8 @@ def dispatch(
                 if image.count_loss(outcome) and not image.is_spent:
                     line.put_back(image, max(APART, engine.slots()))
                 yield image, outcome
+                if isinstance(outcome, OpenFailure) and not stop.requested:
+                    return
         yield None
 
 

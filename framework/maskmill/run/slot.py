@@ -159,18 +159,13 @@ class Slot:
             failure = self._begin("open", task)
             return SlotAnswer(about=self._about, failure=failure)
 
-    def run(self, tasks: Sequence[Task], timeout: float) -> SlotAnswer:
-        """Run tasks one after the other; ends early if the process died, or when enough time has passed.
-
-        Args:
-            tasks: the images.
-            timeout: seconds for each, 0 for no limit; the chain's opening is not included.
-        """
+    def run(self, tasks: Sequence[Task]) -> SlotAnswer:
+        """Run tasks one after the other; ends early if the process died, or when enough time has passed."""
         with self._lock:
             began = time.monotonic()
             outcomes: list[Reply | WorkerDied | OpenFailure] = []
             for task in tasks:
-                outcomes.append(self._run(replace(task, timeout=timeout, stack_file=str(self._stack_file))))
+                outcomes.append(self._run(replace(task, stack_file=str(self._stack_file))))
                 if not isinstance(outcomes[-1], Reply) or time.monotonic() - began > ENOUGH:
                     break
             return SlotAnswer(outcomes, time.monotonic() - began, self._about)

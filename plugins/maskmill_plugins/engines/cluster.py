@@ -6,13 +6,15 @@ engine's own pace. In the engine's worker, `maskmill.run.slot` runs them in a pr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from maskmill import NO_EFFECT
 from maskmill.errors import PluginError, Problem, StopRun
 from maskmill.plugins.engine import Engine, Outcome
 from maskmill.plugins.messages import HostLost, NotBegun, OpenFailure, Reply, Task, WorkerDied, WorkerSetup
-from maskmill.run.slot import SlotAnswer, SlotSetup
+from maskmill.run.slot import Kind, SlotAnswer, SlotSetup
 from maskmill.run.slot_process import describe_slot
 
 from .sameness import compare_slots
@@ -108,8 +110,8 @@ class ClusterEngine(Engine):
         """
         raise NotImplementedError
 
-    def _send(self, slot: RemoteSlot, tasks: Sequence[Task], timeout: float | None) -> None:
-        """Have a slot run tasks, or only open its chain for the first of them if `timeout` is None."""
+    def _send(self, slot: RemoteSlot, tasks: Sequence[Task], kind: Kind) -> None:
+        """Have a slot work on tasks, or only open its chain for the first of them."""
         raise NotImplementedError
 
     def _poll(self, seconds: float) -> Iterable[Event]:
@@ -139,10 +141,10 @@ class ClusterEngine(Engine):
         self._most = slots
         self._slots: list[RemoteSlot] = []
         self._waiting: deque[tuple[int, Task]] = deque()
-        self._timeout = 0.0
         self._size = 1
         self._seconds = 0.0  # of an image, on average
         self._opened = False
+        self._given_up = 0
         self._told: dict[str, None] = {}
         self._warnings: list[str] = []
         self._hosts: dict[str, dict[str, object]] = {}
@@ -166,8 +168,7 @@ class ClusterEngine(Engine):
 
     def submit(self, token: int, task: Task, timeout: float) -> None:
         """Keep it for the next message, which `wait` sends."""
-        self._timeout = timeout
-        self._waiting.append((token, task))
+        self._waiting.append((token, dataclasses.replace(task, timeout=timeout)))
 
     def wait(self, seconds: float) -> Iterator[tuple[int, Outcome]]:
         """Send what was submitted; the tasks that ended."""
@@ -192,7 +193,7 @@ class ClusterEngine(Engine):
             slot.tasks[token] = task
             while len(slot.tasks) < size and not task.careful and self._waiting and not self._waiting[0][1].careful:
                 slot.tasks.update([self._waiting.popleft()])
-            self._send(slot, list(slot.tasks.values()), self._timeout if slot.is_open else None)
+            self._send(slot, list(slot.tasks.values()), "work" if slot.is_open else "open")
 
     def _lose(self, event: Left) -> Iterator[tuple[int, Outcome]]:
         if event.slot in self._slots:
@@ -212,7 +213,7 @@ class ClusterEngine(Engine):
             failure = answer.failure or self._check_slot(slot, answer)
             if failure is None:
                 slot.is_open = self._opened = True
-                self._send(slot, list(slot.tasks.values()), self._timeout)
+                self._send(slot, list(slot.tasks.values()), "work")
                 return
             outcomes = [failure]
         else:
@@ -243,6 +244,7 @@ class ClusterEngine(Engine):
         """Name the machine where somebody has to look at it; a slot that cannot start is no slot any more."""
         if isinstance(outcome, OpenFailure) and outcome.died and slot in self._slots:
             self._slots.remove(slot)
+            self._given_up += 1
         if isinstance(outcome, Reply) and slot.host in self._hosts:
             self._hosts[slot.host]["images"] = int(str(self._hosts[slot.host]["images"])) + 1
         if not self.is_remote():
@@ -284,6 +286,20 @@ class ClusterEngine(Engine):
     def stop(self, kill: bool) -> None:
         """End the slots."""
         self._disconnect(kill)
+
+
+def wait_interruptibly(function: Callable[[], None], seconds: float) -> None:
+    """Call a function that waits for other machines in a thread, so that a signal can end the waiting for it."""
+    thread = threading.Thread(target=_call, args=(function,), daemon=True)
+    thread.start()
+    end = time.monotonic() + seconds
+    while thread.is_alive() and time.monotonic() < end:
+        thread.join(0.2)  # Windows answers Ctrl-C only between two waits
+
+
+def _call(function: Callable[[], None]) -> None:
+    with contextlib.suppress(Exception):  # the connection was closed meanwhile
+        function()
 
 
 def _read_drop_in(path: str, sha256: str) -> bytes:

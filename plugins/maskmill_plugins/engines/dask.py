@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +17,11 @@ from maskmill import NO_EFFECT, hookimpl
 from maskmill.errors import PluginError, Problem, StopRun
 from maskmill.plugins.engine import Engine
 from maskmill.plugins.messages import Task
-from maskmill.run.slot import GRACE
+from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
 
 from . import dask_worker
-from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot
+from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot, wait_interruptibly
 
 #: Seconds that a scheduler, or a worker that holds an answer, may take.
 ANSWER = 10.0
@@ -66,10 +65,10 @@ class Dask(ClusterEngine):
         if event[1].get("action") in ("add-worker", "remove-worker", "worker-status-change"):
             self._looked = 0.0
 
-    def _send(self, slot: RemoteSlot, tasks: Sequence[Task], timeout: float | None) -> None:
+    def _send(self, slot: RemoteSlot, tasks: Sequence[Task], kind: Kind) -> None:
         address, index = slot.worker
         run = self._setup.run
-        future = self._submit(address, dask_worker.run_message, run, index, tasks, timeout)
+        future = self._submit(address, dask_worker.run_message, run, index, tasks, kind)
         self._futures[slot] = future
         future.add_done_callback(lambda done: self._events.put(("answer", (slot, done))))
 
@@ -166,18 +165,12 @@ class Dask(ClusterEngine):
         return [f"{text} {len(hosts)} hosts ({', '.join(hosts[:8])}); distributed {distributed.__version__} here"]
 
     def _disconnect(self, kill: bool) -> None:
-        client, self._client = getattr(self, "_client", None), None
+        client = getattr(self, "_client", None)
         if client is None:
             return
         if not kill:
-            # From a thread, so that a signal can end the waiting.
-            ending = threading.Thread(target=self._end_slots, args=(client, kill), daemon=True)
-            ending.start()
-            try:
-                ending.join(GRACE + ANSWER)
-            except BaseException:
-                self._client = client  # `stop` is called again, to kill
-                raise
+            wait_interruptibly(lambda: self._end_slots(client, kill=False), GRACE + ANSWER)
+        self._client = None
         self._end_slots(client, kill=True)
         with contextlib.suppress(Exception):
             client.unsubscribe_topic("all")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskmill.plugins.messages import Task
-from maskmill.run.slot import Slot, SlotAnswer, SlotSetup
+from maskmill.run.slot import Kind, Slot, SlotAnswer, SlotSetup
 
 #: Seconds between two looks whether the drivers are still there.
 LOOK = 1.0
@@ -46,12 +46,12 @@ def take_lease(setup: SlotSetup) -> tuple[str, int]:
     return platform.node(), worker.state.nthreads
 
 
-def run_message(run: str, index: int, tasks: Sequence[Task], timeout: float | None) -> SlotAnswer:
-    """Run tasks in a slot, or open its chain for the first one if `timeout` is None."""
+def run_message(run: str, index: int, tasks: Sequence[Task], kind: Kind) -> SlotAnswer:
+    """Work on tasks in a slot, or only open its chain for the first one."""
     with _lock:
         known = _runs[run]
         slot = known.slots.setdefault(index, Slot(known.setup))
-    return slot.open(tasks[0]) if timeout is None else slot.run(tasks, timeout)
+    return slot.open(tasks[0]) if kind == "open" else slot.run(tasks)
 
 
 async def end_run(run: str, kill: bool) -> None:

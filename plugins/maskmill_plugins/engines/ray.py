@@ -15,10 +15,10 @@ from maskmill import NO_EFFECT, hookimpl
 from maskmill.errors import PluginError, Problem, StopRun
 from maskmill.plugins.engine import MAX_OPENINGS, Engine
 from maskmill.plugins.messages import Task
-from maskmill.run.slot import GRACE
+from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
 
-from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot
+from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot, wait_interruptibly
 from .ray_worker import SlotActor
 
 #: Seconds between two looks at how many cores the cluster has.
@@ -58,7 +58,7 @@ class Ray(ClusterEngine):
         """As many as `jobs`; as many as the cluster has cores for, if that is less."""
         self._looked = time.monotonic()
         known = len(self._slots) + len(self._starting)
-        wanted = min(self._most, self._count_places())
+        wanted = min(self._most, self._count_places()) - self._given_up
         for _ in range(wanted - known):
             actor = self._kind.remote(self._setup)
             self._starting[actor.find_host.remote()] = actor
@@ -73,8 +73,8 @@ class Ray(ClusterEngine):
         places = int(has.get("CPU", 0) // self._threads)
         return min(places, int(has.get("GPU", 0) / self.gpus)) if self.gpus else places
 
-    def _send(self, slot: RemoteSlot, tasks: Sequence[Task], timeout: float | None) -> None:
-        self._working[slot.worker.run_message.remote(list(tasks), timeout)] = slot
+    def _send(self, slot: RemoteSlot, tasks: Sequence[Task], kind: Kind) -> None:
+        self._working[slot.worker.run_message.remote(tasks, kind)] = slot
 
     def _poll(self, seconds: float) -> Iterable[Event]:
         if time.monotonic() - self._looked > LOOK:
@@ -134,10 +134,8 @@ class Ray(ClusterEngine):
         ray = getattr(self, "_ray", None)
         if ray is None:
             return
-        idle = [slot.worker for slot in self._slots if not slot.tasks and slot.is_open]
-        if idle and not kill:
-            with contextlib.suppress(Exception):
-                ray.wait([actor.close.remote() for actor in idle], num_returns=len(idle), timeout=GRACE)
+        if not kill:
+            wait_interruptibly(lambda: self._close_idle(ray), GRACE)
         self._ray = None
         before = _handlers()
         with contextlib.suppress(Exception):
@@ -145,6 +143,11 @@ class Ray(ClusterEngine):
                 ray.kill(actor)
             ray.shutdown()
         _restore(before)
+
+    def _close_idle(self, ray: Any) -> None:
+        closing = [slot.worker.close.remote() for slot in self._slots if slot.is_open and not slot.tasks]
+        if closing:
+            ray.wait(closing, num_returns=len(closing), timeout=GRACE)
 
 
 def _open_ray(address: str, slots: int) -> Any:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 
 from maskmill.plugins.messages import Task
-from maskmill.run.slot import Slot, SlotAnswer, SlotSetup
+from maskmill.run.slot import Kind, Slot, SlotAnswer, SlotSetup
 
 
 class SlotActor:
@@ -19,9 +19,9 @@ class SlotActor:
         """The name of this machine."""
         return platform.node()
 
-    def run_message(self, tasks: Sequence[Task], timeout: float | None) -> SlotAnswer:
-        """Run tasks, or open the chain for the first one if `timeout` is None."""
-        return self._slot.open(tasks[0]) if timeout is None else self._slot.run(tasks, timeout)
+    def run_message(self, tasks: Sequence[Task], kind: Kind) -> SlotAnswer:
+        """Work on tasks, or only open the chain for the first one."""
+        return self._slot.open(tasks[0]) if kind == "open" else self._slot.run(tasks)
 
     def close(self) -> None:
         """Close the chain."""
