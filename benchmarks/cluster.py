@@ -2,8 +2,8 @@
 
     python benchmarks/cluster.py --images 4000 --jobs 2
 
-Prints for each engine images/s and the driver's own CPU time for 1,000 images. Starting the engine is taken out: both are
-the difference of two runs, one of them of few images. All workers are on this machine.
+Prints for each engine images/s and the driver's own CPU time for 1,000 images. Starting the engine is taken out: both
+are the difference of two runs, one of them of few images. All workers are on this machine.
 """
 
 from __future__ import annotations

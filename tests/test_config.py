@@ -342,8 +342,8 @@ TOP = {
     "a key like no other": (
         SMALL + "zzz: 3\n",
         "p.yaml:5:1: unknown key 'zzz'\n"
-        "  available: name, extends, plugins, dataset, prompts, combine, backend, filters, writers, output,"
-        " images, run",
+        "  available: name, extends, plugins, dataset, prompts, corrections, combine, backend, filters, writers,"
+        " output, images, run",
     ),
     "a number for a name": (
         SMALL + "name: 2024\n",

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ntpath
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,7 +116,7 @@ def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_a_kill_left_is_found_and_the_next_write_takes_its_place(tmp_path: Path) -> None:
+def test_what_a_kill_left_is_found_and_no_other_write_touches_it(tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
 
@@ -125,7 +127,39 @@ def test_what_a_kill_left_is_found_and_the_next_write_takes_its_place(tmp_path: 
     assert list(find_leftovers(tmp_path)) == [half]
     assert target.read_bytes() == b"old"
     write_atomic(target, b"new")
-    assert target.read_bytes() == b"new" and list(find_leftovers(tmp_path)) == []
+    assert target.read_bytes() == b"new" and list(find_leftovers(tmp_path)) == [half]
+
+
+def test_temporary_files_of_an_output_are_gathered_where_a_shallow_search_finds_them(tmp_path: Path) -> None:
+    files.gather_temporary_files(tmp_path)
+    try:
+        (deep,) = _names_while_writing(tmp_path / "results" / "a" / "b.json")
+        (outside,) = _names_while_writing(tmp_path.parent / "other.json")
+        assert outside.parent == tmp_path.parent
+        deep.write_bytes(b"ha")
+        beside = tmp_path / "png" / ".mm-1"
+        beside.parent.mkdir()
+        beside.write_bytes(b"ha")
+        assert set(find_leftovers(tmp_path, deep=False)) == set(find_leftovers(tmp_path)) == {deep, beside}
+        deep.unlink()
+    finally:
+        files.release_temporary_files(tmp_path)
+    assert not deep.parent.exists()
+
+
+def test_two_processes_that_write_one_file_tear_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_atomic(target, b"0" * 100_000)
+    code = "import sys, pathlib; from maskmill.files import write_atomic\n"
+    code += "for _ in range(150): write_atomic(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 100_000)"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(target), sign]) for sign in "12"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        data = target.read_bytes()
+        assert len(data) == 100_000
+        seen.add(frozenset(data))
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert all(len(signs) == 1 for signs in seen)
 
 
 def _names_while_writing(target: Path) -> list[Path]:

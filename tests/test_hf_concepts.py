@@ -50,7 +50,7 @@ def assert_equal(found, expected):
 
 def test_objects_of_several_texts_come_from_one_pass_of_the_image(opened_hf, image, by_hand):
     backend = opened_hf("sam3", threshold=THRESHOLD)
-    assert backend.accepts() == {"text"}
+    assert backend.accepts() == {"text", "exemplars"}
     embedding = backend.embed(image)
     backend._segmenter.embed, embed = None, backend._segmenter.embed  # it must not be called again
     try:
@@ -61,6 +61,19 @@ def test_objects_of_several_texts_come_from_one_pass_of_the_image(opened_hf, ima
     for prompt in prompts:
         assert_equal([mask for mask in found if mask.prompt is prompt], by_hand(prompt.text))
     assert {mask.label for mask in found} == {"cat", "person", "light"}
+
+
+@pytest.mark.parametrize("text", ["a red cat", None], ids=["with-text", "alone"])
+def test_exemplars_find_what_transformers_finds(opened_hf, image, by_hand, text):
+    boxes, labels = [[10, 20, 60, 70], [80, 5, 140, 85.5], [0, 0, 150, 30]], [1, 1, 0]
+    given = [[*box, label] for box, label in zip(boxes, labels, strict=True)]
+    prompt = Prompt(text=text, exemplars=given, label="thing")
+    found = opened_hf("sam3", threshold=THRESHOLD).masks(image, [Prompt(text="person"), prompt])
+    expected = by_hand(text, input_boxes=[boxes], input_boxes_labels=[labels])
+    assert_equal([mask for mask in found if mask.prompt is prompt], expected)
+    assert [mask.counts for mask in found if mask.prompt is prompt] != [
+        mask.counts for mask in opened_hf("sam3", threshold=THRESHOLD).masks(image, [Prompt(text=text or "visual")])
+    ]
 
 
 def test_a_text_that_is_too_long_is_named(opened_hf, image):

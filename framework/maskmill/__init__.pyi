@@ -44,6 +44,8 @@ from .predictor import (
 )
 from .prompts import (
     Box as Box,
+    Exemplar as Exemplar,
+    GivenMask as GivenMask,
     Grid as Grid,
     Point as Point,
     Prompt as Prompt,

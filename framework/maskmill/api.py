@@ -15,6 +15,7 @@ from .chain.chain import Chain
 from .config.config import Config
 from .config.from_python import build_from_data, join_paths, replace_jobs, to_assignments
 from .config.load import load_config
+from .corrections import default_path as default_corrections, load_corrections
 from .dataset.dataset import Dataset
 from .decoding.formats import describe_left_out
 from .display import brief
@@ -168,6 +169,7 @@ class Pipeline:
             for problem in use.stage.missing()
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
+        found += self._check_corrections()
         found += config.registry.failures
         found += [problem for _, problem in config.deferred]
         missing = {key for key, _ in config.deferred}
@@ -217,6 +219,19 @@ class Pipeline:
             if folder.is_dir() and config.output.resolve().is_relative_to(folder):
                 text = f"the output '{config.output}' lies inside the dataset; the next run would segment it"
                 return [config.problem(("output",), text, "give a folder beside the dataset")]
+        return []
+
+    def _check_corrections(self) -> list[Problem]:
+        """What is wrong with the file of what people decided, or that it exists and is not named."""
+        config = self.config
+        if config.corrections is not None:
+            try:
+                load_corrections(config.corrections)
+            except PipelineError as error:
+                return list(error.problems)
+        elif config.file is not None and (beside := default_corrections(config.file)).exists():
+            text = f"'{beside.name}' holds what people decided in a review, and this run does not use it"
+            return [Problem(text, str(config.file), hint=f"add `corrections: {beside.name}`", warning=True)]
         return []
 
     def _prompts_not_accepted(self) -> list[Problem]:

@@ -11,12 +11,13 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MAX_NAME_BYTES = 255
@@ -110,16 +111,40 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+#: Root of an output -> the folder of its temporary files.
+_gathered: dict[Path, Path] = {}
+
+
+def gather_temporary_files(root: Path) -> None:
+    """From now on, `atomic_path` writes what goes below this folder to one place, where a sweep finds what is left."""
+    _gathered[root] = root / f"{TEMPORARY_PREFIX}files"
+
+
+def release_temporary_files(root: Path) -> None:
+    """Undo `gather_temporary_files`, and remove its folder if it is empty."""
+    if (folder := _gathered.pop(root, None)) is not None:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _choose_folder(path: Path) -> Path:
+    """The folder for the temporary file of a path."""
+    folder = next((folder for root, folder in _gathered.items() if path.is_relative_to(root)), None)
+    if folder is None or path.parent == folder.parent:
+        return path.parent
+    folder.mkdir(exist_ok=True)
+    return folder if folder.stat().st_dev == path.parent.stat().st_dev else path.parent
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file name in the same folder; it becomes `path` when the block ends, or is removed if it raises.
+    """A temporary file name; it becomes `path` when the block ends, or is removed if it raises.
 
-    The temporary name depends on `path` alone, so that a retry after a kill overwrites
-    what the first attempt left.
+    The name is another one each time, so that two processes, on two machines perhaps, that write the same file do not
+    tear each other's. It is in the folder of `gather_temporary_files`, if that is on the same disk, else in the file's.
     """
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{digest}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _choose_folder(path) / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
         yield temporary
         replace(temporary, path)
@@ -193,9 +218,18 @@ def walk_files(folder: Path) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def find_leftovers(folder: Path) -> Iterator[Path]:
-    """Temporary files below `folder` that a killed process left."""
-    return (path for path in walk_files(folder) if path.name.startswith(TEMPORARY_PREFIX))
+def find_leftovers(folder: Path, deep: bool = True) -> Iterator[Path]:
+    """Temporary files below `folder` that a killed process left.
+
+    Args:
+        folder: to search.
+        deep: search every folder below it; else only it, the folders in it, and that of `gather_temporary_files`.
+    """
+    if deep:
+        files = walk_files(folder)
+        return (path for path in files if TEMPORARY_PREFIX in (path.name[:4], path.parent.name[:4]))
+    tops = (f"{TEMPORARY_PREFIX}*", f"{TEMPORARY_PREFIX}files/*", f"*/{TEMPORARY_PREFIX}*")
+    return (path for top in tops for path in folder.glob(top) if path.is_file())
 
 
 def path_from(folder: Path, target: Path) -> str:

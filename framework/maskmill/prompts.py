@@ -7,6 +7,7 @@ enter (YAML, files, a language model) and are converted there, once.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 import reprlib
@@ -60,6 +61,14 @@ def _to_finite(value: object, what: str) -> float:
     return number
 
 
+def _to_mark(value: object, what: str) -> int:
+    """1 for what is meant, 0 for what is not."""
+    mark = _to_plain(value)
+    if isinstance(mark, bool) or not isinstance(mark, numbers.Real) or mark not in (0, 1):
+        raise PromptError(f"{what}'s label is 1 (foreground) or 0 (background), not {reprlib.repr(mark)}")
+    return int(float(mark))
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A point on the object (label 1, foreground) or off it (label 0, background).
@@ -75,10 +84,7 @@ class Point:
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", _to_finite(self.x, "a point's x"))
         object.__setattr__(self, "y", _to_finite(self.y, "a point's y"))
-        label = _to_plain(self.label)
-        if isinstance(label, bool) or not isinstance(label, numbers.Real) or label not in (0, 1):
-            raise PromptError(f"a point's label is 1 (foreground) or 0 (background), not {reprlib.repr(label)}")
-        object.__setattr__(self, "label", int(float(label)))
+        object.__setattr__(self, "label", _to_mark(self.label, "a point"))
 
     def __repr__(self) -> str:
         return f"Point({self.x:.6g}, {self.y:.6g}, label={self.label})"
@@ -127,6 +133,24 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An example beside or instead of a text: a box around an object of the kind (label 1), or of another (label 0).
+
+    Unlike a `Prompt.box` it does not ask for the object in the box, but for all objects like it.
+
+    Raises:
+        PromptError: the box is not valid, or the label is not 0 or 1.
+    """
+
+    box: Box
+    label: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", to_box(self.box))
+        object.__setattr__(self, "label", _to_mark(self.label, "an exemplar"))
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """Everything mode: a grid of points, with `SamAutomaticMaskGenerator`'s own parameters.
 
@@ -161,8 +185,43 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenMask:
+    """The pixels of an object that is known already: a prompt that has them is answered without the backend.
+
+    Attributes:
+        size: (height, width) of the image in pixels.
+        counts: COCO compressed RLE counts, ASCII.
+        score: what the mask carries as its score, 0..1, or None.
+        stability: what it carries as its stability score, 0..1, or None.
+    """
+
+    size: tuple[int, int]
+    counts: str = dataclasses.field(repr=False)
+    score: float | None = None
+    stability: float | None = None
+
+    def __post_init__(self) -> None:
+        size = to_list(self.size, "a mask's size")
+        if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+            raise PromptError(f"a mask's size is [height, width] in pixels, not {reprlib.repr(self.size)}")
+        object.__setattr__(self, "size", (size[0], size[1]))
+        if not isinstance(self.counts, str):
+            raise PromptError(f"a mask's counts are COCO's compressed run lengths, not {reprlib.repr(self.counts)}")
+        try:
+            for name in ("score", "stability"):
+                object.__setattr__(self, name, to_score(getattr(self, name), f"a mask's {name}"))
+        except ValueError as error:
+            raise PromptError(str(error)) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; fields that are None are left out."""
+        scores = {"score": self.score, "stability": self.stability}
+        return {"size": list(self.size), "counts": self.counts, **{n: v for n, v in scores.items() if v is not None}}
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to segment: points and/or a box, or a text, or a grid (everything mode).
+    """What to segment: points and/or a box, or a text and/or exemplars, or a grid (everything), or known pixels.
 
     Points and boxes may also be given as lists, tuples or arrays of numbers: points=[[x, y], [x, y, label]],
     box=[x1, y1, x2, y2].
@@ -171,6 +230,8 @@ class Prompt:
         points: foreground and background points, in pixels.
         box: a box xyxy, in pixels.
         text: a description, for backends that accept text.
+        exemplars: boxes around objects of the kind that is meant, and of kinds that are not, for backends that accept
+            them.
         grid: everything mode.
         label: the class name that the masks carry, or None.
         source: the prompt source it came from; set by the framework.
@@ -178,9 +239,12 @@ class Prompt:
         ref: the annotation it came from (an id in the source's file), or None; passed on to outputs.
         pick: which of the backend's candidate masks to take, from 0; None leaves that to the backend.
             Ignored by backends with one candidate per prompt.
+        mask: the object's pixels, which answer the prompt without the backend. Points, a box or a text beside them
+            only tell how they were made.
 
     Raises:
-        PromptError: not exactly one of (points and/or box), text, grid is given.
+        PromptError: not exactly one of (points and/or box), (text and/or exemplars), grid is given; beside a mask,
+            more than one, or a grid.
     """
 
     points: tuple[Point, ...] = ()
@@ -192,14 +256,25 @@ class Prompt:
     score: float | None = None
     ref: str | None = None
     pick: int | None = None
+    mask: GivenMask | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(to_point(item) for item in to_list(self.points, "points")))
         if self.box is not None:
             object.__setattr__(self, "box", to_box(self.box))
-        given = [bool(self.points) or self.box is not None, bool(self.text), self.grid is not None]
-        if sum(given) != 1:
-            raise PromptError("a prompt is exactly one of: points and/or a box; a text; a grid")
+        examples = tuple(to_exemplar(item) for item in to_list(self.exemplars, "exemplars"))
+        object.__setattr__(self, "exemplars", examples)
+        is_concept = bool(self.text) or bool(self.exemplars)
+        given = [bool(self.points) or self.box is not None, is_concept, self.grid is not None]
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _to_given_mask(self.mask))
+        if sum(given) != 1 and (self.mask is None or sum(given) > 1):
+            raise PromptError(
+                "a prompt is exactly one of: points and/or a box; a text and/or exemplars; a grid; a mask"
+            )
+        if self.mask is not None and self.grid is not None:
+            raise PromptError("a prompt with a mask cannot have a grid")
         if self.score is not None:
             object.__setattr__(self, "score", _to_finite(self.score, "a prompt's score"))
         object.__setattr__(self, "pick", pick := _to_plain(self.pick))
@@ -212,29 +287,45 @@ class Prompt:
             parts.insert(0, f"{len(self.points)} points")
         elif self.points:
             parts.insert(0, f"points={list(self.points)}")
+        if self.exemplars:
+            parts.append(f"{len(self.exemplars)} exemplars")
         for name in ("text", "label", "source", "score", "ref", "pick"):
             if (value := getattr(self, name)) is not None:
                 parts.append(f"{name}={brief(value)}")
+        if self.mask is not None:
+            parts.append(f"mask of {self.mask.size[1]}×{self.mask.size[0]} pixels")
         text = ", ".join(parts)
         return f"Prompt({text})" if len(text) <= MOST_IN_REPR else f"Prompt({text[:MOST_IN_REPR]}...)"
 
     @property
     def needs(self) -> frozenset[str]:
-        """The kinds that a backend must accept: of "points", "box", "text", "everything"."""
+        """The kinds that a backend must accept: of "points", "box", "text", "exemplars", "everything".
+
+        None beside a mask.
+        """
+        if self.mask is not None:
+            return frozenset()
         kinds = {
             "points": bool(self.points),
             "box": self.box is not None,
             "text": bool(self.text),
+            "exemplars": bool(self.exemplars),
             "everything": self.grid is not None,
         }
         return frozenset(kind for kind, given in kinds.items() if given)
 
     def fit(self, height: int, width: int) -> Prompt:
-        """This prompt for an image of that size: its box clipped to the image.
+        """This prompt for an image of that size: its boxes clipped to the image.
 
         Raises:
-            PromptError: the whole box or a point lies outside the image, or all points are off the object.
+            PromptError: a whole box or a point lies outside the image, all points are off the object, or the mask
+                is of another size.
         """
+        if self.mask is not None:
+            if self.mask.size != (height, width):
+                theirs = f"{self.mask.size[1]}×{self.mask.size[0]}"
+                raise PromptError(f"the mask has {theirs} pixels, and the image {width}×{height}")
+            return self
         if self.points and self.box is None and not any(point.label for point in self.points):
             raise PromptError("points off the object (label 0) mean nothing alone; give a point on it, or a box")
         for point in self.points:
@@ -242,12 +333,14 @@ class Prompt:
                 raise PromptError(
                     f"the point ({point.x:g}, {point.y:g}) lies outside the image of {width}×{height} pixels"
                 )
-        if self.box is None:
-            return self
-        clipped = self.box.clip(height, width)
-        if clipped is None:
-            raise PromptError(f"the box {list(self.box.xyxy)} lies outside the image of {width}×{height} pixels")
-        return self if clipped == self.box else replace(self, box=clipped)
+        if self.exemplars and not self.text and not any(each.label for each in self.exemplars):
+            raise PromptError(
+                "exemplars of what is not meant (label 0) mean nothing alone; give one of what is, or a text"
+            )
+        box = None if self.box is None else _clip(self.box, height, width)
+        examples = tuple(Exemplar(_clip(each.box, height, width), each.label) for each in self.exemplars)
+        same = (box, examples) == (self.box, self.exemplars)
+        return self if same else replace(self, box=box, exemplars=examples)
 
     def to_pixels(self, height: int, width: int) -> Prompt:
         """This prompt in pixels, from relative coordinates: fractions (0..1) of the width and the height.
@@ -255,13 +348,15 @@ class Prompt:
         Raises:
             PromptError: a coordinate is not in 0..1.
         """
-        corners = () if self.box is None else self.box.xyxy
+        boxes = [*([] if self.box is None else [self.box]), *(each.box for each in self.exemplars)]
+        corners = [number for box in boxes for number in box.xyxy]
         for number in (*corners, *(n for point in self.points for n in (point.x, point.y))):
             if not 0 <= number <= 1:
                 raise PromptError(f"relative coordinates are between 0 and 1, not {number:g} (are they pixels?)")
         points = tuple(Point(point.x * width, point.y * height, point.label) for point in self.points)
-        box = self.box and Box(self.box.x1 * width, self.box.y1 * height, self.box.x2 * width, self.box.y2 * height)
-        return replace(self, points=points, box=box)
+        box = self.box and _scale(self.box, height, width)
+        examples = tuple(Exemplar(_scale(each.box, height, width), each.label) for each in self.exemplars)
+        return replace(self, points=points, box=box, exemplars=examples)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with the fields that are set; points as [x, y, label], the box as [x1, y1, x2, y2]."""
@@ -272,6 +367,10 @@ class Prompt:
             out["box"] = list(self.box.xyxy)
         if self.grid is not None:
             out["grid"] = asdict(self.grid)
+        if self.exemplars:
+            out["exemplars"] = [[*each.box.xyxy, each.label] for each in self.exemplars]
+        if self.mask is not None:
+            out["mask"] = self.mask.to_json()
         for name in ("text", "label", "source", "score", "ref", "pick"):
             if (value := getattr(self, name)) is not None:
                 out[name] = value
@@ -294,6 +393,16 @@ class Prompt:
             if name in values and not isinstance(values[name], str):
                 raise PromptError(f"a prompt's {name} must be a text, not {values[name]!r}")
         return cls(**values)
+
+
+def _to_given_mask(item: Any) -> GivenMask:
+    """The mask of a `GivenMask`, or of a mapping with its fields."""
+    if isinstance(item, GivenMask):
+        return item
+    known = {each.name for each in fields(GivenMask)}
+    if not isinstance(item, Mapping) or not {"size", "counts"} <= set(item) <= known:
+        raise PromptError(f'a mask is {{"size": [height, width], "counts": ...}}, not {reprlib.repr(item)}')
+    return GivenMask(**item)
 
 
 def to_box(item: Any) -> Box:
@@ -322,6 +431,32 @@ def to_point(item: Any) -> Point:
     if len(values) not in (2, 3):
         raise PromptError(f"a point is [x, y] or [x, y, label], not {reprlib.repr(item)}")
     return Point(*values)
+
+
+def to_exemplar(item: Any) -> Exemplar:
+    """The exemplar of an `Exemplar`, or of a list, tuple or array [x1, y1, x2, y2] or [x1, y1, x2, y2, label].
+
+    Raises:
+        PromptError: it is something else.
+    """
+    if isinstance(item, Exemplar):
+        return item
+    values = to_list(item, "an exemplar")
+    if len(values) not in (4, 5):
+        raise PromptError(f"an exemplar is [x1, y1, x2, y2] or [x1, y1, x2, y2, label], not {reprlib.repr(item)}")
+    return Exemplar(Box(*values[:4]), *values[4:])
+
+
+def _clip(box: Box, height: int, width: int) -> Box:
+    clipped = box.clip(height, width)
+    if clipped is None:
+        raise PromptError(f"the box {list(box.xyxy)} lies outside the image of {width}×{height} pixels")
+    return clipped
+
+
+def _scale(box: Box, height: int, width: int) -> Box:
+    """A box in fractions of the width and the height, in pixels."""
+    return Box(box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height)
 
 
 def to_list(value: Any, what: str) -> list[Any]:

@@ -17,6 +17,8 @@ from pathlib import Path
 PROMPTS_CSV = (
     "source", "file", "place", "ref", "image", "label", "x1", "y1", "x2", "y2", "outcome", "mask", "reason"
 )  # fmt: skip
+#: The name of that file, and its outcome for prompts of images that another shard has.
+ACCOUNTS, OTHER_SHARD = "prompts.csv", "another shard"
 ENCODING = "utf-8-sig"
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")  # also the full-width signs

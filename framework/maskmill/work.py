@@ -10,7 +10,7 @@ from typing import Literal
 FirstStep = Literal["segment", "prompts", "filters", "writers", "nothing"]
 #: What a run has to do for an image, or did; docs/pipelines.md has the same table.
 Work = Literal[
-    "new", "changed", "retried", "doubtful", "lost", "other_prompts",
+    "new", "changed", "retried", "doubtful", "lost", "corrected", "other_prompts",
     "prompts", "filters", "writers", "checked", "done", "failed",
 ]  # fmt: skip
 #: Each in words, after a number.
@@ -20,6 +20,7 @@ WORK: Mapping[Work, str] = {
     "retried": "tried again after a failure",
     "doubtful": "made again because of a doubt",
     "lost": "without a usable stored result",
+    "corrected": "with what a person decided (`corrections:`)",
     "other_prompts": "segmented again because of changed prompts or a changed `images:`",
     "prompts": "with masks reused (the prompts are the same; filters and writers run again)",
     "filters": "with masks reused (filters and writers run again)",

@@ -89,6 +89,7 @@ class Mill:
             stdout=slave,
             stderr=slave,
             env={**os.environ, "PYTHONUTF8": "1", "MILL": self.mark, "MILL_COUNTS": str(self.counts)},
+            cwd=self.folder,  # nohup leaves a file there
             start_new_session=True,
             preexec_fn=_take_terminal,
         )

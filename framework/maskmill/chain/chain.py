@@ -15,6 +15,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from ..corrections import Correction
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
 from ..errors import ImageReadError, MaskmillError, PluginError, Problem, StopRun
@@ -138,6 +139,7 @@ class Chain:
         ahead: LaneAnswers | None = None,
         afresh: bool = False,
         careful: bool = False,
+        correction: Correction | None = None,
     ) -> tuple[ImageResult, bool]:
         """Bring one image's result and files up to date, reusing what of the stored result still holds.
 
@@ -149,6 +151,7 @@ class Chain:
             afresh: make everything again, whatever of the stored result still holds.
             careful: store what is there before each writer, because an earlier try took its process down; a
                 writer that did so is called after the others.
+            correction: what a person decided about the image; sources, backend and filters have no say then.
 
         Returns:
             The result, and whether anything had to be done.
@@ -163,7 +166,8 @@ class Chain:
         stored = StoredResult(self.output, ref.key)
         image: Image | None = None
         try:
-            reuse, image = trace.step("read", "", partial(self._read, ref, None if afresh else stored.result, wanted))
+            before = None if afresh else stored.result
+            reuse, image = trace.step("read", "", partial(self._read, ref, before, wanted, correction))
             trace.first = reuse.first
             if image is None:
                 assert reuse.before is not None, "only a stored result can need no pixels"
@@ -171,7 +175,7 @@ class Chain:
                 refuse_doubts(trace, reuse.before, self.fail_on)
                 self._make_entries(reuse.before, trace)
                 return reuse.before, False
-            if not (reuse.masks or self.has_models):
+            if not (reuse.masks or self.has_models or correction):
                 self.open()  # the file changed since `needs_models` looked at it
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
@@ -179,7 +183,8 @@ class Chain:
                 trace.first = "writers"  # files of theirs are missing
             if image.value_range is not None and (doubt := image.value_range.doubt):
                 trace.add_doubt(Doubt("low_range", doubt, "read"))
-            steps, provenance = ImageSteps(self.stages, image, trace, self.conflict_iou), self._provenance(str(wanted))
+            steps = ImageSteps(self.stages, image, trace, self.conflict_iou, correction)
+            provenance = self._provenance(str(wanted))
             update = ImageUpdate(steps, self.output, stored, reuse, wanted, provenance, self.fail_on, careful)
             result = update.run(ahead)
             if result.failure is not None:
@@ -199,14 +204,18 @@ class Chain:
         stored.replace(result)
         return result, True
 
-    def _read(self, ref: ImageRef, before: ImageResult | None, wanted: Fingerprint) -> tuple[Reuse, Image | None]:
+    def _read(
+        self, ref: ImageRef, before: ImageResult | None, wanted: Fingerprint, correction: Correction | None
+    ) -> tuple[Reuse, Image | None]:
         """What can be reused, and the image; None if the stored result and its files are up to date."""
         assert self.output is not None
         data = ref.read()
         sha256, images = hashlib.sha256(data).hexdigest(), self.conversion.to_json()
-        reuse = plan_reuse(before, sha256, wanted, images) if before else Reuse()
+        reuse = plan_reuse(before, sha256, wanted, images, correction) if before else Reuse()
         if reuse.before is not None and reuse.everything and have_files(self.output, reuse.before.artifacts):
             return reuse, None  # not even decoded
+        if correction is not None and reuse.before is not None and not reuse.is_of(wanted):
+            reuse = Reuse()  # its masks hold, but those that filters dropped must not come back
         return reuse, Image.from_bytes(data, ref, self.max_pixels, self.conversion)
 
     def run(

@@ -5,6 +5,7 @@ A prompt or a mask that enters here is plain data afterwards: Python numbers and
 
 from __future__ import annotations
 
+import math
 import reprlib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,6 +90,8 @@ def check_prompt(prompt: Prompt, what: str = "a prompt") -> Prompt:
         }
         values["label"] = check_label(prompt.label, "its label")
         values["score"] = to_score(prompt.score, "its score")
+        if prompt.mask is not None and count_pixels(prompt.mask.counts) != math.prod(prompt.mask.size):
+            raise ImageError("the run lengths of its mask do not add up to its size")
     except (ImageError, ValueError) as error:
         raise PromptError(f"{what}: {error}") from None
     return prompt if _equals(prompt, values) else replace(prompt, **values)
@@ -183,6 +186,18 @@ def fit_prompts(name: str, backend: Backend, prompts: Sequence[Prompt], size: tu
     return tuple(prompt.fit(*size) for prompt in prompts)
 
 
+def _add_given_masks(found: Sequence[Mask], asked: Sequence[Prompt], prompts: Sequence[Prompt]) -> list[Mask]:
+    """The backend's masks and those that prompts give themselves, in the order of the prompts."""
+    places = [place for place, prompt in enumerate(prompts) if prompt.mask is None]
+    placed: list[tuple[int, Mask]] = []
+    for mask, number in zip(found, match_prompts(found, asked), strict=True):
+        placed.append((len(prompts) if number is None else places[number], mask))
+    for place, prompt in enumerate(prompts):
+        if (given := prompt.mask) is not None:
+            placed.append((place, Mask(given.size, given.counts, given.score, given.stability, prompt)))
+    return [mask for _, mask in sorted(placed, key=lambda pair: pair[0])]
+
+
 def compute_masks(
     masks: Callable[..., object], image: Any, prompts: Sequence[Prompt], *embedding: Any
 ) -> tuple[Mask, ...]:
@@ -198,9 +213,12 @@ def compute_masks(
         TypeError: no list of masks came back.
         ImageError: a mask that is not valid, or no mask for a box or for points; equal prompts need a mask each.
     """
-    found = call_for_masks(image.size, masks, image, prompts, *embedding)
+    asked = [prompt for prompt in prompts if prompt.mask is None]
+    found = call_for_masks(image.size, masks, image, asked, *embedding) if asked else []
+    if len(asked) < len(prompts):
+        found = _add_given_masks(found, asked, prompts)
     answered = set(match_prompts(found, prompts))
     for number, prompt in enumerate(prompts):
-        if prompt.needs <= ANSWERED_ONE_BY_ONE and number not in answered:
+        if prompt.mask is None and prompt.needs <= ANSWERED_ONE_BY_ONE and number not in answered:
             raise ImageError(f"the backend returned no mask for the prompt {prompt.to_json()}")
     return tuple(replace(mask, index=index) for index, mask in enumerate(found))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..corrections import Correction, Corrections
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..images import ImageRef
 from ..plugins.optional import prompts_fingerprint
@@ -16,6 +17,8 @@ from ..work import FirstStep
 
 #: In the provenance of an image that failed after its masks were made: the fingerprint of what is there all the same.
 PARTIAL = "partial"
+#: The fingerprint of masks and filters where a person decided: no model and no filter has a say in them.
+DECIDED = "decided"
 #: Of an image whose filters and writers have not ended yet. It stays if the process is killed.
 NOT_WRITTEN = Failure("worker", "", UNFINISHED, "the run ended before its filters and writers had ended")
 
@@ -61,6 +64,7 @@ class Fingerprints:
         filters: (code, filter) of each.
         writers: (code, folder name, writer) of each.
         conversion: how image files become images; only what is not the default counts.
+        corrections: what people decided, None if the pipeline names no file of them.
     """
 
     def __init__(
@@ -72,7 +76,9 @@ class Fingerprints:
         filters: Sequence[tuple[str, Stage]],
         writers: Sequence[tuple[str, str, Stage]],
         conversion: Conversion = DEFAULT,
+        corrections: Corrections | None = None,
     ) -> None:
+        self.corrections = corrections
         self._combine = combine
         self._conversion = conversion.to_json()
         self._prompts = [(code, prompts_fingerprint(source)) for code, source in sources]
@@ -83,6 +89,8 @@ class Fingerprints:
 
     def of(self, ref: ImageRef) -> Fingerprint:
         """The fingerprint that a result of this image has to have."""
+        if self.corrections is not None and (decided := self.corrections.digest_of(ref.key)):
+            return Fingerprint(decided, DECIDED, DECIDED, self.writers)
         parts = tuple(code + fingerprint(ref) for code, fingerprint in self._prompts)
         known = self._known.get(parts)
         if known is None:
@@ -114,6 +122,11 @@ class Reuse:
     everything: bool = False
     candidate: ImageResult | None = None
 
+    def is_of(self, wanted: Fingerprint) -> bool:
+        """Whether the stored result was made with these prompts and this model."""
+        have = "" if self.before is None else str(self.before.provenance.get("fingerprint", ""))
+        return have.startswith(f"{wanted.prompts}/{wanted.masks}/")
+
     @property
     def first(self) -> FirstStep:
         """The first step that is done again, as far as it is known before the sources were queried."""
@@ -138,7 +151,11 @@ def make_partial(result: ImageResult, made: Fingerprint, failure: Failure) -> Im
 
 
 def plan_reuse(
-    before: ImageResult | None, sha256: str, wanted: Fingerprint, images: Mapping[str, Any] | None = None
+    before: ImageResult | None,
+    sha256: str,
+    wanted: Fingerprint,
+    images: Mapping[str, Any] | None = None,
+    correction: Correction | None = None,
 ) -> Reuse:
     """Decide what of a stored result can be reused.
 
@@ -147,6 +164,7 @@ def plan_reuse(
         sha256: of the image file's bytes now.
         wanted: what the result has to be made with.
         images: how image files become images, as in the provenance of a result.
+        correction: what a person decided about the image; a result that has these masks already is left as it is.
     """
     if before is None or before.sha256 != sha256:
         return Reuse()
@@ -156,7 +174,10 @@ def plan_reuse(
     except (KeyError, ValueError):
         return Reuse()
     if have.masks != wanted.masks:
-        return Reuse()
+        agrees = correction is not None and is_finished and correction.agrees_with(before)
+        if not agrees or have.writers != wanted.writers:
+            return Reuse()
+        return Reuse(before, True, True, frozenset(have.writers), True)
     if have.prompts != wanted.prompts:
         same_pixels = before.provenance.get("images") == (images or None)
         return Reuse(candidate=before if same_pixels else None)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ..corrections import NAME as CORRECTIONS, Correction
+from ..errors import PromptError
 from ..images import Image
 from ..masks import Mask
 from ..plugins.messages import LaneAnswers
@@ -31,12 +33,14 @@ class ImageSteps:
         image: the image.
         trace: receives seconds, notes, doubts and lines.
         conflict_iou: see `check_prompts`.
+        correction: what a person decided about the image, None if the pipeline decides.
     """
 
     stages: Stages
     image: Image
     trace: Trace
     conflict_iou: float | None
+    correction: Correction | None = None
 
     def find_prompts(self, ahead: LaneAnswers | None = None) -> tuple[tuple[Prompt, ...], str | None]:
         """The prompts of the sources, and why there is nothing where there is nothing.
@@ -44,6 +48,8 @@ class ImageSteps:
         Args:
             ahead: what the prompt lane found.
         """
+        if self.correction is not None:
+            return self._find_corrected(self.correction)
         found = find_prompts(self.stages, self.image, self.trace, ahead)
         if found is None:
             names = ", ".join(name for name, _ in self.stages.prompts)
@@ -53,6 +59,21 @@ class ImageSteps:
             )
             raise StepError(Failure("prompts", "", "NoPrompts", message))
         return self.fit(found), None if found else self._explain_nothing()
+
+    def _find_corrected(self, correction: Correction) -> tuple[tuple[Prompt, ...], str | None]:
+        """The objects that a person decided on; no source is queried."""
+        who = correction.reviewer or "a reviewer"
+        self.trace.notes[CORRECTIONS] = correction.describe()
+        if correction.verdict == "rejected":
+            why = f": {correction.comment}" if correction.comment else ""
+            raise StepError(Failure("prompts", CORRECTIONS, "Rejected", f"{who} rejected this image{why}"))
+        if correction.sha256 not in ("", self.image.sha256):
+            text = f"{who} reviewed another version of this image file; review it again, or remove its line"
+            raise StepError(Failure("prompts", CORRECTIONS, PromptError.__name__, text))
+        fit = partial(_fit_all, correction.prompts, self.image.size)
+        prompts = self.trace.step("prompts", CORRECTIONS, fit)
+        self.trace.story(f"{self.image.ref.key}: {count_noun(len(prompts), 'object')} as {who} decided")
+        return prompts, None if prompts else f"{who} decided that it contains no objects"
 
     def _explain_nothing(self) -> str:
         """Why there are no prompts, as far as the sources noted it."""
@@ -90,7 +111,8 @@ class ImageSteps:
             provenance: what makes the result.
         """
         image, trace = self.image, self.trace
-        masks = apply_filters(self.stages.filters, self.stages.backend[0], image, raw, trace)
+        filters = self.stages.filters if self.correction is None else ()
+        masks = apply_filters(filters, self.stages.backend[0], image, raw, trace)
         if masks:
             kept = sum(mask.kept for mask in masks)
             trace.story(f"{image.ref.key}: {kept} of {count_noun(len(masks), 'mask')} kept")
@@ -111,3 +133,7 @@ class ImageSteps:
         """The result with the notes and doubts so far."""
         notes, doubts = self.trace.stored_notes(), tuple(self.trace.doubts)
         return replace(result, notes=notes, doubts=doubts, value_range=self.image.value_range)
+
+
+def _fit_all(prompts: Sequence[Prompt], size: tuple[int, int]) -> tuple[Prompt, ...]:
+    return tuple(prompt.fit(*size) for prompt in prompts)

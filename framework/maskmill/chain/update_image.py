@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..corrections import NAME as CORRECTIONS
 from ..errors import PromptError
 from ..masks import Mask
 from ..output.store import StoredResult
@@ -97,7 +98,7 @@ class ImageUpdate:
         backend = steps.stages.backend[0]
         if before is not None:
             prompts, reason, known = before.prompts, before.reason, restore_masks(before)
-            makers = {backend, *(name for name, _ in steps.stages.prompts)}
+            makers = {backend, CORRECTIONS, *(name for name, _ in steps.stages.prompts)}
             self._take_over(before, makers, ("read", "prompts", "backend"), len(known))
         else:
             prompts, reason = steps.find_prompts(ahead)

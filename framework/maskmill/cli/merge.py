@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     type=click.Choice(["first", "last", "done"]),
     help="If runs differ in an image: take it from the first or the last run given, or one that is done.",
 )
-def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> int:
+@click.option("--partial", is_flag=True, help="Merge what is there, even if shards are missing or did not finish.")
+def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None, partial: bool) -> int:
     """Combine several runs, such as shards or runs on two machines, in a new folder.
 
     Results are copied, files of writers are not; `maskmill export` creates them. `status`, `explain`
@@ -31,7 +32,7 @@ def command(outputs: tuple[Path, ...], target: Path, prefer: Prefer | None) -> i
     from ..output.records import list_counts
     from ..stored.merge import merge
 
-    merged = merge(outputs, target, prefer)
+    merged = merge(outputs, target, prefer, partial)
     total = sum(merged.counts.values())
     counts = f": {list_counts(merged.counts)}" if total else ", none of which has a finished image"
     click.echo(f"{count_noun(total, 'image')} from {count_noun(len(outputs), 'run')}{counts}")

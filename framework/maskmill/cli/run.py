@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 @pipeline_options
 @click.option("--limit", type=click.IntRange(min=1), help="Process only the first N images.")
 @click.option("--only", metavar="GLOB", help="Process only images whose key matches, for example 'sub/*.jpg'.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Process only part I of N, such as 2/8; auto: as a SLURM job array or a Kubernetes Indexed Job says.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
 @click.option(
     "--probe",
@@ -60,6 +66,7 @@ def execute(pipeline: Pipeline, *, dry_run: bool, probe: int | None, **given: An
         probe: with `dry_run`, so many images are timed.
         given: fields of `RunRequest`.
     """
+    from ..dataset.shard import Shard
     from ..output.records import format_summary
     from ..run.plan import RunRequest
 
@@ -67,7 +74,10 @@ def execute(pipeline: Pipeline, *, dry_run: bool, probe: int | None, **given: An
         raise click.UsageError("--watch does not go with --dry-run")
     if probe and not dry_run:
         raise click.UsageError("--probe needs --dry-run")
-    request = RunRequest(**given, command=_repeat_command())
+    shard = given.pop("shard", None)
+    request = RunRequest(
+        **given, shard=None if shard is None else Shard.parse(shard, os.environ), command=_repeat_command()
+    )
     if dry_run:
         click.echo(pipeline.rehearse(request, probe or 0))
         return 0

@@ -53,6 +53,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "schema": 1,
         "name": run.name,
         "output": str(run.folder),
+        "shard": about.get("shard"),
         "outcome": outcome,
         "running": running,
         "notice": run.notice,
@@ -113,7 +114,8 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
     from ..results import Outdated
 
     remaining = f", {state['remaining']} not processed yet" if state["remaining"] else ""
-    lines = [f"{state['name']}: {state['outcome']}{remaining}"]
+    shard = f", shard {state['shard']}" if state["shard"] else ""
+    lines = [f"{state['name']}{shard}: {state['outcome']}{remaining}"]
     lines += [state["notice"]] if state["notice"] else []
     lines.append(list_counts(state["counts"]) or "no image finished yet")
     for failed in state["failures"]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..chain.check_prompts import CONFLICT_IOU
 from ..chain.fingerprint import Fingerprints
+from ..corrections import load_corrections
 from ..decoding.bit_depth import Conversion, HighBitDepth
 from ..decoding.decoder import MAX_PIXELS
 from ..display import brief
@@ -130,6 +131,7 @@ class Config:
         dataset: the entries of `dataset:`, as written.
         dataset_base: the folder that relative parts of `dataset` are relative to.
         prompts: the prompt sources, in order.
+        corrections: the file of what people decided, absolute; None if the pipeline names none.
         combine: "first" takes the first source with an answer for an image, "all" the prompts of all sources.
         backend: the plugin that makes masks.
         filters: in order.
@@ -150,6 +152,7 @@ class Config:
     dataset: tuple[str, ...]
     dataset_base: Path
     prompts: tuple[PluginUse, ...]
+    corrections: Path | None
     combine: Combine
     backend: PluginUse
     filters: tuple[PluginUse, ...]
@@ -201,6 +204,7 @@ class Config:
             [(use.entry.code, use.stage) for use in self.filters],
             [(use.entry.code, use.folder, use.stage) for use in self.writers],
             self.images.as_conversion(),
+            None if self.corrections is None else load_corrections(self.corrections),
         )
 
     def chain_spec(self, memories: Sequence[Any] = ()) -> ChainSpec:
@@ -227,6 +231,7 @@ class Config:
             "name": self.name,
             "plugins": [str(path) for path in self.drop_ins],
             "dataset": [part if part.startswith(PACKAGE) else str(self.dataset_base / part) for part in self.dataset],
+            **({"corrections": str(self.corrections)} if self.corrections else {}),
             "prompts": [_dump_masked(use) for use in self.prompts],
             "combine": self.combine,
             "backend": _dump_masked(self.backend),

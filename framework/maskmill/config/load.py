@@ -52,6 +52,9 @@ class PipelineFile(BaseModel):
     prompts: Annotated[list[Any], Field(min_length=1)] = Field(
         [], description="what to segment: a list of prompt sources, such as `- use: manual`"
     )
+    corrections: Text | None = Field(
+        None, description="the file of what people decided about images; it comes before every prompt source"
+    )
     combine: Literal["first", "all"] = Field(
         "first", description="first: the first source with an answer for the image; all: the prompts of all sources"
     )
@@ -245,7 +248,7 @@ class ConfigBuilder:
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
         run, engine, images = self._read_run(), self._read_engine(), self._read_images()
-        folder = self._locate_output(top, output)
+        folder, corrections = self._locate_output(top, output), self._locate_corrections(top)
         self.raise_problems()
         assert top and run and backend and engine and images and folder, "each None comes with a problem"
         return Config(
@@ -255,6 +258,7 @@ class ConfigBuilder:
             dataset=tuple(top.entries if dataset is None else dataset),
             dataset_base=self._folder(("dataset",)) if dataset is None else Path.cwd(),
             prompts=tuple(prompts),
+            corrections=corrections,
             combine=top.combine,
             backend=backend,
             filters=tuple(filters),
@@ -282,6 +286,15 @@ class ConfigBuilder:
                 self._record(("output",), str(error))
             else:
                 self._problems.append(Problem(str(error), "--output"))
+        return None
+
+    def _locate_corrections(self, top: PipelineFile | None) -> Path | None:
+        if top is None or top.corrections is None:
+            return None
+        try:
+            return absolute_path(expand_home(top.corrections, self._folder(("corrections",))))
+        except ValueError as error:
+            self._record(("corrections",), str(error))
         return None
 
     def _read_run(self) -> RunOptions | None:

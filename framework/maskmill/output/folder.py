@@ -21,6 +21,8 @@ LOCK = ".lock"
 #: The journal of an export, in its folder, hidden from programs that read the folder; its name in older exports.
 JOURNAL, OLD_JOURNAL = ".export.jsonl", "export.jsonl"
 JOURNALS = (JOURNAL, OLD_JOURNAL)
+#: With more images than this, a sweep does not search every folder of an output.
+SEARCHED = 20_000
 #: Folders in a run's output that are no part of the run: made from it by commands, never touched by a rerun.
 EXPORTS, EVALUATION = "exports", "evaluation"
 OTHERS = (EXPORTS, EVALUATION)
@@ -203,15 +205,21 @@ def is_claimed(output: Path) -> bool:
 def clean_up(output: Path, ledger: ledgers.Ledger) -> None:
     """Remove the temporary files of a run that was killed; from here on the folder counts as unclean."""
     if ledger.meta("clean") is False:
-        remove_leftovers(output)
+        remove_leftovers(output, is_small(ledger))
     ledger.set_meta("clean", False)
 
 
-def remove_leftovers(output: Path) -> None:
+def is_small(ledger: ledgers.Ledger) -> bool:
+    """Whether every folder of this output can be searched in a moment."""
+    return sum(ledger.counts().values()) <= SEARCHED
+
+
+def remove_leftovers(output: Path, deep: bool = True) -> None:
     """Remove the temporary files of killed processes; only while no process of a run is working.
 
-    Files below `exports` and `evaluation` belong to commands, which may be working now.
+    Files below `exports` and `evaluation` belong to commands, which may be working now. Of many images, only the
+    places where maskmill itself leaves them are searched.
     """
-    for path in find_leftovers(output):
+    for path in find_leftovers(output, deep):
         if path.relative_to(output).parts[0] not in OTHERS:
             path.unlink(missing_ok=True)

@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from ..decoding.bit_depth import DEFAULT, Conversion
+from ..files import TEMPORARY_PREFIX
 from ..images import ImageRef
 from ..prompts import Prompt
 from ..results import Doubt, Failure, Status
 from ..work import FirstStep
 
 Data = bytes
+#: A file in the output folder while workers are at work; a sweep removes one that is left.
+RUN_MARK = f"{TEMPORARY_PREFIX}run"
 #: The prompts of one image by the position of their source; None: the source has nothing about the image.
 Answers = dict[int, list[Prompt] | None]
 
@@ -76,6 +79,28 @@ class ModelIds:
 
 
 @dataclass(frozen=True, slots=True)
+class RunMark:
+    """By which a worker, on another machine perhaps, tells that it sees the folders of the run.
+
+    Attributes:
+        token: content of the file `RUN_MARK` in the output folder.
+        host: name of the driver's machine.
+        sample: an image of the dataset, None if it is empty.
+        bytes: size of its file.
+    """
+
+    token: str
+    host: str
+    sample: ImageRef | None = None
+    bytes: int = -1
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**data, "sample": ImageRef(**data["sample"]) if data["sample"] else None})
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSetup:
     """What a worker needs to open its chain.
 
@@ -89,6 +114,7 @@ class WorkerSetup:
         conversion: how image files become images.
         conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
         hashes: `files.known_hashes()` of the driver, so that no worker reads the models' files to hash them.
+        mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
     """
 
     chain: ChainSpec
@@ -100,6 +126,7 @@ class WorkerSetup:
     conversion: Conversion = DEFAULT
     conflict_iou: float | None = None
     hashes: tuple[tuple[str, int, int, str], ...] = ()
+    mark: RunMark | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -117,7 +144,8 @@ class WorkerSetup:
         models = ModelIds(data["models"]["backend"], tuple(data["models"]["sources"]))
         plain = {"chain": ChainSpec(**chain), "conversion": conversion, "models": models}
         hashes = tuple((path, size, mtime, sha256) for path, size, mtime, sha256 in data["hashes"])
-        return cls(**{**data, **plain, "fail_on": tuple(data["fail_on"]), "hashes": hashes})
+        mark = RunMark.from_json(data["mark"]) if data["mark"] else None
+        return cls(**{**data, **plain, "fail_on": tuple(data["fail_on"]), "hashes": hashes, "mark": mark})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +203,7 @@ class Task:
         answers: what the prompt lane found, None if the worker queries every source.
         afresh: make everything again, whatever of the stored result still holds.
         careful: an earlier try took its worker down, see `Chain.process`.
+        correction: the line of what a person decided about it; no source is queried then.
     """
 
     ref: ImageRef
@@ -185,6 +214,7 @@ class Task:
     answers: LaneAnswers | None = None
     afresh: bool = False
     careful: bool = False
+    correction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class PromptSource(Stage):
         raise NotImplementedError
 
     def kinds(self) -> frozenset[str] | None:
-        """The kinds of prompt it can return ("points", "box", "text", "everything"), None if unknown.
+        """The kinds of prompt it can return ("points", "box", "text", "exemplars", "everything"), None if unknown.
 
         With it, `maskmill check` reports a backend that does not accept them.
         """
@@ -48,7 +48,7 @@ class Backend(Stage):
     """Makes the masks of prompts, with Segment Anything or another model."""
 
     def accepts(self) -> frozenset[str]:
-        """The kinds of prompt it accepts, of "points", "box", "text", "everything"."""
+        """The kinds of prompt it accepts, of "points", "box", "text", "exemplars", "everything"."""
         raise NotImplementedError
 
     def model_id(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
+import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -20,19 +22,20 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, StopRun, UsageError
-from ..files import known_hashes, quote_command
+from ..files import gather_temporary_files, known_hashes, quote_command, release_temporary_files, write_atomic
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
-from ..output.folder import claim, clean_up, remove_leftovers
+from ..output.folder import claim, clean_up, is_small, remove_leftovers
 from ..output.ledger import NAME, Ledger
 from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
-from ..plugins.messages import WorkerSetup
+from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
 from ..stored.prune import prune_run
+from ..tables import ACCOUNTS
 from ..wording import count_noun
 from ..work import WORK
 from .dispatch import QueuedImage, dispatch
@@ -40,14 +43,17 @@ from .dry_run import choose_resources, count_first_images, describe_skipped
 from .finish import FinishRequest, finish
 from .forecast import require_consent
 from .image_queue import ImageQueue
-from .plan import Plan, RunRequest, check_same_backend, listing
+from .plan import Plan, RunRequest, check_same_backend, check_same_shard, listing, stat
 from .progress import JsonLog, Progress
 from .prompt_lane import Lane
-from .prompts_csv import NAME as ACCOUNTS, Surveys, update_prompts_csv
+from .prompts_csv import Surveys, update_prompts_csv
 from .record import Recorder
 from .rounds import Rounds
 from .stop import Stop, Stopped, handle_signals
 from .tracker import Tracker
+
+#: Images that a warning names.
+MOST_NAMED = 5
 
 __all__ = ["RunInfo", "RunRequest", "run"]
 
@@ -80,12 +86,15 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
         with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+            gather_temporary_files(config.output)
             try:
                 with open_entries(config) as entries:
                     this = RunExecution(config, options, ledger, entries, images, surveys, listed, progress)
                     return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
             except (sqlite3.Error, OSError) as error:
                 raise StopRun(describe_output_error(config, options, error)) from error
+            finally:
+                release_temporary_files(config.output)
 
 
 def start_progress(options: RunRequest) -> Progress:
@@ -119,6 +128,8 @@ def make_command(config: Config, options: RunRequest) -> str:
         parts += ["--only", options.only]
     if options.limit is not None:
         parts += ["--limit", str(options.limit)]
+    if options.shard is not None:
+        parts += ["--shard", str(options.shard)]
     return quote_command(parts)
 
 
@@ -152,7 +163,9 @@ class RunExecution:
         self.models = self.stages.model_ids()
         self.fingerprints = config.fingerprints(self.models)
         check_same_backend(ledger, self.fingerprints.masks, config)
+        check_same_shard(ledger, options.shard, config)
         ledger.set_meta("masks", self.fingerprints.masks)
+        ledger.set_meta("shard", None if options.shard is None else str(options.shard))
         self.plan = Plan(config, options, self.fingerprints, listed)
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
@@ -218,7 +231,7 @@ class RunExecution:
             self._check_output()
             self._add_up()
             if whole and not self.stop.requested:
-                self.ledger.end_listing()
+                self._end_listing()
             told: list[str] = []
             files: Mapping[str, int] = {}
             accounted, outdated, pruned = "", Outdated(), 0
@@ -270,6 +283,14 @@ class RunExecution:
             )
         )
 
+    def _end_listing(self) -> None:
+        """Note that the dataset was listed to its end; tell of decisions about images that are not in it."""
+        self.ledger.end_listing()
+        if unknown := self.plan.list_unknown_corrections():
+            names = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
+            many = count_noun(len(unknown), "correction is", "corrections are")
+            self.progress.log(f"warning: {many} of images that are not in the dataset: {names}")
+
     def _count_listed(self) -> int | None:
         """How many images there are, if the dataset is listed to its end already."""
         if not self.listed.is_complete:
@@ -288,15 +309,24 @@ class RunExecution:
                 records.write_run(output, self._about(), None, "cut short")
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
         if self.recorder.deaths or self.stop.at_once:
-            remove_leftovers(output)
+            remove_leftovers(output, is_small(self.ledger))
 
     def _announce(self, notices: Sequence[str]) -> None:
         chosen = self.resources
-        lines = [*notices, f"{self.config.name}: {chosen}", chosen.warning]
+        shard = "" if self.options.shard is None else f", shard {self.options.shard}"
+        lines = [*notices, f"{self.config.name}{shard}: {chosen}", chosen.warning]
         lines += [f"plugin {path} (sha256 {sha[:12]})" for path, sha in self.config.registry.drop_ins.items()]
         for line in lines:
             if line and not self.options.quiet:
                 self.progress.log(line)
+
+    def _sign_output(self) -> RunMark:
+        """Mark the output folder, so that each worker can tell that it sees this one, and the same images."""
+        token = self.rounds.token if self.rounds else secrets.token_hex(16)
+        write_atomic(self.config.output / RUN_MARK, token.encode())
+        images = listing(self.config, self.options, self.listed)
+        first = next(images, None) if self.rounds is None else None  # it must not change from round to round
+        return RunMark(token, platform.node(), first, stat(first)[0] if first else -1)
 
     def _work(self) -> None:
         setup = WorkerSetup(
@@ -309,6 +339,7 @@ class RunExecution:
             self.config.images.as_conversion(),
             self.config.run.conflict_iou,
             known_hashes(),
+            self._sign_output(),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
@@ -332,6 +363,7 @@ class RunExecution:
             ended = True
         finally:
             self._end_workers(lane, kill=not ended)
+            (self.config.output / RUN_MARK).unlink(missing_ok=True)
             self.ledger.commit()
 
     def _end_workers(self, lane: Lane | None, kill: bool) -> None:
@@ -374,8 +406,9 @@ class RunExecution:
             return ""
         try:
             with self.stop.interruptible():
+                ran, shard = self.recorder.ran, self.options.shard
                 return update_prompts_csv(
-                    self.config, self.surveys, self.ledger, self.recorder.ran, lambda: self.stop.requested
+                    self.config, self.surveys, self.ledger, ran, lambda: self.stop.requested, shard
                 )
         except (Stopped, KeyboardInterrupt):
             return ""
@@ -427,6 +460,7 @@ class RunExecution:
         return {
             "name": self.config.name,
             "command": self.options.command,
+            **({"shard": str(shard)} if (shard := self.options.shard) else {}),
             "pipeline": self.config.resolved(),
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.models.backend},
             "jobs": self.resources.jobs,

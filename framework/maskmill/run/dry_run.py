@@ -30,7 +30,7 @@ from ..plugins.engine import Engine
 from ..plugins.optional import speed_advice
 from ..work import NO_WORK, WORK, Work
 from .forecast import forecast_run
-from .plan import Plan, RunRequest, check_same_backend, listing
+from .plan import Plan, RunRequest, check_same_backend, check_same_shard, listing
 from .prompts_csv import Surveys
 from .resources import Resources, plan_remote_resources, plan_resources
 
@@ -104,6 +104,7 @@ def plan_run(config: Config, options: RunRequest, images: Iterable[ImageRef]) ->
         with ledger or nullcontext():
             if ledger is not None and models.backend:  # else it is known after a download
                 check_same_backend(ledger, prints.masks, config)
+                check_same_shard(ledger, options.shard, config)
             counts = plan.count(ledger)
     return PlannedRun({work: counts[work] for work in WORK if counts[work]}, notices)
 
@@ -142,6 +143,8 @@ def count_first_images(config: Config, options: RunRequest, images: Iterable[Ima
     count = len(list(itertools.islice(listing(config, options, images), FIRST)))
     if not count:
         where = ", ".join(config.dataset)
+        if options.shard is not None and next(iter(images), None) is not None:
+            return 0  # a small dataset may have nothing for one of the shards
         if options.only is None:
             raise DatasetError(f"there are no images in {where}")
         text = f"--only: no image in {where} has the key {options.only!r}"

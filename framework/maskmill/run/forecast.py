@@ -59,4 +59,5 @@ def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -
     plan = Plan(config, request, config.fingerprints(config.stages().model_ids()), images)
     ledger = None if request.fresh else open_for_reading(config.output)[0]
     with ledger or nullcontext():
-        yield from (image.ref for batch in plan.batches(ledger, listed=False) for image in batch if image.due)
+        every = (image for batch in plan.batches(ledger, listed=False) for image in batch if image.due)
+        yield from (image.ref for image in every if plan.find_decision(image.ref.key) is None)

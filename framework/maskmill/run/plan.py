@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..chain.fingerprint import Fingerprint, Fingerprints, plan_reuse
+from ..chain.fingerprint import DECIDED, Fingerprint, Fingerprints, plan_reuse
 from ..config.config import Config
+from ..corrections import Correction
 from ..dataset.dataset import Dataset
+from ..dataset.shard import Shard
 from ..errors import ImageError, ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
@@ -32,6 +34,7 @@ class RunRequest:
     Attributes:
         limit: only the first so many images of the dataset; None for all.
         only: only the image of this key, or those whose key matches this pattern (`fnmatch`); None for all.
+        shard: only the images of this part of the dataset; None for all. `limit` counts those.
         fresh: move an existing run aside and start over.
         retry_failed: try failed and quarantined images again.
         retry_doubtful: make images with one of these doubts again from the start.
@@ -50,6 +53,7 @@ class RunRequest:
 
     limit: int | None = None
     only: str | None = None
+    shard: Shard | None = None
     fresh: bool = False
     retry_failed: bool = False
     retry_doubtful: tuple[str, ...] = ()
@@ -85,7 +89,9 @@ def listing(config: Config, options: RunRequest, images: Iterable[ImageRef] | No
     """
     refs = Dataset(config.dataset, config.dataset_base) if images is None else images
     is_wanted = _selector(options.only, refs) if options.only is not None else lambda key: True
-    yield from itertools.islice((ref for ref in refs if is_wanted(ref.key)), options.limit)
+    shard = options.shard
+    wanted = (ref for ref in refs if is_wanted(ref.key) and (shard is None or shard.has(ref.key)))
+    yield from itertools.islice(wanted, options.limit)
 
 
 def _selector(only: str, refs: Iterable[ImageRef]) -> Callable[[str], bool]:
@@ -146,6 +152,7 @@ class Plan:
         self._fingerprints = fingerprints
         self._fail_on = frozenset((*config.run.fail_on, *options.fail_on))
         self._retry_doubtful = frozenset(options.retry_doubtful)
+        self._decided: set[str] = set()
 
     def batches(self, ledger: Ledger | None, listed: bool = True) -> Iterator[list[DueImage]]:
         """Every image with what is known of it and what is due.
@@ -169,6 +176,8 @@ class Plan:
         self, ref: ImageRef, row: LedgerRow | None, doubts: frozenset[str], stored: tuple[int, int] | None
     ) -> DueImage:
         wanted = self._fingerprints.of(ref)
+        if self._fingerprints.corrections is not None and ref.key in self._fingerprints.corrections:
+            self._decided.add(ref.key)
         if row is None:
             return DueImage(ref, row, str(wanted), "new")
         failed = row.status in ("failed", "quarantined")
@@ -189,9 +198,21 @@ class Plan:
             work = "doubtful"
         elif failed:
             work = "retried"
+        elif wanted.masks == DECIDED and not row.fingerprint.startswith(f"{wanted.prompts}/"):
+            work = change or "corrected"
         else:
             work = change or name_work("checked", _compare(row, wanted))
         return DueImage(ref, row, str(wanted), work, afresh)
+
+    def find_decision(self, key: str) -> Correction | None:
+        """What a person decided about an image, None if the pipeline decides."""
+        corrections = self._fingerprints.corrections
+        return None if corrections is None else corrections.find_decision(key)
+
+    def list_unknown_corrections(self) -> list[str]:
+        """The images that have a correction and were not among those that `batches` gave."""
+        shard, corrections = self._options.shard, self._fingerprints.corrections or ()
+        return [key for key in corrections if key not in self._decided and (shard is None or shard.has(key))]
 
     def count_beyond_limit(self, ledger: Ledger, most: int) -> int:
         """How many images beyond `limit` have no result; counts at most so many."""
@@ -244,7 +265,8 @@ class Plan:
         except ImageError:
             return image.work
         images = self._config.images.as_conversion().to_json()
-        reuse = plan_reuse(before, sha256, Fingerprint.parse(image.fingerprint), images)
+        wanted, correction = Fingerprint.parse(image.fingerprint), self.find_decision(image.ref.key)
+        reuse = plan_reuse(before, sha256, wanted, images, correction)
         if reuse.everything and not have_files(self._config.output, before.artifacts):
             return "writers"
         return name_work(image.work, reuse.first)
@@ -263,6 +285,28 @@ def stat(ref: ImageRef) -> tuple[int, int]:
     except (OSError, ImageReadError):
         return -1, -1
     return size, min(mtime, LATEST)
+
+
+def check_same_shard(ledger: Ledger, shard: Shard | None, config: Config) -> None:
+    """Refuse to mix shards in one output, where images that another shard has would count as gone.
+
+    Args:
+        ledger: of the output folder.
+        shard: that this run is about.
+        config: to say where the output stands in the file.
+
+    Raises:
+        OutputError: the folder holds images of another shard, of another number of shards, or of none.
+    """
+    before, wanted = ledger.meta("shard"), None if shard is None else str(shard)
+    if before == wanted or not sum(ledger.counts().values()):
+        return
+    held = f"the shard {before}" if before else "a run without --shard"
+    what = f"the shard {wanted}" if wanted else "a run without --shard"
+    hint = f"give each shard an output folder of its own (-o), or continue with --shard {before}"
+    if not before:
+        hint = "give each shard an output folder of its own (-o)"
+    raise OutputError(config.problem(("output",), f"'{config.output}' holds {held}, and this is {what}", hint=hint))
 
 
 def check_same_backend(ledger: Ledger, masks: str, config: Config) -> None:

@@ -159,6 +159,9 @@ class Lane:
                 return
             if image is None:
                 return
+            if image.task.correction is not None:  # no source has a say in it
+                self._ready.append(image)
+                continue
             self._submit(image)
 
     def close(self, kill: bool) -> None:

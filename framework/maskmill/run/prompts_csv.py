@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
+from ..corrections import NAME as CORRECTIONS
+from ..dataset.shard import Shard
 from ..errors import PromptError
 from ..files import atomic_path
 from ..images import ImageRef
@@ -24,10 +26,9 @@ from ..plugins.optional import Item, Survey, list_inventory, survey_dataset
 from ..plugins.stage import digest
 from ..prompts import Prompt
 from ..results import ImageResult
-from ..tables import PROMPTS_CSV, write_table
+from ..tables import ACCOUNTS, OTHER_SHARD, PROMPTS_CSV, write_table
 from ..wording import count_noun
 
-NAME = "prompts.csv"
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
@@ -39,6 +40,7 @@ SUMMARY_WORDS = {
     NO_IMAGE: "without an image",
     SKIPPED: "skipped",
     NOT_ASKED: "not asked",
+    OTHER_SHARD: "of other shards",
 }
 #: Images whose results are kept in memory; annotations of one image are usually adjacent.
 CACHED = 64
@@ -83,7 +85,14 @@ class Surveys:
         return [survey.state if survey else "" for survey in self.found]
 
 
-def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: int, stopped: Callable[[], bool]) -> str:
+def update_prompts_csv(
+    config: Config,
+    surveys: Surveys,
+    ledger: Ledger,
+    ran: int,
+    stopped: Callable[[], bool],
+    shard: Shard | None = None,
+) -> str:
     """Bring `prompts.csv` up to date.
 
     Args:
@@ -92,6 +101,7 @@ def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: in
         ledger: of its output.
         ran: how many images this run processed.
         stopped: checked at every row; True ends the writing.
+        shard: that the run is about, None if it is about all images.
 
     Returns:
         A line for the user, "" if no source has an inventory.
@@ -109,9 +119,10 @@ def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: in
         return ""
     state = digest([surveys.state(), ledger.digest()])
     known = ledger.meta("accounts")
-    target = config.output / NAME
+    target = config.output / ACCOUNTS
     if ran or known is None or known["state"] != state or not target.exists():
-        counts = _write_rows(target, inventories, _OutcomeFinder(ledger, [name for name, _ in inventories]), stopped)
+        finder = _OutcomeFinder(ledger, [name for name, _ in inventories], shard)
+        counts = _write_rows(target, inventories, finder, stopped)
         ledger.set_meta("accounts", {"state": state, "counts": dict(counts)})
         ledger.commit()
     else:
@@ -121,7 +132,7 @@ def update_prompts_csv(config: Config, surveys: Surveys, ledger: Ledger, ran: in
 
 def _summarize(counts: Counter[str]) -> str:
     parts = [f"{counts[outcome]:,} {words}" for outcome, words in SUMMARY_WORDS.items() if counts[outcome]]
-    return f"{count_noun(counts.total(), 'prompt')} in files: {', '.join(parts) or 'none'} ({NAME})"
+    return f"{count_noun(counts.total(), 'prompt')} in files: {', '.join(parts) or 'none'} ({ACCOUNTS})"
 
 
 def _write_rows(
@@ -163,10 +174,12 @@ class _OutcomeFinder:
     Args:
         ledger: of the run.
         sources: the names of the sources that have annotations; their annotations are looked up in this order.
+        shard: that the run is about, None if it is about all images.
     """
 
-    def __init__(self, ledger: Ledger, sources: Sequence[str]) -> None:
+    def __init__(self, ledger: Ledger, sources: Sequence[str], shard: Shard | None) -> None:
         self._ledger = ledger
+        self._shard = shard
         self._ambiguous = len(sources) > 1  # the prompts of one source differ in their refs
         self._before: Counter[int] = Counter()
         self._outcomes = lru_cache(CACHED)(self._read_outcomes)
@@ -179,6 +192,8 @@ class _OutcomeFinder:
         if item.key is None:
             return NO_IMAGE, "", "no image of the dataset matches", item.prompt
         outcomes = self._outcomes(item.key)
+        if outcomes is None and self._shard is not None and not self._shard.has(item.key):
+            return OTHER_SHARD, "", "", item.prompt
         if outcomes is None:
             return NOT_ASKED, "", "its image has not been processed yet", item.prompt
         if outcomes.status in (FAILED, QUARANTINED):
@@ -205,6 +220,7 @@ class _ImageOutcomes:
         self.status: str = result.status
         self.failure = result.failure.message if result.failure else ""
         self._size = result.size or (0, 0)
+        self._reviewed = CORRECTIONS in result.notes
         self._numbers: dict[Prompt, list[int]] = {}
         for number, prompt in enumerate(result.prompts):
             self._numbers.setdefault(prompt, []).append(number)
@@ -231,6 +247,8 @@ class _ImageOutcomes:
             return SKIPPED, "", str(error), prompt
         used = used if used.source else replace(used, source=source)
         equal, place = self._numbers.get(used, []), count(used)
+        if not equal and self._reviewed:
+            return self._find_reviewed(used)
         if not equal:
             return NOT_ASKED, "", self._explain_unused(used), used
         if place >= len(equal):
@@ -242,12 +260,24 @@ class _ImageOutcomes:
             return DROPPED, str(masks[0].index), _explain_dropped(masks[0]), used
         return DROPPED, "", "the backend found nothing", used
 
+    def _find_reviewed(self, used: Prompt) -> tuple[str, str, str, Prompt | None]:
+        """The outcome where a person decided on the image's objects, some of which they took from annotations."""
+        for numbers in (self._numbers[prompt] for prompt in self._numbers if _is_same(prompt, used)):
+            if masks := self._masks.get(numbers[0]):
+                return MASK, str(masks[0].index), "", used
+        return DROPPED, "", "removed in a review", used
+
     def _explain_unused(self, used: Prompt) -> str:
         if any((prompt.source, prompt.ref) == (used.source, used.ref) for prompt in self._numbers):
             return "it was changed after its image was processed"
         others = sorted({str(prompt.source) for prompt in self._numbers} - {str(used.source)})
         instead = f"with the prompts of {', '.join(others)}" if others else "without it"
         return f"its image was processed {instead}"
+
+
+def _is_same(prompt: Prompt, used: Prompt) -> bool:
+    """Whether a reviewed object was made from this annotation."""
+    return (prompt.source, prompt.ref, prompt.box) == (used.source, used.ref, used.box)
 
 
 def _explain_dropped(mask: Mask) -> str:

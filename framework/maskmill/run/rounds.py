@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,10 +19,12 @@ class Rounds:
         ready: keys of the images that this round may process.
         at_rest: whether this round lists the whole dataset and writes the files about it.
         is_first: whether this is the first round.
+        token: of the marks in the output folder.
     """
 
     def __init__(self) -> None:
         self.stop = Stop()
+        self.token = secrets.token_hex(16)
         self.ready: Collection[str] = frozenset()
         self.at_rest = False
         self.is_first = True

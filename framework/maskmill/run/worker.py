@@ -11,6 +11,7 @@ import errno
 import faulthandler
 import getpass
 import os
+import platform
 import signal
 import sys
 import tempfile
@@ -27,10 +28,11 @@ from ..chain.chain import Chain
 from ..chain.fingerprint import Fingerprint
 from ..chain.plugin_call import Trace, describe_failure
 from ..config.config import build_stages
-from ..errors import PluginError, StopRun
-from ..files import adopt_hashes
+from ..corrections import parse as parse_correction
+from ..errors import PluginError, Problem, StopRun
+from ..files import adopt_hashes, gather_temporary_files
 from ..output.ledger import NAME as LEDGER
-from ..plugins.messages import OpenFailure, Reply, Task, WorkerDied, WorkerSetup
+from ..plugins.messages import RUN_MARK, OpenFailure, Reply, RunMark, Task, WorkerDied, WorkerSetup
 from .memory import keep_freed_memory
 from .plan import stat
 from .stop import DRIVER_SIGNALS
@@ -135,13 +137,41 @@ def _prepare(chain: Chain) -> None:
 
 def _build_chain(setup: WorkerSetup) -> Chain:
     adopt_hashes(setup.hashes)
+    if setup.mark is not None:
+        check_folders(setup.mark, Path(setup.output))
+        gather_temporary_files(Path(setup.output))
     stages = build_stages(setup.chain)
     output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
     return Chain(stages, output, setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou)
 
 
+def check_folders(mark: RunMark, output: Path) -> None:
+    """Check that this process sees the run's own output folder and dataset, and not others of the same names.
+
+    The sample image is looked for on other machines only: on the driver's it may have been deleted meanwhile.
+
+    Raises:
+        PluginError: it does not; what it would write, or report missing, would be of another folder.
+    """
+    host = platform.node()
+    try:
+        found = (output / RUN_MARK).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        found = ""
+    if found != mark.token:
+        what = "sees another folder" if found else "does not see the run's folder"
+        text = f"the worker on {host} {what} at the output's path '{output}'"
+        hint = f"give an output folder that {mark.host} and all workers share, under the same path"
+        raise PluginError(Problem(text, hint=hint))
+    if mark.sample is not None and host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
+        what = "does not see the dataset" if size < 0 else f"sees another dataset, as {size} bytes are not {mark.bytes}"
+        text = f"the worker on {host} {what}: '{mark.sample.path}'"
+        hint = f"the images must be on a drive that {mark.host} and all workers share, under the same path"
+        raise PluginError(Problem(text, hint=hint))
+
+
 def _needs_models(chain: Chain, task: Task) -> bool:
-    return chain.needs_models(task.ref, Fingerprint.parse(task.fingerprint), task.afresh)
+    return task.correction is None and chain.needs_models(task.ref, Fingerprint.parse(task.fingerprint), task.afresh)
 
 
 def _check_models(chain: Chain, setup: WorkerSetup) -> None:
@@ -215,7 +245,8 @@ def _check_output(output: Path | None) -> None:
 def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     size, mtime = stat(task.ref)
     wanted = Fingerprint.parse(task.fingerprint)
-    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful)
+    correction = None if task.correction is None else parse_correction(task.correction)
+    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful, correction)
     doubts = tuple(doubt.code for doubt in result.doubts)
     entries = trace.entries if result.failure is None else {}
     return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first, entries)

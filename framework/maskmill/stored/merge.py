@@ -26,6 +26,7 @@ from ..output.store import result_path
 from ..plugins.stage import digest
 from ..results import FINISHED, LedgerRow
 from ..wording import count_noun
+from .merge_shards import check_shards, merge_tables
 
 Prefer = Literal["first", "last", "done"]
 #: Keys listed when runs contradict each other.
@@ -47,7 +48,7 @@ class MergeReport:
     doubts: Mapping[str, int]
 
 
-def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -> MergeReport:
+def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None, partial: bool = False) -> MergeReport:
     """Merge runs into a new folder; it appears whole or not at all.
 
     Args:
@@ -55,10 +56,11 @@ def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -
         target: the new folder.
         prefer: which result to take where runs have different ones for an image: that of the `first` or
             the `last` run named, or the one that is `done`; None refuses.
+        partial: merge what is there, also where shards are missing or did not come to their end.
 
     Raises:
-        OutputError: a folder holds no run or an active one, the target is not empty, or runs contradict
-            each other.
+        OutputError: a folder holds no run or an active one, the target is not empty, shards are missing, or runs
+            contradict each other.
     """
     _check_target(target, folders)
     with contextlib.ExitStack() as stack:
@@ -66,6 +68,8 @@ def merge(folders: Sequence[Path], target: Path, prefer: Prefer | None = None) -
         for run in runs:
             if run.is_running():
                 raise OutputError(Problem(f"a run is working in '{run.folder}'", hint="wait for it to end"))
+        if not partial:
+            check_shards(runs)
         choose = _Chooser(runs, prefer)
         choose.check()
         unfinished = target.with_name(f"{TEMPORARY_PREFIX}{digest(target.name)}")
@@ -198,6 +202,7 @@ def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
         doubtful, doubts = ledger.doubt_counts()
         counted = {"counts": ledger.counts(), "doubtful": doubtful, "doubts": doubts}
         write_run(folder, {**_describe(runs), **counted}, None, "merged")
+        merge_tables(runs, folder)
 
 
 def _copy_result(run: Run, row: LedgerRow, folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from maskmill import ImageError, Mask, Prompt
-from maskmill.chain.contract import check_mask
+from maskmill.chain.contract import ANSWERED_ONE_BY_ONE, check_mask
 from maskmill.wording import count_noun
 
 #: Environment variable of the bearer token, on both sides.
@@ -105,7 +105,7 @@ class GridModel(WireModel):
 
 
 class PromptModel(WireModel):
-    """What to segment, in pixels of the upright image: points and/or a box, or a text, or a grid."""
+    """What to segment, in pixels of the upright image: points and/or a box, or a text and/or exemplars, or a grid."""
 
     points: list[Annotated[list[Finite], Field(min_length=2, max_length=3)]] | None = Field(
         None, max_length=MOST_POINTS, description="[x, y, label] each: label 1 on the object, 0 off it; [x, y] is on it"
@@ -114,6 +114,11 @@ class PromptModel(WireModel):
         None, description="[x1, y1, x2, y2] with x1 < x2 and y1 < y2"
     )
     text: str | None = Field(None, min_length=1, max_length=2000)
+    exemplars: list[Annotated[list[Finite], Field(min_length=4, max_length=5)]] | None = Field(
+        None,
+        max_length=MOST_POINTS,
+        description="[x1, y1, x2, y2, label] each: a box around an object of the kind (label 1) or of another (0)",
+    )
     grid: GridModel | None = Field(None, description="everything mode")
     label: str | None = Field(None, max_length=2000, description="the class name; not used by the server")
     source: str | None = Field(None, max_length=2000, description="its origin; not used by the server")
@@ -125,7 +130,7 @@ class PromptModel(WireModel):
         """The prompt as the core's class.
 
         Raises:
-            PromptError: it is not exactly one of points and/or box, text, grid; or a box has no area.
+            PromptError: it is not exactly one of points and/or box, text and/or exemplars, grid; or a box has no area.
         """
         return Prompt.from_json(self.model_dump(exclude_none=True))
 
@@ -214,7 +219,7 @@ class MasksReply(ResponseModel):
             return f"the answer is about {count_noun(self.prompts, 'prompt')}, not {len(prompts)}"
         answered = {mask.prompt for mask in self.masks}
         missing = [one for number, one in enumerate(prompts) if number not in answered]
-        if None in (self.image, self.prompts) and any(one.text is not None or one.grid is not None for one in missing):
+        if None in (self.image, self.prompts) and any(not one.needs <= ANSWERED_ONE_BY_ONE for one in missing):
             return "no masks, and no word on which image and prompts they would be of (an older server, or a proxy?)"
         return ""
 
@@ -261,7 +266,7 @@ class ModelInfo(ResponseModel):
         name: the model in words, such as `sam vit_b`.
         model_id: identifies the model; of `sam` the SHA-256 of the checkpoint.
         digest: 16 hexadecimal digits, a hash of the backend's class, version and all options that affect its masks.
-        accepts: kinds of prompt, of "points", "box", "text", "everything".
+        accepts: kinds of prompt, of "points", "box", "text", "exemplars", "everything".
         multimask: the values of `multimask` that a request may have; empty if the backend has no such option.
         limits: the server's limits.
         versions: of maskmill and of the packages that decode and compute.

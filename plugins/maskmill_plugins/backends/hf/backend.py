@@ -93,16 +93,16 @@ class Hf(Backend):
         return ModelFiles(self.model, self.revision)
 
     def accepts(self) -> frozenset[str]:
-        """Texts with `task: concepts`; else points, boxes, and everything mode where a generator was published.
+        """Texts and exemplars with `task: concepts`; else points, boxes, and everything mode if a generator is known.
 
         Of a model that is not on this machine yet, whatever the backend can take.
         """
         found = self._find_family()
         if found is None:
-            return frozenset({"points", "box", "text", "everything"})
+            return frozenset({"points", "box", "text", "exemplars", "everything"})
         family, is_concepts = found
         if is_concepts:
-            return frozenset({"text"})
+            return frozenset({"text", "exemplars"})
         return frozenset({"points", "box", "everything"} if family.has_generator else {"points", "box"})
 
     def _find_family(self) -> tuple[Family, bool] | None:
@@ -238,8 +238,8 @@ class Hf(Backend):
     def masks(self, image: Image, prompts: Sequence[Prompt], embedding: Any = None) -> list[Mask]:
         """Points and boxes: one mask per prompt, in order; with `multimask: all` three.
 
-        Texts: the objects found, whose `score` is the model's confidence. Everything mode: the masks of the
-        generator that the model's authors published. Else `score` is the predicted IoU.
+        Texts and exemplars: the objects found, whose `score` is the model's confidence. Everything mode: the masks
+        of the generator that the model's authors published. Else `score` is the predicted IoU.
 
         Raises:
             PromptError: a text is too long, or a prompt picks a candidate of a model that sorts them.
@@ -247,7 +247,7 @@ class Hf(Backend):
         segmenter = self._get_segmenter()
         if embedding is None:
             embedding = self.embed(image)
-        if any(prompt.text for prompt in prompts):
+        if any(prompt.text or prompt.exemplars for prompt in prompts):
             found: list[Mask] = segmenter.masks(
                 embedding, image.size, prompts, lambda line: self.doubt("truncated", line)
             )

@@ -1,4 +1,4 @@
-"""All objects of a text, by SAM 3.
+"""All objects of a text, or like those in some boxes, by SAM 3.
 
 Reference: Carion et al., SAM 3: Segment Anything with Concepts, arXiv:2511.16719.
 """
@@ -23,6 +23,8 @@ from maskmill_plugins._shared.sam.upsample import Upsampler
 THRESHOLD = 0.5
 #: The same shift of the threshold, in logits, as for SAM's stability score.
 STABILITY_OFFSET = 1 / (1 + float(np.exp(-1.0))) - THRESHOLD
+#: The text that stands for "like those in the boxes", as in the model's own code.
+LIKE_THESE = "visual"
 #: Texts whose features are kept.
 TEXTS = 256
 #: Share of the model's queries above which objects have probably been missed.
@@ -77,7 +79,7 @@ class ConceptSegmenter:
         Args:
             embedding: from `embed`.
             size: (height, width) of the image.
-            prompts: each with a text.
+            prompts: each with a text, exemplars, or both.
             report: takes a line about objects that may be missing.
 
         Raises:
@@ -102,15 +104,17 @@ class ConceptSegmenter:
         return Sam3VisionEncoderOutput(fpn_hidden_states=(*parts, None), fpn_position_encoding=self._positions)
 
     def _find(self, seen: Any, size: tuple[int, int], prompt: Prompt, report: Callable[[str], None]) -> Iterator[Mask]:
-        text, mask = self._embed_text(prompt.text or "")
+        text, mask = self._embed_text(prompt.text or LIKE_THESE)
+        boxes = self._normalise_boxes(prompt, size)
         with torch.inference_mode():
-            answer = self.model(vision_embeds=seen, text_embeds=text, attention_mask=mask)
+            answer = self.model(vision_embeds=seen, text_embeds=text, attention_mask=mask, **boxes)
             scores = answer.pred_logits[0].sigmoid()
             if answer.presence_logits is not None:
                 scores = scores * answer.presence_logits[0].sigmoid()
             chosen = (scores > self.threshold).nonzero()[:, 0]
             if len(chosen) >= NEARLY_ALL * len(scores):
-                report(f"{prompt.text!r}: {len(chosen)} objects, and the model finds {len(scores)} at most")
+                what = repr(prompt.text) if prompt.text else "like the exemplars"
+                report(f"{what}: {len(chosen)} objects, and the model finds {len(scores)} at most")
             logits = answer.pred_masks[0][chosen].cpu()
         # SAM 3's logits are as wide as high; transformers upscales probabilities, in one step.
         side = logits.shape[-1]
@@ -124,6 +128,17 @@ class ConceptSegmenter:
                 stability=crop.compute_stability(THRESHOLD, STABILITY_OFFSET),
                 prompt=prompt,
             )
+
+    def _normalise_boxes(self, prompt: Prompt, size: tuple[int, int]) -> dict[str, Tensor]:
+        """The exemplars as the model takes them: centre, width and height as fractions of the image."""
+        if not prompt.exemplars:
+            return {}
+        boxes = torch.tensor([each.box.xyxy for each in prompt.exemplars], dtype=torch.float32)
+        boxes /= torch.tensor([size[1], size[0]] * 2)
+        near, far = boxes[:, :2], boxes[:, 2:]
+        labels = torch.tensor([[each.label for each in prompt.exemplars]])
+        given = {"input_boxes": torch.cat([(near + far) / 2, far - near], dim=1)[None], "input_boxes_labels": labels}
+        return {name: value.to(self.model.device) for name, value in given.items()}
 
     def _embed_text(self, text: str) -> tuple[Any, Tensor]:
         """The features of a text, and which of its tokens count."""
