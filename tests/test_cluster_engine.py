@@ -45,7 +45,6 @@ class Scripted(ClusterEngine):
     def _connect(self, slots):
         self._events = deque(Joined(RemoteSlot(number, f"host{number}")) for number in range(self._count))
         self._sent = []
-        self._script = {}
 
     _count = 2
 
@@ -119,7 +118,9 @@ def test_an_image_with_which_machines_are_lost_again_and_again_is_given_up():
 def test_slots_that_join_later_are_used_and_jobs_bounds_them():
     engine = Scripted(chunk=1)
     engine.start(make_setup(), 3, {})
-    engine._events.clear()
+    engine._count = 0
+    engine.submit(1, make_task("a"), 0)
+    assert list(engine.wait(0)) == [(1, NotBegun())]
     assert (engine.slots(), engine.room()) == (0, 0)
     for number in range(5):
         engine._events.append(Joined(RemoteSlot(number, "host")))
@@ -130,10 +131,12 @@ def test_slots_that_join_later_are_used_and_jobs_bounds_them():
 def test_a_task_for_which_no_slot_is_left_comes_back():
     engine = Scripted()
     engine.start(make_setup(), 1, {})
-    list(engine.wait(0))
     engine.submit(1, make_task("a"), 0)
-    engine._slots.clear()
     assert list(engine.wait(0)) == [(1, NotBegun())]
+    assert engine.slots() == 1
+    engine.submit(2, make_task("a"), 0)
+    engine._slots.clear()
+    assert list(engine.wait(0)) == [(2, NotBegun())]
 
 
 def test_a_run_without_workers_stops_after_its_patience():
@@ -141,7 +144,6 @@ def test_a_run_without_workers_stops_after_its_patience():
     engine = Scripted(patience=0.05, address="somewhere")
     engine._count = 0
     engine.start(make_setup(), 2, {})
-    engine._events.clear()
     assert list(filter(None, dispatch(engine, iter([QueuedImage(make_task("a"))]), 0, stop))) == []
     assert stop.reason == "there has been no worker at somewhere for 0.05 s (engine: patience)"
 

@@ -132,7 +132,7 @@ class ClusterEngine(Engine):
         return [Problem(f"environment: the variable {name!r} is not set here") for name in unset]
 
     def start(self, setup: WorkerSetup, slots: int, environment: Mapping[str, str]) -> None:
-        """Reach or start the workers."""
+        """Get ready; a run that has nothing to do needs no workers."""
         given = {name: os.environ[name] for name in self.environment if name in os.environ}
         drop_ins = {path: _read_drop_in(path, sha256) for path, sha256 in setup.chain.drop_ins.items()}
         self._setup = SlotSetup(uuid.uuid4().hex, setup, drop_ins, {**environment, **given}, self.is_remote())
@@ -148,8 +148,7 @@ class ClusterEngine(Engine):
         self._told: dict[str, None] = {}
         self._warnings: list[str] = []
         self._hosts: dict[str, dict[str, object]] = {}
-        self._alive = time.monotonic()
-        self._connect(slots)
+        self._connected = False
 
     def slots(self) -> int:
         """Those that there are now, up to `jobs`."""
@@ -163,11 +162,16 @@ class ClusterEngine(Engine):
         return free[max(0, len(free) - max(0, self._most - busy)) :]
 
     def room(self) -> int:
-        """As many tasks as the free slots take in one message each."""
+        """As many tasks as the free slots take in one message each; one before there is any, to start the workers."""
+        if not self._connected:
+            return 1
         return max(0, len(self._free()) * self._size - len(self._waiting))
 
     def submit(self, token: int, task: Task, timeout: float) -> None:
-        """Keep it for the next message, which `wait` sends."""
+        """Keep it for the next message, which `wait` sends; the first one starts the workers, or reaches them."""
+        if not self._connected:
+            self._connect(self._most)
+            self._connected, self._alive = True, time.monotonic()
         self._waiting.append((token, dataclasses.replace(task, timeout=timeout)))
 
     def wait(self, seconds: float) -> Iterator[tuple[int, Outcome]]:

@@ -19,6 +19,7 @@ from maskmill.plugins.engine import Engine
 from maskmill.plugins.messages import Task
 from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
+from maskmill.wording import count_noun
 
 from . import dask_worker
 from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot, wait_interruptibly
@@ -51,7 +52,7 @@ class Dask(ClusterEngine):
         self._looked = 0.0
         self._cluster: Any = None
         self._client: Any = None
-        _be_quiet()
+        self._loud = _be_quiet()
         with hold_signals():  # processes that are started here leave Ctrl-C to the driver
             if not self.address:
                 self._cluster = distributed.LocalCluster(
@@ -70,7 +71,7 @@ class Dask(ClusterEngine):
         run = self._setup.run
         future = self._submit(address, dask_worker.run_message, run, index, tasks, kind)
         self._futures[slot] = future
-        future.add_done_callback(lambda done: self._events.put(("answer", (slot, done))))
+        future.add_done_callback(lambda done: self._events.put(("answer", (slot, done, _fetch(done)))))
 
     def _submit(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function on one worker, once: if the worker is lost, that is for the driver to judge."""
@@ -99,27 +100,25 @@ class Dask(ClusterEngine):
         if kind == "lease":
             yield from self._join(*about)
             return
-        slot, future = about
-        if slot in self._futures and self._futures[slot] is future:
-            del self._futures[slot]
-            try:
-                yield Answered(slot, future.result(timeout=ANSWER))
-            except Exception as error:
-                # The answer was on a worker that is gone, or is under way no more.
-                yield from self._look()
-                yield Answered(slot, None)
-                _require_maskmill(error, slot.host)
+        slot, future, answer = about
+        if slot not in self._futures or self._futures[slot] is not future:
+            return
+        if isinstance(answer, Exception):  # it was on a worker that is gone, perhaps
+            _require_maskmill(answer, slot.host)
+            yield from self._look()
+            answer = None
+        if self._futures.pop(slot, None) is not None:
+            yield Answered(slot, answer)
 
-    def _join(self, address: str, lease: Any) -> Iterator[Event]:
+    def _join(self, address: str, lease: Any, answer: Any) -> Iterator[Event]:
         """The slots of a worker that has taken its lease."""
         if address not in self._leases or self._leases[address] is not lease:
             return
-        try:
-            host, threads = lease.result(timeout=ANSWER)
-        except Exception as error:
-            _require_maskmill(error, address)
+        if isinstance(answer, Exception):
+            _require_maskmill(answer, address)
             del self._leases[address]  # tried again at the next look, if the worker is still there
             return
+        host, threads = answer
         self._by_worker[address] = [RemoteSlot((address, index), host) for index in range(threads)]
         yield from map(Joined, self._by_worker[address])
 
@@ -129,9 +128,7 @@ class Dask(ClusterEngine):
         try:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
         except Exception as error:
-            raise StopRun(f"the scheduler {self.address} cannot be reached any more: {_describe(error)}") from error
-        if self._client.status not in ("running", "connecting"):
-            raise StopRun(f"the connection to the scheduler {self.address} is lost")
+            raise StopRun(f"the Dask scheduler {self.address} cannot be reached any more") from error
         for address, about in workers.items():
             if about["status"] == "running" and address not in self._leases:
                 lease = self._submit(address, dask_worker.take_lease, self._setup)
@@ -145,24 +142,26 @@ class Dask(ClusterEngine):
                 yield Left(slot, f"the worker {address} on {slot.host} went away")
 
     def _put_lease(self, address: str, lease: Any) -> None:
-        self._events.put(("lease", (address, lease)))
+        self._events.put(("lease", (address, lease, _fetch(lease))))
 
     def probe(self) -> Sequence[str]:
         """The scheduler's workers."""
         if not self.address:
-            return ["engine dask: Dask's workers on this machine"]
+            return ()
         import distributed
 
-        _be_quiet()
-        client = _open_client(self.address)
+        loud = _be_quiet()
         try:
-            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            with _open_client(self.address) as client:
+                workers = client.scheduler_info(n_workers=-1)["workers"].values()
         finally:
-            client.close(timeout=ANSWER)
+            _be_loud(loud)
         hosts = sorted({about["host"] for about in workers})
         threads = sum(about["nthreads"] for about in workers)
-        text = f"engine dask: {self.address} has {threads} slots (threads) in {len(workers)} workers on"
-        return [f"{text} {len(hosts)} hosts ({', '.join(hosts[:8])}); distributed {distributed.__version__} here"]
+        slots, several = count_noun(threads, "slot"), count_noun(len(workers), "worker")
+        where = f"{count_noun(len(hosts), 'host')} ({', '.join(hosts[:8])})"
+        version = f"distributed {distributed.__version__} here"
+        return [f"engine dask: {self.address} has {slots} in {several} on {where}; {version}"]
 
     def _disconnect(self, kill: bool) -> None:
         client = getattr(self, "_client", None)
@@ -179,6 +178,7 @@ class Dask(ClusterEngine):
         if self._cluster is not None:
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=ANSWER)
+        _be_loud(self._loud)
 
     def _end_slots(self, client: Any, kill: bool) -> None:
         with contextlib.suppress(Exception):
@@ -200,9 +200,33 @@ def _open_client(target: Any) -> Any:
         raise PluginError(Problem(f"no Dask scheduler answers at {target}: {_describe(error)}", hint=hint)) from error
 
 
-def _be_quiet() -> None:
-    """Have Dask's own loggers say nothing: what happens to workers is said by the run."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 10)
+def _fetch(future: Any) -> Any:
+    """The result of a task that has ended, or the exception; called in the client's threads, since it may take long."""
+    try:
+        return future.result(timeout=ANSWER)
+    except Exception as error:
+        return error
+
+
+def _be_quiet() -> dict[str, int]:
+    """Have Dask's own loggers say nothing, since the run says what happens to workers; returns how they were."""
+    names = ["distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 10)
+    logging.getLogger("asyncio").addFilter(_is_no_noise)
+    return before
+
+
+def _be_loud(levels: dict[str, int]) -> None:
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger("asyncio").removeFilter(_is_no_noise)
+
+
+def _is_no_noise(record: logging.LogRecord) -> bool:
+    """Not what Dask's client leaves behind when a result is not waited for any more."""
+    return not (record.exc_info and record.exc_info[0] is not None and record.exc_info[0].__name__ == "AllExit")
 
 
 def _require_maskmill(error: Exception, where: str) -> None:

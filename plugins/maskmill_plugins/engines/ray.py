@@ -17,6 +17,7 @@ from maskmill.plugins.engine import MAX_OPENINGS, Engine
 from maskmill.plugins.messages import Task
 from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
+from maskmill.wording import count_noun
 
 from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot, wait_interruptibly
 from .ray_worker import SlotActor
@@ -119,7 +120,7 @@ class Ray(ClusterEngine):
     def probe(self) -> Sequence[str]:
         """The cluster's machines."""
         if not self.address:
-            return ["engine ray: Ray's workers on this machine"]
+            return ()
         ray = _open_ray(self.address, 1)
         try:
             nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -127,7 +128,8 @@ class Ray(ClusterEngine):
         finally:
             ray.shutdown()
         hosts = sorted({node["NodeManagerHostname"] for node in nodes})
-        text = f"engine ray: {self.address} has {cores:g} cores in {len(hosts)} hosts ({', '.join(hosts[:8])})"
+        where = f"{count_noun(len(hosts), 'host')} ({', '.join(hosts[:8])})"
+        text = f"engine ray: {self.address} has {count_noun(int(cores), 'core')} on {where}"
         return [f"{text}; ray {ray.__version__} here"]
 
     def _disconnect(self, kill: bool) -> None:
