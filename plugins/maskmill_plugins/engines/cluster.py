@@ -82,7 +82,7 @@ Event = Joined | Left | Answered
 class ClusterEngine(Engine):
     """Sends messages to slots that come and go."""
 
-    address: str = Field("", json_schema_extra=NO_EFFECT)
+    address: str | None = Field(None, json_schema_extra=NO_EFFECT)
     patience: float = Field(
         300.0,
         gt=0,

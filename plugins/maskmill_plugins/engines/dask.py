@@ -36,8 +36,8 @@ class Dask(ClusterEngine):
     requires: ClassVar[tuple[str, ...]] = ("distributed",)
     extra: ClassVar[str] = "dask"
 
-    address: str = Field(
-        "",
+    address: str | None = Field(
+        None,
         description="of the scheduler, such as tcp://10.0.0.1:8786; none: workers on this machine",
         json_schema_extra=NO_EFFECT,
     )

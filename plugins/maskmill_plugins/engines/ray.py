@@ -32,8 +32,8 @@ class Ray(ClusterEngine):
     requires: ClassVar[tuple[str, ...]] = ("ray",)
     extra: ClassVar[str] = "ray"
 
-    address: str = Field(
-        "",
+    address: str | None = Field(
+        None,
         description="of the cluster, such as auto or 10.0.0.1:6379; none: workers on this machine",
         json_schema_extra=NO_EFFECT,
     )
