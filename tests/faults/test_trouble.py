@@ -50,7 +50,13 @@ INNOCENT = [f"{number:03}.png" for number in range(6)]
 
 
 @pytest.mark.parametrize(
-    ("mode", "place"), [("inline", "backend"), ("joblib", "backend"), ("joblib", "writer"), ("lane", "lane")]
+    ("mode", "place"),
+    [
+        ("inline", "backend"),
+        pytest.param("joblib", "backend", marks=pytest.mark.cluster),
+        ("joblib", "writer"),
+        ("lane", "lane"),
+    ],
 )
 def test_whatever_a_plugin_raises_fails_its_image_in_words(mill, mode, place):
     folder = PLACES[place]
@@ -75,7 +81,11 @@ def test_whatever_a_plugin_raises_fails_its_image_in_words(mill, mode, place):
 
 @pytest.mark.parametrize(
     ("place", "names"),
-    [("backend", sorted(DEADLY)), ("lane", ["flaky", "hangc", "poison"]), ("writer", ["flaky", "hang"])],
+    [
+        pytest.param("backend", sorted(DEADLY), marks=pytest.mark.cluster),
+        ("lane", ["flaky", "hangc", "poison"]),
+        ("writer", ["flaky", "hang"]),
+    ],
     ids=["backend", "lane", "writer"],
 )
 def test_whatever_takes_a_process_down_is_tried_three_times(mill, place, names):
@@ -152,7 +162,7 @@ def test_what_cannot_be_opened_is_the_runs_fault(mill, mode, opening, text):
 
 @pytest.mark.parametrize(
     ("mode", "number"),
-    [("inline", signal.SIGINT), ("lane", signal.SIGTERM)],
+    [("inline", signal.SIGINT), pytest.param("lane", signal.SIGTERM, marks=pytest.mark.cluster)],
     ids=["inline-SIGINT", "lane-SIGTERM"],
 )
 def test_a_signal_to_the_whole_group_drains(mill, mode, number):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -24,6 +25,12 @@ from .ray_worker import SlotActor
 
 #: Seconds between two looks at how many cores the cluster has.
 LOOK = 5.0
+#: Seconds in which the port of a cluster has to accept a connection.
+KNOCK = 5.0
+HINT = (
+    "start one with: ray start --head; the address stands in what it prints. A cluster that asks for a token (by"
+    " default since Ray 2.59) needs RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
+)
 
 
 class Ray(ClusterEngine):
@@ -152,13 +159,15 @@ class Ray(ClusterEngine):
             ray.wait(closing, num_returns=len(closing), timeout=GRACE)
 
 
-def _open_ray(address: str, slots: int) -> Any:
+def _open_ray(address: str | None, slots: int) -> Any:
     """The module, connected to a cluster, or to one that is started here.
 
     Raises:
         PluginError: there is none at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else each failed try to connect is a line
     import ray
 
     if ray.is_initialized():
@@ -166,15 +175,26 @@ def _open_ray(address: str, slots: int) -> Any:
     here = {} if address else {"num_cpus": slots, "include_dashboard": False}
     before = _handlers()
     try:
+        _knock(address or "")
         with hold_signals():  # processes that are started here leave Ctrl-C to the driver
             ray.init(address=address or "local", log_to_driver=False, logging_level="critical", **here)
     except Exception as error:
-        hint = "start one with: ray start --head; the address stands in what it prints"
         text = f"no Ray cluster answers at {address or 'this machine'}: {_describe(error)}"
-        raise PluginError(Problem(text, hint=hint)) from error
+        raise PluginError(Problem(text, hint=HINT)) from error
     finally:
         _restore(before)
     return ray
+
+
+def _knock(address: str) -> None:
+    """Try the port of an address: Ray itself would try for a minute.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
 
 def _handlers() -> dict[signal.Signals, Any]:
