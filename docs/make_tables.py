@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from maskmill.cli import cli
 from maskmill.cli.run import command as run
-from maskmill.config.config import ImageOptions, RunOptions
+from maskmill.config.config import ImageOptions, RunOptions, StorageModel
 from maskmill.config.load import PipelineFile
 from maskmill.plugins.options import list_options
 from maskmill.plugins.registry import Registry
@@ -24,7 +24,12 @@ from maskmill_plugins.backends.sam.weights.published import MODELS as MODELS_OF_
 
 PAGE = Path(__file__).parent / "pipelines.md"
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-MODELS: dict[str, type[BaseModel]] = {"pipeline file": PipelineFile, "images": ImageOptions, "run": RunOptions}
+MODELS: dict[str, type[BaseModel]] = {
+    "pipeline file": PipelineFile,
+    "images": ImageOptions,
+    "storage": StorageModel,
+    "run": RunOptions,
+}
 
 
 def update_tables(page: str) -> str:

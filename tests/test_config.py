@@ -343,7 +343,7 @@ TOP = {
         SMALL + "zzz: 3\n",
         "p.yaml:5:1: unknown key 'zzz'\n"
         "  available: name, extends, plugins, dataset, prompts, corrections, combine, backend, filters, writers,"
-        " output, images, run",
+        " output, images, storage, run",
     ),
     "a number for a name": (
         SMALL + "name: 2024\n",

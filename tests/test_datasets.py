@@ -428,8 +428,8 @@ def test_a_jsonl_list_may_be_a_prompts_file(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "url": ("l.txt", ["https://x.org/a.jpg"], "l.txt:1: https://x.org/a.jpg: images are not downloaded"),
-    "file url": ("l.txt", ["file:///a.jpg"], "l.txt:1: .*not downloaded"),
+    "url": ("l.txt", ["ftp://x.org/a.jpg"], "l.txt:1: ftp://x.org/a.jpg: images are read from paths, s3://"),
+    "file url": ("l.txt", ["file:///a.jpg"], "l.txt:1: .*read from paths"),
     "no column": ("l.csv", ["name,size", "a.jpg,1"], "l.csv:1: the first line has no column `image` or `path`"),
     "semicolons": ("l.csv", ["image;key", "a.jpg;b"], "separate the columns with commas"),
     "short row": ("l.csv", ["image,key", "a.jpg,", "b.jpg"], "l.csv:3: expected 2 columns, found 1"),

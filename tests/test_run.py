@@ -408,13 +408,13 @@ def test_a_negative_number_of_jobs_counts_from_the_cores(jobs, workers):
     assert plan_resources(jobs, "auto", None).jobs == workers
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/out", "gs://bucket/out", "https://host/out"])
-def test_an_address_is_no_folder(project, address, monkeypatch):
+@pytest.mark.parametrize("address", ["ftp://host/out", "https://host/out", "s3+http://host/out"])
+def test_an_address_that_is_no_bucket_is_no_folder(project, address, monkeypatch):
     project.photos("a.png")
     monkeypatch.chdir(project.folder)
     with pytest.raises(UsageError, match="is the address of a server"):
         Pipeline.load(project.file, output=address).run(quiet=True)
-    with pytest.raises(UsageError, match="is the address of a server"):
+    with pytest.raises(UsageError, match=r"is the address of a server|is on the web"):
         Pipeline.load(project.file, dataset=address).run(quiet=True)
     assert not list(project.folder.glob("*:*"))
 

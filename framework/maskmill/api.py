@@ -19,7 +19,7 @@ from .corrections import default_path as default_corrections, load_corrections
 from .dataset.dataset import Dataset
 from .decoding.formats import describe_left_out
 from .display import brief
-from .errors import PipelineError, Problem, suggest_name
+from .errors import PipelineError, Problem, UsageError, suggest_name
 from .output.folder import check_output
 from .plugins.engine import Engine
 from .plugins.optional import network_reach
@@ -28,6 +28,7 @@ from .predictor import KEPT_EMBEDDINGS, print_line
 from .results import RunReport
 from .run import driver, dry_run, watch
 from .run.prompts_csv import Surveys
+from .storage import is_address, list_objects
 
 PathLike = str | os.PathLike[str]
 
@@ -53,6 +54,7 @@ class Pipeline:
         plugins: PathLike | Sequence[PathLike] = (),
         drop_ins: bool = True,
         jobs: int | str | None = None,
+        state: PathLike | None = None,
         **unknown: Any,
     ) -> Self:
         """Read and validate a pipeline file; `dataset` and `output` may be missing until it is run.
@@ -67,6 +69,7 @@ class Pipeline:
             plugins: drop-in files and folders to load in addition to those of the file.
             drop_ins: False loads only drop-ins that are named, and does not search next to the file.
             jobs: replaces `run.jobs`.
+            state: the folder to work in, for an output in object storage.
             unknown: no other keyword is taken.
 
         Raises:
@@ -74,7 +77,7 @@ class Pipeline:
             PluginError: a plugin fails to load.
             TypeError: an unknown keyword; suggests the nearest one.
         """
-        known = ("sets", "dataset", "output", "plugins", "drop_ins", "jobs")
+        known = ("sets", "dataset", "output", "plugins", "drop_ins", "jobs", "state")
         _refuse_unknown("Pipeline.load()", unknown, known)
         config = load_config(
             Path(file),
@@ -85,6 +88,7 @@ class Pipeline:
             drop_ins=drop_ins,
             jobs=jobs,
             defer=True,
+            state=None if state is None else Path(state),
         )
         return cls(config)
 
@@ -180,6 +184,7 @@ class Pipeline:
         if "output" not in missing:
             found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
             found += self._output_inside_dataset()
+            found += self._check_bucket()
         if offline:
             found += [
                 config.problem(
@@ -220,6 +225,21 @@ class Pipeline:
     def dataset(self) -> Dataset:
         """The images, listed anew each time."""
         return Dataset(self.config.dataset, self.config.dataset_base)
+
+    def _check_bucket(self) -> list[Problem]:
+        """Why nothing can be read from the address of the output; whether it can be written shows the first image."""
+        config = self.config
+        if config.bucket is None:
+            return []
+        for entry in filter(is_address, config.dataset):
+            if f"{config.bucket}/".startswith(f"{entry.rstrip('/')}/"):
+                text = f"the output {config.bucket} lies inside the dataset; the next run would segment it"
+                return [config.problem(("output",), text, "give an address beside the dataset")]
+        try:
+            next(list_objects(config.bucket), None)
+        except UsageError as error:
+            return [config.problem(("output",), problem.message, problem.hint) for problem in error.problems]
+        return []
 
     def _output_inside_dataset(self) -> list[Problem]:
         config = self.config

@@ -11,12 +11,13 @@ import stat
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from . import storage
 from .decoding.bit_depth import DEFAULT, Conversion, ValueRange
 from .decoding.decoder import MAX_PIXELS, decode_with_range
 from .display import brief
@@ -36,33 +37,48 @@ class ImageRef:
     """Where an image is, before it is read.
 
     Attributes:
-        uri: a path, or `package:PACKAGE/PATH` for a file inside an installed package.
+        uri: a path, `package:PACKAGE/PATH` for a file inside an installed package, or an address (`maskmill.storage`).
         key: POSIX path relative to the dataset's root, with its extension; unique in the
             dataset; names the outputs.
+        state: of an object in a listing, (size in bytes, version); None if it has to be asked for.
     """
 
     uri: str
     key: str
+    state: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.state is not None:  # a list, if it comes from JSON
+            object.__setattr__(self, "state", (self.state[0], self.state[1]))
 
     def __repr__(self) -> str:
-        return f"ImageRef({brief(self.uri)}, key={brief(self.key)})"
+        return f"ImageRef({brief(storage.hide_query(self.uri))}, key={brief(self.key)})"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is no file of this machine, but an object of a bucket or on the web."""
+        return storage.is_address(self.uri)
 
     @property
     def path(self) -> Path:
         """The file on this machine.
 
         Raises:
-            ImageReadError: the package of a `package:` uri is not installed.
+            ImageReadError: the package of a `package:` uri is not installed, or it is no file of this machine.
         """
+        if self.is_remote:
+            raise ImageReadError(f"{storage.hide_query(self.uri)} is no file of this machine")
         return package_path(self.uri) if self.uri.startswith(PACKAGE) else Path(self.uri)
 
     def stat(self) -> tuple[int, int]:
-        """(size in bytes, modification time in nanoseconds) of the file.
+        """(size in bytes, modification time in nanoseconds) of the file; of an object, a version instead of the time.
 
         Raises:
             OSError: the file is gone.
             ImageReadError: the package of a `package:` uri is not installed.
         """
+        if self.is_remote:
+            return self.state or storage.stat(self.uri)
         about = os.stat(self.path if self.uri.startswith(PACKAGE) else self.uri)  # noqa: PTH116 - once an image
         return about.st_size, about.st_mtime_ns
 
@@ -71,7 +87,14 @@ class ImageRef:
 
         Raises:
             ImageReadError: the file cannot be read, or is empty.
+            Transient: the server that has it is busy.
+            StopRun: the server cannot be reached, or refuses access.
         """
+        if self.is_remote:
+            data = storage.read(self.uri, self.state)
+            if not data:
+                raise ImageReadError(f"{storage.hide_query(self.uri)} is empty (0 bytes)")
+            return data
         size = 0
         try:
             path = self.path
@@ -162,7 +185,7 @@ class Image:
         try:
             pixels, value_range = decode_with_range(data, max_pixels, conversion)
         except ImageReadError as error:
-            raise ImageReadError(f"{ref.uri}: {error}") from None
+            raise ImageReadError(f"{storage.hide_query(ref.uri)}: {error}") from None
         return cls(pixels, ref, hashlib.sha256(data).hexdigest(), value_range, conversion)
 
     @classmethod

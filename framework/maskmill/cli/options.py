@@ -35,7 +35,7 @@ IMAGES = click.option(
     "--images", type=FILE, metavar="FOLDER", help="Where the images are now, if they were moved since the run."
 )
 #: The parameters of `load_pipeline`, as named by click.
-LOAD = ("file", "photos", "output", "sets", "jobs", "plugins", "no_drop_ins")
+LOAD = ("file", "photos", "output", "state", "sets", "jobs", "plugins", "no_drop_ins")
 
 
 def pipeline_options(function: F) -> F:
@@ -45,6 +45,12 @@ def pipeline_options(function: F) -> F:
             click.argument("file", type=FILE),
             click.argument("photos", required=False),
             click.option("-o", "--output", type=FILE, help="Output folder, instead of the one in the file."),
+            click.option(
+                "--state",
+                type=FILE,
+                metavar="DIR",
+                help="For an output in object storage: the folder to work in, with room for all files of the run.",
+            ),
             click.option(
                 "--set",
                 "sets",
@@ -65,6 +71,7 @@ def load_pipeline(
     file: Path,
     photos: str | None,
     output: Path | None,
+    state: Path | None,
     sets: tuple[str, ...],
     jobs: str | None,
     plugins: tuple[Path, ...],
@@ -84,6 +91,7 @@ def load_pipeline(
         sets=sets,
         dataset=None if photos is None else (photos,),
         output=output,
+        state=state,
         plugins=plugins,
         drop_ins=not no_drop_ins,
     )

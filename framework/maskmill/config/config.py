@@ -27,6 +27,7 @@ from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
 from ..plugins.stage import Stage
 from ..results import require_doubt
+from ..storage import StorageOptions, hide_query, is_address, options_to_json
 from .document import Document, Loc
 
 Combine = Literal["first", "all"]
@@ -58,6 +59,29 @@ class ImageOptions(BaseModel):
     def as_conversion(self) -> Conversion:
         """The options as the decoder takes them."""
         return Conversion(self.high_bit_depth, self.page)
+
+
+class StorageModel(BaseModel):
+    """The options under `storage:`, for addresses such as s3://bucket/photos; they do not affect results."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/@?#]+/?$")] | None = Field(
+        None,
+        description="address of a service that is compatible with S3, such as https://minio.example.org:9000;"
+        " without it that of AWS, or of AWS_ENDPOINT_URL",
+    )
+    region: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="region of the bucket; without it AWS_REGION, or us-east-1"
+    )
+    anonymous: bool = Field(False, description="read a public bucket without credentials")
+    virtual_hosted: bool = Field(
+        False, description="the bucket's name is part of the host name, as Alibaba's OSS demands"
+    )
+
+    def as_options(self) -> StorageOptions:
+        """The options as `maskmill.storage` takes them."""
+        return StorageOptions(self.endpoint, self.region, self.anonymous, self.virtual_hosted)
 
 
 class RunOptions(BaseModel):
@@ -137,8 +161,10 @@ class Config:
         filters: in order.
         writers: in order, each with its own folder.
         engine: the plugin that runs the workers.
-        output: the output folder, absolute.
+        output: the output folder, absolute; of an output in object storage, the folder that the run works in.
+        bucket: the address of an output in object storage, None for a folder.
         images: the options of `images:`.
+        storage: the options of `storage:`.
         run: the other options of `run:`.
         drop_ins: the drop-in plugin files that were loaded.
         registry: every plugin that was found.
@@ -159,7 +185,9 @@ class Config:
     writers: tuple[PluginUse, ...]
     engine: PluginUse
     output: Path
+    bucket: str | None
     images: ImageOptions
+    storage: StorageOptions
     run: RunOptions
     drop_ins: tuple[Path, ...]
     registry: Registry = field(repr=False)
@@ -223,6 +251,11 @@ class Config:
             writers=tuple(map(_spec_of, self.writers)),
         )
 
+    def _resolve_entry(self, text: str) -> str:
+        if is_address(text):
+            return hide_query(text)
+        return text if text.startswith(PACKAGE) else str(self.dataset_base / text)
+
     def resolved(self) -> dict[str, Any]:
         """The pipeline with every option and default, in the form of its file; secrets are masked."""
         run = self.run.model_dump(mode="json")
@@ -230,15 +263,16 @@ class Config:
         return {
             "name": self.name,
             "plugins": [str(path) for path in self.drop_ins],
-            "dataset": [part if part.startswith(PACKAGE) else str(self.dataset_base / part) for part in self.dataset],
+            "dataset": [self._resolve_entry(part) for part in self.dataset],
             **({"corrections": str(self.corrections)} if self.corrections else {}),
             "prompts": [_dump_masked(use) for use in self.prompts],
             "combine": self.combine,
             "backend": _dump_masked(self.backend),
             "filters": [_dump_masked(use) for use in self.filters],
             "writers": [_dump_masked(use) for use in self.writers],
-            "output": str(self.output),
+            "output": self.bucket or str(self.output),
             "images": self.images.model_dump(mode="json"),
+            **({"storage": storage} if (storage := options_to_json(self.storage)) else {}),
             "run": run,
         }
 

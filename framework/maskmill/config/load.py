@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import PipelineError, PluginError, Problem, nearest_name
 from ..files import absolute_path, expand_home, safe_part
 from ..output.folder import OTHERS
+from ..output.mirror import state_folder
 from ..plugins.find import find_drop_ins
 from ..plugins.options import OptionSchema, Schema
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
-from .config import Config, ImageOptions, PluginUse, RunOptions
+from ..storage import check_packages, configure, is_bucket, restore_address
+from .config import Config, ImageOptions, PluginUse, RunOptions, StorageModel
 from .document import Document, Loc
 from .inherit import KEY as EXTENDS, read_document
 from .option_errors import SIMILAR, explain_validation_error, format_value
@@ -61,8 +63,9 @@ class PipelineFile(BaseModel):
     backend: Any = Field(DEFAULT_BACKEND, description="the model that makes the masks")
     filters: list[Any] = Field([], description="which masks to keep")
     writers: list[Any] = Field([], description="which files to write")
-    output: Text | None = Field(None, description="the output folder")
+    output: Text | None = Field(None, description="the output folder, or an address such as s3://bucket/masks")
     images: dict[str, Any] = Field({}, description="how image files are read: high bit depths, pages")
+    storage: dict[str, Any] = Field({}, description="for addresses of object storage: endpoint, region")
     run: dict[str, Any] = Field({}, description="workers, time limit and other settings of the run")
 
     @property
@@ -83,6 +86,7 @@ def load_config(
     complete: bool = True,
     document: Document | None = None,
     defer: bool = False,
+    state: Path | None = None,
 ) -> Config:
     """Read and validate a pipeline file.
 
@@ -97,6 +101,7 @@ def load_config(
         complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
             not run; `output` is then the folder `outputs/NAME` next to the file.
         document: the content, where it is not that of the file (see `Document.from_tree`); changed in place.
+        state: for an output in object storage, the folder on this machine to work in; None for one of this user.
         defer: True raises for a missing `dataset` or `output` only together with other problems; alone they are
             in `Config.deferred`, for a run to raise.
 
@@ -112,7 +117,7 @@ def load_config(
     builder.apply_overrides(sets, jobs)
     top = builder.read_top(complete and dataset is None, complete and output is None, defer)
     builder.load_plugins(plugins, drop_ins)
-    return builder.build(top, dataset, output)
+    return builder.build(top, dataset, output, state)
 
 
 class ConfigBuilder:
@@ -238,8 +243,20 @@ class ConfigBuilder:
         except PluginError as error:
             raise PluginError(*self._sort_problems(), *error.problems) from error
 
-    def build(self, top: PipelineFile | None, dataset: Sequence[str] | None, output: Path | None) -> Config:
+    def build(
+        self,
+        top: PipelineFile | None,
+        dataset: Sequence[str] | None,
+        output: Path | None,
+        state: Path | None = None,
+    ) -> Config:
         """Validate the plugins and put everything together.
+
+        Args:
+            top: of `read_top`.
+            dataset: overrides the file's.
+            output: overrides the file's.
+            state: the folder to work in for an output in object storage.
 
         Raises:
             PipelineError: this step or one before found something wrong.
@@ -248,9 +265,14 @@ class ConfigBuilder:
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
         run, engine, images = self._read_run(), self._read_engine(), self._read_images()
-        folder, corrections = self._locate_output(top, output), self._locate_corrections(top)
+        storage = self._read_storage()
+        bucket, corrections = self._find_bucket(top, output), self._locate_corrections(top)
+        folder = self._locate_output(top, output) if bucket is None else self._locate_state(bucket, state)
+        if state is not None and bucket is None:
+            self._problems.append(Problem("it is for outputs in object storage, such as s3://bucket/out", "--state"))
         self.raise_problems()
-        assert top and run and backend and engine and images and folder, "each None comes with a problem"
+        assert top and run and backend and engine and images and folder and storage, "each None comes with a problem"
+        configure(storage.as_options())
         return Config(
             file=self._file,
             base=self._document.folder,
@@ -265,13 +287,31 @@ class ConfigBuilder:
             writers=_assign_folders(writers),
             engine=engine,
             output=folder,
+            bucket=bucket,
             images=images,
+            storage=storage.as_options(),
             run=run,
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
             document=self._document,
             deferred=tuple(self._deferred.items()),
         )
+
+    def _find_bucket(self, top: PipelineFile | None, output: Path | None) -> str | None:
+        """The address of an output in object storage."""
+        written = top.output if top and output is None else None
+        address = restore_address(output) if output else written if written and is_bucket(written) else None
+        return None if address is None else address.rstrip("/")
+
+    def _locate_state(self, bucket: str, state: Path | None) -> Path | None:
+        """The folder on this machine that a run works in whose output is in object storage."""
+        if problems := check_packages():
+            self._problems += problems
+        try:
+            return state_folder(bucket) if state is None else absolute_path(expand_home(state, Path()))
+        except ValueError as error:
+            self._problems.append(Problem(str(error), "--state"))
+        return None
 
     def _locate_output(self, top: PipelineFile | None, output: Path | None) -> Path | None:
         """The output folder: the caller's, the file's, or `outputs/NAME` beside the file."""
@@ -306,6 +346,12 @@ class ConfigBuilder:
         return (
             self._validate(ImageOptions, images, ("images",), "images") if isinstance(images, dict) else ImageOptions()
         )
+
+    def _read_storage(self) -> StorageModel | None:
+        storage = self._document.tree.get("storage", {})
+        if not isinstance(storage, dict):
+            return StorageModel()
+        return self._validate(StorageModel, storage, ("storage",), "storage")
 
     def _read_engine(self) -> PluginUse | None:
         """The plugin under `run: {engine: ...}`; another type of value there is reported by `_read_run`."""

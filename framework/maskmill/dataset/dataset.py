@@ -16,13 +16,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from ..decoding.formats import SUFFIXES, describe_left_out, readable_suffixes
 from ..display import brief
 from ..errors import DatasetError, ImageReadError, Problem
 from ..files import expand_home
 from ..images import PACKAGE, ImageRef, package_path
+from ..storage import check_packages, derive_key, hide_query, is_address, is_bucket
 from ..wording import count_noun
+from .bucket import BucketEntry
 from .lists import READERS, ListedImage, read_list
 from .walk import ALL, FolderWalk, Pattern
 
@@ -62,6 +65,9 @@ class _DatasetEntry:
     def describe_place(self, line: int) -> str:
         """Where one of its images is listed, for messages."""
         return f"{self.path}:{line}" if line else f"entry {self.number} of the dataset ({self.text})"
+
+
+Entry: TypeAlias = _DatasetEntry | BucketEntry
 
 
 @dataclass
@@ -115,21 +121,25 @@ class Dataset:
         for number, text in enumerate(self.spec, 1):
             try:
                 entry = self._resolve_entry(number, text)
-                if entry.is_list or not may_be_empty:
-                    problems += self._check_list(entry) if entry.is_list else self._check_images(entry)
+                if isinstance(entry, _DatasetEntry) and entry.is_list:
+                    problems += self._check_list(entry)
+                elif not may_be_empty:
+                    problems += self._check_images(entry)
             except DatasetError as error:
                 problems += error.problems
         return problems
 
-    def _resolve_entries(self) -> list[_DatasetEntry]:
+    def _resolve_entries(self) -> list[Entry]:
         return [self._resolve_entry(number, text) for number, text in enumerate(self.spec, 1)]
 
-    def _resolve_entry(self, number: int, text: str) -> _DatasetEntry:
+    def _resolve_entry(self, number: int, text: str) -> Entry:
         """Locate an entry on this machine.
 
         Raises:
             DatasetError: it does not exist, or is neither folder, image nor list.
         """
+        if is_address(text):
+            return BucketEntry.parse(number, text)
         path_text, pattern = text, None
         if _WILDCARD.search(text) and not _exists(self._locate(text)):
             path_text, pattern = self._split_pattern(text)
@@ -168,23 +178,27 @@ class Dataset:
             except ImageReadError as error:
                 raise DatasetError(str(error)) from None
         if _URL.match(text):
-            text = f"'{text}' is the address of a server, from which images cannot be read"
-            raise DatasetError(Problem(text, hint="download the images first, or mount the storage as a folder"))
+            text = f"'{text}' is the address of a server of a kind from which images cannot be read"
+            raise DatasetError(Problem(text, hint="s3://, gs:// and az:// can; else mount the storage as a folder"))
         try:
             path = expand_home(text, self.base)
         except ValueError as error:
             raise DatasetError(str(error)) from None
         return path.resolve() if ".." in path.parts else path.absolute()
 
-    def _list_entries(self, entries: list[_DatasetEntry]) -> Iterator[tuple[_DatasetEntry, ImageRef, int]]:
+    def _list_entries(self, entries: list[Entry]) -> Iterator[tuple[Entry, ImageRef, int]]:
         """(entry, image, line in a list or 0) of every image."""
         for entry in entries:
-            for item in self._list_rows(entry) if entry.is_list else self._list_images(entry):
+            is_list = isinstance(entry, _DatasetEntry) and entry.is_list
+            for item in self._list_rows(entry) if is_list else self._list_images(entry):  # type: ignore[arg-type]
                 if isinstance(item, Problem):
                     raise DatasetError(item)
                 yield entry, *item
 
-    def _list_images(self, entry: _DatasetEntry) -> Iterator[tuple[ImageRef, int]]:
+    def _list_images(self, entry: Entry) -> Iterator[tuple[ImageRef, int]]:
+        if isinstance(entry, BucketEntry):
+            yield from ((ref, 0) for ref in entry.list_images(self.left_out))
+            return
         if entry.pattern is None:
             yield ImageRef(entry.uri, entry.prefix), 0
             return
@@ -203,7 +217,7 @@ class Dataset:
             except ValueError as error:
                 yield Problem(str(error), str(entry.path), row.line)
 
-    def _refuse_duplicate(self, entry: _DatasetEntry, ref: ImageRef, line: int) -> None:
+    def _refuse_duplicate(self, entry: Entry, ref: ImageRef, line: int) -> None:
         """List again up to the first image with this key; if only the hashes were equal, that is the image itself."""
         for other, twin, other_line in Dataset(self.spec, self.base)._list_entries(self._resolve_entries()):
             if twin.key != ref.key:
@@ -214,7 +228,7 @@ class Dataset:
                 )
             return
 
-    def _check_images(self, entry: _DatasetEntry) -> list[Problem]:
+    def _check_images(self, entry: Entry) -> list[Problem]:
         if next(self._list_images(entry), None) is not None:
             return []
         hint = describe_left_out(self.left_out) or f"image files end in {' '.join(sorted(readable_suffixes()))}"
@@ -256,8 +270,12 @@ def _to_ref(folder: str, row: ListedImage) -> ImageRef:
     image = row.image
     if image.startswith(PACKAGE):
         return ImageRef(image, _check_key(row.key or posixpath.normpath(image.removeprefix(PACKAGE))))
+    if is_address(image):
+        if is_bucket(image) and (problems := check_packages()):
+            raise ValueError(f"{image}: {problems[0].message}; {problems[0].hint}")
+        return ImageRef(image, _check_key(row.key or derive_key(image)))
     if _URL.match(image):
-        raise ValueError(f"{image}: images are not downloaded; list local files")
+        raise ValueError(f"{hide_query(image)}: images are read from paths, s3://, gs://, az:// and https:// only")
     full = os.path.normpath(os.path.join(folder, os.path.expanduser(image)))  # noqa: PTH111, PTH118 - see _derive_key
     return ImageRef(full, _check_key(row.key or _derive_key(folder, image, full)))
 
@@ -300,6 +318,6 @@ def _exists(path: Path) -> bool:
 
 def _image_exists(ref: ImageRef) -> bool:
     try:
-        return _exists(ref.path)
+        return is_address(ref.uri) or _exists(ref.path)
     except ImageReadError:
         return False

@@ -81,7 +81,7 @@ class SharedListing:
         with self._lock:
             if number < len(self._offsets):
                 self._file.seek(self._offsets[number])
-                return [ImageRef(uri, key) for uri, key in pickle.load(self._file)]  # noqa: S301 - our own file
+                return [ImageRef(*parts) for parts in pickle.load(self._file)]  # noqa: S301 - our own file
             return self._draw()
 
     def _draw(self) -> list[ImageRef] | None:
@@ -101,5 +101,5 @@ class SharedListing:
             self._complete = True
             return None
         self._offsets.append(self._file.seek(0, 2))
-        pickle.dump([(ref.uri, ref.key) for ref in batch], self._file, pickle.HIGHEST_PROTOCOL)
+        pickle.dump([(ref.uri, ref.key, ref.state) for ref in batch], self._file, pickle.HIGHEST_PROTOCOL)
         return batch

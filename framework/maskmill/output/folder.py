@@ -18,6 +18,8 @@ from . import ledger as ledgers
 from .records import RUN
 
 LOCK = ".lock"
+#: In the folder of a run whose output is in object storage: the address, see `mirror`.
+BUCKET = "bucket.json"
 #: The journal of an export, in its folder, hidden from programs that read the folder; its name in older exports.
 JOURNAL, OLD_JOURNAL = ".export.jsonl", "export.jsonl"
 JOURNALS = (JOURNAL, OLD_JOURNAL)
@@ -44,8 +46,9 @@ def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> l
         maker: what makes such folders, for the message, such as "a run".
     """
     if scheme := next(filter(_SCHEME.fullmatch, folder.parts), ""):
-        text = f"'{scheme}//' is the address of a server, which cannot be written to; expected a folder"
-        return [Problem(text, hint="write to a folder of this machine or of a mounted drive, and upload it afterwards")]
+        text = f"'{scheme}//' is the address of a server, which cannot be written to here; expected a folder"
+        hint = "only the output of a run can be s3://, gs:// or az://; write to a folder, and upload it afterwards"
+        return [Problem(text, hint=hint)]
     if folder.exists() and not folder.is_dir():
         return [Problem(f"'{folder}' is a file; expected a folder")]
     if folder.is_dir() and not is_ours(folder):
@@ -79,7 +82,7 @@ def check_outside_runs(folder: Path) -> None:
 
 def is_run(output: Path) -> bool:
     """Whether a run made this folder: it has a ledger or, where that was deleted, the run's description."""
-    if (output / ledgers.NAME).exists():
+    if (output / ledgers.NAME).exists() or (output / BUCKET).exists():
         return True
     try:
         return bool({"schema", "pipeline", "fingerprint"} <= json.loads((output / RUN).read_bytes()).keys())

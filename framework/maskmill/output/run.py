@@ -13,6 +13,7 @@ from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Outdated, Stat
 from ..wording import count_noun
 from .folder import is_claimed
 from .ledger import Ledger
+from .mirror import locate_run
 from .outdated import read_outdated
 from .rebuild import open_for_reading
 from .records import read_about
@@ -35,7 +36,7 @@ class Run:
     """
 
     def __init__(self, folder: Path | str, rebuild: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = locate_run(Path(folder))
         found, self.notice = open_for_reading(self.folder) if rebuild else (None, "")
         self._ledger = found or Ledger.open_existing(self.folder)
         self.about: Mapping[str, Any] = read_about(self.folder)

@@ -114,6 +114,8 @@ class WorkerSetup:
         conversion: how image files become images.
         conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
         hashes: `files.known_hashes()` of the driver, so that no worker reads the models' files to hash them.
+        storage: the options of object storage, as plain data; None for the defaults.
+        bucket: the address of an output in object storage, None for a folder.
         mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
     """
 
@@ -127,6 +129,8 @@ class WorkerSetup:
     conflict_iou: float | None = None
     hashes: tuple[tuple[str, int, int, str], ...] = ()
     mark: RunMark | None = None
+    storage: Mapping[str, Any] | None = None
+    bucket: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from ..errors import Problem
 from ..files import expand_home
 from ..results import Doubt
+from ..storage import restore_address
 from .packages import is_installed, package_of
 from .threads import worker_threads as worker_threads  # noqa: PLC0414 - plugins of users import it from here
 
@@ -185,10 +186,15 @@ class Stage(BaseModel):
         if base is None:
             return value
         if isinstance(value, Path):
-            return expand_home(value, base)
+            return _resolve(value, base)
         if isinstance(value, (list, tuple)) and value and all(isinstance(item, Path) for item in value):
-            return type(value)(expand_home(item, base) for item in value)
+            return type(value)(_resolve(item, base) for item in value)
         return value
+
+
+def _resolve(path: Path, base: Path) -> Path:
+    """The path from its base; an address stays as it is, for those plugins that read from object storage."""
+    return path if restore_address(path) else expand_home(path, base)
 
 
 def _effect_of(field: FieldInfo) -> object:

@@ -21,19 +21,21 @@ from typing import Any, Literal, cast
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import OutputError, StopRun, UsageError
+from ..errors import OutputError, Problem, StopRun, UsageError
 from ..files import gather_temporary_files, known_hashes, quote_command, release_temporary_files, write_atomic
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
 from ..output.folder import claim, clean_up, is_small, remove_leftovers
 from ..output.ledger import NAME, Ledger
+from ..output.mirror import Mirror
 from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
 from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import has_entries, max_concurrent
 from ..results import Outdated, RunInfo, RunReport
+from ..storage import configure, is_address, options_to_json
 from ..stored.prune import prune_run
 from ..tables import ACCOUNTS
 from ..wording import count_noun
@@ -72,6 +74,7 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or make_command(config, options))
+    configure(config.storage)
     with (
         start_progress(options) as progress,
         SharedListing(Dataset(config.dataset, config.dataset_base)) as listed,
@@ -82,10 +85,15 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
         progress.describe("preparing")
+        mirror = open_mirror(config, options, progress)
         rebuilt = "" if options.fresh else rebuild_ledger(config.output)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
-        with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+        with (
+            claim(config.output, fresh=options.fresh) as notice,
+            mirror.claim() if mirror else contextlib.nullcontext(),
+            Ledger.create(config.output) as ledger,
+        ):
             gather_temporary_files(config.output)
             try:
                 with open_entries(config) as entries:
@@ -95,6 +103,25 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
                 raise StopRun(describe_output_error(config, options, error)) from error
             finally:
                 release_temporary_files(config.output)
+
+
+def open_mirror(config: Config, options: RunRequest, progress: Progress) -> Mirror | None:
+    """The copy in a bucket of the folder that the run works in; None for an output like any other.
+
+    What other machines stored there is downloaded, so that the run goes on from it.
+    """
+    if config.bucket is None:
+        return None
+    if options.fresh or options.watch:
+        name = "--fresh" if options.fresh else "--watch"
+        hint = "write to another address" if options.fresh else "write to a folder, and upload it"
+        raise OutputError(Problem(f"{name} does not go with an output in object storage", hint=hint))
+    mirror = Mirror(config.output, config.bucket, config.storage)
+    mirror.prepare()
+    if not (config.output / NAME).exists():
+        progress.describe("looking for stored results in the bucket")
+        mirror.fetch(progress.log)
+    return mirror
 
 
 def start_progress(options: RunRequest) -> Progress:
@@ -123,7 +150,7 @@ def make_command(config: Config, options: RunRequest) -> str:
     parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
     if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):
-        parts.insert(2, entry if entry.startswith(PACKAGE) else str(config.dataset_base / entry))
+        parts.insert(2, entry if entry.startswith(PACKAGE) or is_address(entry) else str(config.dataset_base / entry))
     if options.only is not None:
         parts += ["--only", options.only]
     if options.limit is not None:
@@ -170,7 +197,8 @@ class RunExecution:
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop)
+        self.mirror = Mirror.of(config.output) if config.bucket else None
+        self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop, self.mirror)
         ready = None if rounds is None else rounds.ready
         self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes, ready)
         self.running: dict[int, QueuedImage] = {}
@@ -262,6 +290,12 @@ class RunExecution:
     def close(self, report: RunReport) -> None:
         """Record that the run has ended, and call the observers."""
         records.write_run(self.config.output, self._about(), report)
+        if self.mirror is not None:
+            known = self.ledger.meta("uploaded") or {}
+            self.ledger.set_meta("uploaded", self.mirror.upload_run(self.ledger.files.current(), known))
+            self.ledger.commit()
+            if not self.options.quiet:
+                self.progress.log(f"uploaded to {self.mirror.address}")
         self.recorder.observe("run_finished", report=report)
         self.progress.end(report)
 
@@ -340,6 +374,8 @@ class RunExecution:
             self.config.run.conflict_iou,
             known_hashes(),
             self._sign_output(),
+            options_to_json(self.config.storage),
+            self.config.bucket,
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)

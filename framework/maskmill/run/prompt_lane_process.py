@@ -26,6 +26,7 @@ from ..output.store import load_result
 from ..plugins.messages import LaneAnswers, LaneReply, LaneSetup, LaneTask, OpenFailure
 from ..plugins.roles import PromptSource, Stages
 from ..plugins.stage import working_in
+from ..storage import configure, options_from_json
 from .worker import prepare_process
 
 
@@ -85,6 +86,7 @@ def main() -> None:
     prepare_process(setup.driver)
     output = Path(setup.worker.output)
     try:
+        configure(options_from_json(setup.worker.storage))
         stages = build_stages(setup.worker.chain)
         lane = _Lane(stages, output, setup.worker.max_pixels, setup.worker.conversion, out)
         with working_in(output):

@@ -15,6 +15,7 @@ from ..config.config import Config
 from ..errors import ImageReadError, PluginError
 from ..output.entry_store import EntryStore, Origin
 from ..output.ledger import Ledger
+from ..output.mirror import Mirror
 from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
 from ..plugins.messages import HostLost, NotBegun, OpenFailure, Reply, WorkerDied
@@ -59,7 +60,9 @@ class Recorder:
         entries: EntryStore | None,
         progress: Progress,
         stop: Stop,
+        mirror: Mirror | None = None,
     ) -> None:
+        self._mirror = mirror
         self.config = config
         self.options = options
         self.info = info
@@ -116,6 +119,8 @@ class Recorder:
         doubts = reply.doubts
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
+        if self._mirror is not None:
+            self._mirror.fetch_result(image.key)  # another machine may have made it
         is_alike = self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
@@ -157,7 +162,10 @@ class Recorder:
         failure = Failure("worker", "", kind, message, remove_addresses(stack))
         stored = StoredResult(self.config.output, image.key)
         result = _keep_partial(image, stored.result, failure)
+        before = stored.result.artifacts if stored.result else ()
         stored.replace(result or ImageResult.quarantined(image.key, failure, {"fingerprint": image.task.fingerprint}))
+        if self._mirror is not None and stored.result is not None:
+            self._mirror.upload_image(stored.result, before)
         self._alike.add(image.ref, failure)
         self._enter(image, "quarantined", *stat(image.ref), 0.0)
         self.work[image.work] += 1

@@ -32,7 +32,9 @@ from ..corrections import parse as parse_correction
 from ..errors import PluginError, Problem, StopRun
 from ..files import adopt_hashes, gather_temporary_files
 from ..output.ledger import NAME as LEDGER
+from ..output.mirror import Mirror
 from ..plugins.messages import RUN_MARK, OpenFailure, Reply, RunMark, Task, WorkerDied, WorkerSetup
+from ..storage import configure, current_options, options_from_json
 from .memory import keep_freed_memory
 from .plan import stat
 from .stop import DRIVER_SIGNALS
@@ -40,6 +42,8 @@ from .stop import DRIVER_SIGNALS
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9  # of Linux
 
 _open: dict[str, Chain] = {}
+#: Of outputs in object storage, by their folder here.
+_mirrors: dict[Path, Mirror] = {}
 
 
 def prepare_process(driver: int) -> None:
@@ -137,8 +141,14 @@ def _prepare(chain: Chain) -> None:
 
 def _build_chain(setup: WorkerSetup) -> Chain:
     adopt_hashes(setup.hashes)
+    configure(options_from_json(setup.storage))
     if setup.mark is not None:
-        check_folders(setup.mark, Path(setup.output))
+        if setup.bucket is None:
+            check_folders(setup.mark, Path(setup.output))
+        else:
+            mirror = Mirror(Path(setup.output), setup.bucket, current_options())
+            mirror.prepare()
+            _mirrors[mirror.folder] = mirror
         gather_temporary_files(Path(setup.output))
     stages = build_stages(setup.chain)
     output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
@@ -163,7 +173,9 @@ def check_folders(mark: RunMark, output: Path) -> None:
         text = f"the worker on {host} {what} at the output's path '{output}'"
         hint = f"give an output folder that {mark.host} and all workers share, under the same path"
         raise PluginError(Problem(text, hint=hint))
-    if mark.sample is not None and host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
+    if mark.sample is None or mark.sample.is_remote:
+        return
+    if host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
         what = "does not see the dataset" if size < 0 else f"sees another dataset, as {size} bytes are not {mark.bytes}"
         text = f"the worker on {host} {what}: '{mark.sample.path}'"
         hint = f"the images must be on a drive that {mark.host} and all workers share, under the same path"
@@ -238,15 +250,20 @@ def work(task: Task) -> Reply:
 
 def _check_output(output: Path | None) -> None:
     """Refuse to write if the run's folder is gone: writing would bring back a folder without a ledger."""
-    if output is not None and not (output / LEDGER).exists():
+    if output is not None and output not in _mirrors and not (output / LEDGER).exists():
         raise StopRun(f"the output folder '{output}' is gone")
 
 
 def _process(task: Task, trace: Trace, lines: Sequence[str]) -> Reply:
     size, mtime = stat(task.ref)
     wanted = Fingerprint.parse(task.fingerprint)
+    chain = _open["chain"]
+    mirror = _mirrors.get(chain.output) if chain.output else None
+    before = mirror.files_of(task.ref.key) if mirror else ()
     correction = None if task.correction is None else parse_correction(task.correction)
-    result, _ = _open["chain"].process(task.ref, wanted, trace, task.answers, task.afresh, task.careful, correction)
+    result, _ = chain.process(task.ref, wanted, trace, task.answers, task.afresh, task.careful, correction)
+    if mirror is not None:
+        mirror.upload_image(result, before)
     doubts = tuple(doubt.code for doubt in result.doubts)
     entries = trace.entries if result.failure is None else {}
     return Reply(result.status, "", size, mtime, trace.seconds, result.failure, doubts, lines, trace.first, entries)

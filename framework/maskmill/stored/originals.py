@@ -19,6 +19,7 @@ from ..errors import DatasetError, ImageReadError, OutputError, Problem
 from ..images import PACKAGE, Image, ImageRef, spellings
 from ..output.run import Run
 from ..results import ImageResult
+from ..storage import configure, is_address, options_from_json
 
 
 class OriginalImages:
@@ -39,6 +40,7 @@ class OriginalImages:
     def __init__(self, run: Run, folder: Path | None = None) -> None:
         if folder is not None and not folder.is_dir():
             raise OutputError(f"the folder of images '{folder}' does not exist")
+        _configure_storage(run.pipelines())
         self._datasets = [[str(folder)]] if folder else [list(each.get("dataset", ())) for each in run.pipelines()]
         self._listed: sqlite3.Connection | None = None
         limits = [each.get("run", {}).get("max_pixels", MAX_PIXELS) for each in run.pipelines()]
@@ -53,7 +55,8 @@ class OriginalImages:
 
     def find(self, key: str) -> ImageRef | None:
         """Where the image of this key is, None if it cannot be found."""
-        folders = [entry for dataset in self._datasets for entry in dataset if not entry.startswith(PACKAGE)]
+        every = [entry for dataset in self._datasets for entry in dataset]
+        folders = [entry for entry in every if not entry.startswith(PACKAGE) and not is_address(entry)]
         names = [key] if key.isascii() else spellings(key)
         for folder, name in itertools.product(folders, names):
             if os.path.isfile(path := os.path.join(folder, name)):  # noqa: PTH113, PTH118 - once an image
@@ -70,7 +73,7 @@ class OriginalImages:
             self._listed = sqlite3.connect("", check_same_thread=False)  # a temporary file of SQLite
             self._listed.execute("CREATE TABLE images (key TEXT PRIMARY KEY, uri TEXT NOT NULL) WITHOUT ROWID")
             for dataset in self._datasets:
-                if entries := [entry for entry in dataset if not Path(entry).is_dir()]:
+                if entries := [entry for entry in dataset if is_address(entry) or not Path(entry).is_dir()]:
                     self._list(self._listed, entries)
         return self._listed
 
@@ -113,8 +116,16 @@ def black_image(result: ImageResult, ref: ImageRef | None) -> Image:
     return Image(pixels, ref or ImageRef(result.key, result.key), result.sha256)
 
 
+def _configure_storage(pipelines: Sequence[Mapping[str, Any]]) -> None:
+    """Read object storage as the run did; of merged runs with different options, as one of them."""
+    for pipeline in pipelines:
+        if options := options_from_json(pipeline.get("storage")):
+            configure(options)
+
+
 def find_missing_dataset(pipelines: Sequence[Mapping[str, Any]]) -> Problem | None:
     """The problem if nothing in the datasets exists any more, None if something does."""
+    _configure_storage(pipelines)
     entries = [entry for each in pipelines for entry in each.get("dataset", ())]
     if not entries:
         text = "run.json is missing, so the images of the run cannot be found"

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import OutputError, Problem
 from ..output.folder import claim, file_state
 from ..output.ledger import NAME, Ledger
+from ..output.mirror import Mirror, locate_run
 from ..output.outdated import GoneImage, OutdatedFiles, count_outdated, forget_images, mark_due
 from ..results import Artifact
 
@@ -54,6 +55,7 @@ def prune(output: Path, log: Callable[[str], None], listed: Callable[[str], None
     Raises:
         OutputError: the folder holds no run, or one is working there.
     """
+    output = locate_run(output)
     if listed is not None:
         with Ledger.open_existing(output) as ledger:
             return _Pruner(output, ledger, log, listed).prune()
@@ -78,6 +80,7 @@ class _Pruner:
         self, output: Path, ledger: Ledger, log: Callable[[str], None], listed: Callable[[str], None] | None
     ) -> None:
         self._output = output
+        self._mirror = Mirror.of(output)
         self._ledger = ledger
         self._log = log
         self._listed = listed
@@ -135,6 +138,8 @@ class _Pruner:
                 self._listed(str(path))
             else:
                 path.unlink()
+                if self._mirror is not None:
+                    self._mirror.delete(path)
                 self._remove_empty_folders(path)
         except OSError as error:
             self._report.kept += 1

@@ -17,7 +17,7 @@ import PIL.Image
 from cachetools import LRUCache
 from starlette.concurrency import run_in_threadpool
 
-from maskmill import ImageReadError, ImageRef
+from maskmill import ImageRef, MaskmillError
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg, encode_png
 
 from ..server.compute.byte_cache import ByteCache
@@ -135,7 +135,7 @@ class AnnotationSession:
             data = await run_in_threadpool(ref.read)
             digest = await run_in_threadpool(lambda: hashlib.sha256(data).hexdigest())
             stored, _ = await store.add(data, digest)
-        except (OSError, ImageReadError, ApiError) as error:
+        except (OSError, MaskmillError, ApiError) as error:
             text = error.detail if isinstance(error, ApiError) else getattr(error, "strerror", None) or str(error)
             self.images.failed[key] = text
             # With its position, so that the page can move on from it.

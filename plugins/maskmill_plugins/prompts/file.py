@@ -22,10 +22,13 @@ from maskmill import (
     PromptError,
     PromptSource,
     Survey,
+    UsageError,
     hookimpl,
 )
+from maskmill.storage import fetch_file, restore_address
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.annotations.reader import IndexReader, open_reader
+from maskmill_plugins._shared.cache_folder import cache_folder
 from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
 from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
 
@@ -41,7 +44,10 @@ class File(PromptSource):
     Images are matched by path, or by a unique file name.
     """
 
-    path: Path = Field(description="the file, or the folder of files, relative to the pipeline file")
+    path: Path = Field(
+        description="the file, or the folder of files, relative to the pipeline file; or the address of a file, such as"
+        " s3://bucket/boxes.jsonl"
+    )
     format: Literal["auto", "coco", "csv", "jsonl", "labelme", "voc", "yolo"] = Field(
         "auto", description="auto: detected from the content"
     )
@@ -69,7 +75,7 @@ class File(PromptSource):
         try:
             if self.units == "relative" and isinstance(self._read(), IndexReader):
                 text = "`units: relative` is for jsonl and csv only; this format defines its own units"
-                return [Problem(text, str(self.path))]
+                return [Problem(text, self._shown)]
             first, count, extent = self._examine()
             warnings = self._find_warnings(extent)
         except PipelineError as error:
@@ -79,9 +85,9 @@ class File(PromptSource):
         if self.broken == "skip":
             examples = "; ".join(f"{problem.where}: {problem.message}" for problem in first[:3])
             text = f"{count_noun(count, 'invalid annotation is', 'invalid annotations are')} skipped: {examples}"
-            return [Problem(text, str(self.path), warning=True), *warnings]
+            return [Problem(text, self._shown, warning=True), *warnings]
         if count > MAX_PROBLEMS:
-            first.append(Problem(f"and {count_noun(count - MAX_PROBLEMS, 'more problem')}", str(self.path)))
+            first.append(Problem(f"and {count_noun(count - MAX_PROBLEMS, 'more problem')}", self._shown))
         first[-1] = replace(first[-1], hint="to skip invalid annotations, set `broken: skip`")
         return first
 
@@ -89,15 +95,15 @@ class File(PromptSource):
         """Warnings about content that is valid but probably not intended."""
         reader = self._read()
         if next(iter(reader.names()), None) is None:
-            return [Problem("contains no prompts", str(self.path), warning=True)]
+            return [Problem("contains no prompts", self._shown, warning=True)]
         found = []
         if 0 < extent <= 1:
             hint = "this format uses pixels" if isinstance(reader, IndexReader) else "set `units: relative`"
             text = "every box is within the first pixel; the numbers may be fractions of width and height"
-            found.append(Problem(text, str(self.path), hint=hint, warning=True))
+            found.append(Problem(text, self._shown, hint=hint, warning=True))
         if why := reader.index.class_numbers() if isinstance(reader, IndexReader) else "":
             text = f"the labels are class numbers, because there are no class names: {why}"
-            found.append(Problem(text, str(self.path), warning=True))
+            found.append(Problem(text, self._shown, warning=True))
         return found
 
     def _examine(self) -> tuple[list[Problem], int, float]:
@@ -128,7 +134,7 @@ class File(PromptSource):
         self._database = str(reader.index.file) if isinstance(reader, IndexReader) else None
         name = self.path.name
         warnings = matching.warnings(name)
-        about = {"path": str(self.path), **matching.to_json()}
+        about = {"path": self._shown, **matching.to_json()}
         lost = self._count_without_image() if self.broken == "skip" else 0
         if lost:
             many = count_noun(lost, f"annotation of {name} is", f"annotations of {name} are")
@@ -151,7 +157,7 @@ class File(PromptSource):
     def _state(self) -> str:
         if self._database is not None:
             return f"{self._database} {self.broken} {self.crowd} {self.keypoints}"
-        about = self.path.stat()
+        about = self._source.stat()
         return f"{about.st_size} {about.st_mtime_ns} {self.broken}"
 
     def recall(self, memory: Any) -> None:
@@ -183,7 +189,7 @@ class File(PromptSource):
 
     def _relative_path(self, file: str) -> str:
         """A file's path relative to `path`."""
-        folder = self.path if self.path.is_dir() else self.path.parent
+        folder = self._source if self._source.is_dir() else self._source.parent
         return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
 
     def prompts(self, image: Image) -> list[Prompt] | None:
@@ -261,6 +267,21 @@ class File(PromptSource):
         return hashlib.sha256(json.dumps([self.version, content], sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
+    def _source(self) -> Path:
+        """The file on this machine: itself, or a copy of the object that the path is the address of."""
+        address = restore_address(self.path)
+        if address is None:
+            return self.path
+        try:
+            return fetch_file(address, cache_folder() / "objects")
+        except UsageError as error:
+            raise PipelineError(*error.problems) from None
+
+    @property
+    def _shown(self) -> str:
+        return restore_address(self.path) or str(self.path)
+
+    @cached_property
     def _names(self) -> Matcher:
         return Matcher(self._read().names())
 
@@ -284,7 +305,7 @@ class File(PromptSource):
 
     def _read(self) -> PromptReader:
         if self._reader is None:
-            self._reader = open_reader(self.path, self.format, self.crowd, self.keypoints, self._database)
+            self._reader = open_reader(self._source, self.format, self.crowd, self.keypoints, self._database)
         return self._reader
 
     def _records(self) -> Iterator[PromptRecord]:

@@ -137,6 +137,8 @@ class Labelme(Writer):
 
 def _image_path(image: Image, file: Path) -> str:
     """The POSIX path from a file's folder to the image; absolute if they are on different drives."""
+    if image.ref.is_remote:  # LabelMe opens files: the path that the image gets when the bucket is downloaded beside
+        return image.ref.key
     source = image.ref.path
     try:
         return path_from(file.parent, source)

@@ -56,12 +56,13 @@ def save_image(image: Image, result: ImageResult, folder: Path, path: str, image
         ImageError: the file has changed since the masks were made.
         ImageReadError: it cannot be read.
     """
-    if image.ref.uri == image.ref.key and not image.ref.path.exists():  # an export that does not know where it is
-        raise ImageReadError(f"not found; name the folder that contains it as {image.ref.key} with --images FOLDER")
-    data = image.ref.read()
+    ref = image.ref
+    if ref.uri == ref.key and not ref.is_remote and not ref.path.exists():  # an export that does not know where it is
+        raise ImageReadError(f"not found; name the folder that contains it as {ref.key} with --images FOLDER")
+    data = ref.read()
     if hashlib.sha256(data).hexdigest() != image.sha256:
         raise ImageError(f"{image.ref.uri} has changed since its masks were made: run the pipeline again")
-    if images == "link" and _try_link(image.ref.path, folder / path):
+    if images == "link" and not image.ref.is_remote and _try_link(image.ref.path, folder / path):
         return Artifact(path, image.sha256, len(data))
     return save_as(folder, path, _turn_upright(data, image, result) if images == "upright" else data)
 
