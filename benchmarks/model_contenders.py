@@ -29,8 +29,25 @@ HIERA: dict[str, dict[str, Any]] = {
         "global_attention_blocks": [7, 10, 13],
         "window_size_per_stage": [8, 4, 14, 7],
     },
+    "sam2.1-base-plus": {
+        "hidden_size": 112,
+        "blocks_per_stage": [2, 3, 16, 3],
+        "embed_dim_per_stage": [112, 224, 448, 896],
+        "num_attention_heads_per_stage": [2, 4, 8, 16],
+        "global_attention_blocks": [12, 16, 20],
+        "window_size_per_stage": [8, 4, 14, 7],
+        "window_positional_embedding_background_size": [14, 14],
+    },
+    "sam2.1-large": {
+        "hidden_size": 144,
+        "blocks_per_stage": [2, 6, 36, 4],
+        "embed_dim_per_stage": [144, 288, 576, 1152],
+        "num_attention_heads_per_stage": [2, 4, 8, 16],
+        "global_attention_blocks": [23, 33, 43],
+        "window_size_per_stage": [8, 4, 16, 8],
+    },
 }
-MODELS = (*HIERA, "edgetam")
+MODELS = (*HIERA, "edgetam", "sam3-tracker")
 
 
 def write_random_model(name: str, folder: Path) -> None:
@@ -46,6 +63,8 @@ def write_random_model(name: str, folder: Path) -> None:
             model_args={"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
         )
         model = t.EdgeTamModel(t.EdgeTamConfig(vision_config=t.EdgeTamVisionConfig(backbone_config=backbone)))
+    elif name == "sam3-tracker":
+        model = t.Sam3TrackerModel(t.Sam3TrackerConfig())
     else:
         hiera = HIERA[name]
         vision = t.Sam2VisionConfig(
@@ -57,7 +76,10 @@ def write_random_model(name: str, folder: Path) -> None:
             if parameter.ndim > 1:
                 parameter.normal_(std=min(0.5, parameter[0].numel() ** -0.5))
     model.save_pretrained(folder)
-    t.Sam2Processor(t.Sam2ImageProcessor()).save_pretrained(folder)
+    if name == "sam3-tracker":
+        t.Sam3TrackerProcessor(t.Sam3ImageProcessor()).save_pretrained(folder)
+    else:
+        t.Sam2Processor(t.Sam2ImageProcessor()).save_pretrained(folder)
 
 
 class Ours:
@@ -104,8 +126,13 @@ class Transformers:
         import transformers as t
 
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-        self.model = (t.EdgeTamModel if kind == "edgetam" else t.Sam2Model).from_pretrained(folder).eval()
-        self.processor = t.Sam2Processor.from_pretrained(folder)
+        model, processor = {
+            "edgetam": (t.EdgeTamModel, t.Sam2Processor),
+            "sam2": (t.Sam2Model, t.Sam2Processor),
+            "sam3_tracker": (t.Sam3TrackerModel, t.Sam3TrackerProcessor),
+        }[kind]
+        self.model = model.from_pretrained(folder).eval()
+        self.processor = processor.from_pretrained(folder)
         self.pixels = make_photo()
         self.torch = torch
         self.encode()
@@ -136,11 +163,55 @@ class TransformersKeepingMemory(Transformers):
     environment: ClassVar[dict[str, str]] = StockKeepingMemory.environment
 
 
+class OpenVino(Transformers):
+    """The encoder compiled by OpenVINO, in fp32; the encoder only, without resizing the photo."""
+
+    compiled: Any = None
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import openvino
+
+        model, example = self.model, self.processor(images=self.pixels, return_tensors="pt")["pixel_values"]
+
+        class Encoder(self.torch.nn.Module):
+            """Gives the tensors alone."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, pixels: Any) -> tuple[Any, ...]:
+                """See `Transformers.encode`."""
+                return tuple(self.model.get_image_embeddings(pixels))
+
+        with self.torch.inference_mode():
+            graph = openvino.convert_model(Encoder(), example_input=example, input=[example.shape])
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.torch.get_num_threads()}
+        self.compiled = openvino.Core().compile_model(graph, "CPU", options)
+        self.input = example.numpy()
+        found, wanted = self.compiled(self.input), self.embedding
+        pairs = [(found[number], each.numpy()) for number, each in enumerate(wanted)]
+        apart = max(np.abs(theirs - ours).max() / np.abs(ours).max() for theirs, ours in pairs)
+        assert apart < 1e-2, f"OpenVINO's encoder differs by {apart:.1e} of the largest value"
+
+    def encode(self) -> None:
+        """See `Ours.encode`."""
+        if self.compiled is None:
+            super().encode()
+        else:
+            self.compiled(self.input)
+
+    def boxes(self, count: int) -> None:
+        """It has no decoder."""
+
+
 CONTENDERS: dict[str, type[Ours | Transformers]] = {
     "ours": Ours,
     "fast: false": OursWithTheirDecoder,
     "transformers": Transformers,
     "transformers-malloc": TransformersKeepingMemory,
+    "openvino": OpenVino,
 }
 
 

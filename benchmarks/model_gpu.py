@@ -2,13 +2,15 @@
 
     python benchmarks/model_gpu.py --models sam2.1-tiny,sam2.1-small --seconds 240
 
-Needs no published weights: random ones of the same architecture take the same time. The variants
-take turns until the time is over, so that other load on the machine affects all of them. The
-first image of each, which allocates memory, is not counted.
+Needs no published weights: random ones of the same architecture take the same time. First, the
+variants take turns for two thirds of the time, so that other load on the machine affects all of
+them; the first image of each, which allocates memory, is not counted. Then whole runs with the
+first model show how many workers keep the GPU busy, from the first finished image to the last.
 """
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,16 +30,25 @@ from sam_gpu import measure_time
 SCRIPT = Path(__file__).with_name("model_contenders.py")
 #: Rounds that are measured of each model even if the time is over.
 LEAST_ROUNDS = 2
+#: Share of the time that the variants take; the rest is for whole runs.
+SHARE = 2 / 3
+#: Boxes of each image in whole runs.
+FEW_BOXES = 10
 
 
 class Ours:
-    """The backend `hf`: with the fast decoder or that of transformers."""
+    """The backend `hf`.
 
-    def __init__(self, folder: Path, fast: bool) -> None:
+    Args:
+        folder: of the model.
+        options: of the backend.
+    """
+
+    def __init__(self, folder: Path, **options: Any) -> None:
         from maskmill import Image
         from maskmill_plugins.backends.hf import Hf
 
-        self.backend = Hf(model=str(folder), device="cuda", fast=fast)
+        self.backend = Hf(model=str(folder), device="cuda", **options)
         self.backend.open()
         self.image = Image.from_array(make_photo())
 
@@ -86,7 +97,9 @@ class Transformers:
 def make_variants(folder: Path) -> dict[str, Callable[[], Ours | Transformers]]:
     """The variants by name; each is built when it is called."""
     return {
-        "ours": lambda: Ours(folder, fast=True),
+        "ours": lambda: Ours(folder),
+        "ours, bfloat16": lambda: Ours(folder, precision="bfloat16"),
+        "ours, float16": lambda: Ours(folder, precision="float16"),
         "ours, fast: false": lambda: Ours(folder, fast=False),
         "transformers": lambda: Transformers(folder),
     }
@@ -117,11 +130,49 @@ def measure_model(model: str, seconds: float, count: int) -> list[str]:
     return [*lines, f"({len(times['ours'])} rounds)", ""]
 
 
+def measure_runs(model: str, device: str, images: int, workers: list[int]) -> list[str]:
+    """Measure whole runs over pictures on disk with each number of workers: the lines of a table in Markdown."""
+    from PIL import Image as Picture
+
+    lines = [f"| {model}, {images} images, {FEW_BOXES} boxes each | images/s |", "|---|---|"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run([sys.executable, str(SCRIPT), "write", model, str(folder / "model")], check=True)
+        (folder / "photos").mkdir()
+        Picture.fromarray(make_photo()).save(folder / "photos/0000.jpg")
+        for number in range(1, images):
+            shutil.copy(folder / "photos/0000.jpg", folder / f"photos/{number:04}.jpg")
+        for count in workers:
+            log(f"{model}: a run with {count} workers")
+            lines.append(f"| {count} workers | {_measure_run(folder, device, count):.2f} |")
+    return [*lines, ""]
+
+
+def _measure_run(folder: Path, device: str, workers: int) -> float:
+    """Images per second, without the time until each worker has finished an image."""
+    from maskmill import Pipeline
+
+    run = {
+        "dataset": "photos",
+        "prompts": [{"use": "manual", "boxes": make_boxes(FEW_BOXES).tolist()}],
+        "backend": {"use": "hf", "model": "./model", "device": device},
+        "writers": [{"use": "coco"}],
+        "output": f"out-{workers}",
+        "run": {"jobs": workers},
+    }
+    report = Pipeline.from_dict(run, base=folder).run()
+    assert not report.counts["failed"], "no image may fail"
+    ended = sorted(path.stat().st_mtime for path in (report.output / "results").rglob("*.json"))[workers - 1 :]
+    return (len(ended) - 1) / (ended[-1] - ended[0])
+
+
 @click.command(help=__doc__, context_settings={"max_content_width": 100})
 @click.option("--models", default="sam2.1-tiny,sam2.1-small", show_default=True, help=f"Of {', '.join(MODELS)}.")
 @click.option("--seconds", default=240.0, show_default=True, help="In all, without the time to build the models.")
 @click.option("--boxes", "count", default=100, show_default=True)
-def main(models: str, seconds: float, count: int) -> None:
+@click.option("--images", default=60, show_default=True, help="Of each whole run.")
+@click.option("--workers", default="1,2,4", show_default=True, help="Numbers of workers of the whole runs.")
+def main(models: str, seconds: float, count: int, images: int, workers: str) -> None:
     """Measure, and print a report in Markdown."""
     import torch
 
@@ -131,9 +182,10 @@ def main(models: str, seconds: float, count: int) -> None:
     click.echo(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}. {describe_machine()}\n")
     names = models.split(",")
     for model in names:
-        click.echo("\n".join(measure_model(model, seconds / len(names), count)))
+        click.echo("\n".join(measure_model(model, SHARE * seconds / len(names), count)))
         sys.stdout.flush()
         torch.cuda.empty_cache()
+    click.echo("\n".join(measure_runs(names[0], "cuda", images, [int(each) for each in workers.split(",")])))
 
 
 if __name__ == "__main__":

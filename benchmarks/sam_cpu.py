@@ -114,7 +114,8 @@ def take_turns(processes: Iterable[Process], tasks: list[Task], rounds: int) -> 
                 if task["job"] in ("encode", "sgemm") or process.name not in ENCODER_ONLY:
                     measured = process.run(task)
                     results.setdefault((process.name, describe_task(task)), []).append(measured)
-                    log(f"{describe_task(task):14s} {process.name:13s} {measured['seconds']:8.2f} s")
+                    seconds = f"{measured['seconds']:8.2f} s {measured['cpu']:8.2f} CPU-s"
+                    log(f"{describe_task(task):14s} {process.name:13s} {seconds}")
     return results
 
 

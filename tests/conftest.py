@@ -177,7 +177,7 @@ class Project:
 
 
 def pytest_addoption(parser):
-    """`--engines dask,ray` has the tests of `tests/faults` and `tests/test_engines.py` run with these."""
+    """`--engines dask,ray` has the tests of `tests/faults` run with these."""
     parser.addoption(
         "--engines", default="joblib", help="run the tests about faults with these engines: joblib,dask,ray"
     )

@@ -24,7 +24,8 @@ from maskmill.run.dispatch import MAX_HOSTS_LOST, QueuedImage, dispatch
 from maskmill.run.slot import Slot, SlotAbout, SlotAnswer, SlotSetup
 from maskmill.run.slot_process import describe_slot
 from maskmill.run.stop import Stop
-from maskmill_plugins.engines.cluster import Answered, ClusterEngine, Joined, Left, RemoteSlot
+from maskmill_plugins.engines.cluster import ClusterEngine
+from maskmill_plugins.engines.remote_slots import Answered, Joined, Left, RemoteSlot
 from maskmill_plugins.engines.sameness import compare_slots
 
 HERE = describe_slot()
@@ -244,7 +245,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_slot_runs_a_drop_in_that_came_as_bytes_and_tells_of_a_death(bench):
     slot = bench.make()
     tasks = [bench.task("a"), bench.task("die"), bench.task("b")]
-    opened = slot.open(tasks[0])
+    opened = slot.open(tasks[0], {})
     assert opened.failure is None
     assert opened.about == HERE
     first, second = slot.run(tasks).outcomes
@@ -262,13 +263,13 @@ def test_a_slot_ends_an_image_at_its_time_limit_with_its_stack(bench):
 
 
 def test_a_slot_that_never_opens_says_so_and_blames_nobody(bench):
-    answer = bench.make(ODD="die").open(bench.task("a"))
+    answer = bench.make(ODD="die").open(bench.task("a"), {})
     assert answer.failure == OpenFailure("exit code EXIT(3)", died=True)
 
 
 def test_a_slot_has_the_variables_that_it_is_given_and_no_other_of_its_run(bench):
     slot = bench.make(ODD="no")
-    assert slot.open(bench.task("a")).failure is None
+    assert slot.open(bench.task("a"), {}).failure is None
     assert "ODD" not in os.environ
     slot.close(kill=False)
-    assert slot.open(bench.task("a")).failure == OpenFailure("the slot was closed")
+    assert slot.open(bench.task("a"), {}).failure == OpenFailure("the slot was closed")

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskmill_plugins._shared.sam.decoding_threads import DecodingThreads  # noqa: E402
+from maskmill_plugins._shared.sam.decoding_threads import LEAST_NUMBERS, DecodingThreads  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -50,6 +50,14 @@ def test_torch_uses_one_thread_in_each_and_as_many_as_before_elsewhere(monkeypat
 def test_an_error_of_one_item_is_raised(threads):
     with pytest.raises(ZeroDivisionError):
         threads.map(lambda item: 1 / item, [1, 0, 2])
+
+
+def test_little_work_is_done_by_one_of_them_with_one_torch_thread(threads):
+    found = threads.map(lambda item: (item, threading.current_thread().name), [1, 2, 3], numbers=LEAST_NUMBERS - 1)
+    assert [item for item, _ in found] == [1, 2, 3]
+    assert {name.startswith("decoding") for _, name in found} == {True}
+    assert len({name for _, name in found}) == 1
+    assert threads.map(lambda _: torch.get_num_threads(), range(3), numbers=1) == [1, 1, 1]
 
 
 def test_closing_ends_the_threads(threads):

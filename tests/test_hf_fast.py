@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from maskmill import Box, Grid, Image, Point, Prompt, testing
+from maskmill import Box, Grid, Image, ImageError, Point, Prompt, testing
 
 pytest.importorskip("transformers")
 pytest.importorskip("segment_anything")
@@ -16,6 +16,7 @@ import loky
 import torch
 
 from maskmill_plugins._shared.sam.decoder import MAX_TOKENS
+from maskmill_plugins._shared.sam.decoding_threads import DecodingThreads
 from maskmill_plugins.backends.hf import Hf
 from maskmill_plugins.backends.hf.families import INSTANCES
 from maskmill_plugins.backends.hf.fast_decoder import make_decoder
@@ -138,11 +139,12 @@ def test_masks_of_the_backend_are_those_of_transformers_whatever_the_number_of_t
     """Boxes, points, candidates and everything mode, on a picture of another shape than the model's input."""
     folder, image = folders("sam2_video"), Image.from_array(testing.pixels(90, 140))
     rng = np.random.default_rng(0)
-    corners = np.sort(rng.uniform(0, 1, (20, 2, 2)), 1) * [image.width, image.height]
+    corners = np.sort(rng.uniform(0, 1, (100, 2, 2)), 1) * [image.width, image.height]
     prompts = [Prompt(box=Box(*map(float, corner.ravel()))) for corner in corners]
     prompts += [Prompt(points=(Point(*map(float, corner[0])),)) for corner in corners[:5]]
     everything = Prompt(grid=Grid(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0))
     monkeypatch.setattr(loky, "cpu_count", lambda: 4)
+    monkeypatch.setattr("maskmill_plugins._shared.sam.decoding_threads.LEAST_NUMBERS", 0)  # as for large models
     found = {}
     for count in (1, 2, 4):
         monkeypatch.setenv("MASKMILL_THREADS", str(count))
@@ -152,8 +154,43 @@ def test_masks_of_the_backend_are_those_of_transformers_whatever_the_number_of_t
     assert found[1] == found[2] == found[4]
     monkeypatch.setenv("MASKMILL_THREADS", "1")
     own, fast = open_backend(folder, fast=False), open_backend(folder)
-    expected, masks = own.masks(image, prompts), fast.masks(image, prompts)
+    some = prompts[::5]
+    expected, masks = own.masks(image, some), fast.masks(image, some)
     assert [m.score for m in masks] == pytest.approx([m.score for m in expected], abs=LOGITS)
     assert sum(int((m.array != o.array).sum()) for m, o in zip(masks, expected, strict=True)) <= 2
     assert any(0.01 < m.array.mean() < 0.99 for m in masks)
     assert own._segmenter.fast is None
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2_video", pytest.param("edgetam", marks=needs_timm)])
+def test_an_encoder_in_half_precision_is_near(folders, kind):
+    image = Image.from_array(testing.pixels(90, 140))
+    exact, near = open_backend(folders(kind)), open_backend(folders(kind), precision="bfloat16")
+    for wanted, found in zip(exact.embed(image), near.embed(image), strict=True):
+        assert found.dtype == np.float32
+        assert 0 < np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
+    assert Hf(model="a/b", precision="float16").digest() != Hf(model="a/b").digest()
+
+
+def test_what_half_precision_cannot_hold_fails_the_image(folders):
+    backend = open_backend(folders("sam"), precision="float16")
+    with torch.no_grad():
+        backend._segmenter.model.vision_encoder.pos_embed.fill_(1e30)
+    with pytest.raises(ImageError, match="precision: float32"):
+        backend.embed(Image.from_array(testing.pixels(90, 140)))
+
+
+def test_masks_that_a_gpu_decoded_are_upscaled_side_by_side_with_the_same_bits(folders, monkeypatch):
+    """The way of a GPU, on a CPU: prompts decoded together, their masks made in several threads."""
+    monkeypatch.setattr(loky, "cpu_count", lambda: 4)
+    image = Image.from_array(testing.pixels(90, 140))
+    prompts = [Prompt(box=Box(x, x, x + 30, x + 40)) for x in range(0, 40, 4)]
+    found = []
+    for count in (1, 3):
+        backend = open_backend(folders("sam2_video"))
+        segmenter = backend._segmenter
+        segmenter.batch_size, segmenter.mask_threads = 8, DecodingThreads(count)
+        found.append([(mask.counts, mask.score, mask.prompt) for mask in backend.masks(image, prompts)])
+        backend.close()
+    assert found[0] == found[1]
+    assert [prompt for *_, prompt in found[0]] == prompts

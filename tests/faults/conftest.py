@@ -12,7 +12,7 @@ from maskmill.chain import plugin_call as steps
 
 def pytest_generate_tests(metafunc):
     """A test that runs a pipeline does so with each engine of `--engines`, or those of them that its module names."""
-    if "engine" in metafunc.fixturenames:
+    if "mill" in metafunc.fixturenames:
         asked = metafunc.config.getoption("engines").split(",")
         wanted = getattr(metafunc.module, "ENGINES", asked)
         metafunc.parametrize("engine", [name for name in asked if name in wanted], scope="session")

@@ -37,7 +37,8 @@ class Engine(Stage):
         Args:
             setup: what each process opens its chain from.
             slots: how many tasks run at once, at most.
-            environment: environment variables for the workers.
+            environment: environment variables for the workers; of several GPUs that `CUDA_VISIBLE_DEVICES` names, a
+                slot is to see one (`gpus.share_gpus`).
 
         Raises:
             PluginError: it cannot be started, or reached.

@@ -83,6 +83,16 @@ class NetworkStage(Protocol):
         """
 
 
+class GpuStage(Protocol):
+    """A stage that computes on this machine's NVIDIA GPUs, with CUDA."""
+
+    def uses_gpu(self) -> bool:
+        """Whether it does so with these options, if there are any.
+
+        Then `jobs: auto` starts two workers for each GPU, and with several GPUs a worker sees only one.
+        """
+
+
 class PaidStage(Protocol):
     """A stage whose work costs money.
 
@@ -185,7 +195,7 @@ class EntryWriter(Protocol):
 
 #: Concurrent images of a source that waits and does not define `at_once`.
 AT_ONCE = 4
-STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, PaidStage)
+STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, GpuStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, ModelSource, PromptStore)
 BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend, AdvisingBackend)
 WRITER_PROTOCOLS: tuple[type, ...] = (EntryWriter,)
@@ -212,6 +222,11 @@ def network_reach(stage: Stage) -> Network:
 def prepare_stage(stage: Stage, say: Callable[[str], None]) -> None:
     """Let a stage fetch what it needs."""
     _call(stage, "prepare", say, default=None)
+
+
+def uses_gpu(stage: Stage) -> bool:
+    """Whether a stage computes on this machine's NVIDIA GPUs."""
+    return _call(stage, "uses_gpu", default=False)
 
 
 def max_concurrent(source: Stage) -> int:

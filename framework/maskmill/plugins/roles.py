@@ -12,7 +12,7 @@ from ..masks import Mask
 from ..prompts import Prompt
 from ..results import Artifact, ImageResult, Status
 from .messages import ModelIds
-from .optional import finish_results, has_entries, prepare_stage, source_memory, source_model
+from .optional import finish_results, has_entries, prepare_stage, source_memory, source_model, uses_gpu
 from .stage import Stage
 
 
@@ -151,6 +151,10 @@ class Stages:
         """Peak memory of one worker in bytes: of the backend and the sources with models; None if it is small."""
         sources = sum(source_memory(source) for _, source in self.prompts)
         return sources + (self.backend[1].memory_per_worker() or 0) or None
+
+    def uses_gpu(self) -> bool:
+        """Whether a stage computes on this machine's NVIDIA GPUs."""
+        return any(uses_gpu(stage) for _, _, stage in self.all())
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Let each stage fetch what is missing on this machine."""

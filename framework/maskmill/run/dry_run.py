@@ -27,6 +27,7 @@ from ..output.folder import is_claimed
 from ..output.rebuild import open_for_reading
 from ..output.records import describe_work
 from ..plugins.engine import Engine
+from ..plugins.gpus import list_gpus
 from ..plugins.optional import speed_advice
 from ..work import NO_WORK, WORK, Work
 from .forecast import forecast_run
@@ -131,7 +132,9 @@ def choose_resources(config: Config, images: int, kept_threads: int | None = Non
     need = config.stages().memory_per_worker()
     if not engine.processes:
         return plan_resources(1, wanted.threads, need, kept_threads)
-    return plan_resources(wanted.jobs, wanted.threads, need, kept_threads, images if images < FIRST else None)
+    gpus = list_gpus() if config.stages().uses_gpu() else ()
+    few = images if images < FIRST else None
+    return plan_resources(wanted.jobs, wanted.threads, need, kept_threads, few, gpus)
 
 
 def count_first_images(config: Config, options: RunRequest, images: Iterable[ImageRef]) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import loky
 
+from ..plugins.gpus import VARIABLE
 from ..plugins.threads import make_thread_environment
 from ..wording import count_noun
 from .memory import find_available_memory
@@ -17,6 +18,8 @@ RESERVE = 2 * GIB
 BASE = GIB // 2
 #: Workers on other machines that one run uses at most.
 MOST_REMOTE = 1024
+#: Workers for each GPU with `jobs: auto`: while one reads an image or writes files, the other computes.
+PER_GPU = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Resources:
         why: one sentence for the user.
         warning: what will probably go wrong, or "".
         remote: whether the workers are on other machines, which may have fewer.
+        gpus: what the workers compute on, as `list_gpus` gives it; () for a CPU.
     """
 
     jobs: int
@@ -36,6 +40,7 @@ class Resources:
     why: str
     warning: str = ""
     remote: bool = False
+    gpus: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.remote and self.jobs == MOST_REMOTE:
@@ -48,6 +53,7 @@ class Resources:
             **make_thread_environment(self.threads),
             # Otherwise loky replaces a worker whose memory has grown, and the model is loaded again.
             "LOKY_MAX_MEMORY_LEAK_SIZE": str(10**15),
+            **({VARIABLE: ",".join(self.gpus)} if self.gpus else {}),
         }
 
 
@@ -65,7 +71,12 @@ def plan_remote_resources(jobs: int | str, threads: int | str, kept_threads: int
 
 
 def plan_resources(
-    jobs: int | str, threads: int | str, need: int | None, kept_threads: int | None = None, images: int | None = None
+    jobs: int | str,
+    threads: int | str,
+    need: int | None,
+    kept_threads: int | None = None,
+    images: int | None = None,
+    gpus: tuple[str, ...] = (),
 ) -> Resources:
     """Decide on workers and threads.
 
@@ -75,16 +86,19 @@ def plan_resources(
         need: bytes one worker's backend needs, None if little.
         kept_threads: of the run that is being resumed; the last bits of results depend on it.
         images: number of images where it is known to be small; more workers would idle.
+        gpus: what the workers compute on, () for a CPU.
     """
     cores = loky.cpu_count()
     available = find_available_memory()
     each = BASE + (need or 0)
     fitting = max(1, (available - RESERVE) // each)
     if jobs == "auto":
-        workers = min(cores, fitting)
+        on_gpus = PER_GPU * len(gpus) or cores
+        workers = min(cores, fitting, on_gpus)
         if kept_threads and threads == "auto":
             workers = min(workers, max(1, cores // kept_threads))
-        limit = "cores" if workers == cores else "memory" if workers == fitting else "the threads of the resumed run"
+        limits = {on_gpus: count_noun(len(gpus), "GPU"), fitting: "memory", cores: "cores"}
+        limit = limits.get(workers, "the threads of the resumed run")
         if images is not None and images < workers:
             workers, limit = max(1, images), "images"
         why = f"{cores} cores, {available / GIB:.1f} GiB free, {each / GIB:.1f} GiB a worker: limited by {limit}"
@@ -98,4 +112,4 @@ def plan_resources(
             f"{workers} workers need about {workers * each / GIB:.1f} GiB and only {available / GIB:.1f} GiB are free;"
             f" use jobs: {fitting}"
         )
-    return Resources(workers, per_worker, why, warning)
+    return Resources(workers, per_worker, why, warning, gpus=gpus)

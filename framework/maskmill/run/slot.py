@@ -153,9 +153,15 @@ class Slot:
         self._lock = threading.Lock()
         self._stack_file = Path(tempfile.gettempdir(), f"maskmill-{os.getpid()}-{id(self)}.stack")
 
-    def open(self, task: Task) -> SlotAnswer:
-        """Open what the chain needs for a task."""
+    def open(self, task: Task, environment: Mapping[str, str]) -> SlotAnswer:
+        """Open what the chain needs for a task.
+
+        Args:
+            task: the image.
+            environment: variables that this slot has besides those of the run.
+        """
         with self._lock:
+            self._setup = replace(self._setup, environment={**self._setup.environment, **environment})
             failure = self._begin("open", task)
             return SlotAnswer(about=self._about, failure=failure)
 

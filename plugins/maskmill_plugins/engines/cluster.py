@@ -6,77 +6,30 @@ engine's own pace. In the engine's worker, `maskmill.run.slot` runs them in a pr
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
-import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from maskmill import NO_EFFECT
 from maskmill.errors import PluginError, Problem, StopRun
 from maskmill.plugins.engine import Engine, Outcome
+from maskmill.plugins.gpus import VARIABLE, share_gpus
 from maskmill.plugins.messages import HostLost, NotBegun, OpenFailure, Reply, Task, WorkerDied, WorkerSetup
 from maskmill.run.slot import Kind, SlotAnswer, SlotSetup
 from maskmill.run.slot_process import describe_slot
 
+from .remote_slots import Event, Joined, Left, RemoteSlot
 from .sameness import compare_slots
 
 #: Seconds of work that one message has, if images are so small that it needs several.
 MESSAGE_SECONDS = 0.5
-
-
-@dataclass(eq=False)
-class RemoteSlot:
-    """A place in an engine's worker that runs one message at a time.
-
-    Attributes:
-        worker: what the engine addresses.
-        host: the machine that it is on.
-        is_open: whether its chain was opened once.
-        tasks: those of the message that it has now, by token.
-        images: how many it has finished.
-    """
-
-    worker: Any
-    host: str
-    is_open: bool = False
-    tasks: dict[int, Task] = field(default_factory=dict)
-    images: int = 0
-
-
-@dataclass(frozen=True)
-class Joined:
-    """A slot is ready to be used."""
-
-    slot: RemoteSlot
-
-
-@dataclass(frozen=True)
-class Left:
-    """A slot is gone, with its worker."""
-
-    slot: RemoteSlot
-    reason: str
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A slot answers its message; None: the answer was lost on its way, though the worker is there."""
-
-    slot: RemoteSlot
-    answer: SlotAnswer | None
-
-
-Event = Joined | Left | Answered
 
 
 class ClusterEngine(Engine):
@@ -145,6 +98,7 @@ class ClusterEngine(Engine):
         self._seconds = 0.0  # of an image, on average
         self._opened = False
         self._given_up = 0
+        self._joined = 0
         self._told: dict[str, None] = {}
         self._warnings: list[str] = []
         self._hosts: dict[str, dict[str, object]] = {}
@@ -181,12 +135,21 @@ class ClusterEngine(Engine):
             yield self._waiting.popleft()[0], NotBegun()
         for event in self._poll(seconds):
             if isinstance(event, Joined):
+                event.slot.environment = self._choose_gpu()
                 self._slots.append(event.slot)
             elif isinstance(event, Left):
                 yield from self._lose(event)
             else:
                 yield from self._take(event.slot, event.answer)
         self._check_patience()
+
+    def _choose_gpu(self) -> Mapping[str, str]:
+        """Which of this machine's GPUs the next slot computes on; workers elsewhere have been given theirs."""
+        self._joined += 1
+        if self.is_remote() or VARIABLE not in self._setup.environment:
+            return {}
+        shared = share_gpus(self._setup.environment, self._most)[self._joined % self._most]
+        return {VARIABLE: shared[VARIABLE]}
 
     def _send_messages(self) -> None:
         free = self._free()
@@ -290,20 +253,6 @@ class ClusterEngine(Engine):
     def stop(self, kill: bool) -> None:
         """End the slots."""
         self._disconnect(kill)
-
-
-def wait_interruptibly(function: Callable[[], None], seconds: float) -> None:
-    """Call a function that waits for other machines in a thread, so that a signal can end the waiting for it."""
-    thread = threading.Thread(target=_call, args=(function,), daemon=True)
-    thread.start()
-    end = time.monotonic() + seconds
-    while thread.is_alive() and time.monotonic() < end:
-        thread.join(0.2)  # Windows answers Ctrl-C only between two waits
-
-
-def _call(function: Callable[[], None]) -> None:
-    with contextlib.suppress(Exception):  # the connection was closed meanwhile
-        function()
 
 
 def _read_drop_in(path: str, sha256: str) -> bytes:

@@ -22,7 +22,8 @@ from maskmill.run.worker import hold_signals
 from maskmill.wording import count_noun
 
 from . import dask_worker
-from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot, wait_interruptibly
+from .cluster import ClusterEngine
+from .remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
 
 #: Seconds that a scheduler, or a worker that holds an answer, may take.
 ANSWER = 10.0
@@ -69,7 +70,7 @@ class Dask(ClusterEngine):
     def _send(self, slot: RemoteSlot, tasks: Sequence[Task], kind: Kind) -> None:
         address, index = slot.worker
         run = self._setup.run
-        future = self._submit(address, dask_worker.run_message, run, index, tasks, kind)
+        future = self._submit(address, dask_worker.run_message, run, index, tasks, kind, slot.environment)
         self._futures[slot] = future
         future.add_done_callback(lambda done: self._events.put(("answer", (slot, done, _fetch(done)))))
 

@@ -9,7 +9,7 @@ import asyncio
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,12 +46,12 @@ def take_lease(setup: SlotSetup) -> tuple[str, int]:
     return platform.node(), worker.state.nthreads
 
 
-def run_message(run: str, index: int, tasks: Sequence[Task], kind: Kind) -> SlotAnswer:
+def run_message(run: str, index: int, tasks: Sequence[Task], kind: Kind, environment: Mapping[str, str]) -> SlotAnswer:
     """Work on tasks in a slot, or only open its chain for the first one."""
     with _lock:
         known = _runs[run]
         slot = known.slots.setdefault(index, Slot(known.setup))
-    return slot.open(tasks[0]) if kind == "open" else slot.run(tasks)
+    return slot.open(tasks[0], environment) if kind == "open" else slot.run(tasks)
 
 
 async def end_run(run: str, kill: bool) -> None:

@@ -20,6 +20,7 @@ from loky.process_executor import BrokenProcessPool
 
 from maskmill import hookimpl
 from maskmill.plugins.engine import MAX_OPENINGS, Engine, Outcome
+from maskmill.plugins.gpus import share_gpus
 from maskmill.plugins.messages import OpenFailure, Reply, Task, WorkerSetup
 from maskmill.run import worker
 
@@ -34,6 +35,7 @@ class _Slot:
     """A single-worker executor; `deaths` counts those while the chain was opened, in a row."""
 
     executor: ProcessPoolExecutor
+    environment: Mapping[str, str]
     used: bool = False
     open: bool = False
     deaths: int = 0
@@ -70,16 +72,10 @@ class Joblib(Engine):
     def start(self, setup: WorkerSetup, slots: int, environment: Mapping[str, str]) -> None:
         """Create the slots; their processes start with their first task."""
         self._setup = setup
-        self._environment = environment
         self._ended: queue.SimpleQueue[tuple[int, _Running]] = queue.SimpleQueue()
         self._running: dict[int, _Running] = {}
-        self._idle = [_Slot(self._make_executor()) for _ in range(slots)]
+        self._idle = [_make_slot(each) for each in share_gpus(environment, slots)]
         self._opened = False
-
-    def _make_executor(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            1, timeout=None, initializer=worker.prepare_process, initargs=(os.getpid(),), env=dict(self._environment)
-        )
 
     def slots(self) -> int:
         """Those that have not been given up."""
@@ -169,7 +165,7 @@ class Joblib(Engine):
 
     def _restart(self, slot: _Slot) -> _Slot:
         slot.executor.shutdown(wait=False, kill_workers=True)
-        return _Slot(self._make_executor())
+        return _make_slot(slot.environment)
 
     def stop(self, kill: bool) -> None:
         """End the worker processes; those that do not close in time are ended all the same."""
@@ -183,6 +179,13 @@ class Joblib(Engine):
         for slot in slots:
             slot.executor.shutdown(wait=True, kill_workers=kill or bool(late))
         self._idle, self._running = [], {}
+
+
+def _make_slot(environment: Mapping[str, str]) -> _Slot:
+    executor = ProcessPoolExecutor(
+        1, timeout=None, initializer=worker.prepare_process, initargs=(os.getpid(),), env=dict(environment)
+    )
+    return _Slot(executor, environment)
 
 
 def _is_stopped(executor: ProcessPoolExecutor) -> bool:

@@ -20,8 +20,9 @@ from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
 from maskmill.wording import count_noun
 
-from .cluster import Answered, ClusterEngine, Event, Joined, Left, RemoteSlot, wait_interruptibly
+from .cluster import ClusterEngine
 from .ray_worker import SlotActor
+from .remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
 
 #: Seconds between two looks at how many cores the cluster has.
 LOOK = 5.0
@@ -82,7 +83,7 @@ class Ray(ClusterEngine):
         return min(places, int(has.get("GPU", 0) / self.gpus)) if self.gpus else places
 
     def _send(self, slot: RemoteSlot, tasks: Sequence[Task], kind: Kind) -> None:
-        self._working[slot.worker.run_message.remote(tasks, kind)] = slot
+        self._working[slot.worker.run_message.remote(tasks, kind, slot.environment)] = slot
 
     def _poll(self, seconds: float) -> Iterable[Event]:
         if time.monotonic() - self._looked > LOOK:

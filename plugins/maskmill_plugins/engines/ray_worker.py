@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from maskmill.plugins.messages import Task
 from maskmill.run.slot import Kind, Slot, SlotAnswer, SlotSetup
@@ -19,9 +19,9 @@ class SlotActor:
         """The name of this machine."""
         return platform.node()
 
-    def run_message(self, tasks: Sequence[Task], kind: Kind) -> SlotAnswer:
+    def run_message(self, tasks: Sequence[Task], kind: Kind, environment: Mapping[str, str]) -> SlotAnswer:
         """Work on tasks, or only open the chain for the first one."""
-        return self._slot.open(tasks[0]) if kind == "open" else self._slot.run(tasks)
+        return self._slot.open(tasks[0], environment) if kind == "open" else self._slot.run(tasks)
 
     def close(self) -> None:
         """Close the chain."""

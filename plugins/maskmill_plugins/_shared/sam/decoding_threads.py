@@ -16,6 +16,9 @@ import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
+#: Numbers in an embedding (tokens × channels) from which on decoding one prompt takes long enough for several threads:
+#: with fewer, the threads mostly wait for Python's lock. Measured in docs/performance.md.
+LEAST_NUMBERS = 2**16
 
 
 class DecodingThreads:
@@ -34,10 +37,18 @@ class DecodingThreads:
         if count > 1 and "parallel backend: OpenMP" in torch.__config__.parallel_info():
             self._pool = _start(count)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """The results of a function for each item, in their order."""
+    def map(self, function: Callable[[T], R], items: Iterable[T], numbers: int = LEAST_NUMBERS) -> list[R]:
+        """The results of a function for each item, in their order.
+
+        Args:
+            function: is called in several threads.
+            items: what it is called with.
+            numbers: in the embedding that each call works on; with few, one thread does all the work.
+        """
         if self._pool is None:
             return [function(item) for item in items]
+        if numbers < LEAST_NUMBERS:
+            return self.run(lambda: [function(item) for item in items])
         return list(self._pool.map(function, items))
 
     def run(self, function: Callable[[], R]) -> R:

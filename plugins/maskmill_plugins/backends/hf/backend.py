@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PrivateAttr
 
-from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Prompt
+from maskmill import NO_EFFECT, Backend, Image, ImageError, Mask, PipelineError, Problem, Prompt
 from maskmill.plugins.packages import is_installed
-from maskmill.plugins.stage import Network
+from maskmill.plugins.stage import ONLY_IF_SET, Network
 from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.hub.download import download_model
 from maskmill_plugins._shared.hub.identity import compute_model_id
 from maskmill_plugins._shared.hub.snapshot import ModelFiles, ModelName, list_weights
-from maskmill_plugins._shared.sam.device import Device, pick_device
+from maskmill_plugins._shared.sam.device import Device, Precision, may_use_cuda, pick_device
 from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from maskmill_plugins._shared.sam.prompts import FloatArray, Multimask
 
@@ -49,6 +49,12 @@ class Hf(Backend):
         "auto",
         description="where to compute; auto: the first of cuda, mps and cpu that is available",
         json_schema_extra=NO_EFFECT,
+    )
+    precision: Precision = Field(
+        "float32",
+        description="of the image encoder; bfloat16 and float16 are meant for cuda, where they take less time;"
+        " masks may differ along their border",
+        json_schema_extra=ONLY_IF_SET,
     )
     multimask: Multimask = Field(
         "auto",
@@ -169,6 +175,10 @@ class Hf(Backend):
             return UNKNOWN_MEMORY
         return sum(path.stat().st_size for path in list_weights(folder)) + found[0].memory
 
+    def uses_gpu(self) -> bool:
+        """On cuda, and with `device: auto` if PyTorch was built for it."""
+        return may_use_cuda(self.device)
+
     def input_side(self) -> int | None:
         """Width and height of the model's input in pixels; None until it is loaded."""
         return getattr(self._segmenter, "side", None)
@@ -190,7 +200,7 @@ class Hf(Backend):
         if is_concepts:
             from .concepts import ConceptSegmenter, load_processor
 
-            self._segmenter = ConceptSegmenter(model, load_processor(folder), self.threshold)
+            self._segmenter = ConceptSegmenter(model, load_processor(folder), self.threshold, self.precision)
         else:
             from .instances import InstanceSegmenter
 
@@ -201,10 +211,12 @@ class Hf(Backend):
                 self.hq_token_only,
                 fast=self.fast and model.device.type != "mps",  # untested there
                 threads=worker_threads(),
+                precision=self.precision,
             )
         if self.cache is not False:
             # These values name the stored files: renaming a key would orphan every cached embedding.
-            self._cached_as = {"model": self.model_id(), "way": family.model, "precision": self.cache_precision}
+            way = family.model if self.precision == "float32" else f"{family.model} {self.precision}"
+            self._cached_as = {"model": self.model_id(), "way": way, "precision": self.cache_precision}
             folder = embeddings_folder(None if self.cache is True else self.cache)
             self._cache = EmbeddingCache(folder, int(self.cache_size * 1e9))
 
@@ -218,13 +230,16 @@ class Hf(Backend):
         """The image encoder's output, float32 arrays, from the cache if possible.
 
         Raises:
-            ImageError: the image is so narrow that its shorter side would vanish in the model's input.
+            ImageError: the image is so narrow that its shorter side would vanish in the model's input, or its values
+                exceed the range of float16.
         """
         segmenter, cache = self._get_segmenter(), self._cache
         name = entry_name(image.pixels_id, image.size, **self._cached_as)
         if cache and (cached := cache.get(name)):
             return cached
         embedding: list[FloatArray] = segmenter.embed(image.pixels)
+        if self.precision != "float32" and not all(np.isfinite(part).all() for part in embedding):
+            raise ImageError(f"this image exceeds the range of {self.precision}; use `precision: float32`")
         if self.cache_precision == "fp16":
             stored = [part.astype(np.float16) for part in embedding]
             # Rounded even without a cache: results must not depend on what it contains.

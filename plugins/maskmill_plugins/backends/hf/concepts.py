@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskmill import Mask, Prompt, PromptError
 from maskmill_plugins._shared.hub import loading
+from maskmill_plugins._shared.sam.device import Precision, compute_in
 from maskmill_plugins._shared.sam.prompts import FloatArray, PixelArray, bound_score
 from maskmill_plugins._shared.sam.upsample import Upsampler
 
@@ -45,12 +46,14 @@ class ConceptSegmenter:
         model: a `Sam3Model` on its device.
         processor: of the model.
         threshold: lowest score of an object.
+        precision: of the image encoder.
     """
 
-    def __init__(self, model: Any, processor: Any, threshold: float) -> None:
+    def __init__(self, model: Any, processor: Any, threshold: float, precision: Precision = "float32") -> None:
         self.model = model
         self.processor = processor
         self.threshold = threshold
+        self.precision = precision
         self._texts: cachetools.LRUCache[str, tuple[Any, Tensor]] = cachetools.LRUCache(TEXTS)
         self._positions: tuple[Tensor | None, ...] = ()
 
@@ -63,9 +66,9 @@ class ConceptSegmenter:
         inputs = self.processor.image_processor(
             images=np.array(pixels), return_tensors="pt", input_data_format="channels_last"
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), compute_in(self.precision, self.model.device):
             made = self.model.get_vision_features(inputs["pixel_values"].to(self.model.device))
-        return [part.cpu().numpy() for part in made.fpn_hidden_states[:-1]]  # the model never uses the last one
+        return [part.float().cpu().numpy() for part in made.fpn_hidden_states[:-1]]  # the model never uses the last one
 
     def masks(
         self,

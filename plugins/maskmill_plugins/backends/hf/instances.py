@@ -20,6 +20,7 @@ from torch import Tensor
 from maskmill import ImageError, Mask, Prompt, PromptError
 from maskmill_plugins._shared.sam.decoder_parts import ImageFeatures
 from maskmill_plugins._shared.sam.decoding_threads import DecodingThreads
+from maskmill_plugins._shared.sam.device import Precision, compute_in
 from maskmill_plugins._shared.sam.prompts import (
     STABILITY_OFFSET,
     FloatArray,
@@ -68,8 +69,10 @@ class InstanceSegmenter:
         family: of the model.
         hq_token_only: of SAM-HQ, take the mask of its high-quality token alone.
         fast: decode with `FastDecoder` where the family has it: the same logits, except for rounding.
-        threads: how many prompts the fast decoder works on at the same time on a CPU; the masks do not depend on it.
+        threads: how many prompts the fast decoder works on at the same time on a CPU, and how many masks of a GPU are
+            upscaled at the same time; the masks do not depend on it.
         batch_size: how many prompts are decoded together; None: 1 on a CPU, else `GPU_BATCH`.
+        precision: of the image encoder.
     """
 
     threshold = THRESHOLD
@@ -84,7 +87,9 @@ class InstanceSegmenter:
         fast: bool = True,
         threads: int = 1,
         batch_size: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
+        self.precision = precision
         self.model = model
         self.family = family
         self.image_processor = image_processor
@@ -95,6 +100,7 @@ class InstanceSegmenter:
         self.batch_size = self.grid_batch = batch_size or (1 if on_cpu else GPU_BATCH)
         self.fast = make_decoder(model) if fast and family.has_fast_decoder else None
         self.threads = DecodingThreads(threads if on_cpu and self.fast else 1)  # transformers has threads of its own
+        self.mask_threads = DecodingThreads(1 if on_cpu else threads)
         # As transformers' own processors make them; Apple's GPUs have no double precision.
         self._precision = torch.float64 if family.pads and model.device.type != "mps" else torch.float32
 
@@ -114,11 +120,11 @@ class InstanceSegmenter:
         prepared = self.image_processor(
             images=np.array(pixels), return_tensors="pt", input_data_format="channels_last"
         )["pixel_values"].to(self.model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), compute_in(self.precision, self.model.device):
             made = self.model.get_image_embeddings(prepared)
         if isinstance(made, tuple):  # SAM-HQ: the decoder uses the first of the intermediate layers only
             made = [made[0], made[1][0]]
-        return [part.cpu().numpy() for part in (made if isinstance(made, list) else [made])]
+        return [part.float().cpu().numpy() for part in (made if isinstance(made, list) else [made])]
 
     def masks(
         self, embedding: Sequence[FloatArray], size: tuple[int, int], prompts: Sequence[Prompt], multimask: Multimask
@@ -139,7 +145,8 @@ class InstanceSegmenter:
             raise PromptError(f"{text}; remove `pick`")
         image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
         compute = partial(self._compute, image, upsampler)
-        masks = compute_in_batches(prompts, multimask, self.batch_size, compute, self.threads.map)
+        run = partial(self.threads.map, numbers=embedding[0 if self.family.pads else -1].size)
+        masks = compute_in_batches(prompts, multimask, self.batch_size, compute, run)
         return keep_picked(masks, multimask)
 
     def prepare(self, embedding: Sequence[FloatArray], size: tuple[int, int]) -> tuple[PreparedImage, Upsampler]:
@@ -202,17 +209,17 @@ class InstanceSegmenter:
             given["input_boxes"] = self._scale(boxes.reshape(-1, 2, 2), image.scale).flatten(1)[None]
         logits, scores = self._decode(image, given, wanted)
         logits, scores = logits.cpu(), scores.cpu()
-        return [
-            [
-                self._make_mask(upsampler, one, float(score), prompt)
-                for one, score in zip(logits[row], scores[row], strict=True)
-            ]
-            for row, prompt in enumerate(prompts)
-        ]
+
+        def make_masks(row: int) -> list[Mask]:
+            found = zip(logits[row], scores[row], strict=True)
+            return [self._make_mask(upsampler, one, float(score), prompts[row]) for one, score in found]
+
+        return self.mask_threads.map(make_masks, range(len(prompts)))
 
     def close(self) -> None:
         """End the threads; it cannot be used afterwards."""
         self.threads.close()
+        self.mask_threads.close()
 
     def _decode(
         self, image: PreparedImage, given: dict[str, Tensor], wanted: WantedMasks, min_score: float = -math.inf

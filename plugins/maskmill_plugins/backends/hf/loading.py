@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from maskmill_plugins._shared.hub.loading import load_pretrained, load_processor
 
-from .families import Family
+from .families import CONCEPTS, Family
 
-if TYPE_CHECKING:
-    import torch
+
+class NoPositions(nn.Module):
+    """In place of the positions that SAM 2's neck computes for the memory of videos, and nothing else uses."""
+
+    def forward(
+        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: Tensor | None = None
+    ) -> Tensor:
+        """No numbers, in as many dimensions as the features have."""
+        return torch.empty(*shape[:2], 0, 0, device=device, dtype=dtype)
 
 
 def load_model(folder: Path, family: Family, device: torch.device) -> Any:
     """The model in evaluation mode, in single precision; see `load_pretrained`."""
     import transformers
 
-    return load_pretrained(getattr(transformers, family.model), folder, device, attn_implementation="sdpa")
+    model = load_pretrained(getattr(transformers, family.model), folder, device, attn_implementation="sdpa")
+    neck: Any = getattr(model.vision_encoder, "neck", None)
+    if family not in CONCEPTS.values() and hasattr(neck, "position_encoding"):
+        neck.position_encoding = NoPositions()
+    return model
 
 
 def load_image_processor(folder: Path, family: Family) -> Any:

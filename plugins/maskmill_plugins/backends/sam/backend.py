@@ -15,7 +15,7 @@ from maskmill import NO_EFFECT, Backend, Image, Mask, PipelineError, Problem, Pr
 from maskmill.files import hash_once
 from maskmill.plugins.stage import ONLY_IF_SET, Network
 from maskmill.plugins.threads import worker_threads
-from maskmill_plugins._shared.sam.device import Device, pick_device
+from maskmill_plugins._shared.sam.device import Device, may_use_cuda, pick_device
 from maskmill_plugins._shared.sam.embedding_cache import EmbeddingCache, embeddings_folder, entry_name
 from maskmill_plugins._shared.sam.file_kind import recognize
 from maskmill_plugins._shared.sam.prompts import FloatArray, Multimask, keep_picked
@@ -172,6 +172,10 @@ class Sam(Backend):
                 return SMALL_MEMORY
             model = next((one for one in MODELS.values() if size <= one.bytes), MODELS["vit_h"])
         return model.memory if self.fast else model.stock_memory
+
+    def uses_gpu(self) -> bool:
+        """On cuda, and with `device: auto` if PyTorch was built for it."""
+        return may_use_cuda(self.device)
 
     def input_side(self) -> int | None:
         """Longer side of the model's input in pixels: 1024 for the published models; None until it is loaded."""

@@ -15,6 +15,7 @@ from maskmill.plugins.threads import worker_threads
 from maskmill_plugins._shared.hub.download import download_model
 from maskmill_plugins._shared.hub.identity import compute_model_id
 from maskmill_plugins._shared.hub.snapshot import CONFIG, ModelFiles, ModelName, list_weights, read_json
+from maskmill_plugins._shared.sam.device import Device, may_use_cuda
 
 from .detectors import FAMILIES, Detector, load_detector, needs_timm
 from .fixed_classes import check_names
@@ -45,7 +46,7 @@ class Detect(PromptSource):
     revision: Text | None = Field(
         None, description="branch, tag or commit on the hub; null: main", json_schema_extra=NO_EFFECT
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+    device: Device = Field(
         "auto",
         description="where to compute; auto: the first of cuda, mps and cpu that is available",
         json_schema_extra=NO_EFFECT,
@@ -138,6 +139,10 @@ class Detect(PromptSource):
         except (PipelineError, OSError):
             return None
         return FAMILIES[config["model_type"]].memory + weights
+
+    def uses_gpu(self) -> bool:
+        """On cuda, and with `device: auto` if PyTorch was built for it."""
+        return may_use_cuda(self.device)
 
     @property
     def _files(self) -> ModelFiles:

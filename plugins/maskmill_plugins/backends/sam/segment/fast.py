@@ -49,7 +49,8 @@ class FastSegmenter:
     Args:
         sam: the model, on its device; its weights are shared, so it must stay there.
         batch_size: how many prompts are decoded together; None: 1 on a CPU, else `GPU_BATCH`.
-        threads: how many such batches are decoded at the same time on a CPU; the masks do not depend on it.
+        threads: how many such batches are decoded at the same time on a CPU, and how many masks of a GPU are upscaled
+            at the same time; the masks do not depend on it.
     """
 
     grids_use_embedding: ClassVar[bool] = True
@@ -65,6 +66,7 @@ class FastSegmenter:
         at_once = max(1, GRID_NUMBERS // self.decoder.positions.numel())
         self.grid_batch = batch_size or (at_once if on_cpu else GPU_BATCH)
         self.threads = DecodingThreads(threads if on_cpu else 1)
+        self.mask_threads = DecodingThreads(1 if on_cpu else threads)
 
     def embed(self, pixels: PixelArray) -> FloatArray:
         """See `Segmenter.embed`."""
@@ -80,7 +82,8 @@ class FastSegmenter:
         """See `Segmenter.masks`."""
         image, upsampler = self.threads.run(lambda: self.prepare(embedding, size))
         decode = partial(self._decode, image, upsampler)
-        return compute_in_batches(prompts, multimask, self.batch_size, decode, self.threads.map)
+        run = partial(self.threads.map, numbers=self.decoder.positions.numel())
+        return compute_in_batches(prompts, multimask, self.batch_size, decode, run)
 
     def everything(self, embedding: FloatArray | None, pixels: PixelArray, prompt: Prompt) -> list[Mask]:
         """See `Segmenter.everything`."""
@@ -90,6 +93,7 @@ class FastSegmenter:
     def close(self) -> None:
         """See `Segmenter.close`."""
         self.threads.close()
+        self.mask_threads.close()
 
     def prepare(self, embedding: FloatArray, size: tuple[int, int]) -> tuple[ImageFeatures, Upsampler]:
         """Compute what all prompts of an image of this size (height, width) share."""
@@ -118,22 +122,21 @@ class FastSegmenter:
         logits, scores = self.decoder(image, self.embed_prompts(prompts, upsampler.size), wanted)
         logits, scores = logits.cpu(), scores.cpu()
         threshold = self.threshold
-        found = []
-        for row, prompt in enumerate(prompts):
+
+        def make_masks(row: int) -> list[Mask]:
             crops = [upsampler.crop(one, threshold - STABILITY_OFFSET) for one in logits[row]]
-            found.append(
-                [
-                    Mask(
-                        size=upsampler.size,
-                        counts=crop.encode_rle(threshold),
-                        score=bound_score(float(score)),
-                        stability=crop.compute_stability(threshold, STABILITY_OFFSET),
-                        prompt=prompt,
-                    )
-                    for crop, score in zip(crops, scores[row], strict=True)
-                ]
-            )
-        return found
+            return [
+                Mask(
+                    size=upsampler.size,
+                    counts=crop.encode_rle(threshold),
+                    score=bound_score(float(score)),
+                    stability=crop.compute_stability(threshold, STABILITY_OFFSET),
+                    prompt=prompts[row],
+                )
+                for crop, score in zip(crops, scores[row], strict=True)
+            ]
+
+        return self.mask_threads.map(make_masks, range(len(prompts)))
 
     def embed_prompts(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> Tensor:
         """Encode prompts, scaled as by `SamPredictor.predict`: sparse embeddings (n, tokens, C)."""
