@@ -20,13 +20,14 @@ from maskmill.plugins.messages import (
     WorkerDied,
     WorkerSetup,
 )
+from maskmill.plugins.registry import Registry
 from maskmill.run.dispatch import MAX_HOSTS_LOST, QueuedImage, dispatch
 from maskmill.run.slot import Slot, SlotAbout, SlotAnswer, SlotSetup
 from maskmill.run.slot_process import describe_slot
 from maskmill.run.stop import Stop
-from maskmill_plugins.engines.cluster import ClusterEngine
-from maskmill_plugins.engines.remote_slots import Answered, Joined, Left, RemoteSlot
-from maskmill_plugins.engines.sameness import compare_slots
+from maskmill_plugins._shared.cluster.engine import ClusterEngine
+from maskmill_plugins._shared.cluster.remote_slots import Answered, Joined, Left, RemoteSlot
+from maskmill_plugins._shared.cluster.sameness import compare_slots
 
 HERE = describe_slot()
 
@@ -273,3 +274,11 @@ def test_a_slot_has_the_variables_that_it_is_given_and_no_other_of_its_run(bench
     assert "ODD" not in os.environ
     slot.close(kill=False)
     assert slot.open(bench.task("a"), {}).failure == OpenFailure("the slot was closed")
+
+
+@pytest.mark.parametrize("name", ["dask", "ray"])
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, name):
+    monkeypatch.setattr("maskmill.plugins.stage.is_installed", lambda package: False)
+    engine = Registry.load().build("engine", {"use": name}, Path())
+    (problem,) = engine.missing()
+    assert problem.hint == f'pip install "maskmill[{name}]"'

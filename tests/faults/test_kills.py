@@ -39,7 +39,6 @@ def test_a_driver_killed_three_times_in_a_row(mill):
     mill.assert_resumes(reference)
 
 
-@pytest.mark.cluster
 def test_processes_killed_at_random(mill):
     mode, total = "lane", 24
     mill.many(total)

@@ -20,10 +20,9 @@ from maskmill.plugins.messages import Task
 from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
 from maskmill.wording import count_noun
-
-from . import dask_worker
-from .cluster import ClusterEngine
-from .remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
+from maskmill_plugins._shared.cluster import dask_worker
+from maskmill_plugins._shared.cluster.engine import ClusterEngine
+from maskmill_plugins._shared.cluster.remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
 
 #: Seconds that a scheduler, or a worker that holds an answer, may take.
 ANSWER = 10.0

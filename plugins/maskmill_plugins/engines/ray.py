@@ -19,10 +19,9 @@ from maskmill.plugins.messages import Task
 from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
 from maskmill.wording import count_noun
-
-from .cluster import ClusterEngine
-from .ray_worker import SlotActor
-from .remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
+from maskmill_plugins._shared.cluster.engine import ClusterEngine
+from maskmill_plugins._shared.cluster.ray_worker import SlotActor
+from maskmill_plugins._shared.cluster.remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
 
 #: Seconds between two looks at how many cores the cluster has.
 LOOK = 5.0
