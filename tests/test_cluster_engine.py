@@ -4,6 +4,7 @@ import dataclasses
 import os
 import sys
 from collections import deque
+from pathlib import Path
 
 import pytest
 
