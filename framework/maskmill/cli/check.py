@@ -26,7 +26,7 @@ def command(as_json: bool, **chosen: Any) -> int:
         click.echo(str(problem), err=True)
     if any(not problem.warning for problem in problems):
         return 2
-    for line in [*pipeline.unmatched(), *pipeline.probe()]:
+    for line in [*pipeline.unmatched(), *pipeline.dataset.describe_buckets(), *pipeline.probe()]:
         click.echo(line, err=True)
     text = yaml.safe_dump(pipeline.config.resolved(), allow_unicode=True, sort_keys=False, default_flow_style=None)
     click.echo(text, nl=False)
