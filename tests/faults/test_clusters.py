@@ -115,7 +115,7 @@ def cluster(mill, tmp_path, monkeypatch):
     folder.mkdir()
     made = {"dask": DaskCluster, "ray": RayCluster}[mill.engine](folder)
     kind = mill.engine
-    mill.engine = f"{{use: {kind}, address: '{made.address}', environment: [MILL, MILL_COUNTS], patience: {PATIENCE}}}"
+    mill.engine = f"{{use: {kind}, address: '{made.address}', environment: [MILL, MILL_COUNTS], patience: 45}}"
     made.kind = kind
     yield made
     made.end()
@@ -136,7 +136,7 @@ def test_a_worker_that_is_killed_costs_no_image_a_try_and_one_that_comes_helps(m
     cluster.add_worker()
     wait_until(lambda: mill.finished() >= 8)
     kill_tree(worker)
-    code, said = mill.end(process)
+    code, said = mill.end(process, 80)
     assert code == 0, said
     assert "went away" in said
     assert "; its images are tried again" in said
@@ -151,6 +151,7 @@ def test_a_worker_that_is_killed_costs_no_image_a_try_and_one_that_comes_helps(m
 def test_a_run_without_workers_waits_then_stops_and_goes_on_when_they_are_back(mill, cluster):
     mill.many(6)
     worker = cluster.add_worker()
+    mill.engine = mill.engine.replace("patience: 45", f"patience: {PATIENCE}")
     mill.write(backend="seconds: 0.3")
     process = mill.start()
     wait_until(lambda: mill.finished() >= 2)
