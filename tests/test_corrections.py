@@ -213,6 +213,18 @@ def test_a_question_decides_nothing_and_a_later_line_counts(folder):
     assert dict(work(folder)[0].work) == {"done": 3}
 
 
+def test_a_rejected_image_is_left_out_and_is_no_failure(folder, capsys):
+    decide(folder, make_entry(results(folder)["a.png"], "rejected", reviewer="Eva", comment="blurred"))
+    report, calls = work(folder)
+    assert (calls, report.exit_code, report.counts["rejected"], report.counts["failed"]) == (0, 0, 1, 0)
+    assert "a.png" not in (folder / "out/coco/instances.json").read_text(encoding="utf-8")
+    code, out, _ = told(capsys, "status", folder / "out")
+    assert code == 0 and "1 rejected at prompts corrections: Eva rejected this image: blurred" in out
+    assert "retry" not in out
+    assert dict(work(folder, retry_failed=True)[0].work) == {"done": 3}
+    assert (folder / "out/failures.jsonl").read_text(encoding="utf-8") == ""
+
+
 def test_an_image_without_objects_is_empty(folder):
     decide(folder, make_entry(results(folder)["a.png"], "fixed", [], reviewer="Eva"))
     work(folder)
@@ -332,7 +344,7 @@ def test_explain_names_the_reviewer(folder, capsys):
     )
     before = told(capsys, "explain", folder / "out", "c.png")[1]
     assert "fixed by Eva: not in the result yet; the next run takes it\n    reviewed on an older result" in before
-    assert work(folder)[0].exit_code == 1
+    assert work(folder)[0].counts["rejected"] == 1
     after = {key: told(capsys, "explain", folder / "out", key)[1] for key in KEYS}
     assert "accepted by 韩梅梅, 2026-12-01T09:30:00Z: the result is as decided\n    好\n" in after["a.png"]
     assert "rejected by a reviewer: the result is as decided\n    blurred" in after["b/照片.png"]

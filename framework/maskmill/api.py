@@ -141,7 +141,7 @@ class Pipeline:
             writers: which files to write.
             output: the output folder; only a run needs it.
             base: as of `from_dict`.
-            more: other keys of a pipeline file: `name`, `combine`, `images`, `run`, `plugins`.
+            more: other keys of a pipeline file: `name`, `combine`, `images`, `storage`, `run`, `plugins`.
 
         Raises:
             PipelineError: everything that is wrong, unknown keys included.
@@ -174,7 +174,7 @@ class Pipeline:
             for problem in use.stage.missing()
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
-        found += self._check_corrections()
+        found += [*self._check_corrections(), *self._sources_not_reached()]
         found += config.registry.failures
         found += [problem for _, problem in config.deferred]
         missing = {key for key, _ in config.deferred}
@@ -266,6 +266,16 @@ class Pipeline:
                 text = f"{takes}, and {use.name!r} gives {', '.join(sorted(unknown))}"
                 found.append(config.problem(use.loc, text))
         return found
+
+    def _sources_not_reached(self) -> list[Problem]:
+        """A warning about each source that is never asked, because one before it has an answer for every image."""
+        reached = self.config.stages().list_reachable()
+        text = f"is never asked, because {reached[-1][0]!r} before it answers for every image" if reached else ""
+        hint = "combine: all, or change the order"
+        return [
+            self.config.problem(use.loc, f"prompt source {use.name!r} {text}", hint, warning=True)
+            for use in self.config.prompts[len(reached) :]
+        ]
 
     def run(
         self, request: driver.RunRequest | None = None, *, jobs: int | str | None = None, **values: Any

@@ -29,8 +29,6 @@ Verdict = Literal["accepted", "fixed", "rejected", "question"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 #: The prompt source and the filter of what a person decided, in notes, failures and messages.
 NAME = "corrections"
-#: The type of the failure of an image that a person rejected.
-REJECTED = "Rejected"
 #: Problems of a file that are listed one by one.
 MOST_PROBLEMS = 20
 
@@ -85,7 +83,7 @@ class Correction:
     def is_in(self, result: ImageResult) -> bool:
         """Whether a stored result is what this line asks for."""
         if self.verdict == "rejected":
-            return result.failure is not None and (result.failure.plugin, result.failure.type) == (NAME, REJECTED)
+            return result.status == "rejected"
         return self.agrees_with(result)
 
     def agrees_with(self, result: ImageResult) -> bool:

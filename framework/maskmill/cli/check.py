@@ -28,6 +28,8 @@ def command(as_json: bool, **chosen: Any) -> int:
         return 2
     for warning in pipeline.unmatched():
         click.echo(warning, err=True)
+    for line in pipeline.dataset.describe_buckets():
+        click.echo(line, err=True)
     text = yaml.safe_dump(pipeline.config.resolved(), allow_unicode=True, sort_keys=False, default_flow_style=None)
     click.echo(text, nl=False)
     return 0

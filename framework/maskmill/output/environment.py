@@ -12,6 +12,7 @@ from typing import Any
 _PACKAGES = (
     "maskmill",
     "numpy",
+    "onnxruntime",
     "opencv-python",
     "pillow",
     "pycocotools",

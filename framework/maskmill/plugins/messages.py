@@ -85,7 +85,7 @@ class RunMark:
     Attributes:
         token: content of the file `RUN_MARK` in the output folder.
         host: name of the driver's machine.
-        sample: an image of the dataset, None if it is empty.
+        sample: an image of the dataset, None if it is empty or in a bucket.
         bytes: size of its file.
     """
 
@@ -117,6 +117,7 @@ class WorkerSetup:
         storage: the options of object storage, as plain data; None for the defaults.
         bucket: the address of an output in object storage, None for a folder.
         mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
+        in_lane: whether the prompt lane queries the sources of `Stages.list_ahead`.
     """
 
     chain: ChainSpec
@@ -131,6 +132,7 @@ class WorkerSetup:
     mark: RunMark | None = None
     storage: Mapping[str, Any] | None = None
     bucket: str | None = None
+    in_lane: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

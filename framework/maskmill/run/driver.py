@@ -360,7 +360,9 @@ class RunExecution:
         write_atomic(self.config.output / RUN_MARK, token.encode())
         images = listing(self.config, self.options, self.listed)
         first = next(images, None) if self.rounds is None else None  # it must not change from round to round
-        return RunMark(token, platform.node(), first, stat(first)[0] if first else -1)
+        if first is None or first.is_remote:  # a bucket is the same from everywhere
+            return RunMark(token, platform.node())
+        return RunMark(token, platform.node(), first, stat(first)[0])
 
     def _work(self) -> None:
         setup = WorkerSetup(
@@ -376,6 +378,7 @@ class RunExecution:
             self._sign_output(),
             options_to_json(self.config.storage),
             self.config.bucket,
+            in_lane=self.engine.processes and bool(self.stages.list_ahead()),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
@@ -420,9 +423,9 @@ class RunExecution:
 
     def _lane(self, setup: WorkerSetup, slots: int) -> Lane | None:
         """The prompt lane, if a source waits on a network and the engine has processes at all."""
-        waiting = [source for _, source in self.stages.prompts if source.waits]
-        if not waiting or not self.engine.processes:
+        if not setup.in_lane:
             return None
+        waiting = [source for _, source in self.stages.list_reachable() if source.waits]
         threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
         return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)

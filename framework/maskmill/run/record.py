@@ -119,10 +119,10 @@ class Recorder:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         if self._mirror is not None:
             self._mirror.fetch_result(image.key)  # another machine may have made it
-        is_alike = self._alike.add(image.ref, reply.failure)
+        is_alike = reply.status != "rejected" and self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
-        if reply.failure is not None and not image.task.verbose:
+        if reply.failure is not None and reply.status != "rejected" and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
             self.progress.log(f"{image.key}: {why}")
 

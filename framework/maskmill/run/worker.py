@@ -139,7 +139,8 @@ def _build_chain(setup: WorkerSetup) -> Chain:
         gather_temporary_files(Path(setup.output))
     stages = build_stages(setup.chain)
     output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
-    return Chain(stages, output, setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou)
+    limits = setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou
+    return Chain(stages, output, *limits, in_lane=setup.in_lane)
 
 
 def check_folders(mark: RunMark, output: Path) -> None:
@@ -160,9 +161,7 @@ def check_folders(mark: RunMark, output: Path) -> None:
         text = f"the worker on {host} {what} at the output's path '{output}'"
         hint = f"give an output folder that {mark.host} and all workers share, under the same path"
         raise PluginError(Problem(text, hint=hint))
-    if mark.sample is None or mark.sample.is_remote:
-        return
-    if host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
+    if mark.sample is not None and host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
         what = "does not see the dataset" if size < 0 else f"sees another dataset, as {size} bytes are not {mark.bytes}"
         text = f"the worker on {host} {what}: '{mark.sample.path}'"
         hint = f"the images must be on a drive that {mark.host} and all workers share, under the same path"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,9 +155,21 @@ def run(
         asyncio.run(_serve(server, service, opened, on_listening, on_ready))
     finally:
         service.close()
+        if service.model_thread.state == "loading":
+            atexit.register(_end_while_loading)
     if (cause := service.model_thread.error) is not None:
         text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
         raise PluginError(f"cannot open the backend: {text}") from cause
+
+
+def _end_while_loading() -> None:
+    """End the process although the backend is still being loaded.
+
+    Python would end that thread in the middle of native code, which aborts the process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _serve(
