@@ -177,6 +177,13 @@ class Project:
         }
 
 
+def pytest_addoption(parser):
+    """`--engines dask,ray` has the tests of `tests/faults` run with these."""
+    parser.addoption(
+        "--engines", default="joblib", help="run the tests about faults with these engines: joblib,dask,ray"
+    )
+
+
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "项目 one")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from .chain.chain import Chain
 from .chain.contract import explain_accepted
@@ -22,6 +22,7 @@ from .decoding.formats import describe_left_out
 from .display import brief
 from .errors import PipelineError, Problem, UsageError, suggest_name
 from .output.folder import check_output
+from .plugins.engine import Engine
 from .plugins.optional import network_reach
 from .plugins.stage import Stage
 from .predictor import KEPT_EMBEDDINGS, print_line
@@ -196,6 +197,14 @@ class Pipeline:
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
         return found
+
+    def probe(self) -> list[str]:
+        """Try to reach the workers that the engine of the pipeline would use; returns what was found, a line each.
+
+        Raises:
+            PluginError: they cannot be reached.
+        """
+        return list(cast(Engine, self.config.engine.stage).probe())
 
     def unmatched(self, most: int = 20_000) -> list[str]:
         """Warnings about the dataset: files that cannot be read, nearly black pictures, annotations without an image.

@@ -259,10 +259,28 @@ class WorkerDied:
     Attributes:
         reason: what is known of it, for the user.
         timed_out: True if it was ended because it took too long.
+        stack: where it was when the time limit ended it, "" if that is not known.
     """
 
     reason: str
     timed_out: bool = False
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostLost:
+    """The machine that had the task, or its connection, is gone; whether the task had begun is not known.
+
+    Attributes:
+        reason: what is known of it, for the user.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The engine gives the task back: no slot has begun it, and it can be submitted again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,11 +391,13 @@ class RunExecution:
             else:
                 self.rounds.start(self.engine, setup, slots, environment, self.surveys.state())
             self.progress.describe(self._describe_work)
-            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop, self.running):
+            for event in dispatch(self.engine, images, self.config.run.timeout, self.stop, self.running):
                 if event is not None:
                     self.recorder.record(*event)
                 elif lane is not None:
                     lane.pump()
+                for warning in self.engine.take_warnings():
+                    self.progress.log(f"warning: {warning}")
                 self.ledger.commit(only_if_due=True)
             ended = True
         finally:
@@ -428,7 +430,7 @@ class RunExecution:
         waiting = [source for _, source in self.stages.list_reachable() if source.waits]
         threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
-        return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)
+        return Lane(setup, threads, self.engine.slots, timeout, self.stop, self.recorder.record_death, log)
 
     def _add_up(self) -> None:
         """Add the stage times of this run to the totals of the folder."""
@@ -510,4 +512,5 @@ class RunExecution:
             "prompts": self.surveys.about(),
             "versions": environment.read_versions(),
             "machine": environment.describe_machine(self.resources.threads),
+            **({"hosts": hosts} if (hosts := self.engine.hosts()) else {}),
         }
