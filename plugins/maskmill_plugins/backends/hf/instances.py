@@ -36,6 +36,7 @@ from maskmill_plugins._shared.sam.upsample import Upsampler
 
 from .families import Family
 from .fast_decoder import make_decoder
+from .loading import fuse_branches
 
 #: Prompts decoded together on a GPU. One by one on a CPU, a mask does not depend on the other prompts, not even in
 #: its last bits, and memory stays small.
@@ -99,6 +100,9 @@ class InstanceSegmenter:
         on_cpu = model.device.type == "cpu"
         self.batch_size = self.grid_batch = batch_size or (1 if on_cpu else GPU_BATCH)
         self.fast = make_decoder(model) if fast and family.has_fast_decoder else None
+        self.channels_last = bool(self.fast) and on_cpu and "EdgeTam" in family.model
+        if self.channels_last:
+            fuse_branches(model)
         self.threads = DecodingThreads(threads if on_cpu and self.fast else 1)  # transformers has threads of its own
         self.mask_threads = DecodingThreads(1 if on_cpu else threads)
         # As transformers' own processors make them; Apple's GPUs have no double precision.
@@ -120,11 +124,13 @@ class InstanceSegmenter:
         prepared = self.image_processor(
             images=np.array(pixels), return_tensors="pt", input_data_format="channels_last"
         )["pixel_values"].to(self.model.device)
+        if self.channels_last:
+            prepared = prepared.to(memory_format=torch.channels_last)
         with torch.inference_mode(), compute_in(self.precision, self.model.device):
             made = self.model.get_image_embeddings(prepared)
         if isinstance(made, tuple):  # SAM-HQ: the decoder uses the first of the intermediate layers only
             made = [made[0], made[1][0]]
-        return [part.float().cpu().numpy() for part in (made if isinstance(made, list) else [made])]
+        return [part.float().cpu().contiguous().numpy() for part in (made if isinstance(made, list) else [made])]
 
     def masks(
         self, embedding: Sequence[FloatArray], size: tuple[int, int], prompts: Sequence[Prompt], multimask: Multimask
