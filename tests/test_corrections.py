@@ -303,6 +303,75 @@ def test_a_file_of_corrections_that_the_pipeline_does_not_name_is_warned_of(fold
     assert "add `corrections: p.corrections.jsonl`" in out + err
 
 
+def test_status_and_summary_say_what_people_decided(folder, capsys):
+    work(folder)  # the copy's own file of corrections
+    made = results(folder)
+    decide(
+        folder,
+        make_entry(made["a.png"], "accepted", reviewer="Eva"),
+        {**make_entry(made["b/照片.png"], "question"), "result": "0" * 16},
+        make_entry(made["c.png"], "fixed", [square()]),
+    )
+    lines = told(capsys, "status", folder / "out")[1].splitlines()
+    at = lines.index("2 images decided by people: 1 accepted, 1 fixed; 1 open question")
+    assert lines[at + 1 : at + 4] == [
+        "  1 decision is not in the results yet: run again",
+        "  1 reviewed on an older result",
+        "    b/照片.png",
+    ]
+    code, _, err = told(capsys, "run", folder / "p.yaml")
+    assert code == 0 and lines[at] in err.splitlines()
+    reviews = json.loads(told(capsys, "status", folder / "out", "--json")[1])["reviews"]
+    assert (reviews["accepted"], reviews["waiting"], reviews["keys_on_older_result"]) == (1, 0, ["b/照片.png"])
+    (folder / "fixed.jsonl").write_text("{", encoding="utf-8")
+    code, out, _ = told(capsys, "status", folder / "out")
+    assert code == 0 and "the corrections cannot be used: " in out and "fixed.jsonl:1: not JSON" in out
+
+
+def test_explain_names_the_reviewer(folder, capsys):
+    work(folder)  # the copy's own file of corrections
+    made = results(folder)
+    about = {"reviewer": "韩梅梅", "time": "2026-12-01T09:30:00Z", "comment": "好"}
+    decide(
+        folder,
+        make_entry(made["a.png"], "accepted", **about),
+        make_entry(made["b/照片.png"], "rejected", comment="blurred"),
+        {**make_entry(made["c.png"], "fixed", [square()], reviewer="Eva"), "result": "0" * 16},
+    )
+    assert (
+        "accepted by 韩梅梅, 2026-12-01T09:30:00Z: the result is as decided"
+        in told(capsys, "explain", folder / "out", "a.png")[1]
+    )
+    before = told(capsys, "explain", folder / "out", "c.png")[1]
+    assert "fixed by Eva: not in the result yet; the next run takes it\n    reviewed on an older result" in before
+    assert work(folder)[0].counts["rejected"] == 1
+    after = {key: told(capsys, "explain", folder / "out", key)[1] for key in KEYS}
+    assert "accepted by 韩梅梅, 2026-12-01T09:30:00Z: the result is as decided\n    好\n" in after["a.png"]
+    assert "rejected by a reviewer: the result is as decided\n    blurred" in after["b/照片.png"]
+    assert "fixed by Eva: the result is as decided\n" in after["c.png"] and "older" not in after["c.png"]
+    (folder / "fixed.jsonl").unlink()
+    gone = json.loads(told(capsys, "explain", folder / "out", "c.png", "--json")[1])["review"]
+    assert (gone["reviewer"], gone["state"]) == ("Eva", "its line is not in the corrections any more")
+    assert json.loads(told(capsys, "explain", folder / "out", "a.png", "--json")[1])["review"] is None
+
+
+def test_export_merge_and_evaluate_take_what_people_decided(folder, capsys):
+    decide(folder, make_entry(results(folder)["c.png"], "fixed", [square()], reviewer="Eva"))
+    work(folder)
+    assert told(capsys, "export", folder / "out", "--to", "coco", "-o", folder / "e", "-q")[0] == 0
+    exported = json.loads((folder / "e/instances.json").read_bytes())
+    number = next(image["id"] for image in exported["images"] if image["file_name"] == "c.png")
+    (entry,) = (one for one in exported["annotations"] if one["image_id"] == number)
+    assert entry["segmentation"]["counts"] == square().mask.counts
+    truth = folder / "e/instances.json"
+    assert told(capsys, "evaluate", folder / "out", "--truth", truth, "-o", folder / "v")[0] == 0
+    assert json.loads((folder / "v/evaluation.json").read_bytes())["all"]["mean_iou"] == 1.0
+    assert told(capsys, "merge", folder / "out", "-o", folder / "m")[0] == 0
+    (mask,) = results(folder, "m")["c.png"].kept
+    assert mask.counts == square().mask.counts
+    assert "fixed by Eva: the result is as decided" in told(capsys, "explain", folder / "m", "c.png")[1]
+
+
 def test_lines_survive_being_written_and_read(folder):
     made = results(folder)["b/照片.png"]
     entry = make_entry(made, "accepted", reviewer="韩梅梅", seconds=1.5, comment="好")

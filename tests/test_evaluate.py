@@ -327,7 +327,10 @@ def spoilt(**change):
         (spoilt(category_id="x"), "annotations[2] (id 3): no category has the id 'x'"),
         (spoilt(id=1), "annotations[2] (id 1): the id 1 is used twice"),
         (spoilt(bbox=[1, 2, 3]), "annotations[2] (id 3): expected 'bbox' as [x, y, width, height], found [1, 2, 3]"),
-        (spoilt(segmentation=[[1, 2, 3, 4]]), "annotations[2] (id 3): its segmentation is not valid polygons"),
+        (
+            spoilt(segmentation=[[1, 2, 3, 4]]),
+            "annotations[2] (id 3): a polygon must have x, y of at least 3 points",
+        ),
         (
             spoilt(segmentation={"size": [9, 9], "counts": [81]}),
             "its RLE has 9×9 = 81 pixels, but its image 60×40 = 2400",

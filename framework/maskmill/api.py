@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from .chain.chain import Chain
+from .chain.contract import explain_accepted
 from .config.config import Config
 from .config.from_python import build_from_data, join_paths, replace_jobs, to_assignments
 from .config.load import load_config
@@ -270,10 +271,8 @@ class Pipeline:
         for use in config.prompts:
             kinds = use.stage.kinds()  # type: ignore[attr-defined]
             if kinds is not None and (unknown := kinds - accepted):
-                text = (
-                    f"the backend {config.backend.name!r} takes {', '.join(sorted(accepted))},"
-                    f" and {use.name!r} gives {', '.join(sorted(unknown))}"
-                )
+                takes = explain_accepted(config.backend.name, accepted)
+                text = f"{takes}, and {use.name!r} gives {', '.join(sorted(unknown))}"
                 found.append(config.problem(use.loc, text))
         return found
 

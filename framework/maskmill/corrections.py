@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -78,6 +79,12 @@ class Correction:
         """Who decided what and when, for notes and reports; plain data."""
         about = {"verdict": self.verdict, "reviewer": self.reviewer, "time": self.time, "comment": self.comment}
         return {name: value for name, value in about.items() if value}
+
+    def is_in(self, result: ImageResult) -> bool:
+        """Whether a stored result is what this line asks for."""
+        if self.verdict == "rejected":
+            return result.status == "rejected"
+        return self.agrees_with(result)
 
     def agrees_with(self, result: ImageResult) -> bool:
         """Whether a stored result has these masks already, in this order."""
@@ -155,6 +162,7 @@ class Corrections:
         self.path = path
         self._places: dict[str, tuple[int, int]] = {}
         self._digests: dict[str, str] = {}
+        self._verdicts: dict[str, Verdict] = {}
         problems = []
         for number, offset, raw in self._read_lines():
             try:
@@ -165,6 +173,7 @@ class Corrections:
                 continue
             self._places[correction.key] = offset, len(raw)
             self._digests[correction.key] = correction.digest if correction.decides else ""
+            self._verdicts[correction.key] = correction.verdict
         if len(problems) > MOST_PROBLEMS:
             more = count_noun(len(problems) - MOST_PROBLEMS, "more line")
             problems[MOST_PROBLEMS:] = [Problem(f"and {more}", str(path))]
@@ -186,6 +195,11 @@ class Corrections:
     def digest_of(self, key: str) -> str:
         """The digest of what decides an image's result, "" if the pipeline does."""
         return self._digests.get(key, "")
+
+    def count_verdicts(self, keys: Iterable[str]) -> dict[str, int]:
+        """How many of these images have each verdict; images without a line do not count."""
+        found = Counter(self._verdicts[key] for key in keys if key in self._verdicts)
+        return {verdict: found[verdict] for verdict in VERDICTS}
 
     def find(self, key: str) -> Correction | None:
         """The last line about an image, None if there is none."""
@@ -215,6 +229,20 @@ class Corrections:
                 if raw.strip():
                     yield number, offset, raw
                 offset += len(raw)
+
+
+def format_verdicts(counts: Mapping[str, int]) -> str:
+    """The counts of verdicts as a line for people, "" if there are none."""
+    if not counts:
+        return ""
+    decided = {verdict: counts[verdict] for verdict in VERDICTS if verdict != "question" and counts[verdict]}
+    parts = []
+    if decided:
+        how = ", ".join(f"{count:,} {verdict}" for verdict, count in decided.items())
+        parts.append(f"{count_noun(sum(decided.values()), 'image')} decided by people: {how}")
+    if counts["question"]:
+        parts.append(count_noun(counts["question"], "open question"))
+    return "; ".join(parts)
 
 
 def default_path(pipeline: Path) -> Path:

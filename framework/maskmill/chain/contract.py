@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import reprlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -165,6 +165,11 @@ def call_for_masks(
     ]
 
 
+def explain_accepted(name: str, accepted: Collection[str]) -> str:
+    """What a backend of this name takes, as the beginning of a message."""
+    return f"the backend {name!r} takes {', '.join(sorted(accepted)) or 'only prompts that have a mask'}"
+
+
 def fit_prompts(name: str, backend: Backend, prompts: Sequence[Prompt], size: tuple[int, int]) -> tuple[Prompt, ...]:
     """The prompts as the backend gets them: of kinds it takes, inside the image.
 
@@ -180,9 +185,8 @@ def fit_prompts(name: str, backend: Backend, prompts: Sequence[Prompt], size: tu
     accepted = backend.accepts()
     for prompt in prompts:
         if unknown := prompt.needs - accepted:
-            raise PromptError(
-                f"the backend {name!r} takes {', '.join(sorted(accepted))}, not {', '.join(sorted(unknown))}"
-            )
+            instead = "" if accepted else "; choose a backend that has a model, such as sam"
+            raise PromptError(f"{explain_accepted(name, accepted)}, not {', '.join(sorted(unknown))}{instead}")
     return tuple(prompt.fit(*size) for prompt in prompts)
 
 

@@ -43,6 +43,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     """The state of a run, as `--json` prints it; docs/results.md lists the members."""
     from ..output.records import add_option
     from ..results import DOUBTS
+    from ..stored.reviews import count_reviews
 
     about, counts, running = run.about, run.counts(), run.is_running()
     reasons, keys = _count_reasons(run)
@@ -77,6 +78,7 @@ def describe_run(run: Run) -> dict[str, Any]:
             for code, count in doubts.items()
         ],
         "run_doubts": about.get("run_doubts", {}),
+        "reviews": count_reviews(run),
         "outdated": asdict(run.outdated()),
         "merged": [str(part.get("folder")) for part in merged] if merged else [],
         "continue": command if advised and outcome != "finished" else None,
@@ -131,6 +133,7 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
         what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"
         lines.append(f"  {what}\n    {_list_keys(doubt['keys'], doubt['count'])}")
     lines += [f"  {count} doubtful ({code}) that belong to no image" for code, count in state["run_doubts"].items()]
+    lines += _list_reviews(state["reviews"])
     if line := describe_outdated(Path(state["output"]), Outdated(**state["outdated"])):
         lines.append(line)
     if state["merged"]:
@@ -140,6 +143,21 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
     if state["retry"]:
         lines.append(f"To retry the failed ones: {state['retry']}")
     return lines
+
+
+def _list_reviews(reviews: dict[str, Any] | None) -> list[str]:
+    """What people decided, in words."""
+    from ..corrections import format_verdicts
+    from ..wording import count_noun
+
+    if reviews is None:
+        return []
+    lines = [line] if (line := format_verdicts(reviews)) else []
+    if waiting := reviews["waiting"]:
+        lines.append(f"  {count_noun(waiting, 'decision is', 'decisions are')} not in the results yet: run again")
+    if older := reviews["on_older_result"]:
+        lines.append(f"  {older} reviewed on an older result\n    {_list_keys(reviews['keys_on_older_result'], older)}")
+    return [*lines, *(f"  the corrections cannot be used: {problem}" for problem in reviews["problems"])]
 
 
 def _list_keys(keys: list[str], count: int) -> str:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 from ..config.config import Config
+from ..corrections import format_verdicts
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, Problem, StopRun, UsageError
@@ -276,8 +277,7 @@ class RunExecution:
             self.progress.close()
         for warning in self.listed.warnings:
             self.progress.log(f"warning: {warning}")
-        for line in filter(None, (*told, accounted) if not self.options.quiet else ()):
-            self.progress.log(line)
+        self._tell([*told, accounted, format_verdicts(self.plan.count_verdicts())])
         report = self._report(time.monotonic() - started, files)
         report = replace(report, outdated=outdated, pruned=pruned)
         records.write_failures(self.config.output, self.ledger)
@@ -438,6 +438,11 @@ class RunExecution:
         total.update(self.recorder.stage_seconds)
         self.ledger.set_meta("stage_seconds", {stage: round(seconds, 3) for stage, seconds in total.items()})
         self.ledger.commit()
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        """Show the lines that are not empty, unless the run is quiet."""
+        for line in filter(None, () if self.options.quiet else lines):
+            self.progress.log(line)
 
     def _account(self) -> str:
         """Write `prompts.csv`, unless the run was cut short; a line about it, or ""."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -208,6 +208,11 @@ class Plan:
         """What a person decided about an image, None if the pipeline decides."""
         corrections = self._fingerprints.corrections
         return None if corrections is None else corrections.find_decision(key)
+
+    def count_verdicts(self) -> Mapping[str, int]:
+        """How many of the images that `batches` gave have each verdict of a person; {} without corrections."""
+        corrections = self._fingerprints.corrections
+        return {} if corrections is None else corrections.count_verdicts(self._decided)
 
     def list_unknown_corrections(self) -> list[str]:
         """The images that have a correction and were not among those that `batches` gave."""

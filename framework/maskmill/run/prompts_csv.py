@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -226,6 +227,7 @@ class _ImageOutcomes:
         self._numbers: dict[Prompt, list[int]] = {}
         for number, prompt in enumerate(result.prompts):
             self._numbers.setdefault(prompt, []).append(number)
+        self._given = _list_given(result.prompts, self._size)
         numbers = result.prompt_numbers()
         self._masks: dict[int | None, list[Mask]] = {}
         for mask in result.masks:
@@ -248,7 +250,7 @@ class _ImageOutcomes:
         except PromptError as error:
             return SKIPPED, "", str(error), prompt
         used = used if used.source else replace(used, source=source)
-        equal, place = self._numbers.get(used, []), count(used)
+        equal, place = self._numbers.get(used) or self._given.get(used, []), count(used)
         if not equal and self._reviewed:
             return self._find_reviewed(used)
         if not equal:
@@ -275,6 +277,16 @@ class _ImageOutcomes:
         others = sorted({str(prompt.source) for prompt in self._numbers} - {str(used.source)})
         instead = f"with the prompts of {', '.join(others)}" if others else "without it"
         return f"its image was processed {instead}"
+
+
+def _list_given(prompts: Sequence[Prompt], size: tuple[int, int]) -> dict[Prompt, list[int]]:
+    """The numbers of the prompts with a mask, by what they are without it: annotations are listed without pixels."""
+    found: dict[Prompt, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        if prompt.mask is not None:
+            with suppress(PromptError):  # it is nothing without its mask, or its box lies outside the image
+                found.setdefault(replace(prompt, mask=None).fit(*size), []).append(number)
+    return found
 
 
 def _is_same(prompt: Prompt, used: Prompt) -> bool:

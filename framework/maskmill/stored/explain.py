@@ -19,6 +19,7 @@ from ..prompts import Prompt
 from ..results import Artifact, ImageResult, LedgerRow
 from ..wording import count_noun
 from .originals import OriginalImages
+from .reviews import find_review
 
 _SHA256 = re.compile("[0-9a-f]{64}")  # a checkpoint's
 
@@ -43,6 +44,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
         "key": result.key,
         "status": result.status,
         "reason": result.reason,
+        "review": find_review(pipeline, result),
         "failure": None if result.failure is None else asdict(result.failure),
         "doubts": [asdict(doubt) for doubt in result.doubts],
         "attempts": row.attempts,
@@ -166,6 +168,7 @@ def format_lines(about: Mapping[str, Any]) -> Iterator[str]:
     for doubt in about["doubts"]:
         where = " ".join(filter(None, [doubt["stage"], doubt["plugin"]]))
         yield f"  doubtful ({doubt['code']}, {where}): {doubt['message']}"
+    yield from _review_lines(about["review"])
     attempts = count_noun(about["attempts"], "attempt")
     yield f"  {attempts}, the last took {about['seconds']:.1f} s"
     yield from _image_lines(about["image"])
@@ -176,6 +179,18 @@ def format_lines(about: Mapping[str, Any]) -> Iterator[str]:
     yield from _mask_lines(about["masks"], about["prompts"])
     for file in about["files"]:
         yield f"file {file['path']}, {file['bytes']} bytes, sha256 {file['sha256']}: {file['now']}"
+
+
+def _review_lines(review: Mapping[str, Any] | None) -> Iterator[str]:
+    if review is None:
+        return
+    who = f" by {review['reviewer']}" if "reviewer" in review else " by a reviewer"
+    when = f", {review['time']}" if "time" in review else ""
+    yield f"  {review.get('verdict', 'reviewed')}{who}{when}: {review['state']}"
+    if "comment" in review:
+        yield f"    {review['comment']}"
+    if review.get("on_older_result"):
+        yield "    reviewed on an older result"
 
 
 def _image_lines(image: Mapping[str, Any]) -> Iterator[str]:

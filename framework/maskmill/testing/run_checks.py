@@ -110,8 +110,9 @@ def _parts(bench: Bench) -> dict[str, Any]:
         return {"prompts": [use, "fake-source"]}
     if bench.entry.role == "backend":
         kinds = cast(Backend, bench.build_stage()).accepts()
-        kind = next(kind for kind in ("box", "points", "text", "everything") if kind in kinds)
-        return {"prompts": [{"use": "fake-source", "kind": kind}], "backend": use}
+        kind = next((kind for kind in ("box", "points", "text", "everything") if kind in kinds), None)
+        nothing = {"use": "manual", "images": {"*": {}}}  # for a backend that takes prompts with a mask only
+        return {"prompts": [{"use": "fake-source", "kind": kind} if kind else nothing], "backend": use}
     return {f"{bench.entry.role}s": [use]} if bench.entry.role in {"filter", "writer"} else {}
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +27,11 @@ from maskmill import (
     UsageError,
     hookimpl,
 )
+from maskmill.plugins.stage import ONLY_IF_SET
 from maskmill.storage import fetch_file, restore_address
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.annotations.reader import IndexReader, open_reader
+from maskmill_plugins._shared.annotations.shapes import give_mask
 from maskmill_plugins._shared.cache_folder import cache_folder
 from maskmill_plugins._shared.prompt_files.line_reader import ImagePrompts, PromptReader, PromptRecord
 from maskmill_plugins._shared.prompt_files.matching import Matcher, Matching, find_name
@@ -64,6 +67,12 @@ class File(PromptSource):
     keypoints: Literal["skip", "prompt"] = Field(
         "skip",
         description="visible keypoints of COCO and YOLO: skip them, or add them to the box as points on the object",
+    )
+    masks: Literal["prompt", "keep"] = Field(
+        "prompt",
+        description="masks and polygons of COCO, LabelMe, YOLO and VOC: use the boxes around them as prompts, or keep"
+        " them as they are, without a model",
+        json_schema_extra=ONLY_IF_SET,
     )
 
     _reader: PromptReader | None = PrivateAttr(None)
@@ -102,6 +111,9 @@ class File(PromptSource):
             hint = "this format uses pixels" if isinstance(reader, IndexReader) else "set `units: relative`"
             text = "every box is within the first pixel; the numbers may be fractions of width and height"
             found.append(Problem(text, self._shown, hint=hint, warning=True))
+        if self.masks == "keep" and isinstance(reader, IndexReader) and not reader.index.has_shapes():
+            text = "`masks: keep` keeps nothing: it contains no masks or polygons"
+            found.append(Problem(text, self._shown, warning=True))
         if why := reader.index.class_numbers() if isinstance(reader, IndexReader) else "":
             text = f"the labels are class numbers, because there are no class names: {why}"
             found.append(Problem(text, self._shown, warning=True))
@@ -157,7 +169,8 @@ class File(PromptSource):
 
     def _state(self) -> str:
         if self._database is not None:
-            return f"{self._database} {self.broken} {self.crowd} {self.keypoints}"
+            kept = " keep" if self.masks == "keep" else ""
+            return f"{self._database} {self.broken} {self.crowd} {self.keypoints}{kept}"
         about = self._source.stat()
         return f"{about.st_size} {about.st_mtime_ns} {self.broken}"
 
@@ -237,10 +250,11 @@ class File(PromptSource):
         """The valid prompts in pixels, and the errors of the others."""
         prompts, errors = [], list(entry.errors)
         relative = entry.relative or self.units == "relative"
-        for prompt in entry.prompts:
+        for prompt, shape in zip(entry.prompts, entry.shapes or repeat(()), strict=False):
             try:
                 asked = prompt.to_pixels(image.height, image.width) if relative else prompt
                 asked.fit(image.height, image.width)
+                asked = give_mask(asked, shape, image.size) if shape else asked
             except PromptError as error:
                 errors.append(f"{prompt.ref}: {error}")
             else:
@@ -263,6 +277,7 @@ class File(PromptSource):
                 asked = [prompt.to_json() for prompt in entry.prompts]
                 units = "relative" if entry.relative else self.units
                 content = [units, asked, entry.size, entry.sha256, [self.broken, *entry.errors] if entry.errors else []]
+                content += [entry.shapes] if entry.shapes else []
         except (PromptError, RejectedError) as error:
             content = str(error)
         return hashlib.sha256(json.dumps([self.version, content], sort_keys=True).encode()).hexdigest()[:16]
@@ -307,7 +322,9 @@ class File(PromptSource):
 
     def _read(self) -> PromptReader:
         if self._reader is None:
-            self._reader = open_reader(self._source, self.format, self.crowd, self.keypoints, self._database)
+            self._reader = open_reader(
+                self._source, self.format, self.crowd, self.keypoints, self._database, self.masks == "keep"
+            )
         return self._reader
 
     def _records(self) -> Iterator[PromptRecord]:

@@ -32,6 +32,7 @@ from .model import (
     visible_keypoints,
 )
 from .rle import check_rle
+from .shapes import coco_shape, read_polygons
 
 #: Lists that are read item by item; every other member of the file is read as a whole.
 LISTS = ("images", "annotations", "categories")
@@ -174,6 +175,7 @@ def _read_annotation(at: int, item: Any) -> Annotation:
             skipped=CROWD if crowd else "",
             more=more or None,
             frame=frame,
+            shape=coco_shape(item),
         )
     except AnnotationError as error:
         return Annotation(image, ref, place, category=category, error=str(error))
@@ -211,15 +213,8 @@ def _box_of_region(region: Any) -> tuple[Corners, tuple[int, int] | None]:
     """The box of polygons, or of an RLE with the size of its image."""
     if isinstance(region, Mapping):
         return _box_of_rle(region)
-    if not isinstance(region, list) or not all(isinstance(part, list) for part in region):
-        raise AnnotationError(f"segmentation must be polygons or an RLE, not {shorten(region)}")
-    points = []
-    for part in region:
-        if len(part) < 6 or len(part) % 2:
-            raise AnnotationError(f"a polygon must have x, y of at least 3 points, not {len(part)} numbers")
-        values = [finite_number(value, "segmentation") for value in part]
-        points += list(zip(values[::2], values[1::2], strict=True))
-    return enclosing_box(points), None
+    polygons = read_polygons(region)
+    return enclosing_box([point for line in polygons for point in zip(line[::2], line[1::2], strict=True)]), None
 
 
 def _box_of_rle(region: Mapping[str, Any]) -> tuple[Corners, tuple[int, int]]:

@@ -28,14 +28,14 @@ from .formats import FORMATS
 from .index_build import SCHEMA, build_index
 from .model import CLASS_NUMBERS, CROWD, AnnotatedImage, Annotation
 from .own_tables import find_own_table
-from .voc import list_files
+from .voc import find_object_map, list_files
 from .yolo import yolo_files
 
 #: Files up to this size are identified by their content, larger ones by size and time.
 MAX_HASHED_SIZE = 1 << 24
 
 
-def compute_state(path: Path, name: str) -> str:
+def compute_state(path: Path, name: str, shapes: bool = False) -> str:
     """A hash of the current state of a file, or of all files below a folder.
 
     Raises:
@@ -43,7 +43,7 @@ def compute_state(path: Path, name: str) -> str:
     """
     marks = hashlib.sha256(f"{SCHEMA} {name} {os.path.abspath(path)}\n".encode("utf-8", "surrogatepass"))  # noqa: PTH100
     with report_unreadable(path):
-        for file in _list_files(path, name):
+        for file in _list_files(path, name, shapes):
             about = file.stat()
             marks.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
             if path.is_file() and about.st_size <= MAX_HASHED_SIZE:
@@ -51,14 +51,17 @@ def compute_state(path: Path, name: str) -> str:
     return marks.hexdigest()[:32]
 
 
-def _list_files(path: Path, name: str) -> Iterator[Path]:
+def _list_files(path: Path, name: str, shapes: bool) -> Iterator[Path]:
     """The files that the reader of this format reads."""
     if name != "coco" and (table := find_own_table(path)) is not None:
         yield table
     if name == "yolo":
         yield from yolo_files(path)
     else:
-        yield from (file for file, _ in list_files(path, ".xml" if name == "voc" else ".json"))
+        for file, _ in list_files(path, ".xml" if name == "voc" else ".json"):
+            yield file
+            if shapes and name == "voc" and (numbers := find_object_map(file)) is not None:
+                yield numbers
 
 
 class AnnotationIndex:
@@ -82,25 +85,27 @@ class AnnotationIndex:
             raise PipelineError(Problem(f"'{file}' cannot be read: {error}", hint="delete it and run again")) from None
 
     @classmethod
-    def of(cls, path: Path, name: str) -> AnnotationIndex:
+    def of(cls, path: Path, name: str, shapes: bool = False) -> AnnotationIndex:
         """The index of these annotations; built if it does not exist.
 
         Args:
             path: the file or folder.
             name: the format, of `FORMATS`.
+            shapes: whether it holds the pixels of annotations, which make it larger.
 
         Raises:
             PipelineError: they cannot be read at all, or the cache cannot be written.
         """
         folder = cache_folder() / "annotations"
-        place = hashlib.sha256(f"{name} {os.path.abspath(path)}".encode("utf-8", "surrogatepass"))  # noqa: PTH100
+        kind = f"{name} with shapes" if shapes else name
+        place = hashlib.sha256(f"{kind} {os.path.abspath(path)}".encode("utf-8", "surrogatepass"))  # noqa: PTH100
         prefix = place.hexdigest()[:16]
-        target = folder / f"{prefix}-{compute_state(path, name)}.sqlite"
+        target = folder / f"{prefix}-{compute_state(path, name, shapes)}.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{prefix}.lock"):
                 if not target.exists():
-                    _create(target, path, name)
+                    _create(target, path, name, shapes)
                     _remove_others(target, prefix)
         except (OSError, sqlite3.Error) as error:
             cause = getattr(error, "strerror", None) or error
@@ -164,6 +169,10 @@ class AnnotationIndex:
         """The invalid annotations, in the file's order."""
         return (_load_annotation(row) for row in self._stream(_ERRORS))
 
+    def has_shapes(self) -> bool:
+        """Whether it holds the pixels of an annotation."""
+        return bool(self._rows(_SHAPED))
+
     def box_extent(self) -> float:
         """The right or lower edge of a box in pixels, if possible of one that exceeds the first pixel; 0 if none."""
         rows = self._rows(f"{_EXTENT} AND (x2 > 1 OR y2 > 1) LIMIT 1") or self._rows(f"{_EXTENT} LIMIT 1")
@@ -176,7 +185,9 @@ class AnnotationIndex:
 
 
 _IMAGE = "id, name, height, width, place, file, line, relative, more"
-_ANNOTATION = "image, ref, place, file, line, x1, y1, x2, y2, points, label, category, score, error, skipped, more"
+_ANNOTATION = (
+    "image, ref, place, file, line, x1, y1, x2, y2, points, label, category, score, error, skipped, more, shape"
+)
 _IMAGE_BY_NAME = f"SELECT {_IMAGE} FROM images WHERE name=?"  # noqa: S608 - here and below: constants only
 _ANNOTATIONS_OF = f"SELECT {_ANNOTATION} FROM annotations WHERE image=? ORDER BY number"  # noqa: S608
 _ERRORS = f"SELECT {_ANNOTATION} FROM annotations WHERE error != '' ORDER BY number"  # noqa: S608
@@ -191,6 +202,7 @@ _EXTENT = (
 )
 _NUMBERED = "SELECT 1 FROM annotations WHERE category != '' AND NOT EXISTS (SELECT 1 FROM categories) LIMIT 1"
 _VALID = "SELECT 1 FROM annotations WHERE error = '' LIMIT 1"
+_SHAPED = "SELECT 1 FROM annotations WHERE shape IS NOT NULL LIMIT 1"
 _LOST = "SELECT COUNT(*) FROM annotations WHERE error != '' AND image NOT IN (SELECT id FROM images)"
 _LARGEST = {
     table: f"SELECT MAX(CAST({column} AS INTEGER)) FROM {table} WHERE {column} NOT GLOB '*[^0-9]*'"  # noqa: S608
@@ -206,7 +218,7 @@ def _load_image(row: Any) -> AnnotatedImage:
 
 
 def _load_annotation(row: Any) -> Annotation:
-    image, ref, place, file, line, *corners, points, label, category, score, error, skipped, more = row
+    image, ref, place, file, line, *corners, points, label, category, score, error, skipped, more, shape = row
     return Annotation(
         image,
         ref,
@@ -221,6 +233,7 @@ def _load_annotation(row: Any) -> Annotation:
         error,
         skipped,
         None if more is None else json.loads(more),
+        shape=() if shape is None else tuple(json.loads(shape)),
     )
 
 
@@ -243,11 +256,11 @@ def is_skipped(annotation: Annotation, crowd: str) -> bool:
     return annotation.skipped == CROWD and crowd == "skip"
 
 
-def _create(target: Path, path: Path, name: str) -> None:
+def _create(target: Path, path: Path, name: str, shapes: bool) -> None:
     with atomic_path(target) as unfinished:
         unfinished.unlink(missing_ok=True)  # left by a process that was killed
         with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
-            build_index(connection, FORMATS[name](path))
+            build_index(connection, FORMATS[name](path), shapes)
 
 
 def _remove_others(target: Path, prefix: str) -> None:

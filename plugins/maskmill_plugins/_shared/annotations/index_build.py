@@ -6,12 +6,14 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from .model import AnnotatedImage, Annotation, FileItem, FileProperty, check_box
+from .shapes import check_shape
 
 #: Increase it when the same files give a different database.
-SCHEMA = 5
+SCHEMA = 6
 BATCH = 2000
 
 _TABLES = """
@@ -23,7 +25,7 @@ CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, name TEXT, height INTE
   file TEXT, line INTEGER, relative INTEGER, more TEXT);
 CREATE TABLE annotations (number INTEGER PRIMARY KEY, image TEXT, ref TEXT, place TEXT, file TEXT, line INTEGER,
   x1 REAL, y1 REAL, x2 REAL, y2 REAL, points TEXT, label TEXT, category TEXT, score REAL, error TEXT, skipped TEXT,
-  more TEXT, frame_height INTEGER, frame_width INTEGER);
+  more TEXT, frame_height INTEGER, frame_width INTEGER, shape TEXT);
 """
 #: A second image of the same name or id is recorded as an invalid annotation.
 _SAME_ID = """
@@ -98,25 +100,27 @@ UPDATE annotations SET error = 'its id is already used by an earlier annotation'
     (SELECT 1 FROM annotations other WHERE other.ref = annotations.ref AND other.number < annotations.number);
 """
 _IMAGES = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ANNOTATIONS = "INSERT INTO annotations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ANNOTATIONS = "INSERT INTO annotations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> None:
+def build_index(connection: sqlite3.Connection, items: Iterable[FileItem], shapes: bool = False) -> None:
     """Write all items of a file or folder into an empty database.
 
     Args:
         connection: in autocommit mode.
         items: from the reader of one format; its exceptions are not caught.
+        shapes: whether the pixels of annotations are checked and stored, too.
     """
     connection.executescript(_TABLES)
     connection.execute("BEGIN")
     properties: dict[str, Any] = {}
     in_one_file = False
+    check = _check_with_shape if shapes else _check_without_shape
     source: Iterator[FileItem] = iter(items)
     while batch := list(itertools.islice(source, BATCH)):
         connection.executemany(_IMAGES, [_image_row(item) for item in batch if isinstance(item, AnnotatedImage)])
         connection.executemany(
-            _ANNOTATIONS, [_annotation_row(check_box(item)) for item in batch if isinstance(item, Annotation)]
+            _ANNOTATIONS, [_annotation_row(check(item)) for item in batch if isinstance(item, Annotation)]
         )
         for item in batch:
             if isinstance(item, FileProperty):
@@ -130,6 +134,14 @@ def build_index(connection: sqlite3.Connection, items: Iterable[FileItem]) -> No
         connection.executescript(script)
     if in_one_file:  # in formats with a file per image, refs are unique within an image only
         connection.executescript(_SAME_REF)
+
+
+def _check_with_shape(item: Annotation) -> Annotation:
+    return check_box(check_shape(item))
+
+
+def _check_without_shape(item: Annotation) -> Annotation:
+    return check_box(replace(item, shape=()) if item.shape else item)
 
 
 def _store_property(connection: sqlite3.Connection, properties: dict[str, Any], item: FileProperty) -> None:
@@ -158,7 +170,7 @@ def _annotation_row(item: Annotation) -> tuple[Any, ...]:
     more = None if item.more is None else _dump(item.more)
     where = (_escape(item.image), _escape(item.ref), _escape(item.place), _escape(item.file), item.line)
     details = (label, item.category, item.score, _escape(item.error), item.skipped, more, *(item.frame or (None, None)))
-    return (*where, *box, points, *details)
+    return (*where, *box, points, *details, _dump(item.shape) if item.shape else None)
 
 
 def _escape(text: str) -> str:

@@ -23,6 +23,7 @@ from .model import (
     AnnotationError,
     Corners,
     FileItem,
+    Shape,
     enclosing_box,
     finite_number,
     finite_score,
@@ -31,6 +32,7 @@ from .model import (
     shorten,
 )
 from .own_tables import read_own_names
+from .shapes import labelme_shape
 from .voc import list_files
 
 #: Shape types that have an area -> minimum number of points.
@@ -93,7 +95,8 @@ def _read_shapes(file: str, shapes: list[Any]) -> Iterator[Annotation]:
         key = at if group is None else (annotation.label, shorten(group))
         if (first := found.get(key)) is not None and first.box is not None and annotation.box is not None:
             box = enclosing_box([first.box[:2], first.box[2:], annotation.box[:2], annotation.box[2:]])
-            annotation = replace(first, box=box, place=f"{first.place}, {annotation.place}")
+            place, parts = f"{first.place}, {annotation.place}", first.shape + annotation.shape
+            annotation = replace(first, box=box, place=place, shape=parts)
         found[key] = annotation
     yield from found.values()
 
@@ -107,35 +110,38 @@ def _read_shape(file: str, at: int, shape: Any) -> Annotation:
             raise AnnotationError(f"label must be text, not {shorten(label)}")
         place += f" ({label})" if label else ""
         score = finite_score(shape.get("score"))
-        box, point = _box_or_point(shape)
+        box, point, parts = _read_place(shape)
     except AnnotationError as error:
         label_text = label if isinstance(label, str) else None
         return Annotation(file, ref, place, file, label=label_text, error=str(error))
     points = () if point is None else ((*point, 1),)
-    return Annotation(file, ref, place, file, 0, box, points, label or None, score=score)
+    return Annotation(file, ref, place, file, 0, box, points, label or None, score=score, shape=parts)
 
 
-def _box_or_point(shape: Mapping[str, Any]) -> tuple[Corners | None, tuple[float, float] | None]:
-    """The box of a shape, or its one point."""
+def _read_place(
+    shape: Mapping[str, Any],
+) -> tuple[Corners | None, tuple[float, float] | None, tuple[Shape, ...]]:
+    """The box of a shape and its pixels, or its one point."""
     kind = shape.get("shape_type") or "polygon"
     points = _read_points(shape.get("points"))
     if kind == "point":
         if len(points) != 1:
             raise AnnotationError(f"a point must have 1 point, not {len(points)}")
-        return None, points[0]
+        return None, points[0], ()
     if kind == "circle":
         if len(points) != 2:
             raise AnnotationError(f"a circle must have 2 points, its centre and one on its edge, not {len(points)}")
         (x, y), edge = points
         radius = math.dist((x, y), edge)
-        return enclosing_box([(x - radius, y - radius), (x + radius, y + radius)]), None
+        around = enclosing_box([(x - radius, y - radius), (x + radius, y + radius)])
+        return around, None, labelme_shape(kind, points, None)
     if kind not in AREAS:
         raise AnnotationError(f"a shape of type {shorten(kind)} is not supported: it is neither an area nor a point")
     if len(points) < AREAS[kind]:
         raise AnnotationError(f"a shape of type {kind} must have at least {AREAS[kind]} points, not {len(points)}")
-    if kind == "mask":  # its first and its last pixel
-        points += [(x + 1, y + 1) for x, y in points]
-    return enclosing_box(points), None
+    # a mask has its first and its last pixel
+    ends = [(x + 1, y + 1) for x, y in points] if kind == "mask" else []
+    return enclosing_box([*points, *ends]), None, labelme_shape(kind, points, shape.get("mask"))
 
 
 def _read_points(written: Any) -> list[tuple[float, float]]:

@@ -13,6 +13,8 @@ from maskmill.wording import count_noun
 from maskmill_plugins._shared.text_files import to_number
 
 Corners: TypeAlias = tuple[float, float, float, float]
+#: A part of an object as its file writes it, JSON; `shapes` makes and fills it.
+Shape: TypeAlias = Mapping[str, Any]
 #: Value of `Annotation.skipped` for a valid annotation that is a crowd region (COCO's `iscrowd: 1`).
 CROWD = "crowd"
 #: `FileProperty` of a file whose labels are class numbers, because it has no names for them: why there are none.
@@ -70,6 +72,7 @@ class Annotation:
         skipped: `CROWD`, or "".
         more: its other fields.
         frame: (height, width) of the image that it was made on, None if it does not say.
+        shape: the parts that its pixels consist of, () if it has a box or points only.
     """
 
     image: str
@@ -86,6 +89,7 @@ class Annotation:
     skipped: str = ""
     more: Mapping[str, Any] | None = None
     frame: tuple[int, int] | None = None
+    shape: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,18 +39,17 @@ class IndexReader:
         left = [
             annotation for annotation in annotations if is_skipped(annotation, self._crowd) and not annotation.error
         ]
-        prompts = [
-            make_prompt(annotation, self._keypoints)
-            for annotation in annotations
-            if not is_skipped(annotation, self._crowd)
-        ]
+        taken = [annotation for annotation in annotations if not is_skipped(annotation, self._crowd)]
+        prompts = [(make_prompt(annotation, self._keypoints), annotation.shape) for annotation in taken]
+        shapes = tuple(shape for prompt, shape in prompts if prompt is not None)
         errors = tuple(f"{_locate(annotation)}: {annotation.error}" for annotation in annotations if annotation.error)
         return ImagePrompts(
-            tuple(prompt for prompt in prompts if prompt is not None),
+            tuple(prompt for prompt, _ in prompts if prompt is not None),
             image.size,
             relative=image.relative,
             errors=errors,
             crowd=len(left),
+            shapes=shapes if any(shapes) else (),
         )
 
     def names(self) -> Iterator[str]:
@@ -85,7 +84,9 @@ def _locate(annotation: Annotation) -> str:
     return ": ".join(part for part in (at, annotation.place) if part)
 
 
-def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str | None = None) -> PromptReader:
+def open_reader(
+    path: Path, name: str, crowd: str, keypoints: str, database: str | None = None, shapes: bool = False
+) -> PromptReader:
     """The reader of a file or folder.
 
     Args:
@@ -94,6 +95,7 @@ def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str
         crowd: "skip" or "prompt".
         keypoints: "skip" or "prompt".
         database: the database of its index, if known; it is not checked whether it is up to date.
+        shapes: whether the pixels of annotations are read, too.
 
     Raises:
         PipelineError: it does not exist, cannot be read, or its format cannot be detected.
@@ -107,9 +109,8 @@ def open_reader(path: Path, name: str, crowd: str, keypoints: str, database: str
     name = detect_format(path) if name == "auto" else name
     if name in READERS:
         return READERS[name](find_one_file(path, name))
-    return IndexReader(
-        AnnotationIndex.of(find_one_file(path, name) if name == "coco" else path, name), crowd, keypoints
-    )
+    place = find_one_file(path, name) if name == "coco" else path
+    return IndexReader(AnnotationIndex.of(place, name, shapes), crowd, keypoints)
 
 
 #: All formats.

@@ -6,7 +6,10 @@ Reference: rleFrString and rleToString of the COCO API, common/maskApi.c.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
+
+from maskmill.masks import count_pixels
 
 from .model import AnnotationError, shorten
 
@@ -23,6 +26,10 @@ def check_rle(region: Mapping[str, Any]) -> tuple[tuple[int, int], str]:
     if not isinstance(size, list) or len(size) != 2 or not all(type(value) is int and value > 0 for value in size):
         raise AnnotationError(f"the size of an RLE must be [height, width], not {shorten(size)}")
     height, width = size
+    if isinstance(counts, str) and counts.isascii():
+        with suppress(ValueError):  # below, one by one, they are explained
+            if count_pixels(counts) == height * width:
+                return (height, width), counts
     if isinstance(counts, list):
         if wrong := [run for run in counts if type(run) is not int or run < 0]:
             raise AnnotationError(f"the counts of its RLE must be whole numbers of at least 0, not {shorten(wrong[0])}")

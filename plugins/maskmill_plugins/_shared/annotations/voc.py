@@ -4,6 +4,8 @@ VOC counts pixels from 1 and includes the last one: xmin 1, xmax 10 are the firs
 coordinates (pixel edges, counted from 0) that is x1 0, x2 10, so 1 is subtracted from xmin and ymin. Boxes
 of tools that count from 0 grow by one pixel to the left and to the top.
 
+The pixels of the objects are in `SegmentationObject`, a PNG file for each image: the value is the object's number.
+
 Reference: Everingham et al., The PASCAL VOC2012 Development Kit, section "Annotation".
 """
 
@@ -17,8 +19,10 @@ from maskmill import PipelineError, Problem
 
 from .model import AnnotatedImage, Annotation, AnnotationError, Corners, FileItem, parse_number, pixel_count
 from .own_tables import read_own_labels, read_own_names
+from .shapes import voc_shape
 from .xml_tree import Node, read_xml
 
+_XML_FOLDER, _MAP_FOLDER = "Annotations", "SegmentationObject"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -60,6 +64,7 @@ def _read_file(file: Path, folder: str, known: str | None, labels: Mapping[str, 
     except AnnotationError as error:
         raise PipelineError(Problem(str(error), str(file), (root.first("size") or root).line)) from None
     yield AnnotatedImage(str(file), name, size, "", str(file), root.line)
+    numbers = find_object_map(file)
     for at, node in enumerate(root.all("object"), 1):
         label = node.value("name") or None
         label = labels.get(label, label) if label else None
@@ -69,7 +74,18 @@ def _read_file(file: Path, folder: str, known: str | None, labels: Mapping[str, 
         except AnnotationError as error:
             yield Annotation(str(file), f"object {at}", place, str(file), node.line, label=label, error=str(error))
         else:
-            yield Annotation(str(file), f"object {at}", place, str(file), node.line, box, label=label)
+            where = (str(file), f"object {at}", place, str(file), node.line)
+            yield Annotation(*where, box, label=label, shape=voc_shape(numbers, at))
+
+
+def find_object_map(file: Path) -> Path | None:
+    """The PNG file with the numbers of an XML file's objects: in the folder that stands beside `Annotations`."""
+    parts = list(file.parent.parts)
+    if _XML_FOLDER not in parts:
+        return None
+    parts[len(parts) - 1 - parts[::-1].index(_XML_FOLDER)] = _MAP_FOLDER
+    found = Path(*parts, f"{file.stem}.png")
+    return found if found.is_file() else None
 
 
 def _image_size(root: Node) -> tuple[int, int] | None:

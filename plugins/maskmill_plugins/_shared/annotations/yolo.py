@@ -18,6 +18,7 @@ from maskmill_plugins._shared.text_files import read_lines
 
 from .model import CLASS_NUMBERS, AnnotatedImage, Annotation, AnnotationError, FileItem, FileProperty, shorten
 from .own_tables import read_own_names
+from .shapes import yolo_shape
 from .yolo_form import DatasetForm
 from .yolo_line import parse_box, parse_class, parse_keypoints
 from .yolo_settings import YoloSettings, find_data_yaml, read_data_yaml, read_settings, settings_files
@@ -187,9 +188,12 @@ def _read_labels(file: Path, image: str, settings: YoloSettings, whole: DatasetF
             continue
         try:
             points, others = parse_keypoints(columns, settings.keypoints)
-            box, score = parse_box(others, form)
+            box, score, polygon = parse_box(others, form)
             name = parse_class(columns[0], settings.names)
         except AnnotationError as error:
             yield Annotation(str(file), f"line {line}", "", str(file), line, error=str(error))
         else:
-            yield Annotation(str(file), f"line {line}", "", str(file), line, box, points, label=name, score=score)
+            # oriented boxes are boxes
+            shape = yolo_shape(polygon) if polygon and settings.task != "obb" else ()
+            where = (str(file), f"line {line}", "", str(file), line)
+            yield Annotation(*where, box, points, label=name, score=score, shape=shape)

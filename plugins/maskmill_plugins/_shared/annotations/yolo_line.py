@@ -67,8 +67,8 @@ def _check_fraction(value: float) -> None:
         raise AnnotationError(f"coordinates must be fractions of the image, 0 to 1, not {value:g}; they may be pixels")
 
 
-def parse_box(columns: list[str], form: FileForm) -> tuple[Corners, float | None]:
-    """The box (0..1) and the score of a line; lines with more than four coordinates are polygons.
+def parse_box(columns: list[str], form: FileForm) -> tuple[Corners, float | None, list[float]]:
+    """The box (0..1), the score and the polygon x1, y1, ... of a line; one with four coordinates has no polygon.
 
     Args:
         columns: the columns without keypoints.
@@ -92,4 +92,5 @@ def parse_box(columns: list[str], form: FileForm) -> tuple[Corners, float | None
     else:
         box = enclosing_box(list(zip(values[::2], values[1::2], strict=True)))
     x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
-    return require_area((x1, y1, x2, y2)), score
+    line = [] if len(values) == 4 else [min(max(value, 0.0), 1.0) for value in values]
+    return require_area((x1, y1, x2, y2)), score, line

@@ -121,13 +121,24 @@ def polygon_iou(mask: Mask, parts: Sequence[Sequence[float]], outline: Outline =
     (left, top), (right, bottom) = around.min(axis=0).astype(int), around.max(axis=0).astype(int)
     picture = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
     for line in points:
-        _fill_through_centres(picture, line - (left, top))
+        fill_through_centres(picture, line - (left, top))
     kept = 0
     if (crop := crop_mask(mask)) is not None:
         pixels, x, y = crop
         rows, columns = pixels.shape
         kept = int(np.count_nonzero(picture[y - top : y - top + rows, x - left : x - left + columns][pixels]))
     return kept / (int(np.count_nonzero(picture)) + mask.area - kept)
+
+
+def fill_through_centres(picture: npt.NDArray[np.uint8], ring: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Fill a line (n, 2) of x, y with 1 by the even-odd rule, with the pixels under it, as Ultralytics does.
+
+    Args:
+        picture: uint8 (H, W); changed.
+        ring: the line, whose coordinates are cut off to whole numbers.
+    """
+    load_cv2().fillPoly(picture, [ring.astype(np.int32)], 1)
+    return picture
 
 
 def _make_rings(contour: npt.NDArray[Any], outline: Outline) -> Iterator[Points]:
@@ -190,14 +201,9 @@ def _is_close(simple: Points, exact: Points, outline: Outline, size: tuple[int, 
         rles = coco_mask.frPyObjects([part.reshape(-1).astype(float).tolist() for part in (simple, exact)], *size)
         iou = float(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0])
     else:
-        first, second = (_fill_through_centres(np.zeros(size, np.uint8), part) for part in (simple, exact))
+        first, second = (fill_through_centres(np.zeros(size, np.uint8), part) for part in (simple, exact))
         iou = np.count_nonzero(first & second) / np.count_nonzero(first | second)
     return iou >= _MIN_IOU and not has_crossings(simple)
-
-
-def _fill_through_centres(picture: npt.NDArray[np.uint8], ring: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    load_cv2().fillPoly(picture, [ring.astype(np.int32)], 1)
-    return picture
 
 
 def _area(ring: npt.NDArray[Any]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -27,6 +27,7 @@ class ImagePrompts:
         crowd: number of crowd regions skipped.
         status: "todo": not finished by its annotator; "rejected": must not be used; "" otherwise.
         reviewer: who set the status, "" if not given.
+        shapes: of each prompt the parts that its mask consists of, JSON, () if it has none; () if masks are not kept.
     """
 
     prompts: tuple[Prompt, ...]
@@ -37,6 +38,7 @@ class ImagePrompts:
     crowd: int = 0
     status: Literal["", "todo", "rejected"] = ""
     reviewer: str = ""
+    shapes: tuple[tuple[Mapping[str, Any], ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.annotations.json_stream import JsonStream
-from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag, require_object
-from maskmill_plugins._shared.annotations.rle import check_rle
+from maskmill_plugins._shared.annotations.model import AnnotationError, parse_flag
+from maskmill_plugins._shared.annotations.shapes import fill_region
 
 from .image_table import ImageTable, Truth
 from .objects import TrueObject, is_number, truth_error
@@ -45,7 +45,7 @@ def read_coco_truth(path: Path) -> Truth:
         number, size = found
         try:
             images.add_object(number, _read_object(path, place, entry, size, labels, with_pixels))
-        except ValueError as error:
+        except (ValueError, AnnotationError) as error:
             raise truth_error(path, place, str(error)) from None
     skipped = f"{count_noun(boxes_only, 'annotation has', 'annotations have')} no segmentation: skipped"
     warnings = [skipped] if boxes_only else []
@@ -119,12 +119,9 @@ def _read_object(
         isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and min(box[2:]) >= 0
     ):
         raise truth_error(path, place, f"expected 'bbox' as [x, y, width, height], found {box!r}")
-    try:
-        crowd = parse_flag(entry.get("iscrowd"), "iscrowd")
-    except AnnotationError as error:
-        raise truth_error(path, place, str(error)) from None
+    crowd = parse_flag(entry.get("iscrowd"), "iscrowd")
     if with_pixels:
-        counts = _read_counts(path, place, entry["segmentation"], *size)
+        counts = fill_region(entry["segmentation"], size)
     elif box is None:
         raise truth_error(path, place, "both 'segmentation' and 'bbox' are missing")
     else:
@@ -142,26 +139,6 @@ def _read_object(
         area=float(area),
         crowd=crowd,
     )
-
-
-def _read_counts(path: Path, place: str, shape: Any, height: int, width: int) -> str:
-    """The compressed counts of a segmentation in any of COCO's three forms."""
-    try:
-        if isinstance(shape, list):
-            if not all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in shape):
-                raise ValueError("a polygon must be a flat list of at least three x, y pairs")
-            rle = coco_mask.merge(coco_mask.frPyObjects([[float(v) for v in part] for part in shape], height, width))
-        else:
-            size, text = check_rle(require_object(shape))
-            if size != (height, width):
-                theirs, mine = (f"{w}×{h} = {w * h}" for h, w in (size, (height, width)))
-                raise AnnotationError(f"its RLE has {theirs} pixels, but its image {mine}")
-            return text
-    except AnnotationError as error:
-        raise truth_error(path, place, str(error)) from None
-    except (ValueError, TypeError, OverflowError) as error:
-        raise truth_error(path, place, f"its segmentation is not valid polygons: {error}") from None
-    return bytes(rle["counts"]).decode("ascii")
 
 
 def _encode_box(box: list[float], height: int, width: int) -> str:

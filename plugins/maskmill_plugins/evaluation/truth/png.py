@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from maskmill import Mask, PipelineError, Problem
+from maskmill_plugins._shared.annotations.model import AnnotationError
+from maskmill_plugins._shared.annotations.shapes import read_numbers
 from maskmill_plugins._shared.text_files import read_lines
 
 from .image_table import ImageTable, Truth
@@ -119,13 +120,6 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
         PipelineError: it cannot be read, or has colours.
     """
     try:
-        with PIL.Image.open(path, formats=["PNG"]) as picture:
-            if picture.mode not in ("P", "L", "I;16", "I"):
-                raise truth_error(
-                    path, "", f"expected an indexed PNG (one number per pixel), found colours ({picture.mode})"
-                )
-            return np.array(picture)
-    except PipelineError:
-        raise
-    except Exception as error:
-        raise truth_error(path, "", f"cannot be read: {error}") from None
+        return read_numbers(path)
+    except AnnotationError as error:
+        raise truth_error(path, "", str(error)) from None
