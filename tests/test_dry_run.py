@@ -136,6 +136,15 @@ def test_the_summary_says_what_was_reused(done):
     assert lines[1] == f"This run: 1 tried again after a failure; {reused}"
 
 
+def test_the_summary_names_the_pages_that_writers_made(done):
+    report = Pipeline.load(done.file).run(quiet=True)
+    page = done.output / "report" / "report.html"
+    page.parent.mkdir()
+    page.touch()
+    assert format_summary(report, "again").splitlines()[-1] == f"Output: {done.output}", "of an earlier run"
+    assert format_summary(replace(report, files={"report": 1}), "again").splitlines()[-1] == f"Report: {page}"
+
+
 def test_an_interrupted_run_without_any_image_has_a_summary_in_words(done):
     report = Pipeline.load(done.file).run(quiet=True)
     counts = dict.fromkeys(report.counts, 0)

@@ -85,6 +85,24 @@ def test_a_bar_has_a_form_for_every_width(doing, counts, has_total, shortest):
     assert doing in forms[0] and counts in forms[0]
 
 
+@POSIX
+def test_on_a_narrow_terminal_the_failures_stay_in_sight(monkeypatch):
+    terminal = Terminal(40)
+    monkeypatch.setattr("sys.stderr", terminal.stream)
+    with Progress() as progress:
+        progress.describe("")
+        progress.total = 20000
+        progress._draw()
+        progress.counts.update(done=11000, failed=312)
+        progress.finished = 11312
+        progress.step("empty", "a.png", 0.1)
+        progress._bar.n = 11313
+        progress._draw()
+    lines = terminal.lines()
+    assert not [line for line in lines if "<?" in line]
+    assert lines[-1] == "11313/20000, empty 1, failed 312"
+
+
 def test_where_there_is_no_terminal_a_line_comes_now_and_then(project, monkeypatch, capsys):
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.15)
     project.write("{use: slow, seconds: 0.6}")

@@ -7,6 +7,7 @@ import re
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from importlib.resources import files
 
 import PIL.Image
@@ -116,6 +117,9 @@ def test_provenance_says_what_ran(output, page):
     about = page.summary["about"]
     assert "min_score: 0.3" in about["pipeline"]
     assert about["model"] == "fill-1"
+    assert about["dataset"] == [str(output.parent / "photos")]
+    assert not about["scores_are_iou"], "the backend is no SAM"
+    assert datetime.fromisoformat(about["written"]).tzinfo
     assert about["versions"]["numpy"]
     assert about["jobs"] == 1
     assert list(about["drop_ins"]) == [str(output.parent / "drop.py")]
@@ -150,7 +154,7 @@ def test_only_times_differ_between_two_reports(tmp_path):
         page = Page(make_run(tmp_path / name).output / "report" / "report.html")
         summary = page.summary
         del summary["slowest"], summary["about"]["stages"]
-        for place in ("command", "pipeline", "drop_ins"):
+        for place in ("command", "pipeline", "drop_ins", "written", "dataset"):
             del summary["about"][place]
         rows = [[*row[:9], *row[10:]] for row in page.rows]
         pages.append((summary, json.dumps(rows).replace(f"/{name}/", "/"), page.thumbnails))

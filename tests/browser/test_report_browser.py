@@ -74,6 +74,34 @@ def test_search_status_and_label_filter_the_gallery(opened):
     assert page.locator("#grid button").count() == page.evaluate("order.length") < len(KEYS)
 
 
+def test_the_most_doubtful_pictures_are_on_the_first_screen(opened):
+    page = opened()
+    first = page.locator("#grid button").all_inner_texts()[:6]
+    page.evaluate("scrollTo(0, 0)")
+    shown = page.locator("#doubtful button")
+    assert shown.all_inner_texts() == first
+    page.wait_for_function("[...document.querySelectorAll('#doubtful img')].filter((i) => i.naturalWidth).length > 3")
+    assert page.evaluate("document.querySelector('#doubtful').getBoundingClientRect().bottom") < 900
+    assert "photos" in page.locator(".headline").inner_text()
+    assert page.get_by_text("as the backend gives it").count() == 1
+    shown.nth(1).click()
+    assert page.locator("dialog h2").inner_text().endswith(shown.nth(1).locator(".name").inner_text())
+
+
+def test_the_filter_is_in_the_address(opened):
+    page = opened()
+    page.select_option("#by-status", "failed")
+    page.select_option("#by-sort", "key")
+    assert page.evaluate("location.hash") == "#gallery?status=failed&sort=key"
+    name = page.evaluate("data.label_names.find((name) => name)")
+    page.evaluate("(name) => { location.hash = '#gallery?' + new URLSearchParams({label: name, sort: 'no'}); }", name)
+    page.wait_for_function("state.label && !state.status && state.sort === 'doubt'")
+    assert page.evaluate("labelName(state.label)") == name
+    assert 0 < page.locator("#grid button").count() == page.evaluate("order.length") < len(KEYS)
+    page.get_by_role("button", name="Clear").click()
+    assert page.evaluate("location.hash") == "#gallery"
+
+
 def test_pictures_are_shown(opened):
     page = opened()
     page.wait_for_function("[...document.querySelectorAll('#grid img')].every((image) => image.naturalWidth > 0)")

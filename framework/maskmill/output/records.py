@@ -186,7 +186,15 @@ def format_summary(report: RunReport, command: str, unlimited: str = "") -> str:
         lines.append(line)
     lines += report.warnings
     lines.append(f"Output: {report.output}")
+    lines += [f"Report: {page}" for page in _list_pages(report)]
     return "\n".join(lines)
+
+
+def _list_pages(report: RunReport) -> list[Path]:
+    """The HTML pages about the whole dataset that writers made, such as `report/report.html`."""
+    return [
+        page for name, count in report.files.items() if count for page in sorted((report.output / name).glob("*.html"))
+    ]
 
 
 def _count_remaining(count: int) -> str:

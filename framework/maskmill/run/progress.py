@@ -167,14 +167,14 @@ class Progress:
         bar.total = None if left is None else max(left, self.finished)  # tqdm has no percentage of more than all
         values = bar.format_dict
         columns = values["ncols"] if isinstance(values["ncols"], int) else 80  # a notebook's bar has "100%"
-        for form in list_forms(self._doing(), self._format_counts(), bool(bar.total)):
+        for form in list_forms(self._doing(), self._format_counts(), bool(bar.total), self._format_counts("done")):
             bar.bar_format = form
             text = bar.format_meter(**{**values, "bar_format": form.replace("{bar}", " " * SHORTEST_BAR)})
             if disp_len(text) < columns:
                 return
 
-    def _format_counts(self) -> str:
-        return ", ".join(f"{status} {count}" for status, count in sorted(self.counts.items()))
+    def _format_counts(self, without: str = "") -> str:
+        return ", ".join(f"{status} {count}" for status, count in sorted(self.counts.items()) if status != without)
 
     def _show(self) -> None:
         self.log(self._line(self._left))
@@ -203,22 +203,24 @@ class Progress:
             self._bar = None
 
 
-def list_forms(doing: str, counts: str, has_total: bool) -> Sequence[str]:
+def list_forms(doing: str, counts: str, has_total: bool, not_done: str = "") -> Sequence[str]:
     """What a bar can look like, as tqdm formats it: the most telling first, the shortest last.
 
     Args:
         doing: what the run is doing while no images finish, "" while they do.
         counts: images by status, "" if none has finished.
         has_total: whether it is known how many images there are.
+        not_done: `counts` without those that are done, for narrow terminals.
     """
-    doing, counts = (text.replace("{", "{{").replace("}", "}}") for text in (doing, counts))
+    doing, counts, not_done = (text.replace("{", "{{").replace("}", "}}") for text in (doing, counts, not_done))
     so_far = "{n_fmt}/{total_fmt}" if has_total else "{n_fmt}"
     if doing:
         full = ", ".join([f"{so_far} images", doing, *([counts] if counts else []), "{elapsed}"])
         return [full, f"{so_far}, {doing}, {{elapsed}}", f"{doing}, {{elapsed}}", f"{so_far}, {{elapsed}}"]
     parts = [so_far, *([counts] if counts else [])]
-    shorter = [", ".join([*parts, "{elapsed}"]), ", ".join(parts), so_far]
-    if not has_total:
+    shorter = [", ".join([*parts, "{elapsed}"]), ", ".join(parts)]
+    shorter += [f"{so_far}, {not_done}", so_far] if not_done else [so_far]
+    if not has_total or not counts:  # before the first image there is no telling how long the rest takes
         return [", ".join([f"{so_far} images", *parts[1:], "{elapsed}, {rate_fmt}"]), *shorter]
     times = "[{elapsed}<{remaining}, {rate_fmt}]"
     full = f"{{percentage:3.0f}}%|{{bar}}| {so_far} {times} {counts}"

@@ -8,6 +8,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,8 @@ from .summary import Summary
 
 #: Thumbnails per block; the browser decodes one block at a time.
 BLOCK = 48
+#: Backends whose scores are the IoU that the model predicts; those of others have a meaning of their own.
+_SAM_BACKENDS = ("sam", "local")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCRIPTS = ("base.js", "charts.js", "overview.js", "gallery.js")
 
@@ -102,6 +105,9 @@ def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:
     return {
         "name": run.name if run is not None else "maskmill",
         "command": info.get("command"),
+        "written": None if run is None else datetime.now().astimezone().isoformat(timespec="seconds"),
+        "dataset": _list_datasets(info.get("pipeline")),
+        "scores_are_iou": provenance.get("backend") in _SAM_BACKENDS,
         "backend": _describe_backend(provenance.get("backend"), info.get("pipeline")),
         "model": _describe_model(info.get("fingerprint", {}).get("model") or provenance.get("model")),
         "versions": provenance.get("versions") or info.get("versions") or {},
@@ -112,6 +118,12 @@ def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:
         "pipeline": _dump_yaml(info["pipeline"]) if "pipeline" in info else None,
         "stages": sorted(run.stage_seconds().items(), key=lambda item: -item[1]) if run is not None else [],
     }
+
+
+def _list_datasets(pipeline: Any) -> list[str]:
+    """The folders and addresses of the images; a reader of a dataset by its path or, without one, its name."""
+    parts = pipeline.get("dataset") if isinstance(pipeline, dict) else None
+    return [str(part.get("path", part.get("use")) if isinstance(part, dict) else part) for part in parts or []]
 
 
 def _describe_backend(name: str | None, pipeline: Any) -> str | None:

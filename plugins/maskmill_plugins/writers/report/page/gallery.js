@@ -3,7 +3,8 @@
 const [KEY, STATUS, DOUBT, WHY, FIGURE, SIZE, KEPT, DROPPED, SCORE, SECONDS, ATTEMPTS, LABELS, TEXT, MASKS, OVERLAY, CODES] =
   Array.from({length: 16}, (_, n) => n);
 const GAP = 12, PRINTED = 24;
-const state = {search: "", status: "", label: "", sort: "doubt"};
+const UNFILTERED = {search: "", status: "", label: "", sort: "doubt"};
+const state = {...UNFILTERED};
 const cards = new Map();  // place in `order` → its element
 let order = rows.map((_, n) => n);
 
@@ -52,14 +53,18 @@ function badge(row) {
   return el("span", {class: `doubt ${level(row[DOUBT])}`, title: t("doubt")}, whole(Math.round(100 * row[DOUBT])));
 }
 
-function makeCard(place) {
-  const number = order[place], row = rows[number], key = plain(row[KEY]), status = STATUSES[row[STATUS]];
+function cardButton(number, attributes) {
+  const row = rows[number], key = plain(row[KEY]), status = STATUSES[row[STATUS]];
   const masks = row[KEPT] ? many(row[KEPT], "masks_n", "mask_1") : "";
   const lines = [el("span", {class: "name", title: key}, key.slice(key.lastIndexOf("/") + 1)),
     el("span", {class: "line"}, el("span", {}, [status === "done" ? "" : t(status), masks, why(row)].filter(Boolean).join(" · ")))];
-  const button = el("button", {type: "button", "data-place": place, class: status,
+  return el("button", {type: "button", class: status, ...attributes,
     "aria-label": `${key}: ${[t(status), masks, why(row), row[STATUS] > 1 ? "" : `${t("doubt")} ${Math.round(100 * row[DOUBT])}`].filter(Boolean).join(", ")}`},
   el("span", {class: "thumb"}, picture(number)), badge(row), lines);
+}
+
+function makeCard(place) {
+  const button = cardButton(order[place], {"data-place": place});
   return el("div", {role: "listitem", class: "item", "aria-setsize": order.length, "aria-posinset": place + 1}, button);
 }
 
@@ -122,7 +127,28 @@ const SORTS = {
   seconds: (a, b) => (rows[b][SECONDS] ?? -1) - (rows[a][SECONDS] ?? -1),
 };
 
+/** The filter as a part of the address, so that a link or a reload shows the same images; labels by name. */
+function writeAddress() {
+  const chosen = Object.entries(state).filter(([name, value]) => value !== UNFILTERED[name])
+    .map(([name, value]) => [name, name === "label" ? data.label_names[value] ?? "" : value]);
+  if (!chosen.length && !location.hash.startsWith("#gallery?")) return;
+  const query = new URLSearchParams(chosen).toString();
+  try { history.replaceState(null, "", query ? `#gallery?${query}` : "#gallery"); } catch { /* too many in a short time */ }
+}
+
+/** Take the filter of the address; false if it has none. What the report does not know is left out. */
+function readAddress() {
+  if (!location.hash.startsWith("#gallery?")) return false;
+  const given = new URLSearchParams(location.hash.slice("#gallery?".length));
+  const label = given.has("label") ? data.label_names.indexOf(given.get("label") || null) : -1;
+  Object.assign(state, UNFILTERED, {search: given.get("search") ?? "", label: label < 0 ? "" : String(label)});
+  if (STATUSES.includes(given.get("status"))) state.status = given.get("status");
+  if (Object.hasOwn(SORTS, given.get("sort") ?? "")) state.sort = given.get("sort");
+  return true;
+}
+
 function choose() {
+  writeAddress();
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
   order = rows.map((_, n) => n).filter((n) => fits(rows[n], words)).sort((a, b) => SORTS[state.sort](a, b) || a - b);
   const {shown, total} = data.gallery;
@@ -216,7 +242,13 @@ function listen() {
   };
   addEventListener("scroll", soon, {passive: true});
   addEventListener("resize", soon);
-  document.addEventListener("DOMContentLoaded", () => draw(true));
+  document.addEventListener("DOMContentLoaded", () => { draw(true); showDoubtful(); });
+  addEventListener("hashchange", () => {
+    if (!readAddress()) return;
+    showTools();
+    choose();
+    $("gallery").scrollIntoView();
+  });
   $("grid").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) showDetail(order[Number(button.dataset.place)]);
@@ -255,5 +287,7 @@ function showAll() {
   choose();
 }
 
+const filtered = readAddress();
 showAll();
 listen();
+if (filtered) $("gallery").scrollIntoView();

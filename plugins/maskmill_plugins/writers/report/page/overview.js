@@ -1,6 +1,6 @@
 // Overview, failures, provenance.
 
-const LABELS_SHOWN = 12, DROPS_SHOWN = 10, SLOWEST_SHOWN = 10, KEYS_SHOWN = 60;
+const PICTURES = 6, LABELS_SHOWN = 12, DROPS_SHOWN = 10, SLOWEST_SHOWN = 10, KEYS_SHOWN = 60;
 
 function tile(name, value, below, kind) {
   return el("div", {class: `tile ${kind || ""}`}, el("dt", {}, t(name)), el("dd", {}, value), el("dd", {class: "below"}, below || ""));
@@ -17,6 +17,22 @@ function tiles() {
     tile("masks", whole(masks.kept), total ? t("per_image", digits(masks.kept / total, 1)) : ""),
     tile("masks_dropped", whole(masks.dropped), made ? percent(masks.dropped / made) : ""),
     seconds ? tile("work", duration(seconds), total ? t("per_second", duration(seconds / total)) : "") : "");
+}
+
+/** When the report was written, and of which images. */
+function headline() {
+  const written = data.about.written && new Date(data.about.written).toLocaleString(language, {dateStyle: "long", timeStyle: "short"});
+  const folders = data.about.dataset.map((path) => path.split(/[\\/]/).filter(Boolean).at(-1) ?? path);
+  return el("p", {class: "sub headline", title: plain(data.about.dataset.join("\n"))}, [written, folders.length && plain(t("of_dataset", folders.join(", "))),
+    data.about.backend].filter(Boolean).join(" · "));
+}
+
+/** The most doubtful pictures, on the first screen. */
+function showDoubtful() {
+  const worst = rows.map((_, n) => n).filter((n) => rows[n][STATUS] < 2 && rows[n][DOUBT] > 0).sort(SORTS.doubt).slice(0, PICTURES);
+  $("doubtful").hidden = !worst.length;
+  $("doubtful").replaceChildren(el("h3", {}, t("most_doubtful")), el("ul", {class: "strip"},
+    worst.map((number) => el("li", {class: "pick"}, cardButton(number, {on: {click: () => showDetail(number)}})))));
 }
 
 function limited(items, shown) {
@@ -43,8 +59,8 @@ function showOverview() {
   const stages = data.about.stages.map(([name, seconds]) => ({text: name, value: seconds, shown: duration(seconds)}));
   const slowest = data.slowest.map(([key, seconds]) => ({text: plain(key), value: seconds, shown: duration(seconds),
     action: numberOf.has(key) ? () => openKey(key) : null}));
-  $("overview").replaceChildren(el("h2", {class: "quiet"}, t("overview")), tiles(), el("div", {class: "cards"},
-    data.score ? card("scores", "scores_sub", unitHistogram("scores", data.score)) : "",
+  $("overview").replaceChildren(el("h2", {class: "quiet"}, t("overview")), headline(), tiles(), el("div", {id: "doubtful"}), el("div", {class: "cards"},
+    data.score ? card("scores", data.about.scores_are_iou ? "scores_iou" : "scores_sub", unitHistogram("scores", data.score)) : "",
     data.area ? card("areas", "areas_sub", areaHistogram(data.area)) : "",
     data.stability ? card("stabilities", "stabilities_sub", unitHistogram("stabilities", data.stability)) : "",
     labels.length ? card("labels", "labels_sub", limited(labels, LABELS_SHOWN)) : "",
@@ -54,6 +70,7 @@ function showOverview() {
     stages.length ? card("stages", "stages_sub", bars(stages)) : "",
     slowest.length ? card("slowest", "slowest_sub", bars(slowest.slice(0, SLOWEST_SHOWN))) : "",
     data.formats.length ? card("formats", "formats_sub", formatsTable(), true) : ""));
+  showDoubtful();
 }
 
 function keyButton(key) {
