@@ -22,7 +22,14 @@ from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, Problem, StopRun, UsageError
-from ..files import gather_temporary_files, known_hashes, quote_command, release_temporary_files, write_atomic
+from ..files import (
+    absolute_path,
+    gather_temporary_files,
+    known_hashes,
+    quote_command,
+    release_temporary_files,
+    write_atomic,
+)
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
@@ -494,6 +501,7 @@ class RunExecution:
         return {
             "name": self.config.name,
             "command": self.options.command,
+            "file": str(absolute_path(self.config.file)) if self.config.file else None,
             **({"shard": str(shard)} if (shard := self.options.shard) else {}),
             "pipeline": self.config.resolved(),
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.models.backend},
