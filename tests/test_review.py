@@ -115,13 +115,16 @@ def test_a_correction_that_no_run_has_used_yet_is_shown_and_a_removed_object_can
     after = opened(page, "01.png")
     shown = [(each["id"], each["label"], each["kept"], each["reason"]) for each in after["objects"]]
     assert shown == [
-        ("c0", "wolf", True, ""),
+        ("m1", "wolf", True, ""),
         ("m0", "cat", False, "removed in the review"),
         ("m2", "tree", False, "drop-trees: a tree"),
     ]
-    back = [{"id": "m0", "label": "cat"}, {"id": "c0", "label": "wolf"}]
+    back = [{"id": "m1", "label": "wolf"}, {"id": "m0", "label": "cat"}]
     assert decide(page, "01.png", objects=back, image=after).json()["verdict"] == "fixed"
-    assert [each["label"] for each in opened(page, "01.png")["objects"] if each["kept"]] == ["wolf", "cat"]
+    after = opened(page, "01.png")
+    assert [each["label"] for each in after["objects"] if each["kept"]] == ["cat", "wolf"]
+    as_before = [{"id": "m0", "label": "cat"}, {"id": "m1", "label": "dog"}]
+    assert decide(page, "01.png", objects=as_before, image=after).json()["verdict"] == "accepted"
 
 
 def test_a_rejected_image_stays_reviewable_after_the_next_run(folder, page):

@@ -112,7 +112,8 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     if not len(queue):
         raise UsageError(Problem("the run has no finished image to review", str(run.folder)))
     reviewer = chosen["reviewer"] or current_user()
-    session = ReviewSession(run.name, run.folder, queue, file, Pictures(originals), settings, reviewer, notice)
+    pictures, ask = Pictures(originals), chosen["reviewer"] is None
+    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, reviewer, notice, ask)
     requests = build_review_application(session)
     port = chosen["port"] if chosen["port"] is not None else find_free_port(host, PORT)
 

@@ -18,7 +18,8 @@ class Candidate:
     """An object that an image has or could have.
 
     Attributes:
-        id: `m` and the index of a mask of the result, or `c` and the number of a prompt of the correction.
+        id: `m` and the index of a mask of the result, or `c` and the number of a prompt of the correction that the
+            result does not have.
         prompt: answers itself.
         kept: whether the image has it now.
         reason: if not, why.
@@ -57,11 +58,21 @@ def list_candidates(result: ImageResult, line: Mapping[str, Any] | None) -> list
         kept = [Candidate(f"m{mask.index}", freeze_mask(mask), True, "") for mask in result.kept]
         others = [mask for mask in result.masks if not mask.kept]
     else:
-        kept = [Candidate(f"c{number}", prompt, True, "") for number, prompt in enumerate(_read_prompts(line))]
-        counts = {each.prompt.mask.counts for each in kept if each.prompt.mask}
-        others = [mask for mask in result.masks if mask.counts not in counts]
+        free = list(result.masks)
+        kept = [_match(number, prompt, free) for number, prompt in enumerate(_read_prompts(line))]
+        others = free
     shown = [mask for mask in others if mask.area]
     return kept + [Candidate(f"m{mask.index}", freeze_mask(mask), False, _explain(mask)) for mask in shown]
+
+
+def _match(number: int, prompt: Prompt, free: list[Mask]) -> Candidate:
+    """A prompt of a correction, under the id of the mask of the result that it is, which is then no longer free."""
+    counts = prompt.mask.counts if prompt.mask else ""
+    found = next((mask for mask in free if mask.counts == counts), None)
+    if found is None:
+        return Candidate(f"c{number}", prompt, True, "")
+    free.remove(found)
+    return Candidate(f"m{found.index}", prompt, True, "")
 
 
 def _read_prompts(line: Mapping[str, Any]) -> list[Prompt]:

@@ -73,6 +73,7 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
             corrections=file.path.name,
             labels=list(dict.fromkeys([*queue.labels(), *file.labels()])),
             reviewer=session.reviewer,
+            ask=session.ask,
             notice=session.notice,
             version=__version__,
         )

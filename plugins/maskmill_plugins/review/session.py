@@ -39,6 +39,7 @@ class ReviewSession:
         leases: which images are open.
         reviewer: who reviews, unless the page sends another name.
         notice: what the user has to do so that runs respect the decisions, or "".
+        ask: whether the page asks for the name.
 
     Args:
         output: the output folder of the run.
@@ -54,6 +55,7 @@ class ReviewSession:
         settings: Settings,
         reviewer: str = "",
         notice: str = "",
+        ask: bool = False,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -65,6 +67,7 @@ class ReviewSession:
         self.leases = Leases()
         self.reviewer = reviewer
         self.notice = notice
+        self.ask = ask
         self._output = output
 
     def admit(self, method: str) -> None:

@@ -29,6 +29,7 @@ class ReviewInfo(ResponseModel):
         corrections: name of the file of decisions.
         labels: of all objects, the most frequent first, then those of the file.
         reviewer: who reviews, unless the page sends another name.
+        ask: whether the page asks for the name.
         notice: what the user has to do so that runs respect the decisions; "" if nothing.
         version: of maskmill.
     """
@@ -40,6 +41,7 @@ class ReviewInfo(ResponseModel):
     corrections: str
     labels: list[str]
     reviewer: str
+    ask: bool
     notice: str
     version: str
 
