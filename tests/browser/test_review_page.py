@@ -157,12 +157,13 @@ def test_a_decision_that_the_server_did_not_get_is_not_shown_as_saved(server, fo
     page.page.context.set_offline(True)
     page.press("Enter")
     page.page.wait_for_selector('#save-state[data-state="unsaved"]')
-    assert "cannot be reached" in page.page.inner_text("#banner")
+    page.page.wait_for_selector("#banner:not([hidden])")
+    assert lines(folder) == []
     page.page.context.set_offline(False)
-    page.page.locator("#try-now").click()
-    page.page.wait_for_selector("#banner", state="hidden")
+    page.page.wait_for_function("() => document.getElementById('banner').innerText.includes('is not saved')")
     page.press("Enter")
     shown(page, "04.png")
+    page.page.wait_for_selector("#banner", state="hidden")
     assert saved(page, folder, 1)["image"] == "05.png"
 
 

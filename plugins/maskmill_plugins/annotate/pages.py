@@ -57,7 +57,7 @@ def add_page(app: FastAPI, root: str = ROOT, folders: Sequence[Path] = (WEB,)) -
 
 def find_assets(folders: Sequence[Path] = (WEB,)) -> dict[str, Path]:
     """The files of a page by their relative URL: no other file is ever read."""
-    files = {}
+    files: dict[str, Path] = {}
     for folder in reversed(folders):
         found = (path for path in folder.rglob("*") if path.suffix in TYPES and path.is_file())
         files |= {path.relative_to(folder).as_posix(): path for path in found}

@@ -44,9 +44,9 @@ class ContactSheet:
                 continue
             seen = self._seen.get((reviewer, row.key, row.rating.digest), ())
             for one in row.rating.objects:
-                if one.label == label and one.index not in seen:
+                if one.label == label and one.mask not in seen:
                     rank = one.score if one.score is not None else 1 - row.rating.doubt
-                    found.append((rank, row.key, one.index, one, row.rating))
+                    found.append((rank, row.key, one.mask, one, row.rating))
         found.sort(key=lambda each: each[:3])
         items = [
             SheetCrop(key=key, index=index, score=one.score, result=rating.digest)

@@ -21,9 +21,9 @@ Stat = tuple[int, int]
 
 
 class RatedObject(NamedTuple):
-    """A kept mask: its index, its label, its score."""
+    """A kept mask: its index among the masks of the result, its label, its score."""
 
-    index: int
+    mask: int
     label: str | None
     score: float | None
 
@@ -63,8 +63,8 @@ class Rating(NamedTuple):
     @classmethod
     def from_text(cls, text: str) -> Rating:
         """The inverse of `to_text`."""
-        *facts, objects = json.loads(text)
-        return cls(*facts, tuple(RatedObject(*one) for one in objects))
+        doubt, why, figure, digest, dropped, objects = json.loads(text)
+        return cls(doubt, why, figure, digest, dropped, tuple(RatedObject(*one) for one in objects))
 
 
 class RatingCache:

@@ -27,6 +27,7 @@ from .wire import (
     NextReply,
     NextRequest,
     QueuePage,
+    ReleaseRequest,
     ReviewImage,
     ReviewInfo,
     RunStatus,
@@ -101,11 +102,16 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
         """The first image of the queue that is open on no other page; it is this page's for ten minutes."""
         session.leases.keep_only(body.holder, body.keep)
         passed = {*body.keep, *body.skip}
-        found = list(queue.select(file.lines(), QueueFilter(**body.filters.model_dump())))
-        for row, _ in found:
+        for row, _ in queue.select(file.lines(), QueueFilter(**body.filters.model_dump())):
             if row.key not in passed and session.leases.take(row.key, body.holder, body.reviewer or session.reviewer):
-                return NextReply(image=session.open_image(row.key, body.holder), left=len(found))
-        return NextReply(image=None, left=len(found))
+                return NextReply(image=session.open_image(row.key, body.holder))
+        return NextReply(image=None)
+
+    @app.post("/v1/review/release", status_code=204)
+    def release(body: ReleaseRequest) -> Response:
+        """The page is closed: what it had open is free."""
+        session.leases.keep_only(body.holder, ())
+        return Response(status_code=204)
 
 
 def _add_image_routes(app: FastAPI, session: ReviewSession) -> None:

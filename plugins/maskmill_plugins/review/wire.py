@@ -166,11 +166,16 @@ class NextRequest(WireModel):
     skip: list[Key] = Field([], max_length=10_000)
 
 
+class ReleaseRequest(WireModel):
+    """Body of `POST /v1/review/release`: the page that is closed."""
+
+    holder: Name
+
+
 class NextReply(ResponseModel):
-    """The image, None if none is left, and how many match the filters."""
+    """The image, None if none is left."""
 
     image: ReviewImage | None
-    left: int
 
 
 class EditedObject(WireModel):

@@ -141,12 +141,7 @@ class Page {
     const { revision, result } = image;
     try {
       const reply = await this.api.decide(image.item.key, { revision, result, verdict, objects: this.edits.objects, comment, seconds });
-      this.#state("saved");
-      this.trouble = "";
-      this.#banner();
-      this.queue.update(reply.item);
-      await this.advance();
-      await this.#list();
+      await this.#goOn(reply.item);
     } catch (error) {
       this.#state("unsaved");
       if (error instanceof Problem && error.kind === "conflict" && error.body.image) await this.#conflict(error.body, verdict, comment);
@@ -154,11 +149,26 @@ class Page {
     }
   }
 
+  /** A decision is on disk. @param {any} item  of the queue, as it is now */
+  async #goOn(item) {
+    this.#state("saved");
+    this.trouble = "";
+    this.#banner();
+    this.queue.update(item);
+    await this.advance();
+    await this.#list();
+  }
+
   async #conflict({ image, decided }, verdict, comment) {
     const { edits } = this;
     const mine = { pieces: edits.pieces.filter((one) => one.kept), size: image.size, text: t(verdict === "accepted" && edits.isChanged ? "fixed" : verdict) };
     const theirs = { pieces: image.objects.filter((one) => one.kept), size: image.size, text: t("decidedBy", { verdict: t(image.item.state), who: image.item.reviewer || "?" }) };
     const wanted = new Map(mine.pieces.map((one) => [one.counts, one.label]));
+    const same = theirs.pieces.length === wanted.size && theirs.pieces.every((one) => wanted.get(one.counts) === one.label);
+    const verdicts = verdict === "accepted" ? ["accepted", "fixed"] : [verdict];
+    if (same && image.item.reviewer === this.api.reviewer && verdicts.includes(image.item.state)) {
+      return this.#goOn(image.item); // it was saved, and the answer got lost
+    }
     const isMine = decided && await choose(image.item.key, mine, theirs, this.picture.bitmap);
     edits.open(image);
     this.#state("saved");
@@ -216,11 +226,12 @@ class Page {
 
   /** @param {unknown} error */
   report(error) {
-    if (error instanceof Unreachable) return; // the banner says so
-    const why = error instanceof Error ? error.message : String(error);
+    const lost = error instanceof Unreachable;
+    if (lost && this.state !== "unsaved") return; // the banner says so
+    const why = lost ? t("noAnswer") : error instanceof Error ? error.message : String(error);
     this.trouble = this.state === "unsaved" ? t("notSaved", { why }) : why;
     this.#banner();
-    if (!(error instanceof Problem)) throw error;
+    if (!lost && !(error instanceof Problem)) throw error;
   }
 
   render() {
@@ -313,6 +324,7 @@ class Page {
     for (const name of ["lost", "back"]) this.connection.addEventListener(name, () => this.#banner());
     this.connection.addEventListener("back", () => this.toast(t("back")));
     listenToKeys(this);
+    addEventListener("pagehide", () => void this.api.release().catch(() => {}));
   }
 }
 

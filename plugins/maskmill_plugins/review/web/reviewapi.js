@@ -27,6 +27,11 @@ export class ReviewApi extends Api {
     return this.json("review/next", { method: "POST", json });
   }
 
+  /** The page is being closed: what it has open is free. The request outlives it. */
+  release() {
+    return this.send("review/release", { method: "POST", json: { holder: this.holder }, keepalive: true });
+  }
+
   image(key) {
     const query = new URLSearchParams({ key, holder: this.holder, reviewer: this.reviewer });
     return this.json(`review/image?${query}`);
