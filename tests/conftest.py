@@ -3,6 +3,7 @@
 import functools
 import json
 import textwrap
+import urllib.request
 from pathlib import Path
 
 import hf_models
@@ -176,6 +177,13 @@ class Project:
         }
 
 
+def pytest_addoption(parser):
+    """`--engines dask,ray` has the tests of `tests/faults` run with these."""
+    parser.addoption(
+        "--engines", default="joblib", help="run the tests about faults with these engines: joblib,dask,ray"
+    )
+
+
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "项目 one")
@@ -219,3 +227,28 @@ def opened_hf(hf_folders):
     yield make
     for backend in made:
         backend.close()
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """The address of a server with the S3 protocol: moto's."""
+    pytest.importorskip("obstore")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def endpoint(s3_server, monkeypatch):
+    """The address of an S3 server that has one empty bucket, `inbox`; this process has keys and options for it."""
+    from maskmill import storage
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t-never-shown")
+    storage.configure(storage.StorageOptions(s3_server))
+    for path, method in (("moto-api/reset", "POST"), ("inbox", "PUT")):
+        urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{path}", method=method)).close()
+    yield s3_server
+    storage.configure(None)

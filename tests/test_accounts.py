@@ -312,5 +312,5 @@ def test_what_a_person_is_not_done_with_or_rejected_is_told(place):
     assert rows == [
         ("a.png", "mask", ""),
         ("b.png", "skipped", "the image is marked as not finished"),
-        ("c.png", "failed", "李 rejected this image in drawn.jsonl"),
+        ("c.png", "rejected", "李 rejected this image in drawn.jsonl"),
     ]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from maskmill import Image, ImageRef, PipelineError, PromptError, UsageError, testing
+from maskmill import Image, ImageRef, PipelineError, RejectedError, UsageError, testing
 from maskmill_plugins.annotate import line_file
 from maskmill_plugins.annotate.prompts_file import NO_REVISION, ChangedError, PromptsFile
 from maskmill_plugins.prompts.file import File
@@ -250,7 +250,7 @@ def test_a_batch_run_leaves_an_unfinished_image_to_the_next_source(path):
 def test_a_batch_run_fails_a_rejected_image_and_names_the_reviewer(path):
     with PromptsFile(path) as store:
         store.save("a.jpg", NO_REVISION, {**DONE, "status": "rejected", "reviewer": "李雷"})
-    with pytest.raises(PromptError, match="李雷 rejected this image"):
+    with pytest.raises(RejectedError, match="李雷 rejected this image"):
         source(path).prompts(image())
     assert source(path).check() == []
 
@@ -263,3 +263,15 @@ def test_the_status_of_an_image_enters_its_fingerprint(path):
             revision = store.save("a.jpg", revision, {**DONE, "status": status})
             prints.append(source(path).fingerprint(ImageRef("a.jpg", "a.jpg")))
     assert len(set(prints)) == 3
+
+
+def test_a_line_without_a_status_is_to_do_until_somebody_has_looked(path):
+    line = {"prompts": [BOX]}
+    path.write_text(
+        "\n".join(json.dumps({"image": key, **line}) for key in ("a.jpg", "b.jpg")) + "\n", encoding="utf-8"
+    )
+    with PromptsFile(path) as store:
+        assert {key: about.status for key, about in store.lines().items()} == {"a.jpg": "todo", "b.jpg": "todo"}
+        store.save("a.jpg", store.read("a.jpg")[1], DONE)
+        assert store.lines()["a.jpg"].status == "done"
+    assert len(source(path).prompts(image("b.jpg"))) == 1, "a batch uses it"

@@ -1,24 +1,23 @@
 """Images from object storage, against a real S3 protocol (moto's server) and a stand-in for its errors."""
 
-import http.server
 import json
 import shutil
-import threading
-import urllib.request
 from pathlib import Path
 
 import pytest
+from s3_stand_in import S3StandIn
 from stored_runs import files, told
 
 from maskmill import DatasetError, ImageReadError, ImageRef, Pipeline, StopRun, Transient, storage
+from maskmill.chain import plugin_call
 from maskmill.dataset.dataset import Dataset
 from maskmill.storage import StorageOptions
+from maskmill.storage.credentials import read_profile
 from maskmill.testing import write_picture
 
 obstore = pytest.importorskip("obstore")
-moto = pytest.importorskip("moto.server")
 
-KEYS = ("a.png", "b#1 %20.png", "sub/照片.png", "sub/z.jpg")
+KEYS = ("0sub/y.png", "a.png", "b#1 %20.png", "sub/照片.png", "sub/z.jpg")
 SECRET = "s3cr3t-never-shown"
 PIPELINE = """
 dataset: s3://inbox/photos
@@ -31,31 +30,16 @@ run: {engine: inline}
 """
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(endpoint, monkeypatch, tmp_path):
+def bucket(endpoint, tmp_path):
     """A bucket with pictures, and the same pictures in a folder."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    storage.configure(StorageOptions(endpoint))
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/inbox", method="PUT")).close()
     store = storage._open_bucket("s3://inbox", __import__("os").getpid())
     for number, key in enumerate(KEYS):
         write_picture(tmp_path / "photos" / key, 24, 32, number)
         obstore.put(store, f"photos/{key}", (tmp_path / "photos" / key).read_bytes())
     for other in ("photos/notes.txt", "photos/.hidden/x.png", "photos2/y.png"):
         obstore.put(store, other, b"1")
-    yield store
-    storage.configure(None)
+    return store
 
 
 def write(folder: Path, endpoint: str, old: str = "", new: str = "") -> Path:
@@ -97,16 +81,6 @@ def test_a_run_on_a_bucket_is_the_run_on_the_folder_byte_for_byte(bucket, endpoi
     assert len(same) > 9 and {name: made[name] for name in same} == {name: by_hand[name] for name in same}
 
 
-def test_a_rerun_asks_for_nothing_but_the_listing(bucket, endpoint, tmp_path, monkeypatch):
-    file = write(tmp_path, endpoint)
-    Pipeline.load(file).run(quiet=True)
-    asked = []
-    for name in ("read", "stat"):
-        monkeypatch.setattr(storage, name, lambda *given, name=name: asked.append((name, given)))
-    report = Pipeline.load(file).run(quiet=True)
-    assert asked == [] and dict(report.work) == {"done": 4}
-
-
 def test_only_an_object_that_changed_is_made_again_and_one_that_is_gone_left_the_dataset(bucket, endpoint, tmp_path):
     file = write(tmp_path, endpoint)
     Pipeline.load(file).run(quiet=True)
@@ -114,8 +88,8 @@ def test_only_an_object_that_changed_is_made_again_and_one_that_is_gone_left_the
     obstore.put(bucket, "photos/a.png", (tmp_path / "new.png").read_bytes())
     obstore.delete(bucket, "photos/sub/z.jpg")
     report = Pipeline.load(file).run(quiet=True)
-    assert dict(report.work) == {"changed": 1, "done": 2}
-    assert sum(report.counts.values()) == 3
+    assert dict(report.work) == {"changed": 1, "done": 3}
+    assert sum(report.counts.values()) == 4
 
 
 def test_an_object_that_vanished_after_the_listing_fails_alone(bucket):
@@ -130,42 +104,33 @@ def test_a_missing_bucket_stops_before_and_during_the_run(bucket, endpoint, tmp_
         ImageRef("s3://nobody/a.png", "a.png").read()
 
 
+def test_check_says_what_it_found(stand_in, tmp_path, capsys):
+    code, _, err = told(capsys, "check", write(tmp_path, stand_in.address))
+    size = (tmp_path / "a.png").stat().st_size
+    assert code == 0 and f"s3://inbox/photos: the first image is a.png ({size:,} bytes)" in err
+
+
 def test_a_service_that_cannot_be_reached_stops_the_run(bucket, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(storage, "TRIES", 0)
     code, _, err = told(capsys, "check", write(tmp_path, "http://127.0.0.1:9"))
     assert code == 2 and "cannot be reached" in err and "`storage: {endpoint: ..., region: ...}`" in err
 
 
-class Answering(http.server.BaseHTTPRequestHandler):
-    """Answers every request with the status of the server's `codes`, the last one for ever."""
-
-    def do_GET(self):
-        codes = self.server.codes
-        code = codes.pop(0) if len(codes) > 1 else codes[0]
-        body = b"<Error><Code>AccessDenied</Code></Error>" if code != 200 else b"image"
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Last-Modified", "Tue, 01 Dec 2026 02:00:00 GMT")
-        self.send_header("ETag", '"1"')
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def answering(monkeypatch):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def stand_in(monkeypatch, tmp_path):
+    """A bucket with the pictures `a.png`, `b.png`, `c.png`, which answers errors on demand."""
+    bodies = {
+        f"photos/{key}.png": write_picture(tmp_path / f"{key}.png", 24, 32, number).path.read_bytes()
+        for number, key in enumerate("abc")
+    }
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setattr(storage, "TRIES", 2)
-    storage.configure(StorageOptions(f"http://127.0.0.1:{server.server_port}"))
-    yield server
+    monkeypatch.setattr(plugin_call, "PAUSES", (0.0, 0.0))
+    with S3StandIn(3, sorted(bodies).__getitem__, bodies.get) as server:
+        storage.configure(StorageOptions(server.address))
+        yield server
     storage.configure(None)
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -178,31 +143,108 @@ def answering(monkeypatch):
     ],
     ids=["forbidden", "unknown-key", "busy", "throttled"],
 )
-def test_what_a_refusal_means(answering, codes, kind, text):
-    answering.codes = codes
+def test_what_a_refusal_means(stand_in, codes, kind, text):
+    stand_in.refusals["a.png"] = codes
     with pytest.raises(kind, match=text) as caught:
         storage.read("s3://inbox/a.png")
     assert SECRET not in str(caught.value) and "AKIATEST" not in str(caught.value)
 
 
-def test_a_busy_server_is_asked_again(answering):
-    answering.codes = [503, 500, 200]
-    assert storage.read("s3://inbox/again.png") == b"image"
+def test_a_busy_server_is_asked_again(stand_in, tmp_path):
+    stand_in.refusals["photos/a.png"] = [503, 500, 200]
+    assert storage.read("s3://inbox/photos/a.png") == (tmp_path / "a.png").read_bytes()
 
 
-def test_images_on_the_web_are_named_in_a_list(answering, tmp_path):
-    address = f"http://127.0.0.1:{answering.server_port}/a%20b/c.png?signature={SECRET}"
+def test_images_on_the_web_are_named_in_a_list(stand_in, tmp_path):
+    address = f"{stand_in.address}/web%20site/photos/a.png?signature={SECRET}"
     (tmp_path / "list.txt").write_text(f"{address}\n", encoding="utf-8")
     (ref,) = Dataset((str(tmp_path / "list.txt"),), tmp_path)
-    assert ref.key == "a b/c.png" and SECRET not in repr(ref)
-    answering.codes = [200]
-    assert ref.read() == b"image"
+    assert ref.key == "web site/photos/a.png" and SECRET not in repr(ref) + ref.shown
+    assert ref.read() == (tmp_path / "a.png").read_bytes()
+    size, mark = ref.stat()
+    assert size == (tmp_path / "a.png").stat().st_size
+    stand_in.mark = lambda name: "2"
+    assert ref.stat() == (size, mark)  # asked for once
+    assert ImageRef(ref.uri, ref.key).stat()[1] != mark
+    assert stand_in.requests["head"] == 0  # a signature is for GET
     for code, kind in ((404, ImageReadError), (403, ImageReadError), (503, Transient)):
-        answering.codes = [code]
-        storage._read_last.cache_clear()
+        stand_in.refusals["photos/a.png"] = [code]
         with pytest.raises(kind, match=str(code)) as caught:
-            ref.read()
+            ImageRef(ref.uri, ref.key).read()
         assert SECRET not in str(caught.value)
+
+
+def test_names_of_objects_are_taken_as_they_are(tmp_path):
+    (tmp_path / "list.txt").write_text("s3://inbox/what?/100%25 #1.png\n", encoding="utf-8")
+    (ref,) = Dataset((str(tmp_path / "list.txt"),), tmp_path)
+    assert ref.key == "what?/100%25 #1.png" and ref.shown == "s3://inbox/what?/100%25 #1.png"
+
+
+def test_an_object_that_is_gone_fails_its_image_and_a_busy_one_too(stand_in, tmp_path):
+    stand_in.refusals.update({"photos/a.png": [404], "photos/b.png": [503]})
+    report = Pipeline.load(write(tmp_path, stand_in.address)).run(quiet=True)
+    assert (report.counts["done"], report.counts["failed"], report.exit_code) == (1, 2, 1)
+    gone, busy = (tmp_path / "out/failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "s3://inbox/photos/a.png: there is no such object" in gone
+    assert "s3://inbox/photos/b.png': the server answers 503 (SlowDown)" in busy
+    stand_in.refusals.clear()
+    report = Pipeline.load(write(tmp_path, stand_in.address)).run(quiet=True, retry_failed=True)
+    assert report.counts["done"] == 3
+
+
+def test_an_object_that_may_not_be_read_stops_the_run_and_blames_no_image(stand_in, tmp_path, capsys):
+    stand_in.refusals["photos/b.png"] = [403]
+    code, _, err = told(capsys, "run", write(tmp_path, stand_in.address))
+    assert code == 1 and "the server refuses access (AccessDenied)" in err and "Traceback" not in err
+    stand_in.refusals.clear()
+    report = Pipeline.load(write(tmp_path, stand_in.address)).run(quiet=True)
+    assert report.counts["done"] == 3 and dict(report.work)["done"] == 1
+
+
+def test_a_listing_that_is_refused_stops_the_run_before_the_first_image(stand_in, tmp_path, capsys):
+    stand_in.refusals[""] = [403]
+    code, _, err = told(capsys, "run", write(tmp_path, stand_in.address))
+    assert code == 2 and "the server refuses access (AccessDenied)" in err and stand_in.requests["get"] == 0
+
+
+@pytest.mark.parametrize("name", ["photos//a.png", "photos/../a.png"])
+def test_a_name_that_cannot_be_read_is_told(stand_in, name):
+    stand_in.name = lambda number: name
+    with pytest.raises(DatasetError, match=f"an object's name cannot be read: '{name}'"):
+        listed("s3://inbox/photos")
+
+
+def test_a_run_makes_one_request_an_image_and_a_rerun_none(stand_in, tmp_path):
+    file = write(tmp_path, stand_in.address, "{use: png}", "{use: yolo, images: copy}")
+    Pipeline.load(file).run(quiet=True)
+    assert stand_in.requests == {"list": 2, "get": 3}  # listed once before the run, to check that there are images
+    stand_in.requests.clear()
+    assert dict(Pipeline.load(file).run(quiet=True).work) == {"done": 3}
+    assert stand_in.requests == {"list": 2}
+    stand_in.requests.clear()
+    stand_in.mark = lambda name: "2" if name == "photos/b.png" else "1"
+    assert dict(Pipeline.load(file).run(quiet=True).work) == {"checked": 1, "done": 2}
+    assert stand_in.requests == {"list": 2, "get": 1}
+
+
+def test_an_image_of_a_list_is_asked_for_once_and_read_once(stand_in, tmp_path):
+    (tmp_path / "list.txt").write_text("s3://inbox/photos/a.png\ns3://inbox/photos/b.png\n", encoding="utf-8")
+    file = write(tmp_path, stand_in.address, "s3://inbox/photos", "list.txt")
+    Pipeline.load(file).run(quiet=True)
+    assert stand_in.requests == {"head": 2, "get": 2}
+    stand_in.requests.clear()
+    Pipeline.load(file).run(quiet=True)
+    assert stand_in.requests == {"head": 2}
+
+
+@pytest.mark.parametrize("code", [404, 403, 503])
+def test_commands_on_stored_results_tell_what_is_wrong_with_the_bucket(stand_in, tmp_path, capsys, code):
+    Pipeline.load(write(tmp_path, stand_in.address)).run(quiet=True)
+    stand_in.refusals["photos/b.png"] = [code]
+    text = {404: "there is no such object", 403: "refuses access", 503: "the server answers 503"}[code]
+    for arguments in (("export", tmp_path / "out", "--to", "overlay"), ("explain", tmp_path / "out", "b.png")):
+        _, said, err = told(capsys, *arguments)
+        assert text in said + err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -230,9 +272,9 @@ def test_keys_of_the_aws_tools_are_read_from_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "lab")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
-    assert storage._read_profile() == {"access_key_id": "two", "secret_access_key": "key", "region": "eu-central-1"}
+    assert read_profile() == {"access_key_id": "two", "secret_access_key": "key", "region": "eu-central-1"}
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "three")
-    assert storage._read_profile() == {}
+    assert read_profile() == {}
 
 
 def test_stored_results_of_a_bucket_are_used_as_others_and_hold_no_secret(bucket, endpoint, tmp_path, capsys):
@@ -252,7 +294,7 @@ def test_stored_results_of_a_bucket_are_used_as_others_and_hold_no_secret(bucket
         code, said, err = told(capsys, *arguments)
         assert code == 0, err
         assert SECRET not in said + err
-    assert len(list((out / "exports/overlay").rglob("*.jpg"))) == 4
+    assert len(list((out / "exports/overlay").rglob("*.jpg"))) == 5
     assert json.loads((out / "run.json").read_bytes())["pipeline"]["dataset"] == ["s3://inbox/photos"]
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert SECRET.encode() not in everything and b"AKIATEST" not in everything
@@ -270,11 +312,11 @@ def test_prompts_are_read_from_a_bucket_too(bucket, endpoint, tmp_path, monkeypa
     obstore.put(
         bucket, "boxes.csv", b"image,label,x1,y1,x2,y2\n" + b"".join(f"{k},a,4,3,28,21\n".encode() for k in KEYS)
     )
-    assert dict(Pipeline.load(file).run(quiet=True).work) == {"new": 4}
+    assert dict(Pipeline.load(file).run(quiet=True).work) == {"new": 5}
     obstore.put(
         bucket, "boxes.csv", b"image,label,x1,y1,x2,y2\n" + b"".join(f"{k},b,4,3,28,21\n".encode() for k in KEYS)
     )
-    assert dict(Pipeline.load(file).run(quiet=True).work) == {"other_prompts": 4}
+    assert dict(Pipeline.load(file).run(quiet=True).work) == {"other_prompts": 5}
     obstore.delete(bucket, "boxes.csv")
     code, _, err = told(capsys, "check", file)
     assert code == 2 and "cannot read s3://inbox/boxes.csv: there is no such object" in err
@@ -282,4 +324,4 @@ def test_prompts_are_read_from_a_bucket_too(bucket, endpoint, tmp_path, monkeypa
 
 def test_worker_processes_read_the_bucket(bucket, endpoint, tmp_path):
     report = Pipeline.load(write(tmp_path, endpoint, "{engine: inline}", "{jobs: 2}")).run(quiet=True)
-    assert report.counts["done"] == 4, report.message
+    assert report.counts["done"] == 5, report.message

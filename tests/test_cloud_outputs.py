@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,9 @@ from stored_runs import told
 
 from maskmill import OutputError, Pipeline, Run, StopRun, storage
 from maskmill.output.mirror import MARKER, Mirror
-from maskmill.storage import StorageOptions
 from maskmill.testing import write_picture
 
 obstore = pytest.importorskip("obstore")
-moto = pytest.importorskip("moto.server")
 
 KEYS = ("a.png", "sub/照片.png", "z.png")
 PIPELINE = """
@@ -32,31 +29,16 @@ run: {engine: inline}
 WRITERS = "{use: coco}, {use: png}, {use: yolo}"
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def folder(endpoint, monkeypatch, tmp_path):
     """A folder with pictures, a pipeline and a bucket to write to; this user's state is below it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("maskmill.output.mirror.state_folder", lambda address: tmp_path / "state" / address[-3:])
     monkeypatch.setattr("maskmill.config.load.state_folder", lambda address: tmp_path / "state" / address[-3:])
-    storage.configure(StorageOptions(endpoint))
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/inbox", method="PUT")).close()
     for number, key in enumerate(KEYS):
         write_picture(tmp_path / "photos" / key, 24, 32, number)
     write(tmp_path, endpoint)
-    yield tmp_path
-    storage.configure(None)
+    return tmp_path
 
 
 def write(folder: Path, endpoint: str, writers: str = WRITERS, **replaced: str) -> Path:

@@ -213,6 +213,18 @@ def test_a_question_decides_nothing_and_a_later_line_counts(folder):
     assert dict(work(folder)[0].work) == {"done": 3}
 
 
+def test_a_rejected_image_is_left_out_and_is_no_failure(folder, capsys):
+    decide(folder, make_entry(results(folder)["a.png"], "rejected", reviewer="Eva", comment="blurred"))
+    report, calls = work(folder)
+    assert (calls, report.exit_code, report.counts["rejected"], report.counts["failed"]) == (0, 0, 1, 0)
+    assert "a.png" not in (folder / "out/coco/instances.json").read_text(encoding="utf-8")
+    code, out, _ = told(capsys, "status", folder / "out")
+    assert code == 0 and "1 rejected at prompts corrections: Eva rejected this image: blurred" in out
+    assert "retry" not in out
+    assert dict(work(folder, retry_failed=True)[0].work) == {"done": 3}
+    assert (folder / "out/failures.jsonl").read_text(encoding="utf-8") == ""
+
+
 def test_an_image_without_objects_is_empty(folder):
     decide(folder, make_entry(results(folder)["a.png"], "fixed", [], reviewer="Eva"))
     work(folder)

@@ -388,7 +388,7 @@ def test_a_model_that_cannot_serve_is_refused_by_its_configuration(detectors, tm
     folder = shutil.copytree(detectors("detr"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, **change}), encoding="utf-8")
-    monkeypatch.setattr("maskmill_plugins.prompts.detect.source.is_installed", lambda package: package != "timm")
+    monkeypatch.setattr("maskmill_plugins.prompts.detect.hub_model.is_installed", lambda package: package != "timm")
     (problem,) = Detect.from_options({"find": ["dog"], "model": str(folder)}).check()
     assert text in str(problem)
 

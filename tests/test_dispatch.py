@@ -21,8 +21,14 @@ class Scripted(Engine):
         self._tries = Counter()
         self._most = 0
 
+    def slots(self):
+        return self._slots
+
+    def room(self):
+        return self._slots - len(self._running)
+
     def submit(self, token, task, timeout):
-        assert len(self._running) < self._slots, "more tasks than slots"
+        assert self.room(), "more tasks than slots"
         self._running[token] = task
         self._most = max(self._most, len(self._running))
 
@@ -35,6 +41,7 @@ class Scripted(Engine):
             if does.get("not_opened"):
                 yield token, OpenFailure("no model")
             elif self._tries[name] <= does.get("dies_opening", 0):
+                self._slots -= 1
                 yield token, OpenFailure("exit code -9", died=True)
             elif self._tries[name] <= does.get("deaths", 0):
                 yield token, WorkerDied("exit code -9")
@@ -53,7 +60,7 @@ def outcomes(script, slots=2, stop=None, lost=0):
     engine = Scripted()
     engine.start(script, slots, {})
     images = (queued(name, lost) for name in script)
-    return engine, [e for e in dispatch(engine, images, slots, 0, stop or Stop()) if e is not None]
+    return engine, [e for e in dispatch(engine, images, 0, stop or Stop()) if e is not None]
 
 
 def numbered(count, **more):
@@ -88,7 +95,7 @@ def test_stop_lets_running_items_end_and_draws_no_more():
     engine = Scripted()
     engine.start({}, 2, {})
     found = []
-    for event in dispatch(engine, (queued(str(n)) for n in range(100)), 2, 0, stop):
+    for event in dispatch(engine, (queued(str(n)) for n in range(100)), 0, stop):
         if event is not None:
             found.append(event)
             stop.request("enough")
@@ -127,5 +134,5 @@ def test_a_stop_while_the_engine_opens_its_chains_waits_for_nothing():
 
     stop, engine, running = Stop(), Opening(), {}
     engine.start({}, 2, {})
-    assert list(dispatch(engine, iter([queued("a"), queued("b")]), 2, 0, stop, running)) == [None]
+    assert list(dispatch(engine, iter([queued("a"), queued("b")]), 0, stop, running)) == [None]
     assert len(running) == 2, "what was in progress can be shown"

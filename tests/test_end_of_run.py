@@ -245,7 +245,7 @@ def _work_and_die(folder: Path, moment: int) -> None:
 def test_a_writer_that_cannot_make_an_entry_fails_that_image_alone(folder):
     write(folder, writers=f"{BOTH}, {{use: odd, fails_on: fox}}")
     report = work(folder)
-    assert report.counts == {"done": 3, "empty": 0, "failed": 1, "quarantined": 0}
+    assert report.counts == {"done": 3, "empty": 0, "rejected": 0, "failed": 1, "quarantined": 0}
     with Run(folder / "out") as run:
         failure = run.result(run.find("照.png")).failure
     assert (failure.plugin, failure.message) == ("odd", "an odd label")

@@ -91,3 +91,16 @@ def test_when_every_query_found_something_the_result_is_doubtful(opened_hf, imag
 
 def test_nothing_above_the_threshold_is_no_mask(opened_hf, image):
     assert opened_hf("sam3", threshold=1.0).masks(image, [Prompt(text="cat")]) == []
+
+
+def test_sixty_concepts_on_one_picture_are_each_found_as_if_alone(opened_hf, image):
+    backend = opened_hf("sam3", threshold=THRESHOLD)
+    prompts = [Prompt(text=f"{text} number {number}", label=str(number)) for number in range(20) for text in TEXTS]
+    embedding = backend.embed(image)
+    found = backend.masks(image, prompts, embedding)
+    assert [mask.prompt for mask in found] == sorted((mask.prompt for mask in found), key=prompts.index)
+    assert {mask.prompt for mask in found} == set(prompts)
+    for prompt in (prompts[0], prompts[31], prompts[59]):
+        alone = backend.masks(image, [prompt], embedding)
+        together = [mask for mask in found if mask.prompt is prompt]
+        assert [(mask.counts, mask.score) for mask in together] == [(mask.counts, mask.score) for mask in alone]

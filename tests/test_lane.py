@@ -93,7 +93,7 @@ def test_answers_travel_with_the_image(asking, engine):
     asking.ask(run=f"{{engine: {engine}, jobs: 2}}")
     asking.photos("a.png", "b.png", "图.png", "empty.png")
     report = run(asking)
-    assert report.counts == {"done": 3, "empty": 1, "failed": 0, "quarantined": 0}
+    assert report.counts == {"done": 3, "empty": 1, "rejected": 0, "failed": 0, "quarantined": 0}
     assert sorted(name for name, _, _ in asked(asking)) == ["a.png", "b.png", "empty.png", "图.png"]
     result = json.loads((asking.output / "results/a.png.json").read_text(encoding="utf-8"))
     assert result["prompts"][0]["source"] == "asks"
@@ -168,7 +168,7 @@ def test_a_death_is_blamed_on_its_image_alone(asking):
     asking.many(10)
     asking.photos("kill.png", "once.png")
     report = run(asking)
-    assert report.counts == {"done": 11, "empty": 0, "failed": 0, "quarantined": 1}
+    assert report.counts == {"done": 11, "empty": 0, "rejected": 0, "failed": 0, "quarantined": 1}
     assert "prompt lane" in asking.failures()["kill.png"]["message"]
 
 
@@ -204,8 +204,8 @@ def register_prompt_sources(register):
 """
 
 
-@pytest.mark.parametrize(("combine", "times"), [("first", 3), ("all", 2)])
-def test_the_lane_opens_only_the_sources_that_it_queries(asking, combine, times):
+@pytest.mark.parametrize(("combine", "times"), [("first", 2), ("all", 2)])
+def test_a_source_is_opened_where_it_is_queried_and_nowhere_else(asking, combine, times):
     (asking.folder / "plugins" / "loud.py").write_text(LOUD, encoding="utf-8")
     opened = asking.folder / "opened.txt"
     loud = f"{{use: loud, log: '{opened.as_posix()}'}}"
@@ -214,4 +214,14 @@ def test_the_lane_opens_only_the_sources_that_it_queries(asking, combine, times)
     asking.file.write_text(text.replace("}]\nbackend", f"}}, {loud}]\ncombine: {combine}\nbackend"), encoding="utf-8")
     asking.photos("a.png")
     assert run(asking).exit_code == 0
-    assert opened.read_text(encoding="utf-8").count("opened") == times, "both in the worker, only the first in the lane"
+    assert opened.read_text(encoding="utf-8").count("opened") == times, "once each, in the lane or in the worker"
+
+
+def test_a_source_behind_one_that_always_answers_is_named_and_not_opened(asking):
+    known = LOUD.replace("return None", "return []").replace("    log: str", "    always_answers = True\n    log: str")
+    (asking.folder / "plugins" / "loud.py").write_text(known, encoding="utf-8")
+    asking.ask(", refuse: true", before=f"{{use: loud, log: '{(asking.folder / 'opened.txt').as_posix()}'}}, ")
+    asking.photos("a.png")
+    (problem,) = Pipeline.load(asking.file).check()
+    assert problem.warning and "'asks' is never asked, because 'loud' before it answers for every" in problem.message
+    assert run(asking).counts["empty"] == 1

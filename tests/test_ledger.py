@@ -26,7 +26,7 @@ def test_counts_name_every_status(tmp_path):
     with Ledger.create(tmp_path) as ledger:
         ledger.record(ROW)
         ledger.record(ROW._replace(key="b", status="failed"))
-        assert ledger.counts() == {"done": 1, "empty": 0, "failed": 1, "quarantined": 0}
+        assert ledger.counts() == {"done": 1, "empty": 0, "rejected": 0, "failed": 1, "quarantined": 0}
 
 
 def test_images_gone_from_a_complete_listing_do_not_count(tmp_path):

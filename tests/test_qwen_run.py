@@ -153,7 +153,7 @@ def test_what_no_image_can_survive_stops_the_run(asking, error, words):
 def test_an_inspected_image_fails_alone(asking):
     asking.photos("a.png", "b.png", "c.png")
     asking.wire.script(["inspected"])
-    assert run(asking).counts == {"done": 2, "empty": 0, "failed": 1, "quarantined": 0}
+    assert run(asking).counts == {"done": 2, "empty": 0, "rejected": 0, "failed": 1, "quarantined": 0}
 
 
 def test_nothing_but_inspected_images_is_no_reason_to_stop(asking):

@@ -44,7 +44,7 @@ def test_a_folder_becomes_results_files_and_a_report(project, engine):
     project.photos("a.png", "a.jpg", "sub/a.png", "图 片/empty 猫.png")
     report = run(project)
     assert report.exit_code == 0
-    assert report.counts == {"done": 3, "empty": 1, "failed": 0, "quarantined": 0}
+    assert report.counts == {"done": 3, "empty": 1, "rejected": 0, "failed": 0, "quarantined": 0}
     assert {"areas/a.png.txt", "areas/a.jpg.txt", "areas/sub/a.png.txt", "results/图 片/empty 猫.png.json"} <= set(
         project.files()
     )
@@ -86,7 +86,7 @@ def test_a_poison_image_is_quarantined_after_three_tries_and_a_flaky_one_survive
     project.write(run="{engine: joblib, jobs: 2}")
     project.photos(*(f"{n}.png" for n in range(6)), "poison.png", "flaky.png")
     report = run(project)
-    assert report.counts == {"done": 7, "empty": 0, "failed": 0, "quarantined": 1}
+    assert report.counts == {"done": 7, "empty": 0, "rejected": 0, "failed": 0, "quarantined": 1}
     assert (project.tries("poison.png"), project.tries("flaky.png")) == (3, 3)
     assert all(project.tries(f"{n}.png") == 1 for n in range(6)), "innocents run once"
     assert "died" in project.failures()["poison.png"]["message"]

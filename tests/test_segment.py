@@ -88,6 +88,14 @@ ASKED = {
             "writers": WRITERS,
         },
     ),
+    "what a detector finds": (
+        ["--find", "cat", "--detector", "iSEE-Laboratory/llmdet_tiny"],
+        {
+            "prompts": [{"use": "detect", "model": "iSEE-Laboratory/llmdet_tiny", "find": ["cat"]}],
+            "backend": SAM,
+            "writers": WRITERS,
+        },
+    ),
     "a prompts file, and workers": (
         ["--prompts", "p.jsonl", "-j", "2", "--set", "writers.2.layout=indexed"],
         {
@@ -116,6 +124,11 @@ REFUSED = {
     "labels": ([BOX, BOX, "--label", "a", "--label", "b", "--label", "c"], "--label: expected one, or one for each of"),
     "a label of nothing": (["--find", "a", "--label", "b"], "--label names the objects of --box"),
     "relative to nothing": (["--find", "a", "--relative"], "--relative is about --box and --point"),
+    "a detector of nothing": (["--everything", "--detector", "a/b"], "--detector: --find says what to look for"),
+    "a detector": (
+        ["--find", "a", "--detector", "x", *QUICK],
+        "--detector: prompt source 'detect': the model folder",
+    ),
     "a writer": ([BOX, "--to", "png,cocoo"], "--to: there is no writer 'cocoo'\n  did you mean 'coco'?"),
     "a backend": ([BOX, "--backend", "grabct"], "--backend: there is no backend 'grabct'"),
     "a model": ([BOX, "--model", "vit_x"], "--model: expected 'vit_b', 'vit_l' or 'vit_h', not 'vit_x'"),

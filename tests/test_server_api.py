@@ -242,8 +242,9 @@ def test_the_document_describes_every_problem_and_its_examples_work(server):
 
 
 def test_the_docs_page_shows_the_routes_without_external_resources(server):
-    page = server.http.get("/docs").text
+    page = server.http.get("/", follow_redirects=True).text
     assert "POST /v1/images/{id}/masks" in page
+    assert "`" not in page, "markup is rendered"
     assert "http://" not in page and "https://" not in page and "<script" not in page
 
 

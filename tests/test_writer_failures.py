@@ -105,7 +105,7 @@ def files(folder):
 def test_a_broken_writer_fails_its_image_alone_and_the_others_write(mill):
     report = run(mill)
     assert report.exit_code == 1
-    assert report.counts == {"done": 1, "empty": 0, "failed": 2, "quarantined": 0}
+    assert report.counts == {"done": 1, "empty": 0, "rejected": 0, "failed": 2, "quarantined": 0}
     written = files(mill.output)
     assert {name for name in written if "noisy" in name} == {
         "results/noisy.png.json",
@@ -183,7 +183,7 @@ def test_a_ledger_made_anew_knows_what_failed_and_what_is_unfinished(mill):
     path = mill.output / "results" / "a.png.json"
     stored = make_unfinished(path)
     (mill.output / "ledger.sqlite").unlink()
-    assert run(mill).counts == {"done": 1, "empty": 0, "failed": 2, "quarantined": 0}
+    assert run(mill).counts == {"done": 1, "empty": 0, "rejected": 0, "failed": 2, "quarantined": 0}
     assert len(calls(mill)) == 3, "the masks of the unfinished one were there"
     assert json.loads(path.read_bytes()) == stored
 

@@ -10,6 +10,7 @@ from .errors import (
     PluginError as PluginError,
     Problem as Problem,
     PromptError as PromptError,
+    RejectedError as RejectedError,
     StopRun as StopRun,
     Transient as Transient,
     UsageError as UsageError,

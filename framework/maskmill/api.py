@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from .chain.chain import Chain
 from .config.config import Config
@@ -21,6 +21,7 @@ from .decoding.formats import describe_left_out
 from .display import brief
 from .errors import PipelineError, Problem, UsageError, suggest_name
 from .output.folder import check_output
+from .plugins.engine import Engine
 from .plugins.optional import network_reach
 from .plugins.stage import Stage
 from .predictor import KEPT_EMBEDDINGS, print_line
@@ -140,7 +141,7 @@ class Pipeline:
             writers: which files to write.
             output: the output folder; only a run needs it.
             base: as of `from_dict`.
-            more: other keys of a pipeline file: `name`, `combine`, `images`, `run`, `plugins`.
+            more: other keys of a pipeline file: `name`, `combine`, `images`, `storage`, `run`, `plugins`.
 
         Raises:
             PipelineError: everything that is wrong, unknown keys included.
@@ -173,7 +174,7 @@ class Pipeline:
             for problem in use.stage.missing()
             or ([] if offline and _checks_over_network(use.stage) else use.stage.check())
         ]
-        found += self._check_corrections()
+        found += [*self._check_corrections(), *self._sources_not_reached()]
         found += config.registry.failures
         found += [problem for _, problem in config.deferred]
         missing = {key for key, _ in config.deferred}
@@ -195,6 +196,14 @@ class Pipeline:
         if not any(not problem.warning for problem in found):
             found += self._prompts_not_accepted()
         return found
+
+    def probe(self) -> list[str]:
+        """Try to reach the workers that the engine of the pipeline would use; returns what was found, a line each.
+
+        Raises:
+            PluginError: they cannot be reached.
+        """
+        return list(cast(Engine, self.config.engine.stage).probe())
 
     def unmatched(self, most: int = 20_000) -> list[str]:
         """Warnings about the dataset: files that cannot be read, nearly black pictures, annotations without an image.
@@ -267,6 +276,16 @@ class Pipeline:
                 )
                 found.append(config.problem(use.loc, text))
         return found
+
+    def _sources_not_reached(self) -> list[Problem]:
+        """A warning about each source that is never asked, because one before it has an answer for every image."""
+        reached = self.config.stages().list_reachable()
+        text = f"is never asked, because {reached[-1][0]!r} before it answers for every image" if reached else ""
+        hint = "combine: all, or change the order"
+        return [
+            self.config.problem(use.loc, f"prompt source {use.name!r} {text}", hint, warning=True)
+            for use in self.config.prompts[len(reached) :]
+        ]
 
     def run(
         self, request: driver.RunRequest | None = None, *, jobs: int | str | None = None, **values: Any

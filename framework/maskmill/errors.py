@@ -11,7 +11,8 @@
     │       └── OutputInUseError  another process is working in it; exit code 75
     ├── ImageError            only this image fails
     │   ├── ImageReadError    unreadable, truncated, too large, or not an image
-    │   └── PromptError       a prompt that is invalid for this image
+    │   ├── PromptError       a prompt that is invalid for this image
+    │   └── RejectedError     a person decided that the image must not be used: no failure
     ├── Transient             a temporary error: the image is retried after a pause
     └── StopRun               no image can succeed now: the run stops, and can be resumed
 
@@ -115,6 +116,10 @@ class ImageReadError(ImageError):
 
 class PromptError(ImageError):
     """A prompt is invalid, for example a box outside the image."""
+
+
+class RejectedError(ImageError):
+    """A person rejected the image: it is left out, which is no failure, and is not tried again."""
 
 
 class Transient(MaskmillError):  # noqa: N818 - a condition, not a mistake

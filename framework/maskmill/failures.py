@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .display import brief
-from .errors import suggest_name
+from .errors import RejectedError, suggest_name
 
+#: `Failure.type` of an image that a person rejected.
+REJECTED = RejectedError.__name__
 #: `Failure.type` of an image whose process ended.
 ENDED = ("Timeout", "WorkerLost")
 

@@ -40,7 +40,7 @@ class ImageRef:
         uri: a path, `package:PACKAGE/PATH` for a file inside an installed package, or an address (`maskmill.storage`).
         key: POSIX path relative to the dataset's root, with its extension; unique in the
             dataset; names the outputs.
-        state: of an object in a listing, (size in bytes, version); None if it has to be asked for.
+        state: of an object, (size in bytes, version), as it was listed; None until it is asked for.
     """
 
     uri: str
@@ -52,12 +52,17 @@ class ImageRef:
             object.__setattr__(self, "state", (self.state[0], self.state[1]))
 
     def __repr__(self) -> str:
-        return f"ImageRef({brief(storage.hide_query(self.uri))}, key={brief(self.key)})"
+        return f"ImageRef({brief(self.shown)}, key={brief(self.key)})"
 
     @property
     def is_remote(self) -> bool:
         """Whether it is no file of this machine, but an object of a bucket or on the web."""
         return storage.is_address(self.uri)
+
+    @property
+    def shown(self) -> str:
+        """The uri for messages and outputs: an address without a signature."""
+        return storage.hide_query(self.uri) if self.is_remote else self.uri
 
     @property
     def path(self) -> Path:
@@ -67,7 +72,7 @@ class ImageRef:
             ImageReadError: the package of a `package:` uri is not installed, or it is no file of this machine.
         """
         if self.is_remote:
-            raise ImageReadError(f"{storage.hide_query(self.uri)} is no file of this machine")
+            raise ImageReadError(f"{self.shown} is no file of this machine")
         return package_path(self.uri) if self.uri.startswith(PACKAGE) else Path(self.uri)
 
     def stat(self) -> tuple[int, int]:
@@ -78,7 +83,10 @@ class ImageRef:
             ImageReadError: the package of a `package:` uri is not installed.
         """
         if self.is_remote:
-            return self.state or storage.stat(self.uri)
+            if self.state is None:
+                object.__setattr__(self, "state", storage.stat(self.uri))  # asked once, as those of a listing
+            assert self.state is not None, "set above"
+            return self.state
         about = os.stat(self.path if self.uri.startswith(PACKAGE) else self.uri)  # noqa: PTH116 - once an image
         return about.st_size, about.st_mtime_ns
 
@@ -93,7 +101,7 @@ class ImageRef:
         if self.is_remote:
             data = storage.read(self.uri, self.state)
             if not data:
-                raise ImageReadError(f"{storage.hide_query(self.uri)} is empty (0 bytes)")
+                raise ImageReadError(f"{self.shown} is empty (0 bytes)")
             return data
         size = 0
         try:
@@ -185,7 +193,7 @@ class Image:
         try:
             pixels, value_range = decode_with_range(data, max_pixels, conversion)
         except ImageReadError as error:
-            raise ImageReadError(f"{storage.hide_query(ref.uri)}: {error}") from None
+            raise ImageReadError(f"{ref.shown}: {error}") from None
         return cls(pixels, ref, hashlib.sha256(data).hexdigest(), value_range, conversion)
 
     @classmethod

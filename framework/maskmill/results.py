@@ -14,7 +14,7 @@ from .decoding.bit_depth import ValueRange
 from .detections import to_supervision
 from .display import brief
 from .drawable import Drawable
-from .failures import DOUBTFUL, DOUBTS, ENDED, Doubt, Failure, require_doubt
+from .failures import DOUBTFUL, DOUBTS, ENDED, REJECTED, Doubt, Failure, require_doubt
 from .masks import BoolArray, Mask, color_masks, match_prompts
 from .prompts import Prompt
 from .work import Work
@@ -42,8 +42,8 @@ __all__ = [
     "save",
 ]
 
-Status = Literal["done", "empty", "failed", "quarantined"]
-STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "quarantined")
+Status = Literal["done", "empty", "rejected", "failed", "quarantined"]
+STATUSES: tuple[Status, ...] = ("done", "empty", "rejected", "failed", "quarantined")
 #: Statuses of images that have a result.
 FINISHED: tuple[Status, ...] = ("done", "empty")
 #: `Failure.type` of an image at work; it stays in its stored result if the process is killed.
@@ -76,7 +76,7 @@ class ImageResult(Drawable):
 
     Attributes:
         key: the image's key in the dataset.
-        status: done, empty, failed or quarantined.
+        status: done, empty, rejected, failed or quarantined.
         size: (height, width) in pixels, None if it could not be read.
         sha256: of the image file's bytes, "" if it could not be read.
         prompts: given to the backend.
@@ -87,7 +87,7 @@ class ImageResult(Drawable):
         provenance: what made it: fingerprint, model, versions.
         notes: of the stages, by plugin name.
         reason: for an empty result, why.
-        failure: for a failed or quarantined one, why.
+        failure: for a rejected, failed or quarantined one, why.
         doubts: what may be wrong with it all the same, in the order of the work.
         value_range: of the values in the file if they have more than 8 bits, else None.
     """
@@ -169,10 +169,10 @@ class ImageResult(Drawable):
         notes: Mapping[str, Any] | None = None,
         doubts: Sequence[Doubt] = (),
     ) -> ImageResult:
-        """The result of an image on which a step failed."""
+        """The result of an image on which a step failed, or that a person rejected."""
         return cls(
             key,
-            "failed",
+            "rejected" if failure.type == REJECTED else "failed",
             size,
             sha256,
             provenance=provenance or {},
@@ -261,7 +261,7 @@ class LedgerRow(NamedTuple):
 
     Attributes:
         key: the image's key.
-        status: done, empty, failed or quarantined.
+        status: done, empty, rejected, failed or quarantined.
         fingerprint: text of the `Fingerprint` that its result was made with.
         bytes: size of the image file when it was read.
         mtime: its modification time in nanoseconds.

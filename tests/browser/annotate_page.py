@@ -8,18 +8,25 @@ class AnnotatePage:
 
     Attributes:
         page: Playwright's.
-        complaints: errors that the browser logged, of scripts and of the content security policy.
+        complaints: errors that the browser logged, of scripts and of the content security policy; refused requests.
+        expected: statuses of refused requests that are no complaint.
     """
 
     def __init__(self, page):
         self.page = page
         self.complaints = []
+        self.expected = set()
+        page.on("response", self._answered)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._said)
 
     def _said(self, message):
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.complaints.append(message.text)
+
+    def _answered(self, response):
+        if 400 <= response.status < 500 and response.status not in self.expected:
+            self.complaints.append(f"HTTP {response.status}: {response.url}")
 
     def ready(self):
         self.page.wait_for_selector("body[data-ready=true]")

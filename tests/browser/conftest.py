@@ -46,7 +46,7 @@ def tab(chromium):
 
     contexts, pages = [], []
 
-    def open_tab(url, *, same=None, silent=True, wait=True, width=1280, height=800, **options):
+    def open_tab(url, *, same=None, silent=True, expected=(), wait=True, width=1280, height=800, **options):
         if same is None:
             options = {"locale": "en-US", **options}
             context = chromium.new_context(viewport={"width": width, "height": height}, **options)
@@ -55,6 +55,7 @@ def tab(chromium):
         else:
             context = same.page.context
         page = AnnotatePage(context.new_page())
+        page.expected.update(expected)
         if silent:
             pages.append(page)
         page.page.goto(url)

@@ -202,6 +202,7 @@ def test_escape_cancels_a_drag_and_then_the_selection(desk):
 
 def test_ten_keys_finish_the_folder(desk):
     desk.drag(100, 80, 300, 200)
+    desk.objects(1)
     desk.press("Enter")
     desk.opened("001.png")
     desk.press("Enter")

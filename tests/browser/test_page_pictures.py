@@ -88,6 +88,35 @@ def test_a_picture_of_12000_by_9000_does_not_freeze_the_page(tmp_path, tab):
         assert desk.page.evaluate("longest") < 700
 
 
+def test_real_pixels_are_shown_at_every_zoom(tmp_path, tab):
+    (tmp_path / "photos").mkdir()
+    pixels = np.zeros((1500, 4200, 3), np.uint8)
+    pixels[:, ::2] = 255  # stripes of one pixel, which a preview turns grey
+    PIL.Image.fromarray(pixels).save(tmp_path / "photos" / "stripes.png", compress_level=1)
+    with annotating(tmp_path / "photos", Fake()) as server:
+        desk = tab(f"{server.url}/annotate/")
+        places = [desk.place(3000, 700), desk.place(3600, 700)]
+        for place in places:  # the second one after a jump to another part
+            desk.press("0")
+            desk.page.mouse.move(*place)
+            for _ in range(30):
+                desk.page.mouse.wheel(0, -120)
+            with desk.page.expect_response(lambda response: "crop=" in response.url) as answer:
+                pass
+            assert answer.value.status == 200
+            at = round(
+                desk.page.evaluate(
+                    "([x, y]) => { const { left } = document.getElementById('canvas').getBoundingClientRect();"
+                    " const { scale, x: offset } = document.getElementById('canvas').dataset;"
+                    " return (x - left - offset) / scale; }",
+                    list(place),
+                )
+            )
+            desk.page.wait_for_timeout(100)
+            shown = [desk.color(at + step + 0.5, 700.5)[0] for step in (0, 1, 2)]
+            assert sorted(shown) in ([0, 0, 255], [0, 255, 255]), shown
+
+
 def test_twenty_thousand_images_are_listed_quickly(tmp_path, tab):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -107,6 +136,7 @@ def test_twenty_thousand_images_are_listed_quickly(tmp_path, tab):
         desk.page.locator("#list .row").click()
         desk.opened("img-19998.png")
         desk.drag(10, 10, 30, 30)
+        desk.objects(1)
         desk.press("Enter")
         desk.opened("img-19999.png")
         desk.says("1 / 20000", "#progress-text")
@@ -117,7 +147,7 @@ def test_twenty_thousand_images_are_listed_quickly(tmp_path, tab):
 
 def test_the_status_filter_determines_the_next_image(tmp_path, tab):
     folder = folder_of(tmp_path / "photos", 6, height=100, width=100)
-    lines = [{"image": f"00{number}.png", "prompts": []} for number in (1, 3, 4)]
+    lines = [{"image": f"00{number}.png", "prompts": [], "status": "empty"} for number in (1, 3, 4)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     with annotating(folder, Fake()) as server:
         desk = tab(f"{server.url}/annotate/")

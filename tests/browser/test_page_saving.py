@@ -54,8 +54,8 @@ def test_closing_the_tab_at_once_loses_nothing(folder, tab):
 
 def test_two_tabs_do_not_overwrite_each_other_silently(folder, tab):
     with annotating(folder, Fake()) as server:
-        mine = tab(f"{server.url}/annotate/")
-        theirs = tab(f"{server.url}/annotate/", same=mine)
+        mine = tab(f"{server.url}/annotate/", expected={409})
+        theirs = tab(f"{server.url}/annotate/", same=mine, expected={409})
         theirs.drag(20, 20, 80, 80)
         theirs.saved()
         mine.page.bring_to_front()
@@ -82,7 +82,7 @@ def test_two_tabs_do_not_overwrite_each_other_silently(folder, tab):
 
 def test_a_dead_server_is_reported_and_everything_is_saved_when_it_is_back(folder, tab, start):
     with start() as server:
-        desk = tab(server.url + server.page)
+        desk = tab(server.url + server.page, expected={404})
         desk.drag(100, 80, 300, 200)
         desk.saved()
         server.process.kill()
@@ -104,7 +104,7 @@ def test_a_dead_server_is_reported_and_everything_is_saved_when_it_is_back(folde
 
 def test_changes_that_a_closed_tab_could_not_save_are_restored(folder, tab, start):
     with start() as server:
-        first = tab(server.url + server.page)
+        first = tab(server.url + server.page, expected={404})
         url = server.url + server.page
         first.drag(100, 80, 300, 200)
         first.saved()
@@ -139,7 +139,7 @@ def test_a_slow_server_is_shown_and_the_page_stays_usable(folder, tab):
 
 def test_the_page_waits_for_the_server_and_the_model(folder, tab, start):
     with start("--set", "loading=1.5") as server:
-        desk = tab(server.url + server.page)
+        desk = tab(server.url + server.page, expected={404})
         desk.drag(100, 80, 300, 200)
         desk.objects(1)
 
@@ -202,6 +202,7 @@ def test_accepting_confirms_the_prompts_for_a_changed_image(folder, tab, prompts
         (folder / "000.png").write_bytes(picture(9, height=320, width=480))
         desk = tab(f"{server.url}/annotate/#image=000.png")
         desk.says("This image has changed")
+        desk.objects(len(prompts))
         desk.press("Enter")
         desk.opened("001.png")
         desk.saved()
@@ -221,7 +222,7 @@ def test_a_prefetched_image_that_was_replaced_is_fetched_again(folder, tab):
 
 def test_all_masks_are_requested_again_from_a_server_with_another_model(folder, tab, start):
     with start() as server:
-        desk = tab(server.url + server.page)
+        desk = tab(server.url + server.page, expected={404})
         desk.drag(100, 80, 300, 200)
         desk.objects(1)
         desk.saved()
@@ -235,7 +236,7 @@ def test_all_masks_are_requested_again_from_a_server_with_another_model(folder, 
 
 def test_an_image_replaced_while_the_server_was_down_is_not_requested_forever(folder, tab, start):
     with start() as server:
-        desk = tab(server.url + server.page)
+        desk = tab(server.url + server.page, expected={404})
         desk.drag(100, 80, 300, 200)
         desk.saved()
     (folder / "000.png").write_bytes(picture(9, height=320, width=480))
@@ -256,7 +257,7 @@ def test_the_page_prompts_for_the_token_and_keeps_it_out_of_the_url(folder, tab)
         assert "geheim" not in desk.page.url
         desk.drag(100, 80, 300, 200)
         desk.saved()
-        asked = tab(f"{server.url}/annotate/", wait=False)
+        asked = tab(f"{server.url}/annotate/", wait=False, expected={401})
         asked.page.wait_for_selector("#dialog[data-kind=token-dialog] input")
         asked.page.fill("#dialog input", "geheim")
         asked.page.press("#dialog input", "Enter")

@@ -10,10 +10,20 @@ from mill import Mill
 from maskmill.chain import plugin_call as steps
 
 
+def pytest_generate_tests(metafunc):
+    """A test that runs a pipeline does so with each engine of `--engines`, or those of them that its module names."""
+    if "mill" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("engines").split(",")
+        wanted = getattr(metafunc.module, "ENGINES", asked)
+        metafunc.parametrize("engine", [name for name in asked if name in wanted], scope="session")
+
+
 @pytest.fixture
-def mill(project, monkeypatch):
+def mill(project, monkeypatch, engine):
+    if engine != "joblib":
+        pytest.importorskip({"dask": "distributed"}.get(engine, engine))
     monkeypatch.setattr(steps, "PAUSES", (0.05, 0.05))  # the drop-in does the same in the workers
-    made = Mill(project)
+    made = Mill(project, engine)
     yield made
     made.end_all()
 

@@ -26,8 +26,9 @@ DROP_IN = Path(__file__).with_name("trouble.py")
 class Mill:
     """A pipeline in a folder, and the processes that this test started."""
 
-    def __init__(self, project):
+    def __init__(self, project, engine="joblib"):
         self.project = project
+        self.engine = engine
         self.folder = project.folder
         self.output = project.output
         self.photos = project.photos
@@ -41,10 +42,13 @@ class Mill:
     def write(self, mode="joblib", backend="", source="", writer="", run=""):
         """The pipeline file; each text is put into the options of its plugin.
 
-        `mode` is inline, joblib, or lane: joblib with a source that waits on a network.
+        `mode` is inline, joblib, or lane: joblib with a source that waits on a network. `--engines` puts others in
+        the place of joblib.
         """
         prompts = f"ahead{source and ', '}{source}" if mode == "lane" else "centre"
-        engine = "inline" if mode == "inline" else "joblib"
+        if mode == "inline" and self.engine != "joblib":
+            pytest.skip("the same with every engine")
+        engine = "inline" if mode == "inline" else self.engine
         lines = [
             "dataset: photos",
             f"prompts: [{{use: {prompts}}}]",
@@ -85,6 +89,7 @@ class Mill:
             stdout=slave,
             stderr=slave,
             env={**os.environ, "PYTHONUTF8": "1", "MILL": self.mark, "MILL_COUNTS": str(self.counts)},
+            cwd=self.folder,  # nohup leaves a file there
             start_new_session=True,
             preexec_fn=_take_terminal,
         )
@@ -158,7 +163,7 @@ class Mill:
 
     def victims(self, process):
         """Workers and the lane: not the trackers of semaphores, nor a child that has not begun its own program."""
-        own = ("popen_loky", "prompt_lane_process")
+        own = ("popen_loky", "slot_process", "prompt_lane_process")
         return [child for child in self.workers(process) if any(name in command(child) for name in own)]
 
     def lane(self, process):

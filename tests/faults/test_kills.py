@@ -93,6 +93,7 @@ def test_a_process_killed_while_it_opens_is_started_again(mill, stage):
     mill.assert_tidy()
 
 
+@pytest.mark.cluster
 def test_a_worker_that_never_gets_ready_costs_a_worker_not_the_run(mill):
     mill.many(12)
     mill.write(backend="opening: others, seconds: 0.5")  # as where the memory holds one model and not two
@@ -156,6 +157,7 @@ def test_a_driver_killed_while_it_finishes(mill):
     mill.assert_resumes(reference)
 
 
+@pytest.mark.cluster
 def test_a_rerun_right_after_a_kill_meets_no_worker_of_the_old_run(mill):
     mill.many(30)
     mill.write(backend="seconds: 0.05")

@@ -66,7 +66,7 @@ def query_sources(stages: Stages, image: Image, trace: Trace, known: Answers, ah
             counts, those that come before one that waits.
     """
     answers = dict(known)
-    in_lane = list_ahead(stages)
+    in_lane = stages.list_ahead()
     for index, (name, source) in enumerate(stages.prompts):
         if ahead and index not in in_lane:
             continue
@@ -75,12 +75,6 @@ def query_sources(stages: Stages, image: Image, trace: Trace, known: Answers, ah
         if stages.combine == "first" and answers[index] is not None:
             break
     return answers
-
-
-def list_ahead(stages: Stages) -> list[int]:
-    """The positions of the sources that the prompt lane queries: where the first answer counts, also those before."""
-    waiting = [index for index, (_, source) in enumerate(stages.prompts) if source.waits]
-    return list(range(max(waiting, default=-1) + 1)) if stages.combine == "first" else waiting
 
 
 def _query(source: PromptSource, image: Image) -> list[Prompt] | None:

@@ -19,6 +19,7 @@ from ..corrections import Correction
 from ..decoding.bit_depth import DEFAULT, Conversion
 from ..decoding.decoder import MAX_PIXELS
 from ..errors import ImageReadError, MaskmillError, PluginError, Problem, StopRun
+from ..failures import REJECTED
 from ..images import Image, ImageRef
 from ..inputs import to_image
 from ..output.environment import read_versions
@@ -53,6 +54,7 @@ class Chain:
         conversion: how image files become images.
         conflict_iou: see `check_prompts`.
         keep: of so many images, the last ones that `run` or `embed` had, the embedding is kept.
+        in_lane: whether the prompt lane queries the sources that it can; they are opened here only if it did not.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Chain:
         conversion: Conversion = DEFAULT,
         conflict_iou: float | None = CONFLICT_IOU,
         keep: int = 0,
+        in_lane: bool = False,
     ) -> None:
         self.stages = stages
         self.output = output
@@ -74,6 +77,7 @@ class Chain:
         self.conversion = conversion
         self.conflict_iou = conflict_iou
         self._opened: list[Stage] = []
+        self._in_lane = in_lane
         self._embeddings: LRUCache[tuple[object, ...], Any] | None = LRUCache(keep) if keep else None
         self._versions = read_versions()
 
@@ -87,8 +91,9 @@ class Chain:
             PluginError: one of them fails to open; names it and the cause.
         """
         set_waiting()
+        done = [*self._opened, *self._list_unused()]
         for role, name, stage in self.stages.all():
-            if (not models and role in ("prompt source", "backend")) or any(stage is other for other in self._opened):
+            if (not models and role in ("prompt source", "backend")) or any(stage is other for other in done):
                 continue
             try:
                 with working_in(self.output):
@@ -100,6 +105,12 @@ class Chain:
                 hint = explain_import(error) if isinstance(error, ImportError) else ""
                 raise PluginError(Problem(text, hint=hint)) from error
             self._opened.append(stage)
+
+    def _list_unused(self) -> list[Stage]:
+        """The sources that are never queried, or not here."""
+        reachable = self.stages.list_reachable()
+        unused = [source for _, source in self.stages.prompts[len(reachable) :]]
+        return [*unused, *(reachable[index][1] for index in self.stages.list_ahead() if self._in_lane)]
 
     def needs_models(self, ref: ImageRef, wanted: Fingerprint, afresh: bool = False) -> bool:
         """Whether `process` will query the prompt sources or the backend about this image."""
@@ -175,8 +186,10 @@ class Chain:
                 refuse_doubts(trace, reuse.before, self.fail_on)
                 self._make_entries(reuse.before, trace)
                 return reuse.before, False
-            if not (reuse.masks or self.has_models or correction):
-                self.open()  # the file changed since `needs_models` looked at it
+            if not (reuse.masks or correction):
+                if ahead is None or not (ahead.answers or ahead.failure):
+                    self._in_lane = False  # the masks were still good when the lane looked at the image
+                self.open()  # the file may have changed since `needs_models` looked at it
             if ahead is None or not ahead.answers:  # else the lane has logged it
                 trace.story(f"{ref.key}: read, {image.width}×{image.height}")
             if trace.first == "nothing":
@@ -290,4 +303,5 @@ class Chain:
 
 
 def _tell_failure(trace: Trace, ref: ImageRef, failure: Failure) -> None:
-    trace.story(f"{ref.key}: failed at {failure}")
+    rejected = failure.type == REJECTED
+    trace.story(f"{ref.key}: {failure.message if rejected else f'failed at {failure}'}")

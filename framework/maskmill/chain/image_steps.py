@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..corrections import NAME as CORRECTIONS, Correction
-from ..errors import PromptError
+from ..errors import PromptError, RejectedError
 from ..images import Image
 from ..masks import Mask
 from ..plugins.messages import LaneAnswers
@@ -66,7 +66,7 @@ class ImageSteps:
         self.trace.notes[CORRECTIONS] = correction.describe()
         if correction.verdict == "rejected":
             why = f": {correction.comment}" if correction.comment else ""
-            raise StepError(Failure("prompts", CORRECTIONS, "Rejected", f"{who} rejected this image{why}"))
+            raise StepError(Failure("prompts", CORRECTIONS, RejectedError.__name__, f"{who} rejected this image{why}"))
         if correction.sha256 not in ("", self.image.sha256):
             text = f"{who} reviewed another version of this image file; review it again, or remove its line"
             raise StepError(Failure("prompts", CORRECTIONS, PromptError.__name__, text))

@@ -73,7 +73,17 @@ def _read_numbers(
     help="Class name of the objects, or one for each --box, in order.",
 )
 @click.option("--relative", is_flag=True, help="Boxes and points are fractions of width and height, from 0 to 1.")
-@click.option("--find", multiple=True, metavar="A,B", help="Let a Qwen model find these things; see docs/qwen.md.")
+@click.option(
+    "--find",
+    multiple=True,
+    metavar="A,B",
+    help="Find these things: a Qwen model is asked (docs/qwen.md), or the detector of --detector.",
+)
+@click.option(
+    "--detector",
+    metavar="MODEL",
+    help="Find them with this detector on this machine, such as iSEE-Laboratory/llmdet_tiny; see docs/detect.md.",
+)
 @click.option("--everything", is_flag=True, help="Segment all objects, without prompts; needs SAM.")
 @click.option("--prompts", type=FILE, metavar="FILE", help="Prompts image by image: JSON Lines, COCO, YOLO, CSV, ...")
 @click.option("--backend", metavar="NAME", help="The model: sam by default; grabcut needs no weights.")
@@ -107,7 +117,7 @@ def command(
 
 
 # The options of a run are those of `maskmill run`.
-command.params += [each for each in run.command.params if each.name not in ("file", "photos", "output")]
+command.params += [each for each in run.command.params if each.name not in ("file", "photos", "output", "state")]
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ class SegmentRequest:
     labels: Sequence[str]
     relative: bool
     find: Sequence[str]
+    detector: str | None
     everything: bool
     prompts: Path | None
     backend: str | None
@@ -154,8 +165,11 @@ class SegmentRequest:
             arguments["prompts", len(sources)] = arguments["prompts", len(sources), "path"] = "--prompts"
             sources.append({"use": "file", "path": str(self.prompts)})
         if self.find:
-            arguments["prompts", len(sources)] = "--find"
-            sources.append({"use": "qwen", "find": _split(self.find)})
+            arguments["prompts", len(sources)] = "--find" if self.detector is None else "--detector"
+            finder = {"use": "qwen"} if self.detector is None else {"use": "detect", "model": self.detector}
+            sources.append({**finder, "find": _split(self.find)})
+        elif self.detector is not None:
+            raise click.UsageError("--detector: --find says what to look for; it is not given")
         if self.everything:
             arguments["prompts", len(sources)] = "--everything"
             label = self.labels if not (self.boxes or self.points) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,8 +80,12 @@ def describe_run(run: Run) -> dict[str, Any]:
         "outdated": asdict(run.outdated()),
         "merged": [str(part.get("folder")) for part in merged] if merged else [],
         "continue": command if advised and outcome != "finished" else None,
-        "retry": add_option(command, "--retry-failed") if advised and reasons else None,
+        "retry": add_option(command, "--retry-failed") if advised and _has_failed(counts) else None,
     }
+
+
+def _has_failed(counts: Mapping[str, int]) -> bool:
+    return bool(counts["failed"] + counts["quarantined"])
 
 
 class _Reason(NamedTuple):
@@ -91,12 +96,12 @@ class _Reason(NamedTuple):
 
 
 def _count_reasons(run: Run) -> tuple[Counter[_Reason], dict[_Reason, list[str]]]:
-    """The failed images by status, stage and message, and the first keys of each."""
+    """The failed and the rejected images by status, stage and message, and the first keys of each."""
     from ..output.records import FAILURES
 
     counts: Counter[_Reason] = Counter()
     keys: dict[_Reason, list[str]] = {}
-    for row in run.rows(("failed", "quarantined")):
+    for row in run.rows(("rejected", "failed", "quarantined")):
         failure = run.result(row).failure
         step = (failure.stage, failure.plugin, failure.text) if failure else ("?", "", "unknown")
         reason = _Reason(row.status, *step[:2], step[2].replace(row.key, "..."))

@@ -11,6 +11,7 @@ import yaml
 from ..files import path_from
 from ..images import PACKAGE
 from ..plugins.options import OptionSchema
+from ..plugins.stage import PATH_OR_NAME
 from .config import Config
 from .document import Loc
 
@@ -72,7 +73,7 @@ class _Writer:
             return _SECRET
         text = value.replace("${", "$${") if variable is None else variable
         is_path = loc[0] == "plugins" or (loc[0] == "dataset" and not value.startswith(PACKAGE))
-        is_path = is_path or (schema is not None and _takes_path(schema, inside, value))
+        is_path = is_path or (schema is not None and self._takes_path(schema, inside, value))
         return self.relative(text, value) if is_path else text
 
     def _write_items(self, items: Any, loc: Loc) -> Iterator[tuple[Any, Any]]:
@@ -100,19 +101,20 @@ class _Writer:
         base = self._document.folder
         return self.path_to(base / value) if text == value else f"{self.path_to(base)}/{text}"
 
+    def _takes_path(self, schema: OptionSchema, loc: Loc, value: str) -> bool:
+        """Whether the option takes paths, and this is one: not a word such as `auto`, nor a name on a hub."""
+        allowed = schema.at(loc)
+        words = [word for each in allowed for word in (each.get("const"), *each.get("enum", ()))]
+        if any(each.get("format") == PATH_OR_NAME for each in allowed):
+            return (self._document.folder / value).exists()
+        return value not in words and any("path" in each.get("format", "") for each in allowed)
+
     def path_to(self, path: Path) -> str:
         """A path as it is written in the file."""
         try:
             return path_from(self._folder, path)
         except ValueError:  # on another drive
             return path.as_posix()
-
-
-def _takes_path(schema: OptionSchema, loc: Loc, value: str) -> bool:
-    """Whether the option takes paths, and this is one: not a word such as `auto`."""
-    allowed = schema.at(loc)
-    words = [word for each in allowed for word in (each.get("const"), *each.get("enum", ()))]
-    return value not in words and any("path" in each.get("format", "") for each in allowed)
 
 
 class _Dumper(yaml.SafeDumper):

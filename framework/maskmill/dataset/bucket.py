@@ -97,6 +97,10 @@ class BucketEntry:
         except UsageError as error:
             raise DatasetError(*error.problems) from None
 
+    def locate(self, key: str) -> ImageRef:
+        """The image of a key, which was listed once."""
+        return ImageRef(self.address if self.pattern is None else f"{self.address}/{key}", key)
+
     def _find_single(self) -> tuple[int, int] | None:
         try:
             return stat(self.address)

@@ -129,6 +129,18 @@ class Dataset:
                 problems += error.problems
         return problems
 
+    def describe_buckets(self) -> list[str]:
+        """What was found at each address of object storage, in words.
+
+        Raises:
+            DatasetError: as iterating.
+        """
+        found = []
+        for entry in self._resolve_entries():
+            if isinstance(entry, BucketEntry) and (first := next(entry.list_images(Counter()), None)) is not None:
+                found.append(f"{entry.text}: the first image is {first.key} ({first.stat()[0]:,} bytes)")
+        return found
+
     def _resolve_entries(self) -> list[Entry]:
         return [self._resolve_entry(number, text) for number, text in enumerate(self.spec, 1)]
 
@@ -253,7 +265,7 @@ class Dataset:
         if not lines and not problems:
             problems.append(Problem("the list names no image", str(entry.path)))
         if sample and not any(_image_exists(ref) for ref in sample):
-            text = f"none of the first {count_noun(len(sample), 'image')} exists, beginning with {sample[0].uri}"
+            text = f"none of the first {count_noun(len(sample), 'image')} exists, beginning with {sample[0].shown}"
             problems.append(Problem(text, str(entry.path), hint="paths are relative to the folder of the list"))
         if len(problems) > SAMPLE:
             more = Problem(f"and {len(problems) - SAMPLE} more", str(entry.path))

@@ -12,6 +12,7 @@ from typing import Any
 _PACKAGES = (
     "maskmill",
     "numpy",
+    "onnxruntime",
     "opencv-python",
     "pillow",
     "pycocotools",
@@ -31,7 +32,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
 
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": find_processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 1024**3, 1),
         "python": platform.python_version(),
@@ -39,7 +40,8 @@ def describe_machine(threads: int) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def find_processor() -> str:
+    """The type of the processor, as the system calls it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

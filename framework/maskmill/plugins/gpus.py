@@ -17,7 +17,9 @@ PATIENCE = 30.0
 def list_gpus() -> tuple[str, ...]:
     """The GPUs as `CUDA_VISIBLE_DEVICES` names them: those it has now, else all; empty if the driver finds none."""
     try:
-        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+        said = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ()
     found, given = _read_list(said.stdout), os.environ.get(VARIABLE)

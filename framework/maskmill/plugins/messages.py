@@ -85,7 +85,7 @@ class RunMark:
     Attributes:
         token: content of the file `RUN_MARK` in the output folder.
         host: name of the driver's machine.
-        sample: an image of the dataset, None if it is empty.
+        sample: an image of the dataset, None if it is empty or in a bucket.
         bytes: size of its file.
     """
 
@@ -117,6 +117,7 @@ class WorkerSetup:
         storage: the options of object storage, as plain data; None for the defaults.
         bucket: the address of an output in object storage, None for a folder.
         mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
+        in_lane: whether the prompt lane queries the sources of `Stages.list_ahead`.
     """
 
     chain: ChainSpec
@@ -131,6 +132,7 @@ class WorkerSetup:
     mark: RunMark | None = None
     storage: Mapping[str, Any] | None = None
     bucket: str | None = None
+    in_lane: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -257,10 +259,28 @@ class WorkerDied:
     Attributes:
         reason: what is known of it, for the user.
         timed_out: True if it was ended because it took too long.
+        stack: where it was when the time limit ended it, "" if that is not known.
     """
 
     reason: str
     timed_out: bool = False
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostLost:
+    """The machine that had the task, or its connection, is gone; whether the task had begun is not known.
+
+    Attributes:
+        reason: what is known of it, for the user.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The engine gives the task back: no slot has begun it, and it can be submitted again."""
 
 
 @dataclass(frozen=True, slots=True)

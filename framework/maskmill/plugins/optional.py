@@ -246,7 +246,7 @@ def source_memory(source: Stage) -> int:
 
 def has_answer(source: Stage, ref: ImageRef) -> bool | None:
     """Whether a source has prompts for an image, None if unknown."""
-    return _call(source, "has_answer", ref, default=None)
+    return True if getattr(source, "always_answers", False) else _call(source, "has_answer", ref, default=None)
 
 
 def prompts_fingerprint(source: Stage) -> Callable[[ImageRef], str]:

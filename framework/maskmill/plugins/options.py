@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel
 
+from .stage import PATH_OR_NAME
+
 Schema = dict[str, Any]
 
 
@@ -152,7 +154,8 @@ def _describe_value(schema: OptionSchema, loc: tuple[str | int, ...], branch: Sc
     if branch["type"] == "array":
         items = join_or([_describe_value(schema, (*loc, 0), item, many=True) for item in schema.at((*loc, 0))])
         return f"list{'s' if many else ''} of {_describe_length(branch)}{items}"
-    noun = "path" if "path" in branch.get("format", "") else _NOUNS[branch["type"]]
+    form = branch.get("format", "")
+    noun = _NOUNS[branch["type"]] if form == PATH_OR_NAME or "path" not in form else "path"
     noun += "s" if many else ""
     if examples := branch.get("examples"):
         return f"{noun} such as {_format_code(examples[0])}"

@@ -22,9 +22,11 @@ class PromptSource(Stage):
     Class attributes:
         waits: True if it waits on a network. Such sources run ahead of the backend in a process of
             their own, where `prompts` is called from several threads at once.
+        always_answers: True if `prompts` never returns None. With `combine: first`, sources after it are not used.
     """
 
     waits: ClassVar[bool] = False
+    always_answers: ClassVar[bool] = False
 
     def prompts(self, image: Image) -> list[Prompt] | None:
         """The prompts of this image.
@@ -146,6 +148,18 @@ class Stages:
     def model_ids(self) -> ModelIds:
         """What identifies the models; complete after `prepare`."""
         return ModelIds(self.backend[1].model_id(), tuple(source_model(source) for _, source in self.prompts))
+
+    def list_reachable(self) -> Sequence[tuple[str, PromptSource]]:
+        """The sources that can be queried: where the first answer counts, none after one that always answers."""
+        for index, (_, source) in enumerate(self.prompts if self.combine == "first" else ()):
+            if source.always_answers:
+                return self.prompts[: index + 1]
+        return self.prompts
+
+    def list_ahead(self) -> list[int]:
+        """Positions of the sources for the prompt lane: those that wait; with `combine: first` also those before."""
+        waiting = [index for index, (_, source) in enumerate(self.list_reachable()) if source.waits]
+        return list(range(max(waiting, default=-1) + 1)) if self.combine == "first" else waiting
 
     def memory_per_worker(self) -> int | None:
         """Peak memory of one worker in bytes: of the backend and the sources with models; None if it is small."""

@@ -32,6 +32,8 @@ NO_EFFECT: JsonDict = {"affects_results": False}
 #: `Field(..., json_schema_extra=ONLY_IF_SET)` marks an option added to a plugin that is in use already: as
 #: long as it has its default value, results made before it existed stay valid.
 ONLY_IF_SET: JsonDict = {"affects_results": "if set"}
+#: The JSON Schema's `format` of an option that takes the path of a folder or file, or a name of another kind.
+PATH_OR_NAME = "path-or-name"
 
 Network = Literal["none", "lan", "internet"]
 

@@ -2,7 +2,8 @@
 
 A death of a process counts against the image that was alone in it, and only that one: an engine's
 slot holds one image at a time. An image is quarantined after MAX_TRIES deaths, counted across
-restarts of the driver. The prompt lane follows the same rule for its own process.
+restarts of the driver. The prompt lane follows the same rule for its own process. A machine that is lost with
+everything on it usually says nothing about the images there: that is counted apart, with a higher limit.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ..errors import StopRun
 from ..images import ImageRef
 from ..plugins.engine import Engine, Outcome
-from ..plugins.messages import LaneAnswers, OpenFailure, Task, WorkerDied
+from ..plugins.messages import HostLost, LaneAnswers, NotBegun, OpenFailure, Task, WorkerDied
 from ..work import Work
 from .stop import Stop
 
 MAX_TRIES = 3
+#: So many machines may be lost with an image on them; a container that runs out of memory is lost as a whole.
+MAX_HOSTS_LOST = 8
 #: How many other images are started before an image whose worker died is tried again: what killed it
 #: may have been something else, such as another program that used up the memory, and may be over by then.
 APART = 16
@@ -32,12 +36,14 @@ class QueuedImage:
         attempts: tries in earlier runs.
         lost: how often it took its process down so far.
         work: what the plan expects to be done for it.
+        hosts_lost: how often the machine was lost that had it, in this run.
     """
 
     task: Task
     attempts: int = 0
     lost: int = 0
     work: Work = "new"
+    hosts_lost: int = 0
 
     @property
     def ref(self) -> ImageRef:
@@ -52,12 +58,24 @@ class QueuedImage:
     @property
     def is_spent(self) -> bool:
         """Whether it has had all its tries and is to be quarantined."""
-        return self.lost >= MAX_TRIES
+        return self.lost >= MAX_TRIES or self.hosts_lost >= MAX_HOSTS_LOST
 
     def blame(self) -> None:
         """Count a death of the process in which it was alone."""
         self.lost += 1
         self.task = replace(self.task, careful=True)
+
+    def count_loss(self, outcome: Outcome) -> bool:
+        """Count what was lost with it, if an outcome says so; returns whether it has to be tried again.
+
+        After the loss of a machine it is careful, too: an engine sends it alone, and no other image is lost with it.
+        """
+        if isinstance(outcome, WorkerDied):
+            self.blame()
+        elif isinstance(outcome, HostLost):
+            self.hosts_lost += 1
+            self.task = replace(self.task, careful=True)
+        return isinstance(outcome, (WorkerDied, HostLost))
 
     def add_answers(self, answers: LaneAnswers) -> None:
         """Attach what the prompt lane found."""
@@ -80,7 +98,6 @@ class SlotGivenUp:
 def dispatch(
     engine: Engine,
     images: Iterator[QueuedImage | None],
-    slots: int,
     timeout: float,
     stop: Stop,
     running: dict[int, QueuedImage] | None = None,
@@ -89,67 +106,101 @@ def dispatch(
 
     Args:
         engine: the engine.
-        images: drawn only when a slot is free; None means "nothing yet, come back".
-        slots: how many run at once; one that cannot start is given up while another works.
+        images: drawn only when the engine has room; None means "nothing yet, come back".
         timeout: seconds an image may take, 0 for no limit.
         stop: requested from outside, or by the caller between two results. If no image has begun, because the
             engine still opens its chains, nothing is waited for.
         running: receives the images in progress, for display.
 
     Yields:
-        Each image with its outcome, as they end; `WorkerDied` at every death, counted in `lost`: an image
-        that is spent is not tried again. None now and then, so that the caller can look at the clock.
+        Each image with its outcome, as they end; `WorkerDied` at every death, counted in `lost`, and `HostLost`:
+        an image that is spent is not tried again. A slot that cannot start is given up while there is another; else
+        its `OpenFailure` is the last event.
+        None now and then, so that the caller can look at the clock.
     """
     running = {} if running is None else running
-    again: deque[tuple[int, QueuedImage]] = deque()  # with the token from which on it is due
-    started = 0
+    line = _Line(images)
     works = False  # a slot got ready once
-    more = True
     while not stop.at_once:
-        while len(running) < slots and not stop.requested and (again or more):
-            image: QueuedImage | None = None
-            if more and not (again and again[0][0] <= started):
-                try:
-                    image = next(images)
-                except StopIteration:
-                    more = False
-            if image is None and again:  # nothing else to do meanwhile: it need not wait its turn
-                _, image = again.popleft()
-            if image is None:
-                break
-            started += 1
-            running[started] = image
-            engine.submit(started, image.task, timeout)
-        if not running or (stop.requested and engine.is_opening()):
-            if stop.requested or not (more or again):
-                return
+        while not stop.requested and engine.room() > 0 and (image := line.draw()) is not None:
+            running[line.started] = image
+            engine.submit(line.started, image.task, timeout)
+        if stop.requested and (not running or engine.is_opening()):
+            return
+        if not running and not line.has_more:
+            return
+        if not running and engine.room() > 0:
             yield None
             continue
-        for token, outcome in engine.wait(0.2):
+        try:
+            ended = list(engine.wait(0.2))
+        except StopRun as error:
+            stop.request(str(error))
+            return
+        for token, outcome in ended:
             image = running.pop(token)
-            if isinstance(outcome, OpenFailure) and outcome.died and works and slots > 1:
-                slots -= 1
-                again.appendleft((started, image))
-                yield image, SlotGivenUp(slots, outcome.message)
-                continue
-            works = works or not isinstance(outcome, OpenFailure)
-            if isinstance(outcome, WorkerDied):
-                image.blame()
-                if not image.is_spent:
-                    again.append((started + APART, image))
-            yield image, outcome
+            if isinstance(outcome, NotBegun):
+                line.put_back(image)
+            elif isinstance(outcome, OpenFailure) and outcome.died and works and engine.slots() > 0:
+                line.put_back(image)
+                yield image, SlotGivenUp(engine.slots(), outcome.message)
+            else:
+                works = works or not isinstance(outcome, (OpenFailure, HostLost))
+                if image.count_loss(outcome) and not image.is_spent:
+                    line.put_back(image, max(APART, engine.slots()))
+                yield image, outcome
+                if isinstance(outcome, OpenFailure) and not stop.requested:
+                    return
         yield None
 
 
-def describe_death(death: WorkerDied, stack: str, timeout: float) -> tuple[str, str]:
+class _Line:
+    """The images that are to be submitted: those that are tried again, and new ones.
+
+    Attributes:
+        started: how many were drawn.
+    """
+
+    def __init__(self, images: Iterator[QueuedImage | None]) -> None:
+        self._images = images
+        self._more = True
+        self._again: deque[tuple[int, QueuedImage]] = deque()  # with the number from which on it is due
+        self.started = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether any is left."""
+        return bool(self._more or self._again)
+
+    def draw(self) -> QueuedImage | None:
+        """The next one; None if there is none now."""
+        image: QueuedImage | None = None
+        if self._more and not (self._again and self._again[0][0] <= self.started):
+            try:
+                image = next(self._images)
+            except StopIteration:
+                self._more = False
+        if image is None and self._again:  # nothing else to do meanwhile: it need not wait its turn
+            _, image = self._again.popleft()
+        self.started += image is not None
+        return image
+
+    def put_back(self, image: QueuedImage, apart: int = 0) -> None:
+        """Have an image drawn again: next, or after so many others."""
+        if apart:
+            self._again.append((self.started + apart, image))
+        else:
+            self._again.appendleft((self.started, image))
+
+
+def describe_death(death: WorkerDied, timeout: float) -> tuple[str, str]:
     """(type, message) of a death, for the failure record.
 
     Args:
         death: what the engine or the lane reported.
-        stack: written when the time limit ended the process, else "".
         timeout: the limit in seconds.
     """
-    if stack or death.timed_out:
+    if death.timed_out:
         return "Timeout", f"exceeded the time limit of {timeout:g} s ({MAX_TRIES} tries)"
     return "WorkerLost", f"its worker process died: {explain_exit(death.reason)} ({MAX_TRIES} tries)"
 

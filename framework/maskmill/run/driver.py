@@ -367,7 +367,9 @@ class RunExecution:
         write_atomic(self.config.output / RUN_MARK, token.encode())
         images = listing(self.config, self.options, self.listed)
         first = next(images, None) if self.rounds is None else None  # it must not change from round to round
-        return RunMark(token, platform.node(), first, stat(first)[0] if first else -1)
+        if first is None or first.is_remote:  # a bucket is the same from everywhere
+            return RunMark(token, platform.node())
+        return RunMark(token, platform.node(), first, stat(first)[0])
 
     def _work(self) -> None:
         setup = WorkerSetup(
@@ -383,6 +385,7 @@ class RunExecution:
             self._sign_output(),
             options_to_json(self.config.storage),
             self.config.bucket,
+            in_lane=self.engine.processes and bool(self.stages.list_ahead()),
         )
         slots = self.resources.jobs
         lane = self._lane(setup, slots)
@@ -395,11 +398,13 @@ class RunExecution:
             else:
                 self.rounds.start(self.engine, setup, slots, environment, self.surveys.state())
             self.progress.describe(self._describe_work)
-            for event in dispatch(self.engine, images, slots, self.config.run.timeout, self.stop, self.running):
+            for event in dispatch(self.engine, images, self.config.run.timeout, self.stop, self.running):
                 if event is not None:
                     self.recorder.record(*event)
                 elif lane is not None:
                     lane.pump()
+                for warning in self.engine.take_warnings():
+                    self.progress.log(f"warning: {warning}")
                 self.ledger.commit(only_if_due=True)
             ended = True
         finally:
@@ -427,12 +432,12 @@ class RunExecution:
 
     def _lane(self, setup: WorkerSetup, slots: int) -> Lane | None:
         """The prompt lane, if a source waits on a network and the engine has processes at all."""
-        waiting = [source for _, source in self.stages.prompts if source.waits]
-        if not waiting or not self.engine.processes:
+        if not setup.in_lane:
             return None
+        waiting = [source for _, source in self.stages.list_reachable() if source.waits]
         threads = max(max_concurrent(source) for source in waiting)
         timeout, log = self.config.run.timeout, self.progress.log
-        return Lane(setup, threads, slots, timeout, self.stop, self.recorder.record_death, log)
+        return Lane(setup, threads, self.engine.slots, timeout, self.stop, self.recorder.record_death, log)
 
     def _add_up(self) -> None:
         """Add the stage times of this run to the totals of the folder."""
@@ -510,4 +515,5 @@ class RunExecution:
             "prompts": self.surveys.about(),
             "versions": environment.read_versions(),
             "machine": environment.describe_machine(self.resources.threads),
+            **({"hosts": hosts} if (hosts := self.engine.hosts()) else {}),
         }

@@ -33,7 +33,7 @@ from ..work import NO_WORK, WORK, Work
 from .forecast import forecast_run
 from .plan import Plan, RunRequest, check_same_backend, check_same_shard, listing
 from .prompts_csv import Surveys
-from .resources import Resources, plan_resources
+from .resources import Resources, plan_remote_resources, plan_resources
 
 #: Images listed before a run starts, to know whether there are any, and whether fewer than cores.
 FIRST = 64
@@ -126,8 +126,11 @@ def choose_resources(config: Config, images: int, kept_threads: int | None = Non
         kept_threads: the threads per worker of the run that is resumed, which must not change.
     """
     wanted = config.run
+    engine = cast(Engine, config.engine.stage)
+    if engine.is_remote():
+        return plan_remote_resources(wanted.jobs, wanted.threads, kept_threads)
     need = config.stages().memory_per_worker()
-    if not cast(Engine, config.engine.stage).processes:
+    if not engine.processes:
         return plan_resources(1, wanted.threads, need, kept_threads)
     gpus = list_gpus() if config.stages().uses_gpu() else ()
     few = images if images < FIRST else None
@@ -216,10 +219,17 @@ def _probe(config: Config, request: RunRequest, images: Iterable[ImageRef], to_d
     lines = [
         f"{len(walls)} images timed: {seconds:.2f} s per image in one worker,"
         f" {share / sum(stages.values()):.0%} of it {largest}",
-        f"{to_do:,} images to do: {_format_duration(to_do * seconds / resources.jobs)} here, with {resources}",
+        f"{to_do:,} images to do: {_estimate(to_do * seconds, resources)}",
         f"To speed it up: {ADVICE.get(largest) or speed_advice(config.backend.stage)}",
     ]
     return "\n".join([*lines, *(f"failed: {text}" for text in failed)])
+
+
+def _estimate(seconds: float, resources: Resources) -> str:
+    """How long the images take that one worker needs so many seconds for."""
+    if resources.remote:
+        return f"{_format_duration(seconds)} of one worker like this machine, divided by their number"
+    return f"{_format_duration(seconds / resources.jobs)} here, with {resources}"
 
 
 def _time_images(config: Config, refs: Sequence[ImageRef]) -> tuple[list[float], Counter[str], list[str]]:

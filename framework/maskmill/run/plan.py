@@ -14,7 +14,7 @@ from ..config.config import Config
 from ..corrections import Correction
 from ..dataset.dataset import Dataset
 from ..dataset.shard import Shard
-from ..errors import ImageError, ImageReadError, OutputError, Transient, UsageError
+from ..errors import ImageError, ImageReadError, OutputError, UsageError
 from ..images import ImageRef, find_key, matches_pattern
 from ..output.ledger import UNKNOWN, Ledger
 from ..output.store import RESULTS, have_files, load_result, stat_result
@@ -282,7 +282,7 @@ def stat(ref: ImageRef) -> tuple[int, int]:
     """Size and modification time of the image file, (-1, -1) if it is gone."""
     try:
         size, mtime = ref.stat()
-    except (OSError, ImageReadError, Transient):
+    except (OSError, ImageReadError):
         return -1, -1
     return size, min(mtime, LATEST)
 

@@ -93,7 +93,7 @@ class Lane:
     Args:
         setup: what the workers open their chains from.
         threads: how many images are queried at the same time.
-        slots: of the engine; so many answers are kept ready besides those in flight.
+        slots: how many slots the engine has now; so many answers are kept ready besides those in flight.
         timeout: seconds an image may take here.
         stop: requested when a source raises `StopRun`.
         record_death: called for each image that was alone in a process that died.
@@ -104,14 +104,15 @@ class Lane:
         self,
         setup: WorkerSetup,
         threads: int,
-        slots: int,
+        slots: Callable[[], int],
         timeout: float,
         stop: Stop,
         record_death: Callable[[QueuedImage, WorkerDied], None],
         log: Callable[[str], None],
     ) -> None:
         self._setup = LaneSetup(setup, threads, os.getpid())
-        self._window = 2 * threads + slots
+        self._threads = threads
+        self._slots = slots
         self._timeout = timeout
         self._stop = stop
         self._record_death = record_death
@@ -172,7 +173,7 @@ class Lane:
     def _has_room(self) -> bool:
         if self._suspects:
             return not self._in_flight
-        return self._more and len(self._in_flight) + len(self._ready) < self._window
+        return self._more and len(self._in_flight) + len(self._ready) < 2 * self._threads + self._slots()
 
     def _start(self) -> None:
         """Start a process; again if something kills it before it is ready."""

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..chain.ask_sources import list_ahead, query_sources
+from ..chain.ask_sources import query_sources
 from ..chain.fingerprint import Fingerprint, plan_reuse
 from ..chain.plugin_call import StepError, Trace
 from ..config.config import build_stages
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def _open_sources(stages: Stages) -> Sequence[PromptSource]:
-    sources = [stages.prompts[index] for index in list_ahead(stages)]
+    sources = [stages.prompts[index] for index in stages.list_ahead()]
     for name, source in sources:
         try:
             source.open()

@@ -30,11 +30,13 @@ from ..tables import ACCOUNTS, OTHER_SHARD, PROMPTS_CSV, write_table
 from ..wording import count_noun
 
 MASK, DROPPED, FAILED, QUARANTINED = "mask", "dropped", "failed", "quarantined"
+REJECTED = "rejected"
 NO_IMAGE, SKIPPED, NOT_ASKED = "no image", "skipped", "not asked"
 #: Outcome -> its words in the summary.
 SUMMARY_WORDS = {
     MASK: "with a mask",
     DROPPED: "dropped",
+    REJECTED: "on rejected images",
     FAILED: "on images that failed",
     QUARANTINED: "on quarantined images",
     NO_IMAGE: "without an image",
@@ -196,7 +198,7 @@ class _OutcomeFinder:
             return OTHER_SHARD, "", "", item.prompt
         if outcomes is None:
             return NOT_ASKED, "", "its image has not been processed yet", item.prompt
-        if outcomes.status in (FAILED, QUARANTINED):
+        if outcomes.status in (REJECTED, FAILED, QUARANTINED):
             return outcomes.status, "", outcomes.failure, item.prompt
         return outcomes.find(source, item, item.prompt, lambda used: self._count(item.key, used))
 

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..output.ledger import Ledger
 from ..output.mirror import Mirror
 from ..output.store import StoredResult, load_result, stat_result
 from ..plugins.engine import MAX_OPENINGS, Outcome
-from ..plugins.messages import OpenFailure, Reply, WorkerDied
+from ..plugins.messages import HostLost, NotBegun, OpenFailure, Reply, WorkerDied
 from ..results import DOUBTFUL, UNFINISHED, Failure, ImageResult, LedgerRow, RunInfo, Status
 from ..wording import count_noun
 from ..work import Work, name_work
@@ -76,6 +75,7 @@ class Recorder:
         self.deaths = 0
         self.stage_seconds: Counter[str] = Counter()
         self.work: Counter[Work] = Counter()
+        self._losses_told: set[str] = set()
         counts = ledger.counts()
         has_worked = bool(counts["done"] + counts["empty"])
         self._alike = SameFailures(None if has_worked else config.run.same_failures)
@@ -103,7 +103,9 @@ class Recorder:
             self.progress.log(f"warning: {_describe_starts(outcome.reason)}; the run goes on with {workers}")
         elif isinstance(outcome, WorkerDied):
             self.record_death(image, outcome)
-        else:
+        elif isinstance(outcome, HostLost):
+            self._record_lost_host(image, outcome)
+        elif not isinstance(outcome, NotBegun):
             self._record_reply(image, outcome)
 
     def _record_reply(self, image: QueuedImage, reply: Reply) -> None:
@@ -119,10 +121,10 @@ class Recorder:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         if self._mirror is not None:
             self._mirror.fetch_result(image.key)  # another machine may have made it
-        is_alike = self._alike.add(image.ref, reply.failure)
+        is_alike = reply.status != "rejected" and self._alike.add(image.ref, reply.failure)
         self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
         self.work[name_work(image.work, reply.first)] += 1
-        if reply.failure is not None and not image.task.verbose:
+        if reply.failure is not None and reply.status != "rejected" and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
             self.progress.log(f"{image.key}: {why}")
 
@@ -134,12 +136,9 @@ class Recorder:
         """Record that a process died with this image in it; quarantine the image if it has had all its tries."""
         self.deaths += 1
         self.ledger.record_losses(image.key, image.lost)
-        stack_file = Path(image.task.stack_file)
-        stack = stack_file.read_text(encoding="utf-8", errors="replace") if stack_file.exists() else ""
-        stack_file.unlink(missing_ok=True)
-        kind, message = describe_death(death, stack, self.config.run.timeout)
+        kind, message = describe_death(death, self.config.run.timeout)
         if image.is_spent:
-            self.quarantine(image, kind, message, stack)
+            self.quarantine(image, kind, message, death.stack)
         elif not self.options.quiet:
             why = (
                 f"it exceeded the time limit of {self.config.run.timeout:g} s"
@@ -147,6 +146,16 @@ class Recorder:
                 else death.reason or kind
             )
             self.progress.log(f"{image.key}: try {image.lost} of {MAX_TRIES} ended: {why}")
+
+    def _record_lost_host(self, image: QueuedImage, loss: HostLost) -> None:
+        """Record that a machine was lost while it had this image, told once for all images that it had."""
+        self.deaths += 1
+        if image.is_spent:
+            lost = count_noun(image.hosts_lost, "worker")
+            self.quarantine(image, "HostLost", f"{lost} went away while working on it, the last time: {loss.reason}")
+        elif loss.reason not in self._losses_told and not self.options.quiet:
+            self.progress.log(f"warning: {loss.reason}; its images are tried again")
+        self._losses_told.add(loss.reason)
 
     def quarantine(self, image: QueuedImage, kind: str, message: str, stack: str = "") -> None:
         """Quarantine an image that took its process down."""

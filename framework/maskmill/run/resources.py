@@ -16,6 +16,8 @@ GIB = 1024**3
 RESERVE = 2 * GIB
 #: What a worker needs besides its backend: the interpreter, libraries, an image or two.
 BASE = GIB // 2
+#: Workers on other machines that one run uses at most.
+MOST_REMOTE = 1024
 #: Workers for each GPU with `jobs: auto`: while one reads an image or writes files, the other computes.
 PER_GPU = 2
 
@@ -29,6 +31,7 @@ class Resources:
         threads: threads of each.
         why: one sentence for the user.
         warning: what will probably go wrong, or "".
+        remote: whether the workers are on other machines, which may have fewer.
         gpus: what the workers compute on, as `list_gpus` gives it; () for a CPU.
     """
 
@@ -36,9 +39,12 @@ class Resources:
     threads: int
     why: str
     warning: str = ""
+    remote: bool = False
     gpus: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.remote and self.jobs == MOST_REMOTE:
+            return f"workers of {count_noun(self.threads, 'thread')} ({self.why})"
         return f"{count_noun(self.jobs, 'worker')} × {count_noun(self.threads, 'thread')} ({self.why})"
 
     def environment(self) -> dict[str, str]:
@@ -49,6 +55,19 @@ class Resources:
             "LOKY_MAX_MEMORY_LEAK_SIZE": str(10**15),
             **({VARIABLE: ",".join(self.gpus)} if self.gpus else {}),
         }
+
+
+def plan_remote_resources(jobs: int | str, threads: int | str, kept_threads: int | None = None) -> Resources:
+    """Decide on workers and threads where the workers are on other machines.
+
+    Args:
+        jobs: at most so many workers; "auto", or a negative number: as many as there are.
+        threads: per worker; "auto": one, since the other machines' cores are divided by those who run them.
+        kept_threads: of the run that is being resumed.
+    """
+    most = int(jobs) if jobs != "auto" and int(jobs) > 0 else MOST_REMOTE
+    why = "at most, as requested" if most != MOST_REMOTE else "as many as there are"
+    return Resources(most, int(threads) if threads != "auto" else kept_threads or 1, why, remote=True)
 
 
 def plan_resources(
@@ -93,4 +112,4 @@ def plan_resources(
             f"{workers} workers need about {workers * each / GIB:.1f} GiB and only {available / GIB:.1f} GiB are free;"
             f" use jobs: {fitting}"
         )
-    return Resources(workers, per_worker, why, warning, gpus)
+    return Resources(workers, per_worker, why, warning, gpus=gpus)

@@ -63,6 +63,6 @@ class SameFailures:
 
 def generalize(message: str, ref: ImageRef) -> str:
     """A message without what is of one image: its names, paths and numbers."""
-    for name in (ref.uri, ref.key, ref.key.rpartition("/")[2]):
+    for name in (ref.shown, ref.key, ref.key.rpartition("/")[2]):
         message = message.replace(name, "…")
     return _NUMBER.sub("#", _PATH.sub("…", message))

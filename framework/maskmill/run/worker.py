@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import getpass
 import os
 import platform
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+
+import filelock
 
 from ..chain.chain import Chain
 from ..chain.fingerprint import Fingerprint
@@ -29,7 +33,7 @@ from ..errors import PluginError, Problem, StopRun
 from ..files import adopt_hashes, gather_temporary_files
 from ..output.ledger import NAME as LEDGER
 from ..output.mirror import Mirror
-from ..plugins.messages import RUN_MARK, OpenFailure, Reply, RunMark, Task, WorkerSetup
+from ..plugins.messages import RUN_MARK, OpenFailure, Reply, RunMark, Task, WorkerDied, WorkerSetup
 from ..storage import configure, current_options, options_from_json
 from .memory import keep_freed_memory
 from .plan import stat
@@ -106,24 +110,33 @@ def _end_with(driver: int) -> None:
     os._exit(1)
 
 
-def open_chain(setup: WorkerSetup, task: Task | None = None) -> OpenFailure | None:
+def open_chain(setup: WorkerSetup, task: Task | None = None, prepares: bool = False) -> OpenFailure | None:
     """Build the chain of this process and open what is not open yet; returns the error if that fails.
 
     Args:
         setup: the same for all tasks.
         task: the image that follows: sources and backend stay closed until an image needs them, so that no model is
             loaded where stored masks serve. None opens everything.
+        prepares: whether the stages fetch first what is missing on this machine, where the driver has not done so.
     """
     try:
         chain = _open.get("chain") or _build_chain(setup)
         chain.open(models=False)
         if not chain.has_models and (task is None or _needs_models(chain, task)):
+            if prepares:
+                _prepare(chain)
             chain.open()
             _check_models(chain, setup)
     except Exception as error:
         return OpenFailure(str(error), traceback.format_exc())
     _open["chain"] = chain
     return None
+
+
+def _prepare(chain: Chain) -> None:
+    """Let the stages fetch what is missing on this machine, one process at a time, so that it is fetched once."""
+    with filelock.FileLock(Path(tempfile.gettempdir(), f"maskmill-prepare-{getpass.getuser()}.lock")):
+        chain.stages.prepare(lambda line: None)
 
 
 def _build_chain(setup: WorkerSetup) -> Chain:
@@ -139,7 +152,8 @@ def _build_chain(setup: WorkerSetup) -> Chain:
         gather_temporary_files(Path(setup.output))
     stages = build_stages(setup.chain)
     output, fail_on, conversion = Path(setup.output), setup.fail_on, setup.conversion
-    return Chain(stages, output, setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou)
+    limits = setup.max_pixels, setup.models, fail_on, conversion, setup.conflict_iou
+    return Chain(stages, output, *limits, in_lane=setup.in_lane)
 
 
 def check_folders(mark: RunMark, output: Path) -> None:
@@ -160,9 +174,7 @@ def check_folders(mark: RunMark, output: Path) -> None:
         text = f"the worker on {host} {what} at the output's path '{output}'"
         hint = f"give an output folder that {mark.host} and all workers share, under the same path"
         raise PluginError(Problem(text, hint=hint))
-    if mark.sample is None or mark.sample.is_remote:
-        return
-    if host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
+    if mark.sample is not None and host != mark.host and (size := stat(mark.sample)[0]) != mark.bytes:
         what = "does not see the dataset" if size < 0 else f"sees another dataset, as {size} bytes are not {mark.bytes}"
         text = f"the worker on {host} {what}: '{mark.sample.path}'"
         hint = f"the images must be on a drive that {mark.host} and all workers share, under the same path"
@@ -201,6 +213,20 @@ def close_chain() -> None:
     """Close the chain of this process."""
     if (chain := _open.pop("chain", None)) is not None:
         chain.close()
+
+
+def describe_end(reason: str, task: Task, timed_out: bool = False) -> WorkerDied:
+    """How the process ended that had this task; takes the stack that it left at its time limit.
+
+    Args:
+        reason: what is known, for the user.
+        task: what it was working on.
+        timed_out: whether it was ended from outside because it took too long.
+    """
+    file = Path(task.stack_file)
+    stack = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    file.unlink(missing_ok=True)
+    return WorkerDied(reason, timed_out or bool(stack), stack)
 
 
 def work(task: Task) -> Reply:

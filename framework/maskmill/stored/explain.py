@@ -115,12 +115,12 @@ def _describe_image(run: Run, result: ImageResult, images: Path | None) -> dict[
     try:
         data = ref.read()
     except ImageReadError as error:
-        return {**about, "uri": ref.uri, "now": str(error)}
+        return {**about, "uri": ref.shown, "now": str(error)}
     now = hashlib.sha256(data).hexdigest()
     if now == result.sha256:
         about["orientation"] = find_orientation(data)
     state = "the same" if now == result.sha256 else f"changed, sha256 {now}"
-    return {**about, "uri": ref.uri, "now": state if result.sha256 else "there"}
+    return {**about, "uri": ref.shown, "now": state if result.sha256 else "there"}
 
 
 def _describe_prompt(prompt: Prompt) -> dict[str, Any]:

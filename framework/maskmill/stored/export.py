@@ -23,6 +23,7 @@ from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import collecting, working_in
 from ..results import FINISHED, Artifact, ImageResult, LedgerRow
+from ..storage import current_options
 from .export_folder import Journal, choose_journal, claim_export
 from .export_worker import ExportedImage, ExportSetup, add_files, build_writer, close_writer, export_one
 from .originals import OriginalImages, find_missing_dataset
@@ -178,6 +179,7 @@ class _Export:
             folder=self._folder,
             reads_pixels=_needs_pixels(self._writer),
             max_pixels=self._originals.max_pixels,
+            storage=current_options(),
         )
         tasks = ((setup, row.key, self._find_uri(row)) for row in self._run.rows(FINISHED))
         if (jobs := self._jobs()) == 1:

@@ -22,6 +22,7 @@ from ..plugins.registry import Registry
 from ..plugins.roles import Writer
 from ..plugins.stage import working_in
 from ..results import FINISHED, Artifact, Failure, ImageResult
+from ..storage import StorageOptions, configure
 from .originals import black_image, load_unchanged
 
 _opened: dict[str, Writer] = {}
@@ -39,6 +40,7 @@ class ExportSetup:
         folder: of the export.
         reads_pixels: whether the images have to be read.
         max_pixels: larger images are refused.
+        storage: how images are read from object storage.
     """
 
     writer: str
@@ -48,6 +50,7 @@ class ExportSetup:
     folder: Path
     reads_pixels: bool
     max_pixels: int
+    storage: StorageOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ def export_one(setup: ExportSetup, key: str, uri: str | None) -> ExportedImage:
     Raises:
         StopRun: nothing can be written any more.
     """
+    configure(setup.storage)
     trace = Trace()
     failure: Failure | None = None
     artifacts: list[Artifact] = []

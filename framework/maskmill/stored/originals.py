@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import sqlite3
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..dataset.bucket import BucketEntry
 from ..dataset.dataset import Dataset
 from ..decoding.bit_depth import Conversion
 from ..decoding.decoder import MAX_PIXELS
@@ -19,7 +19,7 @@ from ..errors import DatasetError, ImageReadError, OutputError, Problem
 from ..images import PACKAGE, Image, ImageRef, spellings
 from ..output.run import Run
 from ..results import ImageResult
-from ..storage import configure, is_address, options_from_json
+from ..storage import configure, is_address, is_bucket, options_from_json
 
 
 class OriginalImages:
@@ -43,6 +43,7 @@ class OriginalImages:
         _configure_storage(run.pipelines())
         self._datasets = [[str(folder)]] if folder else [list(each.get("dataset", ())) for each in run.pipelines()]
         self._listed: sqlite3.Connection | None = None
+        self._bucket = _find_only_bucket(self._datasets)
         limits = [each.get("run", {}).get("max_pixels", MAX_PIXELS) for each in run.pipelines()]
         self.max_pixels: int = max(limits, default=MAX_PIXELS)
 
@@ -54,7 +55,13 @@ class OriginalImages:
             self._listed.close()
 
     def find(self, key: str) -> ImageRef | None:
-        """Where the image of this key is, None if it cannot be found."""
+        """Where the image of this key is, None if it cannot be found; not asked for in a bucket.
+
+        Raises:
+            DatasetError: a bucket among several entries cannot be listed.
+        """
+        if self._bucket is not None:
+            return self._bucket.locate(key)
         every = [entry for dataset in self._datasets for entry in dataset]
         folders = [entry for entry in every if not entry.startswith(PACKAGE) and not is_address(entry)]
         names = [key] if key.isascii() else spellings(key)
@@ -80,11 +87,12 @@ class OriginalImages:
     @staticmethod
     def _list(into: sqlite3.Connection, entries: Sequence[str]) -> None:
         for entry in entries:
-            with contextlib.suppress(
-                DatasetError
-            ):  # a missing entry has no images; the caller reports those it cannot find
+            try:
                 for ref in Dataset((entry,), Path()):
                     into.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (ref.key, ref.uri))
+            except DatasetError:  # a missing entry has no images; the caller reports those it cannot find
+                if is_address(entry):
+                    raise
 
 
 def load_unchanged(result: ImageResult, ref: ImageRef | None, max_pixels: int = MAX_PIXELS) -> Image:
@@ -104,7 +112,7 @@ def load_unchanged(result: ImageResult, ref: ImageRef | None, max_pixels: int = 
     image = Image.load(ref, max_pixels, conversion)
     if image.sha256 != result.sha256:
         raise ImageReadError(
-            f"{ref.uri} has changed since its masks were made"
+            f"{ref.shown} has changed since its masks were made"
             f" (sha256 {image.sha256[:12]}…, was {result.sha256[:12]}…): run the pipeline again"
         )
     return image
@@ -114,6 +122,13 @@ def black_image(result: ImageResult, ref: ImageRef | None) -> Image:
     """A stand-in with the right size, name and sha256, whose black pixels take no memory."""
     pixels = np.broadcast_to(np.zeros(3, np.uint8), (*(result.size or (1, 1)), 3))
     return Image(pixels, ref or ImageRef(result.key, result.key), result.sha256)
+
+
+def _find_only_bucket(datasets: Sequence[Sequence[str]]) -> BucketEntry | None:
+    """The bucket that all images are in, so that it need not be listed; None if there are other entries."""
+    entries = {entry for dataset in datasets for entry in dataset}
+    entry = entries.pop() if len(entries) == 1 else ""
+    return BucketEntry.parse(1, entry) if is_bucket(entry) else None
 
 
 def _configure_storage(pipelines: Sequence[Mapping[str, Any]]) -> None:
@@ -129,7 +144,9 @@ def find_missing_dataset(pipelines: Sequence[Mapping[str, Any]]) -> Problem | No
     entries = [entry for each in pipelines for entry in each.get("dataset", ())]
     if not entries:
         text = "run.json is missing, so the images of the run cannot be found"
-    elif all(Dataset((entry,), Path()).check() for entry in entries):
+    elif all(problems := [Dataset((entry,), Path()).check() for entry in entries]):
+        if is_address(entries[0]):
+            return problems[0][0]
         text = f"the images of the run are no longer where they were: {', '.join(entries)}"
     else:
         return None

@@ -37,6 +37,8 @@ def rate_doubt(result: ImageResult) -> DoubtRating:
 
 def _find_reasons(result: ImageResult) -> Iterator[DoubtRating]:
     kept = result.kept
+    if result.status == "rejected":
+        return
     if result.status in ("failed", "quarantined"):
         yield DoubtRating(0.0, "failed")
         return

@@ -73,8 +73,10 @@ class PromptsFile(LockedLines[LineSummary]):
 
 
 def status_of(data: Mapping[str, Any]) -> Status:
-    """The status of a line; a line without one, as in files written by hand, is done or empty."""
+    """The status of a line; one without it, as in files written elsewhere, is to do: nobody has looked at it here."""
     status = data.get("status")
-    if status in ("todo", "rejected"):
-        return "todo" if status == "todo" else "rejected"
+    if status == "rejected":
+        return "rejected"
+    if status not in ("done", "empty"):
+        return "todo"
     return "done" if data.get("prompts") else "empty"

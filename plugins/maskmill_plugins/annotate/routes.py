@@ -23,7 +23,7 @@ from ..server.http.request_body import add_image
 from . import pages
 from .downloads import make_download
 from .prompts_file import NO_REVISION, TOOL, ChangedError, Status, status_of
-from .session import LARGEST, SMALLEST, USUAL, AnnotationSession, Prefetcher, shrink
+from .session import LARGEST, SMALLEST, USUAL, AnnotationSession, Prefetcher, Region, shrink
 from .wire import (
     EntryModel,
     EntryRequest,
@@ -43,6 +43,9 @@ from .wire import (
 Key = Annotated[str, Query(max_length=4096, description="the image's key in the dataset")]
 Search = Annotated[str, Query(max_length=1000)]
 StatusFilter = Annotated[str, Query(pattern="^(|todo|done|empty|rejected|failed)$")]
+Crop = Annotated[
+    str | None, Query(pattern=r"^\d{1,8}(,\d{1,8}){3}$", description="part of the image: x,y,width,height in pixels")
+]
 Side = Annotated[int, Query(alias="max", ge=SMALLEST, le=LARGEST, description="pixels of the longer side")]
 FormatQuery = Annotated[FileFormat, Query(alias="format")]
 PICTURE: dict[str, Any] = {"description": "the preview", "content": {"image/jpeg": {}, "image/png": {}}}
@@ -125,16 +128,21 @@ def _add_picture_routes(app: FastAPI, session: AnnotationSession) -> None:
         key: Annotated[str | None, Query(max_length=4096)] = None,
         id_: Annotated[str | None, Query(alias="id", max_length=100)] = None,
         most: Side = USUAL,
+        crop: Crop = None,
     ) -> Response:
-        """The upright image, scaled down to this longer side. Prompts refer to the full-size image."""
+        """The upright image or a part of it, scaled down to this longer side, never up.
+
+        Prompts refer to the full-size image.
+        """
         if (key is None) == (id_ is None):
             raise ApiError("invalid-request", "query: give exactly one of `key` and `id`")
         stored = session.service.images.get(str(id_)) if key is None else await session.load_image(key)
-        tag = f'"{stored.id[7:39]}-{most}"'
+        region = None if crop is None else _parse_crop(crop, stored.size)
+        tag = f'"{stored.id[7:39]}-{most}-{crop or "all"}"'
         headers = {**pages.GUARDED, "Cache-Control": "private, no-cache"}
         if pages.is_cached(request, tag):
             return pages.not_modified(tag, headers)
-        data, media_type = await session.preview(stored, most)
+        data, media_type = await session.preview(stored, most, region)
         return pages.cached_response(request, tag, data, media_type, headers)
 
 
@@ -238,6 +246,18 @@ def _add_download_routes(app: FastAPI, session: AnnotationSession) -> None:
         """For the prompts in the request."""
         stored = service.images.get(body.id)
         return await compute(request, stored, body.name, _check_prompts("todo", body.prompts, stored.size), kind)
+
+
+def _parse_crop(crop: str, size: Sequence[int]) -> Region:
+    """The region, if it lies in an image of this (height, width).
+
+    Raises:
+        ApiError: it does not.
+    """
+    x, y, width, height = map(int, crop.split(","))
+    if not (width and height and x + width <= size[1] and y + height <= size[0]):
+        raise ApiError("invalid-request", f"query/crop: {crop} is not in the image of {size[1]}×{size[0]} pixels")
+    return x, y, width, height
 
 
 def _describe_image(stored: StoredImage) -> dict[str, Any]:

@@ -38,6 +38,8 @@ PREVIEW_BYTES = 64_000_000
 AHEAD = 4
 #: Images of whose files the content's id is cached.
 CACHED_IDS = 4096
+#: x, y, width and height in pixels of the upright image.
+Region = tuple[int, int, int, int]
 _log = logging.getLogger("maskmill.server")
 
 
@@ -144,8 +146,12 @@ class AnnotationSession:
         self._contents[key] = _FileContent(stat, stored.id)
         return stored
 
-    async def preview(self, stored: StoredImage, most: int) -> tuple[bytes, str]:
-        """The preview of an image, its longer side at most `most` pixels, and its media type."""
+    async def preview(self, stored: StoredImage, most: int, region: Region | None = None) -> tuple[bytes, str]:
+        """The preview of an image or a region of it, its longer side at most `most` pixels, and its media type."""
+        if region is not None:
+            image = await self.service.images.load_async(stored)
+            x, y, width, height = region
+            return await run_in_threadpool(make_preview, image.pixels[y : y + height, x : x + width], most)
         if (kept := self._previews.get((stored.id, most))) is not None:
             return kept
         image = await self.service.images.load_async(stored)

@@ -28,6 +28,14 @@ class Inline(Engine):
         self._waiting: list[tuple[int, Task]] = []
         self._opened = False
 
+    def slots(self) -> int:
+        """One."""
+        return 1
+
+    def room(self) -> int:
+        """One, unless a task waits."""
+        return 1 - len(self._waiting)
+
     def submit(self, token: int, task: Task, timeout: float) -> None:
         """Put the task where `wait` finds it."""
         self._waiting.append((token, task))

@@ -21,7 +21,7 @@ from loky.process_executor import BrokenProcessPool
 from maskmill import hookimpl
 from maskmill.plugins.engine import MAX_OPENINGS, Engine, Outcome
 from maskmill.plugins.gpus import share_gpus
-from maskmill.plugins.messages import OpenFailure, Reply, Task, WorkerDied, WorkerSetup
+from maskmill.plugins.messages import OpenFailure, Reply, Task, WorkerSetup
 from maskmill.run import worker
 
 #: Seconds that plugins have to close at the end.
@@ -77,6 +77,14 @@ class Joblib(Engine):
         self._idle = [_make_slot(each) for each in share_gpus(environment, slots)]
         self._opened = False
 
+    def slots(self) -> int:
+        """Those that have not been given up."""
+        return len(self._idle) + len(self._running)
+
+    def room(self) -> int:
+        """Those that are idle."""
+        return len(self._idle)
+
     def submit(self, token: int, task: Task, timeout: float) -> None:
         """Open the chain in a slot, where that is not done yet, then run the task; loading is not timed."""
         self._submit(token, replace(task, timeout=timeout), self._idle.pop())
@@ -125,7 +133,7 @@ class Joblib(Engine):
             del self._running[token]
             if run.opening.done():
                 self._idle.append(self._restart(run.slot))
-                yield token, WorkerDied("it did not end at the time limit and was killed", timed_out=True)
+                yield token, worker.describe_end("it did not end at the time limit and was killed", run.task, True)
             elif failure := self._open_again(token, run, "it was stopped"):
                 yield token, failure
 
@@ -140,19 +148,20 @@ class Joblib(Engine):
         slot.open, slot.deaths = True, 0
         if (death := run.working.exception()) is not None:
             self._idle.append(self._restart(slot))
-            return WorkerDied(_exit_code(death))
+            return worker.describe_end(_exit_code(death), run.task)
         self._idle.append(slot)
         return run.working.result()
 
     def _open_again(self, token: int, run: _Running, reason: str) -> OpenFailure | None:
         """Give a task that has not begun to a new process of its slot; the failure if too many died in a row."""
+        deaths = 0 if run.slot.open else run.slot.deaths + 1
+        if deaths == MAX_OPENINGS:
+            run.slot.executor.shutdown(wait=False, kill_workers=True)
+            return OpenFailure(reason, died=True)
         fresh = self._restart(run.slot)
-        fresh.deaths = 0 if run.slot.open else run.slot.deaths + 1
-        if fresh.deaths < MAX_OPENINGS:
-            self._submit(token, run.task, fresh)
-            return None
-        self._idle.insert(0, fresh)  # taken last, so that working slots come first
-        return OpenFailure(reason, died=True)
+        fresh.deaths = deaths
+        self._submit(token, run.task, fresh)
+        return None
 
     def _restart(self, slot: _Slot) -> _Slot:
         slot.executor.shutdown(wait=False, kill_workers=True)

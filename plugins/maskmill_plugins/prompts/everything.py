@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,8 @@ class Everything(PromptSource):
 
     Reference: Kirillov et al., Segment Anything, arXiv:2304.02643, appendix B.
     """
+
+    always_answers: ClassVar[bool] = True
 
     points_per_side: int = Field(
         DEFAULT.points_per_side, ge=1, description="points along one side of the image; the grid has their square"

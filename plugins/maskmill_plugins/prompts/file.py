@@ -21,6 +21,7 @@ from maskmill import (
     Prompt,
     PromptError,
     PromptSource,
+    RejectedError,
     Survey,
     UsageError,
     hookimpl,
@@ -196,8 +197,8 @@ class File(PromptSource):
         """The prompts of this image.
 
         Raises:
-            PromptError: they are invalid, were made on another version of the image, or the image was
-                rejected by a reviewer.
+            PromptError: they are invalid, or were made on another version of the image.
+            RejectedError: a reviewer rejected the image.
         """
         entry = self._find(image.ref.key)
         if entry is None:
@@ -250,7 +251,7 @@ class File(PromptSource):
         """Whether the file contains this image."""
         try:
             return self._find(ref.key) is not None
-        except PromptError:
+        except (PromptError, RejectedError):
             return True
 
     def fingerprint(self, ref: ImageRef) -> str:
@@ -262,7 +263,7 @@ class File(PromptSource):
                 asked = [prompt.to_json() for prompt in entry.prompts]
                 units = "relative" if entry.relative else self.units
                 content = [units, asked, entry.size, entry.sha256, [self.broken, *entry.errors] if entry.errors else []]
-        except PromptError as error:
+        except (PromptError, RejectedError) as error:
             content = str(error)
         return hashlib.sha256(json.dumps([self.version, content], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -289,7 +290,8 @@ class File(PromptSource):
         """The prompts of an image in the file; None also for an image that is marked as not finished.
 
         Raises:
-            PromptError: they are invalid, the image is matched ambiguously, or a reviewer rejected it.
+            PromptError: they are invalid, or the image is matched ambiguously.
+            RejectedError: a reviewer rejected it.
         """
         reader = self._read()
         # jsonl and csv are looked up by exact path first, so that workers rarely need all names
@@ -300,7 +302,7 @@ class File(PromptSource):
                 raise PromptError(f"{self.path.name}: {why}")
             entry = None if name is None else reader.find(name)
         if entry is not None and entry.status == "rejected":
-            raise PromptError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
+            raise RejectedError(f"{entry.reviewer or 'a reviewer'} rejected this image in {self.path.name}")
         return None if entry is not None and entry.status == "todo" else entry
 
     def _read(self) -> PromptReader:

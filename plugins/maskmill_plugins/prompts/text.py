@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
@@ -14,6 +14,8 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 class TextSource(PromptSource):
     """Asks the backend for all objects of each text; needs a backend that takes texts, such as `hf` with SAM 3."""
+
+    always_answers: ClassVar[bool] = True
 
     find: Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)] = Field(
         description="what to look for, which is also the class name; or a mapping from the class name to what to look"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,8 +163,12 @@ def run(
         PluginError: the backend cannot be opened.
     """
     _, requests = build_application(service, add_routes)
+    is_started = False
 
     def start(server: DrainingServer, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        nonlocal is_started
+        is_started = True
+
         def on_state_change() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has already ended
                 loop.call_soon_threadsafe(_handle_state, server, service, on_ready)
@@ -174,6 +180,8 @@ def run(
         listen(requests, service, address, start)
     finally:
         service.close()
+        if is_started and service.model_thread.state == "loading":
+            atexit.register(_end_while_loading)
     if (cause := service.model_thread.error) is not None:
         text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
         raise PluginError(f"cannot open the backend: {text}") from cause
@@ -212,10 +220,19 @@ def listen(
         config.load()
     except OSError as error:
         raise UsageError(Problem(f"--tls-cert, --tls-key: {error}", hint="both must be PEM files")) from None
-
     port = int(opened.getsockname()[1])
     server = DrainingServer(config, service, requests, lambda server: start(server, asyncio.get_running_loop(), port))
     asyncio.run(server.serve(sockets=[opened]))
+
+
+def _end_while_loading() -> None:
+    """End the process although the backend is still being loaded.
+
+    Python would end that thread in the middle of native code, which aborts the process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _handle_state(server: DrainingServer, service: ModelService, on_ready: Callable[[], None] | None) -> None:

@@ -61,7 +61,7 @@ def save_image(image: Image, result: ImageResult, folder: Path, path: str, image
         raise ImageReadError(f"not found; name the folder that contains it as {ref.key} with --images FOLDER")
     data = ref.read()
     if hashlib.sha256(data).hexdigest() != image.sha256:
-        raise ImageError(f"{image.ref.uri} has changed since its masks were made: run the pipeline again")
+        raise ImageError(f"{image.ref.shown} has changed since its masks were made: run the pipeline again")
     if images == "link" and not image.ref.is_remote and _try_link(image.ref.path, folder / path):
         return Artifact(path, image.sha256, len(data))
     return save_as(folder, path, _turn_upright(data, image, result) if images == "upright" else data)

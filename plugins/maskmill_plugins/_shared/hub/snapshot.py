@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, ValidationInfo, WithJsonSchema
 
 from maskmill import PipelineError, Problem
 from maskmill.files import absolute_path, expand_home
 from maskmill.plugins.packages import is_installed
-from maskmill.plugins.stage import Network
+from maskmill.plugins.stage import PATH_OR_NAME, Network
 
 #: `owner/name`, as the hub writes it.
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -28,11 +28,12 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 def _resolve_name(name: str, info: ValidationInfo) -> str:
     base = (info.context or {}).get("base")
     folder = expand_home(name, base or Path())
-    return name if HUB_NAME.fullmatch(name) and not folder.is_dir() else str(absolute_path(folder))
+    is_name = HUB_NAME.fullmatch(name) and not folder.is_dir() and folder.suffix.lower() != ".onnx"
+    return name if is_name else str(absolute_path(folder))
 
 
 #: The type of an option `model`: `owner/name` on the hub, or a folder, relative to the pipeline file.
-ModelName = Annotated[str, AfterValidator(_resolve_name)]
+ModelName = Annotated[str, AfterValidator(_resolve_name), WithJsonSchema({"type": "string", "format": PATH_OR_NAME})]
 
 
 def hub_cache() -> Path:

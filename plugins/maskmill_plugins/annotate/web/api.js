@@ -91,10 +91,13 @@ export class Api {
     return this.json(`annotate/image?key=${encodeURIComponent(key)}`);
   }
 
-  /** @returns {Promise<{blob: Blob, tag: string}>} the preview, and its ETag, which starts with the image's id */
-  async preview(image, most) {
+  /**
+   * @param {string} [crop]  "x,y,width,height" in pixels of the original
+   * @returns {Promise<{blob: Blob, tag: string}>} the preview, and its ETag, which starts with the image's id
+   */
+  async preview(image, most, crop = "") {
     const which = image.key === null ? `id=${image.id}` : `key=${encodeURIComponent(image.key)}`;
-    const answer = await this.send(`annotate/preview?${which}&max=${most}`);
+    const answer = await this.send(`annotate/preview?${which}&max=${most}${crop && `&crop=${crop}`}`);
     return { blob: await answer.blob(), tag: answer.headers.get("ETag") ?? "" };
   }
 

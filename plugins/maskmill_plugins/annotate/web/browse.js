@@ -4,9 +4,8 @@ import { Problem, Unreachable } from "./api.js";
 import { samePrompts } from "./prompts.js";
 import { t } from "./strings.js";
 
-/** Longer side of a preview in pixels: of the first one, and of a finer one for zooming in. */
+/** Longer side of a preview in pixels. */
 const PREVIEW = 2048;
-const FINE = 6144;
 /** Previews kept in memory, so that the next image opens at once. */
 const READY = 4;
 
@@ -34,7 +33,6 @@ export class Browser extends EventTarget {
     this.around = { previous: null, next: null };
     /** A promise of the same. */
     this.aimed = Promise.resolve(this.around);
-    stage.drawn.push(() => this.#refine());
     list.addEventListener("filtered", () => this.#aim());
   }
 
@@ -94,7 +92,6 @@ export class Browser extends EventTarget {
     if (image.key !== null) this.saver.opened(image.key, image.revision);
     this.editor.open(image);
     this.stage.show(bitmap);
-    this.fine = Math.max(bitmap.width, bitmap.height) >= Math.max(this.editor.image.width, this.editor.image.height);
     this.dispatchEvent(new Event("opened"));
     if (image.changed) this.notices.toast(t("changedPicture"));
     if (image.key !== null) this.#restore(image);
@@ -167,21 +164,6 @@ export class Browser extends EventTarget {
     const keys = [key, next].filter((one) => one !== null);
     await this.api.prefetch(keys).catch(() => {}); // not fatal: the next images open more slowly
     if (next !== null) this.#preview(next).catch(() => {});
-  }
-
-  /** Load a finer preview after zooming in. */
-  async #refine() {
-    const { image } = this.editor;
-    const { bitmap, view } = this.stage;
-    if (!image || !bitmap || this.fine || view.scale * devicePixelRatio * image.width < bitmap.width * 1.25) return;
-    this.fine = true;
-    try {
-      const finer = await createImageBitmap((await this.api.preview(image, FINE)).blob);
-      if (this.editor.image === image) this.stage.refine(finer);
-      else finer.close();
-    } catch {
-      // keep the coarse preview
-    }
   }
 
   #cannot(key, error) {

@@ -1,10 +1,12 @@
 /** The actions of buttons and keys. */
 
 import { Problem } from "./api.js";
+import { colorByLabel } from "./bylabel.js";
+import { openPoints } from "./checks.js";
 import { help } from "./dialogs.js";
 import { byId, make } from "./dom.js";
 import { listen } from "./keys.js";
-import { speak, spoken, t, translate } from "./strings.js";
+import { many, speak, spoken, t, translate } from "./strings.js";
 import { switchTheme } from "./theme.js";
 
 /** Milliseconds from the last typed letter to the search. */
@@ -26,6 +28,7 @@ export function connectButtons(parts, surroundings) {
     b: () => pointer.take("box"), f: () => pointer.take("add"), g: () => pointer.take("off"),
     x: () => pointer.take("erase"), h: () => pointer.take("move"), "+": () => stage.zoom(1.3), "=": () => stage.zoom(1.3),
     "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), "/": () => showList(true, true),
+    l: () => byId("label-input").focus(), k: () => colorByLabel(stage, objects, !stage.byLabel),
   };
   for (let digit = 1; digit <= 9; digit++) keys[digit] = () => objects.labelAt(digit);
   delete keys.Tab; // only on the image: elsewhere it moves the focus
@@ -39,7 +42,7 @@ export function connectButtons(parts, surroundings) {
     undo: keys.z, redo: keys["Shift+z"], theme: switchTheme, help, previous: steps.previous, next: steps.next,
     "zoom-in": keys["+"], "zoom-out": keys["-"], fit: keys[0], "new-object": keys.a, "copy-previous": steps.copy,
     accept: steps.accept, "mark-empty": steps.markEmpty, reject: steps.reject, "try-now": () => connection.tryNow(),
-    "show-list": () => showList(true), "hide-list": () => showList(false),
+    "by-label": keys.k, "show-list": () => showList(true), "hide-list": () => showList(false),
     language: () => {
       speak(spoken() === "zh" ? "en" : "zh");
       retell(parts, surroundings);
@@ -51,6 +54,9 @@ export function connectButtons(parts, surroundings) {
     for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === pointer.tool));
   });
   pointer.addEventListener("refused", () => notices.toast(t("firstOn")));
+  pointer.addEventListener("thin", () => notices.toast(t("tooThin")));
+  editor.addEventListener("reopened", () => notices.toast(t("reopened")));
+  colorByLabel(stage, objects, undefined);
   for (const button of byId("downloads").querySelectorAll("button")) button.addEventListener("click", () => download(parts, button.dataset.download));
   list.addEventListener("choose", (event) => {
     showList(false);
@@ -62,7 +68,7 @@ export function connectButtons(parts, surroundings) {
 }
 
 /** The actions that take more than one call. */
-function actions({ api, browser, editor, list, notices, saver, session }) {
+function actions({ api, browser, editor, list, live, notices, objects, saver, session }) {
   const go = (key) => key && browser.open(key);
   const onward = async () => {
     const { next } = await browser.aimed;
@@ -75,16 +81,31 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
     return notices.toast(t("lastImage", { n: found.total }), t("continue"), () => go(left));
   };
   const finish = (status) => {
-    if (!editor.image || editor.image.key === null || browser.failed) return;
+    const { image, objects: { length } } = editor;
+    if (!image || image.key === null || browser.failed) return;
+    const removed = status === "empty" ? length : 0;
     editor.setStatus(status);
     onward();
+    if (removed) notices.toast(many("removed", removed), t("undo"), () => takeBack(image.key));
+  };
+  const takeBack = async (key) => {
+    if (editor.image?.key !== key) await browser.open(key);
+    if (editor.image?.key === key && editor.state.status === "empty") editor.undo();
+  };
+  /** The state that one was asked about, and may accept with a second press. */
+  let asked = null;
+  const accept = () => {
+    const open = openPoints(editor, live, objects.labels);
+    if (!open || asked === editor.state.objects) return finish("done");
+    asked = editor.state.objects;
+    return notices.toast(t("acceptAnyway", { what: open }), t("accept"), () => asked === editor.state.objects && finish("done"));
   };
   const toggled = (status) => () => (editor.state.status === status ? editor.setStatus("todo") : finish(status));
   return {
     next: async () => go((await browser.aimed).next),
     previous: async () => go((await browser.aimed).previous),
     accept: () => {
-      if (editor.objects.length) finish("done");
+      if (editor.objects.length) accept();
       else if (editor.state.status === "empty" || editor.state.status === "rejected") finish(editor.state.status);
       else notices.toast(t("nothingDrawn"));
     },
@@ -102,7 +123,8 @@ function actions({ api, browser, editor, list, notices, saver, session }) {
       const before = await api.image(image.previous).catch(() => null);
       if (!before || editor.image !== image) return;
       const came = editor.copy(before.entry.prompts);
-      notices.toast(came === 1 ? t("copiedOne") : came ? t("copied", { n: came }) : t("nothingToCopy"));
+      const known = before.entry.prompts.length > 0;
+      notices.toast(came ? many("copied", came) : t(known ? "alreadyCopied" : "nothingToCopy"));
     },
   };
 }

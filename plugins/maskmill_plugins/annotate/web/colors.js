@@ -1,4 +1,4 @@
-/** Colours of objects: the same as those of the writers (`maskmill_plugins._shared.drawing.colors`). */
+/** Colours of objects: the same as those of the writers (`maskmill.colors`). */
 
 /** @type {[number, number, number][]} */
 const VIVID = [
@@ -6,12 +6,24 @@ const VIVID = [
   [32, 212, 205], [255, 76, 66], [166, 217, 52], [104, 122, 255], [255, 130, 215], [140, 225, 255],
 ];
 
+const GOLDEN = 0.618034;
+
 /**
+ * The first twelve are hand-picked; hues of further ones advance by the golden ratio, which keeps them apart.
  * @param {number} number  of the object, from 0
  * @returns {[number, number, number]}
  */
 export function nth(number) {
-  return VIVID[number % VIVID.length];
+  return number < VIVID.length ? VIVID[number] : fromHsv((number * GOLDEN) % 1, 0.75, [1, 0.8, 0.65][number % 3]);
+}
+
+/** @returns {[number, number, number]} */
+function fromHsv(hue, saturation, value) {
+  const part = (shift) => {
+    const at = (shift + hue * 6) % 6;
+    return Math.round(255 * value * (1 - saturation * Math.max(0, Math.min(at, 4 - at, 1))));
+  };
+  return [part(5), part(3), part(1)];
 }
 
 /** @param {[number, number, number]} color */

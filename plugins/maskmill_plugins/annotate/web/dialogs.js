@@ -7,7 +7,7 @@ import { t } from "./strings.js";
 const HELP = /** @type {const} */ ({
   helpDraw: [
     [["keyDrag"], "doBox"], [["keyClick"], "doPoint"], [["keyRight", "Alt + keyClick"], "doOff"],
-    [["X", "Shift + keyClick"], "doErase"], [["keyDrag"], "doCorner"], [["A", "Esc"], "doNew"], [["1–9"], "doLabel"],
+    [["X", "Shift + keyClick"], "doErase"], [["keyDrag"], "doCorner"], [["keyClick"], "doSelect"], [["A", "Esc"], "doNew"], [["1–9", "L"], "doLabel"],
     [["V"], "doCycle"], [["Delete"], "doDelete"], [["Z", "Shift + Z"], "doUndo"], [["C"], "doCopy"],
   ],
   helpGo: [
@@ -15,7 +15,7 @@ const HELP = /** @type {const} */ ({
   ],
   helpSee: [
     [["keyWheel", "+", "−"], "doZoom"], [["keySpace", "H"], "doPan"], [["0"], "doFit"], [["Tab", "J"], "doTab"],
-    [["S"], "doHide"], [["M"], "doMasks"], [["?"], "doHelp"],
+    [["S"], "doHide"], [["M"], "doMasks"], [["K"], "doByLabel"], [["?"], "doHelp"],
   ],
 });
 

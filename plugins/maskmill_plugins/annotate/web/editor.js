@@ -2,11 +2,12 @@
  * The open image, its objects, and all operations on them.
  *
  * Events: "open" (another image), "change" (the objects, the status or the selection), "drag" (the object that
- * is being drawn), "edit" (like "change", but only if there is something new to save).
+ * is being drawn), "edit" (like "change", but only if there is something new to save), "hover" (another object is
+ * under the pointer), "reopened" (a finished image was edited and is to do again).
  */
 
 import { History } from "./history.js";
-import { askable, copied, fromPrompt, samePrompts, thing, toPrompt } from "./prompts.js";
+import { askable, copied, fromPrompt, samePrompts, shapeOf, thing, toPrompt } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Thing} Thing */
 /** @typedef {"todo" | "done" | "empty" | "rejected"} Status */
@@ -28,6 +29,8 @@ export class Editor extends EventTarget {
     this.drawing = null;
     /** @type {Set<number>} uids of objects that are not shown */
     this.hidden = new Set();
+    /** @type {number | null} uid of the object under the pointer */
+    this.hovered = null;
     /** @type {string | null} label of the next object */
     this.label = null;
   }
@@ -65,6 +68,7 @@ export class Editor extends EventTarget {
     const [height, width] = image.size;
     this.image = { ...image, width, height };
     this.drawing = null;
+    this.hovered = null;
     this.hidden.clear();
     const known = image.key === null ? undefined : this.histories.get(image.key);
     const now = stateOf(image.entry);
@@ -82,6 +86,7 @@ export class Editor extends EventTarget {
   close() {
     this.image = null;
     this.drawing = null;
+    this.hovered = null;
     this.hidden.clear();
     this.history = new History({ status: "todo", objects: [], active: null });
     this.#tell("change");
@@ -157,15 +162,25 @@ export class Editor extends EventTarget {
   }
 
   /** @param {number | null} uid */
+  hover(uid) {
+    if (uid === this.hovered) return;
+    this.hovered = uid;
+    this.#tell("hover");
+  }
+
+  /** @param {number | null} uid */
   select(uid) {
     this.drawing = null;
     this.history.replace({ ...this.state, active: uid });
     this.#tell("change");
   }
 
-  /** Add the objects of another entry. @returns {number} how many were added */
+  /** Add the objects of another entry that are not here yet. @returns {number} how many were added */
   copy(prompts) {
-    const found = prompts.map((prompt) => copied(fromPrompt(prompt), this.image)).filter((one) => one !== null);
+    const name = (object) => `${shapeOf(object)} ${object.label}`;
+    const here = new Set(this.objects.map(name));
+    const all = prompts.map((prompt) => copied(fromPrompt(prompt), this.image));
+    const found = all.filter((one) => one !== null && !here.has(name(one)));
     if (found.length) this.#step({ objects: [...this.objects, ...found], active: found.at(-1).uid });
     return found.length;
   }
@@ -202,10 +217,11 @@ export class Editor extends EventTarget {
   /** @param {Partial<State>} change */
   #step(change) {
     const { objects = this.objects, active = null } = change;
-    const kept = this.state.status === "done" && objects.length ? "done" : "todo";
-    this.history.push({ status: change.status ?? kept, objects, active });
+    const reopened = this.state.status !== "todo" && change.status === undefined;
+    this.history.push({ status: change.status ?? "todo", objects, active });
     this.#tell("change");
     this.#tell("edit");
+    if (reopened) this.#tell("reopened");
   }
 
   /** @param {string} event */

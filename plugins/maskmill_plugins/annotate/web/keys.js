@@ -2,6 +2,8 @@
 
 /** Elements that handle keys themselves. */
 const TYPING = "input, textarea, select, dialog[open]";
+/** Keys that act once however long they are held: each press is a decision about what is seen. */
+const ONCE = new Set(["Enter", "e", "r", "c", "Delete", "Backspace", "k"]);
 const PRESSED = "button, a, [role=option]";
 
 /**
@@ -41,16 +43,18 @@ export function listen(actions, grab, bare) {
 
 function act(actions, event) {
   const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (event.altKey) return;
+  if (event.altKey) return undefined;
   if (event.ctrlKey || event.metaKey) {
     const undo = { z: event.shiftKey ? "Shift+z" : "z", y: "Shift+z" }[letter];
-    if (!undo) return; // handled by the browser
+    if (!undo) return undefined; // handled by the browser
     event.preventDefault();
     actions[undo](event);
-    return;
+    return undefined;
   }
+  if (event.repeat && ONCE.has(letter)) return event.preventDefault(); // a key held too long acts once
   const action = (event.shiftKey && actions[`Shift+${letter}`]) || actions[letter];
-  if (!action) return;
+  if (!action) return undefined;
   event.preventDefault();
   action(event);
+  return undefined;
 }

@@ -4,6 +4,7 @@ import { Api, Problem, Unreachable } from "./api.js";
 import { Browser } from "./browse.js";
 import { Connection } from "./connection.js";
 import { Cutout } from "./cutout.js";
+import { Detail } from "./detail.js";
 import { askToken, choose } from "./dialogs.js";
 import { byId, drawIcons } from "./dom.js";
 import { Drafts } from "./drafts.js";
@@ -32,6 +33,7 @@ const stage = new Stage(byId("canvas"), editor, live);
 const pointer = new Pointer(stage);
 const notices = new Notices(editor, live, connection);
 new Cutout(stage);
+new Detail(api, stage, notices);
 
 /** Request the session until the server responds and the token is right. */
 async function session() {

@@ -3,6 +3,7 @@
 import { css } from "./colors.js";
 import { byId, icon, make } from "./dom.js";
 import { shape } from "./maskpictures.js";
+import { nameOf } from "./names.js";
 import { t } from "./strings.js";
 
 /** Longer side of a suggestion's thumbnail in CSS pixels. */
@@ -18,7 +19,9 @@ export class ObjectsPanel {
     this.editor = stage.editor;
     this.live = stage.live;
     this.labels = [...labels];
+    stage.labels = this.labels;
     this.editor.addEventListener("change", () => this.draw());
+    this.editor.addEventListener("hover", () => this.#drawHover());
     this.live.addEventListener("masks", () => this.draw());
     byId("label-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -66,37 +69,43 @@ export class ObjectsPanel {
       ...(at < 9 ? [make("kbd", { textContent: String(at + 1) })] : []), label,
     ));
     byId("labels").replaceChildren(...chips);
+    byId("known-labels").replaceChildren(...this.labels.map((label) => make("option", { value: label })));
   }
 
   #drawObjects() {
     const list = byId("objects");
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-    list.replaceChildren(...this.editor.objects.map((object, at) => this.#row(object, at)));
+    list.replaceChildren(...this.editor.objects.map((object) => this.#row(object)));
     this.#showActive(list);
     byId("no-objects").hidden = this.editor.objects.length > 0;
     byId("object-count").textContent = this.editor.objects.length || "";
     if (focused) list.querySelector(`[data-focus="${focused}"]`)?.focus();
   }
 
-  /** Scroll a newly selected object's row into view, without scrolling anything but the list. */
+  /** Highlight the object under the pointer, here and in the image. */
+  #drawHover() {
+    const { hovered } = this.editor;
+    for (const row of byId("objects").children) row.dataset.hover = String(Number(row.dataset.uid) === hovered);
+    const row = byId("objects").querySelector("[data-hover=true]");
+    if (row && !row.matches(":hover")) scrollTo(byId("objects"), row);
+  }
+
+  /** Scroll a newly selected object's row into view. */
   #showActive(list) {
     const { active } = this.editor.state;
     if (active === this.shownActive) return;
     this.shownActive = active;
     const row = list.querySelector("[data-active=true]");
-    if (!row) return;
-    const above = row.getBoundingClientRect().top - list.getBoundingClientRect().top;
-    const below = above + row.offsetHeight - list.clientHeight;
-    list.scrollTop += above < 0 ? above : Math.max(0, below);
+    if (row) scrollTo(list, row);
   }
 
-  #row(object, at) {
+  #row(object) {
     const { editor } = this;
     const active = object.uid === editor.state.active;
     const hidden = editor.hidden.has(object.uid);
     const swatch = make("span.swatch");
     swatch.style.background = css(this.stage.color(object));
-    const name = object.label ?? object.rest.text ?? t("object", { n: at + 1 });
+    const name = nameOf(editor, object);
     const choose = make(
       "button.pick",
       { type: "button", "aria-pressed": String(active), "data-focus": `pick ${object.uid}`, onclick: () => editor.select(object.uid) },
@@ -110,7 +119,10 @@ export class ObjectsPanel {
       type: "button", title: t("remove"), "aria-label": `${t("remove")}: ${name}`,
       "data-focus": `trash ${object.uid}`, onclick: () => editor.remove(object),
     }, icon("trash"));
-    return make("li.object", { "data-active": String(active), "data-hidden": String(hidden) }, choose, eye, trash);
+    return make("li.object", {
+      "data-active": String(active), "data-hidden": String(hidden), "data-hover": String(object.uid === editor.hovered),
+      "data-uid": object.uid, onpointerenter: () => editor.hover(object.uid), onpointerleave: () => editor.hover(null),
+    }, choose, eye, trash);
   }
 
   #score(object) {
@@ -168,4 +180,11 @@ export class ObjectsPanel {
     context.globalAlpha = 0.85;
     context.drawImage(tint, region.x, region.y, region.width, region.height);
   }
+}
+
+/** Scroll a row into view, without scrolling anything but the list. */
+function scrollTo(list, row) {
+  const above = row.getBoundingClientRect().top - list.getBoundingClientRect().top;
+  const below = above + row.offsetHeight - list.clientHeight;
+  list.scrollTop += above < 0 ? above : Math.max(0, below);
 }

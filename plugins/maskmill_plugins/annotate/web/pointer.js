@@ -1,16 +1,24 @@
-/** Mouse, pen and touch on the image. Events of `Pointer`: "refused" (a point off an object without an active object). */
+/**
+ * Mouse, pen and touch on the image.
+ *
+ * Events of `Pointer`: "refused" (a point off an object without an active object), "thin" (a box too thin to be meant).
+ */
 
-import { boxBetween, inside } from "./prompts.js";
+import { objectAt, pointAt, resizing, sidesAt, tagAt } from "./hits.js";
+import { boxBetween, inside, moved, resized } from "./prompts.js";
 import { RELEASED } from "./stage.js";
-import { toImage, toScreen } from "./view.js";
+import { toImage } from "./view.js";
 
 /** @typedef {"box" | "add" | "off" | "erase" | "move"} Tool */
-/** @typedef {{kind: string, x: number, y: number, moved: boolean, anchor?: [number, number], point?: number, object?: any, on?: 0 | 1}} Gesture */
+/** @typedef {{kind: string, x: number, y: number, moved: boolean, anchor?: [number, number],
+ * point?: number, sides?: import("./hits.js").Sides, object?: any, on?: 0 | 1, plain?: boolean}} Gesture */
 
 /** CSS pixels that a click may move, by type of pointer. */
 const SLACK = { mouse: 4, pen: 6, touch: 10 };
-/** CSS pixels around a corner or a point in which it can be grabbed. */
-const REACH = { mouse: 9, pen: 12, touch: 22 };
+/** CSS pixels of a new box's longer side, below which a drag is a click. */
+const CLICK = 8;
+/** CSS pixels of any box's shorter side, at least: thinner ones are slips of the hand. */
+const THIN = 3;
 
 export class Pointer extends EventTarget {
   /** @param {import("./stage.js").Stage} stage */
@@ -32,6 +40,7 @@ export class Pointer extends EventTarget {
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
     canvas.addEventListener("pointercancel", (event) => this.#gone(event));
+    canvas.addEventListener("pointerleave", () => this.editor.hover(null));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("auxclick", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -58,9 +67,22 @@ export class Pointer extends EventTarget {
     return drawing;
   }
 
-  #cursor() {
+  #cursor(over = "") {
     const moving = this.tool === "move" || this.grabbing;
     this.stage.canvas.dataset.cursor = moving ? "grab" : this.tool;
+    this.stage.canvas.style.cursor = moving ? "" : over;
+  }
+
+  /** Show what a press here would do, without pressing. */
+  #hover(event, x, y) {
+    if (!this.editor.image || event.pointerType === "touch") return;
+    const gesture = this.#begin({ ...plainly(event), button: 0 }, x, y);
+    const tagged = tagAt(this.stage, x, y);
+    const object = tagged === null ? objectAt(this.stage, toImage(this.stage.view, x, y))?.uid ?? null : tagged;
+    this.editor.hover(object);
+    const other = gesture.plain && object !== null && object !== this.editor.state.active;
+    const over = { sides: resizing(gesture.sides ?? null), shift: "move", point: "move", tag: "pointer" }[gesture.kind];
+    this.#cursor(over ?? (other ? "pointer" : ""));
   }
 
   #at(event) {
@@ -87,50 +109,42 @@ export class Pointer extends EventTarget {
     const plain = { x, y, moved: false };
     if (event.button === 1 || this.grabbing || this.tool === "move") return { kind: "pan", ...plain };
     const off = event.button === 2 || event.altKey || event.ctrlKey || event.metaKey || this.tool === "off";
-    const point = this.#pointNear(x, y, REACH[event.pointerType] ?? 9);
+    const point = this.#pointNear(event, x, y);
     if (this.tool === "erase" || event.shiftKey) {
       return point ? { kind: "erase", ...plain, ...point } : { kind: "pan", ...plain };
     }
     if (point && event.button === 0) return { kind: "point", ...plain, ...point };
     if (off) return { kind: "click", on: 0, ...plain };
-    const corner = this.#cornerNear(x, y, REACH[event.pointerType] ?? 9);
-    if (corner) return { kind: "corner", ...plain, ...corner };
-    return { kind: this.tool === "box" ? "box" : "click", on: 1, anchor: toImage(this.stage.view, x, y), ...plain };
+    return this.#beginOnActive(event, x, y) ?? {
+      kind: this.tool === "box" ? "box" : "click", on: 1, plain: this.tool === "box", anchor: toImage(this.stage.view, x, y), ...plain,
+    };
   }
 
-  #near(places, x, y, reach) {
-    const far = places.map(([px, py]) => {
-      const [sx, sy] = toScreen(this.stage.view, px, py);
-      return Math.hypot(sx - x, sy - y);
-    });
-    const least = Math.min(...far);
-    return least <= reach ? far.indexOf(least) : null;
-  }
-
-  #pointNear(x, y, reach) {
+  /** A press on an edge or a corner of the active box, or on a name tag. @returns {Gesture | null} */
+  #beginOnActive(event, x, y) {
     const object = this.editor.active;
-    const point = object && this.#near(object.points, x, y, reach);
-    return object && point !== null ? { object, point } : null;
+    const plain = { x, y, moved: false, object };
+    const sides = sidesAt(this.stage, x, y, event.pointerType);
+    if (sides) return { kind: "sides", sides, ...plain };
+    const tagged = tagAt(this.stage, x, y);
+    if (tagged === null) return null;
+    if (tagged !== object?.uid) return { kind: "tag", ...plain, object: this.editor.objects.find(({ uid }) => uid === tagged) };
+    return { kind: "shift", anchor: toImage(this.stage.view, x, y), ...plain };
   }
 
-  /** The grabbed corner of the active box, given by the opposite corner, which is fixed. */
-  #cornerNear(x, y, reach) {
-    const object = this.editor.active;
-    if (!object?.box) return null;
-    const [x1, y1, x2, y2] = object.box;
-    const corner = this.#near([[x1, y1], [x2, y1], [x1, y2], [x2, y2]], x, y, reach);
-    const anchor = corner === null ? null : [[x2, y2], [x1, y2], [x2, y1], [x1, y1]][corner];
-    return anchor ? { object, anchor: /** @type {[number, number]} */ (anchor) } : null;
+  #pointNear(event, x, y) {
+    const point = pointAt(this.stage, x, y, event.pointerType);
+    return point === null ? null : { object: this.editor.active, point };
   }
 
   #move(event) {
     const { gesture } = this;
     const [x, y] = this.#at(event);
-    if (!gesture) return;
+    if (!gesture) return this.#hover(event, x, y);
     if (gesture.kind === "pinch") return this.#pinch(event.pointerId, x, y);
     gesture.moved ||= Math.hypot(x - gesture.x, y - gesture.y) > (SLACK[event.pointerType] ?? 4);
     if (!gesture.moved) return;
-    if (["pan", "click", "erase"].includes(gesture.kind)) {
+    if (["pan", "click", "erase", "tag"].includes(gesture.kind)) {
       this.stage.pan(x - gesture.x, y - gesture.y);
       Object.assign(gesture, { x, y });
     } else {
@@ -147,8 +161,15 @@ export class Pointer extends EventTarget {
       const points = gesture.object.points.map((point, number) => (number === gesture.point ? [...place, point[2]] : point));
       return { ...gesture.object, points, pick: null };
     }
+    if (gesture.kind === "sides") {
+      const least = THIN / this.stage.view.scale;
+      const box = resized(gesture.object.box, gesture.sides, at, this.editor.image, least);
+      return { ...gesture.object, box, pick: null };
+    }
+    if (gesture.kind === "shift") {
+      return moved(gesture.object, at[0] - gesture.anchor[0], at[1] - gesture.anchor[1], this.editor.image);
+    }
     const box = boxBetween(gesture.anchor, at, this.editor.image);
-    if (gesture.kind === "corner") return box ? { ...gesture.object, box, pick: null } : this.editor.drawing;
     if (!box) return null;
     return this.editor.drawing ? { ...this.editor.drawing, box } : this.editor.fresh(box);
   }
@@ -164,20 +185,32 @@ export class Pointer extends EventTarget {
     this.gesture = null;
     performance.clearMarks(RELEASED);
     performance.mark(RELEASED, { startTime: event.timeStamp });
-    if (gesture.moved) this.#finish(gesture, x, y);
+    if (gesture.moved && !this.#isClick(gesture, x, y)) this.#finish(gesture, x, y);
     else this.#click(gesture, x, y);
   }
 
+  /** A box so small that a click was meant. */
+  #isClick(gesture, x, y) {
+    const small = gesture.kind === "box" && Math.max(Math.abs(x - gesture.x), Math.abs(y - gesture.y)) < CLICK;
+    if (small) this.editor.draw(null);
+    return small;
+  }
+
   #finish(gesture, x, y) {
-    if (["pan", "click", "erase"].includes(gesture.kind)) return;
+    if (["pan", "click", "erase", "tag"].includes(gesture.kind)) return;
     const object = this.#drawn(gesture, x, y);
-    if (object) this.editor.put(object);
+    const thin = gesture.kind === "box" && Math.min(Math.abs(x - gesture.x), Math.abs(y - gesture.y)) < THIN;
+    if (thin) this.dispatchEvent(new Event("thin"));
+    if (object && !thin) this.editor.put(object);
     else this.editor.draw(null);
   }
 
   #click(gesture, x, y) {
     const at = inside(toImage(this.stage.view, x, y), this.editor.image);
+    const other = gesture.plain && at ? objectAt(this.stage, at) : null;
     if (gesture.kind === "erase") this.editor.erasePoint(gesture.object, gesture.point);
+    else if (gesture.kind === "tag") this.editor.select(gesture.object.uid);
+    else if (other && other.uid !== this.editor.state.active) this.editor.select(other.uid);
     else if (at && (gesture.kind === "box" || gesture.kind === "click")) {
       if (!this.editor.addPoint(at, gesture.on)) this.dispatchEvent(new Event("refused"));
     }
@@ -207,4 +240,9 @@ export class Pointer extends EventTarget {
     const step = Math.max(-120, Math.min(120, (event.deltaY || event.deltaX) * lines));
     this.stage.zoom(Math.exp(-step * (event.ctrlKey ? 0.01 : 0.002)), ...this.#at(event));
   }
+}
+
+/** A pointer's event with the keys that are held. */
+function plainly({ altKey, ctrlKey, metaKey, shiftKey, pointerType }) {
+  return { altKey, ctrlKey, metaKey, shiftKey, pointerType };
 }

@@ -94,6 +94,47 @@ export function boxBetween([x1, y1], [x2, y2], { width, height }) {
 }
 
 /**
+ * A box with some of its sides moved to a place; no side passes the opposite one.
+ * @param {[number, number, number, number]} box
+ * @param {import("./hits.js").Sides} sides
+ * @param {[number, number]} at
+ * @param {Size} size
+ * @param {number} least  length of a side that remains
+ * @returns {[number, number, number, number]}
+ */
+export function resized([x1, y1, x2, y2], sides, [x, y], { width, height }, least) {
+  return [
+    sides.left ? within(Math.min(x, Math.max(0, x2 - least)), width) : x1,
+    sides.top ? within(Math.min(y, Math.max(0, y2 - least)), height) : y1,
+    sides.right ? within(Math.max(x, Math.min(width, x1 + least)), width) : x2,
+    sides.bottom ? within(Math.max(y, Math.min(height, y1 + least)), height) : y2,
+  ];
+}
+
+/**
+ * An object with its box and points moved, so far that all of them stay in the image.
+ * @param {Thing} object
+ * @param {number} dx
+ * @param {number} dy
+ * @param {Size} size
+ * @returns {Thing}
+ */
+export function moved(object, dx, dy, { width, height }) {
+  const { box, points } = object;
+  const xs = [...(box ? [box[0], box[2]] : []), ...points.map(([x]) => x)];
+  const ys = [...(box ? [box[1], box[3]] : []), ...points.map(([, y]) => y)];
+  const stepX = Math.max(-Math.min(...xs), Math.min(width - Math.max(...xs), dx));
+  const stepY = Math.max(-Math.min(...ys), Math.min(height - Math.max(...ys), dy));
+  const shift = (x, y) => [within(x + stepX, width), within(y + stepY, height)];
+  return {
+    ...object,
+    box: box && /** @type {any} */ ([...shift(box[0], box[1]), ...shift(box[2], box[3])]),
+    points: points.map(([x, y, on]) => /** @type {any} */ ([...shift(x, y), on])),
+    pick: null,
+  };
+}
+
+/**
  * A point in the image; null outside of it.
  * @param {[number, number]} at
  * @param {Size} size

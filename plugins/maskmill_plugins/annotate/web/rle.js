@@ -66,6 +66,23 @@ export function raster(rle, region, width, height) {
 }
 
 /**
+ * @param {Rle} rle
+ * @param {number} x
+ * @param {number} y
+ * @returns {boolean} whether the pixel at this place is in the mask
+ */
+export function covers(rle, x, y) {
+  const [rows, columns] = rle.size;
+  const [row, column] = [Math.floor(y), Math.floor(x)];
+  if (row < 0 || column < 0 || row >= rows || column >= columns) return false;
+  const lengths = runLengths(rle.counts);
+  let left = column * rows + row;
+  let run = 0;
+  while (run < lengths.length && left >= lengths[run]) left -= lengths[run++];
+  return run < lengths.length && (run & 1) === 1;
+}
+
+/**
  * RGBA pixels of a mask: its area lightly tinted, its edge strong.
  * @param {Uint8Array} mask  as `raster` gives it
  * @param {number} width

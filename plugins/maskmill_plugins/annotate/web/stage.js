@@ -1,14 +1,13 @@
 /** The image with its masks, boxes and points, on one canvas. */
 
 import { css, nth } from "./colors.js";
+import { drawBox, drawPoint, drawTag } from "./marks.js";
 import { MaskPictures } from "./maskpictures.js";
+import { nameOf } from "./names.js";
 import { fitted, held, toScreen, zoomed } from "./view.js";
 
 /** Performance mark: the mouse button was released. */
 export const RELEASED = "maskmill-pointer-up";
-/** Half of a corner's handle in CSS pixels. */
-const HANDLE = 4.5;
-const POINT = 5.5;
 
 export class Stage {
   /**
@@ -23,14 +22,22 @@ export class Stage {
     this.pictures = new MaskPictures();
     /** @type {ImageBitmap | null} */
     this.bitmap = null;
+    /** @type {import("./detail.js").Part | null} real pixels of a part, drawn over the bitmap */
+    this.detail = null;
     this.view = { scale: 1, x: 0, y: 0 };
     this.isFitted = true;
     this.bare = false;
+    /** Whether objects of one label have one colour. */
+    this.byLabel = false;
+    /** @type {string[]} in the order of their colours */
+    this.labels = [];
+    /** @type {Map<number, import("./marks.js").Rect>} where the name tags are, by uid */
+    this.tags = new Map();
     this.waiting = 0;
     /** @type {(() => void)[]} called after each drawing */
     this.drawn = [];
     new ResizeObserver(() => this.#resized()).observe(canvas.parentElement);
-    for (const event of ["change", "drag"]) editor.addEventListener(event, () => this.redraw());
+    for (const event of ["change", "drag", "hover"]) editor.addEventListener(event, () => this.redraw());
     live.addEventListener("masks", () => this.redraw());
   }
 
@@ -38,13 +45,14 @@ export class Stage {
   show(bitmap) {
     this.bitmap?.close();
     this.bitmap = bitmap;
+    this.refine(null);
     this.fit();
   }
 
-  /** Replace the bitmap with a finer one of the same image. */
-  refine(bitmap) {
-    this.bitmap?.close();
-    this.bitmap = bitmap;
+  /** @param {import("./detail.js").Part | null} detail */
+  refine(detail) {
+    this.detail?.bitmap.close();
+    this.detail = detail;
     this.redraw();
   }
 
@@ -108,10 +116,16 @@ export class Stage {
     context.imageSmoothingEnabled = scale < 3;
     context.imageSmoothingQuality = "high";
     if (this.bitmap) context.drawImage(this.bitmap, 0, 0, image.width, image.height);
+    if (this.detail) {
+      const { bitmap, region } = this.detail;
+      context.drawImage(bitmap, region.x, region.y, region.width, region.height);
+    }
     const shown = this.bare ? [] : this.editor.shown.filter((object) => !this.editor.hidden.has(object.uid));
     for (const object of shown) this.#drawMasks(context, object, scale * ratio);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const object of shown) this.#drawPrompt(context, object);
+    this.tags.clear();
+    for (const object of shown) this.#drawTag(context, object);
     Object.assign(this.canvas.dataset, { scale, x, y });
   }
 
@@ -125,64 +139,38 @@ export class Stage {
   }
 
   #drawMasks(context, object, scale) {
-    const active = object.uid === (this.editor.drawing?.uid ?? this.editor.state.active);
+    const strong = this.#isActive(object) || object.uid === this.editor.hovered;
     const color = this.color(object);
     for (const mask of this.live.masks(object)) {
-      const { canvas, region } = this.pictures.tinted(mask, scale, color, active);
+      const { canvas, region } = this.pictures.tinted(mask, scale, color, strong);
       if (canvas) context.drawImage(canvas, region.x, region.y, region.width, region.height);
     }
   }
 
+  #isActive(object) {
+    return object.uid === (this.editor.drawing?.uid ?? this.editor.state.active);
+  }
+
   /** @returns {[number, number, number]} */
   color(object) {
+    if (this.byLabel && object.label !== null) return nth(Math.max(0, this.labels.indexOf(object.label)));
     const number = this.editor.shown.findIndex((one) => one.uid === object.uid);
     return nth(Math.max(0, number));
   }
 
   #drawPrompt(context, object) {
-    const active = object.uid === (this.editor.drawing?.uid ?? this.editor.state.active);
+    const active = this.#isActive(object);
     const color = css(this.color(object));
-    if (object.box) this.#drawBox(context, object.box, color, active);
+    if (object.box) drawBox(context, this.view, object.box, color, active, active && !this.editor.drawing);
     if (!active) return;
-    for (const [x, y, on] of object.points) this.#drawPoint(context, toScreen(this.view, x, y), on);
+    for (const [x, y, on] of object.points) drawPoint(context, toScreen(this.view, x, y), on);
   }
-
-  #drawBox(context, box, color, active) {
-    const [left, top] = toScreen(this.view, box[0], box[1]);
-    const [right, bottom] = toScreen(this.view, box[2], box[3]);
-    context.lineWidth = active ? 3.5 : 2.5;
-    context.strokeStyle = "rgb(0 0 0 / .35)";
-    context.strokeRect(left, top, right - left, bottom - top);
-    context.lineWidth = active ? 2 : 1.25;
-    context.strokeStyle = color;
-    context.setLineDash(active ? [] : [5, 4]);
-    context.strokeRect(left, top, right - left, bottom - top);
-    context.setLineDash([]);
-    if (!active || this.editor.drawing) return;
-    context.fillStyle = "#fff";
-    for (const [x, y] of [[left, top], [right, top], [left, bottom], [right, bottom]]) {
-      context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
-      context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
-    }
-  }
-
-  /** A plus on green, or a minus on red: not distinguished by colour alone. */
-  #drawPoint(context, [x, y], on) {
-    context.beginPath();
-    context.arc(x, y, POINT, 0, 2 * Math.PI);
-    context.fillStyle = on ? "#12823f" : "#c62828";
-    context.fill();
-    context.lineWidth = 2;
-    context.strokeStyle = "#fff";
-    context.stroke();
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.moveTo(x - 3, y);
-    context.lineTo(x + 3, y);
-    if (on) {
-      context.moveTo(x, y - 3);
-      context.lineTo(x, y + 3);
-    }
-    context.stroke();
+  /** The name tag, above the box or the mask. */
+  #drawTag(context, object) {
+    const extent = object.box ?? this.live.masks(object).find((mask) => mask.area)?.box;
+    if (!extent || object.uid === this.editor.drawing?.uid) return;
+    const strong = this.#isActive(object) || object.uid === this.editor.hovered;
+    const color = css(this.color(object));
+    this.tags.set(object.uid, drawTag(context, this.view, extent, nameOf(this.editor, object), color, strong));
   }
 }

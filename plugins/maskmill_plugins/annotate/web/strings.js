@@ -47,7 +47,7 @@ const TABLE = {
   fit: ["Whole image", "显示整张图"],
   labels: ["Labels", "类别"],
   noLabel: ["none", "无"],
-  addLabel: ["New label", "新类别"],
+  addLabel: ["Type a label", "输入类别"],
   objects: ["Objects", "目标"],
   newObject: ["New object", "新目标"],
   copyPrevious: ["Copy previous", "复制上一张"],
@@ -57,6 +57,8 @@ const TABLE = {
     "Drag a box around an object in the image, or click on it.",
     "在图片中拖动鼠标框住目标，或直接点击目标。",
   ],
+  byLabel: ["Colour by label", "按类别着色"],
+  byLabelLabel: ["One colour per label instead of per object", "同一类别使用同一颜色"],
   object: ["Object {n}", "目标 {n}"],
   show: ["Show", "显示"],
   hide: ["Hide", "隐藏"],
@@ -111,6 +113,16 @@ const TABLE = {
   hintTouch: ["Drag a box around an object, or tap it", "拖动框住目标，或轻点目标"],
   hintTouchActive: ["Tap to add · “Remove” to take away · two fingers to zoom", "轻点添加 · “减点”去除 · 双指缩放"],
   firstOn: ["First draw a box, or a point on the object.", "请先画框，或在目标上点一个点。"],
+  tooThin: ["That box is too thin. Zoom in to draw a thin object.", "框太窄。请放大后再框选细小目标。"],
+  reopened: ["Changed: this image is to do again until you accept it.", "已修改：此图片重新变为待标注，请再次完成。"],
+  removedOne: ["1 object removed.", "已删除 1 个目标。"],
+  removed: ["{n} objects removed.", "已删除 {n} 个目标。"],
+  acceptAnyway: ["{what}. Press Enter again to accept.", "{what}。再按一次 Enter 确认完成。"],
+  withoutMaskOne: ["1 object has no mask", "1 个目标没有掩码"],
+  withoutMask: ["{n} objects have no mask", "{n} 个目标没有掩码"],
+  withoutLabelOne: ["1 object has no label", "1 个目标没有类别"],
+  withoutLabel: ["{n} objects have no label", "{n} 个目标没有类别"],
+  alreadyCopied: ["The objects of the previous image are already here.", "上一张图片的标注已经在这里了。"],
   copiedOne: ["1 object copied.", "已复制 1 个目标。"],
   copied: ["{n} objects copied.", "已复制 {n} 个目标。"],
   nothingToCopy: ["The previous image has nothing to copy.", "上一张图片没有可复制的标注。"],
@@ -131,6 +143,7 @@ const TABLE = {
     "此图片在标注之后被修改过，请检查标注是否仍然合适。",
   ],
   cannotOpen: ["This image cannot be opened", "无法打开此图片"],
+  noDetail: ["The full resolution cannot be shown: {why}", "无法显示原始分辨率：{why}"],
   quick: ["Quick try: {name}", "试用：{name}"],
   dropHere: ["Drop one image to try it out", "拖放一张图片即可试用"],
   notAnImage: ["That is not an image file.", "这不是图片文件。"],
@@ -170,9 +183,11 @@ const TABLE = {
   doPoint: ["point on the object", "目标上的点"],
   doOff: ["point off the object", "目标外的点"],
   doErase: ["erase a point", "删除一个点"],
-  doCorner: ["move a corner or a point", "移动角或点"],
+  doCorner: ["edge, corner, point or name tag of the selected object: move it", "拖动选中目标的边、角、点或名称标签：移动"],
+  doSelect: ["mask or name tag of another object: select it", "其他目标的掩码或名称标签：选中它"],
+  doByLabel: ["colour by label", "按类别着色"],
   doNew: ["new object", "新目标"],
-  doLabel: ["label of the object", "目标的类别"],
+  doLabel: ["label of the object, by number or typed", "目标的类别：按数字或输入"],
   doCycle: ["next suggestion", "下一个候选"],
   doDelete: ["delete the object", "删除目标"],
   doUndo: ["undo, redo", "撤销、重做"],
@@ -216,6 +231,15 @@ export function t(name, values = {}) {
   const text = TABLE[name];
   if (!text) throw new Error(`no text named ${name}`);
   return text[language === "zh" ? 1 : 0].replace(/\{(\w+)\}/g, (_, key) => String(values[key] ?? ""));
+}
+
+/**
+ * A text with a number, which has a form of its own for one: "copiedOne" beside "copied".
+ * @param {string} name
+ * @param {number} n
+ */
+export function many(name, n) {
+  return t(n === 1 ? `${name}One` : name, { n });
 }
 
 /** Fill in the texts that elements refer to: `data-t` is the content, `data-t-label` the accessible name. */

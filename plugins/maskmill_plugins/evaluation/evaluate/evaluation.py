@@ -139,6 +139,8 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
     for row in run.rows():
         if (image := pairs.get(row.key)) is None:
             continue
+        if row.status == "rejected":  # left out of the dataset, as its objects in the truth are
+            continue
         masks: Sequence[Mask] = ()
         if row.status in ("failed", "quarantined"):
             found.failed.add(row.key)

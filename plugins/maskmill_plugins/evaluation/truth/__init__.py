@@ -6,6 +6,7 @@ from pathlib import Path
 
 from maskmill import PipelineError, Problem
 from maskmill.errors import nearest_name
+from maskmill.storage import restore_address
 
 from .coco import read_coco_truth
 from .cvat import NAME as CVAT_NAME, read_cvat_truth
@@ -27,6 +28,8 @@ def read_truth(path: Path) -> Truth:
         if path.suffix.lower() == ".xml":
             return read_cvat_truth(path)
         return read_panoptic_truth(path) if is_panoptic(path) else read_coco_truth(path)
+    if (address := restore_address(path)) is not None:
+        raise PipelineError(f"the ground truth '{address}' must be on this machine")
     there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     close = nearest_name(path.name, there)
     raise PipelineError(

@@ -1,4 +1,4 @@
-"""The prompt source `detect`: boxes of named objects, by a detector of the transformers library on this machine."""
+"""The prompt source `detect`: boxes of named objects, by a detector on this machine."""
 
 from .source import register_prompt_sources
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from maskmill import Problem
+from maskmill.plugins.stage import Network
 
 from .merge import FloatArray
 
@@ -25,6 +28,55 @@ class Detector(Protocol):
         Returns:
             Boxes (n, 4), left, top, right, bottom in pixels, and the scores of each class (n, classes), 0 to 1,
             the classes in the order of the user.
+        """
+
+
+class DetectorModel(Protocol):
+    """A model by its name in the pipeline, not loaded yet."""
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Packages it needs."""
+
+    @property
+    def extra(self) -> str:
+        """The extra of maskmill that installs them."""
+
+    def check_files(self) -> list[Problem]:
+        """What is wrong with its files, or a warning that they will be downloaded."""
+
+    def check_classes(self, classes: Mapping[str, str]) -> list[Problem]:
+        """What is wrong with the model, or with what is asked for each label, as far as this can be known.
+
+        Raises:
+            PipelineError: the files cannot be read.
+        """
+
+    def reaches(self) -> Network:
+        """The internet, if it has to be downloaded."""
+
+    def download(self, say: Callable[[str], None]) -> bool:
+        """Download it if it is not on this machine; whether that was necessary.
+
+        Raises:
+            PipelineError: it cannot be downloaded.
+        """
+
+    def compute_id(self) -> str:
+        """SHA-256 over its files; "" as long as it has to be downloaded."""
+
+    def estimate_memory(self) -> int | None:
+        """Peak bytes of a worker; None if unknown."""
+
+    def load(self, classes: Mapping[str, str], device: str) -> tuple[Detector, float]:
+        """The detector, with what it is asked for, and the usual lowest score of its boxes.
+
+        Args:
+            classes: what to ask for each label.
+            device: auto, cpu, cuda or mps.
+
+        Raises:
+            PipelineError: it cannot be loaded, or cannot take these questions.
         """
 
 

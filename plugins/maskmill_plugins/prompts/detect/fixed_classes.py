@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskmill import PipelineError, Problem
+from maskmill import Problem
 from maskmill.errors import suggest_name
 from maskmill_plugins._shared.hub.loading import load_pretrained, load_processor
 from maskmill_plugins._shared.sam.device import pick_device
@@ -23,9 +23,6 @@ class FixedClasses:
     def __init__(self, folder: Path, config: Mapping[str, Any], classes: Mapping[str, str], device: str) -> None:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-        problems = check_names(config, classes)
-        if problems:
-            raise PipelineError(*problems)
         self.model = load_pretrained(AutoModelForObjectDetection, folder, pick_device(device))
         self.processor = load_processor(AutoImageProcessor, folder)
         known = list_names(config)
@@ -55,11 +52,13 @@ def list_names(config: Mapping[str, Any]) -> dict[str, int]:
     return {str(name).lower(): int(number) for number, name in names.items()}
 
 
-def check_names(config: Mapping[str, Any], classes: Mapping[str, str]) -> list[Problem]:
-    """A problem for each question that is no class of the model, or that two labels share."""
-    known = list_names(config)
-    if not known:
-        return [Problem("the config.json of this model has no id2label, so its classes have no names")]
+def check_names(known: Mapping[str, int], classes: Mapping[str, str]) -> list[Problem]:
+    """A problem for each question that is no class of the model, or that two labels share.
+
+    Args:
+        known: the model's classes, in small letters.
+        classes: what is asked for each label.
+    """
     problems = []
     for label, question in classes.items():
         same = next(other for other, text in classes.items() if text.lower() == question.lower())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,36 +12,38 @@ from pydantic import Field, PrivateAttr
 from maskmill import NO_EFFECT, Box, Image, PipelineError, Point, Problem, Prompt, PromptSource, hookimpl
 from maskmill.plugins.packages import is_installed
 from maskmill.plugins.stage import Network
-from maskmill.plugins.threads import worker_threads
-from maskmill_plugins._shared.hub.download import download_model
-from maskmill_plugins._shared.hub.identity import compute_model_id
-from maskmill_plugins._shared.hub.snapshot import CONFIG, ModelFiles, ModelName, list_weights, read_json
+from maskmill_plugins._shared.hub.snapshot import ModelFiles, ModelName
 from maskmill_plugins._shared.sam.device import Device, may_use_cuda
 
-from .detectors import FAMILIES, Detector, load_detector, needs_timm
-from .fixed_classes import check_names
+from .detectors import Detector, DetectorModel
+from .hub_model import HubModel
 from .merge import Candidates, Conflict, FloatArray, merge
+from .onnx_model import OnnxModel
 from .questions import check_classes, read_classes
 from .tiles import Window, list_windows
 
 Text = Annotated[str, Field(min_length=1)]
 Score = Annotated[float, Field(ge=0, le=1)]
+#: Pixels; a thinner box, such as one at the border of the picture, would have no extent once it is rounded.
+THINNEST = 0.02
 #: Examples in a message.
 SHOWN = 3
 
 
 class Detect(PromptSource):
-    """Finds the objects that you name with a detector of the transformers library, on this machine."""
+    """Finds the objects that you name with a detector of transformers or an ONNX file, on this machine."""
 
-    requires: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "transformers", "safetensors")
-    extra: ClassVar[str] = "hf"
+    requires: ClassVar[tuple[str, ...]] = HubModel.requires
+    extra: ClassVar[str] = HubModel.extra
+    always_answers: ClassVar[bool] = True
 
     find: Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)] = Field(
         description="what to look for: class names, or each label with what the model is asked for"
     )
     model: ModelName = Field(
         "IDEA-Research/grounding-dino-tiny",
-        description="the detector: owner/name on the Hugging Face hub, or a folder that save_pretrained() wrote",
+        description="the detector: owner/name on the Hugging Face hub, a folder that save_pretrained() wrote, or"
+        " an .onnx file that Ultralytics exported",
         json_schema_extra=NO_EFFECT,  # the content of the files counts, in model_id, not where they are
     )
     revision: Text | None = Field(
@@ -54,7 +57,7 @@ class Detect(PromptSource):
     threshold: Score | dict[Text, Score] | None = Field(
         None,
         description="lowest score of a box, for all labels or for some; left out: what is usual for the model,"
-        " 0.3 for Grounding DINO and OmDet-Turbo, 0.2 for OWL, 0.5 for detectors with fixed classes",
+        " 0.3 for Grounding DINO and OmDet-Turbo, 0.2 for OWL, 0.5 for DETR and its like, 0.25 for an .onnx file",
     )
     nms: Annotated[float, Field(gt=0, le=1)] | None = Field(
         0.7, description="of boxes whose IoU is above this, only the best is kept, whatever its label; null: all"
@@ -85,30 +88,23 @@ class Detect(PromptSource):
         if self.tiles is not None and self.nms is None:
             text = "`tiles` needs `nms`: an object in two tiles would get two boxes"
             problems.append(Problem(text, hint="leave out `nms`"))
-        found = self._files.check()
-        problems += found
+        problems += self._model.check_files()
         if not problems or all(problem.warning for problem in problems):
             try:
-                problems += self._check_model()
+                problems += self._model.check_classes(read_classes(self.find))
             except PipelineError as error:
                 problems += error.problems
         return problems
 
-    def _check_model(self) -> list[Problem]:
-        config = self._files.read_config()
-        if config is None:
-            return []
-        kind = str(config.get("model_type"))
-        if kind not in FAMILIES:
-            text = f"the model {self.model} is of the type {kind!r}, which is no detector that is known here"
-            return [Problem(text, hint=f"known types: {', '.join(FAMILIES)}")]
-        if needs_timm(config) and not is_installed("timm"):
-            return [Problem(f"the model {self.model} needs the package 'timm'", hint='pip install "maskmill[hf]"')]
-        return check_names(config, read_classes(self.find)) if FAMILIES[kind].fixed else []
+    def missing(self) -> list[Problem]:
+        """A problem for each package that this kind of model needs and that is not installed."""
+        hint = f'pip install "maskmill[{self._model.extra}]"'
+        absent = [package for package in self._model.requires if not is_installed(package)]
+        return [Problem(f"needs the package {package!r}, which is not installed", hint=hint) for package in absent]
 
     def reaches(self) -> Network:
         """The internet, if the model has to be downloaded."""
-        return self._files.reaches()
+        return self._model.reaches()
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Download the model if it is not on this machine.
@@ -116,10 +112,8 @@ class Detect(PromptSource):
         Raises:
             PipelineError: it cannot be downloaded, or is no detector for these options.
         """
-        if self._files.find() is None:
-            download_model(self._files, say)
-            if problems := self._check_model():
-                raise PipelineError(*problems)
+        if self._model.download(say) and (problems := self._model.check_classes(read_classes(self.find))):
+            raise PipelineError(*problems)
 
     def model_id(self) -> str:
         """SHA-256 over the model's files; "" as long as it has to be downloaded.
@@ -127,26 +121,20 @@ class Detect(PromptSource):
         Raises:
             PipelineError: a folder lacks files of the model.
         """
-        return "" if self._files.find() is None else compute_model_id(self._files.folder())
+        return self._model.compute_id()
 
     def memory_per_worker(self) -> int | None:
         """Peak memory of a process that works on one image, as measured on a CPU; None before the download."""
-        try:
-            config = self._files.read_config()
-            if config is None or config.get("model_type") not in FAMILIES:
-                return None
-            weights = sum(path.stat().st_size for path in list_weights(self._files.folder()))
-        except (PipelineError, OSError):
-            return None
-        return FAMILIES[config["model_type"]].memory + weights
+        return self._model.estimate_memory()
 
     def uses_gpu(self) -> bool:
-        """On cuda, and with `device: auto` if PyTorch was built for it."""
-        return may_use_cuda(self.device)
+        """On cuda, and with `device: auto` if PyTorch was built for it; never with an ONNX file."""
+        return isinstance(self._model, HubModel) and may_use_cuda(self.device)
 
     @property
-    def _files(self) -> ModelFiles:
-        return ModelFiles(self.model, self.revision)
+    def _model(self) -> DetectorModel:
+        path = Path(self.model)
+        return OnnxModel(path) if path.suffix.lower() == ".onnx" else HubModel(ModelFiles(self.model, self.revision))
 
     def open(self) -> None:
         """Load the model and hand it the questions.
@@ -154,15 +142,8 @@ class Detect(PromptSource):
         Raises:
             PipelineError: it cannot be loaded, or does not understand a question.
         """
-        import torch
-
-        torch.set_num_threads(worker_threads())
-        folder = self._files.folder()
-        config = read_json(folder / CONFIG)
-        if problems := self._check_model():
-            raise PipelineError(*problems)
-        self._limits = self._list_thresholds(FAMILIES[config["model_type"]].threshold)
-        self._detector = load_detector(folder, config, read_classes(self.find), self.device)
+        self._detector, usual = self._model.load(read_classes(self.find), self.device)
+        self._limits = self._list_thresholds(usual)
 
     def close(self) -> None:
         """Release the model."""
@@ -244,7 +225,7 @@ def choose(boxes: FloatArray, scores: FloatArray, limits: Sequence[float], windo
     rows, classes = np.nonzero(scores >= np.array(limits))
     left, top, right, bottom = window
     corners = np.clip(boxes[rows] + [left, top, left, top], [left, top, left, top], [right, bottom, right, bottom])
-    there = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+    there = (corners[:, 2:] - corners[:, :2] > THINNEST).all(axis=1)
     windows = np.broadcast_to(np.array(window, dtype=np.float64), corners.shape)
     everything = Candidates(corners, scores[rows, classes], classes.astype(np.int64), windows)
     return everything.take(np.flatnonzero(there))

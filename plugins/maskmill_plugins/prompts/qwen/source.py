@@ -44,6 +44,7 @@ class Qwen(PromptSource):
 
     extra: ClassVar[str] = "qwen"
     waits: ClassVar[bool] = True
+    always_answers: ClassVar[bool] = True
     network: ClassVar[Network] = "internet"
 
     find: Annotated[list[Text], Field(min_length=1)] | Annotated[dict[Text, Text], Field(min_length=1)] | Text = Field(

@@ -1,7 +1,7 @@
 /** The image with its masks on a canvas: zoom, move, select. */
 
 import { css, nth } from "./colors.js";
-import { raster, tinted } from "./rle.js";
+import { covers, raster, tinted } from "./rle.js";
 import { t } from "./strings.js";
 import { fitted, held, toImage, toScreen, zoomed } from "./view.js";
 
@@ -90,12 +90,8 @@ export class Picture extends EventTarget {
 
   /** The smallest object at a point of the image, kept ones first. @returns {any} */
   at(x, y) {
-    const column = Math.floor(x);
-    const row = Math.floor(y);
-    if (!this.image || column < 0 || row < 0 || column >= this.image.width || row >= this.image.height) return null;
-    const spot = { x: column, y: row, width: 1, height: 1 };
     const inside = ({ box }) => box && x >= box[0] && y >= box[1] && x < box[2] && y < box[3];
-    const hits = this.edits.pieces.filter((one) => inside(one) && raster(one, spot, 1, 1)[0]);
+    const hits = this.edits.pieces.filter((one) => inside(one) && covers(one, x, y));
     return hits.sort((a, b) => Number(b.kept) - Number(a.kept) || a.area - b.area)[0] ?? null;
   }
 

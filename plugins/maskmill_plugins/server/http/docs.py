@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from maskmill_plugins._shared.http.wire import ProblemModel
 
@@ -54,7 +55,7 @@ _STYLE = (
 
 
 def add_docs(app: FastAPI, service: ModelService) -> None:
-    """Add `/openapi.json` and `/docs`."""
+    """Add `/openapi.json` and `/docs`, to which `/` leads where there is no page."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -70,6 +71,10 @@ def add_docs(app: FastAPI, service: ModelService) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(render_page(app.openapi()))
+
+    @app.get("/", include_in_schema=False)  # a page added before this route comes first
+    async def start() -> RedirectResponse:
+        return RedirectResponse("docs")
 
 
 def build_document(app: FastAPI, service: ModelService) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def render_page(document: dict[str, Any]) -> str:
 
 def _render_operation(path: str, method: str, operation: dict[str, Any]) -> str:
     answers = "".join(
-        f"<li><code>{status}</code> {html.escape(answer.get('description', ''))}</li>"
+        f"<li><code>{status}</code> {_render_text(answer.get('description', ''))[3:-4]}</li>"
         for status, answer in operation["responses"].items()
     )
     examples = "".join(
@@ -126,5 +131,11 @@ def _render_operation(path: str, method: str, operation: dict[str, Any]) -> str:
         for content in operation.get("requestBody", {}).get("content", {}).values()
         for example in content.get("examples", {}).values()
     )
-    text = html.escape(f"{operation['summary']}. {operation.get('description', '')}")
-    return f"<h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{text}</p>{examples}<ul>{answers}</ul>"
+    text = _render_text(f"{operation['summary']}. {operation.get('description', '')}")
+    return f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>{text}{examples}<ul>{answers}</ul>"
+
+
+def _render_text(text: str) -> str:
+    """Paragraphs, with what stands in backticks as code."""
+    marked = re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return "".join(f"<p>{paragraph}</p>" for paragraph in re.split(r"\n\s*\n", marked.strip()))

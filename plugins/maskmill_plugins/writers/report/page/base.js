@@ -6,7 +6,7 @@ const read = (id) => JSON.parse($(id).textContent);
 const strings = read("strings");
 const data = read("summary");
 const rows = read("rows");
-const STATUSES = ["done", "empty", "failed", "quarantined"];
+const STATUSES = ["done", "empty", "rejected", "failed", "quarantined"];
 const SVG = "http://www.w3.org/2000/svg";
 
 let language = (() => {

@@ -13,7 +13,7 @@ function tiles() {
     return tile(name, whole(count), total ? t("share", percent(count / total)) : "", count ? name : "none");
   };
   const made = masks.kept + masks.dropped;
-  return el("dl", {class: "tiles"}, tile("images", whole(total)), STATUSES.map((name) => name !== "quarantined" || data.statuses[name] ? status(name) : ""),
+  return el("dl", {class: "tiles"}, tile("images", whole(total)), STATUSES.map((name) => !["rejected", "quarantined"].includes(name) || data.statuses[name] ? status(name) : ""),
     tile("masks", whole(masks.kept), total ? t("per_image", digits(masks.kept / total, 1)) : ""),
     tile("masks_dropped", whole(masks.dropped), made ? percent(masks.dropped / made) : ""),
     seconds ? tile("work", duration(seconds), total ? t("per_second", duration(seconds / total)) : "") : "");

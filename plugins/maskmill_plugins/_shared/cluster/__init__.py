@@ -1,0 +1,1 @@
+"""What the engines for clusters share, and what they run in the workers of Dask and Ray."""

@@ -1,0 +1,15 @@
+/** What speaks against accepting the objects of an image. */
+
+import { many } from "./strings.js";
+
+/**
+ * @param {import("./editor.js").Editor} editor
+ * @param {import("./live.js").LiveMasks} live
+ * @param {string[]} labels  in use; where there are none, objects need none
+ * @returns {string} a phrase for each finding, "" if there is nothing to say
+ */
+export function openPoints(editor, live, labels) {
+  const bare = editor.objects.filter((object) => !live.answer(object)?.masks?.some((mask) => mask.area)).length;
+  const unnamed = labels.length ? editor.objects.filter((object) => object.label === null).length : 0;
+  return [...(bare ? [many("withoutMask", bare)] : []), ...(unnamed ? [many("withoutLabel", unnamed)] : [])].join(" · ");
+}
