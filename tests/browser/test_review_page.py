@@ -75,9 +75,9 @@ def test_a_person_decides_and_the_next_run_respects_it(server, folder, tab):
     shown(page, "01.png")
 
     rerun(folder)
-    results = {result.key: result for result in Run(folder / "out").results(("done", "empty", "failed"))}
+    results = {result.key: result for result in Run(folder / "out").results(("done", "empty", "rejected"))}
     assert [mask.label for mask in results["04.png"].kept] == ["dog", "tree"]
-    assert results["03.png"].failure.type == "Rejected"
+    assert results["03.png"].status == "rejected"
 
 
 def test_a_held_key_decides_nothing(server, folder, tab):
@@ -112,7 +112,7 @@ def test_undo_tab_and_several_labels_at_once(server, folder, tab):
 
 
 def test_two_pages_get_different_images_and_a_conflict_shows_both_versions(server, folder, tab):
-    eva, tom = tab(f"{server.url}/review/"), tab(f"{server.url}/review/")
+    eva, tom = tab(f"{server.url}/review/"), tab(f"{server.url}/review/", expected={409})
     shown(eva, "05.png")
     shown(tom, "03.png")  # 04.png is loaded ahead for Eva
     tom.page.locator("#list .entry").nth(0).click()

@@ -139,7 +139,7 @@ def _print_start(run: Run, count: int, path: Path, notice: str, url: str) -> Non
         click.echo(f"note: {notice}")
     if run.is_running():
         click.echo("note: a run is working in this folder; images whose results it replaces are shown anew")
-    failed = sum(number for status, number in run.counts().items() if status not in FINISHED)
+    failed = sum(number for status, number in run.counts().items() if status in ("failed", "quarantined"))
     if failed:
         have = "has" if failed == 1 else "have"
         click.echo(f"note: {count_noun(failed, 'image')} {have} no result; see: maskmill status {run.folder}")

@@ -15,7 +15,7 @@ Key = Annotated[str, Field(max_length=4096)]
 Digest = Annotated[str, Field(max_length=100)]
 Name = Annotated[str, Field(max_length=200)]
 State = Literal["", "open", "unseen", "older", "question", "accepted", "fixed", "rejected"]
-RunStatus = Literal["", "done", "empty", "failed"]
+RunStatus = Literal["", "done", "empty", "rejected"]
 
 
 class ReviewInfo(ResponseModel):

@@ -36,7 +36,6 @@ const TABLE = {
   question: ["Question", "有疑问"],
   done: ["Done", "有掩码"],
   empty: ["Empty", "无目标"],
-  failed: ["Failed", "失败"],
   noLabel: ["no label", "无类别"],
   previous: ["Previous image", "上一张"],
   next: ["Next image, leave this one undecided", "下一张（暂不决定）"],
