@@ -16,9 +16,9 @@ from report_kit import KEYS, Page, make_run
 
 from maskmill import Box, ImageResult, Prompt, Run, read_run, testing
 from maskmill.results import STATUSES, Doubt, Failure
+from maskmill_plugins._shared.doubt_rating import rate_doubt
 from maskmill_plugins.writers.report import Report
 from maskmill_plugins.writers.report.document import BLOCK
-from maskmill_plugins.writers.report.doubt import rate_doubt
 from maskmill_plugins.writers.report.summary import Summary, without_numbers
 
 KEY, STATUS, DOUBT, WHY = range(4)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import PipelineError, Problem, PromptError
-from .masks import count_pixels
+from .masks import Mask, count_pixels
 from .prompts import GivenMask, Prompt
 from .wording import count_noun
 
@@ -90,7 +90,12 @@ class Correction:
         """Whether a stored result has these masks already, in this order."""
         if self.verdict == "rejected" or result.sha256 != self.sha256:
             return False
-        return [_content(prompt) for prompt in self.prompts] == [_content(one) for one in freeze(result)]
+        return has_objects(result, self.prompts)
+
+
+def has_objects(result: ImageResult, prompts: Sequence[Prompt]) -> bool:
+    """Whether the kept masks of a result are those of prompts that answer themselves, in this order."""
+    return [_content(prompt) for prompt in prompts] == [_content(one) for one in freeze(result)]
 
 
 def _content(prompt: Prompt) -> dict[str, Any]:
@@ -99,18 +104,29 @@ def _content(prompt: Prompt) -> dict[str, Any]:
 
 def freeze(result: ImageResult) -> tuple[Prompt, ...]:
     """The kept masks of a result as prompts that answer themselves, so that no model changes them any more."""
-    frozen = []
-    for mask in result.kept:
-        given = GivenMask(mask.size, mask.counts, mask.score, mask.stability)
-        made = mask.prompt or Prompt(mask=given)
-        frozen.append(replace(made, mask=given, grid=None))
-    return tuple(frozen)
+    return tuple(map(freeze_mask, result.kept))
+
+
+def freeze_mask(mask: Mask) -> Prompt:
+    """A mask, kept or dropped, as a prompt that answers itself."""
+    given = GivenMask(mask.size, mask.counts, mask.score, mask.stability)
+    return replace(mask.prompt or Prompt(mask=given), mask=given, grid=None)
 
 
 def digest_masks(result: ImageResult) -> str:
     """16 hexadecimal digits for the kept masks of a result: their pixels, labels and order."""
-    content = [[mask.counts, mask.label] for mask in result.kept]
-    text = json.dumps([result.status, content], ensure_ascii=False)
+    return _digest_content(result.status, [[mask.counts, mask.label] for mask in result.kept])
+
+
+def digest_entry(entry: Mapping[str, Any]) -> str:
+    """`digest_masks` of the result that the content of a line makes."""
+    prompts = entry.get("prompts") or []
+    content = [[prompt["mask"]["counts"], prompt.get("label")] for prompt in prompts]
+    return _digest_content("done" if content else "empty", content)
+
+
+def _digest_content(status: str, content: Sequence[Sequence[str | None]]) -> str:
+    text = json.dumps([status, content], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -23,7 +23,14 @@ from ..corrections import format_verdicts
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
 from ..errors import OutputError, Problem, StopRun, UsageError
-from ..files import gather_temporary_files, known_hashes, quote_command, release_temporary_files, write_atomic
+from ..files import (
+    absolute_path,
+    gather_temporary_files,
+    known_hashes,
+    quote_command,
+    release_temporary_files,
+    write_atomic,
+)
 from ..images import PACKAGE
 from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
@@ -504,6 +511,7 @@ class RunExecution:
         return {
             "name": self.config.name,
             "command": self.options.command,
+            "file": str(absolute_path(self.config.file)) if self.config.file else None,
             **({"shard": str(shard)} if (shard := self.options.shard) else {}),
             "pipeline": self.config.resolved(),
             "fingerprint": {"masks": self.fingerprints.masks, "model": self.models.backend},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import sys
@@ -17,6 +16,8 @@ import click
 
 from maskmill import Backend, DatasetError, ImageRef, PipelineError, Problem, UsageError
 from maskmill.dataset.dataset import Dataset
+from maskmill.files import quote_command
+from maskmill.output.folder import is_run
 from maskmill.plugins.threads import set_threads
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
@@ -26,6 +27,8 @@ from ..server.command import (
     SWITCH_INTERVAL,
     build_settings,
     client_host,
+    current_user,
+    find_free_port,
     load_backend,
     prepare_backend,
     require_packages,
@@ -95,7 +98,7 @@ def annotate(target: Path, **chosen: Any) -> None:
         if missing := images.missing(file.lines()):
             click.echo(_describe_missing(task.prompts, missing, images), err=True)
         service = ModelService(backend, name, settings)
-        reviewer = chosen["reviewer"] or _current_user()
+        reviewer = chosen["reviewer"] or current_user()
         _serve(AnnotationSession(task.name, images, file, service, reviewer, labels), chosen)
 
 
@@ -128,6 +131,11 @@ def find_task(target: Path, prompts: Path | None, plugins: Sequence[Path]) -> An
                 Problem(f"'{target}' is neither a folder nor a pipeline file", hint="name a folder of images")
             )
         folder = target.absolute()
+        if is_run(folder):
+            text = f"'{target}' is the output folder of a run"
+            raise UsageError(
+                Problem(text, hint=f"review its results: {quote_command(['maskmill', 'review', str(target)])}")
+            )
         return AnnotationTask(folder.name, Dataset((str(folder),), Path.cwd()), prompts or folder / PROMPTS)
     from maskmill.config.load import load_config
 
@@ -194,29 +202,12 @@ def _load_backend(target: Path, chosen: dict[str, Any]) -> tuple[str, Backend]:
     return name, backend
 
 
-def _default_port(host: str) -> int:
-    from ..server.process import ListenAddress
-
-    try:
-        ListenAddress(host, PORT).open_socket().close()
-    except UsageError:  # usually another `maskmill annotate`
-        return 0
-    return PORT
-
-
-def _current_user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a user without a name
-        return ""
-
-
 def _serve(session: AnnotationSession, chosen: dict[str, Any]) -> None:
     from ..server import process
     from .routes import add_routes
 
     sys.setswitchinterval(SWITCH_INTERVAL)
-    port = chosen["port"] if chosen["port"] is not None else _default_port(chosen["host"])
+    port = chosen["port"] if chosen["port"] is not None else find_free_port(chosen["host"], PORT)
     address = process.ListenAddress(chosen["host"], port)
     service = session.service
 

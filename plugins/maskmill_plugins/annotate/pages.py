@@ -1,8 +1,9 @@
-"""The static annotation page and its security headers."""
+"""The static pages of annotate and review, and their security headers."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -30,17 +31,23 @@ GUARDED = {
 HEADERS = {**GUARDED, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 
 
-def add_page(app: FastAPI) -> None:
-    """Add the page, and redirects to it."""
+def add_page(app: FastAPI, root: str = ROOT, folders: Sequence[Path] = (WEB,)) -> None:
+    """Add a page, and redirects to it.
+
+    Args:
+        app: to which it is added.
+        root: its path, between slashes.
+        folders: contain its files; of several files of one name, the first is taken.
+    """
 
     @app.get("/", include_in_schema=False)
-    @app.get("/annotate", include_in_schema=False)
+    @app.get(root.rstrip("/"), include_in_schema=False)
     async def redirect() -> Response:
-        return RedirectResponse(ROOT, headers=HEADERS)
+        return RedirectResponse(root, headers=HEADERS)
 
-    @app.get("/annotate/{asset:path}", include_in_schema=False)
+    @app.get(f"{root}{{asset:path}}", include_in_schema=False)
     def page(request: Request, asset: str) -> Response:
-        path = find_assets().get(asset or "index.html")
+        path = find_assets(folders).get(asset or "index.html")
         if path is None:
             raise ApiError("not-found", f"the page has no file {asset!r}")
         data = path.read_bytes()
@@ -48,10 +55,13 @@ def add_page(app: FastAPI) -> None:
         return cached_response(request, tag, data, TYPES[path.suffix], HEADERS)
 
 
-def find_assets() -> dict[str, Path]:
-    """The files of the page by their relative URL: no other file is ever read."""
-    files = (path for path in WEB.rglob("*") if path.suffix in TYPES and path.is_file())
-    return {path.relative_to(WEB).as_posix(): path for path in files}
+def find_assets(folders: Sequence[Path] = (WEB,)) -> dict[str, Path]:
+    """The files of a page by their relative URL: no other file is ever read."""
+    files: dict[str, Path] = {}
+    for folder in reversed(folders):
+        found = (path for path in folder.rglob("*") if path.suffix in TYPES and path.is_file())
+        files |= {path.relative_to(folder).as_posix(): path for path in found}
+    return files
 
 
 def cached_response(request: Request, tag: str, data: bytes, media_type: str, headers: dict[str, str]) -> Response:

@@ -1,36 +1,28 @@
-"""The prompts file of an annotation session: each save appends a line, on disk before it is acknowledged.
+"""The prompts file of an annotation session.
 
-The prompt source `file` replays it: one `{"image": key, "prompts": [...], ...}` per line; the last line
-of a key counts. Lines of other origin stay byte for byte as they are.
+The prompt source `file` replays it: one `{"image": key, "prompts": [...], ...}` per line.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from maskmill import PipelineError, Problem, UsageError
-from maskmill.files import TEMPORARY_PREFIX
+from maskmill import Problem
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.prompt_files.formats import JsonLinesReader
 
-from .line_file import append, compact, read_lines, repair
+from .line_file import compact
+from .locked_lines import NO_REVISION, ChangedError, LockedLines
+
+__all__ = ["NO_REVISION", "STATUSES", "TOOL", "ChangedError", "LineSummary", "PromptsFile", "Status", "status_of"]
 
 Status = Literal["todo", "done", "empty", "rejected"]
 STATUSES: tuple[Status, ...] = ("todo", "done", "empty", "rejected")
 SCHEMA = 1
 #: Start of the field `tool` in lines written here.
 TOOL = "maskmill annotate"
-#: The revision of an image without a line.
-NO_REVISION = "none"
 #: Problems of a file that are listed one by one.
 MOST_PROBLEMS = 20
 
@@ -50,174 +42,34 @@ class LineSummary:
     objects: int
 
 
-class ChangedError(Exception):
-    """The image has been saved by someone else in the meantime; `PromptsFile.read` gives that entry."""
+class PromptsFile(LockedLines[LineSummary]):
+    """A prompts file; a save keeps the other fields of the line that it replaces."""
 
+    kind = "prompts file"
+    command = "annotate"
+    option = "--prompts"
 
-class PromptsFile:
-    """A prompts file, locked by this process; thread-safe. A context manager.
+    def summarize(self, offset: int, data: Mapping[str, Any]) -> LineSummary:
+        """Its status, and the number of its prompts."""
+        return LineSummary(offset, status_of(data), len(data.get("prompts") or []))
 
-    Args:
-        path: the file; created by the first save.
-        report: called with a line about each repair.
-        find_key: the image that a line's name means; by default the one of this very key.
-    """
+    def find_problems(self) -> Sequence[Problem]:
+        """As the source `file` finds them."""
+        records = JsonLinesReader(self.path).records()
+        found = [Problem(each.error, each.file, each.line) for each in records if each.error]
+        if len(found) > MOST_PROBLEMS:
+            found[MOST_PROBLEMS:] = [
+                Problem(f"and {count_noun(len(found) - MOST_PROBLEMS, 'more line')}", str(self.path))
+            ]
+        return found
 
-    def __init__(
-        self,
-        path: Path,
-        report: Callable[[str], None] = lambda line: None,
-        find_key: Callable[[str], str] = lambda name: name,
-    ) -> None:
-        self.path = path
-        self._report = report
-        self._find_key = find_key
-        self._mutex = threading.RLock()
-        self._file_lock = FileLock(path.with_name(f".{path.name}.lock"))
-        self._lines: dict[str, LineSummary] = {}
-        self._labels: dict[str, None] = {}
-        self._state: tuple[int, int] | None = None
+    def compact(self) -> str:
+        """Remove replaced lines that were written here."""
+        return compact(self.path, lambda data: str(data.get("tool", "")).startswith(TOOL))
 
-    def __enter__(self) -> Self:
-        """Lock the file, repair what a killed process left, and read it.
-
-        Raises:
-            UsageError: another process has locked it, or it cannot be written.
-            PipelineError: some of its lines are wrong.
-        """
-        try:
-            self._file_lock.acquire(timeout=0)
-        except Timeout:
-            hint = "stop the other `maskmill annotate`, or use another file with --prompts"
-            text = "another `maskmill annotate` is using this file"
-            raise UsageError(Problem(text, str(self.path), hint=hint)) from None
-        except (OSError, NotImplementedError) as error:
-            raise self._not_writable(error) from None
-        try:
-            self._open()
-        except BaseException:
-            self._file_lock.release()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Unlock the file."""
-        self._file_lock.release()
-
-    def lines(self) -> Mapping[str, LineSummary]:
-        """A snapshot of the line summaries, by image."""
-        with self._mutex:
-            self._refresh()
-            return dict(self._lines)
-
-    def labels(self) -> list[str]:
-        """The labels of all prompts, in order of first use."""
-        with self._mutex:
-            self._refresh()
-            return list(self._labels)
-
-    def read(self, key: str) -> tuple[dict[str, Any] | None, str]:
-        """The content of an image's line, None if there is none, and its revision."""
-        with self._mutex:
-            self._refresh()
-            return self._read(key)
-
-    def save(self, key: str, revision: str, entry: Mapping[str, Any]) -> str:
-        """Append a line for an image; it is on disk when this returns.
-
-        Args:
-            key: of the image.
-            revision: of the line that this one replaces.
-            entry: "prompts", "status" and more; other fields of the previous line are kept.
-
-        Returns:
-            The new revision.
-
-        Raises:
-            ChangedError: `revision` is not the current one.
-            OSError: it could not be written; the file is unchanged.
-        """
-        with self._mutex:
-            self._refresh()
-            before, current = self._read(key)
-            if revision != current:
-                raise ChangedError(key)
-            line = {**(before or {}), **entry, "image": key, "schema": SCHEMA}
-            ordered = {name: line[name] for name in ("image", *(name for name in line if name != "image"))}
-            raw = json.dumps(ordered, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
-            offset = append(self.path, raw)
-            self._add_summary(key, offset, ordered)
-            self._state = self._stat()
-            return _revision(raw)
-
-    def _open(self) -> None:
-        if self.path.exists():
-            try:
-                self._report_line(repair(self.path))
-                problems = _find_problems(self.path)
-            except OSError as error:
-                raise self._not_writable(error) from None
-            if problems:
-                raise PipelineError(*problems)
-            self._report_line(compact(self.path, lambda data: str(data.get("tool", "")).startswith(TOOL)))
-        else:
-            self._check_writable()
-        self._load()
-
-    def _report_line(self, line: str) -> None:
-        if line:
-            self._report(line)
-
-    def _check_writable(self) -> None:
-        """Check at the start that the file can be created, without leaving one behind."""
-        probe = self.path.with_name(f"{TEMPORARY_PREFIX}probe")
-        try:
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise self._not_writable(error) from None
-
-    def _not_writable(self, error: BaseException) -> UsageError:
-        text = f"the prompts file cannot be written: {getattr(error, 'strerror', None) or error}"
-        return UsageError(Problem(text, str(self.path), hint="use another file with --prompts FILE.jsonl"))
-
-    def _load(self) -> None:
-        self._lines.clear()
-        self._labels.clear()
-        self._state = self._stat()
-        written: set[str] = set()
-        for offset, _, data in read_lines(self.path):
-            name, key = data["image"], self._find_key(data["image"])
-            if name == key:
-                written.add(key)
-            if name == key or key not in written:  # as the source `file`: the very key before other spellings
-                self._add_summary(key, offset, data)
-
-    def _refresh(self) -> None:
-        """Read the file again if it was edited."""
-        if self._stat() != self._state:
-            self._load()
-
-    def _stat(self) -> tuple[int, int] | None:
-        try:
-            about = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return about.st_size, about.st_mtime_ns
-
-    def _add_summary(self, key: str, offset: int, data: Mapping[str, Any]) -> None:
-        prompts = data.get("prompts") or []
-        self._lines[key] = LineSummary(offset, status_of(data), len(prompts))
-        self._labels.update(dict.fromkeys(prompt["label"] for prompt in prompts if prompt.get("label")))
-
-    def _read(self, key: str) -> tuple[dict[str, Any] | None, str]:
-        line = self._lines.get(key)
-        if line is None:
-            return None, NO_REVISION
-        with self.path.open("rb") as file:
-            file.seek(line.offset)
-            raw = file.readline()
-        return json.loads(raw.removeprefix(BOM_UTF8)), _revision(raw)
+    def merge(self, before: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of both, the new ones first in importance."""
+        return {**(before or {}), **entry, "schema": SCHEMA}
 
 
 def status_of(data: Mapping[str, Any]) -> Status:
@@ -228,15 +80,3 @@ def status_of(data: Mapping[str, Any]) -> Status:
     if status not in ("done", "empty"):
         return "todo"
     return "done" if data.get("prompts") else "empty"
-
-
-def _revision(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()[:24]
-
-
-def _find_problems(path: Path) -> Sequence[Problem]:
-    records = JsonLinesReader(path).records()
-    found = [Problem(each.error, each.file, each.line) for each in records if each.error]
-    if len(found) > MOST_PROBLEMS:
-        found[MOST_PROBLEMS:] = [Problem(f"and {count_noun(len(found) - MOST_PROBLEMS, 'more line')}", str(path))]
-    return found

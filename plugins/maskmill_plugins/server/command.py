@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import logging
 import os
@@ -159,6 +160,25 @@ def _find_network_address() -> str | None:
         if name in up and entry.family == socket.AF_INET and not entry.address.startswith(("127.", "169.254."))
     ]
     return found[0] if found else None
+
+
+def find_free_port(host: str, usual: int) -> int:
+    """The usual port if it is free, else 0 for any."""
+    from .process import ListenAddress
+
+    try:
+        ListenAddress(host, usual).open_socket().close()
+    except UsageError:  # usually another server of this command
+        return 0
+    return usual
+
+
+def current_user() -> str:
+    """The name of this process's user, "" if it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
 
 
 def require_packages() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +24,7 @@ from maskmill import MaskmillError, PluginError, Problem, UsageError
 from .compute.service import ModelService
 from .http.app import build_application
 from .http.request_log import RequestLog
+from .settings import Settings
 
 #: Seconds during which an idle server that shuts down still answers new requests with 503.
 LINGER = 0.5
@@ -78,6 +80,20 @@ def _open_socket(family: int, address: str, port: int) -> socket.socket:
     return opened
 
 
+class Service(Protocol):
+    """What a server needs to know of the service behind its routes.
+
+    Attributes:
+        draining: True once the server is shutting down: started requests are finished, new ones refused.
+    """
+
+    draining: bool
+
+    @property
+    def settings(self) -> Settings:
+        """Limits and access."""
+
+
 class DrainingServer(uvicorn.Server):
     """uvicorn that finishes started requests after the first signal and answers new ones with 503.
 
@@ -85,13 +101,26 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn's.
         service: its `draining` is set by the signal.
         requests: counts the requests in flight.
+        on_started: called with the server once it accepts requests.
     """
 
-    def __init__(self, config: uvicorn.Config, service: ModelService, requests: RequestLog) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        requests: RequestLog,
+        on_started: Callable[[DrainingServer], None],
+    ) -> None:
         super().__init__(config)
+        self._on_started = on_started
         self._service = service
         self._requests = requests
         self._since = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept requests; only then is the server announced, since from here on a signal ends it in an orderly way."""
+        await super().startup(sockets)
+        self._on_started(self)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start to drain; the second signal stops the server as uvicorn does."""
@@ -120,7 +149,7 @@ def run(
     add_routes: Callable[[FastAPI], None] | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until a signal arrives.
+    """Serve a model until a signal arrives.
 
     Args:
         service: what the routes work with.
@@ -134,6 +163,47 @@ def run(
         PluginError: the backend cannot be opened.
     """
     _, requests = build_application(service, add_routes)
+    is_started = False
+
+    def start(server: DrainingServer, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        nonlocal is_started
+        is_started = True
+
+        def on_state_change() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has already ended
+                loop.call_soon_threadsafe(_handle_state, server, service, on_ready)
+
+        on_listening(port)
+        service.model_thread.start(on_state_change)
+
+    try:
+        listen(requests, service, address, start)
+    finally:
+        service.close()
+        if is_started and service.model_thread.state == "loading":
+            atexit.register(_end_while_loading)
+    if (cause := service.model_thread.error) is not None:
+        text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
+        raise PluginError(f"cannot open the backend: {text}") from cause
+
+
+def listen(
+    requests: RequestLog,
+    service: Service,
+    address: ListenAddress,
+    start: Callable[[DrainingServer, asyncio.AbstractEventLoop, int], None],
+) -> None:
+    """Serve an application until a signal arrives.
+
+    Args:
+        requests: the application.
+        service: what its routes work with.
+        address: where to listen.
+        start: called with the server, its loop and the port once requests are accepted.
+
+    Raises:
+        UsageError: the address is not available.
+    """
     opened = address.open_socket()
     config = uvicorn.Config(
         requests,
@@ -150,16 +220,9 @@ def run(
         config.load()
     except OSError as error:
         raise UsageError(Problem(f"--tls-cert, --tls-key: {error}", hint="both must be PEM files")) from None
-    server = DrainingServer(config, service, requests)
-    try:
-        asyncio.run(_serve(server, service, opened, on_listening, on_ready))
-    finally:
-        service.close()
-        if service.model_thread.state == "loading":
-            atexit.register(_end_while_loading)
-    if (cause := service.model_thread.error) is not None:
-        text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
-        raise PluginError(f"cannot open the backend: {text}") from cause
+    port = int(opened.getsockname()[1])
+    server = DrainingServer(config, service, requests, lambda server: start(server, asyncio.get_running_loop(), port))
+    asyncio.run(server.serve(sockets=[opened]))
 
 
 def _end_while_loading() -> None:
@@ -170,24 +233,6 @@ def _end_while_loading() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-async def _serve(
-    server: DrainingServer,
-    service: ModelService,
-    opened: socket.socket,
-    on_listening: Callable[[int], None],
-    on_ready: Callable[[], None] | None,
-) -> None:
-    loop = asyncio.get_running_loop()
-
-    def on_state_change() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has already ended
-            loop.call_soon_threadsafe(_handle_state, server, service, on_ready)
-
-    on_listening(int(opened.getsockname()[1]))
-    service.model_thread.start(on_state_change)
-    await server.serve(sockets=[opened])
 
 
 def _handle_state(server: DrainingServer, service: ModelService, on_ready: Callable[[], None] | None) -> None:

@@ -29,7 +29,8 @@ from maskmill_plugins._shared.http.wire import (
 from ..compute.jobs import JobResult
 from ..compute.service import ModelService
 from ..errors import ApiError
-from ..metrics import CONTENT_TYPE
+from ..metrics import CONTENT_TYPE, Metrics
+from ..settings import Settings
 from .docs import EXAMPLES, UPLOAD_BODY, add_docs
 from .problems import add_error_handlers, describe_responses
 from .request_body import BodyLimits, add_image
@@ -63,12 +64,24 @@ def build_application(
     if add_routes is not None:
         add_routes(app)
     add_docs(app, service)
-    guarded: Any = AccessControl(BodyLimits(app, service.settings, service.admit), service.settings)
-    if service.settings.cors:
+    return app, guard(app, service.settings, service.admit, service.metrics)
+
+
+def guard(app: FastAPI, settings: Settings, admit: Callable[[str], None], metrics: Metrics) -> RequestLog:
+    """The application behind access control, the limits of bodies, and the log of requests.
+
+    Args:
+        app: the application.
+        settings: limits and access.
+        admit: called with the method before a body is read; raises `ApiError` to refuse.
+        metrics: where requests are counted.
+    """
+    guarded: Any = AccessControl(BodyLimits(app, settings, admit), settings)
+    if settings.cors:
         guarded = CORSMiddleware(
-            guarded, allow_origins=service.settings.cors, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
+            guarded, allow_origins=settings.cors, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
         )
-    return app, RequestLog(guarded, service.metrics)
+    return RequestLog(guarded, metrics)
 
 
 def _add_image_routes(app: FastAPI, service: ModelService) -> None:

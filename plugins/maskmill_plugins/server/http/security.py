@@ -20,8 +20,8 @@ from .problems import error_response
 
 #: Open without a token: they reveal nothing, and monitoring has none.
 OPEN = frozenset({"/healthz", "/readyz"})
-#: The static files of the annotation page; the page itself prompts for the token.
-PAGE = "/annotate/"
+#: The static files of the pages of annotate and review; the pages themselves ask for the token.
+PAGES = ("/annotate/", "/review/")
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 NO_TOKEN = "none"  # noqa: S105 - the option's value for "no token"
 
@@ -63,7 +63,7 @@ class AccessControl:
             raise ApiError("forbidden", "your address is not in an allowed network (--allow)")
         if self._settings.local_names and parse_host_name(headers.get("host", "")) not in LOCAL_NAMES:
             raise ApiError("forbidden", "a local server without a token must be addressed as localhost")
-        if scope["path"] in OPEN or scope["path"].startswith(PAGE):
+        if scope["path"] in OPEN or scope["path"].startswith(PAGES):
             return
         if self._token is not None:
             self._check_token(headers.get("authorization", ""), self._token)

@@ -16,10 +16,10 @@ import PIL.Image
 from maskmill import Image, ImageResult, Mask, colors
 from maskmill.files import TEMPORARY_PREFIX, safe_path
 from maskmill.results import STATUSES, LedgerRow
+from maskmill_plugins._shared.doubt_rating import DoubtRating, finite_number, rate_doubt
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.export.file_names import name_image_file
 
-from .doubt import DoubtRating, finite_number, rate_doubt
 from .summary import Summary
 
 _MASKS_SHOWN = 12

@@ -11,8 +11,7 @@ from typing import Any
 
 from maskmill import ImageResult, Mask
 from maskmill.results import DOUBTS, STATUSES, Failure
-
-from .doubt import finite_number, format_iou
+from maskmill_plugins._shared.doubt_rating import finite_number, format_iou
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 _BINS = 50

@@ -1,0 +1,97 @@
+"""Pictures for the review page: previews of the run's images, and crops of single objects."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+
+from maskmill import Image, ImageReadError, ImageResult, Mask
+from maskmill.colors import nth
+from maskmill.stored.originals import OriginalImages, load_unchanged
+from maskmill_plugins._shared.drawing.canvas import Canvas
+from maskmill_plugins._shared.drawing.pixels import encode_jpeg
+
+from ..annotate.session import PREVIEW_BYTES, make_preview
+from ..server.compute.byte_cache import ByteCache
+from ..server.errors import ApiError
+
+#: Pixels of a crop's sides on the page.
+CROP = 192
+#: Around an object, as a part of its longer side; never less than this many pixels.
+MARGIN, LEAST_MARGIN = 0.25, 8
+#: Images that are decoded at once.
+AT_ONCE = 2
+
+
+class Pictures:
+    """Reads the images of a run and keeps what it sent.
+
+    Args:
+        originals: finds them.
+    """
+
+    def __init__(self, originals: OriginalImages) -> None:
+        self._originals = originals
+        self._finding = threading.Lock()  # its list of images is made at the first use
+        self._made: ByteCache[tuple[str, ...], tuple[bytes, str]] = ByteCache(PREVIEW_BYTES, lambda made: len(made[0]))
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def preview(self, result: ImageResult, most: int) -> tuple[bytes, str]:
+        """The upright image, its longer side at most `most` pixels, and its media type.
+
+        Raises:
+            ApiError: the image cannot be read, or is not that of the result any more.
+        """
+        name = (result.sha256, str(most))
+        if (kept := self._made.get(name)) is None:
+            async with self._gate:
+                kept = await run_in_threadpool(lambda: make_preview(self._load(result).pixels, most))
+            self._made.put(name, kept)
+        return kept
+
+    async def crop(self, result: ImageResult, mask: Mask) -> tuple[bytes, str]:
+        """A square around a mask of the result, with its outline, and the media type.
+
+        Raises:
+            ApiError: as `preview`.
+        """
+        name = (result.sha256, "crop", mask.counts)
+        if (kept := self._made.get(name)) is None:
+            async with self._gate:
+                kept = await run_in_threadpool(lambda: draw_crop(self._load(result), mask)), "image/jpeg"
+            self._made.put(name, kept)
+        return kept
+
+    def _load(self, result: ImageResult) -> Image:
+        try:
+            with self._finding:
+                ref = self._originals.find(result.key)
+            return load_unchanged(result, ref, self._originals.max_pixels)
+        except (ImageReadError, OSError) as error:
+            raise ApiError("unreadable-image", f"{result.key}: {error}") from None
+
+
+def draw_crop(image: Image, mask: Mask) -> bytes:
+    """The bytes of a JPEG file: a mask in its surroundings, square, its outline drawn."""
+    x1, y1, x2, y2 = mask.box.xyxy if mask.box else (0.0, 0.0, float(image.width), float(image.height))
+    half = max(x2 - x1, y2 - y1) / 2
+    half += max(LEAST_MARGIN, MARGIN * 2 * half)
+    left, right = _clip((x1 + x2) / 2, half, image.width)
+    top, bottom = _clip((y1 + y2) / 2, half, image.height)
+    canvas = Canvas(np.ascontiguousarray(image.pixels[top:bottom, left:right]), CROP, CROP)
+    canvas.draw_mask(Mask.from_array(mask.array[top:bottom, left:right]), nth(0), alpha=0.2)
+    square = np.full((CROP, CROP, 3), 128, np.uint8)
+    height, width = canvas.pixels.shape[:2]
+    y, x = (CROP - height) // 2, (CROP - width) // 2
+    square[y : y + height, x : x + width] = canvas.pixels
+    return encode_jpeg(square, 85)
+
+
+def _clip(middle: float, half: float, length: int) -> tuple[int, int]:
+    """The part of an image's side around an object, moved inwards at its ends."""
+    size = min(length, max(1, round(2 * half)))
+    start = min(max(0, round(middle - half)), length - size)
+    return start, start + size
