@@ -31,13 +31,13 @@ GUARDED = {
 HEADERS = {**GUARDED, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 
 
-def add_page(app: FastAPI, root: str = ROOT, folders: Sequence[Path] = (WEB,)) -> None:
+def add_page(app: FastAPI, root: str = ROOT, folders: Sequence[Path] | None = None) -> None:
     """Add a page, and redirects to it.
 
     Args:
         app: to which it is added.
         root: its path, between slashes.
-        folders: contain its files; of several files of one name, the first is taken.
+        folders: contain its files, the annotation page's by default; of several files of one name, the first is taken.
     """
 
     @app.get("/", include_in_schema=False)
@@ -55,10 +55,10 @@ def add_page(app: FastAPI, root: str = ROOT, folders: Sequence[Path] = (WEB,)) -
         return cached_response(request, tag, data, TYPES[path.suffix], HEADERS)
 
 
-def find_assets(folders: Sequence[Path] = (WEB,)) -> dict[str, Path]:
+def find_assets(folders: Sequence[Path] | None = None) -> dict[str, Path]:
     """The files of a page by their relative URL: no other file is ever read."""
     files: dict[str, Path] = {}
-    for folder in reversed(folders):
+    for folder in reversed(folders or (WEB,)):
         found = (path for path in folder.rglob("*") if path.suffix in TYPES and path.is_file())
         files |= {path.relative_to(folder).as_posix(): path for path in found}
     return files
