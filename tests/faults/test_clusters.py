@@ -32,17 +32,36 @@ class DaskCluster:
         self.folder = folder
         self.started = []
         self.file = folder / "scheduler.json"
-        self.scheduler = self._start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
-        wait_until(self.file.exists)
+        where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+        self.scheduler = self._start("distributed.cli.dask_scheduler", *where)
+        try:
+            wait_until(self._is_up)
+        except BaseException:
+            self.end()
+            raise
         self.address = json.loads(self.file.read_text())["address"]
 
+    def _is_up(self):
+        """Whether the file is there and written to its end."""
+        with contextlib.suppress(OSError, ValueError):
+            return "address" in json.loads(self.file.read_text())
+
     def _start(self, module, *arguments):
-        options = ["--scheduler-file", str(self.file), "--no-dashboard", *arguments]
+        options = ["--scheduler-file", str(self.file), *arguments]
         self.started.append(start_beside(self.folder, ["-W", "ignore", "-m", module, *options]))
         return self.started[-1]
 
     def add_worker(self):
-        options = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--local-directory", str(self.folder)]
+        options = [
+            "--no-dashboard",
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            str(self.folder),
+        ]
         return self._start("distributed.cli.dask_worker", *options)
 
     def end(self):

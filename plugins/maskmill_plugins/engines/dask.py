@@ -56,7 +56,11 @@ class Dask(ClusterEngine):
         with hold_signals():  # processes that are started here leave Ctrl-C to the driver
             if not self.address:
                 self._cluster = distributed.LocalCluster(
-                    n_workers=slots, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs=50
+                    n_workers=slots,
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",  # None takes port 8787 of all networks, or warns
+                    silence_logs=50,
                 )
             self._client = _open_client(self._cluster or self.address)
         self._client.subscribe_topic("all", self._note_event)
