@@ -179,6 +179,13 @@ def test_commands_read_the_address(folder, capsys):
     assert Run("s3://inbox/out").counts()["done"] == 3
 
 
+@pytest.mark.parametrize("option", ["--fresh", "--watch"])
+def test_what_does_not_go_with_an_address_is_refused(folder, capsys, option):
+    code, _, err = told(capsys, "run", folder / "p.yaml", option)
+    assert code == 2 and f"{option} does not go with an output in object storage" in err
+    assert uploaded() == {} and not (folder / "state").exists()
+
+
 def test_state_is_for_addresses(folder, capsys):
     code, _, err = told(capsys, "run", folder / "p.yaml", "-o", folder / "here", "--state", folder / "s")
     assert code == 2 and "--state: it is for outputs in object storage" in err

@@ -242,6 +242,18 @@ class Pipeline:
             return [config.problem(("output",), problem.message, problem.hint) for problem in error.problems]
         return []
 
+    def _refuse_with_bucket(self, request: driver.RunRequest) -> list[Problem]:
+        """What is asked of a run and cannot be done where its output is in object storage."""
+        asked = {
+            "--fresh": (request.fresh, "write to another address"),
+            "--watch": (request.watch, "write to a folder, and upload it"),
+        }
+        return [
+            self.config.problem(("output",), f"{name} does not go with an output in object storage", hint)
+            for name, (is_asked, hint) in asked.items()
+            if is_asked and self.config.bucket is not None
+        ]
+
     def _output_inside_dataset(self) -> list[Problem]:
         config = self.config
         for entry in config.dataset:
@@ -330,7 +342,7 @@ class Pipeline:
 
     def _checked(self, request: driver.RunRequest) -> list[str]:
         """The warnings; errors are raised, and the warnings with them, which may explain them."""
-        problems = self.check(request.offline, request.watch)
+        problems = [*self._refuse_with_bucket(request), *self.check(request.offline, request.watch)]
         if any(not problem.warning for problem in problems):
             raise PipelineError(*problems)
         return [str(problem) for problem in problems]

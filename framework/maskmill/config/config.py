@@ -21,6 +21,7 @@ from ..decoding.decoder import MAX_PIXELS
 from ..display import brief
 from ..errors import PluginError, Problem
 from ..images import PACKAGE
+from ..output.mirror import Mirror
 from ..plugins.messages import ChainSpec, ModelIds, PluginSpec
 from ..plugins.optional import recall_survey
 from ..plugins.registry import RegisteredPlugin, Registry
@@ -234,6 +235,10 @@ class Config:
             self.images.as_conversion(),
             None if self.corrections is None else load_corrections(self.corrections),
         )
+
+    def mirror(self) -> Mirror | None:
+        """The folder that the run works in with its copy in a bucket; None for an output like any other."""
+        return None if self.bucket is None else Mirror(self.output, self.bucket, self.storage)
 
     def chain_spec(self, memories: Sequence[Any] = ()) -> ChainSpec:
         """What another process needs for `build_stages`; may hold secrets, never store it.

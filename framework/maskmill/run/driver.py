@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -22,7 +22,7 @@ from ..config.config import Config
 from ..corrections import format_verdicts
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import OutputError, Problem, StopRun, UsageError
+from ..errors import OutputError, StopRun, UsageError
 from ..files import (
     absolute_path,
     gather_temporary_files,
@@ -36,7 +36,6 @@ from ..output import environment, records
 from ..output.entry_store import NAME as ENTRIES, EntryStore
 from ..output.folder import claim, clean_up, is_small, remove_leftovers
 from ..output.ledger import NAME, Ledger
-from ..output.mirror import Mirror
 from ..output.outdated import count_outdated
 from ..output.rebuild import rebuild_ledger
 from ..plugins.engine import Engine
@@ -93,43 +92,47 @@ def run(config: Config, options: RunRequest, check: Callable[[], Sequence[str]] 
         images = count_first_images(config, options, listed)
         skipped = describe_skipped(listed)
         progress.describe("preparing")
-        mirror = open_mirror(config, options, progress)
+        fetch_results(config, progress)
         rebuilt = "" if options.fresh else rebuild_ledger(config.output)
         surveys = Surveys(config, listed)
         require_consent(config, options, listed)
-        with (
-            claim(config.output, fresh=options.fresh) as notice,
-            mirror.claim() if mirror else contextlib.nullcontext(),
-            Ledger.create(config.output) as ledger,
-        ):
-            gather_temporary_files(config.output)
-            try:
-                with open_entries(config) as entries:
-                    this = RunExecution(config, options, ledger, entries, images, surveys, listed, progress)
-                    return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
-            except (sqlite3.Error, OSError) as error:
-                raise StopRun(describe_output_error(config, options, error)) from error
-            finally:
-                release_temporary_files(config.output)
+        with open_output(config, options) as (notice, ledger), open_entries(config) as entries:
+            this = RunExecution(config, options, ledger, entries, images, surveys, listed, progress)
+            return this.execute([*notices, skipped, *surveys.warnings(), notice, rebuilt])
 
 
-def open_mirror(config: Config, options: RunRequest, progress: Progress) -> Mirror | None:
-    """The copy in a bucket of the folder that the run works in; None for an output like any other.
+@contextlib.contextmanager
+def open_output(config: Config, options: RunRequest) -> Iterator[tuple[str, Ledger]]:
+    """Hold the output of a run; gives a notice for the user, or "", and the ledger.
 
-    What other machines stored there is downloaded, so that the run goes on from it.
+    Raises:
+        OutputInUseError: another run holds it.
+        OutputError: it cannot be written, or holds other files.
+        StopRun: it could no longer be written in between.
     """
-    if config.bucket is None:
-        return None
-    if options.fresh or options.watch:
-        name = "--fresh" if options.fresh else "--watch"
-        hint = "write to another address" if options.fresh else "write to a folder, and upload it"
-        raise OutputError(Problem(f"{name} does not go with an output in object storage", hint=hint))
-    mirror = Mirror(config.output, config.bucket, config.storage)
+    mirror = config.mirror()
+    with (
+        claim(config.output, fresh=options.fresh) as notice,
+        mirror.claim() if mirror else contextlib.nullcontext(),
+        Ledger.create(config.output) as ledger,
+    ):
+        gather_temporary_files(config.output)
+        try:
+            yield notice, ledger
+        except (sqlite3.Error, OSError) as error:
+            raise StopRun(describe_output_error(config, options, error)) from error
+        finally:
+            release_temporary_files(config.output)
+
+
+def fetch_results(config: Config, progress: Progress) -> None:
+    """Download what other machines stored for an output in object storage, so that the run goes on from it."""
+    if (mirror := config.mirror()) is None:
+        return
     mirror.prepare()
     if not (config.output / NAME).exists():
         progress.describe("looking for stored results in the bucket")
         mirror.fetch(progress.log)
-    return mirror
 
 
 def start_progress(options: RunRequest) -> Progress:
@@ -205,7 +208,7 @@ class RunExecution:
         self.resources = choose_resources(config, images, ledger.meta("threads"))
         self.info = RunInfo(config.name, config.output, config.resolved(), self.resources.jobs, self.resources.threads)
         self.verbose = options.verbose or (images == 1 and not options.quiet)
-        self.mirror = Mirror.of(config.output) if config.bucket else None
+        self.mirror = config.mirror()
         self.recorder = Recorder(config, options, self.info, ledger, entries, self.progress, self.stop, self.mirror)
         ready = None if rounds is None else rounds.ready
         self.queue = ImageQueue(self.plan, ledger, self.recorder, self.verbose, self.engine.processes, ready)

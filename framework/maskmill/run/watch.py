@@ -8,7 +8,6 @@ When nothing has come for a while, the files about the whole dataset are made an
 from __future__ import annotations
 
 import gc
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,15 @@ from dataclasses import dataclass, replace
 from ..config.config import Config
 from ..dataset.dataset import Dataset
 from ..dataset.listing import SharedListing
-from ..errors import DatasetError, StopRun, UsageError
-from ..output.folder import claim
+from ..errors import DatasetError, UsageError
 from ..output.ledger import Ledger
 from ..output.rebuild import rebuild_ledger
 from ..output.records import list_counts
 from ..results import RunReport
+from ..storage import configure
 from ..wording import count_noun
 from ..work import NO_WORK, Work
-from .driver import RunExecution, describe_output_error, make_command, open_entries, start_progress
+from .driver import RunExecution, make_command, open_entries, open_output, start_progress
 from .dry_run import FIRST
 from .forecast import require_consent
 from .plan import Plan, RunRequest, stat
@@ -58,16 +57,15 @@ def watch(config: Config, options: RunRequest, check: Callable[[], Sequence[str]
         StopRun: the output can no longer be written; a rerun goes on.
     """
     options = replace(options, command=options.command or make_command(config, options))
+    configure(config.storage)
     notices = check()
     rebuilt = "" if options.fresh else rebuild_ledger(config.output)
-    with claim(config.output, fresh=options.fresh) as notice, Ledger.create(config.output) as ledger:
+    with open_output(config, options) as (notice, ledger):
         this = Watch(config, replace(options, fresh=False), ledger, [*notices, notice, rebuilt])
         try:
             with handle_signals(this.rounds.stop):
                 this.work()
             return this.finish()
-        except (sqlite3.Error, OSError) as error:
-            raise StopRun(describe_output_error(config, options, error)) from error
         finally:
             this.rounds.end(kill=this.rounds.stop.at_once)
 
