@@ -48,7 +48,6 @@ class Correction:
         seconds: how long it took, None if not given.
         comment: of the reviewer; for a rejected image, why.
         result: `digest_masks` of the result that was reviewed, "" if not given.
-        line: the line of the file.
     """
 
     key: str
@@ -61,7 +60,6 @@ class Correction:
     seconds: float | None
     comment: str
     result: str
-    line: str
 
     @property
     def decides(self) -> bool:
@@ -219,16 +217,17 @@ class Corrections:
 
     def find(self, key: str) -> Correction | None:
         """The last line about an image, None if there is none."""
-        if key not in self._places:
-            return None
+        return parse(self._read_line(key)) if key in self._places else None
+
+    def find_decision(self, key: str) -> str | None:
+        """The line that decides an image's result, for `parse`; None if the pipeline does."""
+        return self._read_line(key) if self.digest_of(key) else None
+
+    def _read_line(self, key: str) -> str:
         offset, length = self._places[key]
         with self.path.open("rb") as file:
             file.seek(offset)
-            return parse(file.read(length).decode("utf-8-sig"))
-
-    def find_decision(self, key: str) -> Correction | None:
-        """What decides an image's result, None if the pipeline does."""
-        return self.find(key) if self.digest_of(key) else None
+            return file.read(length).decode("utf-8-sig")
 
     def _read_lines(self) -> Iterator[tuple[int, int, bytes]]:
         """(number, offset, bytes) of each line that is not blank."""
@@ -314,7 +313,6 @@ def parse(line: str) -> Correction:
         seconds=data.get("seconds") if isinstance(data.get("seconds"), (int, float)) else None,
         comment=_text(data, "comment"),
         result=_text(data, "result"),
-        line=line,
     )
 
 

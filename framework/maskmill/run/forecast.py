@@ -60,4 +60,4 @@ def _list_due(config: Config, request: RunRequest, images: Iterable[ImageRef]) -
     ledger = None if request.fresh else open_for_reading(config.output)[0]
     with ledger or nullcontext():
         every = (image for batch in plan.batches(ledger, listed=False) for image in batch if image.due)
-        yield from (image.ref for image in every if plan.find_decision(image.ref.key) is None)
+        yield from (image.ref for image in every if not plan.is_decided(image.ref.key))

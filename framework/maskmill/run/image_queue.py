@@ -83,7 +83,6 @@ class ImageQueue:
         ref, row, recorder = planned.ref, planned.row, self._recorder
         stack_file = recorder.config.output / f"{TEMPORARY_PREFIX}{digest(ref.key)}.stack"
         lost = 0 if recorder.options.retry_failed else self._ledger.count_losses(ref.key)
-        correction = self._plan.find_decision(ref.key)
         task = Task(
             ref,
             planned.fingerprint,
@@ -91,7 +90,7 @@ class ImageQueue:
             str(stack_file),
             afresh=planned.afresh,
             careful=lost > 0,
-            correction=None if correction is None else correction.line,
+            correction=self._plan.find_decision(ref.key),
         )
         image = QueuedImage(task, row.attempts if row else 0, lost, planned.work)
         if image.is_spent:

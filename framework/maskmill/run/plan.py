@@ -11,7 +11,7 @@ from typing import Literal
 
 from ..chain.fingerprint import DECIDED, Fingerprint, Fingerprints, plan_reuse
 from ..config.config import Config
-from ..corrections import Correction
+from ..corrections import parse as parse_correction
 from ..dataset.dataset import Dataset
 from ..dataset.shard import Shard
 from ..errors import ImageError, ImageReadError, OutputError, UsageError
@@ -204,8 +204,13 @@ class Plan:
             work = change or name_work("checked", _compare(row, wanted))
         return DueImage(ref, row, str(wanted), work, afresh)
 
-    def find_decision(self, key: str) -> Correction | None:
-        """What a person decided about an image, None if the pipeline decides."""
+    def is_decided(self, key: str) -> bool:
+        """Whether a person decided about an image, so that nothing is asked about it."""
+        corrections = self._fingerprints.corrections
+        return corrections is not None and bool(corrections.digest_of(key))
+
+    def find_decision(self, key: str) -> str | None:
+        """The line of what a person decided about an image, None if the pipeline decides."""
         corrections = self._fingerprints.corrections
         return None if corrections is None else corrections.find_decision(key)
 
@@ -270,8 +275,8 @@ class Plan:
         except ImageError:
             return image.work
         images = self._config.images.as_conversion().to_json()
-        wanted, correction = Fingerprint.parse(image.fingerprint), self.find_decision(image.ref.key)
-        reuse = plan_reuse(before, sha256, wanted, images, correction)
+        wanted, line = Fingerprint.parse(image.fingerprint), self.find_decision(image.ref.key)
+        reuse = plan_reuse(before, sha256, wanted, images, None if line is None else parse_correction(line))
         if reuse.everything and not have_files(self._config.output, before.artifacts):
             return "writers"
         return name_work(image.work, reuse.first)
