@@ -201,16 +201,17 @@ class Dataset:
     def _list_entries(self, entries: list[Entry]) -> Iterator[tuple[Entry, ImageRef, int]]:
         """(entry, image, line in a list or 0) of every image."""
         for entry in entries:
-            is_list = isinstance(entry, _DatasetEntry) and entry.is_list
-            for item in self._list_rows(entry) if is_list else self._list_images(entry):  # type: ignore[arg-type]
+            for item in self._list_entry(entry):
                 if isinstance(item, Problem):
                     raise DatasetError(item)
                 yield entry, *item
 
-    def _list_images(self, entry: Entry) -> Iterator[tuple[ImageRef, int]]:
+    def _list_entry(self, entry: Entry) -> Iterator[tuple[ImageRef, int] | Problem]:
         if isinstance(entry, BucketEntry):
-            yield from ((ref, 0) for ref in entry.list_images(self.left_out))
-            return
+            return ((ref, 0) for ref in entry.list_images(self.left_out))
+        return self._list_rows(entry) if entry.is_list else self._list_images(entry)
+
+    def _list_images(self, entry: _DatasetEntry) -> Iterator[tuple[ImageRef, int]]:
         if entry.pattern is None:
             yield ImageRef(entry.uri, entry.prefix), 0
             return
@@ -241,7 +242,7 @@ class Dataset:
             return
 
     def _check_images(self, entry: Entry) -> list[Problem]:
-        if next(self._list_images(entry), None) is not None:
+        if next(self._list_entry(entry), None) is not None:
             return []
         hint = describe_left_out(self.left_out) or f"image files end in {' '.join(sorted(readable_suffixes()))}"
         if entry.pattern != ALL:

@@ -149,20 +149,19 @@ def read(address: str, state: tuple[int, int] | None = None) -> bytes:
         BusyStorage: the server is busy, also after some tries.
         StopRun: the bucket does not exist, cannot be reached, or may not be read.
     """
-    return _read(address, os.getpid()) if state is None else _read_last(address, state, os.getpid())
+    return _read(address) if state is None else _read_last(address, state)
 
 
 @functools.lru_cache(1)
-def _read_last(address: str, state: tuple[int, int], process: int) -> bytes:
-    return _read(address, process)
+def _read_last(address: str, state: tuple[int, int]) -> bytes:
+    return _read(address)
 
 
-def _read(address: str, process: int) -> bytes:
+def _read(address: str) -> bytes:
     if not is_bucket(address):
         return read_web(address)
-    root, path = split_address(address)
     try:
-        return bytes(_import("obstore").get(_open_bucket(root, process), path).bytes())
+        return bytes(_request("get", address).bytes())
     except Exception as error:
         raise translate(error, hide_query(address)) from None
 
@@ -187,9 +186,8 @@ def write(address: str, data: bytes) -> None:
     Raises:
         StopRun: it cannot be written, also after some tries.
     """
-    root, path = split_address(address)
     try:
-        _import("obstore").put(_open_bucket(root, os.getpid()), path, data)
+        _request("put", address, data)
     except Exception as error:
         raise StopRun(str(explain(error, address))) from None
 
@@ -200,9 +198,8 @@ def create(address: str, data: bytes) -> bool:
     Raises:
         StopRun: as `write`.
     """
-    root, path = split_address(address)
     try:
-        _import("obstore").put(_open_bucket(root, os.getpid()), path, data, mode="create")
+        _request("put", address, data, mode="create")
     except Exception as error:
         if type(error).__name__ in ("AlreadyExistsError", "FileExistsError"):
             return False
@@ -216,9 +213,8 @@ def delete(address: str) -> None:
     Raises:
         StopRun: as `write`.
     """
-    root, path = split_address(address)
     try:
-        _import("obstore").delete(_open_bucket(root, os.getpid()), path)
+        _request("delete", address)
     except FileNotFoundError:
         pass
     except Exception as error:
@@ -235,9 +231,8 @@ def stat(address: str) -> tuple[int, int]:
     """
     if not is_bucket(address):
         return stat_web(address)
-    root, path = split_address(address)
     try:
-        return _find_state(_import("obstore").head(_open_bucket(root, os.getpid()), path))
+        return _find_state(_request("head", address))
     except Exception as error:
         raise translate(error, hide_query(address)) from None
 
@@ -246,6 +241,12 @@ def _find_state(about: Any) -> tuple[int, int]:
     """Size and version; the ETag tells apart what was written twice in the second that the time is exact to."""
     mark = int(hashlib.sha256(str(about["e_tag"] or about["version"] or "").encode()).hexdigest()[:8], 16)
     return int(about["size"]), int(about["last_modified"].timestamp()) * 10**9 + mark % 10**9
+
+
+def _request(name: str, address: str, *given: Any, **options: Any) -> Any:
+    """Call a function of obstore about an object."""
+    root, path = split_address(address)
+    return getattr(_import("obstore"), name)(_open_bucket(root, os.getpid()), path, *given, **options)
 
 
 @functools.lru_cache(64)
@@ -283,6 +284,7 @@ def _s3_options() -> dict[str, Any]:
     return given if _Current.options.anonymous else {**read_profile(), **given}
 
 
+@functools.cache
 def _import(module: str) -> Any:
     if problems := check_packages():
         raise UsageError(*problems)
