@@ -1,8 +1,6 @@
 /** Every text of the page in English and Chinese; `{name}` is replaced by a value. */
 
-import { keep, kept } from "./api.js";
-
-const LANGUAGE = "maskmill.language";
+import { createTexts } from "./texts.js";
 
 /** @type {Record<string, [string, string]>} */
 const TABLE = {
@@ -206,55 +204,4 @@ const TABLE = {
   doHelp: ["this help", "此帮助"],
 };
 
-export const LANGUAGES = /** @type {const} */ (["en", "zh"]);
-
-let language = kept(localStorage, LANGUAGE) ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
-
-/** The language in use: "en" or "zh". */
-export function spoken() {
-  return language;
-}
-
-/** @param {"en" | "zh"} name */
-export function speak(name) {
-  language = name;
-  keep(localStorage, LANGUAGE, name);
-}
-
-/**
- * A text in the language in use.
- * @param {string} name  in the table
- * @param {Record<string, string | number>} [values]
- * @returns {string}
- */
-export function t(name, values = {}) {
-  const text = TABLE[name];
-  if (!text) throw new Error(`no text named ${name}`);
-  return text[language === "zh" ? 1 : 0].replace(/\{(\w+)\}/g, (_, key) => String(values[key] ?? ""));
-}
-
-/**
- * A text with a number, which has a form of its own for one: "copiedOne" beside "copied".
- * @param {string} name
- * @param {number} n
- */
-export function many(name, n) {
-  return t(n === 1 ? `${name}One` : name, { n });
-}
-
-/** Fill in the texts that elements refer to: `data-t` is the content, `data-t-label` the accessible name. */
-export function translate(root = document.documentElement) {
-  for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
-  for (const element of root.querySelectorAll("[data-t-placeholder]")) {
-    element.placeholder = t(element.dataset.tPlaceholder);
-    element.setAttribute("aria-label", element.placeholder);
-  }
-  for (const element of root.querySelectorAll("[data-t-label]")) {
-    const key = element.dataset.key;
-    const text = t(element.dataset.tLabel);
-    element.setAttribute("aria-label", text);
-    element.title = key ? `${text} (${key})` : text;
-  }
-  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-  document.title = t("title");
-}
+export const { many, speak, spoken, t, translate } = createTexts(TABLE);

@@ -11,7 +11,7 @@ import { Panel } from "./panel.js";
 import { Queue } from "./queue.js";
 import { ReviewApi } from "./reviewapi.js";
 import { Sheet } from "./sheet.js";
-import { LANGUAGES, speak, spoken, t, translate } from "./strings.js";
+import { speak, spoken, t, translate } from "./strings.js";
 import { startTheme, switchTheme } from "./theme.js";
 import { Walk } from "./walk.js";
 
@@ -308,7 +308,7 @@ class Page {
     on("show-list", () => (document.body.dataset.list = "true"));
     on("hide-list", () => delete document.body.dataset.list);
     on("language", () => {
-      speak(LANGUAGES[1 - LANGUAGES.indexOf(/** @type {any} */ (spoken()))]);
+      speak(spoken() === "zh" ? "en" : "zh");
       this.queue.offer(this.info.labels);
       this.render();
       void this.#list();
