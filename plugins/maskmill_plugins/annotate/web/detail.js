@@ -16,12 +16,13 @@ const CALM = 120;
 
 export class Detail {
   /**
-   * @param {import("./api.js").Api} api
-   * @param {import("./stage.js").Stage} stage
-   * @param {import("./notices.js").Notices} notices
+   * @param {import("./viewport.js").Viewport} stage
+   * @param {(image: any, most: number, crop: string) => Promise<ImageBitmap | null>} load  a part, scaled down to this
+   *   longer side; null if the image has changed since
+   * @param {(text: string) => void} tell  shows a message
    */
-  constructor(api, stage, notices) {
-    Object.assign(this, { api, stage, notices });
+  constructor(stage, load, tell) {
+    Object.assign(this, { stage, load, tell });
     this.timer = 0;
     this.loading = false;
     /** The image of which no part can be loaded. */
@@ -31,7 +32,7 @@ export class Detail {
 
   /** The region and the fineness that the screen needs; null if the preview is fine enough. */
   get #needed() {
-    const { editor: { image }, bitmap, size, view } = this.stage;
+    const { image, bitmap, size, view } = this.stage;
     if (!image || !bitmap || this.broken === image) return null;
     const fine = Math.min(1, view.scale * devicePixelRatio);
     if (bitmap.width / image.width >= fine * 0.98) return null;
@@ -48,7 +49,7 @@ export class Detail {
   }
 
   async #load() {
-    const { editor: { image } } = this.stage;
+    const { image } = this.stage;
     const needed = this.#needed;
     if (!needed) return;
     const { region, fine } = enlarged(needed, image);
@@ -56,14 +57,12 @@ export class Detail {
     try {
       const crop = [region.x, region.y, region.width, region.height].join();
       const most = Math.max(16, Math.ceil(Math.max(region.width, region.height) * fine));
-      const { blob, tag } = await this.api.preview(image, most, crop);
-      const bitmap = await createImageBitmap(blob);
-      const current = this.stage.editor.image === image && tag.includes(image.id.slice(7, 39));
-      if (current) this.stage.refine({ bitmap, region, fine });
-      else bitmap.close();
+      const bitmap = await this.load(image, most, crop);
+      if (bitmap && this.stage.image === image) this.stage.refine({ bitmap, region, fine });
+      else bitmap?.close();
     } catch (error) {
       if (!(error instanceof Unreachable)) this.broken = image; // the page tells when the server does not answer
-      if (error instanceof Problem) this.notices.toast(t("noDetail", { why: error.message }));
+      if (error instanceof Problem) this.tell(t("noDetail", { why: error.message }));
     }
     this.loading = false;
     this.#check();

@@ -33,7 +33,13 @@ const stage = new Stage(byId("canvas"), editor, live);
 const pointer = new Pointer(stage);
 const notices = new Notices(editor, live, connection);
 new Cutout(stage);
-new Detail(api, stage, notices);
+new Detail(stage, loadPart, (text) => notices.toast(text));
+
+/** @returns {Promise<ImageBitmap | null>} null if the file has changed since */
+async function loadPart(image, most, crop) {
+  const { blob, tag } = await api.preview(image, most, crop);
+  return tag.includes(image.id.slice(7, 39)) ? createImageBitmap(blob) : null;
+}
 
 /** Request the session until the server responds and the token is right. */
 async function session() {

@@ -5,6 +5,7 @@
  */
 
 import { objectAt, pointAt, resizing, sidesAt, tagAt } from "./hits.js";
+import { Navigation } from "./navigation.js";
 import { boxBetween, inside, moved, resized } from "./prompts.js";
 import { RELEASED } from "./stage.js";
 import { toImage } from "./view.js";
@@ -30,8 +31,7 @@ export class Pointer extends EventTarget {
     this.tool = "box";
     /** Whether space is held, which moves the image. */
     this.grabbing = false;
-    /** @type {Map<number, [number, number]>} fingers that are down */
-    this.fingers = new Map();
+    this.navigation = new Navigation(stage);
     /** @type {Gesture | null} */
     this.gesture = null;
     this.editor.addEventListener("open", () => this.cancel()); // a drag on the previous image ends
@@ -41,9 +41,6 @@ export class Pointer extends EventTarget {
     canvas.addEventListener("pointerup", (event) => this.#up(event));
     canvas.addEventListener("pointercancel", (event) => this.#gone(event));
     canvas.addEventListener("pointerleave", () => this.editor.hover(null));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("auxclick", (event) => event.preventDefault());
-    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
   }
 
   /** @param {Tool} tool */
@@ -85,18 +82,12 @@ export class Pointer extends EventTarget {
     this.#cursor(over ?? (other ? "pointer" : ""));
   }
 
-  #at(event) {
-    const { left, top } = this.stage.canvas.getBoundingClientRect();
-    return /** @type {[number, number]} */ ([event.clientX - left, event.clientY - top]);
-  }
-
   #down(event) {
     if (!this.editor.image) return;
     this.stage.canvas.focus({ preventScroll: true });
-    const [x, y] = this.#at(event);
+    const [x, y] = this.navigation.at(event);
     this.stage.canvas.setPointerCapture(event.pointerId);
-    if (event.pointerType === "touch") this.fingers.set(event.pointerId, [x, y]);
-    if (this.fingers.size > 1) {
+    if (this.navigation.down(event)) {
       this.cancel();
       this.gesture = { kind: "pinch", x, y, moved: true };
     } else {
@@ -139,9 +130,9 @@ export class Pointer extends EventTarget {
 
   #move(event) {
     const { gesture } = this;
-    const [x, y] = this.#at(event);
+    const [x, y] = this.navigation.at(event);
     if (!gesture) return this.#hover(event, x, y);
-    if (gesture.kind === "pinch") return this.#pinch(event.pointerId, x, y);
+    if (gesture.kind === "pinch") return this.navigation.pinch(event);
     gesture.moved ||= Math.hypot(x - gesture.x, y - gesture.y) > (SLACK[event.pointerType] ?? 4);
     if (!gesture.moved) return;
     if (["pan", "click", "erase", "tag"].includes(gesture.kind)) {
@@ -176,10 +167,10 @@ export class Pointer extends EventTarget {
 
   #up(event) {
     const { gesture } = this;
-    const [x, y] = this.#at(event);
-    this.fingers.delete(event.pointerId);
+    const [x, y] = this.navigation.at(event);
+    const last = this.navigation.up(event);
     if (!gesture || gesture.kind === "pinch") {
-      if (!this.fingers.size) this.gesture = null;
+      if (last) this.gesture = null;
       return;
     }
     this.gesture = null;
@@ -217,28 +208,8 @@ export class Pointer extends EventTarget {
   }
 
   #gone(event) {
-    this.fingers.delete(event.pointerId);
+    this.navigation.up(event);
     this.cancel();
-  }
-
-  #pinch(id, x, y) {
-    const before = [...this.fingers.values()].slice(0, 2);
-    this.fingers.set(id, [x, y]);
-    const after = [...this.fingers.values()].slice(0, 2);
-    if (before.length < 2 || after.length < 2) return;
-    const middle = ([one, other]) => [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
-    const wide = ([one, other]) => Math.max(1, Math.hypot(one[0] - other[0], one[1] - other[1]));
-    const [fromX, fromY] = middle(before);
-    const [toX, toY] = middle(after);
-    this.stage.zoom(wide(after) / wide(before), fromX, fromY);
-    this.stage.pan(toX - fromX, toY - fromY);
-  }
-
-  #wheel(event) {
-    event.preventDefault();
-    const lines = event.deltaMode === 1 ? 18 : 1;
-    const step = Math.max(-120, Math.min(120, (event.deltaY || event.deltaX) * lines));
-    this.stage.zoom(Math.exp(-step * (event.ctrlKey ? 0.01 : 0.002)), ...this.#at(event));
   }
 }
 
