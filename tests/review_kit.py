@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -114,6 +115,7 @@ def reviewing(folder, reviewer="Eva"):
     from maskmill.stored.originals import OriginalImages
     from maskmill_plugins.review.corrections_file import CorrectionsFile
     from maskmill_plugins.review.pictures import Pictures
+    from maskmill_plugins.review.proposals import load_run_backend
     from maskmill_plugins.review.ratings import RatingCache
     from maskmill_plugins.review.review_queue import ReviewQueue
     from maskmill_plugins.review.routes import build_review_application
@@ -128,7 +130,8 @@ def reviewing(folder, reviewer="Eva"):
         CorrectionsFile(folder / "p.corrections.jsonl") as file,
     ):
         queue = ReviewQueue(run.folder, run.rows(STATUSES), cache)
-        session = ReviewSession(run.name, run.folder, queue, file, Pictures(originals), Settings(), reviewer)
+        pictures, load = Pictures(originals), partial(load_run_backend, run)
+        session = ReviewSession(run.name, run.folder, queue, file, pictures, Settings(), load, reviewer)
         queue._rate_pending()
         started = threading.Event()
         found = {}
@@ -148,6 +151,7 @@ def reviewing(folder, reviewer="Eva"):
             yield client
         finally:
             client.close()
+            session.model.close()
             found["server"].should_exit = True
             thread.join(20)
 

@@ -75,7 +75,7 @@ class Mask(Drawable):
 
     def __repr__(self) -> str:
         try:
-            area = str(_read_runs(self.counts)[1::2].sum())
+            area = str(read_runs(self.counts)[1::2].sum())
         except ValueError:
             area = "damaged"
         about = [f"{area} of {'×'.join(map(str, self.size[::-1]))} pixels"]
@@ -205,10 +205,10 @@ def count_pixels(counts: str) -> int:
     Raises:
         ValueError: they are no such run lengths.
     """
-    return int(_read_runs(counts).sum())
+    return int(read_runs(counts).sum())
 
 
-def _read_runs(counts: str) -> npt.NDArray[np.int64]:
+def read_runs(counts: str) -> npt.NDArray[np.int64]:
     """The run lengths that COCO's compressed ones stand for, off the object and on it in turn."""
     codes = np.frombuffer(counts.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)

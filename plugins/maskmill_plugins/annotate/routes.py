@@ -137,7 +137,7 @@ def _add_picture_routes(app: FastAPI, session: AnnotationSession) -> None:
         if (key is None) == (id_ is None):
             raise ApiError("invalid-request", "query: give exactly one of `key` and `id`")
         stored = session.service.images.get(str(id_)) if key is None else await session.load_image(key)
-        region = None if crop is None else _parse_crop(crop, stored.size)
+        region = None if crop is None else parse_crop(crop, stored.size)
         tag = f'"{stored.id[7:39]}-{most}-{crop or "all"}"'
         headers = {**pages.GUARDED, "Cache-Control": "private, no-cache"}
         if pages.is_cached(request, tag):
@@ -248,7 +248,7 @@ def _add_download_routes(app: FastAPI, session: AnnotationSession) -> None:
         return await compute(request, stored, body.name, _check_prompts("todo", body.prompts, stored.size), kind)
 
 
-def _parse_crop(crop: str, size: Sequence[int]) -> Region:
+def parse_crop(crop: str, size: Sequence[int]) -> Region:
     """The region, if it lies in an image of this (height, width).
 
     Raises:

@@ -9,8 +9,9 @@ import sys
 import threading
 import urllib.parse
 import webbrowser
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +21,10 @@ from maskmill.results import FINISHED, STATUSES
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
-from ..server.command import FILE, client_host, current_user, find_free_port, require_packages
+from ..server.command import FILE, client_host, current_user, find_free_port, load_backend, require_packages
+
+if TYPE_CHECKING:
+    from .proposals import Loader
 
 #: The same at every start, so that a page that is still open reconnects.
 PORT = 5030
@@ -32,6 +36,9 @@ PORT = 5030
 @click.option("--label", metavar="L", help="Begin with the images that have an object of this label.")
 @click.option("--corrections", type=FILE, metavar="FILE", help="Where decisions are saved; the pipeline's by default.")
 @click.option("--images", type=FILE, metavar="FOLDER", help="Contains the images, if they were moved.")
+@click.option("--backend", help="The backend that answers clicks; that of the run by default.")
+@click.option("--model", help="Short for --set model=...")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="An option of --backend.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"0 for any free port; {PORT} by default, if free.")
 @click.option("--token", help=f"Bearer token to require, or `none`; better set the variable {TOKEN_VARIABLE}.")
@@ -82,6 +89,22 @@ def find_corrections(run: Run, given: Path | None) -> tuple[Path, str]:
     return path, f"add `corrections: {written}` to {file.name if file else 'the pipeline'}, so that runs respect it"
 
 
+def choose_loader(run: Run, backend: str | None, model: str | None, sets: tuple[str, ...]) -> Loader:
+    """What gives the backend for clicks: the one named on the command line, else that of the run.
+
+    Raises:
+        MaskmillError: the one that was named is not valid.
+    """
+    from .proposals import load_run_backend
+
+    if backend is None:
+        if model or sets:
+            raise UsageError("--model and --set need --backend; without it, clicks use the run's own backend")
+        return partial(load_run_backend, run)
+    named = load_backend(None, backend, model, sets, ())
+    return lambda: named
+
+
 def _find_named(run: Run, pipeline: object) -> Path | None:
     """The corrections that the pipeline names: in its file as it is now, else when it ran."""
     if isinstance(pipeline, str) and Path(pipeline).is_file():
@@ -113,7 +136,8 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
         raise UsageError(Problem("the run has no finished image to review", str(run.folder)))
     reviewer = chosen["reviewer"] or current_user()
     pictures, ask = Pictures(originals), chosen["reviewer"] is None
-    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, reviewer, notice, ask)
+    loader = choose_loader(run, chosen["backend"], chosen["model"], chosen["sets"])
+    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, loader, reviewer, notice, ask)
     requests = build_review_application(session)
     port = chosen["port"] if chosen["port"] is not None else find_free_port(host, PORT)
 
@@ -131,6 +155,9 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
         process.listen(requests, session, process.ListenAddress(host, port), announce)
     finally:
         queue.stop()
+        session.model.close()
+        if session.model.is_loading:
+            process.end_while_loading()
 
 
 def _print_start(run: Run, count: int, path: Path, notice: str, url: str) -> None:

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from maskmill import ImageResult, Mask, Prompt, PromptError
+from maskmill import GivenMask, ImageResult, Mask, Prompt, PromptError
 from maskmill.corrections import digest_entry, digest_masks, freeze_mask
+from maskmill.masks import read_runs
 
 from ..server.errors import ApiError
-from .wire import EditedObject, ReviewObject
+from .wire import EditedMask, EditedObject, ReviewObject
+
+#: The ids of objects that the image did not have begin with it.
+NEW = "n"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Candidate:
             counts=given.counts,
             box=None if mask.box is None else mask.box.xyxy,
             area=mask.area,
+            points=[(point.x, point.y, point.label) for point in self.prompt.points],
+            drawn=None if self.prompt.box is None else self.prompt.box.xyxy,
         )
 
 
@@ -88,17 +94,71 @@ def _explain(mask: Mask) -> str:
     return f"{mask.dropped_by}: {mask.reason}" if mask.reason else str(mask.dropped_by)
 
 
-def apply_edits(candidates: Sequence[Candidate], objects: Sequence[EditedObject]) -> tuple[Prompt, ...]:
-    """The objects that the reviewer leaves, in the order of the result.
+def apply_edits(
+    candidates: Sequence[Candidate], objects: Sequence[EditedObject], size: tuple[int, int]
+) -> tuple[Prompt, ...]:
+    """The objects that the reviewer leaves, in the order of the result, then new ones.
+
+    Args:
+        candidates: the objects that the image has or could have.
+        objects: as the reviewer leaves them.
+        size: (height, width) of the image in pixels.
 
     Raises:
-        ApiError: an object is unknown, or occurs twice.
+        ApiError: an object is unknown, or occurs twice; or its pixels are not valid.
     """
-    labels = {each.id: each.label for each in objects}
-    unknown = labels.keys() - {each.id for each in candidates}
-    if unknown or len(labels) < len(objects):
+    edited = {each.id: each for each in objects}
+    new = [each for each in objects if each.id.startswith(NEW) and each.mask is not None]
+    unknown = edited.keys() - {each.id for each in (*candidates, *new)}
+    if unknown or len(edited) < len(objects):
         wrong = next(iter(unknown), "one twice")
         raise ApiError("invalid-request", f"body/objects: the image has no such object: {wrong}")
-    wanted = [each for each in candidates if each.id in labels]
+    wanted = [each for each in candidates if each.id in edited]
     ordered = sorted(wanted, key=lambda each: (each.id[0], int(each.id[1:])))
-    return tuple(replace(each.prompt, label=labels[each.id] or None) for each in ordered)
+    known = [_edit(each.prompt, edited[each.id], size) for each in ordered]
+    return (*known, *(_edit(None, each, size) for each in new))
+
+
+def _edit(prompt: Prompt | None, edited: EditedObject, size: tuple[int, int]) -> Prompt:
+    """An object with the reviewer's label, and the reviewer's pixels if there are any.
+
+    A prompt that the model answered replaces the object's own; a painted mask keeps it, as a note of its origin.
+    """
+    label = edited.label or None
+    if (mask := edited.mask) is None:
+        assert prompt is not None, "a new object has a mask"
+        return replace(prompt, label=label)
+    try:
+        given = _check_mask(mask, size)
+        if mask.points or mask.box:
+            base = Prompt.from_json({"points": mask.points, "box": mask.box}).fit(*size)
+        else:
+            base = prompt or Prompt(mask=given)
+    except PromptError as error:
+        raise ApiError("invalid-request", f"body/objects/{edited.id}: {error}") from None
+    ref = None if prompt is None else prompt.ref
+    return replace(base, mask=given, label=label, ref=ref, score=None, pick=None)
+
+
+def _check_mask(mask: EditedMask, size: tuple[int, int]) -> GivenMask:
+    """The pixels, if they are those of an image of this size, in the only way in which they can be written.
+
+    Raises:
+        PromptError: they are not.
+    """
+    given = GivenMask(mask.size, mask.counts, mask.score, mask.stability)
+    if given.size != size:
+        theirs = f"{given.size[1]}×{given.size[0]}"
+        raise PromptError(f"the mask has {theirs} pixels, and the image {size[1]}×{size[0]}")
+    try:
+        runs = read_runs(mask.counts)
+    except ValueError as error:
+        raise PromptError(f"the mask is not valid: {error}") from None
+    if runs.sum() != size[0] * size[1]:
+        raise PromptError("the run lengths of the mask do not add up to its size")
+    area = int(runs[1::2].sum())
+    if area == 0:
+        raise PromptError("the mask has no pixels; to remove an object, leave it out")
+    if area != mask.area or not runs[1:].all():
+        raise PromptError(f"the mask has {area:,} pixels, not {mask.area:,}, or its run lengths are damaged")
+    return given

@@ -14,7 +14,7 @@ from maskmill.stored.originals import OriginalImages, load_unchanged
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
-from ..annotate.session import PREVIEW_BYTES, make_preview
+from ..annotate.session import PREVIEW_BYTES, Region, make_preview
 from ..server.compute.byte_cache import ByteCache
 from ..server.errors import ApiError
 
@@ -37,20 +37,41 @@ class Pictures:
         self._originals = originals
         self._finding = threading.Lock()  # its list of images is made at the first use
         self._made: ByteCache[tuple[str, ...], tuple[bytes, str]] = ByteCache(PREVIEW_BYTES, lambda made: len(made[0]))
+        self._last: Image | None = None
         self._gate = asyncio.Semaphore(AT_ONCE)
 
-    async def preview(self, result: ImageResult, most: int) -> tuple[bytes, str]:
-        """The upright image, its longer side at most `most` pixels, and its media type.
+    async def preview(self, result: ImageResult, most: int, region: Region | None = None) -> tuple[bytes, str]:
+        """The upright image or a region of it, its longer side at most `most` pixels, and its media type.
 
         Raises:
             ApiError: the image cannot be read, or is not that of the result any more.
         """
+        if region is not None:
+            x, y, width, height = region
+            image = await self._decode(result)
+            return await run_in_threadpool(make_preview, image.pixels[y : y + height, x : x + width], most)
         name = (result.sha256, str(most))
         if (kept := self._made.get(name)) is None:
             async with self._gate:
                 kept = await run_in_threadpool(lambda: make_preview(self._load(result).pixels, most))
             self._made.put(name, kept)
         return kept
+
+    async def read(self, result: ImageResult) -> tuple[bytes, Image]:
+        """The image's file, and its pixels as the run saw them.
+
+        Raises:
+            ApiError: as `preview`.
+        """
+        image = await self._decode(result)
+        return await run_in_threadpool(image.ref.read), image
+
+    async def _decode(self, result: ImageResult) -> Image:
+        """The image; the one that was decoded last is kept, since its parts are looked at one after the other."""
+        async with self._gate:
+            if self._last is None or self._last.sha256 != result.sha256:
+                self._last = await run_in_threadpool(self._load, result)
+            return self._last
 
     async def crop(self, result: ImageResult, mask: Mask) -> tuple[bytes, str]:
         """A square around a mask of the result, with its outline, and the media type.

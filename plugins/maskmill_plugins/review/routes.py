@@ -14,6 +14,7 @@ from starlette.requests import Request
 from maskmill import __version__
 
 from ..annotate import pages
+from ..annotate.routes import Crop, parse_crop
 from ..annotate.session import LARGEST, SMALLEST, USUAL
 from ..server.http.app import guard
 from ..server.http.problems import add_error_handlers
@@ -26,6 +27,8 @@ from .wire import (
     DecisionRequest,
     NextReply,
     NextRequest,
+    PromptRequest,
+    ProposalReply,
     QueuePage,
     ReleaseRequest,
     ReviewImage,
@@ -123,10 +126,19 @@ def _add_image_routes(app: FastAPI, session: ReviewSession) -> None:
         return session.open_image(key, holder)
 
     @app.get("/v1/review/picture", response_class=Response)
-    async def picture(request: Request, key: Key, most: Side = USUAL) -> Response:
-        """The upright image, scaled down to this longer side."""
+    async def picture(request: Request, key: Key, most: Side = USUAL, crop: Crop = None) -> Response:
+        """The upright image or a part of it, scaled down to this longer side."""
         result = await run_in_threadpool(session.load, key)
-        return await _send(request, f'"{result.sha256[:32]}-{most}"', session.pictures.preview(result, most))
+        assert result.size is not None, "load sees to it"
+        region = None if crop is None else parse_crop(crop, result.size)
+        tag = f'"{result.sha256[:32]}-{most}-{crop or "all"}"'
+        return await _send(request, tag, session.pictures.preview(result, most, region))
+
+    @app.post("/v1/review/mask")
+    async def propose(request: Request, key: Key, body: PromptRequest) -> ProposalReply:
+        """The mask that the run's backend makes for a prompt; "loading" until it is open."""
+        result = await run_in_threadpool(session.load, key)
+        return await session.model.propose(request, result, body)
 
     @app.put("/v1/review/decision")
     def decide(key: Key, body: DecisionRequest) -> DecisionReply:

@@ -21,6 +21,7 @@ from .corrections_file import CorrectionsFile, Decision
 from .edits import Candidate, apply_edits, list_candidates
 from .leases import Leases
 from .pictures import Pictures
+from .proposals import Loader, ProposalModel
 from .review_queue import QueueRow, ReviewQueue
 from .wire import DecisionReply, DecisionRequest, QueueItem, ReviewImage
 
@@ -36,6 +37,7 @@ class ReviewSession:
         queue: its images.
         file: where decisions are saved.
         pictures: of its images.
+        model: makes masks for clicks.
         leases: which images are open.
         reviewer: who reviews, unless the page sends another name.
         notice: what the user has to do so that runs respect the decisions, or "".
@@ -43,6 +45,7 @@ class ReviewSession:
 
     Args:
         output: the output folder of the run.
+        load_model: gives the backend for clicks, not yet open.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ReviewSession:
         file: CorrectionsFile,
         pictures: Pictures,
         settings: Settings,
+        load_model: Loader,
         reviewer: str = "",
         notice: str = "",
         ask: bool = False,
@@ -64,6 +68,7 @@ class ReviewSession:
         self.queue = queue
         self.file = file
         self.pictures = pictures
+        self.model = ProposalModel(load_model, settings, pictures)
         self.leases = Leases()
         self.reviewer = reviewer
         self.notice = notice
@@ -156,7 +161,8 @@ class ReviewSession:
         line, revision = self.file.read(key)
         if request.revision != revision or request.result != digest_masks(result):
             raise self._conflict(key, request.revision != revision)
-        prompts = apply_edits(list_candidates(result, line), request.objects)
+        assert result.size is not None, "load sees to it"
+        prompts = apply_edits(list_candidates(result, line), request.objects, result.size)
         verdict: Any = request.verdict
         if verdict == "accepted" and not (result.status in FINISHED and has_objects(result, prompts)):
             verdict = "fixed"

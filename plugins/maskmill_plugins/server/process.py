@@ -181,7 +181,7 @@ def run(
     finally:
         service.close()
         if is_started and service.model_thread.state == "loading":
-            atexit.register(_end_while_loading)
+            end_while_loading()
     if (cause := service.model_thread.error) is not None:
         text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
         raise PluginError(f"cannot open the backend: {text}") from cause
@@ -225,11 +225,15 @@ def listen(
     asyncio.run(server.serve(sockets=[opened]))
 
 
-def _end_while_loading() -> None:
-    """End the process although the backend is still being loaded.
+def end_while_loading() -> None:
+    """Let the process end at its exit although a backend is still being loaded.
 
     Python would end that thread in the middle of native code, which aborts the process.
     """
+    atexit.register(_end_now)
+
+
+def _end_now() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

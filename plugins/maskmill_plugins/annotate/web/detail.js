@@ -88,7 +88,7 @@ function enlarged({ region, fine }, image) {
 }
 
 /** @returns {Region | null} whole pixels between two corners, within the image; null if there are none */
-function clipped([left, top], [right, bottom], image) {
+export function clipped([left, top], [right, bottom], image) {
   const x = Math.max(0, Math.floor(left));
   const y = Math.max(0, Math.floor(top));
   const width = Math.min(image.width, Math.ceil(right)) - x;

@@ -19,16 +19,18 @@ export class MaskPictures {
    * @param {number} scale  device pixels for one of the original
    * @param {[number, number, number]} color
    * @param {boolean} strong
+   * @param {boolean} [hollow]  only its edge
    * @returns {{canvas: OffscreenCanvas | null, region: Region}} no canvas if nothing is in the mask
    */
-  tinted(mask, scale, color, strong) {
+  tinted(mask, scale, color, strong, hollow = false) {
     const region = regionOf(mask);
     if (!region.width || !region.height) return { canvas: null, region };
     const fine = fineness(region, scale);
-    const name = `${fine} ${color} ${strong}`;
+    const name = `${fine} ${color} ${strong} ${hollow}`;
     const known = this.made.get(mask);
     if (known?.name === name) return known;
-    const made = { name, canvas: draw(mask, region, fine, color, strong ? 105 : 70, strong ? 255 : 190), region };
+    const { fill, edge } = alphas(strong, hollow);
+    const made = { name, canvas: draw(mask, region, fine, color, fill, edge), region };
     this.made.set(mask, made);
     return made;
   }
@@ -53,8 +55,13 @@ function regionOf({ box, area }) {
   return { x, y, width: Math.ceil(box[2]) - x, height: Math.ceil(box[3]) - y };
 }
 
+/** How opaque the area and the edge of a mask are, 0..255. */
+export function alphas(strong, hollow = false) {
+  return { fill: strong ? 105 : hollow ? 0 : 70, edge: strong ? 255 : 190 };
+}
+
 /** Powers of two, so that zooming rarely makes a new bitmap. */
-function fineness(region, scale) {
+export function fineness(region, scale) {
   let fine = Math.min(1, 2 ** Math.ceil(Math.log2(scale)));
   while (region.width * region.height * fine * fine > MOST) fine /= 2;
   return fine;

@@ -34,6 +34,25 @@ export function runLengths(counts) {
 }
 
 /**
+ * The inverse of `runLengths`: equal masks have equal texts, those that pycocotools writes.
+ * @param {number[]} lengths  in turn off and on the mask, none of them 0 but the first
+ * @returns {string}
+ */
+export function encodeRuns(lengths) {
+  const letters = [];
+  for (let at = 0; at < lengths.length; at++) {
+    let value = at > 2 ? lengths[at] - lengths[at - 2] : lengths[at];
+    for (let more = true; more;) {
+      const digit = value & 31;
+      value >>= 5;
+      more = digit & 16 ? value !== -1 : value !== 0;
+      letters.push(String.fromCharCode(48 + (more ? digit | 32 : digit)));
+    }
+  }
+  return letters.join("");
+}
+
+/**
  * A part of a mask, scaled down by taking the nearest pixel.
  * @param {Rle} rle
  * @param {Region} region  inside the image

@@ -1,91 +1,40 @@
-/** The image with its masks on a canvas: zoom, move, select. */
+/** The image with its masks on a canvas, and what is being drawn on it. */
 
 import { css, nth } from "./colors.js";
-import { covers, raster, tinted } from "./rle.js";
+import { drawBox, drawPoint } from "./marks.js";
+import { MaskPictures } from "./maskpictures.js";
+import { covers } from "./rle.js";
 import { t } from "./strings.js";
-import { fitted, held, toImage, toScreen, zoomed } from "./view.js";
+import { toScreen } from "./view.js";
+import { Viewport } from "./viewport.js";
 
 const GREY = /** @type {[number, number, number]} */ ([150, 150, 150]);
-/** Most pixels of one mask's bitmap, so that it can be drawn within a frame. */
-const MOST = 3e6;
-/** CSS pixels that the mouse may move during a click. */
-const STILL = 4;
 
-export class Picture extends EventTarget {
+export class Picture extends Viewport {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {import("./edits.js").Edits} edits
    */
   constructor(canvas, edits) {
-    super();
-    this.canvas = canvas;
+    super(canvas);
     this.edits = edits;
-    /** @type {ImageBitmap | null} */
-    this.bitmap = null;
-    this.view = { scale: 1, x: 0, y: 0 };
-    this.isFitted = true;
-    this.bare = false;
-    this.waiting = 0;
-    /** @type {WeakMap<object, {name: string, canvas: OffscreenCanvas}>} */
-    this.made = new WeakMap();
-    new ResizeObserver(() => this.#resized()).observe(canvas.parentElement);
+    this.pictures = new MaskPictures();
+    /** @type {import("./stroke.js").Stroke | null} of the brush, drawn in place of its object */
+    this.stroke = null;
+    /** @type {any} a box that is being drawn */
+    this.drawing = null;
+    /** @type {{x: number, y: number, size: number, on: boolean} | null} the brush, in CSS pixels */
+    this.brush = null;
+    /** @type {any} the last image, with its width and height */
+    this.known = null;
     edits.addEventListener("change", () => this.redraw());
-    this.#listen();
-  }
-
-  /** @param {ImageBitmap | null} bitmap  perhaps smaller than the image */
-  show(bitmap) {
-    this.bitmap?.close();
-    this.bitmap = bitmap;
-    this.fit();
-  }
-
-  /** Replace the bitmap with a finer one. */
-  refine(bitmap) {
-    this.bitmap?.close();
-    this.bitmap = bitmap;
-    this.redraw();
   }
 
   get image() {
-    const size = this.edits.image?.size;
-    return size ? { width: size[1], height: size[0] } : null;
-  }
-
-  get room() {
-    return { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
-  }
-
-  fit() {
-    this.isFitted = true;
-    if (this.image) this.view = fitted(this.image, this.room);
-    this.redraw();
-  }
-
-  /** Show an object large, with its surroundings. @param {number[] | null} box */
-  focus(box) {
-    if (!box || !this.image) return;
-    const [width, height] = [Math.max(8, box[2] - box[0]), Math.max(8, box[3] - box[1])];
-    const scale = Math.min(this.room.width / (2.2 * width), this.room.height / (2.2 * height), 16);
-    const whole = fitted(this.image, this.room);
-    if (scale <= whole.scale) return this.fit();
-    this.#look({
-      scale,
-      x: this.room.width / 2 - scale * (box[0] + box[2]) / 2,
-      y: this.room.height / 2 - scale * (box[1] + box[3]) / 2,
-    });
-  }
-
-  zoom(factor, x = this.room.width / 2, y = this.room.height / 2) {
-    if (!this.image) return;
-    this.#look(zoomed(this.view, factor, x, y, Math.min(1, fitted(this.image, this.room).scale) / 2));
-  }
-
-  redraw() {
-    this.waiting ||= requestAnimationFrame(() => {
-      this.waiting = 0;
-      this.#draw();
-    });
+    const image = this.edits.image;
+    if (!image) return null;
+    if (this.known?.sent !== image) this.known = { sent: image, key: image.item.key, width: image.size[1], height: image.size[0] };
+    return this.known;
   }
 
   /** The smallest object at a point of the image, kept ones first. @returns {any} */
@@ -95,64 +44,31 @@ export class Picture extends EventTarget {
     return hits.sort((a, b) => Number(b.kept) - Number(a.kept) || a.area - b.area)[0] ?? null;
   }
 
-  #look(view) {
-    this.isFitted = false;
-    this.view = held(view, this.image, this.room);
-    this.dispatchEvent(new Event("look"));
-    this.redraw();
-  }
-
-  #resized() {
-    const ratio = devicePixelRatio || 1;
-    this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
-    this.canvas.height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
-    if (this.isFitted) this.fit();
-    this.#draw(); // immediately: a resized canvas is blank
-  }
-
-  #draw() {
-    const context = this.canvas.getContext("2d");
-    const ratio = devicePixelRatio || 1;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    const { image } = this;
-    if (!image) return;
-    const { scale, x, y } = this.view;
-    context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
-    context.imageSmoothingEnabled = scale < 3;
-    context.imageSmoothingQuality = "high";
-    if (this.bitmap) context.drawImage(this.bitmap, 0, 0, image.width, image.height);
+  paint(context, ratio) {
     const pieces = this.bare ? [] : [...this.edits.others, ...this.edits.kept.sort((a, b) => b.area - a.area)];
-    for (const piece of pieces) this.#drawMask(context, piece, scale * ratio);
+    for (const piece of pieces) if (piece !== this.stroke?.piece) this.#drawMask(context, piece, this.view.scale * ratio);
+    this.stroke?.draw(context);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const piece of pieces) if (piece.kept || this.edits.selected.has(piece.id)) this.#drawTag(context, piece);
-    Object.assign(this.canvas.dataset, { scale, x, y, key: this.edits.image.item.key });
+    this.#drawPrompt(context);
+    if (this.brush) drawBrush(context, this.brush);
+    this.canvas.dataset.key = this.image.key;
   }
 
   #drawMask(context, piece, scale) {
-    if (!piece.box) return;
-    const [x, y] = [Math.floor(piece.box[0]), Math.floor(piece.box[1])];
-    const region = { x, y, width: Math.ceil(piece.box[2]) - x, height: Math.ceil(piece.box[3]) - y };
+    const color = piece.kept ? nth(piece.color) : GREY;
     const strong = this.edits.selected.has(piece.id);
-    const picture = this.#paint(piece, region, scale, strong);
-    context.drawImage(picture, region.x, region.y, region.width, region.height);
+    const { canvas, region } = this.pictures.tinted(piece, scale, color, strong, !piece.kept);
+    if (canvas) context.drawImage(canvas, region.x, region.y, region.width, region.height);
   }
 
-  #paint(piece, region, scale, strong) {
-    let fine = Math.min(1, 2 ** Math.ceil(Math.log2(scale)));
-    while (region.width * region.height * fine * fine > MOST) fine /= 2;
-    const name = `${fine} ${strong} ${piece.kept}`;
-    const known = this.made.get(piece);
-    if (known?.name === name) return known.canvas;
-    const width = Math.max(1, Math.round(region.width * fine));
-    const height = Math.max(1, Math.round(region.height * fine));
-    const [fill, edge] = piece.kept ? (strong ? [120, 255] : [64, 200]) : (strong ? [90, 255] : [0, 220]);
-    const color = piece.kept ? nth(piece.color) : GREY;
-    const pixels = tinted(raster(piece, region, width, height), width, height, color, fill, edge);
-    const canvas = new OffscreenCanvas(width, height);
-    canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
-    this.made.set(piece, { name, canvas });
-    return canvas;
+  /** Points and box of the selected object, as far as they were drawn here. */
+  #drawPrompt(context) {
+    const piece = this.edits.target;
+    if (this.drawing) drawBox(context, this.view, this.drawing, css(nth(this.edits.pieces.length)), true, false);
+    if (!piece?.prompted || this.bare) return;
+    if (piece.drawn && piece.waiting) drawBox(context, this.view, piece.drawn, css(nth(piece.color)), true, false);
+    for (const [x, y, on] of piece.points) drawPoint(context, toScreen(this.view, x, y), on);
   }
 
   #drawTag(context, piece) {
@@ -170,36 +86,17 @@ export class Picture extends EventTarget {
     context.fillStyle = "#fff";
     context.fillText(text, left + 6, y + 12.5);
   }
+}
 
-  #listen() {
-    const { canvas } = this;
-    let from = null;
-    const place = (event) => {
-      const { left, top } = canvas.getBoundingClientRect();
-      return [event.clientX - left, event.clientY - top];
-    };
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.zoom(2 ** (-event.deltaY / 300), ...place(event));
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      from = { at: place(event), view: this.view, moved: false };
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (!from || !this.image) return;
-      const [x, y] = place(event);
-      const [dx, dy] = [x - from.at[0], y - from.at[1]];
-      from.moved ||= Math.hypot(dx, dy) > STILL;
-      if (from.moved) this.#look({ ...from.view, x: from.view.x + dx, y: from.view.y + dy });
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      if (from && !from.moved) {
-        const found = this.at(...toImage(this.view, ...place(event)));
-        this.edits.select(found?.id ?? null, event.shiftKey || event.ctrlKey || event.metaKey);
-      }
-      from = null;
-    });
-    canvas.addEventListener("pointercancel", () => (from = null));
+/** The circle that the brush would paint, visible on light and dark; dashed for the eraser. */
+function drawBrush(context, { x, y, size, on }) {
+  for (const [color, width] of [["rgb(0 0 0 / .6)", 3], ["#fff", 1.25]]) {
+    context.beginPath();
+    context.arc(x, y, Math.max(1, size / 2), 0, 2 * Math.PI);
+    context.strokeStyle = color;
+    context.lineWidth = width;
+    context.setLineDash(on ? [] : [4, 3]);
+    context.stroke();
   }
+  context.setLineDash([]);
 }

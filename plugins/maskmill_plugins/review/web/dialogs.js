@@ -11,13 +11,18 @@ const HELP = [
   [["N", "P"], "doNext"], [["Tab"], "doTab"], [["keyWheel", "+", "−"], "doZoom"], [["0"], "doFit"],
   [["M"], "doMasks"], [["C"], "doSheet"], [["?"], "help"],
 ];
+const DRAWING = [
+  [["B", "X"], "doBrush"], [["[", "]"], "doSize"], [["F", "G"], "doPoint"], [["D"], "doBox"], [["H"], "doHand"],
+  [["keySpace"], "doMove"],
+];
 
 export function help() {
-  const rows = HELP.flatMap(([keys, does]) => [
+  const rows = (part) => part.flatMap(([keys, does]) => [
     make("dt", {}, ...keys.map((key) => make("kbd", { textContent: key.startsWith("key") ? t(key) : key }))),
     make("dd", { textContent: t(does) }),
   ]);
-  open("help-dialog", t("helpTitle"), true, make("div.help-parts", {}, make("section", {}, make("dl", {}, ...rows))));
+  const sections = [HELP, DRAWING].map((part) => make("section", {}, make("dl", {}, ...rows(part))));
+  open("help-dialog", t("helpTitle"), true, make("div.help-parts", {}, ...sections));
 }
 
 /**

@@ -2,9 +2,11 @@
 
 import { Problem, Unreachable, keep, kept } from "./api.js";
 import { Picture } from "./canvas.js";
+import { Clicks } from "./clicks.js";
 import { Connection } from "./connection.js";
 import { askText, choose, help } from "./dialogs.js";
 import { byId, drawIcons } from "./dom.js";
+import { Detail } from "./detail.js";
 import { Edits } from "./edits.js";
 import { listenToKeys } from "./shortcuts.js";
 import { Panel } from "./panel.js";
@@ -13,6 +15,8 @@ import { ReviewApi } from "./reviewapi.js";
 import { Sheet } from "./sheet.js";
 import { speak, spoken, t, translate } from "./strings.js";
 import { startTheme, switchTheme } from "./theme.js";
+import { connectTools } from "./toolbar.js";
+import { Tools } from "./tools.js";
 import { Walk } from "./walk.js";
 
 const NAME = "maskmill.reviewer";
@@ -22,6 +26,8 @@ class Page {
     this.api = new ReviewApi();
     this.edits = new Edits();
     this.picture = new Picture(byId("canvas"), this.edits);
+    this.clicks = new Clicks(this.api, this.edits);
+    this.tools = new Tools(this.picture, this.clicks);
     this.panel = new Panel(this.edits, this.picture);
     this.queue = new Queue(this.api);
     this.sheet = new Sheet(this.api, (error) => this.report(error));
@@ -31,7 +37,7 @@ class Page {
     this.trouble = "";
     this.info = /** @type {any} */ (null);
     this.toastTimer = 0;
-    this.refined = false;
+    new Detail(this.picture, ({ key }, most, crop) => this.api.picture(key, most, crop), (text) => this.toast(text));
   }
 
   async start() {
@@ -41,6 +47,7 @@ class Page {
     this.info = await this.#session();
     this.api.reviewer = kept(localStorage, NAME) ?? (this.info.ask ? "" : this.info.reviewer);
     const label = new URLSearchParams(location.hash.slice(1)).get("label");
+    this.edits.label = label;
     this.queue.offer(this.info.labels, label);
     this.panel.offer(this.info.labels);
     this.render();
@@ -109,8 +116,9 @@ class Page {
 
   /** @param {any} found  {image, bitmap, trouble}, null if nothing is left */
   async show(found) {
+    const left = this.edits.isChanged;
     this.edits.open(found?.image ?? null);
-    this.refined = false;
+    if (left) this.toast(t("draftKept"));
     this.picture.show(null);
     this.#blank(found === null);
     this.render();
@@ -136,6 +144,7 @@ class Page {
   async decide(verdict, comment = "") {
     const { image } = this.edits;
     if (!image || this.state === "saving" || this.shown !== image.item.key) return;
+    if (this.edits.isWaiting) return this.toast(t("waitForModel"));
     this.#state("saving");
     const seconds = Math.min(1e6, (performance.now() - this.edits.since) / 1000);
     const { revision, result } = image;
@@ -151,6 +160,7 @@ class Page {
 
   /** A decision is on disk. @param {any} item  of the queue, as it is now */
   async #goOn(item) {
+    this.edits.settle();
     this.#state("saved");
     this.trouble = "";
     this.#banner();
@@ -174,8 +184,7 @@ class Page {
     this.#state("saved");
     if (!decided) this.toast(t("changedResult"));
     if (!isMine) return;
-    if ([...wanted.keys()].some((counts) => !image.objects.some((one) => one.counts === counts))) return this.toast(t("mineGone"));
-    edits.pieces = edits.pieces.map((one) => ({ ...one, kept: wanted.has(one.counts), label: wanted.get(one.counts) ?? one.label }));
+    if (!edits.adopt(mine.pieces)) return this.toast(t("mineGone"));
     await this.decide(verdict, comment);
   }
 
@@ -280,17 +289,6 @@ class Page {
     if (shown) delete document.body.dataset.shown;
   }
 
-  /** Finer pixels once the preview is enlarged beyond its own. */
-  async #refine() {
-    const { image } = this.edits;
-    if (!image || this.refined || !this.picture.bitmap) return;
-    const [height] = image.size;
-    if (this.picture.view.scale * devicePixelRatio <= this.picture.bitmap.height / height || this.picture.bitmap.height >= height) return;
-    this.refined = true;
-    const bitmap = await this.api.picture(image.item.key, 4096).catch(() => null);
-    if (bitmap && this.edits.image === image) this.picture.refine(bitmap);
-  }
-
   #wire() {
     const on = (id, action) => (byId(id).onclick = action);
     on("accept", () => this.decide("accepted"));
@@ -314,7 +312,7 @@ class Page {
       void this.#list();
     });
     this.edits.addEventListener("change", () => this.#state(this.state));
-    this.picture.addEventListener("look", () => this.#refine());
+    connectTools(this);
     this.queue.addEventListener("filter", () => this.restart());
     this.queue.addEventListener("pick", (event) => {
       delete document.body.dataset.list;
@@ -324,6 +322,9 @@ class Page {
     for (const name of ["lost", "back"]) this.connection.addEventListener(name, () => this.#banner());
     this.connection.addEventListener("back", () => this.toast(t("back")));
     listenToKeys(this);
+    addEventListener("beforeunload", (event) => {
+      if (this.edits.isChanged || this.edits.drafts.size) event.preventDefault();
+    });
     addEventListener("pagehide", () => void this.api.release().catch(() => {}));
   }
 }

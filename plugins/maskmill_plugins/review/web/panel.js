@@ -75,10 +75,11 @@ export class Panel {
     const active = this.edits.selected.has(piece.id);
     const swatch = make(piece.kept ? "span.swatch" : "span.swatch.off");
     if (piece.kept) swatch.style.backgroundColor = css(nth(piece.color));
-    const reason = piece.kept ? "" : piece.removed ? t("removedNow") : piece.reason;
+    const made = piece.edited ? t(piece.prompted && piece.score !== null ? "byModel" : "byHand") : "";
+    const reason = piece.kept ? made : piece.removed ? t("removedNow") : piece.reason;
     const name = make("span.name", { textContent: piece.label ?? t("noLabel") });
     if (reason) name.append(make("span.reason", { textContent: reason }));
-    const score = make("span.score", { textContent: piece.score === null ? "" : piece.score.toFixed(2) });
+    const score = make("span.score", { textContent: piece.waiting ? "…" : piece.score === null ? "" : piece.score.toFixed(2) });
     const pick = make("button.pick", {
       type: "button", "aria-pressed": String(active),
       onclick: (event) => {

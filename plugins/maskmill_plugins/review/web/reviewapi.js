@@ -37,15 +37,21 @@ export class ReviewApi extends Api {
     return this.json(`review/image?${query}`);
   }
 
-  /** @returns {Promise<ImageBitmap>} */
-  async picture(key, most) {
-    const answer = await this.send(`review/picture?${new URLSearchParams({ key, max: String(most) })}`);
+  /** @param {string} [crop]  "x,y,width,height" in pixels of the original @returns {Promise<ImageBitmap>} */
+  async picture(key, most, crop = "") {
+    const answer = await this.send(`review/picture?${new URLSearchParams({ key, max: String(most), ...(crop && { crop }) })}`);
     return createImageBitmap(await answer.blob());
   }
 
   decide(key, decision) {
     const json = { ...decision, reviewer: this.reviewer };
     return this.json(`review/decision?${new URLSearchParams({ key })}`, { method: "PUT", json });
+  }
+
+  /** The model's mask for a prompt. @param {number[][]} points @param {number[] | null} box */
+  propose(key, points, box) {
+    const json = { ...(points.length && { points }), ...(box && { box }) };
+    return this.json(`review/mask?${new URLSearchParams({ key })}`, { method: "POST", json });
   }
 
   sheet(label) {

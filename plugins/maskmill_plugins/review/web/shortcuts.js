@@ -9,7 +9,7 @@ const ONCE = new Set(["Enter", "r", "q", "Delete", "Backspace"]);
 
 /** @param {any} page */
 export function listenToKeys(page) {
-  const { edits, picture, panel } = page;
+  const { edits, picture, panel, tools } = page;
   const actions = {
     Enter: () => page.decide("accepted"),
     Delete: () => edits.remove(),
@@ -27,18 +27,32 @@ export function listenToKeys(page) {
     "=": () => picture.zoom(1.5),
     "-": () => picture.zoom(1 / 1.5),
     0: () => picture.fit(),
-    Escape: () => edits.select(null),
+    Escape: () => tools.cancel() || (edits.selected.size ? edits.select(null) : tools.take("select")),
+    h: () => tools.take("select"),
+    b: () => tools.take("brush"),
+    x: () => tools.take("erase"),
+    f: () => tools.take("add"),
+    g: () => tools.take("off"),
+    d: () => tools.take("box"),
+    "[": () => tools.resize(-1),
+    "]": () => tools.resize(1),
     "?": () => page.help(),
   };
   for (let number = 1; number <= 9; number++) actions[number] = () => panel.useNumber(number - 1);
 
   addEventListener("keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (target.closest(TYPING) || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const modified = event.ctrlKey || event.metaKey || event.altKey;
+    const isBracket = event.key === "[" || event.key === "]"; // typed with AltGr on some keyboards
+    if (target.closest(TYPING) || event.isComposing || (modified && !isBracket)) return;
     if (event.repeat && ONCE.has(event.key)) return;
     if (page.sheet.isOpen) return onSheet(page, event, target);
     if (event.key === "Enter" && target.closest("button, a")) return;
     if (event.key === "m" && !event.repeat) hide(page, true);
+    if (event.key === " " && !target.closest("button, a")) {
+      event.preventDefault();
+      tools.grab(true);
+    }
     if (event.key === "Tab" && (target === document.body || target === byId("canvas")) && edits.kept.length) {
       event.preventDefault();
       page.focusNext(event.shiftKey ? -1 : 1);
@@ -49,8 +63,14 @@ export function listenToKeys(page) {
     event.preventDefault();
     action();
   });
-  addEventListener("keyup", (event) => event.key === "m" && hide(page, false));
-  addEventListener("blur", () => hide(page, false));
+  addEventListener("keyup", (event) => {
+    if (event.key === "m") hide(page, false);
+    if (event.key === " ") tools.grab(false);
+  });
+  addEventListener("blur", () => {
+    hide(page, false);
+    tools.grab(false);
+  });
   // After a click on a button, Enter means "accept" again, not that button.
   addEventListener("click", (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest?.("button");
