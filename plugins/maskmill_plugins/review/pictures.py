@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import io
 import threading
 
 import numpy as np
+import numpy.typing as npt
+import PIL.Image
 from starlette.concurrency import run_in_threadpool
 
-from maskmill import Image, ImageReadError, ImageResult, Mask
+from maskmill import Image, ImageReadError, ImageRef, ImageResult, Mask
 from maskmill.colors import nth
+from maskmill.decoding.decoder import convert_picture
 from maskmill.stored.originals import OriginalImages, load_unchanged
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.drawing.pixels import encode_jpeg
 
-from ..annotate.session import PREVIEW_BYTES, Region, make_preview
+from ..annotate.session import PREVIEW_BYTES, Region, make_preview, shrink
 from ..server.compute.byte_cache import ByteCache
 from ..server.errors import ApiError
 
@@ -22,8 +28,12 @@ from ..server.errors import ApiError
 CROP = 192
 #: Around an object, as a part of its longer side; never less than this many pixels.
 MARGIN, LEAST_MARGIN = 0.25, 8
-#: Images that are decoded at once.
+#: Images that are decoded at once; thumbnails one after the other beside them.
 AT_ONCE = 2
+#: Pixels of the longer side up to which a picture is a thumbnail; bytes of thumbnails kept in memory.
+THUMBNAIL, THUMBNAIL_BYTES = 128, 24_000_000
+#: The first bytes of a JPEG file.
+JPEG = b"\xff\xd8\xff"
 
 
 class Pictures:
@@ -37,8 +47,12 @@ class Pictures:
         self._originals = originals
         self._finding = threading.Lock()  # its list of images is made at the first use
         self._made: ByteCache[tuple[str, ...], tuple[bytes, str]] = ByteCache(PREVIEW_BYTES, lambda made: len(made[0]))
+        self._small: ByteCache[tuple[str, ...], tuple[bytes, str]] = ByteCache(
+            THUMBNAIL_BYTES, lambda made: len(made[0])
+        )
         self._last: Image | None = None
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._small_gate = asyncio.Semaphore(1)
 
     async def preview(self, result: ImageResult, most: int, region: Region | None = None) -> tuple[bytes, str]:
         """The upright image or a region of it, its longer side at most `most` pixels, and its media type.
@@ -50,11 +64,13 @@ class Pictures:
             x, y, width, height = region
             image = await self._decode(result)
             return await run_in_threadpool(make_preview, image.pixels[y : y + height, x : x + width], most)
-        name = (result.sha256, str(most))
-        if (kept := self._made.get(name)) is None:
-            async with self._gate:
-                kept = await run_in_threadpool(lambda: make_preview(self._load(result).pixels, most))
-            self._made.put(name, kept)
+        name, is_small = (result.sha256, str(most)), most <= THUMBNAIL
+        cache, gate = (self._small, self._small_gate) if is_small else (self._made, self._gate)
+        if (kept := cache.get(name)) is None:
+            make = self._make_thumbnail if is_small else self._make_preview
+            async with gate:
+                kept = await run_in_threadpool(make, result, most)
+            cache.put(name, kept)
         return kept
 
     async def read(self, result: ImageResult) -> tuple[bytes, Image]:
@@ -86,13 +102,35 @@ class Pictures:
             self._made.put(name, kept)
         return kept
 
+    def _make_preview(self, result: ImageResult, most: int) -> tuple[bytes, str]:
+        return make_preview(self._load(result).pixels, most)
+
+    def _make_thumbnail(self, result: ImageResult, most: int) -> tuple[bytes, str]:
+        """Like a preview; a JPEG file is decoded at a fraction of its size, which takes a fraction of the time."""
+        ref = self._find(result)
+        with contextlib.suppress(OSError, ImageReadError):
+            if ref is not None and (data := ref.read()).startswith(JPEG):
+                picture = PIL.Image.open(io.BytesIO(data), formats=["JPEG"])
+                picture.draft("RGB", (most, most))
+                if hashlib.sha256(data).hexdigest() == result.sha256:
+                    return _encode_thumbnail(convert_picture(picture), most)
+        return _encode_thumbnail(self._load(result).pixels, most)
+
+    def _find(self, result: ImageResult) -> ImageRef | None:
+        with self._finding:
+            return self._originals.find(result.key)
+
     def _load(self, result: ImageResult) -> Image:
         try:
-            with self._finding:
-                ref = self._originals.find(result.key)
-            return load_unchanged(result, ref, self._originals.max_pixels)
+            return load_unchanged(result, self._find(result), self._originals.max_pixels)
         except (ImageReadError, OSError) as error:
             raise ApiError("unreadable-image", f"{result.key}: {error}") from None
+
+
+def _encode_thumbnail(pixels: npt.NDArray[np.uint8], most: int) -> tuple[bytes, str]:
+    height, width = shrink(pixels.shape[:2], most)
+    picture = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return encode_jpeg(picture, 80), "image/jpeg"
 
 
 def draw_crop(image: Image, mask: Mask) -> bytes:

@@ -191,7 +191,6 @@ export class Edits extends EventTarget {
     const before = this.past.pop();
     if (!before) return false;
     this.pieces = before;
-    this.selected = new Set([...this.selected].filter((id) => before.some((one) => one.id === id)));
     this.#changed();
     return true;
   }
@@ -223,6 +222,7 @@ export class Edits extends EventTarget {
   }
 
   #changed() {
+    for (const id of [...this.selected]) if (!this.pieces.some((one) => one.id === id)) this.selected.delete(id);
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -3,6 +3,7 @@
 import { byId, make } from "./dom.js";
 import { explain } from "./panel.js";
 import { t } from "./strings.js";
+import { Thumbnails } from "./thumbnails.js";
 
 /** Rows that are loaded at once. */
 const PAGE = 100;
@@ -21,7 +22,7 @@ export class Queue extends EventTarget {
     this.items = [];
     this.total = 0;
     this.asked = 0;
-    this.label = /** @type {string | null} */ (null);
+    this.thumbnails = new Thumbnails(api, byId("list"));
     const changed = () => this.dispatchEvent(new Event("filter"));
     byId("filters").addEventListener("change", changed);
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -87,6 +88,7 @@ export class Queue extends EventTarget {
   }
 
   #render() {
+    this.thumbnails.restart();
     const rows = this.items.map((item) => make("li", {}, this.#row(item)));
     if (!rows.length) rows.push(make("li.empty-list", { textContent: t("noMatch") }));
     if (this.items.length < this.total) {
@@ -101,7 +103,7 @@ export class Queue extends EventTarget {
       : item.reviewer ? t("decidedBy", { verdict: t(item.state), who: item.reviewer }) : explain(item);
     const row = make(
       "button.entry", { type: "button", title: item.key, onclick: () => this.dispatchEvent(new CustomEvent("pick", { detail: item.key })) },
-      make("span.dot"), make("span.name", {}, make("bdi", { textContent: item.key })),
+      this.thumbnails.make(item.key), make("span.dot"), make("span.name", {}, make("bdi", { textContent: item.key })),
       make("span.rank", { textContent: item.doubt === null ? "…" : String(Math.round(100 * item.doubt)) }),
       make("small", { textContent: why }),
     );

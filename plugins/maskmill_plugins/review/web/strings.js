@@ -68,7 +68,7 @@ const TABLE = {
   waitForModel: ["Wait for the model's mask, or undo.", "请等待模型的掩码，或者撤销。"],
   draftKept: ["Your changes of this image are kept on this page, but not saved yet.", "这张图片的改动留在本页面，尚未保存。"],
   byHand: ["painted", "手绘"],
-  byModel: ["made anew by the model", "模型重新生成"],
+  byModel: ["by the model", "由模型生成"],
   objects: ["Objects", "目标"],
   object: ["Object {n}", "目标 {n}"],
   noObjects: ["No object", "没有目标"],
