@@ -34,7 +34,7 @@ class Scored(FillPrompt):
     def masks(self, image, prompts, embedding=None):
         with self.log.open("a", encoding="utf-8") as out:
             out.write(f"{image.ref.key}\\n")
-        number = int(Path(image.ref.key).stem)
+        number = int(Path(image.ref.key).stem.replace("warm-up", "0"))
         wider = [replace(one, box=type(one.box)(*one.box.xyxy[:3], one.box.y2 + self.shift)) for one in prompts]
         return [
             replace(mask, prompt=one, score=round(0.9 - number / 100 - place / 20, 3))
@@ -111,8 +111,8 @@ def lines(folder: Path) -> list[dict]:
 @contextlib.contextmanager
 def reviewing(folder, reviewer="Eva"):
     """A server in a thread of this process; yields a client with `url`, `session` and `queue`."""
-    from maskmill.results import STATUSES
     from maskmill.stored.originals import OriginalImages
+    from maskmill_plugins.review.command import list_reviewable
     from maskmill_plugins.review.corrections_file import CorrectionsFile
     from maskmill_plugins.review.pictures import Pictures
     from maskmill_plugins.review.proposals import load_run_backend
@@ -129,7 +129,7 @@ def reviewing(folder, reviewer="Eva"):
         RatingCache(run.folder) as cache,
         CorrectionsFile(folder / "p.corrections.jsonl") as file,
     ):
-        queue = ReviewQueue(run.folder, run.rows(STATUSES), cache)
+        queue = ReviewQueue(run.folder, list_reviewable(run, file.lines()), cache)
         pictures, load = Pictures(originals), partial(load_run_backend, run)
         session = ReviewSession(run.name, run.folder, queue, file, pictures, Settings(), load, reviewer)
         queue._rate_pending()

@@ -1,18 +1,22 @@
 """`maskmill review`: what a person decided about a run's images holds, and the doubtful ones come first."""
 
+import io
 import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 from stored_runs import told
 
 pytest.importorskip("fastapi")
 from review_kit import Review, decide, lines, make_run, opened, rerun, reviewing
 
-from maskmill import Run
+from maskmill import Mask, Run
 from maskmill_plugins.review import leases, review_queue
 from maskmill_plugins.review.leases import Leases
 
@@ -58,6 +62,26 @@ def take(page, holder="tab", **more):
     answer = page.post("/v1/review/next", json={"holder": holder, **more})
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def painted(top=30, **more):
+    """A mask as the page sends it: a bar of 10 rows."""
+    array = np.zeros((80, 100), bool)
+    array[top : top + 10, 5:95] = True
+    mask = Mask.from_array(array)
+    return {"size": [80, 100], "counts": mask.counts, "area": mask.area, **more}
+
+
+def mended(page, key):
+    """The objects of an image with a painted cat, a dog by a click, a new bird, and a sun that the model found."""
+    cat, dog, _ = opened(page, key)["objects"]
+    click = {"points": [[30, 70, 1]], "box": [5, 60, 95, 80], "score": 0.5, "stability": 0.75}
+    return [
+        {"id": cat["id"], "label": "cat", "mask": painted(30)},
+        {"id": dog["id"], "label": "wolf", "mask": painted(60, **click)},
+        {"id": "n2", "label": "bird", "mask": painted(0)},
+        {"id": "n1", "label": None, "mask": painted(50, points=[[6, 55, 1]], score=0.25)},
+    ]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -125,6 +149,117 @@ def test_a_correction_that_no_run_has_used_yet_is_shown_and_a_removed_object_can
     assert [each["label"] for each in after["objects"] if each["kept"]] == ["cat", "wolf"]
     as_before = [{"id": "m0", "label": "cat"}, {"id": "m1", "label": "dog"}]
     assert decide(page, "01.png", objects=as_before, image=after).json()["verdict"] == "accepted"
+
+
+def test_painted_masks_are_those_of_every_later_run(folder, page):
+    objects = mended(page, "03.png")
+    assert decide(page, "03.png", objects=objects).json()["verdict"] == "fixed"
+    (line,) = lines(folder)
+    assert [(one.get("label"), one.get("points"), one["mask"].get("score")) for one in line["prompts"]] == [
+        ("cat", None, None),
+        ("wolf", [[30, 70, 1]], 0.5),
+        ("bird", None, None),
+        (None, [[6, 55, 1]], 0.25),
+    ]
+    others = [f"{number:02}.png" for number in (0, 1, 2, 4, 5)]
+    assert (rerun(folder), rerun(folder, ["backend.shift=5", "output=out2"])) == ([], others)
+    for output in ("out", "out2"):
+        kept = Run(folder / output).result(Run(folder / output).find("03.png")).kept
+        assert [mask.counts for mask in kept] == [each["mask"]["counts"] for each in objects]
+        assert [(mask.score, mask.stability) for mask in kept] == [
+            (None, None),
+            (0.5, 0.75),
+            (None, None),
+            (0.25, None),
+        ]
+    shown = [each for each in opened(page, "03.png")["objects"] if each["kept"]]
+    assert [(each["id"], each["points"], each["drawn"]) for each in shown] == [
+        ("m0", [], [8, 8, 40, 40]),
+        ("m1", [[30, 70, 1]], [5, 60, 95, 80]),
+        ("m2", [], None),
+        ("m3", [[6, 55, 1]], None),
+    ]
+    item = next(each for each in queue(page)["items"] if each["key"] == "03.png")
+    assert (item["why"], item["figure"]) == ("score", 0.25)
+
+
+DAMAGED = {
+    "the mask has 80×100 pixels, and the image 100×80": {"size": [100, 80]},
+    "do not add up": {"counts": "0", "area": 1},
+    "its run lengths are damaged": {"counts": "不"},
+    "no pixels": {"counts": Mask.from_array(np.zeros((80, 100), bool)).counts},
+    "the mask has 900 pixels, not 899": {"area": 899},
+    "or its run lengths are damaged": {"counts": "T3b10Pi0hj6"},  # one of them is 0
+    "lies outside the image": {"points": [[101, 5, 1]]},
+    "mean nothing alone": {"points": [[10, 5, 0]]},
+    "must be a number from 0 to 1": {"score": 17},
+}
+
+
+def test_damaged_masks_are_refused(folder, page):
+    for reason, change in DAMAGED.items():
+        answer = decide(page, "01.png", objects=[{"id": "n1", "label": "a", "mask": painted(**change)}])
+        assert (answer.status_code, reason in answer.json()["detail"]) == (422, True), answer.text
+    assert lines(folder) == []
+
+
+def propose(page, key="01.png", **prompt):
+    """The model's answer, once it is loaded."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        answer = page.post("/v1/review/mask", params={"key": key}, json=prompt)
+        if answer.status_code != 200 or answer.json()["state"] != "loading":
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("the model is still loading")
+
+
+def test_the_runs_own_backend_answers_clicks(page):
+    reply = propose(page, box=[10, 20, 30, 60]).json()
+    expected = np.zeros((80, 100), bool)
+    expected[20:60, 10:30] = True
+    assert reply["mask"] == {
+        "counts": Mask.from_array(expected).counts,
+        "score": 0.89,
+        "stability": 1.0,
+        "box": [10, 20, 30, 60],
+        "area": 800,
+    }
+    outside = propose(page, points=[[500, 5, 1]])
+    assert (outside.status_code, "lies outside" in outside.json()["detail"]) == (409, True)
+
+
+@pytest.mark.parametrize("cause", ["none", "broken"])
+def test_without_a_model_the_page_says_why_and_everything_else_works(folder, cause):
+    about = json.loads((folder / "out" / "run.json").read_text(encoding="utf-8"))
+    if cause == "none":
+        about["pipeline"]["backend"] = {"use": "none"}
+    else:
+        (folder / "plugins" / "mine.py").write_text("import nothing_of_this_name", encoding="utf-8")
+    (folder / "out" / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    with reviewing(folder) as page:
+        reply = propose(page, box=[10, 20, 30, 60]).json()
+        why = "takes no points and boxes" if cause == "none" else "nothing_of_this_name"
+        assert (reply["state"], why in reply["reason"]) == ("failed", True), reply
+        assert decide(page, "01.png", objects=mended(page, "01.png")).status_code == 200
+
+
+def test_objects_of_a_failed_image_can_be_painted(folder):
+    text = (folder / "p.yaml").read_text(encoding="utf-8")
+    (folder / "p.yaml").write_text(
+        text.replace("use: boxes", "use: manual, images: {'0[1-5].png': {box: [1, 1, 9, 9]}}"), encoding="utf-8"
+    )
+    shutil.rmtree(folder / "out")
+    rerun(folder)
+    with reviewing(folder) as page:
+        assert keys(page, status="failed") == ["00.png"]
+        image = opened(page, "00.png")
+        assert (image["objects"], "no prompt source has a prompt" in image["reason"]) == ([], True)
+        objects = [{"id": "n1", "label": "bird", "mask": painted()}]
+        assert decide(page, "00.png", objects=objects).json()["verdict"] == "fixed"
+    rerun(folder)
+    (mask,) = Run(folder / "out").result(Run(folder / "out").find("00.png")).kept
+    assert (mask.label, mask.counts) == ("bird", painted()["counts"])
 
 
 def test_a_rejected_image_stays_reviewable_after_the_next_run(folder, page):
@@ -270,6 +405,17 @@ def test_a_picture_that_changed_is_refused_but_its_masks_are_shown(folder, page)
     assert "has changed since its masks were made" in answer.json()["detail"]
     assert len(opened(page, "05.png")["objects"]) == 3
     assert page.get("/v1/review/picture", params={"key": "04.png"}).headers["content-type"] == "image/png"
+
+
+def test_parts_of_a_picture_have_its_real_pixels_and_thumbnails_are_small(folder, page):
+    with PIL.Image.open(folder / "photos" / "03.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    part = page.get("/v1/review/picture", params={"key": "03.png", "max": 64, "crop": "20,10,40,30"})
+    assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(part.content))), pixels[10:40, 20:60])
+    assert page.get("/v1/review/picture", params={"key": "03.png", "crop": "90,10,40,30"}).status_code == 422
+    small = page.get("/v1/review/picture", params={"key": "03.png", "max": 50})
+    assert small.headers["content-type"] == "image/jpeg"
+    assert PIL.Image.open(io.BytesIO(small.content)).size == (50, 40)
 
 
 def test_ratings_are_read_from_the_cache_unless_a_result_changed(folder, monkeypatch):

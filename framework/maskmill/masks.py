@@ -211,7 +211,8 @@ def count_pixels(counts: str) -> int:
 
 def read_runs(counts: str) -> npt.NDArray[np.int64]:
     """The run lengths that COCO's compressed ones stand for, off the object and on it in turn."""
-    codes = np.frombuffer(counts.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    letters = counts.encode("utf-8", "surrogatepass")  # others than ASCII are beyond the digits
+    codes = np.frombuffer(letters, dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or not len(ends) or ends[-1] != len(codes) - 1:
         raise ValueError("its run lengths are damaged")

@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.parse
 import webbrowser
+from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ import click
 
 from maskmill import MaskmillError, Problem, Run, UsageError
 from maskmill.corrections import default_path
-from maskmill.results import FINISHED, STATUSES
+from maskmill.output.store import load_result
+from maskmill.results import FINISHED, STATUSES, LedgerRow
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
@@ -25,6 +27,7 @@ from ..server.command import FILE, client_host, current_user, find_free_port, lo
 
 if TYPE_CHECKING:
     from .proposals import Loader
+    from .review_queue import ReviewQueue
 
 #: The same at every start, so that a page that is still open reconnects.
 PORT = 5030
@@ -89,6 +92,17 @@ def find_corrections(run: Run, given: Path | None) -> tuple[Path, str]:
     return path, f"add `corrections: {written}` to {file.name if file else 'the pipeline'}, so that runs respect it"
 
 
+def list_reviewable(run: Run, decisions: Container[str]) -> Iterator[LedgerRow]:
+    """The images that can be looked at: finished ones, those with a decision, and failed ones that could be read."""
+    for row in run.rows(STATUSES):
+        if row.status in FINISHED or row.key in decisions:
+            yield row
+        elif row.status == "failed":
+            result = load_result(run.folder, row.key)
+            if result is not None and result.size is not None and result.sha256:
+                yield row
+
+
 def choose_loader(run: Run, backend: str | None, model: str | None, sets: tuple[str, ...]) -> Loader:
     """What gives the backend for clicks: the one named on the command line, else that of the run.
 
@@ -130,10 +144,9 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     token = resolve_token(token or (None if loopback else secrets.token_urlsafe(16)), loopback)
     settings = Settings(token=token, local_names=loopback and token is None)
     decisions = file.lines()
-    rows = (row for row in run.rows(STATUSES) if row.status in FINISHED or row.key in decisions)
-    queue = ReviewQueue(run.folder, rows, cache)
+    queue = ReviewQueue(run.folder, list_reviewable(run, decisions), cache)
     if not len(queue):
-        raise UsageError(Problem("the run has no finished image to review", str(run.folder)))
+        raise UsageError(Problem("the run has no image to review", str(run.folder)))
     reviewer = chosen["reviewer"] or current_user()
     pictures, ask = Pictures(originals), chosen["reviewer"] is None
     loader = choose_loader(run, chosen["backend"], chosen["model"], chosen["sets"])
@@ -147,7 +160,7 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
         url = f"http://{client_host(host)}:{port}/review/"
         if fragment:
             url += f"#{urllib.parse.urlencode(fragment)}"
-        _print_start(run, len(queue), file.path, notice, url)
+        _print_start(run, queue, file.path, notice, url)
         if not chosen["no_browser"]:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
@@ -160,16 +173,16 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
             process.end_while_loading()
 
 
-def _print_start(run: Run, count: int, path: Path, notice: str, url: str) -> None:
-    click.echo(f"{count_noun(count, 'image')} of {run.name}; decisions are saved in {path}")
+def _print_start(run: Run, queue: ReviewQueue, path: Path, notice: str, url: str) -> None:
+    click.echo(f"{count_noun(len(queue), 'image')} of {run.name}; decisions are saved in {path}")
     if notice:
         click.echo(f"note: {notice}")
     if run.is_running():
         click.echo("note: a run is working in this folder; images whose results it replaces are shown anew")
-    failed = sum(number for status, number in run.counts().items() if status in ("failed", "quarantined"))
-    if failed:
-        have = "has" if failed == 1 else "have"
-        click.echo(f"note: {count_noun(failed, 'image')} {have} no result; see: maskmill status {run.folder}")
+    absent = sum(row.key not in queue for row in run.rows(("failed", "quarantined")))
+    if absent:
+        text = f"{count_noun(absent, 'image')} could not be read or ended the process, and cannot be reviewed"
+        click.echo(f"note: {text}; see: maskmill status {run.folder}")
     click.echo(f"open {url}")
     click.echo('press Ctrl-C to stop; everything shown as "Saved" on the page is on disk')
     sys.stdout.flush()

@@ -146,7 +146,7 @@ def _check_mask(mask: EditedMask, size: tuple[int, int]) -> GivenMask:
     Raises:
         PromptError: they are not.
     """
-    given = GivenMask(mask.size, mask.counts, mask.score, mask.stability)
+    given = GivenMask((mask.size[0], mask.size[1]), mask.counts, mask.score, mask.stability)
     if given.size != size:
         theirs = f"{given.size[1]}×{given.size[0]}"
         raise PromptError(f"the mask has {theirs} pixels, and the image {size[1]}×{size[0]}")

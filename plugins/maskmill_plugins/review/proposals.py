@@ -114,8 +114,9 @@ class ProposalModel:
             self._service.close()
 
     def _explain(self) -> str:
-        error = None if self._service is None else self._service.model_thread.error
-        return self._problem or f"the model could not be loaded: {error}"
+        if self._problem or self._service is None:
+            return self._problem
+        return _describe(self._service.model_thread.error)
 
     def _open(self) -> None:
         try:
@@ -131,7 +132,7 @@ class ProposalModel:
         except Exception as error:
             if not isinstance(error, MaskmillError):
                 _log.exception("the model could not be loaded")
-            self._problem = f"the model could not be loaded: {error}"
+            self._problem = _describe(error)
             click.echo(f"note: {self._problem}", err=True)
 
     async def _store_image(self, service: ModelService, result: ImageResult) -> StoredImage:
@@ -144,3 +145,10 @@ class ProposalModel:
             service.images.files.put(id_, stored)
             service.images.decoded.put(id_, image)
         return stored
+
+
+def _describe(error: BaseException | None) -> str:
+    if error is None:
+        return "the server is shutting down"
+    text = str(error) if isinstance(error, MaskmillError) else f"{type(error).__name__}: {error}"
+    return f"the model could not be loaded: {text}"

@@ -19,7 +19,7 @@ Name = Annotated[str, Field(max_length=200)]
 PointModel = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 BoxModel = Annotated[list[Finite], Field(min_length=4, max_length=4)]
 State = Literal["", "open", "unseen", "older", "question", "accepted", "fixed", "rejected"]
-RunStatus = Literal["", "done", "empty", "rejected"]
+RunStatus = Literal["", "done", "empty", "rejected", "failed"]
 
 
 class ReviewInfo(ResponseModel):
@@ -229,7 +229,7 @@ class EditedMask(PromptRequest):
         points: of the prompt that the model answered, with `box`; neither if there was none.
     """
 
-    size: tuple[int, int]
+    size: list[int] = Field(min_length=2, max_length=2)
     counts: str = Field(max_length=MOST_COUNTS)
     area: int = Field(ge=1)
     score: float | None = Field(None, allow_inf_nan=False)

@@ -145,6 +145,10 @@ class Page {
     const { image } = this.edits;
     if (!image || this.state === "saving" || this.shown !== image.item.key) return;
     if (this.edits.isWaiting) return this.toast(t("waitForModel"));
+    if (verdict === "accepted" && image.item.status === "failed" && !this.edits.objects.length && this.warned !== image) {
+      this.warned = image;
+      return this.toast(t("failedEmpty"));
+    }
     this.#state("saving");
     const seconds = Math.min(1e6, (performance.now() - this.edits.since) / 1000);
     const { revision, result } = image;

@@ -10,7 +10,7 @@ const PAGE = 100;
 /** Milliseconds after the last letter of a search. */
 const PAUSE = 250;
 const STATES = ["open", "", "unseen", "older", "question", "accepted", "fixed", "rejected"];
-const STATUSES = ["", "done", "empty", "rejected"];
+const STATUSES = ["", "done", "empty", "failed", "rejected"];
 
 export class Queue extends EventTarget {
   /** @param {import("./reviewapi.js").ReviewApi} api */

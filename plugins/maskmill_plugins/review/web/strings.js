@@ -34,6 +34,11 @@ const TABLE = {
   question: ["Question", "有疑问"],
   done: ["Done", "有掩码"],
   empty: ["Empty", "无目标"],
+  failed: ["Failed", "处理失败"],
+  failedEmpty: [
+    "This image failed and has no objects. Draw them, reject it, or decide again to save it without objects.",
+    "这张图片处理失败，没有目标。请画出目标或弃用；再次确认则保存为没有目标。",
+  ],
   noLabel: ["no label", "无类别"],
   previous: ["Previous image", "上一张"],
   next: ["Next image, leave this one undecided", "下一张（暂不决定）"],
