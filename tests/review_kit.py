@@ -35,7 +35,10 @@ class Scored(FillPrompt):
         with self.log.open("a", encoding="utf-8") as out:
             out.write(f"{image.ref.key}\\n")
         number = int(Path(image.ref.key).stem.replace("warm-up", "0"))
-        wider = [replace(one, box=type(one.box)(*one.box.xyxy[:3], one.box.y2 + self.shift)) for one in prompts]
+        wider = [
+            one.box and replace(one, box=type(one.box)(*one.box.xyxy[:3], one.box.y2 + self.shift)) or one
+            for one in prompts
+        ]
         return [
             replace(mask, prompt=one, score=round(0.9 - number / 100 - place / 20, 3))
             for place, (mask, one) in enumerate(zip(super().masks(image, wider), prompts, strict=True))

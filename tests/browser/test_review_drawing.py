@@ -5,7 +5,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 from pycocotools import mask as coco_mask
-from review_kit import make_run, reviewing
+from review_kit import lines, make_run, rerun, reviewing
+
+from maskmill import Run
 
 SPANS = """async ([url, shape, counts, strokes]) => {
     const { SpanMask } = await import(`${url}/review/spans.js`);
@@ -53,7 +55,7 @@ def near(shape, start, end, radius):
 
 
 def test_strokes_change_the_pixels_along_them_and_nothing_else(server, tab):
-    page = opened(tab, server)
+    page = tab(f"{server.url}/review/icon.svg", wait=False)
     generator = np.random.default_rng(4)
     mask = generator.random((61, 83)) < 0.5
     mask[:, 20:60] = True
@@ -70,3 +72,74 @@ def test_strokes_change_the_pixels_along_them_and_nothing_else(server, tab):
         assert found["counts"] == expected["counts"].decode()
         x, y, width, height = coco_mask.toBbox(expected)
         assert (found["area"], found["box"]) == (mask.sum(), [x, y, x + width, y + height])
+
+
+def labels(page):
+    return page.page.locator("#objects .name").all_inner_texts()
+
+
+def test_a_person_paints_and_every_later_run_has_these_pixels(server, folder, tab):
+    page = opened(tab, server)
+    page.page.wait_for_function("""() => [...document.querySelectorAll(".thumbnail")].every(
+        (canvas) => canvas.getContext("2d").getImageData(48, 48, 1, 1).data[3] === 255)""")
+    page.click(20, 20)  # the cat
+    page.press("b")
+    page.says("3 px", "#brush-width")
+    page.drag(10.5, 45.5, 60.5, 45.5)
+    page.drag(20.5, 20.5, 20.5, 20.5, button="right")  # a dot, erased
+    page.press("z", "x")
+    page.page.keyboard.down("Shift")  # the eraser paints
+    page.drag(30.5, 70.5, 30.5, 75.5)
+    page.page.keyboard.up("Shift")
+    for _ in range(20):
+        page.press("]")
+    page.drag(24, 24, 45, 60)
+    page.says("press Delete")  # it would have erased everything
+    page.press("Escape", "b")
+    page.says("57 px", "#brush-width")
+    page.press("[")
+    page.click(75, 65)
+    assert labels(page) == ["dog", "cat\npainted", "no label\npainted"]
+    page.press("2", "Enter")
+    page.page.wait_for_selector('body[data-shown="04.png"]')
+    (line,) = lines(folder)
+    cat, dog, new = line["prompts"]
+    assert (cat["label"], dog["label"], new["label"], line["verdict"]) == ("cat", "dog", "dog", "fixed")
+    before = np.zeros((80, 100), bool)
+    before[8:40, 8:40] = True
+    strokes = near(before.shape, (10.5, 45.5), (60.5, 45.5), 1.5) | near(before.shape, (30.5, 70.5), (30.5, 75.5), 1.5)
+    assert np.array_equal(decoded(cat), before | strokes)
+    assert "score" not in cat["mask"] and cat["box"] == [8, 8, 40, 40]
+    assert decoded(new)[65, 75] and decoded(new).sum() > 500
+    rerun(folder, ["backend.shift=3", "output=out2"])
+    kept = Run(folder / "out2").result(Run(folder / "out2").find("05.png")).kept
+    assert [mask.counts for mask in kept] == [one["mask"]["counts"] for one in line["prompts"]]
+
+
+def test_clicks_get_masks_from_the_runs_model(server, folder, tab):
+    page = opened(tab, server)
+    page.press("g")
+    page.click(5, 5)
+    page.says("Select the object")
+    page.click(20, 20, key="Control")  # selects whatever the tool
+    page.click(45, 45)
+    page.page.wait_for_selector("#objects .object[data-id=m0] .reason")
+    page.press("Escape", "d")
+    page.drag(60, 50, 90, 70)
+    page.page.wait_for_selector("#objects .object[data-id=n1] .reason")
+    page.press("1", "Escape", "f")
+    page.click(5, 75)
+    page.page.wait_for_selector("#objects .object[data-id=n2] .reason")
+    page.press("z", "Enter")
+    page.page.wait_for_selector('body[data-shown="04.png"]')
+    (line,) = lines(folder)
+    cat, _, new = line["prompts"]
+    assert (cat["box"], [round(number) for number in cat["points"][0]]) == ([8, 8, 40, 40], [45, 45, 0])
+    assert [round(number) for number in new["box"]] == [60, 50, 90, 70]
+    assert decoded(new)[52:68, 62:88].all() and decoded(new).sum() < 700
+    assert new["mask"]["score"] == cat["mask"]["score"] == 0.85
+    server.session.model.close()
+    page.press("d")
+    page.drag(60, 50, 90, 70)
+    page.says("No mask")
+    assert page.page.locator("#objects .object").count() == 2

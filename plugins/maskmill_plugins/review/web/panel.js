@@ -75,7 +75,7 @@ export class Panel {
     const active = this.edits.selected.has(piece.id);
     const swatch = make(piece.kept ? "span.swatch" : "span.swatch.off");
     if (piece.kept) swatch.style.backgroundColor = css(nth(piece.color));
-    const made = piece.edited ? t(piece.prompted && piece.score !== null ? "byModel" : "byHand") : "";
+    const made = piece.edited && !piece.waiting ? t(piece.prompted && piece.score !== null ? "byModel" : "byHand") : "";
     const reason = piece.kept ? made : piece.removed ? t("removedNow") : piece.reason;
     const name = make("span.name", { textContent: piece.label ?? t("noLabel") });
     if (reason) name.append(make("span.reason", { textContent: reason }));
