@@ -100,7 +100,12 @@ def test_a_person_paints_and_every_later_run_has_these_pixels(server, folder, ta
     page.press("[")
     page.click(75, 65)
     assert labels(page) == ["dog", "cat\npainted", "no label\npainted"]
-    page.press("2", "Enter")
+    page.press("2", "n")
+    page.says("not saved yet")
+    page.page.wait_for_selector('body[data-shown="04.png"]')
+    page.press("p")
+    page.page.wait_for_selector('body[data-shown="05.png"]')
+    page.press("Enter")
     page.page.wait_for_selector('body[data-shown="04.png"]')
     (line,) = lines(folder)
     cat, dog, new = line["prompts"]
