@@ -47,7 +47,7 @@ class Page {
     this.info = await this.#session();
     this.api.reviewer = kept(localStorage, NAME) ?? (this.info.ask ? "" : this.info.reviewer);
     const label = new URLSearchParams(location.hash.slice(1)).get("label");
-    this.edits.label = label;
+    this.edits.label = label ?? (this.info.labels.length === 1 ? this.info.labels[0] : null);
     this.queue.offer(this.info.labels, label);
     this.panel.offer(this.info.labels);
     this.render();
@@ -234,7 +234,8 @@ class Page {
     byId("toast").textContent = text;
     byId("toast").hidden = false;
     clearTimeout(this.toastTimer);
-    this.toastTimer = setTimeout(() => (byId("toast").hidden = true), 4000);
+    const time = Math.max(4000, 70 * text.length); // milliseconds to read it
+    this.toastTimer = setTimeout(() => (byId("toast").hidden = true), time);
   }
 
   /** @param {unknown} error */

@@ -106,7 +106,8 @@ export class Panel {
   }
 
   #renderLabels() {
-    const used = new Set(this.edits.kept.filter((one) => this.edits.selected.has(one.id)).map((one) => one.label));
+    const { kept, label: next, selected } = this.edits;
+    const used = new Set(selected.size ? kept.filter((one) => selected.has(one.id)).map((one) => one.label) : [next]);
     byId("labels").replaceChildren(...this.#found().slice(0, SHOWN).map((label) => {
       const number = this.labels.indexOf(label);
       return make(
