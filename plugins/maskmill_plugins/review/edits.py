@@ -109,7 +109,7 @@ def apply_edits(
     """
     edited = {each.id: each for each in objects}
     new = [each for each in objects if each.id.startswith(NEW) and each.mask is not None]
-    unknown = edited.keys() - {each.id for each in (*candidates, *new)}
+    unknown = edited.keys() - {each.id for each in candidates} - {each.id for each in new}
     if unknown or len(edited) < len(objects):
         wrong = next(iter(unknown), "one twice")
         raise ApiError("invalid-request", f"body/objects: the image has no such object: {wrong}")

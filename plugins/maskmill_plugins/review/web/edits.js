@@ -33,11 +33,14 @@ export class Edits extends EventTarget {
     this.drafts = new Map();
   }
 
-  /** @param {any} image  null for none */
+  /**
+   * @param {any} image  null for none
+   * @returns {boolean} false if it has changed since, so that changes which were not saved are gone
+   */
   open(image) {
     this.#remember();
     const draft = image && this.drafts.get(image.item.key);
-    const isSame = draft && draft.image.result === image.result && draft.image.revision === image.revision;
+    const isSame = Boolean(draft && draft.image.result === image.result && draft.image.revision === image.revision);
     this.image = image;
     this.pieces = isSame ? draft.pieces : (image?.objects ?? []).map((one, number) => ({ ...one, color: number }));
     this.past = isSame ? draft.past : [];
@@ -46,6 +49,7 @@ export class Edits extends EventTarget {
     this.since = performance.now();
     this.isSaved = false;
     this.#changed();
+    return isSame || !draft;
   }
 
   /** Keep what was changed and not saved. */

@@ -117,8 +117,8 @@ class Page {
   /** @param {any} found  {image, bitmap, trouble}, null if nothing is left */
   async show(found) {
     const left = this.edits.isChanged;
-    this.edits.open(found?.image ?? null);
-    if (left) this.toast(t("draftKept"));
+    if (!this.edits.open(found?.image ?? null)) this.toast(t("draftGone"));
+    else if (left) this.toast(t("draftKept"));
     this.picture.show(null);
     this.#blank(found === null);
     this.render();
@@ -325,7 +325,10 @@ class Page {
     });
     this.sheet.addEventListener("done", () => this.restart());
     for (const name of ["lost", "back"]) this.connection.addEventListener(name, () => this.#banner());
-    this.connection.addEventListener("back", () => this.toast(t("back")));
+    this.connection.addEventListener("back", () => {
+      this.toast(t("back"));
+      void this.#list();
+    });
     listenToKeys(this);
     addEventListener("beforeunload", (event) => {
       if (this.edits.isChanged || this.edits.drafts.size) event.preventDefault();

@@ -72,6 +72,10 @@ const TABLE = {
   noModel: ["No mask: {why}", "没有掩码：{why}"],
   waitForModel: ["Wait for the model's mask, or undo.", "请等待模型的掩码，或者撤销。"],
   draftKept: ["Your changes of this image are kept on this page, but not saved yet.", "这张图片的改动留在本页面，尚未保存。"],
+  draftGone: [
+    "This image was decided or made anew in the meantime. Your changes that were not saved are gone.",
+    "这张图片已被别人审核或重新生成，你尚未保存的改动已丢失。",
+  ],
   byHand: ["painted", "手绘"],
   byModel: ["by the model", "由模型生成"],
   objects: ["Objects", "目标"],

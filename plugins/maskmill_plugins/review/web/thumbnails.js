@@ -1,5 +1,6 @@
 /** Small pictures of the rows that are in sight, loaded one after the other and kept. */
 
+import { Unreachable } from "./api.js";
 import { make } from "./dom.js";
 
 /** Pixels of the longer side that are loaded. */
@@ -49,7 +50,8 @@ export class Thumbnails {
     if (this.loading) return;
     this.loading = true;
     for (let next; (next = this.wanted.keys().next().value) !== undefined;) {
-      const bitmap = await this.api.picture(next, LOADED).catch(() => null);
+      const bitmap = await this.api.picture(next, LOADED).catch((error) => (error instanceof Unreachable ? undefined : null));
+      if (bitmap === undefined) break; // the list is made anew once the server is back
       this.kept.set(next, bitmap);
       if (this.kept.size > MOST) this.#drop();
       draw(this.wanted.get(next), bitmap);

@@ -42,6 +42,7 @@ export class Tools extends EventTarget {
     canvas.addEventListener("pointerup", (event) => this.#up(event));
     canvas.addEventListener("pointercancel", (event) => this.#gone(event));
     canvas.addEventListener("pointerleave", () => this.#hover(null));
+    this.edits.addEventListener("change", () => this.#isOutdated && this.cancel());
     this.#cursor();
   }
 
@@ -88,6 +89,12 @@ export class Tools extends EventTarget {
     return this.width * this.picture.view.scale;
   }
 
+  /** Whether what is being drawn is for another image, or for an object that was changed or removed meanwhile. */
+  get #isOutdated() {
+    const piece = this.picture.stroke?.piece;
+    return this.gesture && (this.gesture.image !== this.edits.image || (piece && !this.edits.pieces.includes(piece)));
+  }
+
   #cursor() {
     const { canvas } = this.picture;
     canvas.dataset.cursor = this.grabbing || this.tool === "select" ? "grab" : "box";
@@ -110,7 +117,7 @@ export class Tools extends EventTarget {
     const [x, y] = this.navigation.at(event);
     if (this.navigation.down(event)) {
       this.cancel();
-      this.gesture = { kind: "pinch" };
+      this.gesture = { kind: "pinch", image: this.edits.image };
     } else if (!this.gesture) {
       this.gesture = this.#begin(event, { x, y, moved: false, image: this.edits.image });
     }
