@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 from review_kit import lines, make_run, rerun, reviewing
 
 from maskmill import Run
+from maskmill.testing import write_picture
 
 SPANS = """async ([url, shape, counts, strokes]) => {
     const { SpanMask } = await import(`${url}/review/spans.js`);
@@ -25,6 +26,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
+    write_picture(tmp_path / "photos" / "-1.png", 80, 2600, 7)  # wider than its preview, and last in the queue
     make_run(tmp_path)
     return tmp_path
 
@@ -143,7 +145,13 @@ def test_clicks_get_masks_from_the_runs_model(server, folder, tab):
     assert [round(number) for number in new["box"]] == [60, 50, 90, 70]
     assert decoded(new)[52:68, 62:88].all() and decoded(new).sum() < 700
     assert new["mask"]["score"] == cat["mask"]["score"] == 0.85
+    page.page.locator('.entry[data-key="-1.png"]').click()
+    page.page.wait_for_selector('body[data-shown="-1.png"]')
+    with page.page.expect_response(lambda response: "crop=" in response.url) as part:
+        page.press("+", "+", "+", "+")
+    assert part.value.status == 200
     server.session.model.close()
+    page.press("0")
     page.press("d")
     page.drag(60, 50, 90, 70)
     page.says("No mask")

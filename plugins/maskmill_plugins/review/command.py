@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The same at every start, so that a page that is still open reconnects.
 PORT = 5030
+#: Bytes of a decision, which has the pixels of all masks that were painted.
+DECISION = 64_000_000
 
 
 @click.command("review")
@@ -142,7 +144,7 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     host, token = chosen["host"], chosen["token"] or os.environ.get(TOKEN_VARIABLE)
     loopback = is_loopback(host)
     token = resolve_token(token or (None if loopback else secrets.token_urlsafe(16)), loopback)
-    settings = Settings(token=token, local_names=loopback and token is None)
+    settings = Settings(token=token, local_names=loopback and token is None, request=DECISION)
     decisions = file.lines()
     queue = ReviewQueue(run.folder, list_reviewable(run, decisions), cache)
     if not len(queue):

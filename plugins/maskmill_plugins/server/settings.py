@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from maskmill.decoding.decoder import MAX_PIXELS
+from maskmill_plugins._shared.http.wire import MOST_REQUEST
 
 Network = IPv4Network | IPv6Network
 MB = 1_000_000
@@ -24,6 +25,7 @@ class Settings:
         deadline: seconds from a request to its response; beyond it: 504.
         most_jobs: number of waiting jobs, whatever their time.
         upload: bytes of one image file.
+        request: bytes of any other request.
         pixels: of one image.
         receiving: bytes of all requests being received at the same time.
         stall: seconds without data after which an incomplete request is dropped.
@@ -41,6 +43,7 @@ class Settings:
     deadline: float = 300.0
     most_jobs: int = 256
     upload: int = 200 * MB
+    request: int = MOST_REQUEST
     pixels: int = MAX_PIXELS
     receiving: int = 800 * MB
     stall: float = 30.0

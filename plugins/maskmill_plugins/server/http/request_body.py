@@ -11,8 +11,6 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from maskmill_plugins._shared.http.wire import MOST_REQUEST
-
 from ..compute.image_store import StoredImage
 from ..compute.service import ModelService
 from ..errors import ApiError
@@ -70,7 +68,7 @@ class _Body:
         self._stall = settings.stall
         self._receive = receive
         self._reserve = reserve
-        self._limit = settings.upload + MULTIPART if scope["path"] in UPLOADS else MOST_REQUEST
+        self._limit = settings.upload + MULTIPART if scope["path"] in UPLOADS else settings.request
         self._length = Headers(scope=scope).get("content-length")
         self._complete = False
 
