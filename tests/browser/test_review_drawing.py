@@ -1,6 +1,7 @@
 """Mending masks on the review page with a real mouse: brush, eraser, clicks for the model; then the pipeline runs."""
 
 import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("fastapi")
@@ -84,6 +85,10 @@ def test_a_person_paints_and_every_later_run_has_these_pixels(server, folder, ta
     page = opened(tab, server)
     page.page.wait_for_function("""() => [...document.querySelectorAll(".thumbnail")].every(
         (canvas) => canvas.getContext("2d").getImageData(48, 48, 1, 1).data[3] === 255)""")
+    with PIL.Image.open(folder / "photos" / "05.png") as picture:
+        below = np.array(picture.getpixel((20, 60)))
+    grey = 150 * 190 / 255 + below * 65 / 255  # the left edge of the tree that a filter dropped
+    assert np.abs(page.color(20.5, 60.5) - grey).max() < 3
     page.click(20, 20)  # the cat
     page.press("b")
     page.says("3 px", "#brush-width")

@@ -23,7 +23,7 @@ export class MaskPictures {
    * @returns {{canvas: OffscreenCanvas | null, region: Region}} no canvas if nothing is in the mask
    */
   tinted(mask, scale, color, strong, hollow = false) {
-    const region = regionOf(mask);
+    const region = withBorder(regionOf(mask), mask.size);
     if (!region.width || !region.height) return { canvas: null, region };
     const fine = fineness(region, scale);
     const name = `${fine} ${color} ${strong} ${hollow}`;
@@ -53,6 +53,13 @@ function regionOf({ box, area }) {
   const x = Math.floor(box[0]);
   const y = Math.floor(box[1]);
   return { x, y, width: Math.ceil(box[2]) - x, height: Math.ceil(box[3]) - y };
+}
+
+/** One pixel more on each side, within the image: else what lies on the border would not be drawn as an edge. */
+function withBorder({ x, y, width, height }, [rows, columns]) {
+  if (!width || !height) return { x, y, width, height };
+  const [left, top] = [Math.max(0, x - 1), Math.max(0, y - 1)];
+  return { x: left, y: top, width: Math.min(columns, x + width + 1) - left, height: Math.min(rows, y + height + 1) - top };
 }
 
 /** How opaque the area and the edge of a mask are, 0..255. */
