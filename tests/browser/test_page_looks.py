@@ -26,7 +26,7 @@ def outside(desk):
     """Buttons that are partly hidden at the sides, or whose text is cut off."""
     return desk.page.evaluate("""() => [...document.querySelectorAll("button, input, h1, .save")].filter((element) => {
         const { left, right, width } = element.getBoundingClientRect();
-        return width && (left < 0 || right > innerWidth || element.scrollWidth > element.clientWidth + 1);
+        return width > 1 && (left < 0 || right > innerWidth || element.scrollWidth > element.clientWidth + 1);
     }).map((element) => element.id || element.textContent)""")
 
 
