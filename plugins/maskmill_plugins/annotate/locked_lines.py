@@ -68,6 +68,7 @@ class LockedLines(ABC, Generic[S]):
         self._lines: dict[str, S] = {}
         self._labels: dict[str, None] = {}
         self._state: tuple[int, int] | None = None
+        self.forget_lines()
 
     @abstractmethod
     def summarize(self, offset: int, data: Mapping[str, Any]) -> S:
