@@ -32,9 +32,10 @@ const TEAM_TEXTS = {
     "An hour: images per hour of work, without pauses of more than ten minutes. IoU with the run: how little the masks were changed.",
     "每小时：每工作小时审核的图片数，不计超过十分钟的停顿。与批处理 IoU：数值越高，改动越少。",
   ],
-  agreement: ["Agreement", "一致程度"], pair: ["Two people, each without the other's decision", "两人互不知情地审核"],
+  agreement: ["Agreement", "一致程度"],
+  pair: ["With two names: images that both decided about without seeing the other's decision.", "两个姓名：两人在互不知情的情况下审核同一张图片。"],
   same: ["The same", "结论一致"], mean_iou: ["Mean IoU", "平均 IoU"], machine: ["The run and people", "批处理与人"],
-  changes: ["{0} objects added, {1} removed, {2} relabelled", "增加 {0} 个、删除 {1} 个、改类别 {2} 个目标"],
+  changes: ["People added {0} objects, removed {1} and relabelled {2}", "人工增加 {0} 个、删除 {1} 个、改类别 {2} 个目标"],
   not_known: ["not known of {0} images, decided with an earlier version", "另有 {0} 张由旧版本记录，未知"],
   no_pairs: ["No image was decided by two people: start with --overlap 5%.", "还没有图片由两人审核：启动时加 --overlap 5%。"],
   days: ["Images a day", "每日图片数"], reasons: ["Why images were rejected", "弃用原因"], no_reason: ["no reason given", "未说明"],
@@ -45,10 +46,10 @@ const TEAM_TEXTS = {
 /**
  * @param {any} team  the figures
  * @param {{el: (tag: string, attributes?: any, ...children: any[]) => any, language: string,
- *   link?: (key: string) => string}} page  makes elements; `link` gives the address of an image
+ *   link?: (key: string) => string, heading?: string}} page  makes elements; `link` gives the address of an image
  * @returns {HTMLElement}
  */
-export function teamView(team, { el, language, link }) {
+export function teamView(team, { el, language, link, heading = "h2" }) {
   const t = (name, ...values) => TEAM_TEXTS[name][language === "zh" ? 1 : 0].replace(/\{(\d)\}/g, (_, n) => values[n]);
   const whole = (number) => number.toLocaleString(language);
   const percent = (part) => part.toLocaleString(language, { style: "percent", maximumFractionDigits: part > 0.99 && part < 1 ? 1 : 0 });
@@ -56,8 +57,8 @@ export function teamView(team, { el, language, link }) {
   const seconds = (number) => (number === null ? "–" : number.toLocaleString(language, { style: "unit", unit: "second", unitDisplay: "narrow", maximumFractionDigits: 1 }));
   const day = (time) => (time === null ? "–" : new Date(1000 * time).toLocaleString(language, { dateStyle: "short", timeStyle: "short" }));
   const who = (name) => name || t("no_name");
-  const card = (title, ...content) => el("section", { class: "team-card" }, el("h2", {}, t(title)), ...content);
-  const wide = (title, ...content) => el("section", { class: "team-card team-wide" }, el("h2", {}, t(title)), ...content);
+  const card = (title, ...content) => el("section", { class: "team-card" }, el(heading, {}, t(title)), ...content);
+  const wide = (title, ...content) => el("section", { class: "team-card team-wide" }, el(heading, {}, t(title)), ...content);
 
   /** A bar; `low` is the place of a mark. */
   function bar(part, low = null) {
