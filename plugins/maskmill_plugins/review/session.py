@@ -261,7 +261,8 @@ class ReviewSession:
         for version in view.versions:
             line, found = self.file.read_at(version.offset)
             if found == revision:
-                return {name: part for name, part in line.items() if name not in ("image", "second", *_ABOUT)}
+                kept = {name: part for name, part in line.items() if name not in ("image", "second", *_ABOUT)}
+                return {**kept, "result": digest_masks(view.result)}  # that of the version may be gone
         return None
 
     def _conflict(self, key: str, decided: bool, reviewer: str) -> ApiError:

@@ -46,7 +46,8 @@ def _select(records: Sequence[DecisionRecord], keys: Container[str]) -> list[Dec
 def format_team(team: dict[str, Any]) -> Iterator[str]:
     """The figures in words."""
     images, decided = team["images"], team["decided"]
-    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in team["verdicts"].items() if count)
+    counts = {**team["verdicts"], "in question": team["verdicts"]["question"], "question": 0}
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
     yield f"{decided:,} of {count_noun(images, 'image')} decided" + (f": {verdicts}" if verdicts else "")
     yield f"  {_format_advice(team['stop'])}"
     for person in team["people"]:
@@ -55,7 +56,7 @@ def format_team(team: dict[str, Any]) -> Iterator[str]:
     for band in team["bands"]:
         if band["images"]:
             share = f"{band['share']:.0%} of {count_noun(band['images'], 'image')} accepted unchanged"
-            sure = f"95 % sure: at least {band['low']:.0%}"
+            sure = f"95% sure: at least {band['low']:.0%}"
             yield f"doubt {band['from']} to {band['to']}: {share} ({sure}), {band['left']:,} left"
     yield from _format_lists(team)
 
@@ -79,7 +80,7 @@ def _format_advice(stop: dict[str, Any]) -> str:
             f"below doubt {stop['below']}, {stop['share']:.0%} of {count_noun(stop['images'], 'image')} were accepted"
         )
         rest = f"of the {stop['left']:,} left below it, at most {stop['wrong']:,} are likely to need a change"
-        return f"{found} unchanged (95 % sure: at least {stop['low']:.0%}): {first}you may stop here; {rest}"
+        return f"{found} unchanged (95% sure: at least {stop['low']:.0%}): {first}you may stop here; {rest}"
     if stop["advice"] == "go_on":
         return "go on: in no band of doubt were enough images accepted unchanged"
     needed = count_noun(stop["needed"], "decided image")

@@ -6,17 +6,17 @@ const TEAM_TEXTS = {
   questions: ["Open questions", "待解答"], disagreements: ["Disagreements", "意见不一"],
   stop_title: ["May the review stop?", "可以停止审核吗？"],
   stop_sub: [
-    "Images accepted unchanged, by doubt at that time. The line marks what is certain: with 95 % confidence, the share of all such images is at least that high.",
+    "Images accepted unchanged, by doubt at that time. The line marks what is certain: with 95% confidence, the share of all such images is at least that high.",
     "按审核时的可疑程度统计未改动即通过的图片。竖线为可信下限：有 95% 的把握认为同类图片的实际比例不低于此值。",
   ],
   done: ["Every image is decided.", "所有图片都已审核。"],
   stop: [
-    "Below doubt {0}, {1} of {2} images were accepted unchanged; with 95 % confidence, at least {3} of all are right. You may stop here: of the {4} images left below it, at most {5} are likely to need a change.",
+    "Below doubt {0}, {1} of {2} images were accepted unchanged; with 95% confidence, at least {3} of all are right. You may stop here: of the {4} images left below it, at most {5} are likely to need a change.",
     "可疑程度低于 {0} 的 {2} 张图片中，{1} 未改动即通过；有 95% 的把握认为至少 {3} 正确。可以停在这里：其余 {4} 张中可能需要修改的最多约 {5} 张。",
   ],
   stop_above: ["First look at the {0} images left with a higher doubt.", "请先看完更可疑的 {0} 张。"],
   go_on: [
-    "Go on: in no band of doubt were so many images accepted unchanged that the others can be trusted (at least 90 % with 95 % confidence).",
+    "Go on: in no band of doubt were so many images accepted unchanged that the others can be trusted (at least 90% with 95% confidence).",
     "请继续：还没有哪个区间的通过率足够高（95% 的把握不低于 90%），其余图片还不能放心。",
   ],
   sample: [
