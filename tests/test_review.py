@@ -212,7 +212,7 @@ def test_no_image_is_given_to_two(page):
 
 def test_an_abandoned_image_is_free_after_ten_minutes():
     now = [0.0]
-    held = Leases(lambda: now[0])
+    held = Leases(clock=lambda: now[0])
     assert held.take("a", "1", "Eva")
     assert not held.take("a", "2", "Tom")
     now[0] = leases.LEASE + 1

@@ -129,6 +129,7 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     from ..server import process
     from ..server.http.security import is_loopback, resolve_token
     from ..server.settings import Settings
+    from .leases import Leases
     from .pictures import Pictures
     from .review_queue import ReviewQueue, list_reviewable
     from .routes import build_review_application
@@ -145,7 +146,8 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     reviewer = chosen["reviewer"] or current_user()
     pictures, ask = Pictures(originals), chosen["reviewer"] is None
     twice = choose_overlap(queue.keys(), chosen["overlap"])
-    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, reviewer, notice, ask, twice)
+    leases = Leases(cache.lease_file)
+    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, reviewer, notice, ask, twice, leases)
     requests = build_review_application(session)
     port = chosen["port"] if chosen["port"] is not None else find_free_port(host, PORT)
 

@@ -79,6 +79,11 @@ class RatingCache:
         self._path = cache_folder() / "review" / f"{name}.sqlite"
         self._connection: sqlite3.Connection | None = None
 
+    @property
+    def lease_file(self) -> Path:
+        """Where the leases of the run's images are kept."""
+        return self._path.with_suffix(".leases.json")
+
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError, sqlite3.Error):
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,7 @@ class ReviewSession:
         notice: str = "",
         ask: bool = False,
         overlap: Collection[str] = (),
+        leases: Leases | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -95,7 +96,7 @@ class ReviewSession:
         self.queue = queue
         self.file = file
         self.pictures = pictures
-        self.leases = Leases()
+        self.leases = leases or Leases()
         self.reviewer = reviewer
         self.notice = notice
         self.ask = ask
