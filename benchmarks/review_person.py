@@ -237,9 +237,7 @@ def main() -> None:
             print(f"box {kind}: {found} of {len(places)} found in the first {count // 10}; as numbers {places}")
         seconds = sorted(one for person in people for one in person.seconds)
         median, late = statistics.median(seconds), seconds[len(seconds) * 95 // 100]
-        print(
-            f"from the key to the next image: median {median:.3f} s, 95 % below {late:.3f} s, all {seconds[-1]:.3f} s"
-        )
+        print(f"key to next image: median {median:.3f} s, 95 % below {late:.3f} s, all {seconds[-1]:.3f} s")
         check(folder / "run", people)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("fastapi")
-from review_kit import lines, make_run, rerun, reviewing
+from review_kit import decide, lines, make_run, rerun, reviewing
 
 from maskmill import Run
 
@@ -131,6 +131,45 @@ def test_two_pages_get_different_images_and_a_conflict_shows_both_versions(serve
     tom.page.wait_for_selector('#save-state[data-state="saved"]')
     tom.page.wait_for_function("() => document.body.dataset.shown !== '05.png'")
     assert [(line["image"], line["verdict"]) for line in lines(folder)] == [("05.png", "fixed"), ("05.png", "accepted")]
+
+
+def decide_as(server, key, reviewer, labels, verdict="accepted", comment=""):
+    """Somebody decides, and keeps the objects of these labels."""
+    image = server.get("/v1/review/image", params={"key": key, "reviewer": reviewer}).json()
+    objects = [{"id": one["id"], "label": one["label"]} for one in image["objects"] if one["label"] in labels]
+    assert decide(server, key, verdict, objects, image, reviewer=reviewer, comment=comment).status_code == 200
+
+
+def test_a_lead_settles_a_disagreement_and_reads_the_figures_of_the_team(server, folder, tab):
+    server.session.overlap, server.session.reviewer = frozenset({"05.png"}), "Ann"
+    decide_as(server, "05.png", "Eva", {"cat"})
+    decide_as(server, "05.png", "李雷", {"cat", "dog"})
+    decide_as(server, "04.png", "Eva", {"cat", "dog"}, "question", "一只还是两只？")
+    lead = tab(f"{server.url}/review/")
+    shown(lead, "05.png")
+    dialog = lead.page.locator("dialog[data-kind=conflict-dialog]")
+    dialog.wait_for()
+    assert dialog.locator("h3").all_inner_texts() == ["Eva: Fixed", "李雷: Accepted"]
+    assert dialog.locator("canvas").count() == 2
+    dialog.get_by_text("Take 李雷's").click()
+    shown(lead, "03.png")
+    line = saved(lead, folder, 4)
+    assert (line["reviewer"], line["verdict"], len(line["prompts"])) == ("Ann", "accepted", 2)
+
+    with lead.page.context.expect_page() as opened:
+        lead.page.click("#to-team")
+    team = opened.value
+    team.wait_for_selector("body[data-ready=true]")
+    text = team.inner_text("#team")
+    for part in ("1 of 6", "Eva · 李雷", "Eva: 一只还是两只？", "Too early to say", "0 (0%)"):
+        assert part in text
+    team.click("#language")
+    assert "待解答" in team.inner_text("#team") and team.get_attribute("html", "lang") == "zh-CN"
+    for width in (400, 1280):
+        team.set_viewport_size({"width": width, "height": 800})
+        assert team.evaluate("document.documentElement.scrollWidth") == width
+    team.click("#team a")
+    team.wait_for_selector('body[data-shown="04.png"]')
 
 
 def test_contact_sheet(server, folder, tab):

@@ -32,7 +32,7 @@ const TEAM_TEXTS = {
     "An hour: images per hour of work, without pauses of more than ten minutes. IoU with the run: how little the masks were changed.",
     "每小时：每工作小时审核的图片数，不计超过十分钟的停顿。与批处理 IoU：数值越高，改动越少。",
   ],
-  agreement: ["Agreement", "一致程度"],
+  agreement: ["Agreement", "一致程度"], between: ["Between", "对象"],
   pair: ["With two names: images that both decided about without seeing the other's decision.", "两个姓名：两人在互不知情的情况下审核同一张图片。"],
   same: ["The same", "结论一致"], mean_iou: ["Mean IoU", "平均 IoU"], machine: ["The run and people", "批处理与人"],
   changes: ["People added {0} objects, removed {1} and relabelled {2}", "人工增加 {0} 个、删除 {1} 个、改类别 {2} 个目标"],
@@ -123,7 +123,7 @@ export function teamView(team, { el, language, link, heading = "h2" }) {
     const rows = [[t("machine"), whole(machine.images), "–", figure(machine.iou)]];
     for (const pair of team.pairs) rows.push([pair.names.map(who).join(" · "), whole(pair.images), `${whole(pair.agree)} (${percent(pair.agree / pair.images)})`, figure(pair.iou)]);
     const below = team.pairs.length ? t("pair") : t("no_pairs");
-    return card("agreement", table(["", t("images"), t("same"), t("mean_iou")], rows, "agreement"), el("p", { class: "team-sub" }, changes), el("p", { class: "team-sub" }, below));
+    return card("agreement", table([t("between"), t("images"), t("same"), t("mean_iou")], rows, "agreement"), el("p", { class: "team-sub" }, changes), el("p", { class: "team-sub" }, below));
   }
 
   function listCard(name, { items, more }, text) {
