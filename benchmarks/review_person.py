@@ -2,11 +2,11 @@
 
     python benchmarks/review_person.py --count 500
 
-Draws scenes, spoils one box of every twentieth so that its mask is wrong, and segments them with the small SAM of the
-tests. Two people with Chromium, a real mouse and real keys then work through the queue of a real `maskmill review`:
-they reject a spoiled image with a reason and accept every other one. On the way the server and one browser are killed.
-At the end, every decision that was shown as saved must be in the file, no image may have been given to both, and a run
-with another model must not change what was accepted. Needs the extras `sam`, `server` and `dev`, and Chromium.
+Draws scenes, spoils one box of every twentieth, and segments them with the small SAM of the tests. Two people with
+Chromium, a real mouse and real keys then work through the queue of a real `maskmill review`: they reject an image with a
+wrong mask, with a reason, and accept every other one. On the way the server and one browser are killed. At the end,
+every decision that was shown as saved must be in the file, no image may have been given to both, and a run with another
+model must not change what was accepted. Needs the extras `sam`, `server` and `dev`, and Chromium.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-from maskmill import Pipeline, Run
+from maskmill import Mask, Pipeline, Run
+from maskmill.masks import iou
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "tests" / "data" / "scene_sam" / "scene_sam.pth"
-#: Every so manieth image is spoiled.
+#: One image of so many is spoiled.
 EVERY = 20
+#: A mask with a lower IoU with the object that was meant is wrong.
+WRONG = 0.5
 PIPELINE = """
 dataset: images
 prompts: [{{use: file, path: spoiled.jsonl}}]
@@ -47,8 +50,16 @@ run: {{engine: inline}}
 """
 
 
-def spoil(lines: list[dict[str, Any]], seed: int = 3) -> dict[str, str]:
-    """Make one box of every twentieth image wrong; returns these images, and whether it is too large or beside."""
+class Spoiled(NamedTuple):
+    """A box that was made wrong: how, its number among the prompts of its image, and what it was, (x1, y1, x2, y2)."""
+
+    kind: str
+    number: int
+    box: Sequence[float]
+
+
+def spoil(lines: list[dict[str, Any]], seed: int = 3) -> dict[str, Spoiled]:
+    """Make one box of every twentieth image wrong; returns them by image."""
     chance, spoiled = random.Random(seed), {}
     for number, line in enumerate(line for line in lines if line["prompts"]):
         if number % EVERY == EVERY // 2:
@@ -65,12 +76,12 @@ def spoil(lines: list[dict[str, Any]], seed: int = 3) -> dict[str, str]:
                 box = [x1 + right, y1 + down, x2 + right, y2 + down]
             limits = (width, height, width, height)
             prompt["box"] = [round(min(max(0, at), most)) for at, most in zip(box, limits, strict=True)]
-            spoiled[line["image"]] = kind
+            spoiled[line["image"]] = Spoiled(kind, line["prompts"].index(prompt), (x1, y1, x2, y2))
     return spoiled
 
 
 def make_run(scenes: Path, folder: Path) -> dict[str, str]:
-    """Spoil some boxes of drawn scenes and segment them; returns the spoiled images."""
+    """Spoil some boxes of drawn scenes and segment them; returns the images with a wrong mask, and what was wrong."""
     folder.mkdir(exist_ok=True)
     shutil.copytree(scenes / "images", folder / "images")
     lines = [json.loads(line) for line in (scenes / "boxes.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -79,7 +90,27 @@ def make_run(scenes: Path, folder: Path) -> dict[str, str]:
     (folder / "spoiled.jsonl").write_text(text, encoding="utf-8")
     (folder / "p.yaml").write_text(PIPELINE.format(checkpoint=CHECKPOINT.as_posix()), encoding="utf-8")
     Pipeline.load(folder / "p.yaml").run(quiet=True)
-    return spoiled
+    wrong = find_wrong(scenes, folder, spoiled)
+    print(f"{len(spoiled)} boxes of {len(lines)} images were spoiled; {len(wrong)} masks are wrong")
+    return wrong
+
+
+def find_wrong(scenes: Path, folder: Path, spoiled: dict[str, Spoiled]) -> dict[str, str]:
+    """The images whose spoiled box led to a wrong mask: the model finds some objects all the same."""
+    truth = json.loads((scenes / "truth.json").read_text(encoding="utf-8"))
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    wrong = {}
+    with Run(folder / "out") as run:
+        for key, (kind, number, (x1, y1, x2, y2)) in spoiled.items():
+            drawn = [one for one in truth["annotations"] if names[one["image_id"]] == key]
+            box = (x1, y1, x2 - x1, y2 - y1)
+            near = min(drawn, key=lambda one: max(abs(a - b) for a, b in zip(one["bbox"], box, strict=True)))
+            true = Mask(tuple(near["segmentation"]["size"]), near["segmentation"]["counts"])
+            result = run.result(run.find(key))
+            masks = [mask for mask in result.kept if mask.prompt == result.prompts[number]]
+            if not masks or iou(masks, [true]).max() < WRONG:
+                wrong[key] = kind
+    return wrong
 
 
 @dataclass
@@ -88,7 +119,7 @@ class Person:
 
     Attributes:
         name: of the reviewer.
-        spoiled: the images that they recognise as wrong.
+        wrong: the images that they recognise as wrong.
         page: Playwright's.
         given: the images that were shown, in their order.
         saved: the images whose decision was shown as saved.
@@ -96,7 +127,7 @@ class Person:
     """
 
     name: str
-    spoiled: dict[str, str]
+    wrong: dict[str, str]
     page: Page
     given: list[str] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
@@ -125,13 +156,13 @@ class Person:
         if not key:
             return False
         keyboard = self.page.keyboard
-        if key in self.spoiled:
+        if key in self.wrong:
             keyboard.press("r")
             keyboard.type("wrong mask")
         began = time.perf_counter()
         keyboard.press("Enter")
         self.page.wait_for_function("(key) => document.body.dataset.shown !== key", arg=key)
-        if key not in self.spoiled:
+        if key not in self.wrong:
             self.seconds.append(time.perf_counter() - began)
         self.page.wait_for_selector('#save-state[data-state="saved"]')
         self.saved.append(key)
@@ -168,12 +199,12 @@ def work(people: list[Person], most: int) -> None:
         left -= sum(decided)
 
 
-def review_all(folder: Path, spoiled: dict[str, str], count: int) -> list[Person]:
+def review_all(folder: Path, wrong: dict[str, str], count: int) -> list[Person]:
     """Review a run: two people, the server killed after a third, a browser after two thirds."""
     with sync_playwright() as playwright:
         first, _ = start_browser(playwright)
         second, processes = start_browser(playwright)
-        eva, tom = (Person(name, spoiled, browser.new_page()) for name, browser in (("Eva", first), ("Tom", second)))
+        eva, tom = (Person(name, wrong, browser.new_page()) for name, browser in (("Eva", first), ("Tom", second)))
         with serve(folder, 0) as (server, url):
             for person in (eva, tom):
                 person.open(url)
@@ -188,7 +219,7 @@ def review_all(folder: Path, spoiled: dict[str, str], count: int) -> list[Person
             for process in processes:
                 process.kill()
             third, _ = start_browser(playwright)
-            ann = Person("Ann", spoiled, third.new_page())
+            ann = Person("Ann", wrong, third.new_page())
             ann.open(url)
             work([eva, ann], 2 * count)  # what Tom had open is free after ten minutes
         return [eva, tom, ann]
@@ -227,12 +258,12 @@ def main() -> None:
         os.environ["MASKMILL_CACHE"] = str(folder / "cache")
         draw = [sys.executable, str(ROOT / "datasets" / "make_scenes.py"), str(folder / "scenes")]
         subprocess.run([*draw, "--count", str(count), "--seed", "21"], check=True)
-        spoiled = make_run(folder / "scenes", folder / "run")
-        people = review_all(folder / "run", spoiled, count)
+        wrong = make_run(folder / "scenes", folder / "run")
+        people = review_all(folder / "run", wrong, count)
         order = [line["image"] for line in read_lines(folder / "run")]
-        print(f"{len(order)} of {count} images decided; {len(spoiled)} were spoiled")
-        for kind in sorted(set(spoiled.values())):
-            places = sorted(order.index(key) + 1 for key in spoiled if spoiled[key] == kind and key in order)
+        print(f"{len(order)} of {count} images decided")
+        for kind in sorted(set(wrong.values())):
+            places = sorted(order.index(key) + 1 for key in wrong if wrong[key] == kind and key in order)
             found = sum(place <= count / 10 for place in places)
             print(f"box {kind}: {found} of {len(places)} found in the first {count // 10}; as numbers {places}")
         seconds = sorted(one for person in people for one in person.seconds)
