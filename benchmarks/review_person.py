@@ -3,10 +3,10 @@
     python benchmarks/review_person.py --count 500
 
 Draws scenes, spoils one box of every twentieth, and segments them with the small SAM of the tests. Two people with
-Chromium, a real mouse and real keys then work through the queue of a real `maskmill review`: they reject an image with a
-wrong mask, with a reason, and accept every other one. On the way the server and one browser are killed. At the end,
-every decision that was shown as saved must be in the file, no image may have been given to both, and a run with another
-model must not change what was accepted. Needs the extras `sam`, `server` and `dev`, and Chromium.
+Chromium, a real mouse and real keys then work through the queue of a real `maskmill review`: they reject an image with
+a wrong mask, with a reason, and accept every other one. On the way the server and one browser are killed. At the end,
+every decision that was shown as saved must be in the file, no image may have been given to both, and a run with
+another model must not change what was accepted. Needs the extras `sam`, `server` and `dev`, and Chromium.
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
 """The review page, used with a real mouse and keys; then the pipeline runs again."""
 
+import json
+
+import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("fastapi")
 from review_kit import decide, lines, make_run, rerun, reviewing
 
-from maskmill import Run
+from maskmill import Pipeline, Run
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +94,71 @@ def test_a_held_key_decides_nothing(server, folder, tab):
     page.page.keyboard.up("Enter")
     page.page.wait_for_timeout(300)
     assert [line["image"] for line in lines(folder)] == ["05.png"]
+
+
+BRIGHT = '''
+import numpy as np
+from dataclasses import replace
+from maskmill import hookimpl
+from maskmill.testing import FillPrompt
+
+
+class Bright(FillPrompt):
+    """Fills boxes; sure of a mask as far as the pixels below it are bright."""
+
+    def masks(self, image, prompts, embedding=None):
+        made = super().masks(image, prompts)
+        return [replace(mask, score=float(np.mean(image.pixels[mask.array] > 128))) for mask in made]
+
+
+@hookimpl
+def register_backends(register):
+    register("bright", Bright)
+'''
+
+
+def make_faulty_run(folder, count=60):
+    """A run of dark pictures with a bright square each; returns the images whose box is beside it, one of twenty."""
+    random, faults, prompts = np.random.default_rng(5), set(), []
+    (folder / "photos").mkdir()
+    for number in range(count):
+        key, (x, y) = f"{number:02}.png", random.integers(5, 40, 2).tolist()
+        pixels = random.integers(0, 90, (80, 100, 3), np.uint8)
+        pixels[y : y + 30, x : x + 30] += 150
+        PIL.Image.fromarray(pixels).save(folder / "photos" / key)
+        left, top, right, bottom = random.integers(0, 4, 4).tolist()  # boxes are loose
+        box = [x - left, y - top, x + 30 + right, y + 30 + bottom]
+        if number % 20 == 7:
+            faults.add(key)
+            box[0::2] = [at + 22 for at in box[0::2]]
+        prompts.append({"image": key, "prompts": [{"box": box, "label": "square"}]})
+    (folder / "b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts), encoding="utf-8")
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "bright.py").write_text(BRIGHT, encoding="utf-8")
+    (folder / "p.yaml").write_text(
+        "dataset: photos\nprompts: [{use: file, path: b.jsonl}]\ncorrections: p.corrections.jsonl\n"
+        "backend: bright\noutput: out\nrun: {engine: inline}\n",
+        encoding="utf-8",
+    )
+    Pipeline.load(folder / "p.yaml").run(quiet=True)
+    return faults
+
+
+def test_a_person_finds_all_faults_in_the_first_tenth_of_the_queue(tmp_path, tab):
+    faults = make_faulty_run(tmp_path)
+    with reviewing(tmp_path) as server:
+        page = tab(f"{server.url}/review/")
+        for number in range(6):
+            page.page.wait_for_selector("body[data-shown]")
+            key = page.page.get_attribute("body", "data-shown")
+            if key in faults:
+                page.press("r")
+                page.page.keyboard.type("beside")
+            page.press("Enter")
+            page.page.wait_for_function("(key) => document.body.dataset.shown !== key", arg=key)
+            line = saved(page, tmp_path, number + 1)
+            assert (line["image"], line["verdict"]) == (key, "rejected" if key in faults else "accepted")
+    assert {line["image"] for line in lines(tmp_path) if line["verdict"] == "rejected"} == faults
 
 
 def test_undo_tab_and_several_labels_at_once(server, folder, tab):
