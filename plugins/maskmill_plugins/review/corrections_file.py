@@ -76,13 +76,14 @@ class CorrectionsFile(LockedLines[Decision]):
         """A line was read or written: a second opinion is put to the decision before it."""
         before = self._lines.get(key)
         super().add_line(key, offset, data)
+        makes = self._lines[key].makes
         if data.get("second"):
             if before is None:
                 del self._lines[key]
             else:
                 self._lines[key] = replace(before, second=self._lines[key])
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # edited while the server runs
-            self._records.append(DecisionRecord.of(data))
+            self._records.append(DecisionRecord.of(data, makes))
 
     def summarize(self, offset: int, data: Mapping[str, Any]) -> Decision:
         """The verdict, the reviewer and what the line is about."""

@@ -60,8 +60,12 @@ class DecisionRecord(NamedTuple):
     second: SecondOpinion | None
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> DecisionRecord:
+    def of(cls, data: Mapping[str, Any], makes: str | None = None) -> DecisionRecord:
         """The record of a line's content.
+
+        Args:
+            data: the line.
+            makes: as the attribute, if it is known already.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it is not valid.
@@ -76,7 +80,7 @@ class DecisionRecord(NamedTuple):
             seconds=finite_number(data.get("seconds")),
             comment=str(data.get("comment") or ""),
             reviewed=str(data.get("result") or ""),
-            makes=digest_entry(data),
+            makes=digest_entry(data) if makes is None else makes,
             doubt=finite_number(data.get("doubt")),
             change=Agreement.from_json(data.get("change")),
             second=_read_second(data.get("second")),
