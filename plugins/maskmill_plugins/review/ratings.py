@@ -16,7 +16,7 @@ from maskmill_plugins._shared.cache_folder import cache_folder
 from maskmill_plugins._shared.doubt_rating import finite_number, rate_doubt
 
 #: Part of the table's name: ratings of another version are not read.
-VERSION = 1
+VERSION = 2
 Stat = tuple[int, int]
 
 

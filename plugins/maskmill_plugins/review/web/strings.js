@@ -122,6 +122,7 @@ const TABLE = {
   why_no_pixels: ["a mask without pixels", "有空掩码"],
   why_nothing: ["nothing found", "什么都没找到"],
   why_dropped_all: ["all {n} masks dropped", "{n} 个掩码全部被过滤"],
+  why_overlap: ["two masks of one object? IoU {n}", "两个掩码可能是同一目标：IoU {n}"],
   why_score: ["lowest score {n}", "最低分数 {n}"],
   why_stability: ["lowest stability {n}", "最低稳定性 {n}"],
   why_format: ["the output format loses detail: IoU {n}", "输出格式损失细节：IoU {n}"],
