@@ -1,6 +1,7 @@
 """Several people review a run: second opinions, disagreements, the figures of a team, and when a review may stop."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -274,3 +275,18 @@ def test_a_share_that_is_none_is_refused(folder, capsys, share):
     code, _, err = told(capsys, "review", folder / "out", "--overlap", share)
     assert code == 2
     assert "write, for example, 5%" in err
+
+
+def test_every_text_of_the_pages_has_the_same_places_in_both_languages():
+    from maskmill_plugins._shared.team import WEB as TEAM
+    from maskmill_plugins.review.routes import WEB
+
+    script = (TEAM / "team_view.js").read_text(encoding="utf-8")
+    tables = [(WEB / "strings.js").read_text(encoding="utf-8"), script.partition("};")[0]]
+    names = set()
+    for table in tables:
+        for name, english, chinese in re.findall(r'(\w+): \[\s*"([^"]*)",\s*"([^"]*)",?\s*\]', table):
+            assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", chinese)), name
+            names.add(name)
+    used = re.findall(r'\bt\("(\w+)"', script) + re.findall(r'\b(?:card|wide|tile|listCard)\("(\w+)"', script)
+    assert len(used) > 20 and set(used) <= names
