@@ -18,7 +18,7 @@ Digest = Annotated[str, Field(max_length=100)]
 Name = Annotated[str, Field(max_length=200)]
 PointModel = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 BoxModel = Annotated[list[Finite], Field(min_length=4, max_length=4)]
-State = Literal["", "open", "unseen", "older", "question", "accepted", "fixed", "rejected"]
+State = Literal["", "open", "unseen", "older", "disputed", "question", "accepted", "fixed", "rejected"]
 RunStatus = Literal["", "done", "empty", "rejected", "failed"]
 
 
@@ -117,6 +117,16 @@ class ReviewObject(ResponseModel):
     drawn: tuple[float, float, float, float] | None
 
 
+class ReviewVersion(ResponseModel):
+    """What one of two people who disagree made of an image; `revision` is to be sent to take it."""
+
+    revision: str
+    reviewer: str
+    verdict: Verdict
+    comment: str
+    objects: list[ReviewObject]
+
+
 class ReviewImage(ResponseModel):
     """An image to review.
 
@@ -131,6 +141,7 @@ class ReviewImage(ResponseModel):
         doubts: what the run itself reported.
         comment: of the last decision.
         time: of the last decision.
+        versions: if two people disagree, what each of them made of it; else none.
     """
 
     item: QueueItem
@@ -143,6 +154,7 @@ class ReviewImage(ResponseModel):
     doubts: list[str]
     comment: str
     time: str
+    versions: list[ReviewVersion]
 
 
 class Filters(WireModel):
@@ -258,6 +270,8 @@ class DecisionRequest(WireModel):
         comment: why it is rejected, or what is asked.
         reviewer: who decided.
         seconds: how long it took.
+        take: the revision of a version of `ReviewImage.versions` that is to count; the verdict, the objects and the
+            comment are then those of that version.
     """
 
     revision: Digest
@@ -267,6 +281,7 @@ class DecisionRequest(WireModel):
     comment: str = Field("", max_length=2000)
     reviewer: Name = ""
     seconds: float | None = Field(None, ge=0, le=1e7, allow_inf_nan=False)
+    take: Digest = ""
 
 
 class DecisionReply(ResponseModel):

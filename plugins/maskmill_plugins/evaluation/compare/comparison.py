@@ -16,8 +16,9 @@ from maskmill.masks import iou
 from maskmill.output.join import join_runs
 from maskmill.results import LedgerRow
 from maskmill.stored.originals import OriginalImages
+from maskmill_plugins._shared.pairing import pair_by_overlap
 
-from ..pairing import pair_by_key, pair_by_overlap
+from ..pairing import pair_by_key
 from ..report.pages import ListedNames
 from ..report.panels import Panel, WorstImages, side_by_side
 

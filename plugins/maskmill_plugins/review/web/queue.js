@@ -9,7 +9,7 @@ import { Thumbnails } from "./thumbnails.js";
 const PAGE = 100;
 /** Milliseconds after the last letter of a search. */
 const PAUSE = 250;
-const STATES = ["open", "", "unseen", "older", "question", "accepted", "fixed", "rejected"];
+const STATES = ["open", "", "unseen", "older", "disputed", "question", "accepted", "fixed", "rejected"];
 const STATUSES = ["", "done", "empty", "failed", "rejected"];
 
 export class Queue extends EventTarget {

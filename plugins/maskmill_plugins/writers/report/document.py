@@ -17,6 +17,7 @@ from typing import IO, Any
 import yaml
 
 from maskmill import Run
+from maskmill_plugins._shared.team import WEB as TEAM_WEB
 
 from .gallery import Gallery, data_json, thumbnail_path
 from .summary import Summary
@@ -26,7 +27,7 @@ BLOCK = 48
 #: Backends whose scores are the IoU that the model predicts; those of others have a meaning of their own.
 _SAM_BACKENDS = ("sam", "local")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SCRIPTS = ("base.js", "charts.js", "overview.js", "gallery.js")
+_SCRIPTS = ("base.js", "charts.js", "team.js", "overview.js", "gallery.js")
 
 
 def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery, about: dict[str, Any]) -> None:
@@ -43,7 +44,8 @@ def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery,
         about: the provenance, of `collect_provenance`.
     """
     data = {**summary.to_json(), "about": about, "gallery": {"shown": len(gallery), "total": gallery.total}}
-    style, script = _read_part("report.css"), "\n".join(_read_part(name) for name in _SCRIPTS)
+    style = _read_part("report.css") + _read_shared("team.css")
+    script = "\n".join([_read_shared("team_view.js"), *(_read_part(name) for name in _SCRIPTS)])
     head, tail = _read_part("report.html").split("<!-- data -->")
     title = html.escape(about["name"].encode("utf-8", "replace").decode("utf-8"))  # UTF-8 has no lone surrogates
     values = {"title": title, "policy": _content_policy(style, script), "style": style}
@@ -92,6 +94,11 @@ def _load_thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
 def _read_part(name: str) -> str:
     """A part of the page, with LF line endings, on which its hash is based."""
     return (files(__package__) / "page" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _read_shared(name: str) -> str:
+    """A part that the review page has as well; there, a script is a module."""
+    return (TEAM_WEB / name).read_text(encoding="utf-8").replace("\r\n", "\n").replace("export function", "function")
 
 
 def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from maskmill_plugins._shared.export.output_files import describe_file
 from .document import collect_provenance, write_page
 from .gallery import Gallery, draw_thumbnail, thumbnail_name
 from .summary import Summary
+from .team import TeamSummary
 
 NAME = "report.html"
 
@@ -61,12 +62,14 @@ class Report(Writer):
         summary = Summary()
         with ExitStack() as stack:
             run = _open_run(stack)
-            gallery = stack.enter_context(Gallery(folder, self.gallery))
+            gallery, team = stack.enter_context(Gallery(folder, self.gallery)), TeamSummary(run)
             for result in results:
                 row = run.row(result.key) if run is not None else None
                 summary.add(result, row.seconds if row is not None else None)
                 gallery.add(result, row, summary)
-            write_page(out, folder, summary, gallery, collect_provenance(run, summary))
+                team.add(result)
+            about = {**collect_provenance(run, summary), "team": team.to_json()}
+            write_page(out, folder, summary, gallery, about)
 
 
 def _open_run(stack: ExitStack) -> Run | None:

@@ -281,6 +281,7 @@ function listen() {
 function showAll() {
   showHeader();
   showOverview();
+  showTeam();
   showFailures();
   showProvenance();
   showTools();

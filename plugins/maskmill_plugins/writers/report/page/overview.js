@@ -111,6 +111,6 @@ function showHeader() {
   $("name").textContent = plain(about_name);
   $("language").textContent = t("language");
   $("language").lang = language === "zh" ? "en" : "zh-CN";
-  $("nav").replaceChildren(...["overview", "failures", "provenance", "gallery"].map((name) => el("a", {href: `#${name}`}, t(name))));
+  $("nav").replaceChildren(...["overview", ...(data.about.team ? ["team"] : []), "failures", "provenance", "gallery"].map((name) => el("a", {href: `#${name}`}, t(name))));
 }
 const about_name = data.about.name;
