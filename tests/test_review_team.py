@@ -250,12 +250,19 @@ def test_the_figures_on_the_terminal_and_in_the_report(folder, page, capsys):
     text = (folder / "p.yaml").read_text(encoding="utf-8")
     (folder / "p.yaml").write_text(text.replace("writers: [", "writers: [report, "), encoding="utf-8")
     rerun(folder)
-    page_text = (folder / "out" / "report" / "report.html").read_text(encoding="utf-8")
-    summary = page_text.partition('id="summary">')[2].partition("</script>")[0]
-    team = json.loads(summary)["about"]["team"]
+    team = read_report(folder)
     assert {name: team[name] for name in team if name not in ("bands", "stop")} == {
         name: served[name] for name in team if name not in ("bands", "stop")
     }
+    decide(page, "00.png", reviewer="Eva")  # changes no result
+    rerun(folder)
+    assert read_report(folder)["verdicts"]["accepted"] == team["verdicts"]["accepted"] + 1
+
+
+def read_report(folder):
+    """The figures of the team in the report."""
+    text = (folder / "out" / "report" / "report.html").read_text(encoding="utf-8")
+    return json.loads(text.partition('id="summary">')[2].partition("</script>")[0])["about"]["team"]
 
 
 def test_lines_of_earlier_versions_and_unfinished_ones_are_read(folder, page):

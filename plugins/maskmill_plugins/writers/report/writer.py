@@ -43,6 +43,10 @@ class Report(Writer):
         20_000, ge=0, description="maximum number of images shown, the most doubtful ones; all are counted"
     )
 
+    def shows_corrections(self) -> bool:
+        """It shows what people decided, if the pipeline names their corrections."""
+        return True
+
     def check(self) -> list[Problem]:
         """OpenCV must load."""
         return check_cv2()
