@@ -115,12 +115,11 @@ def lines(folder: Path) -> list[dict]:
 def reviewing(folder, reviewer="Eva"):
     """A server in a thread of this process; yields a client with `url`, `session` and `queue`."""
     from maskmill.stored.originals import OriginalImages
-    from maskmill_plugins.review.command import list_reviewable
     from maskmill_plugins.review.corrections_file import CorrectionsFile
     from maskmill_plugins.review.pictures import Pictures
     from maskmill_plugins.review.proposals import load_run_backend
     from maskmill_plugins.review.ratings import RatingCache
-    from maskmill_plugins.review.review_queue import ReviewQueue
+    from maskmill_plugins.review.review_queue import ReviewQueue, list_reviewable
     from maskmill_plugins.review.routes import build_review_application
     from maskmill_plugins.review.session import ReviewSession
     from maskmill_plugins.server import process

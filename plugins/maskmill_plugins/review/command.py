@@ -9,7 +9,6 @@ import sys
 import threading
 import urllib.parse
 import webbrowser
-from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,6 @@ import click
 
 from maskmill import MaskmillError, Problem, Run, UsageError
 from maskmill.corrections import default_path
-from maskmill.output.store import load_result
-from maskmill.results import FINISHED, STATUSES, LedgerRow
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
@@ -94,17 +91,6 @@ def find_corrections(run: Run, given: Path | None) -> tuple[Path, str]:
     return path, f"add `corrections: {written}` to {file.name if file else 'the pipeline'}, so that runs respect it"
 
 
-def list_reviewable(run: Run, decisions: Container[str]) -> Iterator[LedgerRow]:
-    """The images that can be looked at: finished ones, those with a decision, and failed ones that could be read."""
-    for row in run.rows(STATUSES):
-        if row.status in FINISHED or row.key in decisions:
-            yield row
-        elif row.status == "failed":
-            result = load_result(run.folder, row.key)
-            if result is not None and result.size is not None and result.sha256:
-                yield row
-
-
 def choose_loader(run: Run, backend: str | None, model: str | None, sets: tuple[str, ...]) -> Loader:
     """What gives the backend for clicks: the one named on the command line, else that of the run.
 
@@ -137,7 +123,7 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     from ..server.http.security import is_loopback, resolve_token
     from ..server.settings import Settings
     from .pictures import Pictures
-    from .review_queue import ReviewQueue
+    from .review_queue import ReviewQueue, list_reviewable
     from .routes import build_review_application
     from .session import ReviewSession
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskmill import Run
 from maskmill.output.store import load_result, stat_result
-from maskmill.results import FINISHED, LedgerRow, Status
+from maskmill.results import FINISHED, STATUSES, LedgerRow, Status
 
 from .corrections_file import Decision
 from .ratings import Rating, RatingCache, Stat
@@ -86,6 +87,17 @@ class QueueFilter:
         if self.dropped and not (rating and rating.dropped):
             return False
         return self.label is None or bool(rating and any(one.label == self.label for one in rating.objects))
+
+
+def list_reviewable(run: Run, decisions: Container[str]) -> Iterator[LedgerRow]:
+    """The images that can be looked at: finished ones, those with a decision, and failed ones that could be read."""
+    for row in run.rows(STATUSES):
+        if row.status in FINISHED or row.key in decisions:
+            yield row
+        elif row.status == "failed":
+            result = load_result(run.folder, row.key)
+            if result is not None and result.size is not None and result.sha256:
+                yield row
 
 
 class ReviewQueue:
