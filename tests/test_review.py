@@ -229,6 +229,20 @@ def test_the_runs_own_backend_answers_clicks(page):
     assert (outside.status_code, "lies outside" in outside.json()["detail"]) == (409, True)
 
 
+def test_an_image_is_encoded_once_before_the_first_click_on_it(page):
+    from serve_kit import Fake, until
+
+    model, backend = page.session.model, Fake()
+    model._load = lambda: ("fake", backend)
+    assert page.post("/v1/review/prepare", params={"key": "02.png"}).status_code == 204  # not open yet
+    propose(page, "01.png", box=[10, 20, 30, 60])
+    warm_up_and_first = len(backend._passes)
+    assert page.post("/v1/review/prepare", params={"key": "02.png"}).status_code == 204
+    until(lambda: len(backend._passes) > warm_up_and_first)
+    propose(page, "02.png", points=[[5, 5, 1]])
+    assert len(backend._passes) == warm_up_and_first + 1
+
+
 @pytest.mark.parametrize("cause", ["none", "broken"])
 def test_without_a_model_the_page_says_why_and_everything_else_works(folder, cause):
     about = json.loads((folder / "out" / "run.json").read_text(encoding="utf-8"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import click
@@ -70,6 +72,7 @@ class ProposalModel:
         self._service: ModelService | None = None
         self._problem = ""
         self._thread: threading.Thread | None = None
+        self._prepared: Future[None] | None = None
 
     @property
     def is_loading(self) -> bool:
@@ -107,6 +110,18 @@ class ProposalModel:
         box = None if mask.box is None else mask.box.xyxy
         proposed = ProposedMask(counts=mask.counts, score=mask.score, stability=mask.stability, box=box, area=mask.area)
         return ProposalReply(state="ready", mask=proposed)
+
+    async def prepare(self, result: ImageResult) -> None:
+        """Let the model encode an image while it has nothing else to do, instead of the image before; if it is open."""
+        service = self._service
+        if service is None or self._find_state() != "ready":
+            return
+        with contextlib.suppress(ApiError):  # the page says so where it shows the image
+            stored = await self._store_image(service, result)
+            image = await service.images.load_async(stored)
+            if self._prepared is not None:
+                self._prepared.cancel()
+            self._prepared = service.model_thread.jobs.prefetch(stored, image)
 
     def close(self) -> None:
         """End the model's threads."""

@@ -147,6 +147,12 @@ def _add_image_routes(app: FastAPI, session: ReviewSession) -> None:
         result = await run_in_threadpool(session.load, key)
         return await session.model.propose(request, result, body)
 
+    @app.post("/v1/review/prepare", status_code=204)
+    async def prepare(key: Key) -> Response:
+        """Let the model, if it is open, encode the image before the first click."""
+        await session.model.prepare(await run_in_threadpool(session.load, key))
+        return Response(status_code=204)
+
     @app.put("/v1/review/decision")
     def decide(key: Key, body: DecisionRequest) -> DecisionReply:
         """Save a decision; it is on disk when this responds."""

@@ -59,6 +59,11 @@ export class ReviewApi extends Api {
     return this.json(`review/mask?${new URLSearchParams({ key })}`, { method: "POST", json });
   }
 
+  /** Clicks on this image are about to come. */
+  prepare(key) {
+    return this.send(`review/prepare?${new URLSearchParams({ key })}`, { method: "POST" });
+  }
+
   sheet(label) {
     const query = new URLSearchParams({ reviewer: this.reviewer, ...(label === null ? {} : { label }) });
     return this.json(`review/sheet?${query}`);

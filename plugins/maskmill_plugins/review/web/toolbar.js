@@ -3,6 +3,9 @@
 import { byId } from "./dom.js";
 import { t } from "./strings.js";
 
+/** Tools that ask the model. */
+const ASKING = new Set(["add", "off", "box"]);
+
 /** @param {any} page */
 export function connectTools(page) {
   const { clicks, picture, tools } = page;
@@ -24,7 +27,21 @@ export function connectTools(page) {
     byId("busy").hidden = !detail;
     if (detail) byId("busy-text").textContent = t(detail);
   });
+  announceClicks(page);
   draw();
+}
+
+/** With a tool that asks the model, each image is prepared before the first click. */
+function announceClicks({ api, edits, tools }) {
+  let prepared = null;
+  const prepare = () => {
+    const { image } = edits;
+    if (!image || image === prepared || !ASKING.has(tools.tool)) return;
+    prepared = image;
+    api.prepare(image.item.key).catch(() => {}); // the first click tells
+  };
+  tools.addEventListener("tool", prepare);
+  edits.addEventListener("change", prepare);
 }
 
 /** @param {string | null} why  null if the server did not answer, "" if the model found nothing */
