@@ -13,9 +13,10 @@ from maskmill.corrections import digest_masks
 
 from ..annotate.locked_lines import NO_REVISION
 from ..server.errors import ApiError
+from .mask_wire import EditedObject
 from .ratings import RatedObject, Rating
 from .session import ReviewSession
-from .wire import DecisionRequest, EditedObject, SheetCrop, SheetObject, SheetPage, SheetReply
+from .wire import DecisionRequest, SheetCrop, SheetObject, SheetPage, SheetReply
 
 #: Objects on one sheet.
 SHEET = 24

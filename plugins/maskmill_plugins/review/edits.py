@@ -11,7 +11,8 @@ from maskmill.corrections import digest_entry, digest_masks, freeze_mask
 from maskmill.masks import read_runs
 
 from ..server.errors import ApiError
-from .wire import EditedMask, EditedObject, ReviewObject
+from .mask_wire import EditedMask, EditedObject
+from .wire import ReviewObject
 
 #: The ids of objects that the image did not have begin with it.
 NEW = "n"

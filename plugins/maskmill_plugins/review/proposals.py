@@ -22,8 +22,8 @@ from ..server.compute.image_store import StoredImage
 from ..server.compute.service import ModelService
 from ..server.errors import ApiError
 from ..server.settings import Settings
+from .mask_wire import PromptRequest, ProposalReply, ProposedMask
 from .pictures import Pictures
-from .wire import PromptRequest, ProposalReply, ProposedMask
 
 #: What `run.json` has in place of secret options.
 MASKED = "**********"

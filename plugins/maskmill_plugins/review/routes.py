@@ -21,6 +21,7 @@ from ..server.http.app import guard
 from ..server.http.problems import add_error_handlers
 from ..server.http.request_log import RequestLog
 from .contact_sheet import ContactSheet
+from .mask_wire import PromptRequest, ProposalReply
 from .review_queue import QueueFilter
 from .session import ReviewSession
 from .team import describe_session
@@ -29,8 +30,6 @@ from .wire import (
     DecisionRequest,
     NextReply,
     NextRequest,
-    PromptRequest,
-    ProposalReply,
     QueuePage,
     ReleaseRequest,
     ReviewImage,

@@ -2,9 +2,9 @@
 
 import { fitted, held, zoomed } from "./view.js";
 
-/** CSS pixels of the image that a key or a button zooms to its surroundings, as a part of the canvas. */
+/** How many times larger than an object the canvas is when the object is shown large. */
 const FOCUS = 2.2;
-/** CSS pixels for one of the original, at most, when an object is shown large. */
+/** CSS pixels for one of the original then, at most. */
 const FOCUS_MOST = 16;
 
 export class Viewport {
