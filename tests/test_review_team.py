@@ -114,6 +114,7 @@ def test_a_disagreement_shows_both_versions_until_somebody_settles_it(folder, pa
     assert again.status_code == 409
     line = lines(folder)[-1]
     assert (line["reviewer"], len(line["prompts"]), "second" in line) == ("Ann", 2, False)
+    assert not [person for person in ("Eva", "Tom", "Ann", "Bob") if KEY in offered(page, person)]
     rerun(folder)
     assert len(Run(folder / "out").result(Run(folder / "out").find(KEY)).kept) == 2
     assert page.get("/v1/review/team").json()["disagreements"]["items"] == []

@@ -27,6 +27,7 @@ class Decision:
         keeps_reviewed: whether the masks that were looked at can be read from the line.
         agrees: of a second opinion: whether it agrees with the line before it.
         second: the second opinion that was given since.
+        had_second: whether one was given before.
     """
 
     offset: int
@@ -37,6 +38,7 @@ class Decision:
     keeps_reviewed: bool = False
     agrees: bool = True
     second: Decision | None = None
+    had_second: bool = False
 
     @property
     def is_disputed(self) -> bool:
@@ -82,6 +84,8 @@ class CorrectionsFile(LockedLines[Decision]):
                 del self._lines[key]
             else:
                 self._lines[key] = replace(before, second=self._lines[key])
+        elif before is not None and (before.second or before.had_second):
+            self._lines[key] = replace(self._lines[key], had_second=True)
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # edited while the server runs
             self._records.append(DecisionRecord.of(data, makes))
 

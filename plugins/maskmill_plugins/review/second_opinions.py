@@ -36,9 +36,14 @@ def wants_second(row: QueueRow, decision: Decision, reviewer: str) -> bool:
     """Whether a reviewer may give a second opinion about an image that is given to two people.
 
     Somebody else has decided, by name, about the result as it is or as the line has kept it; nobody has given a second
-    opinion, or this reviewer has and may change it as long as the two agree.
+    opinion, or this reviewer has and may change it as long as the two agree and nobody has decided again.
     """
-    if decision.verdict == "question" or not decision.reviewer.strip() or is_same_person(decision.reviewer, reviewer):
+    if (
+        decision.had_second
+        or decision.verdict == "question"
+        or not decision.reviewer.strip()
+        or is_same_person(decision.reviewer, reviewer)
+    ):
         return False
     second = decision.second
     if second is not None and not (second.agrees and is_same_person(second.reviewer, reviewer)):
