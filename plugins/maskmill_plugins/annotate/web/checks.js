@@ -11,5 +11,6 @@ import { many } from "./strings.js";
 export function openPoints(editor, live, labels) {
   const bare = editor.objects.filter((object) => !live.answer(object)?.masks?.some((mask) => mask.area)).length;
   const unnamed = labels.length ? editor.objects.filter((object) => object.label === null).length : 0;
-  return [...(bare ? [many("withoutMask", bare)] : []), ...(unnamed ? [many("withoutLabel", unnamed)] : [])].join(" · ");
+  const dropped = editor.objects.filter((object) => live.filtered?.verdict(object)?.all).length;
+  return [...(bare ? [many("withoutMask", bare)] : []), ...(dropped ? [many("droppedByBatch", dropped)] : []), ...(unnamed ? [many("withoutLabel", unnamed)] : [])].join(" · ");
 }

@@ -38,6 +38,8 @@ export class LiveMasks extends EventTarget {
     this.digest = "";
     /** @type {(image: any) => Promise<unknown>} uploads an image that the server no longer has */
     this.remind = async () => {};
+    /** @type {import("./filtered.js").Filtered | null} the pipeline's filters, if it has any */
+    this.filtered = null;
     /** Start of the current request; 0 if there is none. */
     this.since = 0;
     /** Number of answered requests for the open image. */
@@ -85,7 +87,8 @@ export class LiveMasks extends EventTarget {
   /** @param {Thing} object @returns {Mask[]} to show now, perhaps of an earlier prompt */
   masks(object) {
     const answer = this.answer(object);
-    return answer?.masks ?? (answer?.problem ? [] : this.last.get(object.uid) ?? []);
+    const masks = answer?.masks ?? (answer?.problem ? [] : this.last.get(object.uid) ?? []);
+    return this.filtered?.of(object, masks) ?? masks;
   }
 
   /** @param {Thing} object @returns {Mask[]} the three candidates; none if the model has none */
