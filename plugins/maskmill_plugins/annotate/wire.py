@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -134,6 +134,12 @@ class ImageVersion(WireModel):
     size: list[Side] = Field(min_length=2, max_length=2)
 
 
+class StoredPrompt(PromptModel):
+    """A prompt as the prompts file has it: its mask may be known already."""
+
+    mask: dict[str, Any] | None = None
+
+
 class EntryRequest(WireModel):
     """Body of `PUT /v1/annotate/entry`: the prompts to save, and the revision that they replace.
 
@@ -143,7 +149,7 @@ class EntryRequest(WireModel):
     revision: str = Field(max_length=100)
     seen: ImageVersion | None = None
     status: Status
-    prompts: list[PromptModel] = Field(max_length=MOST_KEPT)
+    prompts: list[StoredPrompt] = Field(max_length=MOST_KEPT)
     reviewer: str | None = Field(None, max_length=200)
 
 
@@ -175,7 +181,7 @@ class ResultRequest(WireModel):
 
     id: str = Field(pattern=ID_PATTERN)
     name: str = Field("image", max_length=255)
-    prompts: list[PromptModel] = Field(max_length=MOST_KEPT)
+    prompts: list[StoredPrompt] = Field(max_length=MOST_KEPT)
 
 
 class LabelCount(ResponseModel):
@@ -231,7 +237,7 @@ class FilterRequest(WireModel):
 
     id: str = Field(pattern=ID_PATTERN)
     key: str | None = Field(None, max_length=4096)
-    prompts: list[PromptModel] = Field(max_length=MOST_KEPT)
+    prompts: list[StoredPrompt] = Field(max_length=MOST_KEPT)
     masks: list[SentMask] = Field(max_length=MOST_KEPT)
 
 

@@ -55,6 +55,7 @@ export function connectButtons(parts, surroundings) {
     for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === pointer.tool));
   });
   pointer.addEventListener("refused", () => notices.toast(t("firstOn")));
+  pointer.addEventListener("fixed", () => notices.toast(t("fixedMask")));
   pointer.addEventListener("thin", () => notices.toast(t("tooThin")));
   editor.addEventListener("reopened", () => notices.toast(t("reopened")));
   colorByLabel(stage, objects, undefined);
@@ -97,13 +98,21 @@ function actions({ api, browser, editor, labels, live, notices, saver, session }
   let asked = null;
   const accept = () => {
     const open = openPoints(editor, live, labels.all);
+    if (asked === editor.state.objects) notices.quiet(); // the question is answered
     if (!open || asked === editor.state.objects) return finish("done");
     asked = editor.state.objects;
-    return notices.toast(t("acceptAnyway", { what: open }), t("accept"), () => asked === editor.state.objects && finish("done"));
+    return notices.toast(t("acceptAnyway", { what: open }), t("accept"), () => {
+      notices.quiet();
+      if (asked === editor.state.objects) finish("done");
+    });
   };
   const toggled = (status) => () => (editor.state.status === status ? editor.setStatus("todo") : finish(status));
   return {
-    next: async () => go((await browser.aimed).next),
+    next: async () => {
+      const { next } = await browser.aimed;
+      if (next) go(next);
+      else notices.toast(t("noFurther"));
+    },
     previous: async () => go((await browser.aimed).previous),
     accept: () => {
       if (editor.objects.length) accept();

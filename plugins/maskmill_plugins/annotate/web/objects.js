@@ -18,6 +18,7 @@ export class ObjectsPanel {
     this.editor.addEventListener("change", () => this.draw());
     this.editor.addEventListener("hover", () => this.#drawHover());
     this.live.addEventListener("masks", () => this.draw());
+    new ResizeObserver(() => scrollToActive(byId("objects"))).observe(byId("objects")); // the parts below come and go
   }
 
   /** Select the next suggestion; after the last one, the model's own choice. */
@@ -36,6 +37,7 @@ export class ObjectsPanel {
     const list = byId("objects");
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     list.replaceChildren(...this.editor.objects.map((object) => this.#row(object)));
+    list.parentElement.style.setProperty("--rows", this.editor.objects.length); // so that some of them are in sight
     this.#showActive(list);
     const problem = this.live.filtered?.problem ?? "";
     byId("filter-problem").hidden = !problem;
@@ -58,8 +60,7 @@ export class ObjectsPanel {
     const { active } = this.editor.state;
     if (active === this.shownActive) return;
     this.shownActive = active;
-    const row = list.querySelector("[data-active=true]");
-    if (row) scrollTo(list, row);
+    scrollToActive(list);
   }
 
   #row(object) {
@@ -146,6 +147,11 @@ export class ObjectsPanel {
     context.globalAlpha = 0.85;
     context.drawImage(tint, region.x, region.y, region.width, region.height);
   }
+}
+
+function scrollToActive(list) {
+  const row = list.querySelector("[data-active=true]");
+  if (row) scrollTo(list, row);
 }
 
 /** Scroll a row into view, without scrolling anything but the list. */

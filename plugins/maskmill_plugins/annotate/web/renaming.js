@@ -76,6 +76,6 @@ async function undo(parts, before, names) {
 /** Offer these labels, and show the open image as it is saved now. */
 async function adopt({ browser, editor, labels }, list, names) {
   editor.label = names[editor.label] ?? editor.label;
-  labels.replace(list);
   if (editor.image?.key) await browser.open(editor.image.key);
+  labels.replace(list); // only now: what the open image wears is offered
 }
