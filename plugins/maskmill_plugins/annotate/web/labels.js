@@ -26,10 +26,10 @@ export class Labels {
     });
   }
 
-  /** @param {number} number  of the key, from 1 */
+  /** Never takes a label away: the next object has it already, and one presses its key out of habit. @param {number} number  of the key, from 1 */
   useNumber(number) {
     const label = this.all[number - 1];
-    if (label !== undefined) this.#toggle(label);
+    if (label !== undefined) this.editor.setLabel(label);
   }
 
   /** Replace the labels, for example after one was renamed. @param {string[]} labels */
