@@ -30,8 +30,8 @@ export class Filtered extends EventTarget {
   constructor(api, editor, live, names) {
     super();
     Object.assign(this, { api, editor, live });
-    /** Why a filter failed on this image, "" if none did. */
-    this.problem = "";
+    /** @type {{text: "filterFails" | "filtersUnknown", why: string} | null} why there is no answer for this image */
+    this.problem = null;
     /** @type {Map<string, {raw: Mask, shown: Mask, label: string | null}>} by object and number of its mask */
     this.known = new Map();
     /** @type {Map<string, any>} answers of the server */
@@ -102,7 +102,7 @@ export class Filtered extends EventTarget {
     } catch (error) {
       if (error instanceof Problem && !error.retryAfter && error.status !== 401) {
         if (error.kind === "unknown-image") await this.live.remind(image).catch(() => {});
-        else this.#keep(name, { masks: [], problem: error.message });
+        else this.#keep(name, { masks: [], refused: error.message }); // for example too much data
       }
     }
     this.asking = false;
@@ -117,8 +117,9 @@ export class Filtered extends EventTarget {
   /** Show an answer. */
   #take(all, answer, name = "") {
     this.asked = name;
-    this.problem = answer?.problem ?? "";
-    this.known = new Map(answer?.problem ? [] : all.map(({ object, number, mask }, at) => {
+    const { problem, refused } = answer ?? {};
+    this.problem = problem ? { text: "filterFails", why: problem } : refused ? { text: "filtersUnknown", why: refused } : null;
+    this.known = new Map(this.problem ? [] : all.map(({ object, number, mask }, at) => {
       const { mask: changed, dropped_by: by, reason, label } = answer.masks[at];
       const dropped = by ? this.#explain(by, reason ?? "", all) : null;
       return [`${object.uid} ${number}`, { raw: mask, shown: { ...mask, ...changed, dropped }, label: label ?? null }];

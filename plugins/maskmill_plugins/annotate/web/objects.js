@@ -39,9 +39,9 @@ export class ObjectsPanel {
     list.replaceChildren(...this.editor.objects.map((object) => this.#row(object)));
     list.parentElement.style.setProperty("--rows", this.editor.objects.length); // so that some of them are in sight
     this.#showActive(list);
-    const problem = this.live.filtered?.problem ?? "";
+    const problem = this.live.filtered?.problem;
     byId("filter-problem").hidden = !problem;
-    byId("filter-problem").textContent = problem && t("filterFails", { why: problem });
+    byId("filter-problem").textContent = problem ? t(problem.text, problem) : "";
     byId("no-objects").hidden = this.editor.objects.length > 0;
     byId("object-count").textContent = this.editor.objects.length || "";
     if (focused) list.querySelector(`[data-focus="${focused}"]`)?.focus();

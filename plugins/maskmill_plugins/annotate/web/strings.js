@@ -88,6 +88,7 @@ const TABLE = {
   droppedSomeShort: ["partly dropped", "部分会丢弃"],
   dropsSome: ["{n} of {total} masks", "{total} 个掩码中的 {n} 个"],
   batchRenames: ["labelled “{label}” in the batch", "批量运行中的类别：“{label}”"],
+  filtersUnknown: ["What the pipeline's filters do here is not known: {why}", "无法得知流程的过滤器在此的结果：{why}"],
   filterFails: ["A batch run fails on this image: {why}", "批量运行会在此图片上失败：{why}"],
   candidates: ["Three suggestions", "三个候选"],
   candidate: ["Suggestion {n}, score {score}", "候选 {n}，得分 {score}"],
