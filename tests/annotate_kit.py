@@ -21,9 +21,13 @@ def folder_of(path: Path, count=3, **size) -> Path:
 
 
 @contextlib.contextmanager
-def annotating(folder, backend=None, settings=None, prompts=None, **more):
-    """A server in a thread of this process, annotating a folder; yields it, with `session`."""
+def annotating(folder, backend=None, settings=None, prompts=None, filters=None, **more):
+    """A server in a thread of this process, annotating a folder; yields it, with `session`.
+
+    `filters` are those of the pipeline, with their names.
+    """
     from maskmill.dataset.dataset import Dataset
+    from maskmill_plugins.annotate.filter_preview import FilterPreview
     from maskmill_plugins.annotate.image_list import ImageList
     from maskmill_plugins.annotate.prompts_file import PromptsFile
     from maskmill_plugins.annotate.routes import add_routes
@@ -33,6 +37,7 @@ def annotating(folder, backend=None, settings=None, prompts=None, **more):
         running = Running(backend, settings, add=lambda app, service: add_routes(app, running.session), **more)
         images = ImageList(list(Dataset((str(folder),), folder)))
         running.session = AnnotationSession(folder.name, images, file, running.service, "reviewer")
+        running.session.filters = FilterPreview(filters, "fake") if filters else None
         with running:
             yield running
 

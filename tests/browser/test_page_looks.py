@@ -42,6 +42,23 @@ def test_everything_is_visible(server, tab, size, locale):
     assert finish["y"] + finish["height"] <= desk.page.viewport_size["height"]
 
 
+def test_a_large_zoom_and_forced_colours_leave_the_page_usable(server, tab):
+    small = {"width": 640, "height": 360, "device_scale_factor": 2, "forced_colors": "active"}
+    desk = tab(f"{server.url}/annotate/", **small)
+    assert outside(desk) == []
+    assert desk.page.locator("#canvas").bounding_box()["height"] > 200, "there is room to draw"
+    desk.drag(100, 80, 300, 200)
+    desk.drag(20, 80, 90, 200)
+    desk.objects(2)
+    ground = "one => getComputedStyle(one).backgroundColor"
+    grounds = [desk.page.locator("#objects .pick").nth(number).evaluate(ground) for number in range(2)]
+    assert grounds[0] != grounds[1], "the selected object is marked"
+    pressed, other = desk.page.locator("#tools [data-tool=box]"), desk.page.locator("#tools [data-tool=add]")
+    assert pressed.evaluate(ground) != other.evaluate(ground)
+    desk.page.click("#accept")
+    desk.opened("001.png")
+
+
 def test_long_labels_hide_nothing(server, tab):
     desk = tab(f"{server.url}/annotate/")
     long = ("一个非常长的类别名称" * 4, "a label of so many words that it cannot stand in one line")

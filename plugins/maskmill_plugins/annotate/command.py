@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from maskmill import Backend, DatasetError, ImageRef, PipelineError, Problem, UsageError
+from maskmill import Backend, DatasetError, Filter, ImageRef, PipelineError, Problem, UsageError
 from maskmill.dataset.dataset import Dataset
 from maskmill.files import quote_command
 from maskmill.output.folder import is_run
@@ -36,6 +37,7 @@ from ..server.command import (
 )
 
 if TYPE_CHECKING:
+    from .filter_preview import FilterPreview
     from .image_list import ImageList
     from .session import AnnotationSession
 
@@ -53,11 +55,13 @@ class AnnotationTask:
         name: of the folder or the pipeline.
         dataset: its images.
         prompts: the prompts file to write.
+        filters: of the pipeline, with their names.
     """
 
     name: str
     dataset: Dataset
     prompts: Path
+    filters: tuple[tuple[str, Filter], ...] = ()
 
 
 @click.command("annotate")
@@ -99,7 +103,26 @@ def annotate(target: Path, **chosen: Any) -> None:
             click.echo(_describe_missing(task.prompts, missing, images), err=True)
         service = ModelService(backend, name, settings)
         reviewer = chosen["reviewer"] or current_user()
-        _serve(AnnotationSession(task.name, images, file, service, reviewer, labels), chosen)
+        with _preview_filters(task, name, chosen) as filters:
+            _serve(AnnotationSession(task.name, images, file, service, reviewer, labels, filters), chosen)
+
+
+@contextlib.contextmanager
+def _preview_filters(task: AnnotationTask, backend: str, chosen: dict[str, Any]) -> Iterator[FilterPreview | None]:
+    """The pipeline's filters; None where there are none, or where another backend makes the masks."""
+    from .filter_preview import FilterPreview
+
+    if not task.filters or chosen["backend"] is not None:
+        yield None
+        return
+    for name, stage in task.filters:
+        for problem in stage.missing() or stage.check():
+            click.echo(f"warning: the filter {name!r}: {problem.message}", err=True)
+    preview = FilterPreview(task.filters, backend)
+    try:
+        yield preview
+    finally:
+        preview.close()
 
 
 def _describe_missing(file: Path, names: Sequence[str], images: ImageList) -> str:
@@ -141,7 +164,8 @@ def find_task(target: Path, prompts: Path | None, plugins: Sequence[Path]) -> An
 
     config = load_config(target, plugins=plugins, complete=False)
     dataset = Dataset(config.dataset, config.dataset_base)
-    return AnnotationTask(config.name, dataset, prompts or _find_prompts_file(config))
+    filters = tuple((use.name, cast(Filter, use.stage)) for use in config.filters)
+    return AnnotationTask(config.name, dataset, prompts or _find_prompts_file(config), filters)
 
 
 def _find_prompts_file(config: Any) -> Path:
@@ -215,9 +239,11 @@ def _serve(session: AnnotationSession, chosen: dict[str, Any]) -> None:
         token = "" if service.settings.token is None else f"#token={service.settings.token}"
         url = f"http://{client_host(address.host)}:{port}/annotate/{token}"
         path = session.prompts_file.path
-        click.echo(
-            f"{count_noun(len(session.images), 'image')} of {session.name}, with {service.title()}; saved in {path}"
-        )
+        maker = service.title()
+        if session.filters is not None:
+            names = session.filters.names
+            maker += f" and the {'filter' if len(names) == 1 else 'filters'} {', '.join(names)}"
+        click.echo(f"{count_noun(len(session.images), 'image')} of {session.name}, with {maker}; saved in {path}")
         click.echo(f"open {url}")
         click.echo('press Ctrl-C to stop; everything shown as "Saved" on the page is on disk')
         sys.stdout.flush()

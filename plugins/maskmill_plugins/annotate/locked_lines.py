@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
@@ -66,7 +67,7 @@ class LockedLines(ABC, Generic[S]):
         self._mutex = threading.RLock()
         self._file_lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._lines: dict[str, S] = {}
-        self._labels: dict[str, None] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
         self._state: tuple[int, int] | None = None
         self.forget_lines()
 
@@ -119,10 +120,14 @@ class LockedLines(ABC, Generic[S]):
             return dict(self._lines)
 
     def labels(self) -> list[str]:
-        """The labels of all prompts, in order of first use."""
+        """The labels of the objects of all images, in the order of these; those of replaced lines are forgotten."""
+        return list(dict.fromkeys(label for labels in self.labels_by_image().values() for label in labels))
+
+    def labels_by_image(self) -> dict[str, tuple[str, ...]]:
+        """The labels of the objects of each image."""
         with self._mutex:
             self._refresh()
-            return list(self._labels)
+            return dict(self._labels)
 
     def read(self, key: str) -> tuple[dict[str, Any] | None, str]:
         """The content of an image's line, None if there is none, and its revision."""
@@ -157,12 +162,18 @@ class LockedLines(ABC, Generic[S]):
             before, current = self._read(key)
             if revision != current:
                 raise ChangedError(key)
-            line = {"image": key, **{name: part for name, part in self.merge(before, entry).items() if name != "image"}}
-            raw = json.dumps(line, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
-            offset = append(self.path, raw)
+            return self._append({key: self.merge(before, entry)})[key]
+
+    def _append(self, contents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Append a line for each of these images, all or none; returns their new revisions."""
+        lines = {key: {"image": key, **content} | {"image": key} for key, content in contents.items()}
+        raws = {key: _encode(line) for key, line in lines.items()}
+        offset = append(self.path, b"".join(raws.values()))
+        for key, line in lines.items():
             self.add_line(key, offset, line)
-            self._state = self._stat()
-            return _revision(raw)
+            offset += len(raws[key])
+        self._state = self._stat()
+        return {key: _revision(raw) for key, raw in raws.items()}
 
     def _open(self) -> None:
         if self.path.exists():
@@ -227,11 +238,15 @@ class LockedLines(ABC, Generic[S]):
         """A line was read or written: from now on it is the one that counts."""
         self._lines[key] = self.summarize(offset, data)
         prompts = data.get("prompts") or []
-        self._labels.update(dict.fromkeys(prompt["label"] for prompt in prompts if prompt.get("label")))
+        self._labels[key] = tuple(sys.intern(str(prompt["label"])) for prompt in prompts if prompt.get("label"))
 
     def _read(self, key: str) -> tuple[dict[str, Any] | None, str]:
         line = self._lines.get(key)
         return (None, NO_REVISION) if line is None else self.read_at(line.offset)
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
 
 
 def _revision(raw: bytes) -> str:

@@ -5,6 +5,7 @@ The prompt source `file` replays it: one `{"image": key, "prompts": [...], ...}`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,17 @@ from maskmill_plugins._shared.prompt_files.formats import JsonLinesReader
 from .line_file import compact
 from .locked_lines import NO_REVISION, ChangedError, LockedLines
 
-__all__ = ["NO_REVISION", "STATUSES", "TOOL", "ChangedError", "LineSummary", "PromptsFile", "Status", "status_of"]
+__all__ = [
+    "NO_REVISION",
+    "STATUSES",
+    "TOOL",
+    "ChangedError",
+    "LineSummary",
+    "PromptsFile",
+    "Renaming",
+    "Status",
+    "status_of",
+]
 
 Status = Literal["todo", "done", "empty", "rejected"]
 STATUSES: tuple[Status, ...] = ("todo", "done", "empty", "rejected")
@@ -42,12 +53,65 @@ class LineSummary:
     objects: int
 
 
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """A label that was renamed.
+
+    Attributes:
+        objects: that were renamed, by image.
+        before: the content of the line that was replaced, by image.
+        revisions: of the new lines, by image.
+    """
+
+    objects: Mapping[str, int]
+    before: Mapping[str, Mapping[str, Any]]
+    revisions: Mapping[str, str]
+
+
 class PromptsFile(LockedLines[LineSummary]):
     """A prompts file; a save keeps the other fields of the line that it replaces."""
 
     kind = "prompts file"
     command = "annotate"
     option = "--prompts"
+
+    def count_labels(self) -> dict[str, tuple[int, int]]:
+        """The objects and the images of each label."""
+        objects: Counter[str] = Counter()
+        images: Counter[str] = Counter()
+        for labels in self.labels_by_image().values():
+            objects.update(labels)
+            images.update(set(labels))
+        return {label: (number, images[label]) for label, number in objects.items()}
+
+    def rename_label(self, label: str, new: str) -> Renaming:
+        """Give all objects of a label another one, in a new line for each of their images: all or none.
+
+        Raises:
+            OSError: they could not be written; the file is unchanged.
+        """
+        with self._mutex:
+            affected = {key: labels.count(label) for key, labels in self.labels_by_image().items() if label in labels}
+            before = {key: self._read(key)[0] or {} for key in affected}
+            contents = {key: _rename(line, label, new) for key, line in before.items()}
+            return Renaming(affected, before, self._append(contents) if contents else {})
+
+    def undo_renaming(self, done: Renaming) -> list[str]:
+        """Append the lines again that a renaming replaced.
+
+        Returns:
+            The images that have been saved since, and were left as they are.
+
+        Raises:
+            OSError: they could not be written; the file is unchanged.
+        """
+        with self._mutex:
+            self._refresh()
+            left = [key for key, revision in done.revisions.items() if self._read(key)[1] != revision]
+            contents = {key: line for key, line in done.before.items() if key not in left}
+            if contents:
+                self._append(contents)
+            return left
 
     def summarize(self, offset: int, data: Mapping[str, Any]) -> LineSummary:
         """Its status, and the number of its prompts."""
@@ -70,6 +134,12 @@ class PromptsFile(LockedLines[LineSummary]):
     def merge(self, before: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of both, the new ones first in importance."""
         return {**(before or {}), **entry, "schema": SCHEMA}
+
+
+def _rename(data: Mapping[str, Any], label: str, new: str) -> dict[str, Any]:
+    """The line with the label of its prompts renamed."""
+    prompts = [{**each, "label": new} if each.get("label") == label else each for each in data.get("prompts") or []]
+    return {**data, "prompts": prompts}
 
 
 def status_of(data: Mapping[str, Any]) -> Status:

@@ -11,9 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from maskmill import Mask, Prompt, PromptError, __version__
-from maskmill.wording import count_noun
-from maskmill_plugins._shared.http.wire import MOST_PROMPTS, PromptModel, image_id
+from maskmill import __version__
+from maskmill_plugins._shared.http.wire import image_id
 
 from ..server.compute.image_store import StoredImage
 from ..server.compute.service import ModelService
@@ -21,13 +20,13 @@ from ..server.errors import ApiError
 from ..server.http.problems import describe_responses
 from ..server.http.request_body import add_image
 from . import pages
-from .downloads import make_download
-from .prompts_file import NO_REVISION, TOOL, ChangedError, Status, status_of
+from .label_routes import add_label_routes
+from .prompts_file import NO_REVISION, TOOL, ChangedError, status_of
+from .result_routes import add_result_routes, check_prompts
 from .session import LARGEST, SMALLEST, USUAL, AnnotationSession, Prefetcher, Region, shrink
 from .wire import (
     EntryModel,
     EntryRequest,
-    FileFormat,
     ImageListPage,
     ImageModel,
     ImageVersion,
@@ -35,7 +34,6 @@ from .wire import (
     PrefetchReply,
     PrefetchRequest,
     PreviewSize,
-    ResultRequest,
     SaveReply,
     SessionInfo,
 )
@@ -47,9 +45,7 @@ Crop = Annotated[
     str | None, Query(pattern=r"^\d{1,8}(,\d{1,8}){3}$", description="part of the image: x,y,width,height in pixels")
 ]
 Side = Annotated[int, Query(alias="max", ge=SMALLEST, le=LARGEST, description="pixels of the longer side")]
-FormatQuery = Annotated[FileFormat, Query(alias="format")]
 PICTURE: dict[str, Any] = {"description": "the preview", "content": {"image/jpeg": {}, "image/png": {}}}
-FILE: dict[str, Any] = {"description": "the file", "content": {"image/png": {}, "application/json": {}}}
 
 
 def add_routes(app: FastAPI, session: AnnotationSession) -> None:
@@ -59,7 +55,8 @@ def add_routes(app: FastAPI, session: AnnotationSession) -> None:
     _add_picture_routes(app, session)
     _add_prefetch_and_quick_routes(app, session)
     _add_save_route(app, session)
-    _add_download_routes(app, session)
+    add_result_routes(app, session)
+    add_label_routes(app, session)
 
 
 def _add_list_routes(app: FastAPI, session: AnnotationSession) -> None:
@@ -75,6 +72,7 @@ def _add_list_routes(app: FastAPI, session: AnnotationSession) -> None:
             model=session.service.describe_model() if state == "ready" else None,
             state=state,
             reviewer=session.reviewer,
+            filters=session.filters.names if session.filters else [],
             version=__version__,
         )
 
@@ -186,7 +184,7 @@ def _add_save_route(app: FastAPI, session: AnnotationSession) -> None:
         session.find(key)
         stored = await session.load_image(key)
         seen = body.seen or ImageVersion(sha256=stored.sha256, size=list(stored.size))
-        prompts = _check_prompts(body.status, body.prompts, seen.size)
+        prompts = check_prompts(body.status, body.prompts, seen.size)
         entry = {
             "prompts": [prompt.to_json() for prompt in prompts],
             "size": seen.size,
@@ -207,45 +205,6 @@ def _add_save_route(app: FastAPI, session: AnnotationSession) -> None:
         except OSError as error:
             raise ApiError("not-saved", f"{file.path.name}: {error.strerror or error}", retry_after=5) from None
         return SaveReply(revision=revision, entry=_to_model(entry), changed=_is_changed(entry, stored))
-
-
-def _add_download_routes(app: FastAPI, session: AnnotationSession) -> None:
-    kinds = ("not-found", "unreadable-image", "unsuitable-prompt", "unsupported-prompt", "image-failed", "loading")
-    service = session.service
-
-    async def compute(
-        request: Request, stored: StoredImage, key: str, prompts: Sequence[Prompt], kind: FileFormat
-    ) -> Response:
-        masks: list[Mask] = []
-        for start in range(0, len(prompts), MOST_PROMPTS):
-            masks += (await service.compute_masks(request, stored, prompts[start : start + MOST_PROMPTS])).masks
-        image = await service.images.load_async(stored)
-        return await run_in_threadpool(make_download, image, key, prompts, masks, kind)
-
-    @app.get(
-        "/v1/annotate/result",
-        summary="Download masks",
-        response_class=Response,
-        responses=describe_responses({200: FILE}, *kinds),
-    )
-    async def result(request: Request, key: Key, kind: FormatQuery) -> Response:
-        """For the saved prompts: an indexed mask, the objects cut out, or COCO, as a batch run writes them."""
-        session.find(key)
-        stored = await session.load_image(key)
-        entry, _ = await run_in_threadpool(session.prompts_file.read, key)
-        prompts = [Prompt.from_json(prompt) for prompt in (entry or {}).get("prompts", [])]
-        return await compute(request, stored, key, prompts, kind)
-
-    @app.post(
-        "/v1/annotate/result",
-        summary="Download masks of an image outside the dataset",
-        response_class=Response,
-        responses=describe_responses({200: FILE}, "unknown-image", *kinds),
-    )
-    async def result_of_prompts(request: Request, body: ResultRequest, kind: FormatQuery) -> Response:
-        """For the prompts in the request."""
-        stored = service.images.get(body.id)
-        return await compute(request, stored, body.name, _check_prompts("todo", body.prompts, stored.size), kind)
 
 
 def parse_crop(crop: str, size: Sequence[int]) -> Region:
@@ -284,27 +243,6 @@ def _is_changed(entry: dict[str, Any] | None, stored: StoredImage) -> bool:
         return False
     sha256, size = entry.get("sha256"), entry.get("size")
     return bool(sha256 and image_id(sha256) != stored.id) or (size is not None and tuple(size) != stored.size)
-
-
-def _check_prompts(status: Status, models: Sequence[PromptModel], size: Sequence[int]) -> list[Prompt]:
-    """The prompts, if they fit the image's size and the status.
-
-    Raises:
-        ApiError: they do not.
-    """
-    if (status == "done") > bool(models) or (status == "empty" and models):
-        raise ApiError(
-            "invalid-request",
-            f"body/prompts: {count_noun(len(models), 'prompt')}, which contradicts the status {status!r}",
-        )
-    prompts = []
-    for number, model in enumerate(models):
-        try:
-            prompts.append(model.to_prompt())
-            prompts[-1].fit(*size)
-        except PromptError as error:
-            raise ApiError("invalid-request", f"body/prompts/{number}: {error}") from None
-    return prompts
 
 
 def _describe_model(service: ModelService) -> dict[str, str] | None:

@@ -24,6 +24,7 @@ from ..server.compute.byte_cache import ByteCache
 from ..server.compute.image_store import StoredImage
 from ..server.compute.service import ModelService
 from ..server.errors import ApiError
+from .filter_preview import FilterPreview
 from .image_list import ImageList
 from .prompts_file import PromptsFile
 
@@ -64,10 +65,12 @@ class AnnotationSession:
         images: of the dataset.
         prompts_file: where prompts are saved.
         reviewer: who annotates, unless the page sends another name.
+        filters: of the pipeline that is annotated, None if there are none.
+        offered: labels in addition to those in the prompts file.
 
     Args:
         service: the server's model and images.
-        labels: offered in addition to those in the prompts file.
+        labels: becomes `offered`.
     """
 
     def __init__(
@@ -78,13 +81,15 @@ class AnnotationSession:
         service: ModelService,
         reviewer: str = "",
         labels: Sequence[str] = (),
+        filters: FilterPreview | None = None,
     ) -> None:
         self.name = name
         self.images = images
         self.prompts_file = prompts_file
         self.reviewer = reviewer
         self.service = service
-        self._labels = labels
+        self.filters = filters
+        self.offered = list(labels)
         self._contents: LRUCache[str, _FileContent] = LRUCache(CACHED_IDS)
         self._previews: ByteCache[tuple[str, int], tuple[bytes, str]] = ByteCache(
             PREVIEW_BYTES, lambda preview: len(preview[0])
@@ -93,7 +98,7 @@ class AnnotationSession:
 
     def labels(self) -> list[str]:
         """The labels given at the start, then those in the prompts file."""
-        return list(dict.fromkeys([*self._labels, *self.prompts_file.labels()]))
+        return list(dict.fromkeys([*self.offered, *self.prompts_file.labels()]))
 
     def find(self, key: str) -> tuple[int, ImageRef]:
         """The number of an image and its reference.

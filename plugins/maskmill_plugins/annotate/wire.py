@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from maskmill_plugins._shared.http.wire import ID_PATTERN, ModelInfo, PromptModel, ResponseModel, WireModel
+from maskmill_plugins._shared.http.wire import (
+    ID_PATTERN,
+    MaskModel,
+    ModelInfo,
+    PromptModel,
+    ResponseModel,
+    WireModel,
+)
 
 from .prompts_file import Status
 
@@ -26,12 +33,14 @@ class SessionInfo(ResponseModel):
         model: as from `GET /v1/model`; None until it is loaded.
         state: of the model: loading, ready, failed or closed.
         reviewer: who annotates, unless the page sends another name.
+        filters: names of the pipeline's filters, to be asked for what they make of the masks.
         version: of maskmill.
     """
 
     name: str
     count: int
     prompts_file: str
+    filters: list[str]
     labels: list[str]
     model: ModelInfo | None
     state: str
@@ -125,6 +134,12 @@ class ImageVersion(WireModel):
     size: list[Side] = Field(min_length=2, max_length=2)
 
 
+class StoredPrompt(PromptModel):
+    """A prompt as the prompts file has it: its mask may be known already."""
+
+    mask: dict[str, Any] | None = None
+
+
 class EntryRequest(WireModel):
     """Body of `PUT /v1/annotate/entry`: the prompts to save, and the revision that they replace.
 
@@ -134,7 +149,7 @@ class EntryRequest(WireModel):
     revision: str = Field(max_length=100)
     seen: ImageVersion | None = None
     status: Status
-    prompts: list[PromptModel] = Field(max_length=MOST_KEPT)
+    prompts: list[StoredPrompt] = Field(max_length=MOST_KEPT)
     reviewer: str | None = Field(None, max_length=200)
 
 
@@ -166,4 +181,84 @@ class ResultRequest(WireModel):
 
     id: str = Field(pattern=ID_PATTERN)
     name: str = Field("image", max_length=255)
-    prompts: list[PromptModel] = Field(max_length=MOST_KEPT)
+    prompts: list[StoredPrompt] = Field(max_length=MOST_KEPT)
+
+
+class LabelCount(ResponseModel):
+    """A label, the number of its objects, and the number of images that have some."""
+
+    label: str
+    objects: int
+    images: int
+
+
+class LabelList(ResponseModel):
+    """The labels given at the start, then those in the prompts file."""
+
+    labels: list[LabelCount]
+
+
+class RenameRequest(WireModel):
+    """Body of `POST /v1/annotate/labels/rename`; `merge` allows a name that another label has."""
+
+    label: str = Field(max_length=2000)
+    new: str = Field(max_length=200)
+    merge: bool = False
+
+
+class RenamedLabel(ResponseModel):
+    """How many objects in how many images were renamed."""
+
+    objects: int
+    images: int
+
+
+class UndoneRenaming(ResponseModel):
+    """In how many images the label has its old name again, and how many were left because they were saved since."""
+
+    images: int
+    left: int
+
+
+class SentMask(WireModel):
+    """A mask as `POST /v1/images/{id}/masks` gave it."""
+
+    prompt: Annotated[int, Field(ge=0)]
+    counts: str
+    score: float | None = Field(None, allow_inf_nan=False)
+    stability: float | None = Field(None, allow_inf_nan=False)
+
+
+class FilterRequest(WireModel):
+    """Body of `POST /v1/annotate/filters`: all masks of an image, and the prompts that they answer.
+
+    `key` is that of the image in the dataset, if it is in it.
+    """
+
+    id: str = Field(pattern=ID_PATTERN)
+    key: str | None = Field(None, max_length=4096)
+    prompts: list[StoredPrompt] = Field(max_length=MOST_KEPT)
+    masks: list[SentMask] = Field(max_length=MOST_KEPT)
+
+
+class FilteredMask(ResponseModel):
+    """What the filters made of a mask.
+
+    Attributes:
+        dropped_by: the filter that drops it, None if it is kept.
+        reason: why, in words.
+        label: afterwards.
+        mask: afterwards, None if its pixels did not change.
+    """
+
+    dropped_by: str | None = None
+    reason: str | None = None
+    label: str | None = None
+    mask: MaskModel | None = None
+
+
+class FilterReply(ResponseModel):
+    """The masks in the order of the request; without any, `problem` says which filter failed and why."""
+
+    masks: list[FilteredMask]
+    problem: str | None = None

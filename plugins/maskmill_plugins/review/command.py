@@ -200,7 +200,7 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
         queue.stop()
         session.model.close()
         if session.model.is_loading:
-            process.end_while_loading()
+            process.end_while_computing()
 
 
 def _print_start(run: Run, queue: ReviewQueue, path: Path, notice: str, url: str) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -180,8 +181,9 @@ def run(
         listen(requests, service, address, start)
     finally:
         service.close()
-        if is_started and service.model_thread.state == "loading":
-            end_while_loading()
+        is_main = threading.current_thread() is threading.main_thread()  # else the process is not ours to end
+        if is_started and is_main and service.model_thread.state in ("loading", "ready"):
+            end_while_computing()
     if (cause := service.model_thread.error) is not None:
         text = str(cause) if isinstance(cause, MaskmillError) else f"{type(cause).__name__}: {cause}"
         raise PluginError(f"cannot open the backend: {text}") from cause
@@ -225,8 +227,8 @@ def listen(
     asyncio.run(server.serve(sockets=[opened]))
 
 
-def end_while_loading() -> None:
-    """Let the process end at its exit although a backend is still being loaded.
+def end_while_computing() -> None:
+    """Let the process end at its exit although a backend is still being loaded, or computes longer than one waits for.
 
     Python would end that thread in the middle of native code, which aborts the process.
     """

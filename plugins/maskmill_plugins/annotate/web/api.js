@@ -116,6 +116,23 @@ export class Api {
     return this.json(`images/${id}/masks`, { method: "POST", json });
   }
 
+  /** What the pipeline's filters make of all masks of an image. */
+  filters({ id, key }, prompts, masks) {
+    return this.json("annotate/filters", { method: "POST", json: { id, key, prompts, masks } });
+  }
+
+  labels() {
+    return this.json("annotate/labels");
+  }
+
+  renameLabel(label, renamed, merge) {
+    return this.json("annotate/labels/rename", { method: "POST", json: { label, new: renamed, merge } });
+  }
+
+  undoRenaming() {
+    return this.json("annotate/labels/undo", { method: "POST" });
+  }
+
   quick(file) {
     const headers = { "X-Name": encodeURIComponent(file.name), "Content-Type": "application/octet-stream" };
     return this.json("annotate/quick", { method: "POST", body: file, headers });

@@ -6,6 +6,7 @@ import { openPoints } from "./checks.js";
 import { help } from "./dialogs.js";
 import { byId, make } from "./dom.js";
 import { listen } from "./keys.js";
+import { editLabels } from "./renaming.js";
 import { many, speak, spoken, t, translate } from "./strings.js";
 import { switchTheme } from "./theme.js";
 
@@ -17,7 +18,7 @@ const TYPED = 150;
  * @param {import("./surroundings.js").Surroundings} surroundings
  */
 export function connectButtons(parts, surroundings) {
-  const { browser, connection, editor, list, notices, objects, pointer, stage } = parts;
+  const { browser, connection, editor, labels, list, notices, objects, pointer, stage } = parts;
   const steps = actions(parts);
   const keys = {
     n: steps.next, p: steps.previous, ArrowRight: steps.next, ArrowLeft: steps.previous, Enter: steps.accept,
@@ -30,7 +31,7 @@ export function connectButtons(parts, surroundings) {
     "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), "/": () => showList(true, true),
     l: () => byId("label-input").focus(), k: () => colorByLabel(stage, objects, !stage.byLabel),
   };
-  for (let digit = 1; digit <= 9; digit++) keys[digit] = () => objects.labelAt(digit);
+  for (let digit = 1; digit <= 9; digit++) keys[digit] = () => labels.useNumber(digit);
   delete keys.Tab; // only on the image: elsewhere it moves the focus
   stage.canvas.addEventListener("keydown", (event) => tabOnPicture(event, editor, steps.nextObject));
   listen(keys, (held) => pointer.grab(held), (held) => {
@@ -42,7 +43,7 @@ export function connectButtons(parts, surroundings) {
     undo: keys.z, redo: keys["Shift+z"], theme: switchTheme, help, previous: steps.previous, next: steps.next,
     "zoom-in": keys["+"], "zoom-out": keys["-"], fit: keys[0], "new-object": keys.a, "copy-previous": steps.copy,
     accept: steps.accept, "mark-empty": steps.markEmpty, reject: steps.reject, "try-now": () => connection.tryNow(),
-    "by-label": keys.k, "show-list": () => showList(true), "hide-list": () => showList(false),
+    "by-label": keys.k, "edit-labels": () => editLabels(parts), "show-list": () => showList(true), "hide-list": () => showList(false),
     language: () => {
       speak(spoken() === "zh" ? "en" : "zh");
       retell(parts, surroundings);
@@ -54,6 +55,7 @@ export function connectButtons(parts, surroundings) {
     for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === pointer.tool));
   });
   pointer.addEventListener("refused", () => notices.toast(t("firstOn")));
+  pointer.addEventListener("fixed", () => notices.toast(t("fixedMask")));
   pointer.addEventListener("thin", () => notices.toast(t("tooThin")));
   editor.addEventListener("reopened", () => notices.toast(t("reopened")));
   colorByLabel(stage, objects, undefined);
@@ -68,7 +70,7 @@ export function connectButtons(parts, surroundings) {
 }
 
 /** The actions that take more than one call. */
-function actions({ api, browser, editor, list, live, notices, objects, saver, session }) {
+function actions({ api, browser, editor, labels, live, notices, saver, session }) {
   const go = (key) => key && browser.open(key);
   const onward = async () => {
     const { next } = await browser.aimed;
@@ -95,14 +97,22 @@ function actions({ api, browser, editor, list, live, notices, objects, saver, se
   /** The state that one was asked about, and may accept with a second press. */
   let asked = null;
   const accept = () => {
-    const open = openPoints(editor, live, objects.labels);
+    const open = openPoints(editor, live, labels.all);
+    if (asked === editor.state.objects) notices.quiet(); // the question is answered
     if (!open || asked === editor.state.objects) return finish("done");
     asked = editor.state.objects;
-    return notices.toast(t("acceptAnyway", { what: open }), t("accept"), () => asked === editor.state.objects && finish("done"));
+    return notices.toast(t("acceptAnyway", { what: open }), t("accept"), () => {
+      notices.quiet();
+      if (asked === editor.state.objects) finish("done");
+    });
   };
   const toggled = (status) => () => (editor.state.status === status ? editor.setStatus("todo") : finish(status));
   return {
-    next: async () => go((await browser.aimed).next),
+    next: async () => {
+      const { next } = await browser.aimed;
+      if (next) go(next);
+      else notices.toast(t("noFurther"));
+    },
     previous: async () => go((await browser.aimed).previous),
     accept: () => {
       if (editor.objects.length) accept();
@@ -162,8 +172,9 @@ function search(list) {
 }
 
 /** Switch the language of all texts. */
-function retell({ list, notices, objects }, surroundings) {
+function retell({ labels, list, notices, objects }, surroundings) {
   translate();
+  labels.draw();
   surroundings.drawCounts();
   surroundings.draw();
   objects.draw();

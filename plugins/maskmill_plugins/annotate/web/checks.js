@@ -9,7 +9,9 @@ import { many } from "./strings.js";
  * @returns {string} a phrase for each finding, "" if there is nothing to say
  */
 export function openPoints(editor, live, labels) {
-  const bare = editor.objects.filter((object) => !live.answer(object)?.masks?.some((mask) => mask.area)).length;
+  const pending = editor.objects.filter((object) => !live.answer(object)).length;
+  const bare = editor.objects.filter((object) => !live.answer(object)?.masks?.some((mask) => mask.area)).length - pending;
   const unnamed = labels.length ? editor.objects.filter((object) => object.label === null).length : 0;
-  return [...(bare ? [many("withoutMask", bare)] : []), ...(unnamed ? [many("withoutLabel", unnamed)] : [])].join(" · ");
+  const dropped = editor.objects.filter((object) => live.filtered?.verdict(object)?.all).length;
+  return [...(pending ? [many("maskPending", pending)] : []), ...(bare ? [many("withoutMask", bare)] : []), ...(dropped ? [many("droppedByBatch", dropped)] : []), ...(unnamed ? [many("withoutLabel", unnamed)] : [])].join(" · ");
 }

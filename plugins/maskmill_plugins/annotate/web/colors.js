@@ -6,6 +6,9 @@ const VIVID = [
   [32, 212, 205], [255, 76, 66], [166, 217, 52], [104, 122, 255], [255, 130, 215], [140, 225, 255],
 ];
 
+/** @type {[number, number, number]} of masks that a batch run drops */
+export const DROPPED = [150, 150, 150];
+
 const GOLDEN = 0.618034;
 
 /**

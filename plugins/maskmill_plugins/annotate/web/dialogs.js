@@ -27,7 +27,7 @@ export function help() {
     ])),
   ));
   const intro = make("p", { textContent: t("helpIntro") });
-  open("help-dialog", t("helpTitle"), intro, make("div.help-parts", {}, ...parts));
+  open("help-dialog", t("helpTitle"), true, intro, make("div.help-parts", {}, ...parts));
 }
 
 /**
@@ -50,7 +50,7 @@ export function choose(name, mine, theirs) {
     const take = make("button.button", { type: "button", textContent: t("takeTheirs"), onclick: answer(false) });
     const keep = make("button.button.main", { type: "button", textContent: t("keepMine"), onclick: answer(true) });
     const dialog = open(
-      "conflict-dialog", t("conflictTitle"), make("p", { textContent: t("conflictText", { name }) }),
+      "conflict-dialog", t("conflictTitle"), false, make("p", { textContent: t("conflictText", { name }) }),
       make("div.sides", {}, side(t("mine"), mine), side(t("theirs"), theirs)), make("div.choices", {}, take, keep),
     );
     dialog.oncancel = (event) => event.preventDefault(); // neither version is discarded by accident
@@ -68,7 +68,7 @@ export function askToken() {
   return new Promise((resolve) => {
     const input = make("input", { type: "password", autocomplete: "off", "aria-label": t("token"), required: true });
     const form = make("form.token", {}, input, make("button.button.main", { textContent: t("continue") }));
-    const dialog = open("token-dialog", t("tokenTitle"), make("p", { textContent: t("tokenText") }), form);
+    const dialog = open("token-dialog", t("tokenTitle"), false, make("p", { textContent: t("tokenText") }), form);
     dialog.oncancel = (event) => event.preventDefault();
     form.onsubmit = (event) => {
       event.preventDefault();
@@ -78,14 +78,16 @@ export function askToken() {
   });
 }
 
-/** @returns {HTMLDialogElement} */
-function open(id, title, ...content) {
+/**
+ * @param {boolean} closable  with a button for it
+ * @returns {HTMLDialogElement}
+ */
+export function open(id, title, closable, ...content) {
   const dialog = byId("dialog");
   dialog.oncancel = null;
   dialog.dataset.kind = id;
   const close = make("button.icon", { type: "button", "aria-label": t("close"), onclick: () => dialog.close(), textContent: "✕" });
-  const plain = id === "help-dialog";
-  dialog.replaceChildren(make("header", {}, make("h2", { textContent: title }), ...(plain ? [close] : [])), ...content);
+  dialog.replaceChildren(make("header", {}, make("h2", { textContent: title }), ...(closable ? [close] : [])), ...content);
   dialog.setAttribute("aria-label", title);
   dialog.tabIndex = -1;
   if (!dialog.open) dialog.showModal();

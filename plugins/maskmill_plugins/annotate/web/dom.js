@@ -29,6 +29,7 @@ const ICONS = {
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14M16 16l4.500 4.500",
   add: "M12 5v14M5 12h14",
+  download: "M12 4v11M7 10.500l5 5 5-5M5 20h14",
 };
 
 /**

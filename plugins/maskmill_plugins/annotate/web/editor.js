@@ -7,7 +7,7 @@
  */
 
 import { History } from "./history.js";
-import { askable, copied, fromPrompt, samePrompts, shapeOf, thing, toPrompt } from "./prompts.js";
+import { askable, copied, fromPrompt, reshaped, samePrompts, shapeOf, thing, toPrompt } from "./prompts.js";
 
 /** @typedef {import("./prompts.js").Thing} Thing */
 /** @typedef {"todo" | "done" | "empty" | "rejected"} Status */
@@ -131,13 +131,13 @@ export class Editor extends EventTarget {
   addPoint([x, y], on) {
     const object = this.active ?? (on ? thing({ label: this.label }) : null);
     if (!object) return false;
-    this.put({ ...object, points: [...object.points, [x, y, on]], pick: null });
+    this.put(reshaped(object, { points: [...object.points, [x, y, on]] }));
     return true;
   }
 
   /** Remove an object without a box and points. */
   erasePoint(object, number) {
-    const rest = { ...object, points: object.points.filter((_, at) => at !== number), pick: null };
+    const rest = reshaped(object, { points: object.points.filter((_, at) => at !== number) });
     if (askable(rest)) this.put(rest);
     else this.remove(object);
   }

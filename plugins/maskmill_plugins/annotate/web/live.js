@@ -11,6 +11,8 @@
 
 import { Problem, Unreachable } from "./api.js";
 import { askable, shapeOf, toPrompt } from "./prompts.js";
+import { extent } from "./rle.js";
+import { t } from "./strings.js";
 
 /** @typedef {import("./prompts.js").Thing} Thing */
 /** @typedef {{size: [number, number], counts: string, score: number | null, box: number[] | null, area: number}} Mask */
@@ -38,12 +40,16 @@ export class LiveMasks extends EventTarget {
     this.digest = "";
     /** @type {(image: any) => Promise<unknown>} uploads an image that the server no longer has */
     this.remind = async () => {};
+    /** @type {import("./filtered.js").Filtered | null} the pipeline's filters, if it has any */
+    this.filtered = null;
     /** Start of the current request; 0 if there is none. */
     this.since = 0;
     /** Number of answered requests for the open image. */
     this.answered = 0;
     /** @type {Map<string, Answer>} */
     this.answers = new Map();
+    /** @type {WeakMap<object, Answer>} by the mask of a prompt */
+    this.given = new WeakMap();
     /** @type {Map<number, Mask[]>} by uid: shown until the new mask arrives */
     this.last = new Map();
     this.oneByOne = false;
@@ -79,13 +85,16 @@ export class LiveMasks extends EventTarget {
 
   /** @param {Thing} object @returns {Answer | undefined} for its current prompt */
   answer(object) {
+    const { mask } = object.rest;
+    if (mask) return this.#given(mask);
     return this.answers.get(this.#name(object));
   }
 
   /** @param {Thing} object @returns {Mask[]} to show now, perhaps of an earlier prompt */
   masks(object) {
     const answer = this.answer(object);
-    return answer?.masks ?? (answer?.problem ? [] : this.last.get(object.uid) ?? []);
+    const masks = answer?.masks ?? (answer?.problem ? [] : this.last.get(object.uid) ?? []);
+    return this.filtered?.of(object, masks) ?? masks;
   }
 
   /** @param {Thing} object @returns {Mask[]} the three candidates; none if the model has none */
@@ -120,19 +129,27 @@ export class LiveMasks extends EventTarget {
     this.ask();
   }
 
+  /** The answer of a prompt that has its mask. @returns {Answer} */
+  #given(mask) {
+    const { image: { width, height } } = this.editor;
+    if (mask.size[0] !== height || mask.size[1] !== width) return { problem: t("otherSize") };
+    if (!this.given.has(mask)) this.given.set(mask, { masks: [{ score: null, ...mask, ...extent(mask) }] });
+    return this.given.get(mask);
+  }
+
   #name(object, multimask = "", image = this.editor.image) {
     return `${image.id} ${multimask} ${shapeOf(object, !multimask)}`;
   }
 
   #next() {
     const { editor, editor: { image, drawing, active } } = this;
-    const unknown = (object) => object && askable(object) && !this.answers.has(this.#name(object));
+    const unknown = (object) => object && askable(object) && !object.rest.mask && !this.answers.has(this.#name(object));
     if (drawing) return unknown(drawing) ? { image, objects: [drawing], multimask: null } : null;
     const first = unknown(active) ? [active] : [];
     const missing = first.length ? first : editor.objects.filter(unknown);
     const objects = missing.slice(0, this.oneByOne ? 1 : AT_ONCE);
     if (objects.length) return { image, objects, multimask: null };
-    const open = active && this.canPick && askable(active) && !active.rest.text && !active.rest.grid;
+    const open = active && this.canPick && askable(active) && !["exemplars", "grid", "mask", "text"].some((kind) => active.rest[kind]);
     if (open && !this.answers.has(this.#name(active, "all"))) {
       return { image, objects: [{ ...active, pick: null }], multimask: "all" };
     }
@@ -141,7 +158,8 @@ export class LiveMasks extends EventTarget {
 
   /** The last digits depend on how many prompts are computed together: request all once more, as a batch run does. */
   #agree() {
-    const { editor, editor: { image, objects } } = this;
+    const { editor, editor: { image } } = this;
+    const objects = editor.objects.filter((object) => !object.rest.mask);
     const all = objects.map((object) => this.#name(object)).join();
     const most = this.model?.limits?.prompts ?? 256;
     if (this.since || editor.drawing || !this.canPick || objects.length < 2 || objects.length > most) return;

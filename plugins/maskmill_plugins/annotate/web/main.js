@@ -9,7 +9,9 @@ import { askToken, choose } from "./dialogs.js";
 import { byId, drawIcons } from "./dom.js";
 import { Drafts } from "./drafts.js";
 import { Editor } from "./editor.js";
+import { Filtered } from "./filtered.js";
 import { ImageList } from "./list.js";
+import { Labels } from "./labels.js";
 import { LiveMasks } from "./live.js";
 import { Notices } from "./notices.js";
 import { ObjectsPanel } from "./objects.js";
@@ -73,7 +75,9 @@ async function start() {
   const saver = new Saver(api, drafts, first.reviewer);
   const list = new ImageList(api, byId("list"));
   const browser = new Browser(api, stage, saver, drafts, notices, list);
-  const objects = new ObjectsPanel(stage, first.labels);
+  const labels = new Labels(stage, first.labels); // before the panel, which needs their colours
+  const objects = new ObjectsPanel(stage);
+  new Filtered(api, editor, live, first.filters);
   notices.modelState = first.state;
   notices.watch(saver);
   live.addEventListener("replaced", () => model({ state: "loading" }));
@@ -91,7 +95,7 @@ async function start() {
   saver.addEventListener("conflict", (event) => settle(saver, event.detail));
   connection.addEventListener("back", () => resume(browser, saver, list));
 
-  const parts = { api, browser, connection, editor, list, live, notices, objects, pointer, saver, session: first, stage };
+  const parts = { api, browser, connection, editor, labels, list, live, notices, objects, pointer, saver, session: first, stage };
   const surroundings = new Surroundings(parts);
   connectButtons(parts, surroundings);
   leave(saver);

@@ -5,7 +5,7 @@ import { toScreen } from "./view.js";
 /** Half of a corner's handle. */
 const HANDLE = 4.5;
 const POINT = 5.5;
-const TAG = { height: 18, padding: 6, most: 180, font: "600 12px system-ui, sans-serif" };
+const TAG = { height: 18, padding: 6, most: 180, mostWithNote: 420, font: "600 12px system-ui, sans-serif" };
 
 /** @typedef {import("./view.js").View} View */
 /** @typedef {{left: number, top: number, right: number, bottom: number}} Rect */
@@ -54,14 +54,16 @@ export function drawPoint(context, [x, y], on) {
  * The name of an object above the top left corner of its extent, inside it where there is no room above.
  * @param {number[]} extent  x1, y1, x2, y2 in pixels of the original
  * @param {string} color
+ * @param {string} [note]  after the name
  * @returns {Rect} where it is drawn
  */
-export function drawTag(context, view, extent, name, color, strong) {
+export function drawTag(context, view, extent, name, color, strong, note = "") {
   const [x, y] = toScreen(view, extent[0], extent[1]);
   context.font = TAG.font;
-  const text = shortened(context, name);
+  const title = shortened(context, name, TAG.most);
+  const text = note ? shortened(context, `${title} · ${note}`, TAG.mostWithNote) : title;
   const width = context.measureText(text).width + 2 * TAG.padding;
-  const left = Math.max(2, x);
+  const left = Math.max(2, Math.min(x, context.canvas.clientWidth - width - 2));
   const top = y - TAG.height - 3 < 2 ? Math.max(2, y + 3) : y - TAG.height - 3;
   context.globalAlpha = strong ? 1 : 0.8;
   context.beginPath();
@@ -77,9 +79,9 @@ export function drawTag(context, view, extent, name, color, strong) {
   return { left, top, right: left + width, bottom: top + TAG.height };
 }
 
-function shortened(context, name) {
-  if (context.measureText(name).width <= TAG.most) return name;
+function shortened(context, name, most) {
+  if (context.measureText(name).width <= most) return name;
   const letters = [...name];
-  while (letters.length > 1 && context.measureText(`${letters.join("")}…`).width > TAG.most) letters.pop();
+  while (letters.length > 1 && context.measureText(`${letters.join("")}…`).width > most) letters.pop();
   return `${letters.join("")}…`;
 }

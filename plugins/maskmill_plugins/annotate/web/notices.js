@@ -79,6 +79,11 @@ export class Notices {
     toast.replaceChildren(text, ...(action ? [" ", button] : []));
     toast.hidden = false;
     clearTimeout(this.toastTimer);
-    this.toastTimer = setTimeout(() => (toast.hidden = true), action ? 8000 : 3500);
+    this.toastTimer = setTimeout(() => this.quiet(), action ? 8000 : 3500);
+  }
+
+  /** Take the short message away. */
+  quiet() {
+    byId("toast").hidden = true;
   }
 }

@@ -1,50 +1,24 @@
-/** The list of objects, the labels and the three suggestions. */
+/** The list of objects and the three suggestions. */
 
 import { css } from "./colors.js";
 import { byId, icon, make } from "./dom.js";
 import { shape } from "./maskpictures.js";
-import { nameOf } from "./names.js";
+import { nameOf, noteOf } from "./names.js";
 import { t } from "./strings.js";
 
 /** Longer side of a suggestion's thumbnail in CSS pixels. */
 const THUMB = 76;
 
 export class ObjectsPanel {
-  /**
-   * @param {import("./stage.js").Stage} stage
-   * @param {string[]} labels  given with the command, before those that are in use
-   */
-  constructor(stage, labels) {
+  /** @param {import("./stage.js").Stage} stage */
+  constructor(stage) {
     this.stage = stage;
     this.editor = stage.editor;
     this.live = stage.live;
-    this.labels = [...labels];
-    stage.labels = this.labels;
     this.editor.addEventListener("change", () => this.draw());
     this.editor.addEventListener("hover", () => this.#drawHover());
     this.live.addEventListener("masks", () => this.draw());
-    byId("label-form").addEventListener("submit", (event) => {
-      event.preventDefault();
-      const input = byId("label-input");
-      const label = input.value.trim();
-      if (label) this.editor.setLabel(this.#known(label));
-      input.value = "";
-      input.blur();
-    });
-  }
-
-  /** Remember new and used labels, to offer them on other images. */
-  #known(label) {
-    if (!this.labels.includes(label)) this.labels.push(label);
-    return label;
-  }
-
-  /** @param {number} number  of the key, from 1 */
-  labelAt(number) {
-    const label = this.labels[number - 1];
-    if (label === undefined) return;
-    const worn = this.editor.active ? this.editor.active.label : this.editor.label;
-    this.editor.setLabel(worn === label ? null : label);
+    new ResizeObserver(() => scrollToActive(byId("objects"))).observe(byId("objects")); // the parts below come and go
   }
 
   /** Select the next suggestion; after the last one, the model's own choice. */
@@ -55,28 +29,19 @@ export class ObjectsPanel {
   }
 
   draw() {
-    for (const object of this.editor.objects) if (object.label) this.#known(object.label);
-    this.#drawLabels();
     this.#drawObjects();
     this.#drawSuggestions();
-  }
-
-  #drawLabels() {
-    const worn = this.editor.active ? this.editor.active.label : this.editor.label;
-    const chips = this.labels.map((label, at) => make(
-      "button.chip",
-      { type: "button", "aria-pressed": String(label === worn), onclick: () => this.editor.setLabel(label === worn ? null : label) },
-      ...(at < 9 ? [make("kbd", { textContent: String(at + 1) })] : []), label,
-    ));
-    byId("labels").replaceChildren(...chips);
-    byId("known-labels").replaceChildren(...this.labels.map((label) => make("option", { value: label })));
   }
 
   #drawObjects() {
     const list = byId("objects");
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     list.replaceChildren(...this.editor.objects.map((object) => this.#row(object)));
+    list.parentElement.style.setProperty("--rows", this.editor.objects.length); // so that some of them are in sight
     this.#showActive(list);
+    const problem = this.live.filtered?.problem;
+    byId("filter-problem").hidden = !problem;
+    byId("filter-problem").textContent = problem ? t(problem.text, problem) : "";
     byId("no-objects").hidden = this.editor.objects.length > 0;
     byId("object-count").textContent = this.editor.objects.length || "";
     if (focused) list.querySelector(`[data-focus="${focused}"]`)?.focus();
@@ -95,8 +60,7 @@ export class ObjectsPanel {
     const { active } = this.editor.state;
     if (active === this.shownActive) return;
     this.shownActive = active;
-    const row = list.querySelector("[data-active=true]");
-    if (row) scrollTo(list, row);
+    scrollToActive(list);
   }
 
   #row(object) {
@@ -106,10 +70,13 @@ export class ObjectsPanel {
     const swatch = make("span.swatch");
     swatch.style.background = css(this.stage.color(object));
     const name = nameOf(editor, object);
+    const note = noteOf(this.live, object, true);
+    const title = make("span.name", { textContent: name });
+    if (note) title.append(make("span.note", { textContent: note, title: note }));
     const choose = make(
       "button.pick",
       { type: "button", "aria-pressed": String(active), "data-focus": `pick ${object.uid}`, onclick: () => editor.select(object.uid) },
-      swatch, make("span.name", { textContent: name }), this.#score(object),
+      swatch, title, this.#score(object),
     );
     const eye = make("button.icon.small", {
       type: "button", title: t(hidden ? "show" : "hide"), "aria-label": `${t(hidden ? "show" : "hide")}: ${name}`,
@@ -180,6 +147,11 @@ export class ObjectsPanel {
     context.globalAlpha = 0.85;
     context.drawImage(tint, region.x, region.y, region.width, region.height);
   }
+}
+
+function scrollToActive(list) {
+  const row = list.querySelector("[data-active=true]");
+  if (row) scrollTo(list, row);
 }
 
 /** Scroll a row into view, without scrolling anything but the list. */

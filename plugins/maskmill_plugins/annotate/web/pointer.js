@@ -1,12 +1,13 @@
 /**
  * Mouse, pen and touch on the image.
  *
- * Events of `Pointer`: "refused" (a point off an object without an active object), "thin" (a box too thin to be meant).
+ * Events of `Pointer`: "refused" (a point off an object without an active object), "thin" (a box too thin to be meant),
+ * "fixed" (a point for an object that is nothing but a mask).
  */
 
 import { objectAt, pointAt, resizing, sidesAt, tagAt } from "./hits.js";
 import { Navigation } from "./navigation.js";
-import { boxBetween, inside, moved, resized } from "./prompts.js";
+import { boxBetween, inside, isFixed, moved, reshaped, resized } from "./prompts.js";
 import { RELEASED } from "./stage.js";
 import { toImage } from "./view.js";
 
@@ -119,7 +120,7 @@ export class Pointer extends EventTarget {
     if (sides) return { kind: "sides", sides, ...plain };
     const tagged = tagAt(this.stage, x, y);
     if (tagged === null) return null;
-    if (tagged !== object?.uid) return { kind: "tag", ...plain, object: this.editor.objects.find(({ uid }) => uid === tagged) };
+    if (tagged !== object?.uid || isFixed(object)) return { kind: "tag", ...plain, object: this.editor.objects.find(({ uid }) => uid === tagged) };
     return { kind: "shift", anchor: toImage(this.stage.view, x, y), ...plain };
   }
 
@@ -150,12 +151,12 @@ export class Pointer extends EventTarget {
       const place = inside(at, this.editor.image);
       if (!place) return this.editor.drawing;
       const points = gesture.object.points.map((point, number) => (number === gesture.point ? [...place, point[2]] : point));
-      return { ...gesture.object, points, pick: null };
+      return reshaped(gesture.object, { points });
     }
     if (gesture.kind === "sides") {
       const least = THIN / this.stage.view.scale;
       const box = resized(gesture.object.box, gesture.sides, at, this.editor.image, least);
-      return { ...gesture.object, box, pick: null };
+      return reshaped(gesture.object, { box });
     }
     if (gesture.kind === "shift") {
       return moved(gesture.object, at[0] - gesture.anchor[0], at[1] - gesture.anchor[1], this.editor.image);
@@ -203,7 +204,8 @@ export class Pointer extends EventTarget {
     else if (gesture.kind === "tag") this.editor.select(gesture.object.uid);
     else if (other && other.uid !== this.editor.state.active) this.editor.select(other.uid);
     else if (at && (gesture.kind === "box" || gesture.kind === "click")) {
-      if (!this.editor.addPoint(at, gesture.on)) this.dispatchEvent(new Event("refused"));
+      if (this.editor.active && isFixed(this.editor.active)) this.dispatchEvent(new Event("fixed"));
+      else if (!this.editor.addPoint(at, gesture.on)) this.dispatchEvent(new Event("refused"));
     }
   }
 

@@ -55,8 +55,8 @@ export function toPrompt(object) {
  * @param {boolean} [withPick]
  */
 export function shapeOf(object, withPick = true) {
-  const { text, grid } = object.rest;
-  return JSON.stringify([object.box, object.points, withPick ? object.pick : null, text, grid]);
+  const { exemplars, grid, mask, text } = object.rest;
+  return JSON.stringify([object.box, object.points, withPick ? object.pick : null, text, grid, exemplars, mask]);
 }
 
 /**
@@ -126,12 +126,10 @@ export function moved(object, dx, dy, { width, height }) {
   const stepX = Math.max(-Math.min(...xs), Math.min(width - Math.max(...xs), dx));
   const stepY = Math.max(-Math.min(...ys), Math.min(height - Math.max(...ys), dy));
   const shift = (x, y) => [within(x + stepX, width), within(y + stepY, height)];
-  return {
-    ...object,
+  return reshaped(object, {
     box: box && /** @type {any} */ ([...shift(box[0], box[1]), ...shift(box[2], box[3])]),
     points: points.map(([x, y, on]) => /** @type {any} */ ([...shift(x, y), on])),
-    pick: null,
-  };
+  });
 }
 
 /**
@@ -149,7 +147,26 @@ export function inside([x, y], { width, height }) {
  * @param {Thing} object
  */
 export function askable(object) {
-  return Boolean(object.box || object.points.some((point) => point[2] === 1) || object.rest.text || object.rest.grid);
+  return Boolean(object.box || object.points.some((point) => point[2] === 1) || object.rest.text || object.rest.grid || object.rest.exemplars);
+}
+
+/**
+ * An object with another box or other points: a mask that it brought along no longer holds.
+ * @param {Thing} object
+ * @param {Partial<Thing>} change
+ * @returns {Thing}
+ */
+export function reshaped(object, change) {
+  const { mask, ...rest } = object.rest;
+  return { ...object, pick: null, rest, ...change };
+}
+
+/**
+ * Whether an object is nothing but a mask, as painted or read from a file: there is nothing to edit.
+ * @param {Thing} object
+ */
+export function isFixed(object) {
+  return Boolean(object.rest.mask) && !askable(object);
 }
 
 /**
@@ -162,7 +179,7 @@ export function copied(object, size) {
   const { box } = object;
   const clipped = box && boxBetween([box[0], box[1]], [box[2], box[3]], size);
   const points = object.points.filter(([x, y]) => inside([x, y], size));
-  const { ref, score, ...rest } = object.rest; // they belong to that one annotation
+  const { mask, ref, score, ...rest } = object.rest; // they belong to that one annotation
   const copy = thing({ ...object, uid: ++uids, box: clipped, points, rest });
   return askable(copy) ? copy : null;
 }

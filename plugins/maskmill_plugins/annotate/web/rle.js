@@ -86,6 +86,29 @@ export function raster(rle, region, width, height) {
 
 /**
  * @param {Rle} rle
+ * @returns {{area: number, box: [number, number, number, number] | null}} number of pixels, and the tight box around them
+ */
+export function extent({ size: [rows], counts }) {
+  let [area, left, top, right, bottom] = [0, Infinity, Infinity, 0, 0];
+  let start = 0;
+  runLengths(counts).forEach((length, at) => {
+    if (at & 1 && length) {
+      const [first, last] = [start, start + length - 1];
+      const columns = [Math.floor(first / rows), Math.floor(last / rows)];
+      const whole = columns[0] !== columns[1]; // it goes through the edge between two columns
+      area += length;
+      left = Math.min(left, columns[0]);
+      right = Math.max(right, columns[1] + 1);
+      top = Math.min(top, whole ? 0 : first % rows);
+      bottom = Math.max(bottom, whole ? rows : (last % rows) + 1);
+    }
+    start += length;
+  });
+  return { area, box: area ? [left, top, right, bottom] : null };
+}
+
+/**
+ * @param {Rle} rle
  * @param {number} x
  * @param {number} y
  * @returns {boolean} whether the pixel at this place is in the mask

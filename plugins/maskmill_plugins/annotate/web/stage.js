@@ -1,9 +1,9 @@
 /** The image with its masks, boxes and points, on one canvas. */
 
-import { css, nth } from "./colors.js";
+import { css, DROPPED, nth } from "./colors.js";
 import { drawBox, drawPoint, drawTag } from "./marks.js";
 import { MaskPictures } from "./maskpictures.js";
-import { nameOf } from "./names.js";
+import { nameOf, noteOf } from "./names.js";
 import { toScreen } from "./view.js";
 import { Viewport } from "./viewport.js";
 
@@ -58,7 +58,7 @@ export class Stage extends Viewport {
     const strong = this.#isActive(object) || object.uid === this.editor.hovered;
     const color = this.color(object);
     for (const mask of this.live.masks(object)) {
-      const { canvas, region } = this.pictures.tinted(mask, scale, color, strong);
+      const { canvas, region } = this.pictures.tinted(mask, scale, mask.dropped ? DROPPED : color, strong);
       if (canvas) context.drawImage(canvas, region.x, region.y, region.width, region.height);
     }
   }
@@ -87,6 +87,6 @@ export class Stage extends Viewport {
     if (!extent || object.uid === this.editor.drawing?.uid) return;
     const strong = this.#isActive(object) || object.uid === this.editor.hovered;
     const color = css(this.color(object));
-    this.tags.set(object.uid, drawTag(context, this.view, extent, nameOf(this.editor, object), color, strong));
+    this.tags.set(object.uid, drawTag(context, this.view, extent, nameOf(this.editor, object), color, strong, noteOf(this.live, object, strong)));
   }
 }

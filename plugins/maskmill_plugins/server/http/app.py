@@ -167,12 +167,13 @@ def encode_reply(result: JobResult, format_: MaskFormat, image: str) -> bytes:
     for mask, number in zip(result.masks, match_prompts(result.masks, result.prompts), strict=True):
         if number is None:
             raise ApiError("internal-error", "the backend returned a mask for a prompt that was not in the request")
-        masks.append(_encode_mask(mask, number, format_))
+        masks.append(encode_mask(mask, number, format_))
     reply = MasksReply(masks=masks, seconds=result.seconds, image=image, prompts=len(result.prompts))
     return reply.model_dump_json(exclude_none=True).encode()
 
 
-def _encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
+def encode_mask(mask: Mask, prompt: int, format_: MaskFormat) -> MaskModel:
+    """A mask as it is sent, as the answer to the prompt of this number."""
     drawn = (
         base64.b64encode(encode_png(mask.array.astype(np.uint8) * 255, flat=True)).decode()
         if format_ == "png"

@@ -48,9 +48,10 @@ UPLOAD_BODY: dict[str, Any] = {
     },
 }
 _STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "pre{background:#f4f4f4;padding:.8em;overflow:auto}h2{border-top:1px solid #ccc;padding-top:.6em}"
-    "code{background:#f4f4f4}small{color:#666}"
+    ":root{color-scheme:light dark;--shade:light-dark(#f4f4f4,#2b2b2b)}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}"
+    "pre{background:var(--shade);padding:.8em;overflow:auto}h2{border-top:1px solid #888;padding-top:.6em}"
+    "code{background:var(--shade)}"
 )
 
 
@@ -116,7 +117,9 @@ def render_page(document: dict[str, Any]) -> str:
         for method, operation in operations.items():
             parts.append(_render_operation(path, method, operation))
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>maskmill</title><style>{_STYLE}</style>"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width"><title>maskmill</title>'
+        f"<style>{_STYLE}</style>"
         f"{''.join(parts)}</html>"
     )
 
@@ -124,7 +127,7 @@ def render_page(document: dict[str, Any]) -> str:
 def _render_operation(path: str, method: str, operation: dict[str, Any]) -> str:
     answers = "".join(
         f"<li><code>{status}</code> {_render_text(answer.get('description', ''))[3:-4]}</li>"
-        for status, answer in operation["responses"].items()
+        for status, answer in sorted(operation["responses"].items())
     )
     examples = "".join(
         f"<p>{html.escape(example['summary'])}</p><pre>{html.escape(json.dumps(example['value'], indent=1))}</pre>"
