@@ -199,7 +199,7 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     finally:
         queue.stop()
         session.model.close()
-        if session.model.is_loading:
+        if session.model.is_running:
             process.end_while_computing()
 
 

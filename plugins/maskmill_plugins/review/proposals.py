@@ -75,9 +75,9 @@ class ProposalModel:
         self._prepared: Future[None] | None = None
 
     @property
-    def is_loading(self) -> bool:
-        """Whether a thread is opening the backend."""
-        return self._thread is not None and self._find_state() == "loading"
+    def is_running(self) -> bool:
+        """Whether a thread opens the backend or computes with it; after `close`, longer than one waits for."""
+        return self._thread is not None and self._find_state() in ("loading", "ready")
 
     def _find_state(self) -> str:
         if self._problem:
