@@ -109,9 +109,16 @@ class Page(HTMLParser):
     @property
     def thumbnails(self):
         """The bytes of each row's thumbnail, b"" without one."""
+        return [base64.b64decode(thumbnail) for thumbnail, _ in self._lines()]
+
+    @property
+    def layers(self):
+        """What is drawn over each row's photo."""
+        return [json.loads(layers) for _, layers in self._lines()]
+
+    def _lines(self):
         names = sorted((name for name in self.data if re.fullmatch(r"t\d+", name)), key=lambda name: int(name[1:]))
-        lines = "\n".join(self.data[name] for name in names).split("\n") if names else []
-        return [base64.b64decode(line) for line in lines]
+        return [line.split("\t") for name in names for line in self.data[name].split("\n")]
 
 
 def make_run(folder, keys=KEYS, writers=("lossy", "report"), **run_options):

@@ -1,10 +1,5 @@
 // Histograms as SVG, bars as rows of a list.
 
-function card(title, subtitle, content, wide) {
-  return el("article", {class: wide ? "card wide" : "card"},
-    el("h3", {}, t(title)), el("p", {class: "sub"}, t(subtitle)), content);
-}
-
 /** A step that makes about `count` round ticks up to `top`. */
 function roundStep(top, count) {
   const raw = Math.max(1, top / count), power = 10 ** Math.floor(Math.log10(raw));
