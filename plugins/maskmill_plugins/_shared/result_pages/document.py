@@ -13,8 +13,8 @@ from typing import IO, Any
 
 _WEB = files(__package__) / "web"
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
-#: The scripts of every page, before its own.
-_SCRIPTS = ("base.js", "sortable.js", "lightbox.js")
+#: The scripts and style sheets of every page, before its own.
+_SCRIPTS, _STYLES = ("base.js", "sortable.js", "lightbox.js"), ("style.css", "lightbox.css")
 
 
 class PageFile:
@@ -25,30 +25,33 @@ class PageFile:
 
     Args:
         out: the file.
-        web: the folder with the page's own `main.html`, `strings.json`, scripts and perhaps `page.css`.
-        scripts: its scripts, in their order.
+        web: the folder with the page's own `main.html` and `strings.json`.
+        scripts: its scripts, in their order; `export` before a function, which modules have, is removed.
+        styles: style sheets beside those of all pages.
     """
 
-    def __init__(self, out: IO[bytes], web: Traversable, scripts: Sequence[str]) -> None:
+    def __init__(
+        self, out: IO[bytes], web: Traversable, scripts: Sequence[Traversable], styles: Sequence[Traversable] = ()
+    ) -> None:
         self._out, self._web = out, web
-        parts = [*(_read(_WEB, name) for name in _SCRIPTS), *(_read(web, name) for name in scripts)]
-        self._script = "\n".join(parts)
+        parts = [_read(part) for part in (*(_WEB / name for name in _SCRIPTS), *scripts)]
+        self._script = "\n".join(parts).replace("export function", "function")
+        self._style = "".join(_read(part) for part in (*(_WEB / name for name in _STYLES), *styles))
         self._tail = ""
 
     def begin(self, title: str) -> None:
         """Write what stands before the data."""
-        style = _read(_WEB, "style.css") + _read(_WEB, "lightbox.css")
-        head, self._tail = _read(_WEB, "page.html").split("<!-- data -->")
+        head, self._tail = _read(_WEB / "page.html").split("<!-- data -->")
         values = {
-            "policy": _content_policy(style, self._script),
-            "style": style,
-            "main": _read(self._web, "main.html"),
+            "policy": _content_policy(self._style, self._script),
+            "style": self._style,
+            "main": _read(self._web / "main.html"),
             "title": html.escape(title.encode("utf-8", "replace").decode("utf-8")),  # UTF-8 has no lone surrogates
         }
         for name, value in values.items():
             head = head.replace("{{" + name + "}}", value)
         self._out.write(head.encode())
-        shared, own = (json.loads(_read(folder, "strings.json")) for folder in (_WEB, self._web))
+        shared, own = (json.loads(_read(folder / "strings.json")) for folder in (_WEB, self._web))
         self.write_json("strings", {language: {**shared[language], **own[language]} for language in shared})
 
     def write_json(self, name: str, value: Any) -> None:
@@ -84,6 +87,6 @@ def _hash(code: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode('ascii')}"
 
 
-def _read(folder: Traversable, name: str) -> str:
+def _read(part: Traversable) -> str:
     """A part of the page, with LF line endings, on which its hash is based."""
-    return (folder / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    return part.read_text(encoding="utf-8").replace("\r\n", "\n")

@@ -270,7 +270,7 @@ def draw_comparison(a: Run, b: Run, key: str, value: float, originals: OriginalI
     result = a.result(a.find(key))
     kept = result.kept, b.result(b.find(key)).kept
     objects = list(list_objects(*kept, pair_masks(*kept)))
-    tones: list[dict[int | None, int]] = [{each[side]: n for n, each in enumerate(objects)} for side in (0, 1)]
-    sets = [MaskSet(kept[side], [tones[side][n] for n in range(len(kept[side]))]) for side in (0, 1)]
     pairs = [(first, second) for first, second, _ in objects]
+    tones = [{pair[side]: number for number, pair in enumerate(pairs)} for side in (0, 1)]
+    sets = [MaskSet(kept[side], [tones[side][n] for n in range(len(kept[side]))]) for side in (0, 1)]
     return make_picture(originals, result, value, (sets[0], sets[1]), pairs, [row for _, _, row in objects])

@@ -118,7 +118,8 @@ class ReportFolder:
 
     def _write_page(self, about: Mapping[str, Any], page: PageContent, pictures: Sequence[Mapping[str, Any]]) -> None:
         with atomic_path(self.path / PAGE) as path, path.open("wb") as out:
-            file = PageFile(out, files(__package__) / "page", _SCRIPTS)
+            web = files(__package__) / "page"
+            file = PageFile(out, web, [web / name for name in _SCRIPTS])
             file.begin(page.title)
             links = [[name, _link(self.path, target)] for name, target in page.links]
             facts = {"kind": page.kind, "title": page.title, "about": about, "links": links, "total": page.total}

@@ -156,7 +156,7 @@ class Changes:
             self._counts["more" if after.kept > before.kept else "fewer"] += 1
         if abs(after.doubt - before.doubt) >= DOUBT_STEP:
             self._counts["doubt_up" if after.doubt > before.doubt else "doubt_down"] += 1
-        return ["redone", reasons, verdict, STATUSES.index(before.status), before.doubt, before.kept]  # type: ignore[arg-type]
+        return ["redone", reasons, verdict, STATUSES.index(before.status), before.doubt, before.kept]
 
     def end(self) -> None:
         """All images were added."""

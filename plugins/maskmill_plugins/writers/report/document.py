@@ -45,7 +45,8 @@ def write_page(
         about: the provenance, of `collect_provenance`.
     """
     data = {**summary.to_json(), "about": about, "gallery": {"shown": len(gallery), "total": gallery.total}}
-    page = PageFile(out, files(__package__) / "page", _SCRIPTS)
+    web = files(__package__) / "page"
+    page = PageFile(out, web, [web / name for name in _SCRIPTS])
     page.begin(about["name"])
     page.write_json("summary", {**data, "block": BLOCK, "changes": changes.to_json()})
     out.write(b'<script type="application/json" id="rows">[')

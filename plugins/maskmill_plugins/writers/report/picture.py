@@ -68,7 +68,8 @@ def describe_layers(result: ImageResult, masks: list[Mask]) -> dict[str, Any]:
         result: with the note of `describe_picture`, or without it.
         masks: those in the table of the page, in its order.
     """
-    noted = next((notes[NOTE] for notes in result.notes.values() if isinstance(notes, dict) and NOTE in notes), {})
+    found = (notes[NOTE] for notes in result.notes.values() if isinstance(notes, dict) and NOTE in notes)
+    noted: dict[str, Any] = next(found, {})
     outlines = dict(noted.get("outlines", ()))
     tones = {mask.index: css_color(colors.nth(number)) for number, mask in enumerate(result.kept)}
     return {
