@@ -41,13 +41,13 @@ function changesCard() {
       : el("span", {class: `chip ${kind || ""}`}, content));
   };
   const counts = found.counts, counted = (name, filter, kind) => counts[name] ? [chip(t(`change_${name}`), counts[name], filter, kind)] : [];
-  const list = (name, chips) => chips.length ? [el("dt", {}, t(name)), el("dd", {}, el("ul", {class: "chips"}, chips))] : [];
+  const list = (name, chips) => chips.length ? [el("div", {}, el("dt", {}, t(name)), el("dd", {}, el("ul", {class: "chips"}, chips)))] : [];
   const statuses = found.statuses.map(([before, now, count]) => chip(`${t(before)} → ${t(now)}`, count, `status:${before}:${now}`));
   const removed = found.removed.length ? [el("details", {class: "help"}, el("summary", {}, t("removed_names")),
     el("ul", {class: "keys"}, found.removed.map((key) => el("li", {}, plain(key)))))] : [];
   const since = found.since ? new Date(found.since).toLocaleString(language, {dateStyle: "long", timeStyle: "short"}) : t("unknown");
   return el("article", {class: "card wide", id: "changes"}, el("h3", {}, t("changes")), el("p", {class: "sub"}, t("changes_sub", since)),
-    el("dl", {class: "facts"},
+    el("dl", {class: "groups"},
       list("images", [...counted("new", "new"), ...counted("redone", "redone"), ...counted("removed"), ...counted("same")]),
       list("reasons", Object.entries(found.reasons).map(([name, count]) => chip(t(`reason_${name}`), count))),
       list("outcome", [...counted("worse", "worse", "worse"), ...counted("better", "better", "better"), ...statuses]),

@@ -31,14 +31,15 @@ function describeImage(number, masks, overlays) {
 }
 
 function maskTable(row, masks) {
-  const head = ["label", "score", "stability", "area"].map((name) => el("th", {scope: "col"}, t(name)));
+  const isStable = row[MASKS].some(([, , stability]) => stability !== null);  // only models of the SAM family have it
+  const head = ["label", "score", ...(isStable ? ["stability"] : []), "area"].map((name) => el("th", {scope: "col"}, t(name)));
   const line = ([label, score, stability, area, filter, reason], n) => {
     const [outline, color] = masks[n] || ["", ""], swatch = el("span", {class: "swatch", "aria-hidden": "true"});
     swatch.style.setProperty("--tone", color || "transparent");
     const fate = filter ? el("span", {class: "sub"}, plain(` ${[t("dropped_by", filter), reason].filter(Boolean).join(": ")}`)) : "";
     return el("tr", {class: filter ? "gone" : "", "data-row": String(n)},
       el("th", {scope: "row"}, swatch, lightbox.objectButton(n, labelName(label), outline), fate),
-      el("td", {}, figure(score)), el("td", {}, figure(stability)), el("td", {}, percent(area)));
+      el("td", {}, figure(score)), isStable ? el("td", {}, figure(stability)) : "", el("td", {}, percent(area)));
   };
   const total = row[KEPT] + row[DROPPED];
   return el("div", {}, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, row[MASKS].map(line))),
