@@ -14,6 +14,7 @@ import pytest
 from maskmill import OutputError, Pipeline, PluginError, UsageError, files, read_run, testing
 from maskmill.dataset.walk import FolderWalk
 from maskmill.run import driver
+from maskmill.run.dry_run import choose_resources
 from maskmill.run.plan import RunRequest, listing
 from maskmill.run.resources import plan_resources
 
@@ -290,7 +291,7 @@ def test_a_signal_drains_and_a_rerun_goes_on(project):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "in progress; press Ctrl-C again to stop at once\n" in errors
+    assert "; press Ctrl-C again to stop at once\n" in errors, "in progress, or just finished"
     done = finished(project)
     assert f"Interrupted, {40 - done} images remain. To continue: " in errors and " -m maskmill run " in errors
     assert 4 <= done < 40
@@ -537,10 +538,10 @@ def register_backends(register):
 
 def test_the_memory_of_a_source_counts_beside_that_of_the_backend(finding):
     finding.write()
-    resources = driver.choose_resources(Pipeline.load(finding.project.file).config, 64)
+    resources = choose_resources(Pipeline.load(finding.project.file).config, 64)
     assert resources.jobs == 1
     finding.write(run="{jobs: 2}")
-    resources = driver.choose_resources(Pipeline.load(finding.project.file).config, 64)
+    resources = choose_resources(Pipeline.load(finding.project.file).config, 64)
     assert "use jobs: 1" in resources.warning
 
 
