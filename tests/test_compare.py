@@ -77,6 +77,7 @@ def test_how_far_two_runs_agree(runs, tmp_path, capsys):
     assert found["mean_agreement"] == pytest.approx((3 + 2 * moved) / 5)
     assert found["median_iou"] == 1
     assert found["share_of_pairs_from_iou"] == {"0.5": 1, "0.75": 0.6, "0.9": 0.6, "0.95": 0.6, "0.99": 0.6}
+    assert found["iou_histogram"] == [*[0] * 14, 4, *[0] * 4, 6]
     assert f"{(6 + 4 * moved) / 10:.3f}" in out
     assert "3 of them with identical masks" in out
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 _WEB = files(__package__) / "web"
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 #: The scripts and style sheets of every page, before its own.
-_SCRIPTS, _STYLES = ("base.js", "sortable.js", "lightbox.js"), ("style.css", "lightbox.css")
+_SCRIPTS, _STYLES = ("base.js", "charts.js", "sortable.js", "lightbox.js"), ("style.css", "lightbox.css")
 
 
 class PageFile:

@@ -24,6 +24,8 @@ from ..report.pictures import WORST, MaskSet, ReportPicture, WorstImages, WorstR
 
 #: IoU thresholds for which the share of pairs is reported.
 STEPS = (0.5, 0.75, 0.9, 0.95, 0.99)
+#: Bins of the histogram of IoU.
+BINS = 20
 _RAN = ("done", "empty")
 
 
@@ -171,6 +173,7 @@ class Comparison:
             "mean_iou": statistics.fmean(self.ious) if self.ious else None,
             "median_iou": statistics.median(self.ious) if self.ious else None,
             "share_of_pairs_from_iou": self.shares(),
+            "iou_histogram": np.histogram(self.ious, BINS, (0, 1))[0].tolist(),
             "statuses": [{"a": a, "b": b, "images": count} for (a, b), count in sorted(self.statuses.items())],
             "only_in_a": self.only[0].to_json(),
             "only_in_b": self.only[1].to_json(),

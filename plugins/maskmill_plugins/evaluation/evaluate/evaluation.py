@@ -69,6 +69,7 @@ class Evaluation:
             "images": self.images,
             "coco": dict(self.precision),
             "all": {**self.tallies.all.means(), "matched_by": self.tallies.ways, "extra_masks": self.tallies.extra},
+            "iou_histogram": self.tallies.histogram,
             **{f"by_{group}": means for group, means in self.tallies.groups()},
             "failed": self.failed.to_json(),
             "troubles": self.errors.to_json(),

@@ -22,6 +22,8 @@ SAME_BOX = 0.5
 SIZES = ("small", "medium", "large")
 #: Minimum IoU for an object to count as found well.
 GOOD = 0.5
+#: Bins of the histogram of IoU.
+BINS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +215,13 @@ class ScoreTotals:
         all: of all objects.
         ways: number of objects matched by "id", by "overlap", and "missed".
         extra: number of masks that match no object.
+        histogram: number of objects by IoU, in bins of equal width from 0 to 1.
     """
 
     all: GroupTotals = field(default_factory=GroupTotals)
     ways: dict[str, int] = field(default_factory=lambda: {"id": 0, "overlap": 0, "missed": 0})
     extra: int = 0
+    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
     _groups: dict[str, dict[str, GroupTotals]] = field(
         default_factory=lambda: {"class": {}, "size": {size: GroupTotals() for size in SIZES}, "prompt": {}}
     )
@@ -228,6 +232,7 @@ class ScoreTotals:
         for score in image.scores:
             self.all.add(score)
             self.ways[score.how or "missed"] += 1
+            self.histogram[min(int(score.iou * BINS), BINS - 1)] += 1
             for group, name in (("class", score.true.label), ("size", score.true.size), ("prompt", score.kind)):
                 self._groups[group].setdefault(name, GroupTotals()).add(score)
 

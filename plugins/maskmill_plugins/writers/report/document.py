@@ -25,7 +25,7 @@ BLOCK = 48
 #: Backends whose scores are the IoU that the model predicts; those of others have a meaning of their own.
 _SAM_BACKENDS = ("sam", "local")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SCRIPTS = ("charts.js", "changes.js", "overview.js", "picture.js", "gallery.js")
+_SCRIPTS = ("changes.js", "overview.js", "picture.js", "gallery.js")
 
 
 def write_page(

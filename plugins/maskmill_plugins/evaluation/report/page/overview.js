@@ -80,6 +80,8 @@ function showOverview() {
     links.length ? el("nav", {class: "headline", "aria-label": t("other_pages")}, el("ul", {class: "chips"}, el("li", {class: "sub"}, t("other_pages")), links)) : "",
     el("dl", {class: "tiles"}, tiles()),
     el("article", {class: "card"}, el("h3", {}, t("facts")), el("ul", {class: "lines"}, facts().filter(Boolean))));
+  const bins = {kept: about.iou_histogram, dropped: about.iou_histogram.map(() => 0)}, counted = isEvaluation ? "counted_objects" : "counted_pairs";
   $("figures").replaceChildren(el("h2", {}, t("figures")), el("div", {class: "cards"},
+    card("ious", isEvaluation ? "ious_sub" : "ious_pairs_sub", unitHistogram("ious", bins, counted)),
     isEvaluation ? [groupTable("class"), groupTable("size"), groupTable("prompt"), cocoTable()] : runTables()));
 }
