@@ -149,7 +149,7 @@ def test_a_link_opens_the_image_and_the_arrows_stay_within_its_filter(opened, fi
         file.as_uri() + "#gallery?" + urlencode({"search": "photo_0", "sort": "key", "image": "sub/photo_03.png"})
     )
     page.reload()
-    page.wait_for_selector("dialog[open]")
+    page.wait_for_selector("dialog[open] .photo")
     assert page.locator("dialog h2").inner_text() == "sub/photo_03.png"
     assert page.locator("dialog .head [role=status]").inner_text() == "4 of 10"
     for _ in range(12):

@@ -55,8 +55,9 @@ function drawPrompts({boxes, points}) {
 
 /**
  * Opens pictures. What it shows of one is a view: {title, size: [width, height] or null, photos: addresses, the first
- * that loads and has the right proportions is taken, preview: address of a small picture or "", message: instead of
- * a picture, layers: [{name, text, key, shapes or prompts or picture, off: whether it begins hidden}], side: elements}.
+ * that loads and has the right proportions is taken, preview: address of a small picture or "", message: instead of a
+ * picture, layers: [{name, text, key, shapes or prompts or picture, off: whether it begins hidden}], side: elements}.
+ * If there is no photo: instead, the address of a picture that replaces the preview, and note, a text.
  */
 class Lightbox {
   /** `list()`: the numbers of all pictures in their order, `view(number)`, `moved(number or null)` when another one is shown. */
@@ -137,7 +138,6 @@ class Lightbox {
     this.side.replaceChildren(...side);
     this.side.scrollTop = 0;
     this.message.textContent = plain(message || "");
-    this.note = null;
     this.plane.replaceChildren();
     if (!size) return;
     const over = svg("svg", {viewBox: `0 0 ${size[0]} ${size[1]}`, preserveAspectRatio: "none", role: "img", "aria-label": plain(title)},
@@ -153,8 +153,13 @@ class Lightbox {
   /** Put the first photo that loads under the layers, if the same picture is still shown then. */
   loadPhoto(number, addresses) {
     if (!addresses.length) {
-      this.note = el("p", {class: "sub photo-note"}, t("no_photo"));
-      this.side.append(this.note);
+      const {instead, note} = this.shown, preview = this.plane.querySelector(".preview");
+      if (instead && preview) {
+        const loaded = new Image();
+        loaded.addEventListener("load", () => { preview.src = instead; });
+        loaded.src = instead;
+      }
+      if (note) this.side.append(el("p", {class: "sub photo-note"}, note));
       return;
     }
     const photo = el("img", {alt: "", class: "photo", draggable: "false", decoding: "async"}), [width, height] = this.shown.size;

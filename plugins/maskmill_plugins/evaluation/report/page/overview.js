@@ -55,7 +55,7 @@ function groupTable(group) {
 }
 
 function cocoTable() {
-  const named = Object.entries(about.coco).filter(([name]) => !name.startsWith("AP ") && !name.startsWith("AR "));
+  const named = Object.entries(about.coco).filter(([name, value]) => value !== null && !name.includes(" "));
   return named.length ? card("coco", "coco_sub", plainTable(named.map(([name, value]) => [name, figure(value)]))) : "";
 }
 
@@ -83,5 +83,5 @@ function showOverview() {
   const bins = {kept: about.iou_histogram, dropped: about.iou_histogram.map(() => 0)}, counted = isEvaluation ? "counted_objects" : "counted_pairs";
   $("figures").replaceChildren(el("h2", {}, t("figures")), el("div", {class: "cards"},
     card("ious", isEvaluation ? "ious_sub" : "ious_pairs_sub", unitHistogram("ious", bins, counted)),
-    isEvaluation ? [groupTable("class"), groupTable("size"), groupTable("prompt"), cocoTable()] : runTables()));
+    isEvaluation ? [cocoTable(), groupTable("class"), groupTable("size"), groupTable("prompt")] : runTables()));
 }

@@ -222,7 +222,11 @@ function listen() {
   };
   addEventListener("scroll", soon, {passive: true});
   addEventListener("resize", soon);
-  document.addEventListener("DOMContentLoaded", () => { draw(true); showDoubtful(); });
+  document.addEventListener("DOMContentLoaded", () => {  // now all thumbnails are there
+    draw(true);
+    showDoubtful();
+    if (lightbox.number !== null) lightbox.open(lightbox.number);
+  });
   addEventListener("hashchange", () => {
     if (!readAddress()) return;
     const {image} = state;

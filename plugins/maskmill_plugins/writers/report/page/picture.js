@@ -10,23 +10,23 @@ function viewOf(number) {
   const row = rows[number], {masks = [], boxes = [], points = [], photos = []} = layersOf(number);
   const shape = (n, [outline, color]) => ({outline, color, row: n, text: row[MASKS][n] ? labelName(row[MASKS][n][0]) : "", filled: !row[MASKS][n]?.[4],
     dashed: Boolean(row[MASKS][n]?.[4])});
-  const isOverlay = row[OVERLAY] ? [row[OVERLAY]] : [];
   const shapes = masks.map((mask, n) => shape(n, mask)), thumb = thumbnail(number);
   const layers = [{name: "layer_masks", key: "M", shapes: shapes.filter(({dashed}) => !dashed)}];
   if (shapes.some(({dashed, outline}) => dashed && outline)) layers.push({name: "layer_dropped", key: "D", shapes: shapes.filter(({dashed}) => dashed), off: row[KEPT] > 0});
   if (boxes.length || points.length) layers.push({name: "layer_prompts", key: "P", prompts: {boxes, points}});
   return {title: row[KEY], size: thumb ? row[SIZE] : null, photos, preview: thumb ? `data:image/webp;base64,${thumb}` : "",
-    message: thumb ? "" : row[STATUS] > 1 ? withoutPath(row) : t("no_thumbnail"), layers, side: describeImage(number, masks, isOverlay)};
+    message: thumb ? "" : row[STATUS] > 1 ? withoutPath(row) : t(thumb === null ? "loading" : "no_thumbnail"), layers,
+    instead: row[OVERLAY] || "", note: t("no_photo"), side: describeImage(number, masks)};
 }
 
-function describeImage(number, masks, overlays) {
+function describeImage(number, masks) {
   const row = rows[number], fact = (name, value) => value ? [el("dt", {}, t(name)), el("dd", {}, value)] : [];
   return [
     el("p", {class: "verdict"}, badge(row), el("span", {class: `status ${STATUSES[row[STATUS]]}`}, t(STATUSES[row[STATUS]])), why(row)),
     el("dl", {class: "facts"}, fact("changed", describeChange(number)), fact("reason", plain(row[TEXT])), fact("size", row[SIZE] && row[SIZE].join(" × ")),
       fact("seconds", row[SECONDS] !== null && digits(row[SECONDS], 3)), fact("attempts", row[ATTEMPTS] > 1 && whole(row[ATTEMPTS]))),
     row[MASKS].length ? maskTable(row, masks) : "",
-    ...overlays.map((address) => el("a", {href: address, target: "_blank", rel: "noopener"}, t("open_overlay"))),
+    row[OVERLAY] ? el("a", {href: row[OVERLAY], target: "_blank", rel: "noopener"}, t("open_overlay")) : "",
   ];
 }
 
