@@ -291,8 +291,9 @@ def test_the_worst_images_are_shown_with_the_pixels_in_which_they_are_wrong(outp
     assert round(shown["value"], 3) == 0.917
     assert [(each[0], each[4]) for each in shown["objects"]] == [("thing", 1), ("猫", round(30 / 36, 4))]
     rows = json.loads(page.data["rows"])
-    assert len(rows) == found["all"]["objects"]
-    assert sum(found["iou_histogram"]) == len(rows)
+    assert len(rows) == found["all"]["objects"] + found["all"]["extra_masks"]
+    assert sum(row[4] == "extra" for row in rows) == found["all"]["extra_masks"] > 0
+    assert sum(found["iou_histogram"]) == found["all"]["objects"]
     assert [row[5] for row in rows] == sorted(row[5] for row in rows)
     assert not re.search("https?://", page.text.replace("http://www.w3.org/2000/svg", ""))
     evaluated(capsys, output, tmp_path / "真值.json", tmp_path / "e", "--pictures", 1)

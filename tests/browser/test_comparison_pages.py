@@ -70,14 +70,16 @@ def test_an_evaluation_is_sorted_filtered_and_opened(opened, folder):
     page = opened(folder / "evaluation" / "index.html")
     assert page.locator("h1").inner_text() == "p against truth.json"
     assert page.locator(".tile", has_text="Objects").locator("dd").first.inner_text() == "3"
+    assert page.get_by_text("Classes are ignored").count() == 1
     assert column(page, 6) == sorted(column(page, 6)), "the worst first"
+    assert column(page, 5).count("extra") == 1, "a mask that matches no object"
     head = page.locator("#objects th", has_text="Label")
     head.locator("button").focus()
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "ascending"
     page.keyboard.press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    assert column(page, 2) == ["thing", "thing", LABEL]
+    assert column(page, 2) == [*["猫"] * page.locator("#objects td", has_text="extra").count(), "thing", "thing", LABEL]
     assert page.evaluate("location.hash") == "#objects?sort=-label"
     page.locator("#figures").get_by_role("button", name=LABEL).click()
     assert column(page, 2) == [LABEL]

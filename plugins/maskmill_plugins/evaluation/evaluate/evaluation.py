@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskmill import ImageResult, Mask, OutputError, Run
+from maskmill.stored.explain import describe_kind
 from maskmill.stored.originals import OriginalImages
 from maskmill_plugins._shared.doubt_rating import finite_number
 from maskmill_plugins._shared.prompt_files.matching import Matcher
@@ -18,7 +19,10 @@ from ..truth.image_table import Truth
 from ..truth.objects import TrueImage
 from .merge_regions import merge_regions
 from .precision import Precision
-from .scoring import ObjectScore, ScoreTotals, hide_ignored, score_image
+from .scoring import ImageScore, ScoreTotals, hide_ignored, score_image
+
+#: Position of the IoU in a row of `list_objects`.
+_IOU = 4
 
 
 @dataclass
@@ -37,8 +41,7 @@ class Evaluation:
         only_in_truth: images with ground truth that are not in the run; ignored.
         unknown_labels: labels of masks that are not a class of the ground truth, with their number.
         worst: (key, mean IoU) of the worst images.
-        objects: the objects with the lowest IoU: key, label, size, kind of prompt, how it was matched, IoU, boundary
-            F, score of the mask.
+        objects: the objects with the lowest IoU, and the masks that match none: key, and a row of `list_objects`.
     """
 
     truth: Truth
@@ -65,7 +68,7 @@ class Evaluation:
                 "warnings": list(self.truth.warnings),
                 "merged_classes": len(self.truth.merged),
             },
-            "by_class": self.by_class,
+            "classes_compared": self.by_class,
             "images": self.images,
             "coco": dict(self.precision),
             "all": {**self.tallies.all.means(), "matched_by": self.tallies.ways, "extra_masks": self.tallies.extra},
@@ -164,9 +167,8 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None, pictures: int
                 worst.add(scored.iou, row.key)
         found.images += 1
         found.tallies.add(scored)
-        scores = {mask.index: mask.score for mask in masks}
-        for each in scored.scores:
-            found.objects.add(each.iou, [row.key, *_list_object(each, scores)])
+        for each in list_objects(scored, masks):
+            found.objects.add(each[_IOU], [row.key, *each])
         precision.add(image, masks)
     found.precision, found.unknown_labels, found.worst = precision.numbers(), precision.unknown, worst.ranked()
     return found
@@ -191,11 +193,24 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     return result
 
 
-def _list_object(each: ObjectScore, scores: Mapping[int, float | None]) -> list[Any]:
-    """The row of an object in the page's tables."""
-    score = finite_number(scores.get(each.mask)) if each.mask is not None else None
-    figures = [None if value is None else round(value, 4) for value in (each.iou, each.boundary, score)]
-    return [each.true.label, each.true.size, each.kind, each.how or "missed", *figures]
+def list_objects(scored: ImageScore, masks: Sequence[Mask]) -> list[list[Any]]:
+    """The rows of an image in the page's tables: its true objects, then the masks that match none.
+
+    A row has label, size, kind of prompt, how it was matched, IoU, boundary F, score of the mask.
+    """
+    given = {mask.index: mask for mask in masks}
+    rows = []
+    for each in scored.scores:
+        score = None if each.mask is None else finite_number(given[each.mask].score)
+        figures = [None if value is None else round(value, 4) for value in (each.iou, each.boundary, score)]
+        rows.append([each.true.label, each.true.size, each.kind, each.how or "missed", *figures])
+    for index in scored.extra:
+        score = finite_number(given[index].score)
+        kind = describe_kind(given[index].prompt)
+        rows.append(
+            [given[index].label or "", "", kind, "extra", 0.0, None, None if score is None else round(score, 4)]
+        )
+    return rows
 
 
 def draw_evaluation(
@@ -210,13 +225,8 @@ def draw_evaluation(
     pairs: list[tuple[int | None, int | None]] = [
         (number, None if each.mask is None else place[each.mask]) for number, each in enumerate(scored.scores)
     ]
-    matched = {second for _, second in pairs}
-    extra = [number for number in range(len(masks)) if number not in matched]
-    pairs += [(None, number) for number in extra]
+    pairs += [(None, place[index]) for index in scored.extra]
     tones = {second: number for number, (_, second) in enumerate(pairs)}
-    scores = {mask.index: mask.score for mask in masks}
-    rows = [_list_object(each, scores) for each in scored.scores]
-    rows += [[masks[n].label, "", "", "extra", None, None, finite_number(masks[n].score)] for n in extra]
     true = MaskSet([image.mask(each.true) for each in scored.scores], range(len(scored.scores)))
-    mine = MaskSet(masks, [tones[number] for number in range(len(masks))])
-    return make_picture(originals, result, value, (true, mine), pairs, rows)
+    mine = MaskSet(masks, [tones.get(number, len(pairs) + number) for number in range(len(masks))])
+    return make_picture(originals, result, value, (true, mine), pairs, list_objects(scored, masks))

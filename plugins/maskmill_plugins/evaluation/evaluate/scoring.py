@@ -55,13 +55,13 @@ class ImageScore:
         key: key of the image.
         name: its name in the ground truth.
         scores: of its objects, without crowds.
-        extra: number of masks that match no object and are in no crowd.
+        extra: `Mask.index` of the masks that match no object and are in no crowd.
     """
 
     key: str
     name: str
     scores: tuple[ObjectScore, ...]
-    extra: int
+    extra: tuple[int, ...]
 
     @property
     def iou(self) -> float | None:
@@ -123,8 +123,9 @@ def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, b
         _score_object(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects)
     )
     taken = {m for m, _ in pairs.values()}
-    extra = [mask for number, mask in enumerate(masks) if number not in taken]
-    return ImageScore(key, image.name, scores, len(extra) - _count_in_crowds(extra, image, kind))
+    free = [mask for number, mask in enumerate(masks) if number not in taken]
+    extra = (mask.index for mask, ignored in zip(free, _are_in_crowds(free, image, kind), strict=True) if not ignored)
+    return ImageScore(key, image.name, scores, tuple(extra))
 
 
 def _is_about(prompt: Prompt | None, true: TrueObject) -> bool:
@@ -171,10 +172,10 @@ def _score_object(
     return ObjectScore(true, mask.index, how, describe_kind(mask.prompt), float(overlap[number]), boundary)
 
 
-def _count_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
-    """The number of masks that are mostly inside a crowd."""
+def _are_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> list[bool]:
+    """Whether each mask is mostly inside a crowd."""
     inside = measure_overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
-    return int(np.count_nonzero(inside.max(axis=1) > 0.5)) if inside.size else 0
+    return [bool(each.size and each.max() > 0.5) for each in inside]
 
 
 @dataclass
@@ -228,7 +229,7 @@ class ScoreTotals:
 
     def add(self, image: ImageScore) -> None:
         """Add an image."""
-        self.extra += image.extra
+        self.extra += len(image.extra)
         for score in image.scores:
             self.all.add(score)
             self.ways[score.how or "missed"] += 1

@@ -32,7 +32,7 @@ function facts() {
   }
   const {truth, all} = about, ways = all.matched_by;
   const unknown = Object.entries(about.unknown_labels);
-  return [line("matches", whole(ways.id), whole(ways.overlap), whole(ways.missed)), line(about.by_class ? "by_class_fact" : "one_class"),
+  return [line("matches", whole(ways.id), whole(ways.overlap), whole(ways.missed)), line(about.classes_compared ? "by_class_fact" : "one_class"),
     all.objects ? "" : line("no_objects"), truth.kind === "box" ? line("only_boxes") : "",
     truth.merged_classes ? line("merged_classes", whole(truth.merged_classes)) : "", ...truth.warnings.map((text) => el("li", {}, plain(text))),
     namesLine("failed_images", about.failed), namesLine("not_evaluated", about.troubles), namesLine("without_truth", about.only_in_run),
@@ -50,7 +50,7 @@ function groupTable(group) {
     : plain(shown(each));
   const columns = [{title: t(`group_${group}`), text: true, value: (row) => shown(row.name), show: name}, number("objects", "objects", whole),
     number("answered", "answered", whole), number("iou_50", "iou_50", whole), number("mean_iou", "mean_iou", figure), number("boundary", "mean_boundary_f", figure),
-    ...(group === "class" && about.by_class ? [number("ap", "ap", figure)] : [])];
+    ...(group === "class" && about.classes_compared ? [number("ap", "ap", figure)] : [])];
   return card(`by_${group}`, group === "class" ? "by_class_sub" : "by_group_sub", el("div", {}, sortableTable(t(`by_${group}`), columns, rows, [4, 1])), group === "class");
 }
 

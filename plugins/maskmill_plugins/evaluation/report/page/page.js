@@ -12,7 +12,7 @@ const lightbox = new Lightbox({list: () => order, view: viewOf, moved: (number) 
   writeAddress();
 }});
 
-const labels = [...new Set(isEvaluation ? Object.keys(about.by_class) : rows.flatMap(([, ...object]) => labelsOf(object)))].sort();
+const labels = [...new Set([...(isEvaluation ? Object.keys(about.by_class) : []), ...rows.flatMap(([, ...object]) => labelsOf(object))])].sort();
 // Names of the columns in the address; "-" before one means the other direction.
 const SORTS = ["image", ...(isEvaluation ? ["label", "size", "prompt", "matched", "iou", "boundary", "score"] : ["label_a", "label_b", "paired", "iou", "score_a", "score_b"])];
 
@@ -65,7 +65,7 @@ function showObjects() {
   });
   const limit = rows.length < data.total ? t("objects_limited", whole(rows.length), whole(data.total)) : "";
   $("objects").replaceChildren(el("h2", {}, t(isEvaluation ? "objects_title" : "pairs_title")),
-    el("p", {class: "sub", role: "status"}, [isEvaluation ? many(found.length, "n_objects", "object_1") : t("n_pairs", whole(found.length)), limit].filter(Boolean).join(" ")),
+    el("p", {class: "sub", role: "status"}, [t(isEvaluation ? "n_rows" : "n_pairs", whole(found.length)), limit].filter(Boolean).join(" ")),
     el("div", {class: "card"}, table));
 }
 

@@ -31,7 +31,7 @@ function pictureCard(number) {
   const {key, value, small, objects} = pictures[number], name = plain(key);
   const counted = ["missed", "extra", "only_a", "only_b"].map((how) => [how, objects.filter((object) => object[HOW] === how).length]);
   const found = counted.filter(([, count]) => count).map(([how, count]) => `${word(how)}: ${whole(count)}`).join(", ");
-  const line = found || many(objects.length, "n_objects", "object_1");
+  const line = [many(objects.filter((object) => object[HOW] !== "extra").length, "n_objects", "object_1"), found].filter(Boolean).join(" · ");
   return el("li", {class: "pick"}, el("button", {type: "button", on: {click: () => lightbox.open(number)},
     "aria-label": `${name}: ${measure()} ${figure(value)}, ${line}`},
   el("span", {class: "thumb"}, el("img", {src: `data:image/webp;base64,${small}`, alt: "", loading: "lazy", draggable: "false"})),
