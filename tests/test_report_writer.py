@@ -230,7 +230,7 @@ def test_what_is_drawn_over_a_photo_is_exact_and_bounded(output, page):
     drawn = np.zeros(pixels.shape, np.uint8)
     cv2.fillPoly(drawn, [np.rint((line - 0.5) * 16).astype(int) for line in decode(text)], 1, shift=4)
     assert (drawn.astype(bool) ^ pixels).sum() <= 2 * (60 + 40), "at most the pixels under the line"
-    noise = [Mask.from_array(np.random.default_rng(n).random((300, 400)) > 0.6) for n in range(4)]
+    noise = [Mask.from_array(np.random.default_rng(n).random((120, 160)) > 0.6) for n in range(3)]
     assert sum(len(text) for _, text in encode_outlines(noise)) <= BUDGET
 
 

@@ -39,7 +39,8 @@ def encode_outlines(masks: Sequence[Mask], budget: int = BUDGET) -> list[tuple[i
     traced = [(mask.index, *found) for mask in masks[:MOST] if (found := _trace(mask)) is not None]
     tolerance = _FINEST
     while True:
-        texts = [(index, _encode_lines(lines, tolerance * step)) for index, lines, step in traced]
+        traced = [(index, _simplify(lines, tolerance * step), step) for index, lines, step in traced]
+        texts = [(index, " ".join(map(_encode_line, lines))) for index, lines, _ in traced]
         if tolerance > _COARSEST or sum(len(text) for _, text in texts) <= budget:
             return texts
         tolerance *= _COARSER
@@ -56,12 +57,12 @@ def _trace(mask: Mask) -> tuple[list[Points], int] | None:
     return [line * np.float32(step) + np.array((x, y), np.float32) for line in lines], step
 
 
-def _encode_lines(lines: Sequence[Points], tolerance: float) -> str:
-    """The lines, simplified; of those too small for the tolerance, only the longest one if there is no other."""
+def _simplify(lines: Sequence[Points], tolerance: float) -> list[Points]:
+    """The lines with fewer vertices, without those too small for the tolerance; one is left in any case."""
     cv2 = load_cv2()
-    simple = [cv2.approxPolyDP(line.reshape(-1, 1, 2), tolerance, True)[:, 0] for line in lines]
+    simple = [np.asarray(cv2.approxPolyDP(line.reshape(-1, 1, 2), tolerance, True)[:, 0]) for line in lines]
     large = [line for line in simple if len(line) > 2 and cv2.contourArea(line) > tolerance * tolerance]
-    return " ".join(_encode_line(line) for line in large or [max(simple, key=len)])
+    return large or [max(simple, key=len)]
 
 
 def _encode_line(line: Points) -> str:
