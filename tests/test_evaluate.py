@@ -293,6 +293,8 @@ def test_the_worst_images_are_shown_with_the_pixels_in_which_they_are_wrong(outp
     rows = json.loads(page.data["rows"])
     assert len(rows) == found["all"]["objects"] + found["all"]["extra_masks"]
     assert sum(row[4] == "extra" for row in rows) == found["all"]["extra_masks"] > 0
+    assert found["confusions"] == [{"truth": "猫", "mask": "thing", "objects": 1}]
+    assert [row[8] for row in rows if row[8]] == ["thing"]
     assert sum(found["iou_histogram"]) == found["all"]["objects"]
     assert [row[5] for row in rows] == sorted(row[5] for row in rows)
     assert not re.search("https?://", page.text.replace("http://www.w3.org/2000/svg", ""))

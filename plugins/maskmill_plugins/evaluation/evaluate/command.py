@@ -109,6 +109,10 @@ def summarize(found: Evaluation) -> list[str]:
         f" {ways['overlap']} by overlap, {ways['missed']} missed; {extra} no object",
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
+    if confusions := found.tallies.confusions:
+        pairs = confusions.most_common(SHOWN)
+        listed = ", ".join(f"{true} as {mask or '(none)'} {count}" for (true, mask), count in pairs)
+        lines.append(f"objects that only a mask of another class covers: {confusions.total()} ({listed})")
     if not tally.objects:
         where = "these images" if found.truth.images.objects else "any image"
         crowds = found.truth.images.crowds and not found.truth.images.objects

@@ -73,6 +73,10 @@ class Evaluation:
             "coco": dict(self.precision),
             "all": {**self.tallies.all.means(), "matched_by": self.tallies.ways, "extra_masks": self.tallies.extra},
             "iou_histogram": self.tallies.histogram,
+            "confusions": [
+                {"truth": true, "mask": mask, "objects": count}
+                for (true, mask), count in sorted(self.tallies.confusions.items(), key=lambda item: (-item[1], item[0]))
+            ],
             **{f"by_{group}": means for group, means in self.tallies.groups()},
             "failed": self.failed.to_json(),
             "troubles": self.errors.to_json(),
@@ -196,20 +200,19 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
 def list_objects(scored: ImageScore, masks: Sequence[Mask]) -> list[list[Any]]:
     """The rows of an image in the page's tables: its true objects, then the masks that match none.
 
-    A row has label, size, kind of prompt, how it was matched, IoU, boundary F, score of the mask.
+    A row has label, size, kind of prompt, how it was matched, IoU, boundary F, score of the mask, and
+    `ObjectScore.found_as`.
     """
     given = {mask.index: mask for mask in masks}
     rows = []
     for each in scored.scores:
         score = None if each.mask is None else finite_number(given[each.mask].score)
         figures = [None if value is None else round(value, 4) for value in (each.iou, each.boundary, score)]
-        rows.append([each.true.label, each.true.size, each.kind, each.how or "missed", *figures])
+        rows.append([each.true.label, each.true.size, each.kind, each.how or "missed", *figures, each.found_as])
     for index in scored.extra:
-        score = finite_number(given[index].score)
-        kind = describe_kind(given[index].prompt)
-        rows.append(
-            [given[index].label or "", "", kind, "extra", 0.0, None, None if score is None else round(score, 4)]
-        )
+        mask, score = given[index], finite_number(given[index].score)
+        figures = [0.0, None, None if score is None else round(score, 4)]
+        rows.append([mask.label or "", "", describe_kind(mask.prompt), "extra", *figures, None])
     return rows
 
 

@@ -54,6 +54,14 @@ function groupTable(group) {
   return card(`by_${group}`, group === "class" ? "by_class_sub" : "by_group_sub", el("div", {}, sortableTable(t(`by_${group}`), columns, rows, [4, 1])), group === "class");
 }
 
+/** Objects that only a mask of another class covers. */
+function confusionTable() {
+  const columns = [["truth", "truth_label"], ["mask", "mask_label"]].map(([field, title]) => ({title: t(title), text: true, value: (row) => labelName(row[field]),
+    show: (row) => plain(labelName(row[field]))}));
+  columns.push({title: t("objects"), value: (row) => row.objects, show: (row) => whole(row.objects)});
+  return about.confusions.length ? card("confusions", "confusions_sub", el("div", {}, sortableTable(t("confusions"), columns, about.confusions, [2, -1]))) : "";
+}
+
 function cocoTable() {
   const named = Object.entries(about.coco).filter(([name, value]) => value !== null && !name.includes(" "));
   return named.length ? card("coco", "coco_sub", plainTable(named.map(([name, value]) => [name, figure(value)]))) : "";
@@ -83,5 +91,5 @@ function showOverview() {
   const bins = {kept: about.iou_histogram, dropped: about.iou_histogram.map(() => 0)}, counted = isEvaluation ? "counted_objects" : "counted_pairs";
   $("figures").replaceChildren(el("h2", {}, t("figures")), el("div", {class: "cards"},
     card("ious", isEvaluation ? "ious_sub" : "ious_pairs_sub", unitHistogram("ious", bins, counted)),
-    isEvaluation ? [cocoTable(), groupTable("class"), groupTable("size"), groupTable("prompt")] : runTables()));
+    isEvaluation ? [cocoTable(), groupTable("class"), groupTable("size"), groupTable("prompt"), confusionTable()] : runTables()));
 }

@@ -16,7 +16,9 @@ function objectColumns() {
     show: (object) => object[field] === null ? "–" : plain(show(object[field]))});
   const number = (title, field) => ({title, value: (object) => object[field], show: (object) => figure(object[field])});
   if (isEvaluation) {
-    return [text(t("label"), 0, labelName), text(t("object_size"), 1, word), text(t("prompt"), 2, word), text(t("matched"), 3, word),
+    const matched = (object) => object[7] === null ? word(object[3]) : t("found_as", word(object[3]), plain(labelName(object[7])));
+    return [text(t("label"), 0, labelName), text(t("object_size"), 1, word), text(t("prompt"), 2, word),
+      {title: t("matched"), text: true, value: matched, show: matched},
       number(t("iou"), 4), number(t("boundary"), 5), number(t("score"), 6)];
   }
   const [a, b] = [plain(about.a.name), plain(about.b.name)];
@@ -46,7 +48,8 @@ function legend() {
     return el("span", {}, swatch, text);
   };
   return el("p", {class: "legend"}, tone("#e22020", isEvaluation ? t("extra_pixels") : t("only_in", plain(about.b.name))),
-    tone("#185cff", isEvaluation ? t("missing_pixels") : t("only_in", plain(about.a.name))));
+    tone("#185cff", isEvaluation ? t("missing_pixels") : t("only_in", plain(about.a.name))),
+    tone("#a528c8", t("both_pixels")));
 }
 
 function viewOf(number) {
