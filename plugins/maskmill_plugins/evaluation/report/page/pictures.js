@@ -38,7 +38,7 @@ function pictureCard(number) {
     "aria-label": `${name}: ${measure()} ${figure(value)}, ${line}`},
   el("span", {class: "thumb"}, el("img", {src: `data:image/webp;base64,${small}`, alt: "", loading: "lazy", draggable: "false"})),
   el("span", {class: `doubt ${level(value)}`, title: measure()}, figure(value)),
-  el("span", {class: "name", title: name}, name.slice(name.lastIndexOf("/") + 1)), el("span", {class: "line"}, line)));
+  el("span", {class: "name", title: name}, name.slice(name.lastIndexOf("/") + 1)), el("span", {class: "line", title: line}, line)));
 }
 
 function legend() {
@@ -62,7 +62,7 @@ function viewOf(number) {
   if (boxes.length || points.length) layers.push({name: "layer_prompts", key: "P", prompts: {boxes, points}, off: true});
   const swatch = new Map(sets.flat().map(([row, outline, color]) => [row, {outline, color}]));
   const order = objects.map((object, row) => [object, row]).sort(([a], [b]) => (a[IOU] ?? -1) - (b[IOU] ?? -1));
-  const columns = objectColumns().filter(({title}) => ![t("object_size"), t("prompt")].includes(title));
+  const columns = objectColumns().filter(({title}) => ![t("object_size"), t("prompt"), t("boundary")].includes(title));
   const line = ([object, row]) => el("tr", {"data-row": String(row)}, columns.map(({show, text}, n) => {
     if (n) return el("td", {class: text ? "name" : ""}, show(object));
     const tone = el("span", {class: "swatch", "aria-hidden": "true"});
