@@ -140,3 +140,12 @@ def make_run(folder, keys=KEYS, writers=("lossy", "report"), **run_options):
     file = folder / "run.yaml"
     file.write_text(json.dumps(document), encoding="utf-8")
     return Pipeline.load(file, plugins=[folder / "drop.py"], drop_ins=False).run(quiet=True, **run_options)
+
+
+def eventually(page, expression):
+    """Wait until an expression is true. Playwright's own way breaks the page's Content-Security-Policy."""
+    for _ in range(250):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {expression}")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from report_kit import eventually
 from stored_runs import project, run
 
 from maskmill.cli import main
@@ -88,7 +89,7 @@ def test_an_evaluation_is_sorted_filtered_and_opened(opened, folder):
     page.wait_for_selector(".plane .photo")
     assert page.locator("dialog h2").inner_text() == "b/照片 <1>.png"
     errors = page.locator(".plane [data-layer=layer_errors]")
-    page.wait_for_function("document.querySelector('.plane .pixels').naturalWidth === 60")
+    eventually(page, "document.querySelector('.plane .pixels').naturalWidth === 60")
     page.keyboard.press("e")
     assert not errors.is_visible()
     assert page.locator("dialog tbody tr").count() == 2

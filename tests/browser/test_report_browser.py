@@ -1,9 +1,10 @@
 """The report in Chromium, from disk: what people see of it, and that it asks nobody for anything."""
 
+import json
 from urllib.parse import urlencode
 
 import pytest
-from report_kit import KEYS, make_run
+from report_kit import KEYS, eventually, make_run
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_the_most_doubtful_pictures_are_on_the_first_screen(opened):
     page.evaluate("scrollTo(0, 0)")
     shown = page.locator("#doubtful button")
     assert shown.all_inner_texts() == first
-    page.wait_for_function("[...document.querySelectorAll('#doubtful img')].filter((i) => i.naturalWidth).length > 3")
+    eventually(page, "[...document.querySelectorAll('#doubtful img')].filter((i) => i.naturalWidth).length > 3")
     assert page.evaluate("document.querySelector('#doubtful').getBoundingClientRect().bottom") < 900
     assert "photos" in page.locator(".headline").inner_text()
     assert page.get_by_text("as the backend gives it").count() == 1
@@ -100,9 +101,10 @@ def test_the_filter_is_in_the_address(opened):
     assert page.evaluate("location.hash") == "#gallery?status=failed&sort=key"
     name = page.evaluate("data.label_names.find((name) => name)")
     page.evaluate("(name) => { location.hash = '#gallery?' + new URLSearchParams({label: name, sort: 'no'}); }", name)
-    page.wait_for_function("state.label && !state.status && state.sort === 'doubt'")
+    eventually(page, "state.label && !state.status && state.sort === 'doubt'")
     assert page.evaluate("labelName(state.label)") == name
-    assert 0 < page.locator("#grid button").count() == page.evaluate("order.length") < len(KEYS)
+    assert 0 < page.evaluate("order.length") < len(KEYS)
+    eventually(page, "document.querySelectorAll('#grid button').length === order.length")
     page.get_by_role("button", name="Clear").click()
     assert page.evaluate("location.hash") == "#gallery"
 
@@ -138,9 +140,9 @@ def test_an_image_opens_by_key_with_its_photo_and_layers_that_keys_switch(opened
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
     page.keyboard.press("Escape")
-    page.wait_for_function("!location.hash.includes('image=')")
+    eventually(page, "!location.hash.includes('image=')")
     assert not page.locator("dialog").is_visible()
-    page.wait_for_function("document.activeElement.dataset.place === '1'")
+    eventually(page, "document.activeElement.dataset.place === '1'")
 
 
 def test_a_link_opens_the_image_and_the_arrows_stay_within_its_filter(opened, file):
@@ -182,7 +184,7 @@ def test_fingers_swipe_and_pinch(opened):
     touch("touchMove", (x, y + 5))
     touch("touchMove", (x - 90, y + 5))
     touch("touchEnd")
-    page.wait_for_function("(old) => document.querySelector('dialog h2').textContent !== old", arg=title)
+    eventually(page, f"document.querySelector('dialog h2').textContent !== {json.dumps(title)}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
