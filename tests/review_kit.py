@@ -129,7 +129,7 @@ def reviewing(folder, reviewer="Eva"):
     ):
         queue = ReviewQueue(run.folder, run.rows(STATUSES), cache)
         session = ReviewSession(run.name, run.folder, queue, file, Pictures(originals), Settings(), reviewer)
-        queue._rate_pending()
+        queue.rate_all()
         started = threading.Event()
         found = {}
 

@@ -11,9 +11,9 @@ from report_kit import Page
 from stored_runs import files, project, run, told
 
 from maskmill import Box, Mask, Prompt
+from maskmill_plugins._shared.pairing import pair_by_overlap
 from maskmill_plugins.evaluation.compare.comparison import pair_masks
 from maskmill_plugins.evaluation.compare.variants import parse_vary, split_values
-from maskmill_plugins.evaluation.pairing import pair_by_overlap
 
 #: A backend whose masks are moved to the right, in some images.
 MOVED = """

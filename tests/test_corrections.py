@@ -207,9 +207,10 @@ def test_no_source_is_asked_about_a_decided_image(folder):
     assert results(folder, "asked")["a.png"].status == "done"
 
 
-def test_a_question_decides_nothing_and_a_later_line_counts(folder):
+def test_a_question_decides_nothing_and_the_last_line_counts_that_is_no_second_opinion(folder):
     made = results(folder)["a.png"]
-    decide(folder, make_entry(made, "fixed", [square()]), make_entry(made, "question", comment="which one?"))
+    second = {**make_entry(made, "rejected", reviewer="Tom"), "second": {"reviewer": "Eva", "agrees": False}}
+    decide(folder, make_entry(made, "fixed", [square()]), make_entry(made, "question", comment="which one?"), second)
     assert dict(work(folder)[0].work) == {"done": 3}
 
 
@@ -225,9 +226,9 @@ def test_a_rejected_image_is_left_out_and_is_no_failure(folder, capsys):
     assert (folder / "out/failures.jsonl").read_text(encoding="utf-8") == ""
 
 
-def test_an_image_without_objects_is_empty(folder):
+def test_an_image_without_objects_is_empty_also_when_everything_is_made_anew(folder):
     decide(folder, make_entry(results(folder)["a.png"], "fixed", [], reviewer="Eva"))
-    work(folder)
+    assert work(folder, fresh=True)[0].counts["empty"] == 1
     assert (results(folder)["a.png"].status, results(folder)["a.png"].reason) == (
         "empty",
         "Eva decided that it contains no objects",

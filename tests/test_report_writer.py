@@ -359,6 +359,8 @@ SURE = [replace(mask, score=1.0, stability=1.0) for mask in MASKS]
     [
         (SURE, {}, (0.0, "", None)),
         ([replace(SURE[0], score=0.6), SURE[1]], {}, (0.4, "score", 0.6)),
+        ([*SURE, replace(SURE[0], prompt=Prompt(box=Box(0, 0, 2, 2)))], {}, (1.0, "overlap", 1.0)),
+        ([*SURE, SURE[0]], {}, (0.0, "", None)),
         ([replace(SURE[0], stability=0.7), replace(SURE[1], score=0.8)], {}, (0.3, "stability", 0.7)),
         ([SURE[0], replace(SURE[1], score=0.1, dropped_by="score")], {}, (0.125, "dropped", 1)),
         ([replace(mask, dropped_by="score") for mask in SURE], {}, (0.9, "dropped_all", 2)),
@@ -367,7 +369,19 @@ SURE = [replace(mask, score=1.0, stability=1.0) for mask in MASKS]
         ([replace(SURE[0], prompt=Prompt(box=Box(0, 0, 2, 2), score=0.2))], {}, (0.4, "prompt", 0.2)),
         ([replace(SURE[0].with_array(SURE[0].array & False), score=0.9)], {}, (0.95, "no_pixels", None)),
     ],
-    ids=["sure", "score", "stability", "dropped", "all dropped", "format", "odd notes", "prompt", "no pixels"],
+    ids=[
+        "sure",
+        "score",
+        "found twice",
+        "two masks of one prompt",
+        "stability",
+        "dropped",
+        "all dropped",
+        "format",
+        "odd notes",
+        "prompt",
+        "no pixels",
+    ],
 )
 def test_doubt_is_the_weightiest_reason(masks, notes, expected):
     found = rate_doubt(replace(testing.result(IMAGE, masks), notes=notes))

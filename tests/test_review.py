@@ -212,7 +212,7 @@ def test_no_image_is_given_to_two(page):
 
 def test_an_abandoned_image_is_free_after_ten_minutes():
     now = [0.0]
-    held = Leases(lambda: now[0])
+    held = Leases(clock=lambda: now[0])
     assert held.take("a", "1", "Eva")
     assert not held.take("a", "2", "Tom")
     now[0] = leases.LEASE + 1
@@ -285,16 +285,19 @@ def test_ratings_are_read_from_the_cache_unless_a_result_changed(folder, monkeyp
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_a_killed_server_loses_no_decision_that_it_confirmed(folder):
+def test_a_killed_server_loses_no_decision_and_gives_no_open_image_to_another_page(folder):
     import httpx
 
     with Review(folder / "out", "--reviewer", "Tom") as server:
         with httpx.Client(base_url=server.url, trust_env=False) as page:
             assert decide(page, "00.png", "rejected", comment="dark").status_code == 200
+            assert [take(page, holder)["image"]["item"]["key"] for holder in ("a", "b")] == ["05.png", "04.png"]
         server.process.send_signal(signal.SIGKILL)
         server.process.wait(20)
     assert [(line["image"], line["reviewer"]) for line in lines(folder)] == [("00.png", "Tom")]
     with Review(folder / "out") as server:
+        with httpx.Client(base_url=server.url, trust_env=False) as page:
+            assert [take(page, holder)["image"]["item"]["key"] for holder in ("c", "b")] == ["03.png", "04.png"]
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0, server.said
     assert "Traceback" not in server.said

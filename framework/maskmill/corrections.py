@@ -1,7 +1,8 @@
 """Corrections: what a person decided about images of a run, one JSON line for each decision.
 
 A pipeline names its file as `corrections:`. The last line of an image counts, and comes before every prompt source,
-filter and model: the image's masks are those of the line, whatever else the pipeline would make.
+filter and model: the image's masks are those of the line, whatever else the pipeline would make. Second opinions, which
+people give without having seen the first decision, never count: they are there to be compared with it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Correction:
         seconds: how long it took, None if not given.
         comment: of the reviewer; for a rejected image, why.
         result: `digest_masks` of the result that was reviewed, "" if not given.
+        second: whether this is a second opinion, which does not count.
     """
 
     key: str
@@ -60,6 +62,7 @@ class Correction:
     seconds: float | None
     comment: str
     result: str
+    second: bool = False
 
     @property
     def decides(self) -> bool:
@@ -164,7 +167,7 @@ def make_entry(
 
 
 class Corrections:
-    """The corrections of a file, read once; a file that does not exist yet holds none.
+    """The corrections of a file that count, read once; a file that does not exist yet holds none.
 
     Lines are parsed one by one and kept by their place in the file, so that many decisions need little memory.
 
@@ -185,6 +188,8 @@ class Corrections:
                 cut = "" if raw.endswith(b"\n") else " (the file ends within this line; remove or complete it)"
                 problems.append(Problem(f"{error}{cut}", str(path), number))
                 continue
+            if correction.second:
+                continue
             self._places[correction.key] = offset, len(raw)
             self._digests[correction.key] = correction.digest if correction.decides else ""
             self._verdicts[correction.key] = correction.verdict
@@ -195,7 +200,7 @@ class Corrections:
             raise PipelineError(*problems)
 
     def __contains__(self, key: object) -> bool:
-        """Whether an image has a line."""
+        """Whether an image has a line that counts."""
         return key in self._places
 
     def __len__(self) -> int:
@@ -216,7 +221,7 @@ class Corrections:
         return {verdict: found[verdict] for verdict in VERDICTS}
 
     def find(self, key: str) -> Correction | None:
-        """The last line about an image, None if there is none."""
+        """The line about an image that counts, None if there is none."""
         return parse(self._read_line(key)) if key in self._places else None
 
     def find_decision(self, key: str) -> str | None:
@@ -313,6 +318,7 @@ def parse(line: str) -> Correction:
         seconds=data.get("seconds") if isinstance(data.get("seconds"), (int, float)) else None,
         comment=_text(data, "comment"),
         result=_text(data, "result"),
+        second=bool(data.get("second")),
     )
 
 

@@ -1,11 +1,15 @@
 """The review page, used with a real mouse and keys; then the pipeline runs again."""
 
+import json
+
+import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("fastapi")
-from review_kit import lines, make_run, rerun, reviewing
+from review_kit import decide, lines, make_run, rerun, reviewing
 
-from maskmill import Run
+from maskmill import Pipeline, Run
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +96,71 @@ def test_a_held_key_decides_nothing(server, folder, tab):
     assert [line["image"] for line in lines(folder)] == ["05.png"]
 
 
+BRIGHT = '''
+import numpy as np
+from dataclasses import replace
+from maskmill import hookimpl
+from maskmill.testing import FillPrompt
+
+
+class Bright(FillPrompt):
+    """Fills boxes; sure of a mask as far as the pixels below it are bright."""
+
+    def masks(self, image, prompts, embedding=None):
+        made = super().masks(image, prompts)
+        return [replace(mask, score=float(np.mean(image.pixels[mask.array] > 128))) for mask in made]
+
+
+@hookimpl
+def register_backends(register):
+    register("bright", Bright)
+'''
+
+
+def make_faulty_run(folder, count=60):
+    """A run of dark pictures with a bright square each; returns the images whose box is beside it, one of twenty."""
+    random, faults, prompts = np.random.default_rng(5), set(), []
+    (folder / "photos").mkdir()
+    for number in range(count):
+        key, (x, y) = f"{number:02}.png", random.integers(5, 40, 2).tolist()
+        pixels = random.integers(0, 90, (80, 100, 3), np.uint8)
+        pixels[y : y + 30, x : x + 30] += 150
+        PIL.Image.fromarray(pixels).save(folder / "photos" / key)
+        left, top, right, bottom = random.integers(0, 4, 4).tolist()  # boxes are loose
+        box = [x - left, y - top, x + 30 + right, y + 30 + bottom]
+        if number % 20 == 7:
+            faults.add(key)
+            box[0::2] = [at + 22 for at in box[0::2]]
+        prompts.append({"image": key, "prompts": [{"box": box, "label": "square"}]})
+    (folder / "b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts), encoding="utf-8")
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "bright.py").write_text(BRIGHT, encoding="utf-8")
+    (folder / "p.yaml").write_text(
+        "dataset: photos\nprompts: [{use: file, path: b.jsonl}]\ncorrections: p.corrections.jsonl\n"
+        "backend: bright\noutput: out\nrun: {engine: inline}\n",
+        encoding="utf-8",
+    )
+    Pipeline.load(folder / "p.yaml").run(quiet=True)
+    return faults
+
+
+def test_a_person_finds_all_faults_in_the_first_tenth_of_the_queue(tmp_path, tab):
+    faults = make_faulty_run(tmp_path)
+    with reviewing(tmp_path) as server:
+        page = tab(f"{server.url}/review/")
+        for number in range(6):
+            page.page.wait_for_selector("body[data-shown]")
+            key = page.page.get_attribute("body", "data-shown")
+            if key in faults:
+                page.press("r")
+                page.page.keyboard.type("beside")
+            page.press("Enter")
+            page.page.wait_for_function("(key) => document.body.dataset.shown !== key", arg=key)
+            line = saved(page, tmp_path, number + 1)
+            assert (line["image"], line["verdict"]) == (key, "rejected" if key in faults else "accepted")
+    assert {line["image"] for line in lines(tmp_path) if line["verdict"] == "rejected"} == faults
+
+
 def test_undo_tab_and_several_labels_at_once(server, folder, tab):
     page = tab(f"{server.url}/review/")
     shown(page, "05.png")
@@ -131,6 +200,45 @@ def test_two_pages_get_different_images_and_a_conflict_shows_both_versions(serve
     tom.page.wait_for_selector('#save-state[data-state="saved"]')
     tom.page.wait_for_function("() => document.body.dataset.shown !== '05.png'")
     assert [(line["image"], line["verdict"]) for line in lines(folder)] == [("05.png", "fixed"), ("05.png", "accepted")]
+
+
+def decide_as(server, key, reviewer, labels, verdict="accepted", comment=""):
+    """Somebody decides, and keeps the objects of these labels."""
+    image = server.get("/v1/review/image", params={"key": key, "reviewer": reviewer}).json()
+    objects = [{"id": one["id"], "label": one["label"]} for one in image["objects"] if one["label"] in labels]
+    assert decide(server, key, verdict, objects, image, reviewer=reviewer, comment=comment).status_code == 200
+
+
+def test_a_lead_settles_a_disagreement_and_reads_the_figures_of_the_team(server, folder, tab):
+    server.session.overlap, server.session.reviewer = frozenset({"05.png"}), "Ann"
+    decide_as(server, "05.png", "Eva", {"cat"})
+    decide_as(server, "05.png", "李雷", {"cat", "dog"})
+    decide_as(server, "04.png", "Eva", {"cat", "dog"}, "question", "一只还是两只？")
+    lead = tab(f"{server.url}/review/")
+    shown(lead, "05.png")
+    dialog = lead.page.locator("dialog[data-kind=conflict-dialog]")
+    dialog.wait_for()
+    assert dialog.locator("h3").all_inner_texts() == ["Eva: Fixed", "李雷: Accepted"]
+    assert dialog.locator("canvas").count() == 2
+    dialog.get_by_text("Take 李雷's").click()
+    shown(lead, "03.png")
+    line = saved(lead, folder, 4)
+    assert (line["reviewer"], line["verdict"], len(line["prompts"])) == ("Ann", "accepted", 2)
+
+    with lead.page.context.expect_page() as opened:
+        lead.page.click("#to-team")
+    team = opened.value
+    team.wait_for_selector("body[data-ready=true]")
+    text = team.inner_text("#team")
+    for part in ("1 of 6", "Eva · 李雷", "Eva: 一只还是两只？", "Too early to say", "0 (0%)"):
+        assert part in text
+    team.click("#language")
+    assert "待解答" in team.inner_text("#team") and team.get_attribute("html", "lang") == "zh-CN"
+    for width in (400, 1280):
+        team.set_viewport_size({"width": width, "height": 800})
+        assert team.evaluate("document.documentElement.scrollWidth") == width
+    team.click("#team a")
+    team.wait_for_selector('body[data-shown="04.png"]')
 
 
 def test_contact_sheet(server, folder, tab):

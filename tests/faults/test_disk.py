@@ -134,3 +134,29 @@ def test_times_that_go_backwards_change_nothing(project):
     assert Pipeline.load(project.file).run(quiet=True).exit_code == 0
     assert project.files() == before
     assert project.tries("000.png") == 1
+
+
+def test_a_decision_that_a_full_disk_refuses_is_not_confirmed(tmp_path, monkeypatch):
+    pytest.importorskip("fastapi")
+    from review_kit import decide, lines, make_run, reviewing
+
+    monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)], capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here (not root)")
+    try:
+        make_run(folder)
+        with reviewing(folder) as page:
+            filler = folder / "filler"
+            filler.write_bytes(b"0" * (shutil.disk_usage(folder).free - 4096))  # two decisions fit
+            answers = {key: decide(page, key, comment="c" * 1200) for key in ("00.png", "01.png", "02.png", "03.png")}
+            confirmed = [key for key, answer in answers.items() if answer.status_code == 200]
+            refused = [answer.status_code for key, answer in answers.items() if key not in confirmed]
+            assert [line["image"] for line in lines(folder)] == confirmed
+            assert 0 < len(confirmed) < 4 and set(refused) == {507}
+            filler.unlink()
+            assert decide(page, "03.png").status_code == 200
+        assert [line["image"] for line in lines(folder)] == [*confirmed, "03.png"]
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

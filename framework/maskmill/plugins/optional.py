@@ -193,12 +193,19 @@ class EntryWriter(Protocol):
         """
 
 
+class DecisionsWriter(Protocol):
+    """A writer whose files about the whole dataset show what people decided about its images."""
+
+    def shows_corrections(self) -> bool:
+        """Whether they do so; then they are written again after new decisions, also if these change no result."""
+
+
 #: Concurrent images of a source that waits and does not define `at_once`.
 AT_ONCE = 4
 STAGE_PROTOCOLS: tuple[type, ...] = (NetworkStage, GpuStage, PaidStage)
 SOURCE_PROTOCOLS: tuple[type, ...] = (WaitingSource, ModelSource, PromptStore)
 BACKEND_PROTOCOLS: tuple[type, ...] = (ScalingBackend, AdvisingBackend)
-WRITER_PROTOCOLS: tuple[type, ...] = (EntryWriter,)
+WRITER_PROTOCOLS: tuple[type, ...] = (EntryWriter, DecisionsWriter)
 #: The optional methods of each role, beside those of any stage.
 BY_ROLE = {"prompt source": SOURCE_PROTOCOLS, "backend": BACKEND_PROTOCOLS, "writer": WRITER_PROTOCOLS}
 
@@ -285,6 +292,11 @@ def speed_advice(backend: Stage) -> str:
 def has_entries(writer: Stage) -> bool:
     """Whether a writer puts its files about the whole dataset together from entries."""
     return defines(writer, "make_entry") and defines(writer, "finish_entries")
+
+
+def shows_corrections(writer: Stage) -> bool:
+    """Whether a writer's files about the whole dataset show what people decided."""
+    return _call(writer, "shows_corrections", default=False)
 
 
 def make_entry(writer: Stage, result: ImageResult) -> bytes:

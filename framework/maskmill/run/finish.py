@@ -11,11 +11,12 @@ from typing import Any
 
 from ..chain.contract import iterate_over
 from ..config.config import Config
+from ..files import sha256_of
 from ..output.entry_store import PAGE, DamagedEntriesError, EntryStore, Origin
 from ..output.ledger import Ledger
 from ..output.store import have_files, stat_result
 from ..plugins.entries import Earlier, Entries, Entry
-from ..plugins.optional import has_entries, make_entry
+from ..plugins.optional import has_entries, make_entry, shows_corrections
 from ..plugins.roles import Stages, Writer
 from ..plugins.stage import collecting, digest, working_in
 from ..results import Artifact, LedgerRow
@@ -64,7 +65,7 @@ def finish(request: FinishRequest) -> Mapping[str, int]:
     ledger = request.ledger
     if request.stop.requested:
         return {}
-    state = digest([request.marks, ledger.digest()])
+    state = digest([request.marks, ledger.digest(), *_list_decisions(request)])
     finished = ledger.meta("finished")
     if finished is not None and finished["state"] == state and not request.again:
         return ledger.files.count(ledger.files.writing)
@@ -74,6 +75,14 @@ def finish(request: FinishRequest) -> Mapping[str, int]:
         assert request.entries is not None, "there was an entry to read"
         request.entries.reset()
         return _Writing(request).write(state)
+
+
+def _list_decisions(request: FinishRequest) -> list[str]:
+    """The state of what people decided, if a writer shows it: accepting changes no result."""
+    path = request.config.corrections
+    if path is None or not any(shows_corrections(writer) for _, writer in request.stages.writers):
+        return []
+    return [sha256_of(path)] if path.exists() else []
 
 
 class _Writing:

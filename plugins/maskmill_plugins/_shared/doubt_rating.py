@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from maskmill import ImageResult
+from maskmill import ImageResult, Mask
+from maskmill.masks import iou
+
+#: Two masks with this IoU are doubtful.
+SAME = 0.5
+#: Masks of an image that are compared with each other at most.
+MOST_COMPARED = 50
 
 
 class DoubtRating(NamedTuple):
@@ -15,7 +21,7 @@ class DoubtRating(NamedTuple):
     Attributes:
         value: 0 (no doubt) to 1.
         why: the main reason: "failed", "doubts" (reported by the run), "no_pixels", "nothing", "dropped_all",
-            "score", "stability", "format", "prompt", "dropped"; "" if there is none.
+            "overlap", "score", "stability", "format", "prompt", "dropped"; "" if there is none.
         figure: the number behind the reason, such as the lowest score, or None.
     """
 
@@ -28,9 +34,10 @@ def rate_doubt(result: ImageResult) -> DoubtRating:
     """The strongest reason to doubt a result.
 
     A doubt that the run reported counts 1; a kept mask without pixels 0.95; prompts without any kept mask
-    0.9; the lowest score, stability and IoU of an output format 1 minus their value; the lowest confidence
-    of a prompt half of 1 minus its value; the share of masks dropped by filters a quarter of that share.
-    A failed image has no masks to doubt: it is listed among the failures.
+    0.9; two kept masks with an IoU of at least 0.5, as of one object that was found twice, their IoU; the lowest
+    score, stability and IoU of an output format 1 minus their value; the lowest confidence of a prompt half of 1
+    minus its value; the share of masks dropped by filters a quarter of that share. A failed image has no masks to
+    doubt: it is listed among the failures.
     """
     return max(_find_reasons(result), key=lambda reason: reason.value, default=DoubtRating(0.0))
 
@@ -50,6 +57,8 @@ def _find_reasons(result: ImageResult) -> Iterator[DoubtRating]:
         yield DoubtRating(0.9, "nothing")
     if any(mask.box is None for mask in kept):
         yield DoubtRating(0.95, "no_pixels")
+    if (overlap := _find_overlap(kept)) >= SAME:
+        yield DoubtRating(overlap, "overlap", overlap)
     yield from _doubt_lowest("score", (mask.score for mask in kept))
     yield from _doubt_lowest("stability", (mask.stability for mask in kept))
     yield from _doubt_lowest("format", (values.get("min") for values in format_iou(result).values()))
@@ -57,6 +66,24 @@ def _find_reasons(result: ImageResult) -> Iterator[DoubtRating]:
     if kept and len(kept) < len(result.masks):
         part = 1 - len(kept) / len(result.masks)
         yield DoubtRating(part / 4, "dropped", len(result.masks) - len(kept))
+
+
+def _find_overlap(masks: Sequence[Mask]) -> float:
+    """The greatest IoU of two masks of different prompts.
+
+    Masks of everything mode do not count, since parts and wholes overlap; nor do images with many masks, because that
+    would take long.
+    """
+    masks = [mask for mask in masks if mask.prompt is None or mask.prompt.grid is None]
+    if not 2 <= len(masks) <= MOST_COMPARED:
+        return 0.0
+    overlap = iou(masks, masks)
+    pairs = ((i, j) for j in range(len(masks)) for i in range(j))
+    return max((float(overlap[i, j]) for i, j in pairs if _have_other_prompts(masks[i], masks[j])), default=0.0)
+
+
+def _have_other_prompts(one: Mask, other: Mask) -> bool:
+    return one.prompt is None or one.prompt != other.prompt
 
 
 def _doubt_lowest(why: str, figures: Iterable[float | None], weight: float = 1.0) -> Iterator[DoubtRating]:

@@ -68,6 +68,7 @@ class LockedLines(ABC, Generic[S]):
         self._lines: dict[str, S] = {}
         self._labels: dict[str, None] = {}
         self._state: tuple[int, int] | None = None
+        self.forget_lines()
 
     @abstractmethod
     def summarize(self, offset: int, data: Mapping[str, Any]) -> S:
@@ -129,6 +130,13 @@ class LockedLines(ABC, Generic[S]):
             self._refresh()
             return self._read(key)
 
+    def read_at(self, offset: int) -> tuple[dict[str, Any], str]:
+        """The content of the line that starts at an offset in bytes, as a summary has it, and its revision."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            raw = file.readline()
+        return json.loads(raw.removeprefix(BOM_UTF8)), _revision(raw)
+
     def save(self, key: str, revision: str, entry: Mapping[str, Any]) -> str:
         """Append a line for an image; it is on disk when this returns.
 
@@ -152,7 +160,7 @@ class LockedLines(ABC, Generic[S]):
             line = {"image": key, **{name: part for name, part in self.merge(before, entry).items() if name != "image"}}
             raw = json.dumps(line, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
             offset = append(self.path, raw)
-            self._add_summary(key, offset, line)
+            self.add_line(key, offset, line)
             self._state = self._stat()
             return _revision(raw)
 
@@ -188,8 +196,7 @@ class LockedLines(ABC, Generic[S]):
         return UsageError(Problem(text, str(self.path), hint=f"use another file with {self.option} FILE.jsonl"))
 
     def _load(self) -> None:
-        self._lines.clear()
-        self._labels.clear()
+        self.forget_lines()
         self._state = self._stat()
         written: set[str] = set()
         for offset, _, data in read_lines(self.path):
@@ -197,7 +204,7 @@ class LockedLines(ABC, Generic[S]):
             if name == key:
                 written.add(key)
             if name == key or key not in written:  # as the source `file`: the very key before other spellings
-                self._add_summary(key, offset, data)
+                self.add_line(key, offset, data)
 
     def _refresh(self) -> None:
         """Read the file again if it was edited."""
@@ -211,19 +218,20 @@ class LockedLines(ABC, Generic[S]):
             return None
         return about.st_size, about.st_mtime_ns
 
-    def _add_summary(self, key: str, offset: int, data: Mapping[str, Any]) -> None:
+    def forget_lines(self) -> None:
+        """The file is read anew."""
+        self._lines.clear()
+        self._labels.clear()
+
+    def add_line(self, key: str, offset: int, data: Mapping[str, Any]) -> None:
+        """A line was read or written: from now on it is the one that counts."""
         self._lines[key] = self.summarize(offset, data)
         prompts = data.get("prompts") or []
         self._labels.update(dict.fromkeys(prompt["label"] for prompt in prompts if prompt.get("label")))
 
     def _read(self, key: str) -> tuple[dict[str, Any] | None, str]:
         line = self._lines.get(key)
-        if line is None:
-            return None, NO_REVISION
-        with self.path.open("rb") as file:
-            file.seek(line.offset)
-            raw = file.readline()
-        return json.loads(raw.removeprefix(BOM_UTF8)), _revision(raw)
+        return (None, NO_REVISION) if line is None else self.read_at(line.offset)
 
 
 def _revision(raw: bytes) -> str:

@@ -47,7 +47,8 @@ def add_page(app: FastAPI, root: str = ROOT, folders: Sequence[Path] | None = No
 
     @app.get(f"{root}{{asset:path}}", include_in_schema=False)
     def page(request: Request, asset: str) -> Response:
-        path = find_assets(folders).get(asset or "index.html")
+        assets = find_assets(folders)
+        path = assets.get(asset or "index.html") or assets.get(f"{asset}.html")
         if path is None:
             raise ApiError("not-found", f"the page has no file {asset!r}")
         data = path.read_bytes()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import secrets
 import sys
 import threading
@@ -16,7 +18,6 @@ import click
 
 from maskmill import MaskmillError, Problem, Run, UsageError
 from maskmill.corrections import default_path
-from maskmill.results import FINISHED, STATUSES
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.http.wire import TOKEN_VARIABLE
 
@@ -26,12 +27,27 @@ from ..server.command import FILE, client_host, current_user, find_free_port, re
 PORT = 5030
 
 
+def read_share(_: click.Context, parameter: click.Parameter, text: str) -> float:
+    """A share of the images, 0 to 1: `5%` is 0.05.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[%％]\s*", text)
+    if not found or float(found[1]) > 100:
+        raise click.BadParameter(f"{text!r} is not a share of the images; write, for example, 5%", param=parameter)
+    return float(found[1]) / 100
+
+
 @click.command("review")
 @click.argument("output", type=FILE)
 @click.option("--reviewer", metavar="NAME", help="Who reviews; the page asks, this user's name by default.")
 @click.option("--label", metavar="L", help="Begin with the images that have an object of this label.")
 @click.option("--corrections", type=FILE, metavar="FILE", help="Where decisions are saved; the pipeline's by default.")
 @click.option("--images", type=FILE, metavar="FOLDER", help="Contains the images, if they were moved.")
+@click.option("--overlap", default="0%", callback=read_share, metavar="5%", help="Give this share to two people.")
+@click.option("--team", is_flag=True, help="Print the figures of the team instead: pace, agreement, when to stop.")
+@click.option("--json", "as_json", is_flag=True, help="With --team: print one JSON object.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"0 for any free port; {PORT} by default, if free.")
 @click.option("--token", help=f"Bearer token to require, or `none`; better set the variable {TOKEN_VARIABLE}.")
@@ -42,6 +58,11 @@ def review(output: Path, **chosen: Any) -> None:
     OUTPUT is the output folder of a run. What you accept, change or reject is saved in a file beside the pipeline;
     no later run changes it.
     """
+    if chosen["team"]:
+        print_team(output, chosen["corrections"], chosen["as_json"])
+        return
+    if chosen["as_json"]:
+        raise UsageError(Problem("--json is of --team", hint="add --team"))
     require_packages()
     from maskmill.stored.originals import OriginalImages
 
@@ -57,6 +78,17 @@ def review(output: Path, **chosen: Any) -> None:
         originals = stack.enter_context(OriginalImages(run, chosen["images"]))
         cache = stack.enter_context(RatingCache(run.folder))
         _serve(run, file, originals, cache, notice, chosen)
+
+
+def print_team(output: Path, corrections: Path | None, as_json: bool) -> None:
+    """The figures of the team; a server may be running."""
+    from .team import describe_run, format_team
+
+    with Run(output) as run:
+        team = describe_run(run, find_corrections(run, corrections)[0])
+        lines = [json.dumps({"name": run.name, **team}, ensure_ascii=False, indent=2)] if as_json else format_team(team)
+        for line in lines:
+            click.echo(line)
 
 
 def find_corrections(run: Run, given: Path | None) -> tuple[Path, str]:
@@ -97,23 +129,25 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
     from ..server import process
     from ..server.http.security import is_loopback, resolve_token
     from ..server.settings import Settings
+    from .leases import Leases
     from .pictures import Pictures
-    from .review_queue import ReviewQueue
+    from .review_queue import ReviewQueue, list_reviewable
     from .routes import build_review_application
+    from .second_opinions import choose_overlap
     from .session import ReviewSession
 
     host, token = chosen["host"], chosen["token"] or os.environ.get(TOKEN_VARIABLE)
     loopback = is_loopback(host)
     token = resolve_token(token or (None if loopback else secrets.token_urlsafe(16)), loopback)
     settings = Settings(token=token, local_names=loopback and token is None)
-    decisions = file.lines()
-    rows = (row for row in run.rows(STATUSES) if row.status in FINISHED or row.key in decisions)
-    queue = ReviewQueue(run.folder, rows, cache)
+    queue = ReviewQueue(run.folder, list_reviewable(run, file.lines()), cache)
     if not len(queue):
         raise UsageError(Problem("the run has no finished image to review", str(run.folder)))
     reviewer = chosen["reviewer"] or current_user()
     pictures, ask = Pictures(originals), chosen["reviewer"] is None
-    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, reviewer, notice, ask)
+    twice = choose_overlap(queue.keys(), chosen["overlap"])
+    leases = Leases(cache.lease_file)
+    session = ReviewSession(run.name, run.folder, queue, file, pictures, settings, reviewer, notice, ask, twice, leases)
     requests = build_review_application(session)
     port = chosen["port"] if chosen["port"] is not None else find_free_port(host, PORT)
 
@@ -124,6 +158,10 @@ def _serve(run: Run, file: Any, originals: Any, cache: Any, notice: str, chosen:
         if fragment:
             url += f"#{urllib.parse.urlencode(fragment)}"
         _print_start(run, len(queue), file.path, notice, url)
+        if twice:
+            click.echo(
+                f"{count_noun(len(twice), 'image')} of them for two people, who do not see each other's decision"
+            )
         if not chosen["no_browser"]:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 

@@ -59,7 +59,7 @@ def list_candidates(result: ImageResult, line: Mapping[str, Any] | None) -> list
         others = [mask for mask in result.masks if not mask.kept]
     else:
         free = list(result.masks)
-        kept = [_match(number, prompt, free) for number, prompt in enumerate(_read_prompts(line))]
+        kept = [_match(number, prompt, free) for number, prompt in enumerate(read_prompts(line.get("prompts")))]
         others = free
     shown = [mask for mask in others if mask.area]
     return kept + [Candidate(f"m{mask.index}", freeze_mask(mask), False, _explain(mask)) for mask in shown]
@@ -75,9 +75,14 @@ def _match(number: int, prompt: Prompt, free: list[Mask]) -> Candidate:
     return Candidate(f"m{found.index}", prompt, True, "")
 
 
-def _read_prompts(line: Mapping[str, Any]) -> list[Prompt]:
+def read_prompts(content: Any) -> list[Prompt]:
+    """The "prompts" of a line.
+
+    Raises:
+        ApiError: they were edited and are not valid.
+    """
     try:
-        return [Prompt.from_json(prompt) for prompt in line["prompts"]]
+        return [Prompt.from_json(prompt) for prompt in content]
     except (PromptError, KeyError, TypeError, ValueError) as error:
         raise ApiError("invalid-request", f"the correction of this image is not valid: {error}") from None
 

@@ -16,7 +16,7 @@ from maskmill_plugins._shared.cache_folder import cache_folder
 from maskmill_plugins._shared.doubt_rating import finite_number, rate_doubt
 
 #: Part of the table's name: ratings of another version are not read.
-VERSION = 1
+VERSION = 2
 Stat = tuple[int, int]
 
 
@@ -78,6 +78,11 @@ class RatingCache:
         name = hashlib.sha256(str(output.absolute()).encode("utf-8", "surrogatepass")).hexdigest()[:24]
         self._path = cache_folder() / "review" / f"{name}.sqlite"
         self._connection: sqlite3.Connection | None = None
+
+    @property
+    def lease_file(self) -> Path:
+        """Where the leases of the run's images are kept."""
+        return self._path.with_suffix(".leases.json")
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError, sqlite3.Error):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskmill import Run
 from maskmill.output.store import load_result, stat_result
-from maskmill.results import FINISHED, LedgerRow, Status
+from maskmill.results import FINISHED, STATUSES, LedgerRow, Status
+from maskmill_plugins._shared.team.stopping import percent_of
 
 from .corrections_file import Decision
 from .ratings import Rating, RatingCache, Stat
 
-#: What became of an image: a verdict, "unseen", or "older": decided on a result that has changed since.
-STATES = ("unseen", "older", "question", "accepted", "fixed", "rejected")
+#: What became of an image: a verdict, "unseen", "older": decided on a result that has changed since, or "disputed":
+#: two people decided differently.
+STATES = ("unseen", "older", "disputed", "question", "accepted", "fixed", "rejected")
 #: States of images that somebody has to look at.
-OPEN = frozenset({"unseen", "older"})
+OPEN = frozenset({"unseen", "older", "disputed"})
 #: Ratings that are made between two writings to the cache.
 BATCH = 500
 _log = logging.getLogger("maskmill.server")
@@ -49,6 +52,8 @@ class QueueRow:
         """One of `STATES`."""
         if decision is None:
             return "unseen"
+        if decision.is_disputed:
+            return "disputed"
         if decision.verdict == "question" or self.rating is None:
             return decision.verdict
         if decision.verdict == "rejected" and self.status not in FINISHED:
@@ -67,6 +72,7 @@ class QueueFilter:
         state: one of `STATES`, "open" for those that somebody has to look at, or "" for all.
         dropped: only images with masks that filters dropped.
         sample: only this many images, chosen by chance but always the same ones; 0 for all.
+        reviewer: who asks: a disagreement is open for everybody but the two who disagree.
     """
 
     search: str = ""
@@ -75,10 +81,13 @@ class QueueFilter:
     state: str = ""
     dropped: bool = False
     sample: int = 0
+    reviewer: str = ""
 
-    def fits(self, row: QueueRow, state: str) -> bool:
+    def fits(self, row: QueueRow, state: str, decision: Decision | None = None) -> bool:
         """Whether an image passes, the sample apart."""
         if self.state and not (state in OPEN if self.state == "open" else state == self.state):
+            return False
+        if self.state == "open" and state == "disputed" and decision is not None and decision.is_by(self.reviewer):
             return False
         if (self.status and row.status != self.status) or self.search.casefold() not in row.key.casefold():
             return False
@@ -88,12 +97,17 @@ class QueueFilter:
         return self.label is None or bool(rating and any(one.label == self.label for one in rating.objects))
 
 
+def list_reviewable(run: Run, decisions: Container[str]) -> Iterator[LedgerRow]:
+    """The images of a run that can be reviewed: finished ones, and those that a person rejected."""
+    return (row for row in run.rows(STATUSES) if row.status in FINISHED or row.key in decisions)
+
+
 class ReviewQueue:
     """The images of a run that can be reviewed.
 
     Args:
         output: the output folder.
-        rows: of the ledger: finished images, and those that a person rejected.
+        rows: of the ledger, as `list_reviewable` gives them.
         cache: of ratings.
     """
 
@@ -117,6 +131,18 @@ class ReviewQueue:
     def __contains__(self, key: object) -> bool:
         return key in self._rows
 
+    def keys(self) -> list[str]:
+        """All images."""
+        return list(self._rows)
+
+    def count_undecided(self, decisions: Mapping[str, Decision]) -> list[int]:
+        """The number of images that nobody has decided about, by hundredth of doubt."""
+        counts = [0] * 100
+        for row in list(self._rows.values()):
+            if row.rating is not None and row.state(decisions.get(row.key)) in ("unseen", "older", "question"):
+                counts[percent_of(row.rating.doubt)] += 1
+        return counts
+
     @property
     def pending(self) -> int:
         """Images whose results have not been read yet."""
@@ -126,6 +152,10 @@ class ReviewQueue:
         """Begin to read the results that have not been rated, in a thread."""
         self._thread = threading.Thread(target=self._rate_pending, name="maskmill-ratings", daemon=True)
         self._thread.start()
+
+    def rate_all(self) -> None:
+        """Read them now."""
+        self._rate_pending()
 
     def stop(self) -> None:
         """End that thread."""
@@ -150,8 +180,9 @@ class ReviewQueue:
         """(image, its state) of the images that pass a filter, the most doubtful first, a sample in its own order."""
         rows = self._sample(wanted.sample) if wanted.sample else self._in_order()
         for row in rows:
-            state = row.state(decisions.get(row.key))
-            if wanted.fits(row, state):
+            decision = decisions.get(row.key)
+            state = row.state(decision)
+            if wanted.fits(row, state, decision):
                 yield row, state
 
     def count_states(self, decisions: Mapping[str, Decision]) -> dict[str, int]:

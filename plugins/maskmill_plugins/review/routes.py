@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 from fastapi.concurrency import run_in_threadpool
@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from maskmill import __version__
+from maskmill_plugins._shared.team import WEB as TEAM_WEB
 
 from ..annotate import pages
 from ..annotate.session import LARGEST, SMALLEST, USUAL
@@ -21,6 +22,7 @@ from ..server.http.request_log import RequestLog
 from .contact_sheet import ContactSheet
 from .review_queue import QueueFilter
 from .session import ReviewSession
+from .team import describe_session
 from .wire import (
     DecisionReply,
     DecisionRequest,
@@ -41,6 +43,7 @@ WEB = Path(__file__).parent / "web"
 ROOT = "/review/"
 Key = Annotated[str, Query(max_length=4096)]
 Holder = Annotated[str, Query(max_length=200)]
+Reviewer = Annotated[str, Query(max_length=200)]
 Side = Annotated[int, Query(alias="max", ge=SMALLEST, le=LARGEST)]
 
 
@@ -48,7 +51,7 @@ def build_review_application(session: ReviewSession) -> RequestLog:
     """The application of a review, to be served."""
     app = FastAPI(title="maskmill review", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     add_error_handlers(app)
-    pages.add_page(app, ROOT, (WEB, pages.WEB))
+    pages.add_page(app, ROOT, (WEB, pages.WEB, TEAM_WEB))
 
     @app.get("/healthz")
     @app.get("/readyz")
@@ -58,6 +61,7 @@ def build_review_application(session: ReviewSession) -> RequestLog:
     _add_queue_routes(app, session)
     _add_image_routes(app, session)
     _add_sheet_routes(app, session)
+    _add_team_routes(app, session)
     return guard(app, session.settings, session.admit, session.metrics)
 
 
@@ -65,12 +69,12 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
     queue, file = session.queue, session.file
 
     @app.get("/v1/review/session")
-    def describe_session() -> ReviewInfo:
+    def describe_review(reviewer: Reviewer = "") -> ReviewInfo:
         return ReviewInfo(
             name=session.name,
             count=len(queue),
             pending=queue.pending,
-            counts=queue.count_states(file.lines()),
+            counts=queue.count_states(session.decisions_for(reviewer)),
             corrections=file.path.name,
             labels=list(dict.fromkeys([*queue.labels(), *file.labels()])),
             reviewer=session.reviewer,
@@ -90,10 +94,12 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
         dropped: bool = False,
         sample: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
         holder: Holder = "",
+        reviewer: Reviewer = "",
     ) -> QueuePage:
         """The images that pass the filters, the most doubtful first."""
-        decisions = file.lines()
-        found = list(queue.select(decisions, QueueFilter(search, label, status, state, dropped, sample)))
+        decisions = session.decisions_for(reviewer)
+        filters = QueueFilter(search, label, status, state, dropped, sample, reviewer or session.reviewer)
+        found = list(queue.select(decisions, filters))
         items = [session.describe(row, decisions.get(row.key), holder) for row, _ in found[offset : offset + limit]]
         return QueuePage(total=len(found), pending=queue.pending, counts=queue.count_states(decisions), items=items)
 
@@ -102,9 +108,10 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
         """The first image of the queue that is open on no other page; it is this page's for ten minutes."""
         session.leases.keep_only(body.holder, body.keep)
         passed = {*body.keep, *body.skip}
-        for row, _ in queue.select(file.lines(), QueueFilter(**body.filters.model_dump())):
-            if row.key not in passed and session.leases.take(row.key, body.holder, body.reviewer or session.reviewer):
-                return NextReply(image=session.open_image(row.key, body.holder))
+        who = body.reviewer or session.reviewer
+        for row, _ in queue.select(session.decisions_for(who), QueueFilter(**body.filters.model_dump(), reviewer=who)):
+            if row.key not in passed and session.leases.take(row.key, body.holder, who):
+                return NextReply(image=session.open_image(row.key, body.holder, who))
         return NextReply(image=None)
 
     @app.post("/v1/review/release", status_code=204)
@@ -116,11 +123,11 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
 
 def _add_image_routes(app: FastAPI, session: ReviewSession) -> None:
     @app.get("/v1/review/image")
-    def open_image(key: Key, holder: Holder = "", reviewer: Annotated[str, Query(max_length=200)] = "") -> ReviewImage:
+    def open_image(key: Key, holder: Holder = "", reviewer: Reviewer = "") -> ReviewImage:
         """An image with its objects; it is this page's, unless another page has it open (`item.open_by`)."""
         if holder and key in session.queue:
             session.leases.take(key, holder, reviewer or session.reviewer)
-        return session.open_image(key, holder)
+        return session.open_image(key, holder, reviewer)
 
     @app.get("/v1/review/picture", response_class=Response)
     async def picture(request: Request, key: Key, most: Side = USUAL) -> Response:
@@ -140,7 +147,7 @@ def _add_sheet_routes(app: FastAPI, session: ReviewSession) -> None:
     @app.get("/v1/review/sheet")
     async def show(
         label: Annotated[str | None, Query(max_length=1000)] = None,
-        reviewer: Annotated[str, Query(max_length=200)] = "",
+        reviewer: Reviewer = "",
     ) -> SheetPage:
         """Objects of a label that this reviewer has not seen on a sheet, the lowest scores first."""
         return sheet.show(label, reviewer or session.reviewer)
@@ -156,6 +163,13 @@ def _add_sheet_routes(app: FastAPI, session: ReviewSession) -> None:
     async def apply(body: SheetRequest) -> SheetReply:
         """Images with a wrong object get a question; those of which every object was seen are accepted."""
         return sheet.apply(body.objects, body.reviewer)
+
+
+def _add_team_routes(app: FastAPI, session: ReviewSession) -> None:
+    @app.get("/v1/review/team")
+    def describe_team() -> dict[str, Any]:
+        """The figures of the team; see `describe_team`."""
+        return {**describe_session(session.queue, session.file), "name": session.name, "version": __version__}
 
 
 async def _send(request: Request, tag: str, made: Awaitable[tuple[bytes, str]]) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,39 @@ from ..server.errors import ApiError
 from ..server.metrics import Metrics
 from ..server.settings import Settings
 from .corrections_file import CorrectionsFile, Decision
-from .edits import Candidate, apply_edits, list_candidates
+from .edits import Candidate, apply_edits, list_candidates, read_prompts
 from .leases import Leases
 from .pictures import Pictures
+from .ratings import Rating
 from .review_queue import QueueRow, ReviewQueue
-from .wire import DecisionReply, DecisionRequest, QueueItem, ReviewImage
+from .second_opinions import describe_change, describe_second, keep_reviewed, restore_reviewed, wants_second
+from .wire import DecisionReply, DecisionRequest, QueueItem, ReviewImage, ReviewVersion
+
+#: Members of a line that say who decided and when.
+_ABOUT = ("reviewer", "time", "seconds")
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """An image as a reviewer looks at it.
+
+    Attributes:
+        row: of the queue.
+        result: what is looked at.
+        line: what was decided about it, as far as the reviewer sees it.
+        revision: of the line that counts.
+        decision: the summary of `line`.
+        first: the line that counts, if the reviewer gives a second opinion on it.
+        versions: if two people disagree, what they decided.
+    """
+
+    row: QueueRow
+    result: ImageResult
+    line: Mapping[str, Any] | None
+    revision: str
+    decision: Decision | None
+    first: Mapping[str, Any] | None = None
+    versions: Sequence[Decision] = ()
 
 
 class ReviewSession:
@@ -40,6 +69,7 @@ class ReviewSession:
         reviewer: who reviews, unless the page sends another name.
         notice: what the user has to do so that runs respect the decisions, or "".
         ask: whether the page asks for the name.
+        overlap: the images that are given to two people.
 
     Args:
         output: the output folder of the run.
@@ -56,6 +86,8 @@ class ReviewSession:
         reviewer: str = "",
         notice: str = "",
         ask: bool = False,
+        overlap: Collection[str] = (),
+        leases: Leases | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -64,10 +96,11 @@ class ReviewSession:
         self.queue = queue
         self.file = file
         self.pictures = pictures
-        self.leases = Leases()
+        self.leases = leases or Leases()
         self.reviewer = reviewer
         self.notice = notice
         self.ask = ask
+        self.overlap = overlap
         self._output = output
 
     def admit(self, method: str) -> None:
@@ -98,36 +131,68 @@ class ReviewSession:
             result = replace(result, size=tuple(line["size"]), sha256=line["sha256"])
         return result
 
-    def open_image(self, key: str, holder: str = "") -> ReviewImage:
-        """An image as the page shows it.
+    def decisions_for(self, reviewer: str) -> dict[str, Decision]:
+        """What people decided, by image; who may give a second opinion about one does not see the first."""
+        decisions, who = dict(self.file.lines()), reviewer or self.reviewer
+        for key in self.overlap:
+            row, decision = self.queue.row(key), decisions.get(key)
+            if row is not None and decision is not None and wants_second(row, decision, who):
+                if decision.second is None:
+                    del decisions[key]
+                else:
+                    decisions[key] = decision.second
+        return decisions
+
+    def open_image(self, key: str, holder: str = "", reviewer: str = "") -> ReviewImage:
+        """An image as the page shows it to a reviewer.
 
         Raises:
             ApiError: as `load`.
         """
-        row = self.queue.refresh(key)
-        result = self.load(key)
-        assert row is not None, "the image is in the queue"
+        view = self._view(key, reviewer or self.reviewer)
+        row, result, line = view.row, view.result, view.line or {}
         assert result.size is not None, "load sees to it"
-        line, revision = self.file.read(key)
-        line = line or {}
         failure = f"{result.failure.type}: {result.failure.message}" if result.failure else ""
         return ReviewImage(
-            item=self.describe(row, self.file.lines().get(key), holder),
+            item=self.describe(row, view.decision, holder),
             size=result.size,
             preview=shrink(result.size, USUAL),
             result=digest_masks(result),
-            revision=revision,
-            objects=[each.describe() for each in self.list_candidates(result)],
+            revision=view.revision,
+            objects=[each.describe() for each in list_candidates(result, view.line)],
             reason=failure or result.reason or "",
             doubts=[f"{doubt.code}: {doubt.message}" for doubt in result.doubts],
             comment=str(line.get("comment") or ""),
             time=str(line.get("time") or ""),
+            versions=[self._describe_version(one) for one in view.versions],
         )
 
-    def list_candidates(self, result: ImageResult) -> list[Candidate]:
-        """The objects that an image has or could have."""
-        line, _ = self.file.read(result.key)
-        return list_candidates(result, line)
+    def _view(self, key: str, reviewer: str) -> ImageView:
+        """An image as a reviewer looks at it: with the last decision, unless they give a second opinion."""
+        row = self.queue.refresh(key)
+        result = self.load(key)
+        assert row is not None, "the image is in the queue"
+        first, revision = self.file.read(key)
+        decision = self.file.lines().get(key)
+        if key not in self.overlap or first is None or decision is None or not wants_second(row, decision, reviewer):
+            versions = [decision, decision.second] if decision is not None and decision.is_disputed else []
+            return ImageView(row, result, first, revision, decision, versions=[one for one in versions if one])
+        result = restore_reviewed(result, first)
+        row = replace(row, status=result.status, rating=Rating.of(result))
+        second = decision.second
+        line = None if second is None else self.file.read_at(second.offset)[0]
+        return ImageView(row, result, line, revision, second, first)
+
+    def _describe_version(self, decision: Decision) -> ReviewVersion:
+        line, revision = self.file.read_at(decision.offset)
+        prompts = read_prompts(line.get("prompts"))
+        return ReviewVersion(
+            revision=revision,
+            reviewer=decision.reviewer,
+            verdict=decision.verdict,
+            comment=str(line.get("comment") or ""),
+            objects=[Candidate(f"c{number}", prompt, True, "").describe() for number, prompt in enumerate(prompts)],
+        )
 
     def describe(self, row: QueueRow, decision: Decision | None, holder: str = "") -> QueueItem:
         """A row of the queue as the page shows it."""
@@ -152,37 +217,58 @@ class ReviewSession:
             ApiError: "conflict" if somebody else has decided or the result has changed since: the document has the
                 image as it is now; "not-saved" if the file could not be written; as `load`.
         """
-        result = self.load(key)
-        line, revision = self.file.read(key)
-        if request.revision != revision or request.result != digest_masks(result):
-            raise self._conflict(key, request.revision != revision)
-        prompts = apply_edits(list_candidates(result, line), request.objects)
-        verdict: Any = request.verdict
-        if verdict == "accepted" and not (result.status in FINISHED and has_objects(result, prompts)):
-            verdict = "fixed"
-        entry = make_entry(
-            result,
-            verdict,
-            prompts,
-            reviewer=request.reviewer or self.reviewer,
-            time=_now(),
-            seconds=None if request.seconds is None else round(request.seconds, 1),
-            comment=request.comment,
-        )
+        who = request.reviewer or self.reviewer
+        view = self._view(key, who)
+        result = view.result
+        # who gives a second opinion does not see the first, so that it may change meanwhile
+        is_decided = request.revision != view.revision and view.first is None
+        if is_decided or request.result != digest_masks(result):
+            raise self._conflict(key, is_decided, who)
+        entry = self._take(view, request.take) if request.take else self._make_entry(view, request)
+        if entry is None:
+            raise self._conflict(key, True, who)
+        seconds = None if request.seconds is None else round(request.seconds, 1)
+        about = {"reviewer": who, "time": _now(), "seconds": seconds}
+        entry |= {name: value for name, value in about.items() if value not in ("", None)}
         try:
-            made = self.file.save(key, request.revision, entry)
+            made = self.file.save(key, view.revision, entry)
         except ChangedError:
-            raise self._conflict(key, True) from None
+            raise self._conflict(key, True, who) from None
         except OSError as error:
             text = f"{self.file.path.name}: {error.strerror or error}"
             raise ApiError("not-saved", text, retry_after=5) from None
         row = self.queue.refresh(key)
         assert row is not None, "the image is in the queue"
-        return DecisionReply(verdict=verdict, revision=made, item=self.describe(row, self.file.lines().get(key)))
+        item = self.describe(row, self.decisions_for(who).get(key))
+        return DecisionReply(verdict=entry["verdict"], revision=made, item=item)
 
-    def _conflict(self, key: str, decided: bool) -> ApiError:
+    def _make_entry(self, view: ImageView, request: DecisionRequest) -> dict[str, Any]:
+        """The content of a line, without who decided and when."""
+        result = view.result
+        prompts = apply_edits(list_candidates(result, view.line), request.objects)
+        verdict: Any = request.verdict
+        if verdict == "accepted" and not (result.status in FINISHED and has_objects(result, prompts)):
+            verdict = "fixed"
+        entry = make_entry(result, verdict, prompts, comment=request.comment)
+        if view.row.rating is not None:
+            entry["doubt"] = round(view.row.rating.doubt, 4)
+        entry |= describe_change(result, entry)
+        if view.first is not None:
+            return entry | describe_second(view.first, entry)
+        return entry | (keep_reviewed(result, entry) if result.key in self.overlap else {})
+
+    def _take(self, view: ImageView, revision: str) -> dict[str, Any] | None:
+        """The content of one of the versions of two people who disagree; None if it is none of them any more."""
+        for version in view.versions:
+            line, found = self.file.read_at(version.offset)
+            if found == revision:
+                kept = {name: part for name, part in line.items() if name not in ("image", "second", *_ABOUT)}
+                return {**kept, "result": digest_masks(view.result)}  # that of the version may be gone
+        return None
+
+    def _conflict(self, key: str, decided: bool, reviewer: str) -> ApiError:
         text = "somebody else has decided about this image" if decided else "the result of this image has changed"
-        members = {"image": self.open_image(key).model_dump(mode="json"), "decided": decided}
+        members = {"image": self.open_image(key, "", reviewer).model_dump(mode="json"), "decided": decided}
         return ApiError("conflict", f"{text} in the meantime", members=members)
 
 

@@ -14,7 +14,7 @@ MOST_OBJECTS = 4096
 Key = Annotated[str, Field(max_length=4096)]
 Digest = Annotated[str, Field(max_length=100)]
 Name = Annotated[str, Field(max_length=200)]
-State = Literal["", "open", "unseen", "older", "question", "accepted", "fixed", "rejected"]
+State = Literal["", "open", "unseen", "older", "disputed", "question", "accepted", "fixed", "rejected"]
 RunStatus = Literal["", "done", "empty", "rejected"]
 
 
@@ -109,6 +109,16 @@ class ReviewObject(ResponseModel):
     area: int
 
 
+class ReviewVersion(ResponseModel):
+    """What one of two people who disagree made of an image; `revision` is to be sent to take it."""
+
+    revision: str
+    reviewer: str
+    verdict: Verdict
+    comment: str
+    objects: list[ReviewObject]
+
+
 class ReviewImage(ResponseModel):
     """An image to review.
 
@@ -123,6 +133,7 @@ class ReviewImage(ResponseModel):
         doubts: what the run itself reported.
         comment: of the last decision.
         time: of the last decision.
+        versions: if two people disagree, what each of them made of it; else none.
     """
 
     item: QueueItem
@@ -135,6 +146,7 @@ class ReviewImage(ResponseModel):
     doubts: list[str]
     comment: str
     time: str
+    versions: list[ReviewVersion]
 
 
 class Filters(WireModel):
@@ -196,6 +208,8 @@ class DecisionRequest(WireModel):
         comment: why it is rejected, or what is asked.
         reviewer: who decided.
         seconds: how long it took.
+        take: the revision of a version of `ReviewImage.versions` that is to count; the verdict, the objects and the
+            comment are then those of that version.
     """
 
     revision: Digest
@@ -205,6 +219,7 @@ class DecisionRequest(WireModel):
     comment: str = Field("", max_length=2000)
     reviewer: Name = ""
     seconds: float | None = Field(None, ge=0, le=1e7, allow_inf_nan=False)
+    take: Digest = ""
 
 
 class DecisionReply(ResponseModel):

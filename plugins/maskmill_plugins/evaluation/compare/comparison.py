@@ -17,8 +17,9 @@ from maskmill.output.join import join_runs
 from maskmill.results import LedgerRow
 from maskmill.stored.originals import OriginalImages
 from maskmill_plugins._shared.doubt_rating import finite_number
+from maskmill_plugins._shared.pairing import pair_by_overlap
 
-from ..pairing import pair_by_key, pair_by_overlap
+from ..pairing import pair_by_key
 from ..report.pages import ListedNames
 from ..report.pictures import WORST, MaskSet, ReportPicture, WorstImages, WorstRows, make_picture
 

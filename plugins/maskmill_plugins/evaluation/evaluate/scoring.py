@@ -13,8 +13,9 @@ from pycocotools import mask as coco_mask
 
 from maskmill import Mask, Prompt
 from maskmill.stored.explain import describe_kind
+from maskmill_plugins._shared.pairing import pair_by_overlap
 
-from ..pairing import How, pair_by_key, pair_by_overlap
+from ..pairing import How, pair_by_key
 from ..truth.objects import Kind, TrueImage, TrueObject
 from .boundary import boundary_f
 

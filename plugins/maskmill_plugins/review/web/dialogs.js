@@ -74,6 +74,29 @@ export function choose(name, mine, theirs, bitmap) {
   });
 }
 
+/**
+ * Settle a disagreement of two people: both versions as pictures.
+ * @param {{text: string, who: string, pieces: any[], size: [number, number]}[]} versions
+ * @returns {Promise<number>} the one that counts, -1 for neither
+ */
+export function settle(name, versions, bitmap) {
+  return new Promise((resolve) => {
+    const answer = (value) => () => {
+      dialog.close();
+      resolve(value);
+    };
+    const sides = versions.map((version) => make("section.side", {}, make("h3", { textContent: version.text }), make("p", { textContent: version.comment }), draw(version, bitmap)));
+    const takes = versions.map(({ who }, at) => make("button.button", { type: "button", textContent: t("takeVersion", { who }), onclick: answer(at) }));
+    const neither = make("button.button", { type: "button", textContent: t("settleSelf"), onclick: answer(-1) });
+    const dialog = open(
+      "conflict-dialog", t("settleTitle"), false, make("p", { textContent: t("settleText", { name }) }),
+      make("div.sides", {}, ...sides), make("div.choices", {}, neither, ...takes),
+    );
+    dialog.oncancel = () => resolve(-1);
+    dialog.focus();
+  });
+}
+
 /** A small picture of a version, its masks drawn. */
 function draw({ pieces, size: [height, width] }, bitmap) {
   const scale = Math.min(1, 340 / Math.max(width, height));

@@ -3,7 +3,7 @@
 import { Problem, Unreachable, keep, kept } from "./api.js";
 import { Picture } from "./canvas.js";
 import { Connection } from "./connection.js";
-import { askText, choose, help } from "./dialogs.js";
+import { askText, choose, help, settle } from "./dialogs.js";
 import { byId, drawIcons } from "./dom.js";
 import { Edits } from "./edits.js";
 import { listenToKeys } from "./shortcuts.js";
@@ -40,13 +40,14 @@ class Page {
     this.#wire();
     this.info = await this.#session();
     this.api.reviewer = kept(localStorage, NAME) ?? (this.info.ask ? "" : this.info.reviewer);
-    const label = new URLSearchParams(location.hash.slice(1)).get("label");
-    this.queue.offer(this.info.labels, label);
+    const address = new URLSearchParams(location.hash.slice(1));
+    this.queue.offer(this.info.labels, address.get("label"));
     this.panel.offer(this.info.labels);
     this.render();
     if (!this.api.reviewer) await this.#askName();
     this.#banner();
-    await this.restart();
+    const key = address.get("image");
+    await (key === null ? this.restart() : Promise.all([this.#list(), this.#go(() => this.walk.open(key))]));
     document.body.dataset.ready = "true";
     setInterval(() => this.#follow(), 2000);
   }
@@ -130,21 +131,36 @@ class Page {
     this.shown = image.item.key;
     document.body.dataset.shown = image.item.key;
     this.walk.prepare(image.item.key);
+    if (image.versions.length) void this.#settle(image);
+  }
+
+  /** Two people decided differently: take one of their versions, or decide anew. */
+  async #settle(image) {
+    const versions = image.versions.map(({ reviewer, verdict, comment, objects }) => {
+      const who = reviewer || "?";
+      return { who, text: t("version", { who, verdict: t(verdict) }), comment, pieces: objects, size: image.size };
+    });
+    const chosen = await settle(image.item.key, versions, this.picture.bitmap);
+    if (chosen >= 0 && this.edits.image === image) await this.decide("accepted", "", image.versions[chosen].revision);
   }
 
   /** Save a decision and go on once it is on disk. */
-  async decide(verdict, comment = "") {
+  async decide(verdict, comment = "", take = "") {
     const { image } = this.edits;
     if (!image || this.state === "saving" || this.shown !== image.item.key) return;
     this.#state("saving");
     const seconds = Math.min(1e6, (performance.now() - this.edits.since) / 1000);
     const { revision, result } = image;
     try {
-      const reply = await this.api.decide(image.item.key, { revision, result, verdict, objects: this.edits.objects, comment, seconds });
+      const reply = await this.api.decide(image.item.key, { revision, result, verdict, objects: this.edits.objects, comment, seconds, take });
       await this.#goOn(reply.item);
     } catch (error) {
       this.#state("unsaved");
-      if (error instanceof Problem && error.kind === "conflict" && error.body.image) await this.#conflict(error.body, verdict, comment);
+      const isConflict = error instanceof Problem && error.kind === "conflict" && error.body.image;
+      if (isConflict && take) { // somebody else has settled it
+        this.#state("saved");
+        await this.#go(() => this.walk.open(image.item.key));
+      } else if (isConflict) await this.#conflict(error.body, verdict, comment);
       else this.report(error);
     }
   }
@@ -251,7 +267,7 @@ class Page {
 
   #count({ counts }) {
     const all = Object.values(counts).reduce((sum, n) => sum + n, 0);
-    const open = counts.unseen + counts.older;
+    const open = counts.unseen + counts.older + counts.disputed;
     byId("place").textContent = t("place", { n: this.queue.total.toLocaleString() });
     byId("progress").textContent = t("progress", { n: (all - open).toLocaleString(), total: all.toLocaleString() });
   }

@@ -8,7 +8,7 @@ import { t } from "./strings.js";
 const PAGE = 100;
 /** Milliseconds after the last letter of a search. */
 const PAUSE = 250;
-const STATES = ["open", "", "unseen", "older", "question", "accepted", "fixed", "rejected"];
+const STATES = ["open", "", "unseen", "older", "disputed", "question", "accepted", "fixed", "rejected"];
 const STATUSES = ["", "done", "empty", "rejected"];
 
 export class Queue extends EventTarget {

@@ -12,11 +12,11 @@ export class ReviewApi extends Api {
   }
 
   session() {
-    return this.json("review/session");
+    return this.json(`review/session?${new URLSearchParams({ reviewer: this.reviewer })}`);
   }
 
   queue(filters, offset, limit) {
-    const query = new URLSearchParams({ offset: String(offset), limit: String(limit), holder: this.holder });
+    const query = new URLSearchParams({ offset: String(offset), limit: String(limit), holder: this.holder, reviewer: this.reviewer });
     for (const [name, value] of Object.entries(filters)) if (value !== null && value !== "") query.set(name, String(value));
     return this.json(`review/queue?${query}`);
   }
@@ -25,6 +25,11 @@ export class ReviewApi extends Api {
   next(filters, held, skip) {
     const json = { holder: this.holder, reviewer: this.reviewer, filters, keep: held, skip };
     return this.json("review/next", { method: "POST", json });
+  }
+
+  /** The figures of the team. */
+  team() {
+    return this.json("review/team");
   }
 
   /** The page is being closed: what it has open is free. The request outlives it. */

@@ -15,6 +15,7 @@ import yaml
 
 from maskmill import Run
 from maskmill_plugins._shared.result_pages.document import PageFile
+from maskmill_plugins._shared.team import WEB as TEAM_WEB
 
 from .changes import Changes
 from .gallery import Gallery, thumbnail_path
@@ -25,7 +26,7 @@ BLOCK = 48
 #: Backends whose scores are the IoU that the model predicts; those of others have a meaning of their own.
 _SAM_BACKENDS = ("sam", "local")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SCRIPTS = ("changes.js", "overview.js", "picture.js", "gallery.js")
+_SCRIPTS = ("team.js", "changes.js", "overview.js", "picture.js", "gallery.js")
 
 
 def write_page(
@@ -46,7 +47,7 @@ def write_page(
     """
     data = {**summary.to_json(), "about": about, "gallery": {"shown": len(gallery), "total": gallery.total}}
     web = files(__package__) / "page"
-    page = PageFile(out, web, [web / name for name in _SCRIPTS])
+    page = PageFile(out, web, [TEAM_WEB / "team_view.js", *(web / name for name in _SCRIPTS)], [TEAM_WEB / "team.css"])
     page.begin(about["name"])
     page.write_json("summary", {**data, "block": BLOCK, "changes": changes.to_json()})
     out.write(b'<script type="application/json" id="rows">[')

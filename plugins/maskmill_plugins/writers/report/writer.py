@@ -22,6 +22,7 @@ from .document import collect_provenance, write_page
 from .gallery import Gallery, draw_thumbnail, thumbnail_name
 from .picture import NOTE, describe_picture, encode_copy
 from .summary import Summary
+from .team import TeamSummary
 
 PICTURES = "pictures"
 NAME = "report.html"
@@ -55,6 +56,10 @@ class Report(Writer):
         " photos themselves are missing or in a format that browsers do not show; 0: no copies",
     )
 
+    def shows_corrections(self) -> bool:
+        """It shows what people decided, if the pipeline names their corrections."""
+        return True
+
     def check(self) -> list[Problem]:
         """OpenCV must load."""
         return check_cv2()
@@ -80,14 +85,16 @@ class Report(Writer):
         summary = Summary()
         with ExitStack() as stack:
             run = _open_run(stack)
-            changes = stack.enter_context(Changes(folder, run is not None))
+            changes, team = stack.enter_context(Changes(folder, run is not None)), TeamSummary(run)
             gallery = stack.enter_context(Gallery(folder, self.gallery, changes))
             for result in results:
                 row = run.row(result.key) if run is not None else None
                 summary.add(result, row.seconds if row is not None else None)
                 gallery.add(result, row, summary)
+                team.add(result)
             changes.end()
-            write_page(out, folder, summary, gallery, changes, collect_provenance(run, summary))
+            about = {**collect_provenance(run, summary), "team": team.to_json()}
+            write_page(out, folder, summary, gallery, changes, about)
             return changes.save()
 
 

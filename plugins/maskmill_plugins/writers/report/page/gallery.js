@@ -256,8 +256,9 @@ function listen() {
 }
 
 function showAll() {
-  showHeader(t("title", data.about.name), data.about.name, ["overview", "failures", "provenance", "gallery"]);
+  showHeader(t("title", data.about.name), data.about.name, ["overview", ...(data.about.team ? ["team"] : []), "failures", "provenance", "gallery"]);
   showOverview();
+  showTeam();
   showFailures();
   showProvenance();
   showTools();
