@@ -16,11 +16,13 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from maskmill import Image, ImageResult, testing
+from maskmill.plugins.stage import collecting
 from maskmill_plugins.writers.report import Report
 from maskmill_plugins.writers.report.gallery import thumbnail_path
 
@@ -98,11 +100,13 @@ def main(count: int, memory: bool, browser: bool) -> None:
         files: list[Path] = []
         spent = 0.0
         for image in images():
-            pattern.append(testing.result(image, testing.masks(image)))
+            result, notes = testing.result(image, testing.masks(image)), dict[str, Any]()
             started = time.perf_counter()
-            files.append(folder / report.write(image, pattern[-1], folder)[0].path)
+            with collecting(notes):
+                files.append(folder / report.write(image, result, folder)[0].path)
             spent += time.perf_counter() - started
-        click.echo(f"a thumbnail: {1000 * spent / PICTURES:.1f} ms")
+            pattern.append(replace(result, notes={"report": notes}))
+        click.echo(f"a thumbnail and its outlines: {1000 * spent / PICTURES:.1f} ms")
         for number in range(count):
             target = thumbnail_path(folder, key(number))
             target.parent.mkdir(exist_ok=True)

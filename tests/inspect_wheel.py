@@ -20,7 +20,11 @@ def main(wheel: str) -> None:
         expected |= {f"{name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
         expected.add(f"{name}/py.typed")
     expected |= {f"maskmill_pipelines/{path.name}" for path in (ROOT / "pipelines").glob("*.yaml")}
-    for data in ("framework/maskmill/testing/plugin_templates", "plugins/maskmill_plugins/writers/report/page"):
+    pages = ("_shared/result_pages/web", "writers/report/page", "evaluation/report/page")
+    for data in (
+        "framework/maskmill/testing/plugin_templates",
+        *(f"plugins/maskmill_plugins/{page}" for page in pages),
+    ):
         package = data.partition("/")[2]
         expected |= {f"{package}/{path.name}" for path in (ROOT / data).iterdir()}
     expected |= {f"maskmill_quickstart/{name}" for name in ("boxes.json", "photos.txt", "prompts.jsonl")}

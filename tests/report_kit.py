@@ -109,9 +109,16 @@ class Page(HTMLParser):
     @property
     def thumbnails(self):
         """The bytes of each row's thumbnail, b"" without one."""
+        return [base64.b64decode(thumbnail) for thumbnail, _ in self._lines()]
+
+    @property
+    def layers(self):
+        """What is drawn over each row's photo."""
+        return [json.loads(layers) for _, layers in self._lines()]
+
+    def _lines(self):
         names = sorted((name for name in self.data if re.fullmatch(r"t\d+", name)), key=lambda name: int(name[1:]))
-        lines = "\n".join(self.data[name] for name in names).split("\n") if names else []
-        return [base64.b64decode(line) for line in lines]
+        return [line.split("\t") for name in names for line in self.data[name].split("\n")]
 
 
 def make_run(folder, keys=KEYS, writers=("lossy", "report"), **run_options):
@@ -133,3 +140,12 @@ def make_run(folder, keys=KEYS, writers=("lossy", "report"), **run_options):
     file = folder / "run.yaml"
     file.write_text(json.dumps(document), encoding="utf-8")
     return Pipeline.load(file, plugins=[folder / "drop.py"], drop_ins=False).run(quiet=True, **run_options)
+
+
+def eventually(page, expression):
+    """Wait until an expression is true. Playwright's own way breaks the page's Content-Security-Policy."""
+    for _ in range(250):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {expression}")

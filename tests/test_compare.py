@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
+from report_kit import Page
 from stored_runs import files, project, run, told
 
 from maskmill import Box, Mask, Prompt
@@ -76,18 +77,23 @@ def test_how_far_two_runs_agree(runs, tmp_path, capsys):
     assert found["mean_agreement"] == pytest.approx((3 + 2 * moved) / 5)
     assert found["median_iou"] == 1
     assert found["share_of_pairs_from_iou"] == {"0.5": 1, "0.75": 0.6, "0.9": 0.6, "0.95": 0.6, "0.99": 0.6}
+    assert found["iou_histogram"] == [*[0] * 14, 4, *[0] * 4, 6]
     assert f"{(6 + 4 * moved) / 10:.3f}" in out
     assert "3 of them with identical masks" in out
 
 
 def test_the_images_that_differ_most_are_shown(runs, tmp_path, capsys):
     compared(capsys, *runs, "-o", tmp_path / "c")
-    assert sorted(files(tmp_path / "c")) == ["comparison.json", "index.html", "worst/01.jpg", "worst/02.jpg"]
+    names = [f"worst/{rank:02}{end}" for rank in (1, 2) for end in ("-errors.png", ".jpg")]
+    assert sorted(files(tmp_path / "c")) == ["comparison.json", "index.html", *names]
     assert [each["image"] for each in numbers(tmp_path / "c")["worst"]] == ["b/c.png", "b/照片 1.png"]
-    with PIL.Image.open(tmp_path / "c" / "worst" / "01.jpg") as picture:
-        pixels = np.asarray(picture).astype(int)
-    assert np.abs(pixels[:, 488:968] - pixels[:, 976:]).mean() > 3  # the two sides differ
-    assert "b/照片 1.png: agreement" in (tmp_path / "c" / "index.html").read_text(encoding="utf-8")
+    with PIL.Image.open(tmp_path / "c" / "worst" / "01-errors.png") as picture:
+        errors = np.asarray(picture)
+    assert {1, 2} <= set(np.unique(errors)), "both runs have pixels that the other one lacks"
+    page = Page(tmp_path / "c" / "index.html")
+    rows = json.loads(page.data["rows"])
+    assert len(rows) == page.summary["total"] == 10
+    assert [row[4] for row in rows[:4]] == [pytest.approx(30 / 42, abs=1e-4)] * 4
 
 
 def test_seconds_are_those_of_the_ledgers(runs, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 
 import numpy as np
 import PIL.Image
@@ -10,6 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from report_kit import Page
 from stored_runs import files, project, run, told
 
 from maskmill import Mask
@@ -272,19 +274,32 @@ def test_indexed_png_files_are_a_truth_and_nothing_is_known_of_the_void(output, 
     assert found["unknown_labels"] == {"thing": 1, "猫": 1}
 
 
-def test_the_worst_images_are_shown_side_by_side(output, tmp_path, capsys):
+def test_the_worst_images_are_shown_with_the_pixels_in_which_they_are_wrong(output, tmp_path, capsys):
     found, _ = evaluated(capsys, output, truth(tmp_path), tmp_path / "e")
     assert [each["image"] for each in found["worst"]] == ["b/c.png", "d.png", "b/照片 1.png"]
-    names = ["worst/01.jpg", "worst/02.jpg", "worst/03.jpg"]
+    names = [f"worst/{rank:02}{end}" for rank in (1, 2, 3) for end in ("-errors.png", ".jpg")]
     assert sorted(files(tmp_path / "e")) == ["evaluation.json", "index.html", *names]
-    with PIL.Image.open(tmp_path / "e" / "worst" / "01.jpg") as picture:
-        assert picture.size == (3 * 480 + 2 * 8, 320)
-        pixels = np.asarray(picture).astype(int)
-    assert np.abs(pixels[:, :480] - pixels[:, 488:968]).mean() > 5  # the truth is drawn on it
-    page = (tmp_path / "e" / "index.html").read_text(encoding="utf-8")
-    assert "b/照片 1.png: mean IoU 0.917" in page
-    assert all(name in page for name in names)
-    assert "http" not in page
+    with PIL.Image.open(tmp_path / "e" / "worst" / "03.jpg") as photo:
+        assert photo.size == SIZE[::-1]
+    with PIL.Image.open(tmp_path / "e" / "worst" / "03-errors.png") as picture:
+        errors = np.asarray(picture)
+    # the cat is six columns too far left: red before the true one, and nothing is missing
+    assert set(np.unique(errors)) == {0, 1}
+    assert (errors == 1).nonzero()[1].max() < 30
+    page = Page(tmp_path / "e" / "index.html")
+    (shown,) = (each for each in json.loads(page.data["pictures_data"]) if each["key"] == "b/照片 1.png")
+    assert round(shown["value"], 3) == 0.917
+    assert [(each[0], each[4]) for each in shown["objects"]] == [("thing", 1), ("猫", round(30 / 36, 4))]
+    rows = json.loads(page.data["rows"])
+    assert len(rows) == found["all"]["objects"] + found["all"]["extra_masks"]
+    assert sum(row[4] == "extra" for row in rows) == found["all"]["extra_masks"] > 0
+    assert found["confusions"] == [{"truth": "猫", "mask": "thing", "objects": 1}]
+    assert [row[8] for row in rows if row[8]] == ["thing"]
+    assert sum(found["iou_histogram"]) == found["all"]["objects"]
+    assert [row[5] for row in rows] == sorted(row[5] for row in rows)
+    assert not re.search("https?://", page.text.replace("http://www.w3.org/2000/svg", ""))
+    evaluated(capsys, output, tmp_path / "真值.json", tmp_path / "e", "--pictures", 1)
+    assert sorted(files(tmp_path / "e"))[2:] == names[:2]
 
 
 def test_it_is_written_into_the_run_s_folder_and_again_over_itself_alone(output, tmp_path, capsys):

@@ -9,16 +9,23 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
+from urllib.parse import unquote
 
+import cv2
+import numpy as np
 import PIL.Image
 import pytest
 from report_kit import KEYS, Page, make_run
 
-from maskmill import Box, ImageResult, Prompt, Run, read_run, testing
+from maskmill import Box, ImageResult, Mask, Prompt, Run, read_run, testing
+from maskmill.plugins.stage import working_in
 from maskmill.results import STATUSES, Doubt, Failure
 from maskmill_plugins._shared.doubt_rating import rate_doubt
+from maskmill_plugins._shared.result_pages.layers import BUDGET, encode_outlines
 from maskmill_plugins.writers.report import Report
+from maskmill_plugins.writers.report.changes import Seen, find_reasons, judge
 from maskmill_plugins.writers.report.document import BLOCK
+from maskmill_plugins.writers.report.picture import describe_picture
 from maskmill_plugins.writers.report.summary import Summary, without_numbers
 
 KEY, STATUS, DOUBT, WHY = range(4)
@@ -78,8 +85,8 @@ def test_failures_are_listed_by_their_reason(page):
 
 def test_nothing_in_the_data_ends_its_element(page):
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    assert [a.get("type") for a in scripts[:4]] == ["application/json"] * 3 + [None]
-    assert {a.get("type") for a in scripts[4:]} == {"text/plain"}
+    assert [a.get("type") for a in scripts[:5]] == ["application/json"] * 4 + [None]
+    assert {a.get("type") for a in scripts[5:]} == {"text/plain"}
     assert not [tag for tag, _ in page.tags if tag in ("img", "b", "iframe")]
     assert "猫</script><img src=x>" in page.summary["label_names"]
     assert page.summary["about"]["name"] == "<b>试验</b> & co"
@@ -209,6 +216,105 @@ def test_thumbnails_stand_in_blocks_and_missing_ones_leave_a_gap(tmp_path):
     assert [bool(data) for data in page.thumbnails] == [bool(number % 10) for number in range(BLOCK + 3)]
 
 
+def test_what_is_drawn_over_a_photo_is_exact_and_bounded(output, page):
+    layers = dict(zip((row[KEY] for row in page.rows), page.layers, strict=True))
+    found = layers["照片/猫 '1'.png"]
+    (photo,) = found["photos"]
+    assert (output / "report" / unquote(photo)).resolve() == output.parent / "photos" / "照片" / "猫 '1'.png"
+    assert len(found["masks"]) == len(next(row for row in page.rows if row[KEY] == "照片/猫 '1'.png")[13])
+    assert layers["fails 1.png"] == {}
+    pixels = np.zeros((60, 80), bool)
+    pixels[10:30, 20:50] = True
+    pixels[15:20, 30:40] = False  # a hole
+    ((_, text),) = encode_outlines([Mask.from_array(pixels)])
+    drawn = np.zeros(pixels.shape, np.uint8)
+    cv2.fillPoly(drawn, [np.rint((line - 0.5) * 16).astype(int) for line in decode(text)], 1, shift=4)
+    assert (drawn.astype(bool) ^ pixels).sum() <= 2 * (60 + 40), "at most the pixels under the line"
+    noise = [Mask.from_array(np.random.default_rng(n).random((120, 160)) > 0.6) for n in range(3)]
+    assert sum(len(text) for _, text in encode_outlines(noise)) <= BUDGET
+
+
+def decode(text):
+    """The lines of an outline, as `lightbox.js` reads them."""
+    for line in text.split(" "):
+        numbers, shift, value = [], 0, 0
+        for letter in line:
+            bits = ord(letter) - 63
+            value |= (bits & 31) << shift
+            shift += 5
+            if bits < 32:
+                numbers.append(~(value >> 1) if value & 1 else value >> 1)
+                shift = value = 0
+        yield np.cumsum(np.array(numbers).reshape(-1, 2), axis=0) / 2
+
+
+def test_copies_of_the_photos_are_stored_if_asked_for(tmp_path):
+    image = testing.image(480, 640, key="照片 1.tiff")
+    artifacts = Report(pictures=320).write(image, testing.result(image, testing.masks(image)), tmp_path)
+    with PIL.Image.open(tmp_path / artifacts[1].path) as copy:
+        assert (copy.format, copy.size) == ("JPEG", (320, 240))
+    noted = describe_picture(image, testing.result(image, testing.masks(image)), tmp_path, artifacts[1].path)
+    assert [unquote(photo) for photo in noted["photos"]] == [artifacts[1].path], "browsers show no TIFF"
+
+
+def change(page, key):
+    number = next(n for n, row in enumerate(page.rows) if row[KEY] == key)
+    return json.loads(page.data["changed"]).get(str(number))
+
+
+def test_a_report_says_what_changed_since_the_last_one(tmp_path):
+    keys = ["a&b.png", "fails 1.png", "none.png", *(f"sub/photo_{number:02d}.png" for number in range(4))]
+    output = make_run(tmp_path, keys).output
+    page = Page(output / "report" / "report.html")
+    assert page.summary["changes"] is None
+    assert page.data["changed"].strip() == "{}"
+    (tmp_path / "photos" / "none.png").unlink()
+    testing.write_picture(tmp_path / "photos" / "sub" / "photo_00.png", seed=99)
+    make_run(tmp_path, [*keys[:2], *keys[3:], "new.png"])
+    page = Page(output / "report" / "report.html")
+    found = page.summary["changes"]
+    assert [found["counts"][name] for name in ("new", "redone", "removed", "same")] == [1, 1, 1, 5]
+    assert (found["reasons"], found["removed"]) == ({"image": 1}, ["none.png"])
+    assert datetime.fromisoformat(found["since"]).tzinfo
+    assert change(page, "new.png")[0] == "new"
+    assert change(page, "sub/photo_00.png")[:2] == ["redone", ["image"]]
+    assert change(page, "a&b.png") is None
+    # the record was written, but the run was killed before it could say so: the same changes again
+    shown = [found, page.data["changed"]]
+    rewrite(output)
+    page = Page(output / "report" / "report.html")
+    assert [page.summary["changes"], page.data["changed"]] == shown
+    (output / "report" / "images.jsonl.gz").write_bytes(b"damaged")
+    rewrite(output)
+    assert Page(output / "report" / "report.html").summary["changes"] is None
+
+
+def rewrite(output):
+    """Write the page of a run again."""
+    with Run(output) as run, working_in(output):
+        Report().finish(iter([run.result(row) for row in run.rows()]), output / "report")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (("done", 0.1, 2, "i/p/m/f"), ("done", 0.1, 2, "i/p/m/f"), None),
+        (("done", 0.1, 2, "i/p/m/f"), ("done", 0.4, 2, "i/p/m2/f"), (["model"], "worse")),
+        (("done", 0.4, 2, "i/p/m/f"), ("done", 0.1, 3, "i/p2/m/f2"), (["prompts", "filters"], "better")),
+        (("done", 0.1, 2, "i/p/m/f"), ("failed", 0, 0, "i/p/m/f"), (["retry"], "worse")),
+        (("failed", 0, 0, "i/p/m/f"), ("empty", 0.9, 0, "i/p/m/f"), (["retry"], "better")),
+        (("done", 0.1, 2, "i/p/m/f"), ("done", 0.1, 2, "i/x/decided/decided"), (["corrections"], "")),
+        (("done", 0.1, 2, "i/x/decided/decided"), ("done", 0.1, 2, "i/x/decided/decided"), None),
+        (("done", 0.1, 2, "i/p/m/f"), ("rejected", 0, 0, "i/x/decided/decided"), (["corrections"], "")),
+    ],
+    ids=["same", "model", "prompts", "failed", "retried", "decided", "still decided", "rejected"],
+)
+def test_why_an_image_was_made_again_and_whether_it_got_better(before, after, expected):
+    seen = [Seen("a", *each[:3], each[3].split("/")) for each in (before, after)]
+    reasons = find_reasons(*seen)
+    assert (None if not reasons else (reasons, judge(*seen))) == expected
+
+
 def test_a_failed_image_does_not_keep_the_thumbnail_of_an_earlier_run(tmp_path):
     image = named(1)
     Report().write(image, testing.result(image, testing.masks(image)), tmp_path)
@@ -324,15 +430,21 @@ def test_kinds_of_reasons_are_bounded():
     assert len(told["failures"]) <= 501
 
 
-def test_both_languages_have_all_texts_and_the_program_asks_for_no_other():
-    folder = files("maskmill_plugins.writers.report") / "page"
-    strings = json.loads((folder / "strings.json").read_text(encoding="utf-8"))
-    assert set(strings) == {"en", "zh"}
-    assert list(strings["en"]) == list(strings["zh"])
-    for name, text in strings["en"].items():
-        assert sorted(re.findall(r"\{\d\}", text)) == sorted(re.findall(r"\{\d\}", strings["zh"][name])), name
-    program = "".join(part.read_text(encoding="utf-8") for part in folder.iterdir() if part.name.endswith(".js"))
+@pytest.mark.parametrize("own", ["writers/report/page", "evaluation/report/page"])
+def test_both_languages_have_all_texts_and_the_program_asks_for_no_other(own):
+    folders = [files("maskmill_plugins") / "_shared/result_pages/web", files("maskmill_plugins") / own]
+    shared, strings = (json.loads((folder / "strings.json").read_text(encoding="utf-8")) for folder in folders)
+    program = "".join(
+        part.read_text(encoding="utf-8") for folder in folders for part in folder.iterdir() if part.name.endswith(".js")
+    )
+    for texts in (shared, strings):
+        assert set(texts) == {"en", "zh"}
+        assert list(texts["en"]) == list(texts["zh"])
+        for name, text in texts["en"].items():
+            assert sorted(re.findall(r"\{\d\}", text)) == sorted(re.findall(r"\{\d\}", texts["zh"][name])), name
+    assert not set(shared["en"]) & set(strings["en"])
     asked = set(re.findall(r'\bt\("(\w+)"', program))
-    assert asked <= set(strings["en"])
-    unused = [name for name in strings["en"] if f'"{name}"' not in program and not name.startswith(("why_", "sort_"))]
+    assert asked <= {*shared["en"], *strings["en"]}
+    made = ("why_", "sort_", "change_", "reason_", "word_", "by_", "group_", "photo_")
+    unused = [name for name in strings["en"] if f'"{name}"' not in program and not name.startswith(made)]
     assert unused == []

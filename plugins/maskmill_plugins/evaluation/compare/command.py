@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import click
 
 from maskmill.cli.options import FILE, IMAGES
 from maskmill.files import quote_command
+
+from ..page_options import PICTURES, find_run_pages
 
 if TYPE_CHECKING:
     from maskmill import Run
@@ -34,6 +37,7 @@ SHOWN = 5
 @click.option(
     "--plugins", multiple=True, type=FILE, metavar="PATH", help="With --vary: load drop-in plugins from here."
 )
+@PICTURES
 @IMAGES
 def compare(
     what: tuple[Path, ...],
@@ -42,6 +46,7 @@ def compare(
     sets: tuple[str, ...],
     limit: int | None,
     plugins: tuple[Path, ...],
+    pictures: int,
     images: Path | None,
 ) -> int:
     """Compare runs over the same images: A with B (and more), or a pipeline FILE with several values of an option.
@@ -51,7 +56,7 @@ def compare(
     if vary is None:
         if len(what) < 2 or sets or limit or plugins:
             raise click.UsageError("give two output folders, or a pipeline file and --vary KEY=VALUE,VALUE")
-        return _compare_runs(what, _name_runs(what), folder, images)
+        return _compare_runs(what, _name_runs(what), ComparisonFolder(folder, pictures, images))
     if len(what) > 2:
         raise click.UsageError("with --vary: give a pipeline file, and optionally the photos")
     from maskmill.run.plan import RunRequest
@@ -75,8 +80,8 @@ def compare(
             return report.exit_code
         worst = max(worst, report.exit_code)
     outputs = [variant.pipeline.config.output for variant in chosen]
-    place = outputs[0].parent / COMPARISON
-    return max(worst, _compare_runs(outputs, [variant.name for variant in chosen], place, images))
+    target = ComparisonFolder(outputs[0].parent / COMPARISON, pictures, images)
+    return max(worst, _compare_runs(outputs, [variant.name for variant in chosen], target))
 
 
 def _name_runs(folders: Sequence[Path]) -> list[str]:
@@ -85,47 +90,75 @@ def _name_runs(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _compare_runs(folders: Sequence[Path], names: Sequence[str], place: Path | None, images: Path | None) -> int:
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """Where the reports of a comparison are written, and with what.
+
+    Attributes:
+        folder: the folder; None: nowhere. Of more than two runs, each comparison has a subfolder.
+        pictures: how many images the pages show.
+        images: contains the photos now; None: they are where the runs read them.
+    """
+
+    folder: Path | None
+    pictures: int
+    images: Path | None
+
+    def place(self, number: int, several: bool) -> Path | None:
+        """The folder of the comparison of the first run with this one."""
+        return None if self.folder is None else self.folder / f"{number:02}" if several else self.folder
+
+
+def _compare_runs(folders: Sequence[Path], names: Sequence[str], target: ComparisonFolder) -> int:
     """Compare each run with the first and return the exit code."""
     from maskmill import OutputError, Run
     from maskmill.output.folder import COMPARED
 
-    from ..report.pages import ReportFolder
+    from ..report.pages import PAGE, ReportFolder
     from . import comparison
 
-    several = len(folders) > 2
+    numbers = range(1, len(folders))
+    below = {number: target.place(number, len(folders) > 2) for number in numbers}
+    variants = [(f"{names[0]} – {names[n]}", place / PAGE) for n, place in below.items() if place is not None]
     code = 0
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(Run(folder)) for folder in folders]
-        for number in range(1, len(runs)):
-            sides = (names[0], names[number])
-            below = None if place is None else place / f"{number:02}" if several else place
-            target = None if below is None else ReportFolder(below, COMPARED)
-            found = comparison.compare(runs[0], runs[number], sides)
+        for number in numbers:
+            place = below[number]
+            report = None if place is None else ReportFolder(place, COMPARED)
+            found = comparison.compare(runs[0], runs[number], (names[0], names[number]), target.pictures)
             if not sum(found.statuses.values()):
                 raise OutputError(f"'{folders[0]}' and '{folders[number]}' have no image in common")
             if number > 1:
                 click.echo("")
             for line in format_lines(found):
                 click.echo(line)
-            if target is not None:
-                _write(target, found, runs[0], runs[number], images)
-                click.echo(f"\nReport with numbers and the images that differ most: {target.path}")
+            if report is not None:
+                others = [link for link in variants if link[1].parent != report.path]
+                _write(report, found, (runs[0], runs[number]), others, target.images)
+                click.echo(f"\nReport with numbers and the images that differ most: {report.path}")
             code = max(code, int(bool(found.errors.count)))
     return code
 
 
-def _write(target: ReportFolder, found: Comparison, a: Run, b: Run, images: Path | None) -> None:
+def _write(
+    target: ReportFolder,
+    found: Comparison,
+    runs: tuple[Run, Run],
+    others: Sequence[tuple[str, Path]],
+    images: Path | None,
+) -> None:
     from maskmill.stored.originals import OriginalImages
 
-    from ..report.pages import rank_pictures
+    from ..report.pages import PageContent
     from .comparison import draw_comparison
 
     names = (found.a.name, found.b.name)
-    with OriginalImages(a, images) as originals:
-        pictures = rank_pictures(found.worst, "agreement", lambda key: draw_comparison(a, b, key, names, originals))
-    about = {"schema": 1, **found.to_json()}
-    target.fill(about, f"{names[0]} and {names[1]}", summarize(found), make_tables(found), pictures)
+    links = [*others, *find_run_pages([(name, run.folder) for name, run in zip(names, runs, strict=True)])]
+    content = PageContent("compare", f"{names[0]} – {names[1]}", found.pairs.ranked(), found.pairs.total, links)
+    with OriginalImages(runs[0], images) as originals:
+        drawn = (draw_comparison(*runs, key, value, originals) for key, value in found.worst)
+        target.fill({"schema": 1, **found.to_json()}, content, drawn)
 
 
 def format_lines(found: Comparison) -> Iterator[str]:

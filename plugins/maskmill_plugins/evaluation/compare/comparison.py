@@ -16,14 +16,17 @@ from maskmill.masks import iou
 from maskmill.output.join import join_runs
 from maskmill.results import LedgerRow
 from maskmill.stored.originals import OriginalImages
+from maskmill_plugins._shared.doubt_rating import finite_number
 from maskmill_plugins._shared.pairing import pair_by_overlap
 
 from ..pairing import pair_by_key
 from ..report.pages import ListedNames
-from ..report.panels import Panel, WorstImages, side_by_side
+from ..report.pictures import WORST, MaskSet, ReportPicture, WorstImages, WorstRows, make_picture
 
 #: IoU thresholds for which the share of pairs is reported.
 STEPS = (0.5, 0.75, 0.9, 0.95, 0.99)
+#: Bins of the histogram of IoU.
+BINS = 20
 _RAN = ("done", "empty")
 
 
@@ -134,6 +137,8 @@ class Comparison:
         only: images that only the first run has, and only the second.
         errors: images that cannot be compared, with the reason.
         worst: (key, agreement) of the images that differ most.
+        pairs: the pairs with the lowest IoU and the masks without a partner: key, label in the first run, label in
+            the second, how they were paired, IoU, score in the first run, score in the second.
     """
 
     a: ComparedRun
@@ -148,6 +153,7 @@ class Comparison:
     only: tuple[ListedNames, ListedNames] = field(default_factory=lambda: (ListedNames(), ListedNames()))
     errors: ListedNames = field(default_factory=ListedNames)
     worst: Sequence[tuple[str, float]] = ()
+    pairs: WorstRows = field(default_factory=WorstRows)
 
     def shares(self) -> dict[str, float]:
         """The share of pairs that reach each IoU threshold."""
@@ -168,6 +174,7 @@ class Comparison:
             "mean_iou": statistics.fmean(self.ious) if self.ious else None,
             "median_iou": statistics.median(self.ious) if self.ious else None,
             "share_of_pairs_from_iou": self.shares(),
+            "iou_histogram": np.histogram(self.ious, BINS, (0, 1))[0].tolist(),
             "statuses": [{"a": a, "b": b, "images": count} for (a, b), count in sorted(self.statuses.items())],
             "only_in_a": self.only[0].to_json(),
             "only_in_b": self.only[1].to_json(),
@@ -176,10 +183,17 @@ class Comparison:
         }
 
 
-def compare(a: Run, b: Run, names: tuple[str, str]) -> Comparison:
-    """Compare two runs; memory use grows by eight bytes per mask and per image."""
+def compare(a: Run, b: Run, names: tuple[str, str], pictures: int = WORST) -> Comparison:
+    """Compare two runs; memory use grows by eight bytes per mask and per image.
+
+    Args:
+        a: the first run.
+        b: the second run.
+        names: of the two.
+        pictures: how many of the images that differ most are named.
+    """
     found = Comparison(_describe_run(a, names[0]), _describe_run(b, names[1]))
-    worst = WorstImages()
+    worst = WorstImages(pictures)
     for key, rows in _join_rows(a, b):
         if rows[0] is None or rows[1] is None:
             found.only[rows[0] is None].add(key)
@@ -221,6 +235,8 @@ def _compare_image(found: Comparison, a: ImageResult, b: ImageResult) -> float:
     found.identical += same
     found.identical_images += same == len(a.kept) == len(b.kept)
     found.ious.extend(pair.iou for pair in pairs)
+    for _, _, row in list_objects(a.kept, b.kept, pairs):
+        found.pairs.add(row[3], [a.key, *row])
     things = len(a.kept) + len(b.kept) - len(pairs)
     value = sum(pair.iou for pair in pairs) / things if things else 1.0
     found.agreement += value
@@ -234,14 +250,31 @@ def _join_rows(a: Run, b: Run) -> Iterator[tuple[str, tuple[LedgerRow | None, Le
         yield found[0][0], (rows.get(0), rows.get(1))
 
 
-def draw_comparison(a: Run, b: Run, key: str, names: tuple[str, str], originals: OriginalImages) -> bytes:
-    """Image and both runs' masks side by side; the masks of a pair have the same colour."""
-    results = a.result(a.find(key)), b.result(b.find(key))
-    kept = results[0].kept, results[1].kept
-    partner = {pair.b: pair.a for pair in pair_masks(*kept)}
-    tones = range(len(kept[0])), [partner.get(number, len(kept[0]) + number) for number in range(len(kept[1]))]
-    panels = [
-        Panel(names[side], kept[side], tones[side], [mask.prompt for mask in kept[side] if mask.prompt is not None])
-        for side in (0, 1)
-    ]
-    return side_by_side(originals, results[0], panels)
+def list_objects(
+    a: Sequence[Mask], b: Sequence[Mask], pairs: Sequence[MaskPair]
+) -> Iterator[tuple[int | None, int | None, list[Any]]]:
+    """Position in each run and the row in the page's tables of each pair, and of each mask without a partner."""
+
+    def row(first: int | None, second: int | None, how: str, value: float) -> list[Any]:
+        masks = [None if n is None else side[n] for side, n in ((a, first), (b, second))]
+        scores = [None if mask is None else finite_number(mask.score) for mask in masks]
+        rounded = [None if score is None else round(score, 4) for score in scores]
+        return [*(None if mask is None else mask.label or "" for mask in masks), how, round(value, 4), *rounded]
+
+    for pair in pairs:
+        yield pair.a, pair.b, row(pair.a, pair.b, "prompt" if pair.by_prompt else "overlap", pair.iou)
+    for number in sorted(set(range(len(a))) - {pair.a for pair in pairs}):
+        yield number, None, row(number, None, "only_a", 0.0)
+    for number in sorted(set(range(len(b))) - {pair.b for pair in pairs}):
+        yield None, number, row(None, number, "only_b", 0.0)
+
+
+def draw_comparison(a: Run, b: Run, key: str, value: float, originals: OriginalImages) -> ReportPicture:
+    """Both runs' masks over the image; the masks of a pair have the same colour."""
+    result = a.result(a.find(key))
+    kept = result.kept, b.result(b.find(key)).kept
+    objects = list(list_objects(*kept, pair_masks(*kept)))
+    pairs = [(first, second) for first, second, _ in objects]
+    tones = [{pair[side]: number for number, pair in enumerate(pairs)} for side in (0, 1)]
+    sets = [MaskSet(kept[side], [tones[side][n] for n in range(len(kept[side]))]) for side in (0, 1)]
+    return make_picture(originals, result, value, (sets[0], sets[1]), pairs, [row for _, _, row in objects])

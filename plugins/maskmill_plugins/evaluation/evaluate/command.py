@@ -12,6 +12,8 @@ from maskmill.cli.options import FILE, IMAGES
 from maskmill.output.records import FAILURES
 from maskmill.wording import count_noun
 
+from ..page_options import PICTURES, find_run_pages
+
 if TYPE_CHECKING:
     from maskmill import Run
 
@@ -37,8 +39,11 @@ MOST_ROWS = 30
     default=None,
     help="Whether a mask must have its object's class; default: if any mask has a class of the truth.",
 )
+@PICTURES
 @IMAGES
-def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | None, images: Path | None) -> int:
+def evaluate(
+    output: Path, truth: Path, folder: Path | None, by_class: bool | None, pictures: int, images: Path | None
+) -> int:
     """Compare the masks of the run OUTPUT with ground truth: COCO's AP, mean IoU, boundary F, the worst images.
 
     Exit code: 0 evaluated, 1 some images could not be evaluated, 2 none could be evaluated.
@@ -47,24 +52,26 @@ def evaluate(output: Path, truth: Path, folder: Path | None, by_class: bool | No
     from maskmill.output.folder import EVALUATED, EVALUATION
     from maskmill.stored.originals import OriginalImages
 
-    from ..report.pages import ReportFolder, rank_pictures
+    from ..report.pages import PageContent, ReportFolder
     from ..truth import read_truth
     from . import evaluation
 
     with Run(output) as run, OriginalImages(run, images) as originals:
         place = ReportFolder(folder or output / EVALUATION, EVALUATED)
         true = read_truth(truth)
-        found = evaluation.evaluate(run, true, by_class)
+        found = evaluation.evaluate(run, true, by_class, pictures)
         if problem := _find_obstacle(run, found):
             raise OutputError(problem)
         pairs = evaluation.ImagePairs(run, true)
-        pictures = rank_pictures(
-            found.worst, "mean IoU", lambda key: evaluation.draw_evaluation(run, key, pairs.get(key), found, originals)
+        drawn = (
+            evaluation.draw_evaluation(run, key, value, pairs.get(key), found, originals) for key, value in found.worst
         )
         title = f"{run.name} against {truth.name}"
         facts, tables = summarize(found), make_tables(found)
         about = {"schema": 1, "run": str(output.absolute()), "name": run.name, **found.to_json()}
-        place.fill(about, title, facts, tables, pictures)
+        links = find_run_pages([(run.name, output)])
+        rows = found.objects
+        place.fill(about, PageContent("evaluate", title, rows.ranked(), rows.total, links), drawn)
     for line in [title, *facts, *(line for table in tables for line in ["", *table.lines()[: MOST_ROWS + 1]])]:
         click.echo(line)
     click.echo(f"\nReport with numbers and the worst images: {place.path}")
@@ -102,6 +109,10 @@ def summarize(found: Evaluation) -> list[str]:
         f" {ways['overlap']} by overlap, {ways['missed']} missed; {extra} no object",
         "classes are compared" if found.by_class else "classes are ignored: every mask may match any object",
     ]
+    if confusions := found.tallies.confusions:
+        pairs = confusions.most_common(SHOWN)
+        listed = ", ".join(f"{true} as {mask or '(none)'} {count}" for (true, mask), count in pairs)
+        lines.append(f"objects that only a mask of another class covers: {confusions.total()} ({listed})")
     if not tally.objects:
         where = "these images" if found.truth.images.objects else "any image"
         crowds = found.truth.images.crowds and not found.truth.images.objects

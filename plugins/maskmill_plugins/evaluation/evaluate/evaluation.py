@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskmill import ImageResult, Mask, OutputError, Run
+from maskmill.stored.explain import describe_kind
 from maskmill.stored.originals import OriginalImages
+from maskmill_plugins._shared.doubt_rating import finite_number
 from maskmill_plugins._shared.prompt_files.matching import Matcher
 
 from ..report.pages import ListedNames
-from ..report.panels import Panel, WorstImages, side_by_side
+from ..report.pictures import WORST, MaskSet, ReportPicture, WorstImages, WorstRows, make_picture
 from ..truth.image_table import Truth
 from ..truth.objects import TrueImage
 from .merge_regions import merge_regions
 from .precision import Precision
-from .scoring import ScoreTotals, hide_ignored, score_image
+from .scoring import ImageScore, ScoreTotals, hide_ignored, score_image
+
+#: Position of the IoU in a row of `list_objects`.
+_IOU = 4
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Evaluation:
         only_in_truth: images with ground truth that are not in the run; ignored.
         unknown_labels: labels of masks that are not a class of the ground truth, with their number.
         worst: (key, mean IoU) of the worst images.
+        objects: the objects with the lowest IoU, and the masks that match none: key, and a row of `list_objects`.
     """
 
     truth: Truth
@@ -49,6 +55,7 @@ class Evaluation:
     only_in_truth: ListedNames = field(default_factory=ListedNames)
     unknown_labels: Mapping[str, int] = field(default_factory=dict)
     worst: Sequence[tuple[str, float]] = ()
+    objects: WorstRows = field(default_factory=WorstRows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the report."""
@@ -59,11 +66,17 @@ class Evaluation:
                 "images": len(self.truth.images),
                 "objects": self.truth.images.objects,
                 "warnings": list(self.truth.warnings),
+                "merged_classes": len(self.truth.merged),
             },
-            "by_class": self.by_class,
+            "classes_compared": self.by_class,
             "images": self.images,
             "coco": dict(self.precision),
             "all": {**self.tallies.all.means(), "matched_by": self.tallies.ways, "extra_masks": self.tallies.extra},
+            "iou_histogram": self.tallies.histogram,
+            "confusions": [
+                {"truth": true, "mask": mask, "objects": count}
+                for (true, mask), count in sorted(self.tallies.confusions.items(), key=lambda item: (-item[1], item[0]))
+            ],
             **{f"by_{group}": means for group, means in self.tallies.groups()},
             "failed": self.failed.to_json(),
             "troubles": self.errors.to_json(),
@@ -122,20 +135,21 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation:
+def evaluate(run: Run, truth: Truth, by_class: bool | None = None, pictures: int = WORST) -> Evaluation:
     """Compare the kept masks of a run with ground truth.
 
     Args:
         run: the run.
         truth: the ground truth.
         by_class: whether a mask must have its object's class; None: if any mask has a class of the truth.
+        pictures: how many of the worst images are named.
     """
     found = Evaluation(truth, True if by_class is None else by_class)
     pairs = ImagePairs(run, truth)
     pairs.list_unpaired(run, found)
     if by_class is None:
         found.by_class = _has_labels(run, pairs, set(truth.labels))
-    precision, worst = Precision(truth, found.by_class), WorstImages()
+    precision, worst = Precision(truth, found.by_class), WorstImages(pictures)
     for row in run.rows():
         if (image := pairs.get(row.key)) is None:
             continue
@@ -157,6 +171,8 @@ def evaluate(run: Run, truth: Truth, by_class: bool | None = None) -> Evaluation
                 worst.add(scored.iou, row.key)
         found.images += 1
         found.tallies.add(scored)
+        for each in list_objects(scored, masks):
+            found.objects.add(each[_IOU], [row.key, *each])
         precision.add(image, masks)
     found.precision, found.unknown_labels, found.worst = precision.numbers(), precision.unknown, worst.ranked()
     return found
@@ -181,16 +197,39 @@ def _require_same_size(result: ImageResult, image: TrueImage) -> ImageResult:
     return result
 
 
-def draw_evaluation(run: Run, key: str, image: TrueImage | None, found: Evaluation, originals: OriginalImages) -> bytes:
-    """Image, ground truth and masks side by side; an object and its matching mask have the same colour."""
+def list_objects(scored: ImageScore, masks: Sequence[Mask]) -> list[list[Any]]:
+    """The rows of an image in the page's tables: its true objects, then the masks that match none.
+
+    A row has label, size, kind of prompt, how it was matched, IoU, boundary F, score of the mask, and
+    `ObjectScore.found_as`.
+    """
+    given = {mask.index: mask for mask in masks}
+    rows = []
+    for each in scored.scores:
+        score = None if each.mask is None else finite_number(given[each.mask].score)
+        figures = [None if value is None else round(value, 4) for value in (each.iou, each.boundary, score)]
+        rows.append([each.true.label, each.true.size, each.kind, each.how or "missed", *figures, each.found_as])
+    for index in scored.extra:
+        mask, score = given[index], finite_number(given[index].score)
+        figures = [0.0, None, None if score is None else round(score, 4)]
+        rows.append([mask.label or "", "", describe_kind(mask.prompt), "extra", *figures, None])
+    return rows
+
+
+def draw_evaluation(
+    run: Run, key: str, value: float, image: TrueImage | None, found: Evaluation, originals: OriginalImages
+) -> ReportPicture:
+    """Ground truth and masks over the image; an object and its matching mask have the same colour."""
     assert image is not None, "only images with ground truth are evaluated"
     result = run.result(run.find(key))
     masks = hide_ignored(merge_regions(result.kept, found.truth.merged), image, found.truth.kind)
     scored = score_image(key, masks, image, found.truth.kind, found.by_class)
-    tone_of = {each.mask: number for number, each in enumerate(scored.scores) if each.mask is not None}
-    spare = len(scored.scores)
-    tones = [tone_of.get(mask.index, spare + number) for number, mask in enumerate(masks)]
-    true = [image.mask(each.true) for each in scored.scores]
-    prompts = [mask.prompt for mask in masks if mask.prompt is not None]
-    panels = [Panel("truth", true, range(len(true))), Panel("masks", masks, tones, prompts)]
-    return side_by_side(originals, result, panels)
+    place = {mask.index: number for number, mask in enumerate(masks)}
+    pairs: list[tuple[int | None, int | None]] = [
+        (number, None if each.mask is None else place[each.mask]) for number, each in enumerate(scored.scores)
+    ]
+    pairs += [(None, place[index]) for index in scored.extra]
+    tones = {second: number for number, (_, second) in enumerate(pairs)}
+    true = MaskSet([image.mask(each.true) for each in scored.scores], range(len(scored.scores)))
+    mine = MaskSet(masks, [tones.get(number, len(pairs) + number) for number in range(len(masks))])
+    return make_picture(originals, result, value, (true, mine), pairs, list_objects(scored, masks))

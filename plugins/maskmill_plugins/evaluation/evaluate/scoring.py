@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,8 @@ SAME_BOX = 0.5
 SIZES = ("small", "medium", "large")
 #: Minimum IoU for an object to count as found well.
 GOOD = 0.5
+#: Bins of the histogram of IoU.
+BINS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class ObjectScore:
         kind: kind of the mask's prompt, "missed" without a mask.
         iou: intersection over union, of boxes if only boxes are known; 0 if missed.
         boundary: the boundary measure F; 0 if missed, None if only boxes are known.
+        found_as: of an object with a lower IoU than `GOOD`, the label of a mask that matches nothing and covers it, so
+            that only the class is wrong; None if there is none.
     """
 
     true: TrueObject
@@ -44,6 +49,7 @@ class ObjectScore:
     kind: str
     iou: float
     boundary: float | None
+    found_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,13 @@ class ImageScore:
         key: key of the image.
         name: its name in the ground truth.
         scores: of its objects, without crowds.
-        extra: number of masks that match no object and are in no crowd.
+        extra: `Mask.index` of the masks that match no object and are in no crowd.
     """
 
     key: str
     name: str
     scores: tuple[ObjectScore, ...]
-    extra: int
+    extra: tuple[int, ...]
 
     @property
     def iou(self) -> float | None:
@@ -122,8 +128,10 @@ def score_image(key: str, masks: Sequence[Mask], image: TrueImage, kind: Kind, b
         _score_object(true, masks, pairs.get(n), overlap[:, n], image, kind) for n, true in enumerate(objects)
     )
     taken = {m for m, _ in pairs.values()}
-    extra = [mask for number, mask in enumerate(masks) if number not in taken]
-    return ImageScore(key, image.name, scores, len(extra) - _count_in_crowds(extra, image, kind))
+    scores = tuple(_find_confusion(each, masks, overlap[:, n], taken) for n, each in enumerate(scores))
+    free = [mask for number, mask in enumerate(masks) if number not in taken]
+    extra = (mask.index for mask, ignored in zip(free, _are_in_crowds(free, image, kind), strict=True) if not ignored)
+    return ImageScore(key, image.name, scores, tuple(extra))
 
 
 def _is_about(prompt: Prompt | None, true: TrueObject) -> bool:
@@ -170,10 +178,20 @@ def _score_object(
     return ObjectScore(true, mask.index, how, describe_kind(mask.prompt), float(overlap[number]), boundary)
 
 
-def _count_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> int:
-    """The number of masks that are mostly inside a crowd."""
+def _find_confusion(
+    score: ObjectScore, masks: Sequence[Mask], overlap: npt.NDArray[np.float64], taken: Collection[int]
+) -> ObjectScore:
+    """The score of a poorly found object with the label of the free mask that covers it best, if any does well."""
+    if score.iou >= GOOD:
+        return score
+    good = [(overlap[n], n) for n in range(len(masks)) if n not in taken and overlap[n] >= GOOD]
+    return replace(score, found_as=masks[max(good)[1]].label or "") if good else score
+
+
+def _are_in_crowds(masks: Sequence[Mask], image: TrueImage, kind: Kind) -> list[bool]:
+    """Whether each mask is mostly inside a crowd."""
     inside = measure_overlaps(masks, [true for true in image.objects if true.crowd], image, kind, crowd=True)
-    return int(np.count_nonzero(inside.max(axis=1) > 0.5)) if inside.size else 0
+    return [bool(each.size and each.max() > 0.5) for each in inside]
 
 
 @dataclass
@@ -214,21 +232,28 @@ class ScoreTotals:
         all: of all objects.
         ways: number of objects matched by "id", by "overlap", and "missed".
         extra: number of masks that match no object.
+        histogram: number of objects by IoU, in bins of equal width from 0 to 1.
+        confusions: number of objects by (their label, that of the mask of another class that covers them).
     """
 
     all: GroupTotals = field(default_factory=GroupTotals)
     ways: dict[str, int] = field(default_factory=lambda: {"id": 0, "overlap": 0, "missed": 0})
     extra: int = 0
+    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
+    confusions: Counter[tuple[str, str]] = field(default_factory=Counter)
     _groups: dict[str, dict[str, GroupTotals]] = field(
         default_factory=lambda: {"class": {}, "size": {size: GroupTotals() for size in SIZES}, "prompt": {}}
     )
 
     def add(self, image: ImageScore) -> None:
         """Add an image."""
-        self.extra += image.extra
+        self.extra += len(image.extra)
         for score in image.scores:
             self.all.add(score)
             self.ways[score.how or "missed"] += 1
+            self.histogram[min(int(score.iou * BINS), BINS - 1)] += 1
+            if score.found_as is not None:
+                self.confusions[score.true.label, score.found_as] += 1
             for group, name in (("class", score.true.label), ("size", score.true.size), ("prompt", score.kind)):
                 self._groups[group].setdefault(name, GroupTotals()).add(score)
 

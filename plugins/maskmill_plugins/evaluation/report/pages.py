@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import html
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote
 
 from maskmill import OutputError
-from maskmill.files import write_atomic
+from maskmill.files import atomic_path, path_from, write_atomic
 from maskmill.output.folder import check_folder, writing_to
 from maskmill_plugins._shared.prompt_files.matching import Examples
+from maskmill_plugins._shared.result_pages.document import PageFile
+
+from .pictures import ReportPicture
 
 PAGE, PICTURES = "index.html", "worst"
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 92rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
-div { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; overflow-wrap: normal; }
-th { white-space: nowrap; }
-th, td { padding: .15rem .8rem .15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; }
-tr { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
-figure { margin: 2rem 0; } img { max-width: 100%; height: auto; }
-"""
+_SCRIPTS = ("pictures.js", "overview.js", "page.js")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table for the terminal and the page.
+    """A table for the terminal.
 
     Attributes:
         head: names of the columns; the first column is text, the others are numbers.
@@ -47,27 +41,24 @@ class Table:
         widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
         return ["  ".join(_pad(cell, widths[i], i > 0) for i, cell in enumerate(row)).rstrip() for row in cells]
 
-    def html(self) -> str:
-        """The table as HTML for the page."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<div tabindex=0><table><tr>{head}</tr>{body}</table></div>"
-
 
 @dataclass(frozen=True)
-class ReportPicture:
-    """A picture of one of the worst images.
+class PageContent:
+    """What a page shows beside the content of the JSON file.
 
     Attributes:
-        name: its file name.
-        caption: for the page.
-        data: JPEG.
+        kind: "evaluate" or "compare".
+        title: of the page.
+        rows: of its table, the worst first.
+        total: number of rows of which these are the worst.
+        links: (name, file) of other pages, all of which exist or will.
     """
 
-    name: str
-    caption: str
-    data: bytes
+    kind: Literal["evaluate", "compare"]
+    title: str
+    rows: Sequence[Sequence[Any]]
+    total: int
+    links: Sequence[tuple[str, Path]] = ()
 
 
 @dataclass
@@ -98,15 +89,13 @@ class ReportFolder:
         if problems := check_folder(path, lambda _: self._marker.is_file(), "an earlier report"):
             raise OutputError(*problems)
 
-    def fill(
-        self,
-        about: Mapping[str, Any],
-        title: str,
-        facts: Sequence[str],
-        tables: Sequence[Table],
-        pictures: Sequence[ReportPicture],
-    ) -> None:
+    def fill(self, about: Mapping[str, Any], page: PageContent, pictures: Iterable[ReportPicture]) -> None:
         """Write the report and remove the pictures of an earlier one.
+
+        Args:
+            about: the content of the JSON file; the page shows it, too.
+            page: what the page shows beside it.
+            pictures: of the worst images, the worst first; each is written before the next one is drawn.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -114,13 +103,31 @@ class ReportFolder:
         with writing_to(self.path):
             for name in self._earlier():
                 (self.path / name).unlink(missing_ok=True)
-            for picture in pictures:
-                write_atomic(self.path / PICTURES / picture.name, picture.data)
-            page = render_page(title, facts, tables, pictures)
-            write_atomic(self.path / PAGE, page.encode("utf-8", "replace"))
-            files = [f"{PICTURES}/{picture.name}" for picture in pictures]
-            text = json.dumps({**about, "files": [PAGE, *files]}, ensure_ascii=False, indent=2)
+            shown: list[dict[str, Any]] = []
+            names: list[str] = []
+            for rank, picture in enumerate(pictures, start=1):
+                photo, errors = f"{PICTURES}/{rank:02}.jpg", f"{PICTURES}/{rank:02}-errors.png"
+                parts = {errors: picture.errors} | ({} if picture.photo is None else {photo: picture.photo})
+                for name, data in parts.items():
+                    write_atomic(self.path / name, data)
+                names += parts
+                shown.append({**picture.about, "photo": photo if picture.photo else "", "errors": errors})
+            self._write_page(about, page, shown)
+            text = json.dumps({**about, "files": [PAGE, *names]}, ensure_ascii=False, indent=2)
             write_atomic(self._marker, f"{text}\n".encode())
+
+    def _write_page(self, about: Mapping[str, Any], page: PageContent, pictures: Sequence[Mapping[str, Any]]) -> None:
+        with atomic_path(self.path / PAGE) as path, path.open("wb") as out:
+            web = files(__package__) / "page"
+            file = PageFile(out, web, [web / name for name in _SCRIPTS])
+            file.begin(page.title)
+            links = [[name, _link(self.path, target)] for name, target in page.links]
+            facts = {"kind": page.kind, "title": page.title, "about": about, "links": links, "total": page.total}
+            file.write_json("summary", facts)
+            file.write_json("rows", page.rows)
+            file.write_json("pictures_data", pictures)
+            file.write_script()
+            file.end()
 
     def _earlier(self) -> list[str]:
         """The pictures that the existing report lists."""
@@ -131,30 +138,12 @@ class ReportFolder:
         return [name for name in files if isinstance(name, str) and Path(name).parent == Path(PICTURES)]
 
 
-def render_page(title: str, facts: Sequence[str], tables: Sequence[Table], pictures: Sequence[ReportPicture]) -> str:
-    """The page: facts, tables, and lazily loaded pictures; nothing comes from another host."""
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-    view = "<meta name=viewport content='width=device-width'>"
-    parts = [f"{head}{view}<style>{_STYLE}</style>", f"<h1>{html.escape(title)}</h1>"]
-    parts += [f"<p>{html.escape(fact)}</p>" for fact in facts]
-    parts += [table.html() for table in tables]
-    parts += [
-        f'<figure><a href="{PICTURES}/{html.escape(picture.name)}">'  # opens the full size, for small screens
-        f'<img loading=lazy src="{PICTURES}/{html.escape(picture.name)}" alt=""></a>'
-        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
-        for picture in pictures
-    ]
-    return "\n".join([*parts, "</html>\n"])
-
-
-def rank_pictures(
-    worst: Sequence[tuple[str, float]], measure: str, draw: Callable[[str], bytes]
-) -> list[ReportPicture]:
-    """The pictures of the worst images, given as (key, value); captions name the value by `measure`."""
-    return [
-        ReportPicture(f"{rank:02}.jpg", f"{rank}. {key}: {measure} {value:.3f}", draw(key))
-        for rank, (key, value) in enumerate(worst, start=1)
-    ]
+def _link(folder: Path, target: Path) -> str:
+    """The address of a file from a page in a folder."""
+    try:
+        return quote(path_from(folder, target), errors="surrogatepass")
+    except ValueError:  # on another drive
+        return target.absolute().as_uri()
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
-import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,9 +14,11 @@ from typing import IO, Any
 import yaml
 
 from maskmill import Run
+from maskmill_plugins._shared.result_pages.document import PageFile
 from maskmill_plugins._shared.team import WEB as TEAM_WEB
 
-from .gallery import Gallery, data_json, thumbnail_path
+from .changes import Changes
+from .gallery import Gallery, thumbnail_path
 from .summary import Summary
 
 #: Thumbnails per block; the browser decodes one block at a time.
@@ -27,78 +26,55 @@ BLOCK = 48
 #: Backends whose scores are the IoU that the model predicts; those of others have a meaning of their own.
 _SAM_BACKENDS = ("sam", "local")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SCRIPTS = ("base.js", "charts.js", "team.js", "overview.js", "gallery.js")
+_SCRIPTS = ("team.js", "changes.js", "overview.js", "picture.js", "gallery.js")
 
 
-def write_page(out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery, about: dict[str, Any]) -> None:
+def write_page(
+    out: IO[bytes], folder: Path, summary: Summary, gallery: Gallery, changes: Changes, about: dict[str, Any]
+) -> None:
     """Write the page.
 
-    Thumbnails are at the end as base64, one per line, in blocks that are decoded when one of their images
-    comes into view. The page's Content-Security-Policy forbids any connection.
+    Thumbnails are at the end as base64, one per line, each followed by what is drawn over the photo, in blocks that
+    are decoded when one of their images comes into view.
 
     Args:
         out: the file.
         folder: the writer's folder, which contains the thumbnails.
         summary: the counts.
         gallery: the images to show.
+        changes: since the last report.
         about: the provenance, of `collect_provenance`.
     """
     data = {**summary.to_json(), "about": about, "gallery": {"shown": len(gallery), "total": gallery.total}}
-    style = _read_part("report.css") + _read_shared("team.css")
-    script = "\n".join([_read_shared("team_view.js"), *(_read_part(name) for name in _SCRIPTS)])
-    head, tail = _read_part("report.html").split("<!-- data -->")
-    title = html.escape(about["name"].encode("utf-8", "replace").decode("utf-8"))  # UTF-8 has no lone surrogates
-    values = {"title": title, "policy": _content_policy(style, script), "style": style}
-    for name, value in values.items():
-        head = head.replace("{{" + name + "}}", value)
-    out.write(head.encode())
-    _write_block(out, "strings", data_json(json.loads(_read_part("strings.json"))))
-    _write_block(out, "summary", data_json({**data, "block": BLOCK}))
+    web = files(__package__) / "page"
+    page = PageFile(out, web, [TEAM_WEB / "team_view.js", *(web / name for name in _SCRIPTS)], [TEAM_WEB / "team.css"])
+    page.begin(about["name"])
+    page.write_json("summary", {**data, "block": BLOCK, "changes": changes.to_json()})
     out.write(b'<script type="application/json" id="rows">[')
-    for number, (_, row) in enumerate(gallery.lines()):
-        out.write(f"{',' if number else ''}\n{row}".encode("ascii"))
-    out.write(f"]</script>\n<script>{script}</script>\n".encode())
+    changed = {}
+    for number, image in enumerate(gallery.images()):
+        out.write(f"{',' if number else ''}\n{image.row}".encode("ascii"))
+        if image.change is not None:
+            changed[number] = image.change
+    out.write(b"]</script>\n")
+    page.write_json("changed", changed)
+    page.write_script()
     thumbnails, number = _load_thumbnails(folder, gallery), 0
     while lines := list(islice(thumbnails, BLOCK)):
         out.write(f'<script type="text/plain" id="t{number}">'.encode("ascii"))
         out.write(b"\n".join(lines) + b"</script>\n")
         number += 1
-    out.write(tail.encode())
-
-
-def _content_policy(style: str, script: str) -> str:
-    """A policy that allows only this script, this style, and pictures contained in the page."""
-    return (
-        f"default-src 'none'; script-src '{_csp_hash(script)}'; style-src '{_csp_hash(style)}'; img-src data:;"
-        " base-uri 'none'; form-action 'none'"
-    )
-
-
-def _csp_hash(code: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode('ascii')}"
-
-
-def _write_block(out: IO[bytes], name: str, content: str) -> None:
-    out.write(f'<script type="application/json" id="{name}">{content}</script>\n'.encode("ascii"))
+    page.end()
 
 
 def _load_thumbnails(folder: Path, gallery: Gallery) -> Iterator[bytes]:
-    """The thumbnails of the gallery's images, empty if there is none."""
-    for key, _ in gallery.lines():
+    """The thumbnails of the gallery's images, empty if there is none, and their layers."""
+    for image in gallery.images():
         try:
-            yield base64.b64encode(thumbnail_path(folder, key).read_bytes()) if key else b""
+            data = base64.b64encode(thumbnail_path(folder, image.key).read_bytes()) if image.key else b""
         except OSError:
-            yield b""
-
-
-def _read_part(name: str) -> str:
-    """A part of the page, with LF line endings, on which its hash is based."""
-    return (files(__package__) / "page" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _read_shared(name: str) -> str:
-    """A part that the review page has as well; there, a script is a module."""
-    return (TEAM_WEB / name).read_text(encoding="utf-8").replace("\r\n", "\n").replace("export function", "function")
+            data = b""
+        yield data + b"\t" + image.layers.encode("ascii")
 
 
 def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import heapq
 import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 from urllib.parse import quote
 
 import PIL.Image
@@ -19,16 +19,32 @@ from maskmill.results import STATUSES, LedgerRow
 from maskmill_plugins._shared.doubt_rating import DoubtRating, finite_number, rate_doubt
 from maskmill_plugins._shared.drawing.canvas import Canvas
 from maskmill_plugins._shared.export.file_names import name_image_file
+from maskmill_plugins._shared.result_pages.document import data_json
 
+from .changes import Changes
+from .picture import DROPPED, choose_masks, describe_layers
 from .summary import Summary
 
-_MASKS_SHOWN = 12
+_MASKS_SHOWN = 60
 _TEXT = 600
 FOLDER = "thumbnails"
 SUFFIX = ".webp"
-_DROPPED: colors.Rgb = (150, 150, 150)
-_MOST_DROPPED = 20
-_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+class GalleryImage(NamedTuple):
+    """An image of the gallery.
+
+    Attributes:
+        key: of its thumbnail, "" without one.
+        row: its fields as JSON.
+        layers: what is drawn over the photo, as JSON.
+        change: how it changed since the last report, None if it did not.
+    """
+
+    key: str
+    row: str
+    layers: str
+    change: Any
 
 
 class Gallery:
@@ -37,13 +53,15 @@ class Gallery:
     Args:
         folder: for the temporary file.
         limit: maximum number of images, the most doubtful ones.
+        changes: since the last report.
 
     Attributes:
         total: number of images added.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, changes: Changes) -> None:
         self.total = 0
+        self._changes = changes
         self._limit = limit
         self._folder = folder
         self._chosen: list[tuple[float, int]] = []
@@ -67,8 +85,15 @@ class Gallery:
         """
         found = rate_doubt(result)
         # a thumbnail of a failed image would be from an earlier run
-        key = result.key if result.status in ("done", "empty") else ""
-        self._rows.write(f"{data_json(key)}\t{data_json(_image_row(result, found, row, summary))}\n")
+        is_finished = result.status in ("done", "empty")
+        masks = sorted(choose_masks(result), key=_worst_first)
+        fields = [
+            result.key if is_finished else "",
+            _image_row(result, found, row, summary, masks[:_MASKS_SHOWN]),
+            describe_layers(result, masks) if is_finished else {},
+            *self._changes.add(result, row, found),
+        ]
+        self._rows.write("\t".join(map(data_json, fields)) + "\n")
         push = heapq.heappush if len(self._chosen) < self._limit else heapq.heappushpop
         if self._limit:
             push(self._chosen, (found.value, -self.total))
@@ -77,17 +102,20 @@ class Gallery:
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """(key, row as JSON) of the chosen images, in the order of their keys; the key is "" without a thumbnail."""
+    def images(self) -> Iterator[GalleryImage]:
+        """The chosen images, in the order of their keys, after all were added."""
         chosen = {-negative for _, negative in self._chosen}
         self._rows.seek(0)
         for position, line in enumerate(self._rows):
             if position in chosen:
-                key, _, row = line.rstrip("\n").partition("\t")
-                yield json.loads(key), row
+                key, row, layers, now, earlier = line.rstrip("\n").split("\t")
+                change = self._changes.choose(json.loads(now), json.loads(earlier))
+                yield GalleryImage(json.loads(key), row, layers, change)
 
 
-def _image_row(result: ImageResult, found: DoubtRating, row: LedgerRow | None, summary: Summary) -> list[Any]:
+def _image_row(
+    result: ImageResult, found: DoubtRating, row: LedgerRow | None, summary: Summary, masks: Sequence[Mask]
+) -> list[Any]:
     """The fields of an image, in the order that `gallery.js` reads.
 
     Key, status, doubt, its reason, its figure, [width, height], kept and dropped masks, lowest score,
@@ -113,7 +141,7 @@ def _image_row(result: ImageResult, found: DoubtRating, row: LedgerRow | None, s
         None if row is None else row.attempts,
         sorted({summary.labels[mask.label] for mask in result.masks}),
         "; ".join(filter(None, texts))[:_TEXT],
-        [_mask_row(mask, summary) for mask in sorted(result.masks, key=_worst_first)[:_MASKS_SHOWN]],
+        [_mask_row(mask, summary) for mask in masks],
         next((f"../{quote(path, errors='surrogatepass')}" for path in overlays), 0),
         list(dict.fromkeys(doubt.code for doubt in result.doubts)),
     ]
@@ -165,17 +193,9 @@ def draw_thumbnail(image: Image, result: ImageResult, side: int, quality: int) -
     for number, mask in kept:  # large ones first, so that small ones on top of them stay visible
         canvas.draw_mask(mask, colors.nth(number))
     if not kept:
-        for mask in sorted(result.masks, key=lambda mask: -mask.area)[:_MOST_DROPPED]:
-            canvas.draw_mask(mask, _DROPPED, alpha=0)
+        for mask in choose_masks(result):
+            canvas.draw_mask(mask, DROPPED, alpha=0)
     canvas.draw_prompts(result.prompts)
     buffer = io.BytesIO()
     PIL.Image.fromarray(canvas.pixels).save(buffer, "WEBP", quality=quality, method=3)
     return buffer.getvalue()
-
-
-def data_json(value: Any) -> str:
-    """Compact JSON for a `<script type="application/json">`: ASCII, without `<`, `>` and `&`.
-
-    Lone surrogates, which labels from JSON and old file names may contain, become escapes.
-    """
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_SCRIPT)

@@ -1,9 +1,7 @@
 // The gallery: only the cards in view exist, and only their thumbnails are taken out of the page's blocks.
 
-const [KEY, STATUS, DOUBT, WHY, FIGURE, SIZE, KEPT, DROPPED, SCORE, SECONDS, ATTEMPTS, LABELS, TEXT, MASKS, OVERLAY, CODES] =
-  Array.from({length: 16}, (_, n) => n);
 const GAP = 12, PRINTED = 24;
-const UNFILTERED = {search: "", status: "", label: "", sort: "doubt"};
+const UNFILTERED = {search: "", status: "", label: "", changed: "", sort: "doubt", image: ""};
 const state = {...UNFILTERED};
 const cards = new Map();  // place in `order` → its element
 let order = rows.map((_, n) => n);
@@ -11,7 +9,8 @@ let order = rows.map((_, n) => n);
 const numberOf = new Map(rows.map((row, n) => [row[KEY], n]));
 const blocks = new Map();  // the last few used, decoded
 
-function thumbnail(number) {
+/** The line of an image in its block: the thumbnail, and what is drawn over the photo; null while the page loads. */
+function readLine(number) {
   const block = Math.floor(number / data.block);
   let lines = blocks.get(block);
   if (!lines) {
@@ -22,8 +21,15 @@ function thumbnail(number) {
     if (blocks.size >= 12) blocks.delete(blocks.keys().next().value);
     blocks.set(block, lines);
   }
-  return lines[number % data.block];
+  return lines[number % data.block].split("\t");
 }
+
+function thumbnail(number) {
+  const line = readLine(number);
+  return line && line[0];
+}
+
+const layersOf = (number) => JSON.parse(readLine(number)?.[1] || "{}");
 
 function picture(number) {
   const row = rows[number], found = thumbnail(number);
@@ -114,6 +120,7 @@ function draw(fresh) {
 function fits(row, words) {
   if (state.status && row[STATUS] !== STATUSES.indexOf(state.status)) return false;
   if (state.label && !row[LABELS].includes(Number(state.label))) return false;
+  if (state.changed && !hasChanged(numberOf.get(row[KEY]), state.changed)) return false;
   if (!words.length) return true;
   const text = `${row[KEY]}\n${row[TEXT]}\n${row[LABELS].map(labelName).join("\n")}`.toLowerCase();
   return words.every((word) => text.includes(word));
@@ -127,24 +134,29 @@ const SORTS = {
   seconds: (a, b) => (rows[b][SECONDS] ?? -1) - (rows[a][SECONDS] ?? -1),
 };
 
-/** The filter as a part of the address, so that a link or a reload shows the same images; labels by name. */
+/** The filter and the open image as a part of the address, so that a link or a reload shows the same; labels by name. */
 function writeAddress() {
-  const chosen = Object.entries(state).filter(([name, value]) => value !== UNFILTERED[name])
-    .map(([name, value]) => [name, name === "label" ? data.label_names[value] ?? "" : value]);
-  if (!chosen.length && !location.hash.startsWith("#gallery?")) return;
-  const query = new URLSearchParams(chosen).toString();
-  try { history.replaceState(null, "", query ? `#gallery?${query}` : "#gallery"); } catch { /* too many in a short time */ }
+  writeAddressValues("gallery", Object.entries(state).filter(([name, value]) => value !== UNFILTERED[name])
+    .map(([name, value]) => [name, name === "label" ? data.label_names[value] ?? "" : value]));
 }
 
 /** Take the filter of the address; false if it has none. What the report does not know is left out. */
 function readAddress() {
-  if (!location.hash.startsWith("#gallery?")) return false;
-  const given = new URLSearchParams(location.hash.slice("#gallery?".length));
+  const given = addressValues("gallery");
+  if (!given) return false;
   const label = given.has("label") ? data.label_names.indexOf(given.get("label") || null) : -1;
   Object.assign(state, UNFILTERED, {search: given.get("search") ?? "", label: label < 0 ? "" : String(label)});
   if (STATUSES.includes(given.get("status"))) state.status = given.get("status");
   if (Object.hasOwn(SORTS, given.get("sort") ?? "")) state.sort = given.get("sort");
+  if (/^(status:\w+:\w+|any|new|redone|worse|better|fewer|more)$/.test(given.get("changed") ?? "")) state.changed = given.get("changed");
+  if (numberOf.has(given.get("image"))) state.image = given.get("image");
   return true;
+}
+
+/** Show what the address names: the filtered gallery, and the image if it names one. */
+function followAddress() {
+  $("gallery").scrollIntoView();
+  if (state.image) openKey(state.image);
 }
 
 function choose() {
@@ -159,7 +171,7 @@ function choose() {
 }
 
 function filterBy(values) {
-  Object.assign(state, {search: "", status: "", label: ""}, values);
+  Object.assign(state, {search: "", status: "", label: "", changed: ""}, values);
   showTools();
   choose();
   $("gallery").scrollIntoView();
@@ -171,6 +183,12 @@ function selector(name, options) {
   return el("label", {}, el("span", {}, t(name)), select);
 }
 
+function changeOptions() {
+  const named = Object.keys(CHANGE_FILTERS).map((name) => [name, t(`change_${name}`)]);
+  const statuses = data.changes.statuses.map(([before, now]) => [`status:${before}:${now}`, `${t(before)} → ${t(now)}`]);
+  return [["", t("all")], ...named, ...statuses].filter(([name]) => !name || rows.some((_, number) => hasChanged(number, name)));
+}
+
 function showTools() {
   const search = el("input", {type: "search", id: "by-search", placeholder: t("search"), "aria-label": t("search"), value: state.search,
     on: {input: (event) => { state.search = event.target.value; choose(); }}});
@@ -180,47 +198,9 @@ function showTools() {
   $("tools").replaceChildren(search, selector("sort", Object.keys(SORTS).map((name) => [name, t(`sort_${name}`)])),
     selector("status", [["", t("all")], ...statuses]),
     labels.length ? selector("label", [["", t("all")], ...labels]) : "",
+    changed.size ? selector("changed", changeOptions()) : "",
     el("button", {type: "button", on: {click: () => filterBy({})}}, t("clear")),
     el("details", {class: "help"}, el("summary", {}, t("what_doubt")), el("p", {}, t("doubt_text"))));
-}
-
-// ---- one image ----
-
-function maskTable(row) {
-  const head = ["label", "score", "stability", "area", "fate"].map((name) => el("th", {scope: "col"}, t(name)));
-  const line = ([label, score, stability, area, filter, reason]) => el("tr", {class: filter ? "gone" : ""}, el("th", {scope: "row"}, plain(labelName(label))),
-    el("td", {}, figure(score)), el("td", {}, figure(stability)), el("td", {}, percent(area)),
-    el("td", {class: "name"}, filter ? plain([t("dropped_by", filter), reason].filter(Boolean).join(": ")) : t("kept_one")));
-  const total = row[KEPT] + row[DROPPED];
-  return [el("div", {class: "scroll"}, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, row[MASKS].map(line)))),
-    total > row[MASKS].length ? el("p", {class: "sub"}, t("masks_more", whole(row[MASKS].length), whole(total))) : ""];
-}
-
-function showDetail(number) {
-  const row = rows[number], dialog = $("detail"), where = order.indexOf(number);
-  const fact = (name, value) => value ? [el("dt", {}, t(name)), el("dd", {}, value)] : [];
-  const step = (by, name) => el("button", {type: "button", id: `go-${name}`, disabled: where < 0 || !(where + by in order),
-    on: {click: () => showDetail(order[where + by])}}, t(name));
-  const focused = dialog.contains(document.activeElement) ? document.activeElement.id : "";
-  dialog.setAttribute("aria-label", row[KEY]);
-  dialog.replaceChildren(
-    el("div", {class: "head"}, el("h2", {}, plain(row[KEY])), step(-1, "previous"), step(1, "next"),
-      el("button", {type: "button", id: "go-close", on: {click: () => dialog.close()}}, t("close"))),
-    el("div", {class: "body"},
-      el("div", {class: "large"}, picture(number), row[OVERLAY] ? el("a", {href: row[OVERLAY], target: "_blank", rel: "noopener"}, t("open_overlay")) : ""),
-      el("div", {},
-        el("p", {class: "verdict"}, badge(row), el("span", {class: `status ${STATUSES[row[STATUS]]}`}, t(STATUSES[row[STATUS]])), why(row)),
-        el("dl", {class: "facts"}, fact("reason", plain(row[TEXT])), fact("size", row[SIZE] && row[SIZE].join(" × ")),
-          fact("seconds", row[SECONDS] !== null && digits(row[SECONDS], 3)), fact("attempts", row[ATTEMPTS] > 1 && whole(row[ATTEMPTS]))),
-        row[MASKS].length ? maskTable(row) : "")));
-  if (!dialog.open) dialog.showModal();
-  const target = focused && $(focused) && !$(focused).disabled ? $(focused) : $("go-close");
-  target.focus();  // the buttons are new ones: without this the keys would go nowhere
-}
-
-function openKey(key) {
-  const number = numberOf.get(key);
-  if (number !== undefined) showDetail(number);
 }
 
 function moveFocus(from, by) {
@@ -242,16 +222,22 @@ function listen() {
   };
   addEventListener("scroll", soon, {passive: true});
   addEventListener("resize", soon);
-  document.addEventListener("DOMContentLoaded", () => { draw(true); showDoubtful(); });
+  document.addEventListener("DOMContentLoaded", () => {  // now all thumbnails are there
+    draw(true);
+    showDoubtful();
+    if (lightbox.number !== null) lightbox.open(lightbox.number);
+  });
   addEventListener("hashchange", () => {
     if (!readAddress()) return;
+    const {image} = state;
     showTools();
     choose();
-    $("gallery").scrollIntoView();
+    state.image = image;
+    followAddress();
   });
   $("grid").addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (button) showDetail(order[Number(button.dataset.place)]);
+    if (button) lightbox.open(order[Number(button.dataset.place)]);
   });
   $("grid").addEventListener("keydown", (event) => {
     const by = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: layout().columns, ArrowUp: -layout().columns}[event.key];
@@ -260,26 +246,17 @@ function listen() {
     event.preventDefault();
     moveFocus(Number(button.dataset.place), by);
   });
-  $("detail").addEventListener("keydown", (event) => {
-    const button = {ArrowRight: $("go-next"), ArrowLeft: $("go-previous")}[event.key];
-    if (button && !button.disabled) button.click();
-  });
-  $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
   addEventListener("beforeprint", () => {
     $("grid").classList.add("printed");
     cards.clear();
     $("grid").replaceChildren(...order.slice(0, PRINTED).map((_, index) => makeCard(index)));
   });
   addEventListener("afterprint", () => { $("grid").classList.remove("printed"); draw(true); });
-  $("language").addEventListener("click", () => {
-    language = language === "zh" ? "en" : "zh";
-    try { localStorage.setItem("maskmill-language", language); } catch { /* not kept, then */ }
-    showAll();
-  });
+  followLanguage(showAll);
 }
 
 function showAll() {
-  showHeader();
+  showHeader(t("title", data.about.name), data.about.name, ["overview", ...(data.about.team ? ["team"] : []), "failures", "provenance", "gallery"]);
   showOverview();
   showTeam();
   showFailures();
@@ -291,4 +268,4 @@ function showAll() {
 const filtered = readAddress();
 showAll();
 listen();
-if (filtered) $("gallery").scrollIntoView();
+if (filtered) followAddress();

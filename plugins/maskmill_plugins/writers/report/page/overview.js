@@ -1,9 +1,15 @@
 // Overview, failures, provenance.
 
+const rows = read("rows");
+const STATUSES = ["done", "empty", "rejected", "failed", "quarantined"];
+// The fields of a row, as `gallery.py` writes them.
+const [KEY, STATUS, DOUBT, WHY, FIGURE, SIZE, KEPT, DROPPED, SCORE, SECONDS, ATTEMPTS, LABELS, TEXT, MASKS, OVERLAY, CODES] =
+  Array.from({length: 16}, (_, n) => n);
+
 const PICTURES = 6, LABELS_SHOWN = 12, DROPS_SHOWN = 10, SLOWEST_SHOWN = 10, KEYS_SHOWN = 60;
 
-function tile(name, value, below, kind) {
-  return el("div", {class: `tile ${kind || ""}`}, el("dt", {}, t(name)), el("dd", {}, value), el("dd", {class: "below"}, below || ""));
+function labelName(number) {
+  return data.label_names[number] ?? t("no_label");
 }
 
 function tiles() {
@@ -32,7 +38,7 @@ function showDoubtful() {
   const worst = rows.map((_, n) => n).filter((n) => rows[n][STATUS] < 2 && rows[n][DOUBT] > 0).sort(SORTS.doubt).slice(0, PICTURES);
   $("doubtful").hidden = !worst.length;
   $("doubtful").replaceChildren(el("h3", {}, t("most_doubtful")), el("ul", {class: "strip"},
-    worst.map((number) => el("li", {class: "pick"}, cardButton(number, {on: {click: () => showDetail(number)}})))));
+    worst.map((number) => el("li", {class: "pick"}, cardButton(number, {on: {click: () => lightbox.open(number)}})))));
 }
 
 function limited(items, shown) {
@@ -60,6 +66,7 @@ function showOverview() {
   const slowest = data.slowest.map(([key, seconds]) => ({text: plain(key), value: seconds, shown: duration(seconds),
     action: numberOf.has(key) ? () => openKey(key) : null}));
   $("overview").replaceChildren(el("h2", {class: "quiet"}, t("overview")), headline(), tiles(), el("div", {id: "doubtful"}), el("div", {class: "cards"},
+    changesCard(),
     data.score ? card("scores", data.about.scores_are_iou ? "scores_iou" : "scores_sub", unitHistogram("scores", data.score)) : "",
     data.area ? card("areas", "areas_sub", areaHistogram(data.area)) : "",
     data.stability ? card("stabilities", "stabilities_sub", unitHistogram("stabilities", data.stability)) : "",
@@ -104,13 +111,3 @@ function showProvenance() {
       line("drop_ins", dropIns))),
     card("pipeline", "pipeline_sub", el("pre", {tabindex: "0"}, about.pipeline ? plain(about.pipeline) : t("unknown")))));
 }
-
-function showHeader() {
-  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-  document.title = plain(t("title", about_name));
-  $("name").textContent = plain(about_name);
-  $("language").textContent = t("language");
-  $("language").lang = language === "zh" ? "en" : "zh-CN";
-  $("nav").replaceChildren(...["overview", ...(data.about.team ? ["team"] : []), "failures", "provenance", "gallery"].map((name) => el("a", {href: `#${name}`}, t(name))));
-}
-const about_name = data.about.name;

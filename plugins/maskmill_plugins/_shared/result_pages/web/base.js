@@ -1,12 +1,10 @@
 "use strict";
-// What the other parts share: the data, texts in two languages, making elements (never from markup).
+// What the pages about results share: texts in two languages, numbers, making elements (never from markup).
 
 const $ = (id) => document.getElementById(id);
 const read = (id) => JSON.parse($(id).textContent);
 const strings = read("strings");
 const data = read("summary");
-const rows = read("rows");
-const STATUSES = ["done", "empty", "rejected", "failed", "quarantined"];
 const SVG = "http://www.w3.org/2000/svg";
 
 let language = (() => {
@@ -53,10 +51,6 @@ function fill(element, attributes, children) {
 const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-function labelName(number) {
-  return data.label_names[number] ?? t("no_label");
-}
-
 // Control characters and halves of characters are shown as what they are: something odd.
 const plain = (text) => text.toWellFormed ? text.toWellFormed() : text;
 
@@ -69,3 +63,41 @@ function showTip(event, text) {
 }
 
 const tipped = (text) => ({pointermove: (event) => showTip(event, text), pointerleave: () => { $("tip").hidden = true; }});
+
+/** The heading, links to the sections, and the button of the language, which shows everything again. */
+function showHeader(title, name, sections) {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  document.title = plain(title);
+  $("name").textContent = plain(name);
+  $("language").textContent = t("language");
+  $("language").lang = language === "zh" ? "en" : "zh-CN";
+  $("nav").replaceChildren(...sections.map((section) => el("a", {href: `#${section}`}, t(section))));
+}
+
+function followLanguage(showAll) {
+  $("language").addEventListener("click", () => {
+    language = language === "zh" ? "en" : "zh";
+    try { localStorage.setItem("maskmill-language", language); } catch { /* not kept, then */ }
+    showAll();
+  });
+}
+
+function tile(name, value, below, kind) {
+  return el("div", {class: `tile ${kind || ""}`}, el("dt", {}, t(name)), el("dd", {}, value), el("dd", {class: "below"}, below || ""));
+}
+
+function card(title, subtitle, content, wide) {
+  return el("article", {class: wide ? "card wide" : "card"},
+    el("h3", {}, t(title)), el("p", {class: "sub"}, t(subtitle)), content);
+}
+
+/** Values in the address after `#NAME?`; null if it is about something else. */
+function addressValues(name) {
+  return location.hash.startsWith(`#${name}?`) ? new URLSearchParams(location.hash.slice(name.length + 2)) : null;
+}
+
+function writeAddressValues(name, pairs) {
+  if (!pairs.length && !location.hash.startsWith(`#${name}?`)) return;
+  const query = new URLSearchParams(pairs).toString();
+  try { history.replaceState(null, "", query ? `#${name}?${query}` : `#${name}`); } catch { /* too many in a short time */ }
+}

@@ -1,10 +1,5 @@
 // Histograms as SVG, bars as rows of a list.
 
-function card(title, subtitle, content, wide) {
-  return el("article", {class: wide ? "card wide" : "card"},
-    el("h3", {}, t(title)), el("p", {class: "sub"}, t(subtitle)), content);
-}
-
 /** A step that makes about `count` round ticks up to `top`. */
 function roundStep(top, count) {
   const raw = Math.max(1, top / count), power = 10 ** Math.floor(Math.log10(raw));
@@ -12,17 +7,19 @@ function roundStep(top, count) {
 }
 
 /**
- * Kept masks with dropped ones stacked on them. `ticks`: [place 0..1, text]; `range(n)`: the text of bin n.
+ * Kept masks with dropped ones stacked on them. `ticks`: [place 0..1, text]; `range(n)`: the text of bin n; `what`: the
+ * name of what is counted as kept.
  */
-function histogram(name, counts, ticks, range) {
+function histogram(name, counts, ticks, range, what = "kept") {
   const width = 440, height = 190, left = 44, right = 20, top = 8, bottom = 26;
   const plotWidth = width - left - right, plotHeight = height - top - bottom, bins = counts.kept.length;
   const highest = Math.max(1, ...counts.kept.map((kept, n) => kept + counts.dropped[n]));
   const step = roundStep(highest, 4), ceiling = Math.ceil(highest / step) * step;
   const y = (value) => top + plotHeight * (1 - value / ceiling);
   const kept = counts.kept.reduce((a, b) => a + b, 0), dropped = counts.dropped.reduce((a, b) => a + b, 0);
+  const say = (one, other) => [`${whole(one)} ${t(what)}`, dropped ? `${whole(other)} ${t("dropped")}` : ""].filter(Boolean).join(", ");
   const chart = svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": `${t(name)}: ${whole(kept)} ${t("kept")}, ${whole(dropped)} ${t("dropped")}`});
+    "aria-label": `${t(name)}: ${say(kept, dropped)}`});
   for (let value = 0; value <= ceiling; value += step) {
     chart.append(svg("line", {class: value ? "grid" : "axis", x1: left, x2: width - right, y1: y(value), y2: y(value)}),
       svg("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, value.toLocaleString(language, {notation: "compact"})));
@@ -38,18 +35,18 @@ function histogram(name, counts, ticks, range) {
       width: Math.max(1, slot - 1), y: Math.min(y(to), y(from) - 1), height: Math.max(1, y(from) - y(to))}));
     bar("kept", 0, counts.kept[n]);
     bar("dropped", counts.kept[n], counts.kept[n] + counts.dropped[n]);
-    const text = `${range(n)}: ${whole(counts.kept[n])} ${t("kept")}, ${whole(counts.dropped[n])} ${t("dropped")}`;
+    const text = `${range(n)}: ${say(counts.kept[n], counts.dropped[n])}`;
     chart.append(svg("rect", {class: "slot", x: left + n * slot, width: slot, y: top, height: plotHeight, on: tipped(text)},
       svg("title", {}, text)));
   }
-  const key = (kind, count) => el("span", {class: `key ${kind}`}, `${t(kind)} ${whole(count)}`);
-  return el("figure", {}, chart, el("figcaption", {}, key("kept", kept), dropped ? key("dropped", dropped) : ""));
+  const key = (kind, text, count) => el("span", {class: `key ${kind}`}, `${text} ${whole(count)}`);
+  return el("figure", {}, chart, el("figcaption", {}, key("kept", t(what), kept), dropped ? key("dropped", t("dropped"), dropped) : ""));
 }
 
-function unitHistogram(name, counts) {
+function unitHistogram(name, counts, what) {
   const bins = counts.kept.length;
   const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1].map((place) => [place, digits(place, 1)]);
-  return histogram(name, counts, ticks, (n) => `${digits(n / bins, 2)} – ${digits((n + 1) / bins, 2)}`);
+  return histogram(name, counts, ticks, (n) => `${digits(n / bins, 2)} – ${digits((n + 1) / bins, 2)}`, what);
 }
 
 function areaHistogram(counts) {
