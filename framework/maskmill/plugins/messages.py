@@ -238,6 +238,7 @@ class Reply:
         lines: the steps, for `-v`.
         first: the first step that was done again.
         entries: what the image adds to the files about the whole dataset, by the name of the writer's folder.
+        host: the machine, "" if machines are not told apart; the engine sets it.
     """
 
     status: Status | None
@@ -250,6 +251,7 @@ class Reply:
     lines: Sequence[str] = ()
     first: FirstStep = "segment"
     entries: Mapping[str, Data] = field(default_factory=dict)
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +262,13 @@ class WorkerDied:
         reason: what is known of it, for the user.
         timed_out: True if it was ended because it took too long.
         stack: where it was when the time limit ended it, "" if that is not known.
+        host: the machine, as in `Reply`.
     """
 
     reason: str
     timed_out: bool = False
     stack: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
