@@ -256,7 +256,7 @@ def test_a_stop_while_it_is_written_leaves_the_file_of_before(place, monkeypatch
     place.image("b.png", [1, 2, 30, 40])
     asked = iter([False, True])
     monkeypatch.setattr(
-        "maskmill.run.driver.update_prompts_csv", lambda *given: update_prompts_csv(*given[:4], lambda: next(asked))
+        "maskmill.run.execution.update_prompts_csv", lambda *given: update_prompts_csv(*given[:4], lambda: next(asked))
     )
     place.run()
     assert file.read_bytes() == before

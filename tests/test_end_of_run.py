@@ -11,7 +11,7 @@ from maskmill import Pipeline, Run
 from maskmill.output.entry_store import NAME, EntryStore, Origin
 from maskmill.output.ledger import Ledger
 from maskmill.plugins.optional import make_entry
-from maskmill.run import driver, tracker as tracker_module
+from maskmill.run import execution, tracker as tracker_module
 from maskmill.run.tracker import Tracker
 from maskmill.testing import DROP_IN, write_picture
 
@@ -101,7 +101,7 @@ def folder(first, tmp_path) -> Path:
 @pytest.fixture
 def read_keys(monkeypatch) -> list[str]:
     """The images whose stored results are read for the files about the dataset."""
-    monkeypatch.setattr(driver, "update_prompts_csv", lambda *given: "")  # it reads them, too
+    monkeypatch.setattr(execution, "update_prompts_csv", lambda *given: "")  # it reads them, too
     keys, read = [], Ledger.result
     monkeypatch.setattr(Ledger, "result", lambda ledger, row: keys.append(row.key) or read(ledger, row))
     return keys

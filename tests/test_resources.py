@@ -92,9 +92,12 @@ def test_jobs_auto_starts_as_many_workers_as_the_container_has_memory_for(monkey
 
 @pytest.mark.parametrize("given", WAITING)
 def test_idle_threads_sleep_unless_the_user_configured_that(monkeypatch, given):
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
     assert plan_resources(1, 3, None).environment()["OMP_WAIT_POLICY"] == "PASSIVE"
     monkeypatch.setenv(given, "1")
-    assert "OMP_WAIT_POLICY" not in plan_resources(1, 3, None).environment()
+    environment = plan_resources(1, 3, None).environment()
+    assert {name: environment[name] for name in WAITING if name in environment} == {given: "1"}
     threads.set_waiting()
     assert os.environ.get("OMP_WAIT_POLICY", "1") == "1"
 

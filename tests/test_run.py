@@ -14,6 +14,7 @@ import pytest
 from maskmill import OutputError, Pipeline, PluginError, UsageError, files, read_run, testing
 from maskmill.dataset.walk import FolderWalk
 from maskmill.run import driver
+from maskmill.run.dry_run import choose_resources
 from maskmill.run.plan import RunRequest, listing
 from maskmill.run.resources import plan_resources
 
@@ -537,10 +538,10 @@ def register_backends(register):
 
 def test_the_memory_of_a_source_counts_beside_that_of_the_backend(finding):
     finding.write()
-    resources = driver.choose_resources(Pipeline.load(finding.project.file).config, 64)
+    resources = choose_resources(Pipeline.load(finding.project.file).config, 64)
     assert resources.jobs == 1
     finding.write(run="{jobs: 2}")
-    resources = driver.choose_resources(Pipeline.load(finding.project.file).config, 64)
+    resources = choose_resources(Pipeline.load(finding.project.file).config, 64)
     assert "use jobs: 1" in resources.warning
 
 

@@ -61,4 +61,5 @@ def one_thread() -> Iterator[None]:
 
 
 def _make_waiting() -> dict[str, str]:
-    return {} if any(name in os.environ for name in _WAITING) else {"OMP_WAIT_POLICY": "PASSIVE"}
+    """What is set already, else sleep: the same before and after `set_waiting`."""
+    return {name: os.environ[name] for name in _WAITING if name in os.environ} or {"OMP_WAIT_POLICY": "PASSIVE"}

@@ -24,8 +24,10 @@ from ..results import RunReport
 from ..storage import configure
 from ..wording import count_noun
 from ..work import NO_WORK, Work
-from .driver import RunExecution, make_command, open_entries, open_output, start_progress
+from .context import RunContext, RunParts
+from .driver import make_command, open_entries, open_output, start_progress
 from .dry_run import FIRST
+from .execution import RunExecution
 from .forecast import require_consent
 from .plan import Plan, RunRequest, stat
 from .prompts_csv import Surveys
@@ -209,7 +211,8 @@ class Watch:
             surveys = Surveys(config, listed)
             if ready:
                 require_consent(config, options, listed)
-            execution = RunExecution(config, options, self._ledger, entries, FIRST, surveys, listed, progress, rounds)
+            parts = RunParts(config, options, self._ledger, entries, surveys, listed, progress, rounds)
+            execution = RunExecution(RunContext(parts, FIRST))
             report = execution.execute([*self._notices, *surveys.warnings()] if rounds.is_first else [])
         rounds.is_first = False
         if ready:  # what was asked for once has been done
@@ -222,4 +225,4 @@ class Watch:
 
     def _say(self, line: str) -> None:
         if not self._options.quiet and self._last is not None:
-            self._last[0].progress.log(line)
+            self._last[0].run.progress.log(line)
