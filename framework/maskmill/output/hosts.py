@@ -48,7 +48,7 @@ class HostTable:
         return str(found[0][0]) if found else ""
 
     def counts(self) -> dict[str, int]:
-        """Images by the machine that processed them last, without those gone from the dataset; in the order of names."""
+        """Images by the machine that processed them last, without those gone from the dataset; ordered by name."""
         if not self._ledger.has_table("made_on"):
             return {}
         sql = (

@@ -84,9 +84,10 @@ class Engine(Stage):
         return ()
 
     def hosts(self) -> Mapping[str, Mapping[str, Any]]:
-        """The machines that have worked so far by name, none if they are not told apart; asked from another thread, too.
+        """The machines that have worked so far by name, none if they are not told apart.
 
-        Each is JSON with at least `slots` that are open, slots that were `lost`, and `images` that ended.
+        Asked from another thread, too. Each is JSON, with at least `slots` that are open, slots that were `lost`, and
+        `images` that ended.
         """
         return {}
 

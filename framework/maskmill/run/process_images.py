@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import secrets
+import time
 from collections.abc import Callable
 
 from ..files import known_hashes, write_atomic
+from ..output import records
 from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..storage import options_to_json
@@ -15,6 +17,9 @@ from .dispatch import dispatch
 from .plan import listing, stat
 from .prompt_lane import Lane
 from .stop import Stopped
+
+#: Seconds between two updates of `run.json` while machines come and go.
+SECONDS_BETWEEN_RECORDS = 2.0
 
 
 def process_images(run: RunContext, describe: Callable[[], str]) -> None:
@@ -39,6 +44,8 @@ def process_images(run: RunContext, describe: Callable[[], str]) -> None:
         else:
             run.rounds.start(run.engine, setup, slots, environment, run.surveys.state())
         run.progress.describe(describe)
+        run.progress.show_hosts(run.engine.hosts)
+        machines = _Machines(run)
         for event in dispatch(run.engine, images, run.config.run.timeout, run.stop, run.running):
             if event is not None:
                 run.recorder.record(*event)
@@ -47,11 +54,33 @@ def process_images(run: RunContext, describe: Callable[[], str]) -> None:
             for warning in run.engine.take_warnings():
                 run.progress.log(f"warning: {warning}")
             run.ledger.commit(only_if_due=True)
+            machines.record()
+        machines.record(at_once=True)
         ended = True
     finally:
         _end_workers(run, lane, kill=not ended)
         (run.config.output / RUN_MARK).unlink(missing_ok=True)
         run.ledger.commit()
+
+
+class _Machines:
+    """Keeps `run.json` right about the machines that work, for those who look at the run meanwhile and for reports."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+        self._recorded: dict[str, object] = {}
+        self._due = 0.0
+
+    def record(self, at_once: bool = False) -> None:
+        """Write it again if machines or slots came or went."""
+        now = time.monotonic()
+        if now < self._due and not at_once:
+            return
+        self._due = now + SECONDS_BETWEEN_RECORDS
+        slots: dict[str, object] = {name: about["slots"] for name, about in self._run.engine.hosts().items()}
+        if slots != self._recorded:
+            self._recorded = slots
+            records.write_run(self._run.config.output, self._run.describe(), None)
 
 
 def _make_setup(run: RunContext) -> WorkerSetup:

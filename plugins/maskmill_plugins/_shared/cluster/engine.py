@@ -167,7 +167,7 @@ class ClusterEngine(Engine):
         if event.slot in self._slots:
             self._slots.remove(event.slot)
             if event.slot.is_open:
-                self._count(event.slot, slots=-1, lost=1)
+                self._add_up(event.slot, slots=-1, lost=1)
             tokens, event.slot.tasks = list(event.slot.tasks), {}
             lost = HostLost(event.reason) if event.slot.is_open else NotBegun()
             yield from ((token, lost) for token in tokens)
@@ -200,7 +200,7 @@ class ClusterEngine(Engine):
             return None
         slot.host = answer.about.host
         self._hosts.setdefault(slot.host, {"slots": 0, "lost": 0, "images": 0, "processor": answer.about.processor})
-        self._count(slot, slots=1)
+        self._add_up(slot, slots=1)
         if not self.is_remote():
             return None
         refusal, differences = compare_slots(answer.about, self._here)
@@ -215,9 +215,9 @@ class ClusterEngine(Engine):
         if isinstance(outcome, OpenFailure) and outcome.died and slot in self._slots:
             self._slots.remove(slot)
             self._given_up += 1
-            self._count(slot, slots=-slot.is_open, lost=slot.is_open)
+            self._add_up(slot, slots=-slot.is_open, lost=slot.is_open)
         if isinstance(outcome, Reply):
-            self._count(slot, images=1)
+            self._add_up(slot, images=1)
         if not self.is_remote():
             return outcome
         if isinstance(outcome, (Reply, WorkerDied)):
@@ -226,7 +226,7 @@ class ClusterEngine(Engine):
             return dataclasses.replace(outcome, message=f"{outcome.message} (on {slot.host})")
         return outcome
 
-    def _count(self, slot: RemoteSlot, **numbers: int) -> None:
+    def _add_up(self, slot: RemoteSlot, **numbers: int) -> None:
         """Add to what is known of a slot's machine."""
         if (about := self._hosts.get(slot.host)) is not None:
             for name, number in numbers.items():
