@@ -139,13 +139,15 @@ class DaskHosts:
         self._run(self.head, "distributed.cli.dask_scheduler", *where)
 
     def add_worker(self, name="", host=None, **how):
+        """A worker as a service manager runs it: it ends itself when it has not reached the scheduler for 30 s."""
         host = host or self.network.add(name)
         options = ["--host", host.address, "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
         self._run(host, "distributed.cli.dask_worker", self.address, *options, "--local-directory", "/var/tmp", **how)
         return host
 
     def _run(self, host, module, *arguments, **how):
-        host.start([sys.executable, "-W", "ignore", "-m", module, *arguments], self.folder, **how)
+        again = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "sh"]
+        host.start([*again, sys.executable, "-W", "ignore", "-m", module, *arguments], self.folder, **how)
 
     def end(self):
         pass

@@ -207,16 +207,18 @@ def test_a_driver_that_is_killed_leaves_no_slot_and_a_rerun_goes_on(mill, cluste
 
 def test_a_scheduler_that_is_killed_stops_the_run_loudly(mill, cluster):
     mill.many(12)
+    if cluster.kind == "ray":
+        pytest.skip("the head of a Ray cluster is more than a scheduler")
     cluster.add_worker()
+    mill.engine = mill.engine.replace("patience: 45", "patience: 4")
     mill.write(backend="seconds: 0.2")
     process = mill.start()
     wait_until(lambda: mill.finished() >= 3)
-    if cluster.kind == "ray":
-        pytest.skip("the head of a Ray cluster is more than a scheduler")
     cluster.scheduler.kill()
     code, said = mill.end(process, 60)
     assert code == 1, said
-    assert f"Stopped: the Dask scheduler {cluster.address} cannot be reached any more" in said
+    assert f"warning: the connection to the Dask scheduler {cluster.address} was lost; trying for 4 s" in said
+    assert f"Stopped: the Dask scheduler {cluster.address} has not been reached for 4 s" in said
     assert "continue with:" in said
     assert set(mill.statuses().values()) <= {"done"}
 

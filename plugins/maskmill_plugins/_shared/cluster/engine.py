@@ -244,8 +244,10 @@ class ClusterEngine(Engine):
         if self._slots:
             self._alive = time.monotonic()
         elif time.monotonic() - self._alive > self.patience:
-            where = self.address or "this machine"
-            raise StopRun(f"there has been no worker at {where} for {self.patience:g} s (engine: patience)")
+            raise StopRun(f"{self._describe_absence()} for {self.patience:g} s (engine: patience)")
+
+    def _describe_absence(self) -> str:
+        return f"there has been no worker at {self.address or 'this machine'}"
 
     def is_opening(self) -> bool:
         """Whether no slot has opened its chain yet."""
