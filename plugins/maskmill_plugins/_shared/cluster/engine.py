@@ -222,7 +222,7 @@ class ClusterEngine(Engine):
             return outcome
         if isinstance(outcome, (Reply, WorkerDied)):
             return dataclasses.replace(outcome, host=slot.host)
-        if isinstance(outcome, OpenFailure):
+        if isinstance(outcome, OpenFailure) and slot.host not in outcome.message:
             return dataclasses.replace(outcome, message=f"{outcome.message} (on {slot.host})")
         return outcome
 
