@@ -100,7 +100,7 @@ def lose_head(trial: Trial) -> str:
     """The host of the scheduler, or of Ray's head, is killed, and does not come back."""
     trial.cluster.add_worker("host1")
     trial.cluster.add_worker("host2")
-    trial.write(patience=20)
+    trial.write(patience=20, seconds=3.0)
     process = trial.start_until(6)
     before = time.monotonic()
     trial.cluster.head.kill()

@@ -29,6 +29,9 @@ eval "$SETUP"
 exec "$@"
 """
 
+#: Starts a program again when it ends, as service managers do: workers end themselves when nobody hears them.
+AGAIN = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "sh"]
+
 
 def call(*arguments):
     return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=20)
@@ -139,15 +142,13 @@ class DaskHosts:
         self._run(self.head, "distributed.cli.dask_scheduler", *where)
 
     def add_worker(self, name="", host=None, **how):
-        """A worker as a service manager runs it: it ends itself when it has not reached the scheduler for 30 s."""
         host = host or self.network.add(name)
         options = ["--host", host.address, "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
         self._run(host, "distributed.cli.dask_worker", self.address, *options, "--local-directory", "/var/tmp", **how)
         return host
 
     def _run(self, host, module, *arguments, **how):
-        again = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "sh"]
-        host.start([*again, sys.executable, "-W", "ignore", "-m", module, *arguments], self.folder, **how)
+        host.start([*AGAIN, sys.executable, "-W", "ignore", "-m", module, *arguments], self.folder, **how)
 
     def end(self):
         pass
@@ -177,7 +178,7 @@ class RayHosts:
 
     def _run(self, host, *arguments, **how):
         code = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
-        start = [sys.executable, "-W", "ignore", "-c", code, "start", "--block", *arguments]
+        start = [*AGAIN, sys.executable, "-W", "ignore", "-c", code, "start", "--block", *arguments]
         host.start(start, self.folder, RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", **how)
 
     def end(self):

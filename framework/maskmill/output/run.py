@@ -14,7 +14,7 @@ from ..wording import count_noun
 from .folder import is_claimed
 from .hosts import join_hosts
 from .ledger import Ledger
-from .mirror import locate_run
+from .mirror import find_worker, locate_run
 from .outdated import read_outdated
 from .rebuild import open_for_reading
 from .records import read_about
@@ -77,8 +77,8 @@ class Run:
         return None if found is None else str(found)
 
     def is_running(self) -> bool:
-        """Whether a run is working in this folder now."""
-        return is_claimed(self.folder)
+        """Whether a run is working in this folder now, or in another one that is copied to it."""
+        return is_claimed(self.folder) or find_worker(self.folder) is not None
 
     def counts(self) -> dict[str, int]:
         """Images by status, every status named."""

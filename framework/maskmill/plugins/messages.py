@@ -115,7 +115,7 @@ class WorkerSetup:
         conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
         hashes: `files.known_hashes()` of the driver, so that no worker reads the models' files to hash them.
         storage: the options of object storage, as plain data; None for the defaults.
-        bucket: the address of an output in object storage, None for a folder.
+        destination: where the files are copied to from there, as `Config.destination`.
         mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
         in_lane: whether the prompt lane queries the sources of `Stages.list_ahead`.
     """
@@ -131,7 +131,7 @@ class WorkerSetup:
     hashes: tuple[tuple[str, int, int, str], ...] = ()
     mark: RunMark | None = None
     storage: Mapping[str, Any] | None = None
-    bucket: str | None = None
+    destination: str | None = None
     in_lane: bool = False
 
     def to_json(self) -> dict[str, Any]:
