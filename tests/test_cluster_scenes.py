@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from maskmill import Pipeline
-from maskmill.cli import main
 from maskmill.dataset.shard import Shard
 from maskmill.stored.merge import merge
 
@@ -24,7 +23,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize("name", ["scenes", pytest.param("scenes_sam", marks=NEEDS_TORCH)])
-def test_scenes_on_clusters_and_in_shards(name, tmp_path, request):
+def test_scenes_on_clusters_and_in_shards(name, tmp_path, request, capsys):
     engines = request.config.getoption("engines").split(",")
     if not {"dask", "ray"} <= set(engines):
         pytest.skip("with --engines dask,ray only")

@@ -2,8 +2,8 @@
 
 import json
 import platform
+import re
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -64,7 +64,7 @@ def test_another_machine_goes_on_and_the_first_one_notices(file, tmp_path, capsy
     assert dict(report.work) == {"new": 2, "writers": 3}
     run(file, "plain", state=None)
     assert files(tmp_path / "shared") == files(tmp_path / "plain")
-    with pytest.raises(OutputError, match="was written since from .* with --state") as caught:
+    with pytest.raises(OutputError, match=r"was written since from .* with --state") as caught:
         run(file)
     assert f"delete '{tmp_path / 'state'}'" in str(caught.value)
     shutil.rmtree(tmp_path / "state")
@@ -91,18 +91,18 @@ def test_only_runs_with_its_folder_may_write_to_it(file, tmp_path, capsys):
 
 def test_two_machines_and_a_run_that_was_killed(file, tmp_path, capsys):
     code = (
-        "import os, signal\n"
+        "import os\n"
         "from maskmill.output.mirror_stores import SharedFolder\n"
         "real = SharedFolder.write\n"
         "def write(self, path, data):\n"
-        "    if path == 'results/d.png.json': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if path == 'results/d.png.json': os._exit(9)\n"
         "    real(self, path, data)\n"
         "SharedFolder.write = write\n"
         "from maskmill.cli import main\n"
         "main(['run', 'p.yaml', '-o', 'shared', '--state', 'state'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode not in (0, 1, 2), done.stderr
     marker = tmp_path / "shared" / MARKER
     with Run(tmp_path / "shared") as found:
         assert not found.is_running(), "it was here, and is dead"
@@ -111,7 +111,7 @@ def test_two_machines_and_a_run_that_was_killed(file, tmp_path, capsys):
     assert "running now" in told(capsys, "status", tmp_path / "shared")[1]
     code, _, err = told(capsys, "merge", tmp_path / "shared", "-o", tmp_path / "merged")
     assert code == 2 and "a run is working in" in err
-    with pytest.raises(OutputError, match=f"a run on east is using {tmp_path / 'shared'}, since .*"):
+    with pytest.raises(OutputError, match=re.escape(f"a run on east is using {tmp_path / 'shared'}")):
         run(file, state="elsewhere")
     marker.write_bytes(marker.read_bytes().replace(b"east", platform.node().encode()))
     assert run(file).counts["done"] == 5
@@ -131,7 +131,7 @@ def test_a_drive_that_goes_away_stops_the_run_and_nothing_is_written_in_its_plac
         upload(mirror, result, before)
 
     monkeypatch.setattr(Mirror, "upload_image", unmount)
-    with pytest.raises(StopRun, match="shared' is gone, or another drive is in its place\n.*continue with: "):
+    with pytest.raises(StopRun, match=r"shared' is gone, or another drive is in its place\n.*continue with: "):
         run(file)
     assert not (tmp_path / "shared").exists()
     (tmp_path / "away").rename(tmp_path / "shared")

@@ -60,7 +60,7 @@ class HostTable:
 
 
 def join_hosts(parts: Iterable[Mapping[str, Any]], images: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """The machines of a run, or of several that were merged, by name.
+    """The machines of a run, or of several that were merged, by name, in their order.
 
     Args:
         parts: the content of each `run.json`.
@@ -78,7 +78,7 @@ def join_hosts(parts: Iterable[Mapping[str, Any]], images: Mapping[str, int]) ->
             known |= {"processor": about["processor"]} if "processor" in about else {}
     for name, count in images.items():
         joined.setdefault(name, {"slots": 0, "lost": 0, "images": 0})["images"] = count
-    return joined
+    return dict(sorted(joined.items()))
 
 
 def format_hosts(hosts: Mapping[str, Mapping[str, Any]], most: int = MOST_NAMED) -> str:

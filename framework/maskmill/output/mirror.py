@@ -18,14 +18,14 @@ from typing import Any, Self
 
 from .. import storage
 from ..errors import OutputError, OutputInUseError, Problem, StopRun, UsageError
-from ..files import gather_temporary_files, release_temporary_files, safe_part, write_atomic
+from ..files import gather_temporary_files, release_temporary_files, safe_part, sha256_of, write_atomic
 from ..results import Artifact, ImageResult
 from ..wording import count_noun
 from .folder import BUCKET, MARKER, STATE, check_output, remove_leftovers
 from .ledger import NAME as LEDGER
 from .mirror_stores import Bucket, MirrorStore, SharedFolder
 from .records import FAILURES, RUN
-from .store import RESULTS, read_files, result_path
+from .store import RESULTS, have_files, read_files, result_path
 
 #: What a run writes beside results and files of writers.
 RECORDS = (RUN, FAILURES, "prompts.csv", "pipeline.yaml", LEDGER)
@@ -160,11 +160,25 @@ class Mirror:
             raise OutputError(*error.problems) from None
         return count
 
-    def fetch_result(self, key: str, again: bool) -> None:
-        """Get the result of an image, if it is not here; `again`: another machine may have made a newer one."""
+    def fetch_image(self, key: str, elsewhere: bool) -> None:
+        """Get what the output has of an image and this folder has not.
+
+        Args:
+            key: the image.
+            elsewhere: whether another machine may have made it, so that what is here may be older, and files of writers
+                may be missing, which their last step reads.
+        """
         place = result_path(self.folder, key)
-        if (again or not place.exists()) and (data := self.store.read(self._path_of(place))) is not None:
-            write_atomic(place, data)
+        if not elsewhere and place.exists():
+            return
+        if (data := self.store.read(self._path_of(place))) is None:
+            return
+        write_atomic(place, data)
+        for artifact in self.files_of(key) if elsewhere else ():
+            path = self.folder / artifact.path
+            is_here = have_files(self.folder, [artifact]) and sha256_of(path) == artifact.sha256
+            if not is_here and (data := self.store.read(artifact.path)) is not None:
+                write_atomic(path, data)
 
     def upload_image(self, result: ImageResult, before: Iterable[Artifact] = ()) -> None:
         """Upload a result and the files of its writers, the result last; delete the files that it no longer has.

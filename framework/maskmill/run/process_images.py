@@ -92,6 +92,8 @@ class _Records:
         if slots != self._recorded:
             self._recorded = slots
             records.write_run(self._run.config.output, self._run.describe(), None)
+            if mirror is not None and not mirror.is_bucket:
+                mirror.upload(self._run.config.output / records.RUN)
 
 
 def _make_setup(run: RunContext) -> WorkerSetup:

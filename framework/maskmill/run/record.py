@@ -120,7 +120,7 @@ class Recorder:
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         if self._mirror is not None:
-            self._mirror.fetch_result(image.key, again=bool(reply.host))
+            self._mirror.fetch_image(image.key, elsewhere=bool(reply.host))
         is_alike = reply.status != "rejected" and self._alike.add(image.ref, reply.failure)
         size, mtime, seconds = reply.bytes, reply.mtime, sum(reply.seconds.values())
         self._enter(image, reply.status, size, mtime, seconds, doubts, reply.entries, host=reply.host)
