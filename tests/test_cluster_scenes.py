@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from stored_runs import told
 
 from maskmill import Pipeline
 from maskmill.dataset.shard import Shard
@@ -49,5 +50,5 @@ def test_scenes_on_clusters_and_in_shards(name, tmp_path, request, capsys):
     merge([tmp_path / f"part{part}" for part in (1, 2, 3)], tmp_path / "merged")
     for writer in ("coco", "png", "yolo", "voc"):
         for folder in ("whole", "merged"):
-            assert main(["export", str(tmp_path / folder), "--to", writer]) == 0
+            assert told(capsys, "export", tmp_path / folder, "--to", writer)[0] == 0
         assert files(tmp_path / "merged" / "exports" / writer) == files(tmp_path / "whole" / "exports" / writer)
