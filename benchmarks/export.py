@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 
 from maskmill import ImageResult, Mask, Prompt
+from maskmill.geometry import Box
 from maskmill.output.ledger import Ledger
 from maskmill.output.store import store_result
-from maskmill.prompts import Box
 from maskmill.results import LedgerRow
 
 SIZE, MASKS, KINDS = (480, 640), 10, 50

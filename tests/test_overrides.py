@@ -10,8 +10,9 @@ from hypothesis import given, settings, strategies as st
 from maskmill import PipelineError
 from maskmill.config.config import RunOptions
 from maskmill.config.document import Document
-from maskmill.config.load import PipelineFile, load_config
+from maskmill.config.load import load_config
 from maskmill.config.overrides import _find_types, override, settle_texts
+from maskmill.config.pipeline_file import PipelineFile
 from maskmill.plugins.options import OptionSchema
 from maskmill.plugins.registry import Registry
 

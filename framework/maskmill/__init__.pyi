@@ -15,6 +15,11 @@ from .errors import (
     Transient as Transient,
     UsageError as UsageError,
 )
+from .geometry import (
+    Box as Box,
+    Exemplar as Exemplar,
+    Point as Point,
+)
 from .images import (
     Image as Image,
     ImageRef as ImageRef,
@@ -44,11 +49,8 @@ from .predictor import (
     segment as segment,
 )
 from .prompts import (
-    Box as Box,
-    Exemplar as Exemplar,
     GivenMask as GivenMask,
     Grid as Grid,
-    Point as Point,
     Prompt as Prompt,
 )
 from .results import (

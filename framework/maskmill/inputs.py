@@ -16,8 +16,9 @@ from .decoding.bit_depth import DEFAULT, Conversion
 from .decoding.decoder import MAX_PIXELS, convert_picture
 from .display import brief
 from .errors import ImageReadError, PromptError
+from .geometry import Box, Point, to_box, to_list, to_point
 from .images import PACKAGE, Image, ImageRef
-from .prompts import Box, Point, Prompt, to_box, to_list, to_point
+from .prompts import Prompt
 
 T = TypeVar("T")
 TAKEN = "a path, a Pillow picture, an array or list of uint8 (height, width, 3) RGB, or the bytes of an image file"

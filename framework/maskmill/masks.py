@@ -17,7 +17,8 @@ from pycocotools import mask as coco_mask
 from .colors import Rgb, nth
 from .display import brief
 from .drawable import Drawable
-from .prompts import Box, Prompt, to_score
+from .geometry import Box, to_score
+from .prompts import Prompt
 
 BoolArray = npt.NDArray[np.bool_]
 #: The class of masks without a label, where a file or a table needs a name.

@@ -31,7 +31,7 @@ from ..plugins.roles import Stages
 from ..plugins.stage import Stage, working_in
 from ..plugins.threads import set_waiting
 from ..prompts import Prompt
-from ..results import Doubt, Failure, ImageResult
+from ..results import Doubt, ImageResult
 from ..version import __version__
 from .check_prompts import CONFLICT_IOU
 from .fingerprint import Fingerprint, Reuse, plan_reuse
@@ -181,11 +181,7 @@ class Chain:
             reuse, image = trace.step("read", "", partial(self._read, ref, before, wanted, correction))
             trace.first = reuse.first
             if image is None:
-                assert reuse.before is not None, "only a stored result can need no pixels"
-                trace.doubts.extend(reuse.before.doubts)
-                refuse_doubts(trace, reuse.before, self.fail_on)
-                self._make_entries(reuse.before, trace)
-                return reuse.before, False
+                return self._keep(reuse, trace), False
             if not (reuse.masks or correction):
                 if ahead is None or not (ahead.answers or ahead.failure):
                     self._in_lane = False  # the masks were still good when the lane looked at the image
@@ -200,22 +196,32 @@ class Chain:
             provenance = self._provenance(str(wanted))
             update = ImageUpdate(steps, self.output, stored, reuse, wanted, provenance, self.fail_on, careful)
             result = update.run(ahead)
-            if result.failure is not None:
-                _tell_failure(trace, ref, result.failure)
-            stored.replace(result)
-            return result, True
+            return self._store(stored, result, trace), True
         except StepError as error:
             failure = error.failure
         except (StopRun, OSError):
             raise
         except Exception as error:  # a result that cannot be stored, such as invalid surrogates in a label
             failure = describe_failure("worker", "", error)
-        _tell_failure(trace, ref, failure)
         size, sha256 = (image.size, image.sha256) if image else (None, "")
         provenance, notes = self._provenance(str(wanted)), trace.stored_notes()
         result = ImageResult.failed(ref.key, failure, size, sha256, provenance, notes, trace.doubts)
+        return self._store(stored, result, trace), True
+
+    def _keep(self, reuse: Reuse, trace: Trace) -> ImageResult:
+        """The stored result, of which everything still holds."""
+        assert reuse.before is not None, "only a stored result can need no pixels"
+        trace.doubts.extend(reuse.before.doubts)
+        refuse_doubts(trace, reuse.before, self.fail_on)
+        self._make_entries(reuse.before, trace)
+        return reuse.before
+
+    def _store(self, stored: StoredResult, result: ImageResult, trace: Trace) -> ImageResult:
+        if (failure := result.failure) is not None:
+            what = failure.message if failure.type == REJECTED else f"failed at {failure}"
+            trace.story(f"{result.key}: {what}")
         stored.replace(result)
-        return result, True
+        return result
 
     def _read(
         self, ref: ImageRef, before: ImageResult | None, wanted: Fingerprint, correction: Correction | None
@@ -300,8 +306,3 @@ class Chain:
             "versions": self._versions,
             **({"images": images} if (images := self.conversion.to_json()) else {}),
         }
-
-
-def _tell_failure(trace: Trace, ref: ImageRef, failure: Failure) -> None:
-    rejected = failure.type == REJECTED
-    trace.story(f"{ref.key}: {failure.message if rejected else f'failed at {failure}'}")

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..prompts import Box, Prompt
+from ..geometry import Box
+from ..prompts import Prompt
 from ..results import Doubt
 
 #: Default of `conflict_iou`: boxes that overlap at least this much are taken for the same object.

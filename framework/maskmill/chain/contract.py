@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import ImageError, PromptError
+from ..geometry import to_score
 from ..masks import Mask, count_pixels, match_prompts
 from ..plugins.roles import Backend
-from ..prompts import Prompt, to_score
+from ..prompts import Prompt
 
 T = TypeVar("T")
 #: Kinds of prompt that each need a mask of their own; texts and grids may find nothing.

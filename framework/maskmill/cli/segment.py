@@ -206,7 +206,7 @@ class SegmentRequest:
         return {"use": "manual", **source, **({"label": labels[0]} if len(labels) == 1 else {}), **units}
 
     def _make_backend(self, arguments: dict[Loc, str]) -> dict[str, Any]:
-        from ..config.load import DEFAULT_BACKEND
+        from ..config.pipeline_file import DEFAULT_BACKEND
 
         chosen = dict(DEFAULT_BACKEND) if self.backend is None else {"use": self.backend}
         if self.backend is not None:

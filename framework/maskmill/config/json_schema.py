@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 
 from ..plugins.registry import ROLES, RegisteredPlugin, Registry
 from .config import ImageOptions, RunOptions
-from .load import PipelineFile
+from .pipeline_file import PipelineFile
 
 Schema = dict[str, Any]
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import PipelineError, PluginError, Problem, nearest_name
 from ..files import absolute_path, expand_home, safe_part
 from ..output.folder import OTHERS
 from ..output.mirror import state_folder
 from ..plugins.find import find_drop_ins
-from ..plugins.options import OptionSchema, Schema
+from ..plugins.options import OptionSchema
 from ..plugins.registry import Registry
 from ..plugins.stage import Stage
 from ..storage import check_packages, configure, is_bucket, restore_address
@@ -29,49 +29,12 @@ from .document import Document, Loc
 from .inherit import KEY as EXTENDS, read_document
 from .option_errors import SIMILAR, explain_validation_error, format_value
 from .overrides import override, settle_texts
+from .pipeline_file import DEFAULT_BACKEND, DEFAULTS, PipelineFile, find_top_schemas
 
 Model = TypeVar("Model", bound=BaseModel)
-Text = Annotated[str, Field(min_length=1)]
 
-#: Used by a file that names no backend, no engine.
-DEFAULT_BACKEND: Mapping[str, Any] = {"use": "sam", "model": "vit_b"}
-DEFAULTS: Mapping[Loc, Mapping[str, Any]] = {("backend",): DEFAULT_BACKEND, ("run", "engine"): {"use": "joblib"}}
 #: Folders of the output that writers cannot have.
 RESERVED = ("results", *OTHERS)
-
-
-class PipelineFile(BaseModel):
-    """The top level of a pipeline file; the plugins in it are validated by their own models."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    name: Text | None = Field(None, description="name of the pipeline; by default the name of the file")
-    extends: Text | None = Field(None, description="another pipeline file, whose settings hold where this one has none")
-    plugins: Text | list[Text] = Field([], description="plugin files or folders to load")
-    dataset: Text | Annotated[list[Text], Field(min_length=1)] | None = Field(
-        None, description="the images: a folder, a pattern, a list file, or package:NAME/PATH; or a list of these"
-    )
-    prompts: Annotated[list[Any], Field(min_length=1)] = Field(
-        [], description="what to segment: a list of prompt sources, such as `- use: manual`"
-    )
-    corrections: Text | None = Field(
-        None, description="the file of what people decided about images; it comes before every prompt source"
-    )
-    combine: Literal["first", "all"] = Field(
-        "first", description="first: the first source with an answer for the image; all: the prompts of all sources"
-    )
-    backend: Any = Field(DEFAULT_BACKEND, description="the model that makes the masks")
-    filters: list[Any] = Field([], description="which masks to keep")
-    writers: list[Any] = Field([], description="which files to write")
-    output: Text | None = Field(None, description="the output folder, or an address such as s3://bucket/masks")
-    images: dict[str, Any] = Field({}, description="how image files are read: high bit depths, pages")
-    storage: dict[str, Any] = Field({}, description="for addresses of object storage: endpoint, region")
-    run: dict[str, Any] = Field({}, description="workers, time limit and other settings of the run")
-
-    @property
-    def entries(self) -> list[str]:
-        """`dataset` as a list."""
-        return [self.dataset] if isinstance(self.dataset, str) else self.dataset or []
 
 
 def load_config(
@@ -180,7 +143,7 @@ class ConfigBuilder:
             self._problems += override(self._document, assignment, defaults=DEFAULTS)
         if jobs is not None:
             self._problems += override(self._document, f"run.jobs={jobs}", label="--jobs")
-        settle_texts(self._document, _find_top_schemas)
+        settle_texts(self._document, find_top_schemas)
         if EXTENDS in tree:  # what a file extends is merged, and this key removed, when it is read
             self._record((EXTENDS,), "it is read from the file only")
         self._empty = {key for key, value in tree.items() if value is None and key in PipelineFile.model_fields}
@@ -273,7 +236,8 @@ class ConfigBuilder:
             destination, folder = str(folder), self._locate_state(state, folder)
         self.raise_problems()
         assert top and run and backend and engine and images and folder and storage, "each None comes with a problem"
-        configure(storage.as_options())
+        options = storage.as_options()
+        configure(options)
         return Config(
             file=self._file,
             base=self._document.folder,
@@ -290,7 +254,7 @@ class ConfigBuilder:
             output=folder,
             destination=destination,
             images=images,
-            storage=storage.as_options(),
+            storage=options,
             run=run,
             drop_ins=tuple(self._drop_ins),
             registry=self._registry,
@@ -455,24 +419,6 @@ class ConfigBuilder:
             text = f"{owner} failed while reading its options: {type(error).__name__}"
             self._record(loc, text, "this is a bug in the plugin; please report it to its author")
         return None
-
-
-def _find_top_schemas(loc: Loc) -> Sequence[Schema] | None:
-    """What the option at a path allows; None for the options of a plugin, which are not known yet."""
-    nothing: Schema = {"type": "null"}  # a key without a value counts as missing
-    if loc[0] in ("prompts", "filters", "writers"):
-        place = loc[2:] if len(loc) > 1 else None
-    elif loc[0] == "backend" or loc[:2] == ("run", "engine"):
-        place = loc[1:] if loc[0] == "backend" else loc[2:]
-    else:
-        place = None
-    if place == ():
-        return [{"type": "string"}, {"type": "object"}, nothing]
-    if place is not None:
-        return [{"type": "string"}, nothing] if place == ("use",) else None
-    model, inside = (RunOptions, loc[1:]) if loc[0] == "run" and len(loc) > 1 else (PipelineFile, loc)
-    found = OptionSchema(model).at(inside)
-    return [*found, nothing] if found else []
 
 
 def _assign_folders(writers: Sequence[PluginUse]) -> tuple[PluginUse, ...]:

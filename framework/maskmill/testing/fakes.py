@@ -13,13 +13,14 @@ import numpy.typing as npt
 import PIL.Image
 from pydantic import Field
 
+from ..geometry import Box, Point
 from ..images import Image, ImageRef
 from ..masks import Mask
 from ..plugins.hooks import hookimpl
 from ..plugins.registry import ROLES, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Writer
 from ..plugins.stage import Stage
-from ..prompts import Box, Grid, Point, Prompt
+from ..prompts import Grid, Prompt
 from ..results import Artifact, ImageResult, RunInfo, RunReport, save
 
 S = TypeVar("S", bound=Stage)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskmill import Mask, Prompt
-from maskmill.prompts import CANDIDATES, OVERSHOOT
+from maskmill.geometry import OVERSHOOT
+from maskmill.prompts import CANDIDATES
 
 FloatArray = npt.NDArray[np.float32]
 PixelArray = npt.NDArray[np.uint8]
