@@ -1,6 +1,6 @@
 """What a run does when machines of its cluster are lost: Dask and Ray on several hosts made of Linux namespaces.
 
-    python benchmarks/cluster_faults.py --engine dask --only partition
+    python benchmarks/cluster_faults.py --engine dask --only cut
 
 Needs root, and the packages that the tests need. Each host has a network, processes, temporary files and a name of its
 own; the folder of the project is the drive that they share. Prints a line for each fault: what held, or what did not.
