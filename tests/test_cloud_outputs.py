@@ -186,11 +186,6 @@ def test_what_does_not_go_with_an_address_is_refused(folder, capsys, option):
     assert uploaded() == {} and not (folder / "state").exists()
 
 
-def test_state_is_for_addresses(folder, capsys):
-    code, _, err = told(capsys, "run", folder / "p.yaml", "-o", folder / "here", "--state", folder / "s")
-    assert code == 2 and "--state: it is for outputs in object storage" in err
-
-
 def test_worker_processes_write_to_the_bucket(folder, endpoint):
     write(folder, endpoint, **{"{engine: inline}": "{jobs: 2}"})
     report = run(folder)

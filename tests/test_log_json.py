@@ -165,6 +165,7 @@ def test_status_as_json(project, capsys):
         "message": "RuntimeError: as told",
         "count": 2,
         "keys": ["raise-1.png", "raise-2.png"],
+        "hosts": {},
     }
     assert state["continue"] is None and state["retry"].endswith("--retry-failed")
 

@@ -29,7 +29,7 @@ from .predictor import KEPT_EMBEDDINGS, print_line
 from .results import RunReport
 from .run import driver, dry_run, watch
 from .run.prompts_csv import Surveys
-from .storage import is_address, list_objects
+from .storage import is_address, is_bucket, list_objects
 
 PathLike = str | os.PathLike[str]
 
@@ -70,7 +70,7 @@ class Pipeline:
             plugins: drop-in files and folders to load in addition to those of the file.
             drop_ins: False loads only drop-ins that are named, and does not search next to the file.
             jobs: replaces `run.jobs`.
-            state: the folder to work in, for an output in object storage.
+            state: the folder to work in, for an output in object storage or on a shared drive.
             unknown: no other keyword is taken.
 
         Raises:
@@ -185,7 +185,7 @@ class Pipeline:
         if "output" not in missing:
             found += [config.problem(("output",), p.message, p.hint) for p in check_output(config.output)]
             found += self._output_inside_dataset()
-            found += self._check_bucket()
+            found += self._check_destination()
         if offline:
             found += [
                 config.problem(
@@ -227,39 +227,46 @@ class Pipeline:
         """The images, listed anew each time."""
         return Dataset(self.config.dataset, self.config.dataset_base)
 
-    def _check_bucket(self) -> list[Problem]:
+    def _check_destination(self) -> list[Problem]:
         """Why nothing can be read from the address of the output; whether it can be written shows the first image."""
         config = self.config
-        if config.bucket is None:
+        if config.destination is None:
             return []
+        if not is_bucket(config.destination):
+            found = check_output(Path(config.destination))
+            return [config.problem(("output",), problem.message, problem.hint) for problem in found]
         for entry in filter(is_address, config.dataset):
-            if f"{config.bucket}/".startswith(f"{entry.rstrip('/')}/"):
-                text = f"the output {config.bucket} lies inside the dataset; the next run would segment it"
+            if f"{config.destination}/".startswith(f"{entry.rstrip('/')}/"):
+                text = f"the output {config.destination} lies inside the dataset; the next run would segment it"
                 return [config.problem(("output",), text, "give an address beside the dataset")]
         try:
-            next(list_objects(config.bucket), None)
+            next(list_objects(config.destination), None)
         except UsageError as error:
             return [config.problem(("output",), problem.message, problem.hint) for problem in error.problems]
         return []
 
     def _refuse_with_bucket(self, request: driver.RunRequest) -> list[Problem]:
-        """What is asked of a run and cannot be done where its output is in object storage."""
+        """What is asked of a run and cannot be done where its output is copied."""
         asked = {
-            "--fresh": (request.fresh, "write to another address"),
-            "--watch": (request.watch, "write to a folder, and upload it"),
+            "--fresh": (request.fresh, "write to another address or folder"),
+            "--watch": (request.watch, "write to a folder of this machine, and copy it"),
         }
+        if (destination := self.config.destination) is None:
+            return []
+        what = "an output in object storage" if is_bucket(destination) else "--state"
         return [
-            self.config.problem(("output",), f"{name} does not go with an output in object storage", hint)
+            self.config.problem(("output",), f"{name} does not go with {what}", hint)
             for name, (is_asked, hint) in asked.items()
-            if is_asked and self.config.bucket is not None
+            if is_asked
         ]
 
     def _output_inside_dataset(self) -> list[Problem]:
         config = self.config
+        output = config.shared_output
         for entry in config.dataset:
             folder = (config.dataset_base / entry).resolve()
-            if folder.is_dir() and config.output.resolve().is_relative_to(folder):
-                text = f"the output '{config.output}' lies inside the dataset; the next run would segment it"
+            if folder.is_dir() and output.resolve().is_relative_to(folder):
+                text = f"the output '{output}' lies inside the dataset; the next run would segment it"
                 return [config.problem(("output",), text, "give a folder beside the dataset")]
         return []
 

@@ -24,7 +24,11 @@ DROP_IN = Path(__file__).with_name("trouble.py")
 
 
 class Mill:
-    """A pipeline in a folder, and the processes that this test started."""
+    """A pipeline in a folder, and the processes that this test started.
+
+    Attributes:
+        prefix: what is put before the command of a run, to start it elsewhere.
+    """
 
     def __init__(self, project, engine="joblib"):
         self.project = project
@@ -37,6 +41,7 @@ class Mill:
         self.counts.mkdir()
         (self.folder / "plugins" / "trouble.py").write_bytes(DROP_IN.read_bytes())
         self.started = []
+        self.prefix = []
         self.write()
 
     def write(self, mode="joblib", backend="", source="", writer="", run=""):
@@ -68,7 +73,7 @@ class Mill:
         # A flag of developers, under which libraries warn on the terminal; users do not have it.
         environ.pop("PYTHONWARNDEFAULTENCODING", None)
         process = psutil.Popen(
-            [sys.executable, "-m", "maskmill", "run", str(self.project.file), *arguments],
+            [*self.prefix, sys.executable, "-m", "maskmill", "run", str(self.project.file), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

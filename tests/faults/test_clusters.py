@@ -32,8 +32,7 @@ class DaskCluster:
         self.folder = folder
         self.started = []
         self.file = folder / "scheduler.json"
-        where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
-        self.scheduler = self._start("distributed.cli.dask_scheduler", *where)
+        self.scheduler = self.start_scheduler("0")
         try:
             wait_until(self._is_up)
         except BaseException:
@@ -45,6 +44,10 @@ class DaskCluster:
         """Whether the file is there and written to its end."""
         with contextlib.suppress(OSError, ValueError):
             return "address" in json.loads(self.file.read_text())
+
+    def start_scheduler(self, port):
+        where = ["--host", "127.0.0.1", "--port", port, "--dashboard-address", "127.0.0.1:0"]
+        return self._start("distributed.cli.dask_scheduler", *where)
 
     def _start(self, module, *arguments):
         options = ["--scheduler-file", str(self.file), *arguments]
@@ -205,20 +208,46 @@ def test_a_driver_that_is_killed_leaves_no_slot_and_a_rerun_goes_on(mill, cluste
     mill.assert_resumes(mill.reference())
 
 
-def test_a_scheduler_that_is_killed_stops_the_run_loudly(mill, cluster):
+def test_a_scheduler_that_is_killed_stops_the_run_loudly(mill, request):
+    if mill.engine == "ray":
+        pytest.skip("it takes 30 s, see benchmarks/cluster_faults.py")
+    cluster = request.getfixturevalue("cluster")
     mill.many(12)
     cluster.add_worker()
+    mill.engine = mill.engine.replace("patience: 45", "patience: 4")
     mill.write(backend="seconds: 0.2")
     process = mill.start()
     wait_until(lambda: mill.finished() >= 3)
-    if cluster.kind == "ray":
-        pytest.skip("the head of a Ray cluster is more than a scheduler")
     cluster.scheduler.kill()
     code, said = mill.end(process, 60)
     assert code == 1, said
-    assert f"Stopped: the Dask scheduler {cluster.address} cannot be reached any more" in said
+    assert f"warning: the connection to the Dask scheduler {cluster.address} was lost; trying for 4 s" in said
+    assert f"Stopped: the Dask scheduler {cluster.address} has not been reached for 4 s" in said
     assert "continue with:" in said
     assert set(mill.statuses().values()) <= {"done"}
+
+
+def test_a_scheduler_that_is_started_anew_lets_the_run_go_on(mill, request):
+    if mill.engine == "ray":
+        pytest.skip("what a cluster of Ray knows is lost with its head")
+    cluster = request.getfixturevalue("cluster")
+    mill.many(12)
+    cluster.add_worker()
+    mill.write(backend="seconds: 0.3")
+    reference = mill.reference()
+    process = mill.start()
+    wait_until(lambda: mill.finished() >= 3)
+    cluster.scheduler.kill()
+    cluster.scheduler.wait(10)
+    cluster.start_scheduler(cluster.address.rpartition(":")[2])
+    cluster.add_worker()
+    code, said = mill.end(process, 60)
+    assert code == 0, said
+    assert (
+        f"warning: the connection to the Dask scheduler {cluster.address} was lost; its images are tried again" in said
+    )
+    mill.assert_tidy()
+    mill.assert_resumes(reference)
 
 
 def test_a_poison_takes_no_worker_of_the_cluster_down(mill, cluster):

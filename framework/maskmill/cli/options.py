@@ -49,7 +49,7 @@ def pipeline_options(function: F) -> F:
                 "--state",
                 type=FILE,
                 metavar="DIR",
-                help="For an output in object storage: the folder to work in, with room for all files of the run.",
+                help="For an output in object storage or on a network drive: the folder of this machine to work in.",
             ),
             click.option(
                 "--set",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Keys shown for each reason.
 EXAMPLES = 3
+#: Machines listed for each reason, those with most images first.
+MOST_HOSTS = 20
 #: Keys listed for each reason with `--json`, and reasons that are told apart; so memory does not grow with the images.
 MOST_KEYS, MOST_REASONS = 1000, 200
 
@@ -46,7 +48,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     from ..stored.reviews import count_reviews
 
     about, counts, running = run.about, run.counts(), run.is_running()
-    reasons, keys = _count_reasons(run)
+    reasons = _count_reasons(run)
     doubtful, doubts = run.doubt_counts()
     outcome = "running now" if running else str(about.get("outcome", "unknown")).replace("running", "cut short")
     command, merged = str(about.get("command", "run-pipeline FILE")), about.get("merged")
@@ -67,10 +69,11 @@ def describe_run(run: Run) -> dict[str, Any]:
                 "stage": reason.stage,
                 "plugin": reason.plugin,
                 "message": reason.message,
-                "count": count,
-                "keys": keys[reason],
+                "count": found.count,
+                "keys": found.keys,
+                "hosts": dict(found.hosts.most_common(MOST_HOSTS)),
             }
-            for reason, count in reasons.most_common()
+            for reason, found in sorted(reasons.items(), key=lambda item: -item[1].count)
         ],
         "doubtful": doubtful,
         "doubts": [
@@ -80,6 +83,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "run_doubts": about.get("run_doubts", {}),
         "reviews": count_reviews(run),
         "outdated": asdict(run.outdated()),
+        "hosts": run.hosts(),
         "merged": [str(part.get("folder")) for part in merged] if merged else [],
         "continue": command if advised and outcome != "finished" else None,
         "retry": add_option(command, "--retry-failed") if advised and _has_failed(counts) else None,
@@ -97,26 +101,38 @@ class _Reason(NamedTuple):
     message: str
 
 
-def _count_reasons(run: Run) -> tuple[Counter[_Reason], dict[_Reason, list[str]]]:
-    """The failed and the rejected images by status, stage and message, and the first keys of each."""
+@dataclass
+class _Images:
+    """Images with the same reason: their number, the first keys, and by machine where machines are told apart."""
+
+    count: int = 0
+    keys: list[str] = field(default_factory=list)
+    hosts: Counter[str] = field(default_factory=Counter)
+
+
+def _count_reasons(run: Run) -> dict[_Reason, _Images]:
+    """The failed and the rejected images by status, stage and message."""
     from ..output.records import FAILURES
 
-    counts: Counter[_Reason] = Counter()
-    keys: dict[_Reason, list[str]] = {}
+    found: dict[_Reason, _Images] = {}
     for row in run.rows(("rejected", "failed", "quarantined")):
         failure = run.result(row).failure
         step = (failure.stage, failure.plugin, failure.text) if failure else ("?", "", "unknown")
         reason = _Reason(row.status, *step[:2], step[2].replace(row.key, "..."))
-        if reason not in counts and len(counts) >= MOST_REASONS:
+        if reason not in found and len(found) >= MOST_REASONS:
             reason = _Reason(row.status, "?", "", f"other reasons, which are in {FAILURES}")
-        counts[reason] += 1
-        if len(first := keys.setdefault(reason, [])) < MOST_KEYS:
-            first.append(row.key)
-    return counts, keys
+        images = found.setdefault(reason, _Images())
+        images.count += 1
+        if len(images.keys) < MOST_KEYS:
+            images.keys.append(row.key)
+        if host := run.host_of(row.key):
+            images.hosts[host] += 1
+    return found
 
 
 def _format_lines(state: dict[str, Any]) -> list[str]:
     """The state in words."""
+    from ..output.hosts import format_hosts
     from ..output.records import describe_outdated, list_counts
     from ..results import Outdated
 
@@ -125,9 +141,11 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
     lines = [f"{state['name']}{shard}: {state['outcome']}{remaining}"]
     lines += [state["notice"]] if state["notice"] else []
     lines.append(list_counts(state["counts"]) or "no image finished yet")
+    lines += [f"Hosts: {line}"] if (line := format_hosts(state["hosts"])) else []
     for failed in state["failures"]:
         where = f"{failed['stage']} {failed['plugin']}".rstrip()
         what = f"{failed['count']} {failed['status']} at {where}: {failed['message']}"
+        what += _format_places(failed["hosts"])
         lines.append(f"  {what}\n    {_list_keys(failed['keys'], failed['count'])}")
     for doubt in state["doubts"]:
         what = f"{doubt['count']} doubtful ({doubt['code']}): {doubt['meaning']}"
@@ -143,6 +161,12 @@ def _format_lines(state: dict[str, Any]) -> list[str]:
     if state["retry"]:
         lines.append(f"To retry the failed ones: {state['retry']}")
     return lines
+
+
+def _format_places(hosts: dict[str, int]) -> str:
+    """On which machines images failed, in words."""
+    counts = [f"{name}: {count}" for name, count in list(hosts.items())[:EXAMPLES]] if len(hosts) > 1 else list(hosts)
+    return f" (on {', '.join(counts)})" if counts else ""
 
 
 def _list_reviews(reviews: dict[str, Any] | None) -> list[str]:

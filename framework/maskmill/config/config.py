@@ -28,7 +28,7 @@ from ..plugins.registry import RegisteredPlugin, Registry
 from ..plugins.roles import Backend, Filter, PromptSource, Stages, Writer
 from ..plugins.stage import Stage
 from ..results import require_doubt
-from ..storage import StorageOptions, hide_query, is_address, options_to_json
+from ..storage import StorageOptions, hide_query, is_address, is_bucket, options_to_json
 from .document import Document, Loc
 
 Combine = Literal["first", "all"]
@@ -162,8 +162,9 @@ class Config:
         filters: in order.
         writers: in order, each with its own folder.
         engine: the plugin that runs the workers.
-        output: the output folder, absolute; of an output in object storage, the folder that the run works in.
-        bucket: the address of an output in object storage, None for a folder.
+        output: the folder that the run works in, absolute; unless there is a `destination`, that is the output folder.
+        destination: where the files are copied to from there: an address in object storage, or a folder on a drive
+            that machines share; None: nowhere.
         images: the options of `images:`.
         storage: the options of `storage:`.
         run: the other options of `run:`.
@@ -186,7 +187,7 @@ class Config:
     writers: tuple[PluginUse, ...]
     engine: PluginUse
     output: Path
-    bucket: str | None
+    destination: str | None
     images: ImageOptions
     storage: StorageOptions
     run: RunOptions
@@ -236,9 +237,14 @@ class Config:
             None if self.corrections is None else load_corrections(self.corrections),
         )
 
+    @property
+    def shared_output(self) -> Path:
+        """The folder that users find the output in and all workers have to see; with a bucket, the one here."""
+        return self.output if self.destination is None or is_bucket(self.destination) else Path(self.destination)
+
     def mirror(self) -> Mirror | None:
-        """The folder that the run works in with its copy in a bucket; None for an output like any other."""
-        return None if self.bucket is None else Mirror(self.output, self.bucket, self.storage)
+        """The folder that the run works in with its copy elsewhere; None for an output like any other."""
+        return None if self.destination is None else Mirror(self.output, self.destination, self.storage)
 
     def chain_spec(self, memories: Sequence[Any] = ()) -> ChainSpec:
         """What another process needs for `build_stages`; may hold secrets, never store it.
@@ -275,7 +281,7 @@ class Config:
             "backend": _dump_masked(self.backend),
             "filters": [_dump_masked(use) for use in self.filters],
             "writers": [_dump_masked(use) for use in self.writers],
-            "output": self.bucket or str(self.output),
+            "output": self.destination or str(self.output),
             "images": self.images.model_dump(mode="json"),
             **({"storage": storage} if (storage := options_to_json(self.storage)) else {}),
             "run": run,

@@ -64,7 +64,8 @@ def load_config(
         complete: False allows `dataset` and `output` to be missing, for a pipeline that is opened but
             not run; `output` is then the folder `outputs/NAME` next to the file.
         document: the content, where it is not that of the file (see `Document.from_tree`); changed in place.
-        state: for an output in object storage, the folder on this machine to work in; None for one of this user.
+        state: a folder on this machine to work in, for an output in object storage (None: one of this user) or on a
+            drive that machines share.
         defer: True raises for a missing `dataset` or `output` only together with other problems; alone they are
             in `Config.deferred`, for a run to raise.
 
@@ -219,7 +220,7 @@ class ConfigBuilder:
             top: of `read_top`.
             dataset: overrides the file's.
             output: overrides the file's.
-            state: the folder to work in for an output in object storage.
+            state: the folder to work in, if the output is elsewhere.
 
         Raises:
             PipelineError: this step or one before found something wrong.
@@ -229,10 +230,10 @@ class ConfigBuilder:
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
         run, engine, images = self._read_run(), self._read_engine(), self._read_images()
         storage = self._read_storage()
-        bucket, corrections = self._find_bucket(top, output), self._locate_corrections(top)
-        folder = self._locate_output(top, output) if bucket is None else self._locate_state(bucket, state)
-        if state is not None and bucket is None:
-            self._problems.append(Problem("it is for outputs in object storage, such as s3://bucket/out", "--state"))
+        destination, corrections = self._find_bucket(top, output), self._locate_corrections(top)
+        folder = self._locate_output(top, output) if destination is None else self._locate_bucket(destination, state)
+        if state is not None and destination is None and folder is not None:
+            destination, folder = str(folder), self._locate_state(state, folder)
         self.raise_problems()
         assert top and run and backend and engine and images and folder and storage, "each None comes with a problem"
         options = storage.as_options()
@@ -251,7 +252,7 @@ class ConfigBuilder:
             writers=_assign_folders(writers),
             engine=engine,
             output=folder,
-            bucket=bucket,
+            destination=destination,
             images=images,
             storage=options,
             run=run,
@@ -267,15 +268,22 @@ class ConfigBuilder:
         address = restore_address(output) if output else written if written and is_bucket(written) else None
         return None if address is None else address.rstrip("/")
 
-    def _locate_state(self, bucket: str, state: Path | None) -> Path | None:
+    def _locate_bucket(self, bucket: str, state: Path | None) -> Path | None:
         """The folder on this machine that a run works in whose output is in object storage."""
-        if problems := check_packages():
-            self._problems += problems
+        self._problems += check_packages()
+        return state_folder(bucket) if state is None else self._locate_state(state)
+
+    def _locate_state(self, state: Path, output: Path | None = None) -> Path | None:
+        """The folder that a run works in whose output is elsewhere, perhaps in this folder."""
         try:
-            return state_folder(bucket) if state is None else absolute_path(expand_home(state, Path()))
+            folder = absolute_path(expand_home(state, Path()))
         except ValueError as error:
             self._problems.append(Problem(str(error), "--state"))
-        return None
+            return None
+        if output is not None and (folder.is_relative_to(output) or output.is_relative_to(folder)):
+            text = f"'{folder}' and the output '{output}' must be beside each other"
+            self._problems.append(Problem(text, "--state", hint="give a folder on a disk of this machine"))
+        return folder
 
     def _locate_output(self, top: PipelineFile | None, output: Path | None) -> Path | None:
         """The output folder: the caller's, the file's, or `outputs/NAME` beside the file."""

@@ -18,8 +18,12 @@ from . import ledger as ledgers
 from .records import RUN
 
 LOCK = ".lock"
-#: In the folder of a run whose output is in object storage: the address, see `mirror`.
+#: In the folder that a run works in whose output is elsewhere: where, see `mirror`.
 BUCKET = "bucket.json"
+#: In an output that is copied from a folder: which run is working there.
+MARKER = ".maskmill-run.json"
+#: In an output on a shared drive that a run does not work in: the folder that it works in.
+STATE = ".maskmill-state.json"
 #: The journal of an export, in its folder, hidden from programs that read the folder; its name in older exports.
 JOURNAL, OLD_JOURNAL = ".export.jsonl", "export.jsonl"
 JOURNALS = (JOURNAL, OLD_JOURNAL)
@@ -52,7 +56,7 @@ def check_folder(folder: Path, is_ours: Callable[[Path], bool], maker: str) -> l
     if folder.exists() and not folder.is_dir():
         return [Problem(f"'{folder}' is a file; expected a folder")]
     if folder.is_dir() and not is_ours(folder):
-        others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+        others = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, MARKER))
         if others:
             text = f"the folder '{folder}' contains files that are not from {maker} ({others[0]!r}, ...)"
             return [Problem(text, hint="give an empty or a new folder, so that nothing of yours is overwritten")]
@@ -82,7 +86,7 @@ def check_outside_runs(folder: Path) -> None:
 
 def is_run(output: Path) -> bool:
     """Whether a run made this folder: it has a ledger or, where that was deleted, the run's description."""
-    if (output / ledgers.NAME).exists() or (output / BUCKET).exists():
+    if any((output / name).exists() for name in (ledgers.NAME, BUCKET, STATE)):
         return True
     try:
         return bool({"schema", "pipeline", "fingerprint"} <= json.loads((output / RUN).read_bytes()).keys())
@@ -174,7 +178,7 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
         OutputInUseError: another run holds it.
         OutputError: it cannot be written, or it holds other files.
     """
-    if problems := check_output(output):
+    if problems := [*check_output(output), *_check_state(output)]:
         raise OutputError(*problems)
     busy = Problem(f"another run is using '{output}'", hint="wait for it to end, or give another output")
     notice = ""
@@ -188,6 +192,17 @@ def claim(output: Path, fresh: bool = False) -> Iterator[str]:
             notice = f"--fresh: the earlier run is kept in {aside}"
     with lock_folder(output, busy):
         yield notice
+
+
+def _check_state(output: Path) -> list[Problem]:
+    """Why a folder must not be worked in: it is the copy of another one."""
+    try:
+        owner = json.loads((output / STATE).read_bytes())
+        text = f"'{output}' is written by runs that work in {owner['folder']} on {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    hint = f"give --state {owner['folder']} there; to work in '{output}' itself, delete '{output / STATE}'"
+    return [Problem(text, hint=hint)]
 
 
 def is_claimed(output: Path) -> bool:

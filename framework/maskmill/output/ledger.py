@@ -19,6 +19,7 @@ from typing import Any, Self
 from ..errors import OutputError, Problem
 from ..results import FINISHED, STATUSES, Failure, ImageResult, LedgerRow, Status
 from .file_table import TABLE, FileTable
+from .hosts import TABLES as HOSTS, HostTable
 from .store import load_result
 
 NAME = "ledger.sqlite"
@@ -51,6 +52,7 @@ CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, bytes INTEGER NOT NULL
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
     + TABLE
+    + HOSTS
 )
 
 
@@ -73,6 +75,7 @@ class Ledger:
     Attributes:
         listing: number of the current or last listing of the dataset.
         files: the files about the whole dataset.
+        hosts: the machines that made the results, where they are told apart.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
@@ -82,6 +85,7 @@ class Ledger:
         self._tables: frozenset[str] = frozenset()
         self._committed_at = time.monotonic()
         self.files = FileTable(self)
+        self.hosts = HostTable(self)
         self.listing = int(self.meta("listing", 0))
         # Ledgers of earlier versions that are opened for reading have no such table.
         table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'doubts'"
@@ -250,16 +254,20 @@ class Ledger:
             self.write(f"UPDATE images SET listing=? WHERE key IN ({marks})", [self.listing, *keys])  # noqa: S608
         return rows
 
-    def record(self, row: LedgerRow, doubts: Collection[str] = (), stored: tuple[int, int] | None = None) -> None:
+    def record(
+        self, row: LedgerRow, doubts: Collection[str] = (), stored: tuple[int, int] | None = None, host: str = ""
+    ) -> None:
         """Record a finished image; durable at the next commit.
 
         Args:
             row: its row.
             doubts: codes of its doubts.
             stored: `stat_result` of its stored result, None if unknown.
+            host: the machine that processed it, "" if machines are not told apart.
         """
         self.write("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?)", row)
         self.write("DELETE FROM attempts WHERE key=?", (row.key,))
+        self.hosts.record(row.key, host)
         if doubts or self._has_doubts:  # most runs have none: that costs nothing
             self._has_doubts = True
             self.write("DELETE FROM doubts WHERE key=?", (row.key,))

@@ -98,6 +98,11 @@ class OutdatedFiles:
             result = self._result_of(key)
             yield GoneImage(key, files, "" if self._is_claimed(result) else result)
 
+    def removed(self) -> Iterator[str]:
+        """Paths of files of these images that are not there any more: a writer has removed them."""
+        for image in self.images():
+            yield from (file.path for file in image.files if self._size(file.path) is None)
+
     def files(self) -> Iterator[Artifact]:
         """The outdated files about the whole dataset, in the order of their paths; they may be forgotten meanwhile."""
         before = self._ledger.files.outdated()
@@ -163,7 +168,7 @@ def mark_due(ledger: Ledger, keys: Sequence[str]) -> None:
 
 def forget_images(ledger: Ledger, keys: Sequence[str]) -> None:
     """Remove all that is recorded of these images; durable at the next commit."""
-    for table in ("images", "attempts", "doubts", "results"):
+    for table in ("images", "attempts", "doubts", "results", "made_on"):
         for key in keys:
             ledger.write(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608 - our tables
 

@@ -86,6 +86,8 @@ def write_failures(output: Path, ledger: Ledger) -> int:
             result = ledger.result(row)
             values: dict[str, Any] = {"key": row.key, "status": row.status, "attempts": row.attempts}
             values |= asdict(result.failure) if result.failure else {}
+            if host := ledger.hosts.find(row.key):
+                values["host"] = host
             if result.doubts:
                 values["doubts"] = [asdict(doubt) for doubt in result.doubts]
             out.write(json.dumps(values, ensure_ascii=False) + "\n")

@@ -12,8 +12,9 @@ from ..images import find_key
 from ..results import STATUSES, Artifact, ImageResult, LedgerRow, Outdated, Status
 from ..wording import count_noun
 from .folder import is_claimed
+from .hosts import join_hosts
 from .ledger import Ledger
-from .mirror import locate_run
+from .mirror import find_worker, locate_run
 from .outdated import read_outdated
 from .rebuild import open_for_reading
 from .records import read_about
@@ -76,8 +77,8 @@ class Run:
         return None if found is None else str(found)
 
     def is_running(self) -> bool:
-        """Whether a run is working in this folder now."""
-        return is_claimed(self.folder)
+        """Whether a run is working in this folder now, or in another one that is copied to it."""
+        return is_claimed(self.folder) or find_worker(self.folder) is not None
 
     def counts(self) -> dict[str, int]:
         """Images by status, every status named."""
@@ -106,6 +107,14 @@ class Run:
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, over all runs into this folder."""
         return dict(self._ledger.meta("stage_seconds", {}))
+
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """The machines that worked for it by name, if they were told apart: slots, slots that were lost, images."""
+        return join_hosts(self.parts(), self._ledger.hosts.counts())
+
+    def host_of(self, key: str) -> str:
+        """The machine that made the result of an image, "" if that is not known."""
+        return self._ledger.hosts.find(key)
 
     def rows(self, statuses: Sequence[Status] = STATUSES) -> Iterator[LedgerRow]:
         """The ledger's row of each image (key, status, attempts, seconds), in key order."""

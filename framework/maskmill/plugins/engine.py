@@ -10,7 +10,7 @@ quarantine, time limits and stopping are the driver's decisions. In its processe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .messages import HostLost, NotBegun, OpenFailure, Reply, Task, WorkerDied, WorkerSetup
 from .stage import Stage
@@ -83,8 +83,12 @@ class Engine(Stage):
         """What the user should know about the workers, a line each; what was returned is not returned again."""
         return ()
 
-    def hosts(self) -> Mapping[str, Mapping[str, object]]:
-        """The machines that have worked so far by name, as JSON; none if they are not told apart."""
+    def hosts(self) -> Mapping[str, Mapping[str, Any]]:
+        """The machines that have worked so far by name, none if they are not told apart.
+
+        Asked from another thread, too. Each is JSON, with at least `slots` that are open, slots that were `lost`, and
+        `images` that ended.
+        """
         return {}
 
     def probe(self) -> Sequence[str]:

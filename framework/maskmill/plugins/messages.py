@@ -115,7 +115,7 @@ class WorkerSetup:
         conflict_iou: IoU from which on two boxes must not have different labels; None: not compared.
         hashes: `files.known_hashes()` of the driver, so that no worker reads the models' files to hash them.
         storage: the options of object storage, as plain data; None for the defaults.
-        bucket: the address of an output in object storage, None for a folder.
+        destination: where the files are copied to from there, as `Config.destination`.
         mark: by which a worker tells that it sees the run's folders; None if it cannot be otherwise.
         in_lane: whether the prompt lane queries the sources of `Stages.list_ahead`.
     """
@@ -131,7 +131,7 @@ class WorkerSetup:
     hashes: tuple[tuple[str, int, int, str], ...] = ()
     mark: RunMark | None = None
     storage: Mapping[str, Any] | None = None
-    bucket: str | None = None
+    destination: str | None = None
     in_lane: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -238,6 +238,7 @@ class Reply:
         lines: the steps, for `-v`.
         first: the first step that was done again.
         entries: what the image adds to the files about the whole dataset, by the name of the writer's folder.
+        host: the machine, "" if machines are not told apart; the engine sets it.
     """
 
     status: Status | None
@@ -250,6 +251,7 @@ class Reply:
     lines: Sequence[str] = ()
     first: FirstStep = "segment"
     entries: Mapping[str, Data] = field(default_factory=dict)
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +262,13 @@ class WorkerDied:
         reason: what is known of it, for the user.
         timed_out: True if it was ended because it took too long.
         stack: where it was when the time limit ended it, "" if that is not known.
+        host: the machine, as in `Reply`.
     """
 
     reason: str
     timed_out: bool = False
     stack: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,17 +90,20 @@ def open_output(config: Config, options: RunRequest) -> Iterator[tuple[str, Ledg
             yield notice, ledger
         except (sqlite3.Error, OSError) as error:
             raise StopRun(describe_output_error(config, options, error)) from error
+        except StopRun as error:  # of an output that is elsewhere
+            raise StopRun(f"{error}\n  After fixing this, continue with: {options.command}") from error
         finally:
             release_temporary_files(config.output)
 
 
 def fetch_results(config: Config, progress: Progress) -> None:
-    """Download what other machines stored for an output in object storage, so that the run goes on from it."""
+    """Get what other machines stored for an output that is elsewhere, so that the run goes on from it."""
     if (mirror := config.mirror()) is None:
         return
+    mirror.check()
     mirror.prepare()
     if not (config.output / NAME).exists():
-        progress.describe("looking for stored results in the bucket")
+        progress.describe("looking for stored results in the output")
         mirror.fetch(progress.log)
 
 
@@ -127,7 +130,8 @@ def make_command(config: Config, options: RunRequest) -> str:
     """What goes on with a run that was started from Python: the command line, or the same call."""
     if config.file is None:
         return "the same call in Python"
-    parts = ["run-pipeline", str(config.file), "-o", str(config.output)]
+    parts = ["run-pipeline", str(config.file), "-o", config.destination or str(config.output)]
+    parts += ["--state", str(config.output)] if config.destination is not None else []
     entry = config.dataset[0] if len(config.dataset) == 1 else ""
     if entry and (config.dataset_base != config.base or entry != config.document.tree.get("dataset", entry)):
         parts.insert(2, entry if entry.startswith(PACKAGE) or is_address(entry) else str(config.dataset_base / entry))

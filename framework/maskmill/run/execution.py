@@ -15,7 +15,7 @@ from ..errors import OutputError, UsageError
 from ..output import records
 from ..output.folder import clean_up, is_small, remove_leftovers
 from ..output.ledger import NAME
-from ..output.outdated import count_outdated
+from ..output.outdated import OutdatedFiles, count_outdated
 from ..results import Outdated, RunReport
 from ..stored.prune import prune_run
 from ..tables import ACCOUNTS
@@ -91,7 +91,7 @@ class RunExecution:
             known = run.ledger.meta("uploaded") or {}
             run.ledger.set_meta("uploaded", run.mirror.upload_run(run.ledger.files.current(), known))
             run.ledger.commit()
-            run.tell(f"uploaded to {run.mirror.address}")
+            run.tell(f"{'uploaded' if run.mirror.is_bucket else 'copied'} to {run.mirror.address}")
         run.recorder.observe("run_finished", report=report)
         run.progress.end(report)
 
@@ -214,6 +214,9 @@ class RunExecution:
             return Outdated(), 0
         try:
             with run.stop.interruptible():
+                if run.mirror is not None:
+                    with OutdatedFiles(output, run.ledger) as found:
+                        run.mirror.delete_all(found.removed())
                 if run.options.prune:
                     pruned = prune_run(output, run.ledger, run.progress.log).files
                 return count_outdated(output, run.ledger, again=run.recorder.ran > 0), pruned

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import secrets
+import time
 from collections.abc import Callable
 
 from ..files import known_hashes, write_atomic
+from ..output import records
 from ..plugins.messages import RUN_MARK, RunMark, WorkerSetup
 from ..plugins.optional import max_concurrent
 from ..storage import options_to_json
@@ -15,6 +17,11 @@ from .dispatch import dispatch
 from .plan import listing, stat
 from .prompt_lane import Lane
 from .stop import Stopped
+
+#: Seconds between two updates of `run.json` while machines come and go.
+SECONDS_BETWEEN_RECORDS = 2.0
+#: Seconds between two copies of ledger and `run.json` to a shared folder, and how many times what a copy takes.
+SECONDS_BETWEEN_COPIES, COPY_SHARE = 60.0, 20
 
 
 def process_images(run: RunContext, describe: Callable[[], str]) -> None:
@@ -39,6 +46,8 @@ def process_images(run: RunContext, describe: Callable[[], str]) -> None:
         else:
             run.rounds.start(run.engine, setup, slots, environment, run.surveys.state())
         run.progress.describe(describe)
+        run.progress.show_hosts(run.engine.hosts)
+        upkeep = _Records(run)
         for event in dispatch(run.engine, images, run.config.run.timeout, run.stop, run.running):
             if event is not None:
                 run.recorder.record(*event)
@@ -47,11 +56,44 @@ def process_images(run: RunContext, describe: Callable[[], str]) -> None:
             for warning in run.engine.take_warnings():
                 run.progress.log(f"warning: {warning}")
             run.ledger.commit(only_if_due=True)
+            upkeep.keep()
+        upkeep.keep(at_once=True)
         ended = True
     finally:
         _end_workers(run, lane, kill=not ended)
-        (run.config.output / RUN_MARK).unlink(missing_ok=True)
+        (run.config.shared_output / RUN_MARK).unlink(missing_ok=True)
         run.ledger.commit()
+
+
+class _Records:
+    """Keeps the records right while the run works, for those who look at it meanwhile.
+
+    That is `run.json`, about the machines; with `--state`, also the copies of it and of the ledger in a shared folder.
+    """
+
+    def __init__(self, run: RunContext) -> None:
+        self._run = run
+        self._recorded: dict[str, object] = {}
+        self._due = self._copy_due = 0.0
+
+    def keep(self, at_once: bool = False) -> None:
+        """Write what has changed, if it is time for that."""
+        now = time.monotonic()
+        mirror = self._run.mirror
+        if mirror is not None and not mirror.is_bucket and now >= self._copy_due:
+            self._run.ledger.commit()
+            mirror.upload_records()
+            took = time.monotonic() - now
+            self._copy_due = now + max(SECONDS_BETWEEN_COPIES, COPY_SHARE * took)
+        if now < self._due and not at_once:
+            return
+        self._due = now + SECONDS_BETWEEN_RECORDS
+        slots: dict[str, object] = {name: about["slots"] for name, about in self._run.engine.hosts().items()}
+        if slots != self._recorded:
+            self._recorded = slots
+            records.write_run(self._run.config.output, self._run.describe(), None)
+            if mirror is not None and not mirror.is_bucket:
+                mirror.upload(self._run.config.output / records.RUN)
 
 
 def _make_setup(run: RunContext) -> WorkerSetup:
@@ -68,7 +110,7 @@ def _make_setup(run: RunContext) -> WorkerSetup:
         known_hashes(),
         _sign_output(run),
         options_to_json(config.storage),
-        config.bucket,
+        config.destination,
         in_lane=run.engine.processes and bool(run.stages.list_ahead()),
     )
 
@@ -76,7 +118,7 @@ def _make_setup(run: RunContext) -> WorkerSetup:
 def _sign_output(run: RunContext) -> RunMark:
     """Mark the output folder, so that each worker can tell that it sees this one, and the same images."""
     token = run.rounds.token if run.rounds else secrets.token_hex(16)
-    write_atomic(run.config.output / RUN_MARK, token.encode())
+    write_atomic(run.config.shared_output / RUN_MARK, token.encode())
     images = listing(run.config, run.options, run.listed)
     first = next(images, None) if run.rounds is None else None  # it must not change from round to round
     if first is None or first.is_remote:  # a bucket is the same from everywhere

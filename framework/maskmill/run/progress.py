@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from tqdm.utils import disp_len
 
 from ..display import in_notebook
+from ..output.hosts import format_hosts
 from ..plugins.packages import is_installed
 from ..results import RunInfo, RunReport
 from ..wording import count_noun
@@ -48,6 +49,7 @@ class Progress:
         self._doing: Callable[[], str] = lambda: "starting"
         self._stop: Stop | None = None
         self._count_running: Callable[[], int] = lambda: 0
+        self._hosts: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
         self._answered = 0
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -91,6 +93,10 @@ class Progress:
             count_running: how many images are in progress.
         """
         self._stop, self._count_running = stop, count_running
+
+    def show_hosts(self, hosts: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Show the machines that work for the run, if they are several; a function as `Engine.hosts`."""
+        self._hosts = hosts
 
     def begin(self, info: RunInfo, command: str, images: int | None) -> None:
         """The run begins, on so many images; None if they are not listed to the end yet."""
@@ -167,7 +173,11 @@ class Progress:
         bar.total = None if left is None else max(left, self.finished)  # tqdm has no percentage of more than all
         values = bar.format_dict
         columns = values["ncols"] if isinstance(values["ncols"], int) else 80  # a notebook's bar has "100%"
-        for form in list_forms(self._doing(), self._format_counts(), bool(bar.total), self._format_counts("done")):
+        doing, counts, has_total = self._doing(), self._format_counts(), bool(bar.total)
+        forms = list_forms(doing, counts, has_total, self._format_counts("done"))
+        if hosts := format_hosts(self._hosts()):
+            forms = [list_forms(doing, f"{counts}; {hosts}", has_total)[0], *forms]
+        for form in forms:
             bar.bar_format = form
             text = bar.format_meter(**{**values, "bar_format": form.replace("{bar}", " " * SHORTEST_BAR)})
             if disp_len(text) < columns:
@@ -180,6 +190,10 @@ class Progress:
         self.log(self._line(self._left))
 
     def _line(self, left: int | None) -> str:
+        hosts = format_hosts(self._hosts())
+        return f"{self._numbers(left)}{hosts and '; '}{hosts}"
+
+    def _numbers(self, left: int | None) -> str:
         done, counts = self.finished, self._format_counts()
         of = "" if left is None else f" of {left}"
         seconds = time.monotonic() - self._started
@@ -264,4 +278,6 @@ class JsonLog(Progress):
         write_event("image", key=key, status=status, seconds=round(seconds, 3), doubts=sorted(doubts))
 
     def _show(self) -> None:
-        write_event("progress", done=self.finished, of=self._left, counts=dict(self.counts), doing=self._doing())
+        hosts = {"hosts": found} if (found := self._hosts()) else {}
+        counts, doing = dict(self.counts), self._doing()
+        write_event("progress", done=self.finished, of=self._left, counts=counts, doing=doing, **hosts)

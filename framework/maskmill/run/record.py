@@ -120,13 +120,14 @@ class Recorder:
         if reply.failure is not None and reply.failure.type != DOUBTFUL:
             doubts = ()  # only what made it fail decides whether `fail_on` still refuses it
         if self._mirror is not None:
-            self._mirror.fetch_result(image.key)  # another machine may have made it
+            self._mirror.fetch_image(image.key, elsewhere=bool(reply.host))
         is_alike = reply.status != "rejected" and self._alike.add(image.ref, reply.failure)
-        self._enter(image, reply.status, reply.bytes, reply.mtime, sum(reply.seconds.values()), doubts, reply.entries)
+        size, mtime, seconds = reply.bytes, reply.mtime, sum(reply.seconds.values())
+        self._enter(image, reply.status, size, mtime, seconds, doubts, reply.entries, host=reply.host)
         self.work[name_work(image.work, reply.first)] += 1
         if reply.failure is not None and reply.status != "rejected" and not image.task.verbose:
             why = "failed for the same reason" if is_alike else f"failed at {reply.failure}"
-            self.progress.log(f"{image.key}: {why}")
+            self.progress.log(f"{image.key}: {why}{_name_host(reply)}")
 
     def _clear_blame(self, image: QueuedImage) -> None:
         """Without worker processes an image counts as lost while it is under way; this one is not to blame."""
@@ -138,14 +139,14 @@ class Recorder:
         self.ledger.record_losses(image.key, image.lost)
         kind, message = describe_death(death, self.config.run.timeout)
         if image.is_spent:
-            self.quarantine(image, kind, message, death.stack)
+            self.quarantine(image, kind, message, death.stack, death.host)
         elif not self.options.quiet:
             why = (
                 f"it exceeded the time limit of {self.config.run.timeout:g} s"
                 if kind == "Timeout"
                 else death.reason or kind
             )
-            self.progress.log(f"{image.key}: try {image.lost} of {MAX_TRIES} ended: {why}")
+            self.progress.log(f"{image.key}: try {image.lost} of {MAX_TRIES} ended: {why}{_name_host(death)}")
 
     def _record_lost_host(self, image: QueuedImage, loss: HostLost) -> None:
         """Record that a machine was lost while it had this image, told once for all images that it had."""
@@ -157,8 +158,8 @@ class Recorder:
             self.progress.log(f"warning: {loss.reason}; its images are tried again")
         self._losses_told.add(loss.reason)
 
-    def quarantine(self, image: QueuedImage, kind: str, message: str, stack: str = "") -> None:
-        """Quarantine an image that took its process down."""
+    def quarantine(self, image: QueuedImage, kind: str, message: str, stack: str = "", host: str = "") -> None:
+        """Quarantine an image that took its process down, the last time on this host, if hosts are told apart."""
         failure = Failure("worker", "", kind, message, remove_addresses(stack))
         stored = StoredResult(self.config.output, image.key)
         result = _keep_partial(image, stored.result, failure)
@@ -167,9 +168,10 @@ class Recorder:
         if self._mirror is not None and stored.result is not None:
             self._mirror.upload_image(stored.result, before)
         self._alike.add(image.ref, failure)
-        self._enter(image, "quarantined", *stat(image.ref), 0.0)
+        self._enter(image, "quarantined", *stat(image.ref), 0.0, host=host)
         self.work[image.work] += 1
-        self.progress.log(f"{image.key}: quarantined: {message}")
+        last = f", the last one on {host}" if host else ""
+        self.progress.log(f"{image.key}: quarantined: {message}{last}")
 
     def _enter(
         self,
@@ -180,6 +182,7 @@ class Recorder:
         seconds: float,
         doubts: Collection[str] = (),
         entries: Mapping[str, bytes] = MappingProxyType({}),
+        host: str = "",
     ) -> None:
         """Enter an image in the ledger, update the progress, call the observers; stop if too many failed."""
         attempts = image.attempts + image.lost + (status != "quarantined")
@@ -193,7 +196,7 @@ class Recorder:
             for use, mark in zip(self.config.writers, made_with, strict=True):
                 if use.folder in entries:
                     self.entries.put(use.folder, image.key, Origin(stored, mark), entries[use.folder])
-        self.ledger.record(row, doubts, stored)
+        self.ledger.record(row, doubts, stored, host)
         self.ran += 1
         self.failures += status in ("failed", "quarantined")
         self.progress.step(status, image.key, seconds, doubts)
@@ -237,6 +240,10 @@ def _keep_partial(image: QueuedImage, before: ImageResult | None, failure: Failu
     if before.failure is not None and before.failure.type == UNFINISHED:
         failure = replace(failure, stage=before.failure.stage, plugin=before.failure.plugin)
     return replace(before, status="quarantined", failure=failure)
+
+
+def _name_host(outcome: Reply | WorkerDied) -> str:
+    return f" (on {outcome.host})" if outcome.host else ""
 
 
 def _describe_starts(reason: str) -> str:

@@ -143,10 +143,11 @@ def _build_chain(setup: WorkerSetup) -> Chain:
     adopt_hashes(setup.hashes)
     configure(options_from_json(setup.storage))
     if setup.mark is not None:
-        if setup.bucket is None:
-            check_folders(setup.mark, Path(setup.output))
-        else:
-            mirror = Mirror(Path(setup.output), setup.bucket, current_options())
+        mirror = Mirror(Path(setup.output), setup.destination or setup.output, current_options())
+        if not mirror.is_bucket:
+            check_folders(setup.mark, Path(mirror.address))
+            gather_temporary_files(Path(mirror.address))
+        if setup.destination is not None:
             mirror.prepare()
             _mirrors[mirror.folder] = mirror
         gather_temporary_files(Path(setup.output))

@@ -64,6 +64,7 @@ def explain(run: Run, key: str, images: Path | None = None) -> dict[str, Any]:
             "maskmill": result.provenance.get("maskmill"),
             "versions": result.provenance.get("versions"),
             "fingerprint": result.provenance.get("fingerprint"),
+            "host": run.host_of(result.key) or None,
         },
         "sources": [_describe_source(entry, result) for entry in pipeline.get("prompts") or ()],
         "filters": [
@@ -219,6 +220,8 @@ def _made_by_lines(run: Mapping[str, Any], made_by: Mapping[str, Any]) -> Iterat
         yield f"backend  {made_by['backend']}" + (f" ({options})" if options else "")
     if made_by["model"]:
         yield f"model    {'sha256 ' if _SHA256.fullmatch(str(made_by['model'])) else ''}{made_by['model']}"
+    if made_by["host"]:
+        yield f"host     {made_by['host']}"
     if made_by["versions"]:
         yield f"versions {', '.join(f'{name} {version}' for name, version in made_by['versions'].items())}"
 

@@ -189,7 +189,7 @@ def _write_merged(folder: Path, runs: Sequence[Run], choose: _Chooser) -> None:
         for number, row in choose.rows():
             _copy_result(runs[number], row, folder)
             kept = row._replace(fingerprint=_without_writers(row.fingerprint), listing=ledger.listing)
-            ledger.record(kept, runs[number].doubts_of(row.key))
+            ledger.record(kept, runs[number].doubts_of(row.key), host=runs[number].host_of(row.key))
         seconds: Counter[str] = Counter()
         for run in runs:
             seconds.update(run.stage_seconds())

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import dataclasses
 import queue
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from maskmill import NO_EFFECT, hookimpl
-from maskmill.errors import PluginError, Problem, StopRun
+from maskmill.errors import PluginError, StopRun
 from maskmill.plugins.engine import Engine
 from maskmill.plugins.messages import Task
 from maskmill.run.slot import GRACE, Kind
 from maskmill.run.worker import hold_signals
 from maskmill.wording import count_noun
 from maskmill_plugins._shared.cluster import dask_worker
+from maskmill_plugins._shared.cluster.dask_client import (
+    ANSWER,
+    ask_workers,
+    be_loud,
+    be_quiet,
+    fetch,
+    leave,
+    open_client,
+    require_maskmill,
+)
 from maskmill_plugins._shared.cluster.engine import ClusterEngine
 from maskmill_plugins._shared.cluster.remote_slots import Answered, Event, Joined, Left, RemoteSlot, wait_interruptibly
 
-#: Seconds that a scheduler, or a worker that holds an answer, may take.
-ANSWER = 10.0
 #: Seconds between two looks at the list of workers, besides those when the scheduler reports a change.
 LOOK = 5.0
+#: Seconds that one try to reach a scheduler again may take; Ctrl-C waits for it.
+RETRY = 2.0
 
 
 class Dask(ClusterEngine):
@@ -52,7 +62,7 @@ class Dask(ClusterEngine):
         self._looked = 0.0
         self._cluster: Any = None
         self._client: Any = None
-        self._loud = _be_quiet()
+        self._loud: dict[str, int] | None = be_quiet()
         with hold_signals():  # processes that are started here leave Ctrl-C to the driver
             if not self.address:
                 self._cluster = distributed.LocalCluster(
@@ -62,7 +72,7 @@ class Dask(ClusterEngine):
                     dashboard_address="127.0.0.1:0",  # None takes port 8787 of all networks, or warns
                     silence_logs=50,
                 )
-            self._client = _open_client(self._cluster or self.address)
+            self._client = open_client(self._cluster or self.address)
         self._client.subscribe_topic("all", self._note_event)
 
     def _note_event(self, event: tuple[float, dict[str, Any]]) -> None:
@@ -75,7 +85,7 @@ class Dask(ClusterEngine):
         run = self._setup.run
         future = self._submit(address, dask_worker.run_message, run, index, tasks, kind, slot.environment)
         self._futures[slot] = future
-        future.add_done_callback(lambda done: self._events.put(("answer", (slot, done, _fetch(done)))))
+        future.add_done_callback(lambda done: self._events.put(("answer", (slot, done, fetch(done)))))
 
     def _submit(self, address: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function on one worker, once: if the worker is lost, that is for the driver to judge."""
@@ -108,7 +118,7 @@ class Dask(ClusterEngine):
         if slot not in self._futures or self._futures[slot] is not future:
             return
         if isinstance(answer, Exception):  # it was on a worker that is gone, perhaps
-            _require_maskmill(answer, slot.host)
+            require_maskmill(answer, slot.host)
             yield from self._look()
             answer = None
         if self._futures.pop(slot, None) is not None:
@@ -119,7 +129,7 @@ class Dask(ClusterEngine):
         if address not in self._leases or self._leases[address] is not lease:
             return
         if isinstance(answer, Exception):
-            _require_maskmill(answer, address)
+            require_maskmill(answer, address)
             del self._leases[address]  # tried again at the next look, if the worker is still there
             return
         host, threads = answer
@@ -127,12 +137,21 @@ class Dask(ClusterEngine):
         yield from map(Joined, self._by_worker[address])
 
     def _look(self) -> Iterator[Event]:
-        """Offer each new worker a lease; what ran on one that is gone is lost."""
+        """Ask the scheduler for its workers, or try to reach it again."""
         self._looked = time.monotonic()
+        if self._client is None:
+            self._reconnect()
+            return
         try:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        except Exception as error:
-            raise StopRun(f"the Dask scheduler {self.address} cannot be reached any more") from error
+            workers = ask_workers(self._client, self._leases.values())
+        except ConnectionError as error:
+            yield from self._lose_scheduler(error)
+            return
+        if workers is not None:
+            yield from self._compare(workers)
+
+    def _compare(self, workers: Mapping[str, Any]) -> Iterator[Event]:
+        """Offer each new worker a lease; what ran on one that is gone is lost."""
         for address, about in workers.items():
             if about["status"] == "running" and address not in self._leases:
                 lease = self._submit(address, dask_worker.take_lease, self._setup)
@@ -145,8 +164,32 @@ class Dask(ClusterEngine):
                     future.cancel(force=True)
                 yield Left(slot, f"the worker {address} on {slot.host} went away")
 
+    def _lose_scheduler(self, error: Exception) -> Iterator[Event]:
+        """Give up all slots: their workers end them, since the scheduler or the connection to it is gone."""
+        if not self.address:
+            raise StopRun("the Dask scheduler of this run is gone") from error
+        text = f"the connection to the Dask scheduler {self.address} was lost"
+        self._warnings.append(f"{text}; trying for {self.patience:g} s to reach it again")
+        leave(self._client)
+        self._client = None
+        self._setup = dataclasses.replace(self._setup, run=uuid.uuid4().hex)  # old slots may live a little longer
+        slots = [slot for several in self._by_worker.values() for slot in several]
+        self._leases, self._by_worker, self._futures = {}, {}, {}
+        yield from (Left(slot, text) for slot in slots)
+
+    def _reconnect(self) -> None:
+        with contextlib.suppress(PluginError):
+            self._client = open_client(self.address, RETRY)
+            self._client.subscribe_topic("all", self._note_event)
+            self._looked = 0.0
+
+    def _describe_absence(self) -> str:
+        if self._client is None:
+            return f"the Dask scheduler {self.address} has not been reached"
+        return super()._describe_absence()
+
     def _put_lease(self, address: str, lease: Any) -> None:
-        self._events.put(("lease", (address, lease, _fetch(lease))))
+        self._events.put(("lease", (address, lease, fetch(lease))))
 
     def probe(self) -> Sequence[str]:
         """The scheduler's workers."""
@@ -154,12 +197,12 @@ class Dask(ClusterEngine):
             return ()
         import distributed
 
-        loud = _be_quiet()
+        loud = be_quiet()
         try:
-            with _open_client(self.address) as client:
+            with open_client(self.address) as client:
                 workers = client.scheduler_info(n_workers=-1)["workers"].values()
         finally:
-            _be_loud(loud)
+            be_loud(loud)
         hosts = sorted({about["host"] for about in workers})
         threads = sum(about["nthreads"] for about in workers)
         slots, several = count_noun(threads, "slot"), count_noun(len(workers), "worker")
@@ -168,80 +211,26 @@ class Dask(ClusterEngine):
         return [f"engine dask: {self.address} has {slots} in {several} on {where}; {version}"]
 
     def _disconnect(self, kill: bool) -> None:
-        client = getattr(self, "_client", None)
-        if client is None:
+        if (loud := getattr(self, "_loud", None)) is None:
             return
-        if not kill:
-            wait_interruptibly(lambda: self._end_slots(client, kill=False), GRACE + ANSWER)
-        self._client = None
-        self._end_slots(client, kill=True)
-        with contextlib.suppress(Exception):
-            client.unsubscribe_topic("all")
-            self._leases.clear()
-            client.close(timeout=ANSWER)
+        self._loud = None
+        client, self._client = self._client, None
+        if client is not None:
+            if not kill:
+                wait_interruptibly(lambda: self._end_slots(client, kill=False), GRACE + ANSWER)
+            self._end_slots(client, kill=True)
+            with contextlib.suppress(Exception):
+                client.unsubscribe_topic("all")
+                self._leases.clear()
+                client.close(timeout=ANSWER)
         if self._cluster is not None:
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=ANSWER)
-        _be_loud(self._loud)
+        be_loud(loud)
 
     def _end_slots(self, client: Any, kill: bool) -> None:
         with contextlib.suppress(Exception):
             client.run(dask_worker.end_run, self._setup.run, kill, on_error="ignore")
-
-
-def _open_client(target: Any) -> Any:
-    """A client of a scheduler.
-
-    Raises:
-        PluginError: it does not answer.
-    """
-    import distributed
-
-    try:
-        return distributed.Client(target, timeout=ANSWER, set_as_default=False)
-    except Exception as error:
-        hint = "start one with: dask scheduler; the address stands in its first lines"
-        raise PluginError(Problem(f"no Dask scheduler answers at {target}: {_describe(error)}", hint=hint)) from error
-
-
-def _fetch(future: Any) -> Any:
-    """The result of a task that has ended, or the exception; called in the client's threads, since it may take long."""
-    try:
-        return future.result(timeout=ANSWER)
-    except Exception as error:
-        return error
-
-
-def _be_quiet() -> dict[str, int]:
-    """Have Dask's own loggers say nothing, since the run says what happens to workers; returns how they were."""
-    names = ["distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))]
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 10)
-    logging.getLogger("asyncio").addFilter(_is_no_noise)
-    return before
-
-
-def _be_loud(levels: dict[str, int]) -> None:
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    logging.getLogger("asyncio").removeFilter(_is_no_noise)
-
-
-def _is_no_noise(record: logging.LogRecord) -> bool:
-    """Not what Dask's client leaves behind when a result is not waited for any more."""
-    return not (record.exc_info and record.exc_info[0] is not None and record.exc_info[0].__name__ == "AllExit")
-
-
-def _require_maskmill(error: Exception, where: str) -> None:
-    """Explain a worker that cannot import our functions."""
-    if isinstance(error, ImportError):
-        hint = 'install the same maskmill there, and what the pipeline needs: pip install "maskmill[dask]"'
-        raise PluginError(Problem(f"the Dask worker {where} cannot run maskmill: {error}", hint=hint)) from error
-
-
-def _describe(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 @hookimpl

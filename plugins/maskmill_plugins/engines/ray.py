@@ -27,6 +27,8 @@ from maskmill_plugins._shared.cluster.remote_slots import Answered, Event, Joine
 LOOK = 5.0
 #: Seconds in which the port of a cluster has to accept a connection.
 KNOCK = 5.0
+#: Seconds without a connection to the head after which the run stops; after 60 Ray itself would end this process.
+LOST = 25.0
 HINT = (
     "start one with: ray start --head; the address stands in what it prints. A cluster that asks for a token (by"
     " default since Ray 2.59) needs RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
@@ -61,15 +63,34 @@ class Ray(ClusterEngine):
         self._working: dict[Any, RemoteSlot] = {}
         self._failed_starts = 0
         self._looked = 0.0
+        self._head = self._ray.get_runtime_context().gcs_address
+        self._reached = time.monotonic()
 
     def _start_actors(self) -> None:
         """As many as `jobs`; as many as the cluster has cores for, if that is less."""
         self._looked = time.monotonic()
+        if not self._is_head_there():
+            return
         known = len(self._slots) + len(self._starting)
         wanted = min(self._most, self._count_places()) - self._given_up
         for _ in range(wanted - known):
             actor = self._kind.remote(self._setup)
             self._starting[actor.find_host.remote()] = actor
+
+    def _is_head_there(self) -> bool:
+        """Whether the head can be reached: Ray's own functions would wait for it.
+
+        Raises:
+            StopRun: it has been gone for too long.
+        """
+        try:
+            _knock(self._head)
+        except OSError as error:
+            if time.monotonic() - self._reached > LOST:
+                raise StopRun(f"the head of the Ray cluster, {self._head}, cannot be reached any more") from error
+            return False
+        self._reached = time.monotonic()
+        return True
 
     def _count_places(self) -> int:
         try:
@@ -143,18 +164,27 @@ class Ray(ClusterEngine):
         ray = getattr(self, "_ray", None)
         if ray is None:
             return
-        if not kill:
-            wait_interruptibly(lambda: self._close_idle(ray), GRACE)
         self._ray = None
+        try:
+            has_head = self._is_head_there()
+        except StopRun:
+            has_head = False
+        if not has_head:  # only it could end an actor that is at work, but each hears of this by itself
+            wait_interruptibly(lambda: self._close(ray, [slot for slot in self._slots if slot.is_open]), KNOCK)
+        elif not kill:
+            idle = [slot for slot in self._slots if slot.is_open and not slot.tasks]
+            wait_interruptibly(lambda: self._close(ray, idle), GRACE)
         before = _handlers()
-        with contextlib.suppress(Exception):
-            for actor in [*(slot.worker for slot in self._slots), *self._starting.values()]:
-                ray.kill(actor)
-            ray.shutdown()
+        wait_interruptibly(lambda: self._leave(ray), GRACE if has_head else KNOCK)
         _restore(before)
 
-    def _close_idle(self, ray: Any) -> None:
-        closing = [slot.worker.close.remote() for slot in self._slots if slot.is_open and not slot.tasks]
+    def _leave(self, ray: Any) -> None:
+        for actor in [*(slot.worker for slot in self._slots), *self._starting.values()]:
+            ray.kill(actor)
+        ray.shutdown()
+
+    def _close(self, ray: Any, slots: Sequence[RemoteSlot]) -> None:
+        closing = [slot.worker.close.remote() for slot in slots]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=GRACE)
 

@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -101,7 +102,7 @@ class ClusterEngine(Engine):
         self._joined = 0
         self._told: dict[str, None] = {}
         self._warnings: list[str] = []
-        self._hosts: dict[str, dict[str, object]] = {}
+        self._hosts: dict[str, dict[str, Any]] = {}
         self._connected = False
 
     def slots(self) -> int:
@@ -165,6 +166,8 @@ class ClusterEngine(Engine):
     def _lose(self, event: Left) -> Iterator[tuple[int, Outcome]]:
         if event.slot in self._slots:
             self._slots.remove(event.slot)
+            if event.slot.is_open:
+                self._add_up(event.slot, slots=-1, lost=1)
             tokens, event.slot.tasks = list(event.slot.tasks), {}
             lost = HostLost(event.reason) if event.slot.is_open else NotBegun()
             yield from ((token, lost) for token in tokens)
@@ -196,8 +199,8 @@ class ClusterEngine(Engine):
         if answer.about is None:
             return None
         slot.host = answer.about.host
-        about = self._hosts.setdefault(slot.host, {"slots": 0, "images": 0, "processor": answer.about.processor})
-        about["slots"] = int(str(about["slots"])) + 1
+        self._hosts.setdefault(slot.host, {"slots": 0, "lost": 0, "images": 0, "processor": answer.about.processor})
+        self._add_up(slot, slots=1)
         if not self.is_remote():
             return None
         refusal, differences = compare_slots(answer.about, self._here)
@@ -212,15 +215,22 @@ class ClusterEngine(Engine):
         if isinstance(outcome, OpenFailure) and outcome.died and slot in self._slots:
             self._slots.remove(slot)
             self._given_up += 1
-        if isinstance(outcome, Reply) and slot.host in self._hosts:
-            self._hosts[slot.host]["images"] = int(str(self._hosts[slot.host]["images"])) + 1
+            self._add_up(slot, slots=-slot.is_open, lost=slot.is_open)
+        if isinstance(outcome, Reply):
+            self._add_up(slot, images=1)
         if not self.is_remote():
             return outcome
-        if isinstance(outcome, WorkerDied):
-            return dataclasses.replace(outcome, reason=f"{outcome.reason} on {slot.host}")
-        if isinstance(outcome, OpenFailure):
+        if isinstance(outcome, (Reply, WorkerDied)):
+            return dataclasses.replace(outcome, host=slot.host)
+        if isinstance(outcome, OpenFailure) and slot.host not in outcome.message:
             return dataclasses.replace(outcome, message=f"{outcome.message} (on {slot.host})")
         return outcome
+
+    def _add_up(self, slot: RemoteSlot, **numbers: int) -> None:
+        """Add to what is known of a slot's machine."""
+        if (about := self._hosts.get(slot.host)) is not None:
+            for name, number in numbers.items():
+                about[name] += number
 
     def _adapt(self, answer: SlotAnswer) -> None:
         """Choose the size of the next messages by what the images took."""
@@ -234,8 +244,10 @@ class ClusterEngine(Engine):
         if self._slots:
             self._alive = time.monotonic()
         elif time.monotonic() - self._alive > self.patience:
-            where = self.address or "this machine"
-            raise StopRun(f"there has been no worker at {where} for {self.patience:g} s (engine: patience)")
+            raise StopRun(f"{self._describe_absence()} for {self.patience:g} s (engine: patience)")
+
+    def _describe_absence(self) -> str:
+        return f"there has been no worker at {self.address or 'this machine'}"
 
     def is_opening(self) -> bool:
         """Whether no slot has opened its chain yet."""
@@ -246,9 +258,9 @@ class ClusterEngine(Engine):
         taken, self._warnings = self._warnings, []
         return taken
 
-    def hosts(self) -> Mapping[str, Mapping[str, object]]:
-        """Slots that were opened and images that ended, by host."""
-        return getattr(self, "_hosts", {})
+    def hosts(self) -> Mapping[str, Mapping[str, Any]]:
+        """By host: slots that are open, slots that were lost, images that ended, the processor."""
+        return {name: dict(about) for name, about in list(getattr(self, "_hosts", {}).items())}
 
     def stop(self, kill: bool) -> None:
         """End the slots."""

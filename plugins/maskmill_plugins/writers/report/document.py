@@ -96,11 +96,20 @@ def collect_provenance(run: Run | None, summary: Summary) -> dict[str, Any]:
         "versions": provenance.get("versions") or info.get("versions") or {},
         "maskmill": provenance.get("maskmill"),
         "machine": info.get("machine", {}),
+        "hosts": _list_hosts(run),
         "jobs": info.get("jobs"),
         "drop_ins": info.get("drop_ins", {}),
         "pipeline": _dump_yaml(info["pipeline"]) if "pipeline" in info else None,
         "stages": sorted(run.stage_seconds().items(), key=lambda item: -item[1]) if run is not None else [],
     }
+
+
+def _list_hosts(run: Run | None) -> list[tuple[str, int, bool]]:
+    """Name and images of each machine, and whether it was lost; [] for a run on one machine."""
+    hosts = {} if run is None else run.hosts()
+    if len(hosts) < 2:
+        return []
+    return [(name, about["images"], bool(about["lost"] and not about["slots"])) for name, about in hosts.items()]
 
 
 def _list_datasets(pipeline: Any) -> list[str]:

@@ -103,11 +103,12 @@ function showProvenance() {
   const seen = new Set();
   const versions = software.filter(([name, version]) => version && !seen.has(name) && seen.add(name)).map((pair) => pair.join(" ")).join(" · ");
   const hardware = [machine.system, machine.processor, machine.cores && t("cores", machine.cores), machine.memory_gib && `${machine.memory_gib} GiB`];
+  const hosts = about.hosts.map(([name, images, lost]) => `${name}: ${many(images, "images_n", "image_1")}${lost ? `, ${t("host_lost")}` : ""}`);
   const dropIns = Object.entries(about.drop_ins).map(([path, sha]) => `${path} (sha256 ${String(sha).slice(0, 12)})`).join("\n");
   $("provenance").replaceChildren(el("h2", {}, t("provenance")), el("div", {class: "cards"},
     el("article", {class: "card"}, el("dl", {class: "facts"}, line("command", about.command), line("backend", about.backend),
       line("model", about.model), line("software", versions), line("machine", hardware.filter(Boolean).join(" · ")),
-      line("jobs", about.jobs && String(about.jobs)), line("threads", machine.threads_per_worker && String(machine.threads_per_worker)),
+      line("hosts", hosts.join("\n")), line("jobs", about.jobs && String(about.jobs)), line("threads", machine.threads_per_worker && String(machine.threads_per_worker)),
       line("drop_ins", dropIns))),
     card("pipeline", "pipeline_sub", el("pre", {tabindex: "0"}, about.pipeline ? plain(about.pipeline) : t("unknown")))));
 }
