@@ -345,6 +345,14 @@ def test_filters(page, query, expected):
     assert keys(page, **query) == expected
 
 
+def test_images_with_a_low_score_can_be_chosen(folder, page):
+    lowest = {each.key: min(mask.score for mask in each.kept) for each in Run(folder / "out").results()}
+    limit = sorted(lowest.values())[2]
+    found = keys(page, score=limit)
+    assert sorted(found) == sorted(key for key, score in lowest.items() if score < limit) and len(found) == 2
+    assert page.post("/v1/review/next", json={"holder": "h", "filters": {"score": 0}}).json()["image"] is None
+
+
 def test_a_sample_is_always_the_same(page):
     assert sorted(keys(page, sample=3)) == sorted(keys(page, sample=3))
     assert set(keys(page, sample=3)) < set(keys(page, sample=5))

@@ -73,6 +73,7 @@ class QueueFilter:
         dropped: only images with masks that filters dropped.
         sample: only this many images, chosen by chance but always the same ones; 0 for all.
         reviewer: who asks: a disagreement is open for everybody but the two who disagree.
+        score: only images with a mask whose score is below this, 0 to 1; None for all.
     """
 
     search: str = ""
@@ -82,6 +83,7 @@ class QueueFilter:
     dropped: bool = False
     sample: int = 0
     reviewer: str = ""
+    score: float | None = None
 
     def fits(self, row: QueueRow, state: str, decision: Decision | None = None) -> bool:
         """Whether an image passes, the sample apart."""
@@ -93,6 +95,9 @@ class QueueFilter:
             return False
         rating = row.rating
         if self.dropped and not (rating and rating.dropped):
+            return False
+        scores = [one.score for one in rating.objects if one.score is not None] if rating else []
+        if self.score is not None and min(scores, default=1.0) >= self.score:
             return False
         return self.label is None or bool(rating and any(one.label == self.label for one in rating.objects))
 

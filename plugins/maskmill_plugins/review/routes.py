@@ -95,12 +95,13 @@ def _add_queue_routes(app: FastAPI, session: ReviewSession) -> None:
         state: State = "",
         dropped: bool = False,
         sample: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+        score: Annotated[float | None, Query(ge=0, le=1)] = None,
         holder: Holder = "",
         reviewer: Reviewer = "",
     ) -> QueuePage:
         """The images that pass the filters, the most doubtful first."""
         decisions = session.decisions_for(reviewer)
-        filters = QueueFilter(search, label, status, state, dropped, sample, reviewer or session.reviewer)
+        filters = QueueFilter(search, label, status, state, dropped, sample, reviewer or session.reviewer, score)
         found = list(queue.select(decisions, filters))
         items = [session.describe(row, decisions.get(row.key), holder) for row, _ in found[offset : offset + limit]]
         return QueuePage(total=len(found), pending=queue.pending, counts=queue.count_states(decisions), items=items)

@@ -163,6 +163,7 @@ class Filters(WireModel):
     state: State = "open"
     dropped: bool = False
     sample: int = Field(0, ge=0, le=1_000_000)
+    score: float | None = Field(None, ge=0, le=1)
 
 
 class NextRequest(WireModel):

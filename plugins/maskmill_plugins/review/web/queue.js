@@ -48,6 +48,7 @@ export class Queue extends EventTarget {
       status: byId("filter-status").value,
       state: byId("filter-state").value,
       dropped: byId("filter-dropped").checked,
+      score: byId("filter-score").value === "" ? null : Math.min(1, Math.max(0, Number(byId("filter-score").value))),
       sample: Math.max(0, Math.trunc(Number(byId("filter-sample").value)) || 0),
     };
   }

@@ -22,6 +22,7 @@ const TABLE = {
   filterState: ["Verdict", "审核状态"],
   filterLabel: ["Label", "类别"],
   filterStatus: ["Batch status", "批处理结果"],
+  filterScore: ["A score below", "分数低于"],
   filterSample: ["Sample of", "随机抽样"],
   filterDropped: ["with dropped masks", "含被过滤的掩码"],
   all: ["All", "全部"],
