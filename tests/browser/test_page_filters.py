@@ -24,7 +24,7 @@ def test_what_the_batch_drops_is_marked_on_the_picture_and_in_the_list(tmp_path,
         desk.press("Enter")
         desk.says("1 object is dropped by the pipeline's filters. Press Enter again")
         desk.drag(130, 110, 300, 210)
-        desk.page.wait_for_function("!document.querySelector('#objects .note')")
+        desk.page.wait_for_function("() => !document.querySelector('#objects .note')")
         desk.press("Escape")
         desk.drag(240, 60, 400, 230)
         desk.press("Escape")

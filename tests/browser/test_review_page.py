@@ -167,7 +167,7 @@ def test_undo_tab_and_several_labels_at_once(server, folder, tab):
     page.press("Tab")
     names = page.page.locator('#objects .object[data-active="true"] .name')
     assert names.all_inner_texts() == ["dog"]  # the lowest score first
-    page.page.wait_for_function("document.getElementById('canvas').dataset.scale > 8")
+    page.page.wait_for_function("() => document.getElementById('canvas').dataset.scale > 8")
     page.press("0", "a", "2")
     assert page.page.locator("#objects .name").all_inner_texts() == ["dog", "dog"]
     assert page.page.inner_text("#accept-text") == "Save and go on"
