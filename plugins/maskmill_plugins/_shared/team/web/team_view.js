@@ -20,7 +20,7 @@ const TEAM_TEXTS = {
     "请继续：还没有哪个区间的通过率足够高（95% 的把握不低于 90%），其余图片还不能放心。",
   ],
   sample: [
-    "Too early to say: it takes {0} decided images in one band of doubt. A random sample of the queue (“Sample of”) tells it soonest.",
+    "Too early to say: it takes {0} decided images in one band of doubt. A random sample of the queue (“Sample of”) shows it soonest.",
     "现在还不能判断：同一区间至少要审核 {0} 张图片。在队列中“随机抽样”最快得到结论。",
   ],
   doubt: ["Doubt", "可疑程度"], images: ["Images", "图片"], unchanged: ["Accepted unchanged", "未改动即通过"],
@@ -35,7 +35,7 @@ const TEAM_TEXTS = {
   agreement: ["Agreement", "一致程度"], between: ["Between", "对象"],
   pair: ["With two names: images that both decided about without seeing the other's decision.", "两个姓名：两人在互不知情的情况下审核同一张图片。"],
   same: ["The same", "结论一致"], mean_iou: ["Mean IoU", "平均 IoU"], machine: ["The run and people", "批处理与人"],
-  changes: ["People added {0} objects, removed {1} and relabelled {2}", "人工增加 {0} 个、删除 {1} 个、改类别 {2} 个目标"],
+  changes: ["Objects that people added: {0}, removed: {1}, relabelled: {2}.", "人工增加 {0} 个、删除 {1} 个、改类别 {2} 个目标。"],
   not_known: ["not known of {0} images, decided with an earlier version", "另有 {0} 张由旧版本记录，未知"],
   no_pairs: ["No image was decided by two people: start with --overlap 5%.", "还没有图片由两人审核：启动时加 --overlap 5%。"],
   days: ["Images a day", "每日图片数"], reasons: ["Why images were rejected", "弃用原因"], no_reason: ["no reason given", "未说明"],
@@ -147,6 +147,6 @@ export function teamView(team, { el, language, link, heading = "h2" }) {
     team.rejections.length ? card("reasons", barList(team.rejections.map((one) => ({ text: one.reason || t("no_reason"), value: one.images })))) : "",
     team.days.length ? card("days", barList(team.days.slice(-14).map((one) => ({ text: one.day, value: one.images })))) : "",
   ].filter(Boolean);
-  const parts = team.people.length ? [stopCard(), peopleCard()] : [el("p", { class: "team-card team-wide" }, t("nobody"))];
+  const parts = team.people.length ? [stopCard(), peopleCard()] : [el("div", { class: "team-card team-wide" }, t("nobody"))];
   return el("div", { class: "team" }, tiles, el("div", { class: "team-cards" }, ...parts, ...lists));
 }
