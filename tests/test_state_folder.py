@@ -16,7 +16,8 @@ from maskmill.testing import write_picture
 
 WRITERS = "[{use: coco}, {use: png}, {use: yolo}, {use: voc}, {use: report}]"
 #: What a run says of itself, and files with times in them.
-OWN = {"ledger.sqlite", "entries.sqlite", "run.json", "report.html", ".lock", STATE, "bucket.json"}
+#: Files that hold a time or belong to one machine.
+OWN = {"ledger.sqlite", "entries.sqlite", "run.json", "report.html", "images.jsonl.gz", ".lock", STATE, "bucket.json"}
 
 
 @pytest.fixture
