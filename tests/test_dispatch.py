@@ -19,6 +19,7 @@ class Scripted(Engine):
         self._slots = slots
         self._running = {}
         self._tries = Counter()
+        self._waits = Counter()
         self._most = 0
 
     def slots(self):
@@ -34,9 +35,12 @@ class Scripted(Engine):
 
     def wait(self, seconds):
         for token, task in list(self._running.items()):
-            del self._running[token]
             name = task.ref.key
             does = self._script.get(name, {})
+            if self._waits[name] < does.get("waits", 0):
+                self._waits[name] += 1
+                continue
+            del self._running[token]
             self._tries[name] += 1
             if does.get("not_opened"):
                 yield token, OpenFailure("no model")
@@ -110,6 +114,18 @@ def test_a_slot_that_does_not_get_ready_is_given_up_while_another_works():
     done = [image for image, outcome in found if isinstance(outcome, Reply)]
     assert sorted(image.key for image in done) == sorted(script)
     assert {image.lost for image in done} == {0}
+
+
+def test_slots_that_die_before_any_other_is_ready_are_given_up_once_one_works():
+    script = {"slow": {"waits": 5}, "b": {"dies_opening": 1}, "c": {"dies_opening": 1}}
+    _, found = outcomes(script, slots=3)
+    assert [type(outcome) for _, outcome in found] == [Reply, SlotGivenUp, SlotGivenUp, Reply, Reply]
+    assert {outcome.slots for _, outcome in found if isinstance(outcome, SlotGivenUp)} == {1}
+
+
+def test_slots_that_all_die_before_any_is_ready_end_the_run():
+    _, found = outcomes({name: {"waits": waits, "dies_opening": 9} for waits, name in enumerate("abc")}, slots=3)
+    assert [type(outcome) for _, outcome in found] == [OpenFailure]
 
 
 @pytest.mark.parametrize(("before", "slots"), [(0, 3), (5, 1)], ids=["no slot ever got ready", "it is the only slot"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from ..errors import StopRun
 from ..images import ImageRef
@@ -114,13 +115,13 @@ def dispatch(
 
     Yields:
         Each image with its outcome, as they end; `WorkerDied` at every death, counted in `lost`, and `HostLost`:
-        an image that is spent is not tried again. A slot that cannot start is given up while there is another; else
-        its `OpenFailure` is the last event.
+        an image that is spent is not tried again. A slot whose process dies while it starts is given up once another
+        has worked; if none does, its `OpenFailure` is the last event.
         None now and then, so that the caller can look at the clock.
     """
     running = {} if running is None else running
     line = _Line(images)
-    works = False  # a slot got ready once
+    starts = _Starts(engine)
     while not stop.at_once:
         while not stop.requested and engine.room() > 0 and (image := line.draw()) is not None:
             running[line.started] = image
@@ -141,17 +142,43 @@ def dispatch(
             image = running.pop(token)
             if isinstance(outcome, NotBegun):
                 line.put_back(image)
-            elif isinstance(outcome, OpenFailure) and outcome.died and works and engine.slots() > 0:
+            elif starts.may_give_up(outcome, others=bool(running)):
                 line.put_back(image)
-                yield image, SlotGivenUp(engine.slots(), outcome.message)
+                starts.died.append((image, outcome.message))
             else:
-                works = works or not isinstance(outcome, (OpenFailure, HostLost))
+                starts.works = starts.works or not isinstance(outcome, (OpenFailure, HostLost))
                 if image.count_loss(outcome) and not image.is_spent:
                     line.put_back(image, max(APART, engine.slots()))
                 yield image, outcome
                 if isinstance(outcome, OpenFailure) and not stop.requested:
                     return
+            yield from starts.give_up()
         yield None
+
+
+class _Starts:
+    """Which slots died while they started; they are given up once it is known that another one works.
+
+    Attributes:
+        works: a slot got ready once.
+        died: the images of those that died, and why, until one works.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.works = False
+        self.died: list[tuple[QueuedImage, str]] = []
+
+    def may_give_up(self, outcome: Outcome, others: bool) -> TypeGuard[OpenFailure]:
+        """Whether the run may go on without the slot: another works, or is at work and may still get ready."""
+        died = isinstance(outcome, OpenFailure) and outcome.died
+        return died and self._engine.slots() > 0 and (self.works or others)
+
+    def give_up(self) -> Iterator[tuple[QueuedImage, SlotGivenUp]]:
+        """The slots that are given up now."""
+        while self.works and self.died:
+            image, reason = self.died.pop(0)
+            yield image, SlotGivenUp(self._engine.slots(), reason)
 
 
 class _Line:
