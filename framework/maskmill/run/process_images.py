@@ -53,13 +53,13 @@ def process_images(run: RunContext, describe: Callable[[], str]) -> None:
                 run.recorder.record(*event)
             elif lane is not None:
                 lane.pump()
-            for warning in run.engine.take_warnings():
-                run.progress.log(f"warning: {warning}")
+            _show_warnings(run)
             run.ledger.commit(only_if_due=True)
             upkeep.keep()
         upkeep.keep(at_once=True)
         ended = True
     finally:
+        _show_warnings(run)  # of an engine that has just given up
         _end_workers(run, lane, kill=not ended)
         (run.config.shared_output / RUN_MARK).unlink(missing_ok=True)
         run.ledger.commit()
@@ -94,6 +94,11 @@ class _Records:
             records.write_run(self._run.config.output, self._run.describe(), None)
             if mirror is not None and not mirror.is_bucket:
                 mirror.upload(self._run.config.output / records.RUN)
+
+
+def _show_warnings(run: RunContext) -> None:
+    for warning in run.engine.take_warnings():
+        run.progress.log(f"warning: {warning}")
 
 
 def _make_setup(run: RunContext) -> WorkerSetup:

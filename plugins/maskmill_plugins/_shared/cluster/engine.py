@@ -166,6 +166,7 @@ class ClusterEngine(Engine):
     def _lose(self, event: Left) -> Iterator[tuple[int, Outcome]]:
         if event.slot in self._slots:
             self._slots.remove(event.slot)
+            self._alive = time.monotonic()  # noticing it may have taken as long as `patience`
             if event.slot.is_open:
                 self._add_up(event.slot, slots=-1, lost=1)
             tokens, event.slot.tasks = list(event.slot.tasks), {}
