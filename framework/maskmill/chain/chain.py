@@ -182,16 +182,7 @@ class Chain:
             trace.first = reuse.first
             if image is None:
                 return self._keep(reuse, trace), False
-            if not (reuse.masks or correction):
-                if ahead is None or not (ahead.answers or ahead.failure):
-                    self._in_lane = False  # the masks were still good when the lane looked at the image
-                self.open()  # the file may have changed since `needs_models` looked at it
-            if ahead is None or not ahead.answers:  # else the lane has logged it
-                trace.story(f"{ref.key}: read, {image.width}×{image.height}")
-            if trace.first == "nothing":
-                trace.first = "writers"  # files of theirs are missing
-            if image.value_range is not None and (doubt := image.value_range.doubt):
-                trace.add_doubt(Doubt("low_range", doubt, "read"))
+            self._prepare(image, trace, ahead, not (reuse.masks or correction))
             steps = ImageSteps(self.stages, image, trace, self.conflict_iou, correction)
             provenance = self._provenance(str(wanted))
             update = ImageUpdate(steps, self.output, stored, reuse, wanted, provenance, self.fail_on, careful)
@@ -207,6 +198,19 @@ class Chain:
         provenance, notes = self._provenance(str(wanted)), trace.stored_notes()
         result = ImageResult.failed(ref.key, failure, size, sha256, provenance, notes, trace.doubts)
         return self._store(stored, result, trace), True
+
+    def _prepare(self, image: Image, trace: Trace, ahead: LaneAnswers | None, needs_models: bool) -> None:
+        """Open the models if they are needed, and log and doubt what is known of an image that was read."""
+        if needs_models:
+            if ahead is None or not (ahead.answers or ahead.failure):
+                self._in_lane = False  # the masks were still good when the lane looked at the image
+            self.open()  # the file may have changed since `needs_models` looked at it
+        if ahead is None or not ahead.answers:  # else the lane has logged it
+            trace.story(f"{image.ref.key}: read, {image.width}×{image.height}")
+        if trace.first == "nothing":
+            trace.first = "writers"  # files of theirs are missing
+        if image.value_range is not None and (doubt := image.value_range.doubt):
+            trace.add_doubt(Doubt("low_range", doubt, "read"))
 
     def _keep(self, reuse: Reuse, trace: Trace) -> ImageResult:
         """The stored result, of which everything still holds."""

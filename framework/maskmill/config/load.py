@@ -228,8 +228,8 @@ class ConfigBuilder:
         prompts = self._read_uses("prompt source", "prompts")
         backend = self._read_use("backend", ("backend",), self._document.tree.get("backend", DEFAULT_BACKEND))
         filters, writers = self._read_uses("filter", "filters"), self._read_uses("writer", "writers")
-        run, engine, images = self._read_run(), self._read_engine(), self._read_images()
-        storage = self._read_storage()
+        run, engine = self._read_section("run", RunOptions), self._read_engine()
+        images, storage = self._read_section("images", ImageOptions), self._read_section("storage", StorageModel)
         destination, corrections = self._find_bucket(top, output), self._locate_corrections(top)
         folder = self._locate_output(top, output) if destination is None else self._locate_bucket(destination, state)
         if state is not None and destination is None and folder is not None:
@@ -309,24 +309,13 @@ class ConfigBuilder:
             self._record(("corrections",), str(error))
         return None
 
-    def _read_run(self) -> RunOptions | None:
-        run = self._document.tree.get("run", {})
-        return self._validate(RunOptions, run, ("run",), "run") if isinstance(run, dict) else RunOptions()
-
-    def _read_images(self) -> ImageOptions | None:
-        images = self._document.tree.get("images", {})
-        return (
-            self._validate(ImageOptions, images, ("images",), "images") if isinstance(images, dict) else ImageOptions()
-        )
-
-    def _read_storage(self) -> StorageModel | None:
-        storage = self._document.tree.get("storage", {})
-        if not isinstance(storage, dict):
-            return StorageModel()
-        return self._validate(StorageModel, storage, ("storage",), "storage")
+    def _read_section(self, key: str, model: type[Model]) -> Model | None:
+        """The options under a key of the top level; another type of value there is reported by `read_top`."""
+        options = self._document.tree.get(key, {})
+        return self._validate(model, options, (key,), key) if isinstance(options, dict) else model()
 
     def _read_engine(self) -> PluginUse | None:
-        """The plugin under `run: {engine: ...}`; another type of value there is reported by `_read_run`."""
+        """The plugin under `run: {engine: ...}`; another type of value there is reported by `_read_section`."""
         run = self._document.tree.get("run", {})
         written = run.get("engine", RunOptions().engine) if isinstance(run, dict) else None
         return self._read_use("engine", ("run", "engine"), written) if isinstance(written, (str, dict)) else None
