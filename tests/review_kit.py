@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -109,6 +110,14 @@ def lines(folder: Path) -> list[dict]:
     """The lines of the corrections."""
     path = folder / "p.corrections.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def copy_run(first, copy):
+    """A copy of a run's folder with its photos, whose `run.json` names the copy."""
+    shutil.copytree(first, copy)
+    about = copy / "out" / "run.json"
+    about.write_text(about.read_text(encoding="utf-8").replace(str(first), str(copy)), encoding="utf-8")
+    return copy
 
 
 @contextlib.contextmanager

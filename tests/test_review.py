@@ -14,7 +14,7 @@ import pytest
 from stored_runs import told
 
 pytest.importorskip("fastapi")
-from review_kit import Review, decide, lines, make_run, opened, rerun, reviewing
+from review_kit import Review, copy_run, decide, lines, make_run, opened, rerun, reviewing
 
 from maskmill import Mask, Run
 from maskmill_plugins.review import leases, review_queue
@@ -36,10 +36,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(first, tmp_path) -> Path:
     """A copy of a run with its photos."""
-    copy = shutil.copytree(first, tmp_path / "copy")
-    about = copy / "out" / "run.json"
-    about.write_text(about.read_text(encoding="utf-8").replace(str(first), str(copy)), encoding="utf-8")
-    return copy
+    return copy_run(first, tmp_path / "copy")
 
 
 @pytest.fixture

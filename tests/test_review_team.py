@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from stored_runs import told
 
 pytest.importorskip("fastapi")
-from review_kit import decide, lines, make_run, opened, rerun, reviewing
+from review_kit import copy_run, decide, lines, make_run, opened, rerun, reviewing
 
 from maskmill import Box, Mask, Prompt, Run
 from maskmill.corrections import Corrections
@@ -34,10 +33,7 @@ def first(tmp_path_factory):
 def folder(first, tmp_path, monkeypatch):
     """A copy of a run with its photos."""
     monkeypatch.setenv("MASKMILL_CACHE", str(tmp_path / "cache"))
-    copy = shutil.copytree(first, tmp_path / "copy")
-    about = copy / "out" / "run.json"
-    about.write_text(about.read_text(encoding="utf-8").replace(str(first), str(copy)), encoding="utf-8")
-    return copy
+    return copy_run(first, tmp_path / "copy")
 
 
 @pytest.fixture
