@@ -147,6 +147,13 @@ class Mask(Drawable):
         return out
 
     @classmethod
+    def from_prompt(cls, prompt: Prompt) -> Mask:
+        """The mask of a prompt that answers itself, with the score and stability that it carries."""
+        given = prompt.mask
+        assert given is not None, "the prompt has its mask"
+        return cls(given.size, given.counts, given.score, given.stability, prompt)
+
+    @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Mask:
         """The inverse of `to_json`."""
         prompt = data.get("prompt")

@@ -198,8 +198,8 @@ def _add_given_masks(found: Sequence[Mask], asked: Sequence[Prompt], prompts: Se
     for mask, number in zip(found, match_prompts(found, asked), strict=True):
         placed.append((len(prompts) if number is None else places[number], mask))
     for place, prompt in enumerate(prompts):
-        if (given := prompt.mask) is not None:
-            placed.append((place, Mask(given.size, given.counts, given.score, given.stability, prompt)))
+        if prompt.mask is not None:
+            placed.append((place, Mask.from_prompt(prompt)))
     return [mask for _, mask in sorted(placed, key=lambda pair: pair[0])]
 
 

@@ -113,11 +113,17 @@ class LockedLines(ABC, Generic[S]):
         """Unlock the file."""
         self._file_lock.release()
 
-    def lines(self) -> Mapping[str, S]:
-        """A snapshot of the line summaries, by image."""
+    def lines(self) -> dict[str, S]:
+        """A copy of the line summaries, by image."""
         with self._mutex:
             self._refresh()
             return dict(self._lines)
+
+    def find(self, key: str) -> S | None:
+        """The summary of an image's line, None if it has none."""
+        with self._mutex:
+            self._refresh()
+            return self._lines.get(key)
 
     def labels(self) -> list[str]:
         """The labels of the objects of all images, in the order of these; those of replaced lines are forgotten."""

@@ -37,17 +37,15 @@ class Candidate:
 
     def describe(self) -> ReviewObject:
         """As the page gets it."""
-        given = self.prompt.mask
-        assert given is not None, "candidates are frozen"
-        mask = Mask(given.size, given.counts)
+        mask = Mask.from_prompt(self.prompt)
         return ReviewObject(
             id=self.id,
             label=self.prompt.label,
-            score=given.score,
+            score=mask.score,
             kept=self.kept,
             reason=self.reason,
-            size=given.size,
-            counts=given.counts,
+            size=mask.size,
+            counts=mask.counts,
             box=None if mask.box is None else mask.box.xyxy,
             area=mask.area,
             points=[(point.x, point.y, point.label) for point in self.prompt.points],

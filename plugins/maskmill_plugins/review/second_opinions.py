@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from maskmill import ImageResult, Mask, Prompt
+from maskmill import ImageResult, Mask
 from maskmill.corrections import digest_entry, digest_masks, freeze_mask
 from maskmill.results import FINISHED
 from maskmill_plugins._shared.team.agreement import Agreement, compare_objects
@@ -63,17 +64,11 @@ def restore_reviewed(result: ImageResult, line: Mapping[str, Any]) -> ImageResul
         return result
     assert result.size is not None, "the session sees to it"
     prompts = read_prompts(line.get("before", line.get("prompts")))
-    masks = [_make_mask(prompt, index) for index, prompt in enumerate(prompts)]
+    masks = [replace(Mask.from_prompt(prompt), index=index) for index, prompt in enumerate(prompts)]
     restored = ImageResult.done_or_empty(result.key, result.size, result.sha256, prompts, masks)
     if digest_masks(restored) != line["result"]:
         raise ApiError("conflict", f"the result of {result.key} has changed since the first decision about it")
     return restored
-
-
-def _make_mask(prompt: Prompt, index: int = 0) -> Mask:
-    given = prompt.mask
-    assert given is not None, "prompts of corrections are frozen masks"
-    return Mask(given.size, given.counts, given.score, given.stability, prompt, index)
 
 
 def keep_reviewed(result: ImageResult, entry: Mapping[str, Any]) -> Entry:
@@ -96,9 +91,9 @@ def describe_second(first: Mapping[str, Any], entry: Mapping[str, Any]) -> Entry
     about: Entry = {"reviewer": str(first.get("reviewer") or ""), "verdict": verdicts[0]}
     if "rejected" in verdicts or "question" in verdicts:
         return {"second": {**about, "agrees": verdicts[0] == verdicts[1]}}
-    found = _compare([_make_mask(prompt) for prompt in read_prompts(first["prompts"])], entry)
+    found = _compare([Mask.from_prompt(prompt) for prompt in read_prompts(first["prompts"])], entry)
     return {"second": {**about, "iou": round(found.iou, 4), "agrees": found.agrees}}
 
 
 def _compare(masks: list[Mask] | tuple[Mask, ...], entry: Mapping[str, Any]) -> Agreement:
-    return compare_objects(masks, [_make_mask(prompt) for prompt in read_prompts(entry["prompts"])])
+    return compare_objects(masks, [Mask.from_prompt(prompt) for prompt in read_prompts(entry["prompts"])])

@@ -138,7 +138,7 @@ class ReviewSession:
 
     def decisions_for(self, reviewer: str) -> dict[str, Decision]:
         """What people decided, by image; who may give a second opinion about one does not see the first."""
-        decisions, who = dict(self.file.lines()), reviewer or self.reviewer
+        decisions, who = self.file.lines(), reviewer or self.reviewer
         for key in self.overlap:
             row, decision = self.queue.row(key), decisions.get(key)
             if row is not None and decision is not None and wants_second(row, decision, who):
@@ -178,7 +178,7 @@ class ReviewSession:
         result = self.load(key)
         assert row is not None, "the image is in the queue"
         first, revision = self.file.read(key)
-        decision = self.file.lines().get(key)
+        decision = self.file.find(key)
         if key not in self.overlap or first is None or decision is None or not wants_second(row, decision, reviewer):
             versions = [decision, decision.second] if decision is not None and decision.is_disputed else []
             return ImageView(row, result, first, revision, decision, versions=[one for one in versions if one])
