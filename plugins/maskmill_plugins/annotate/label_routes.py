@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from maskmill import ImageError
 from maskmill.chain.contract import check_label
 
-from ..server.errors import ApiError
+from ..server.errors import ApiError, not_saved
 from ..server.http.problems import describe_responses
 from .prompts_file import Renaming
 from .session import AnnotationSession
@@ -46,10 +46,10 @@ def add_label_routes(app: FastAPI, session: AnnotationSession) -> None:
         try:
             done = file.rename_label(label, new)
         except OSError as error:
-            raise ApiError("not-saved", f"{file.path.name}: {error.strerror or error}", retry_after=5) from None
+            raise not_saved(file.path, error) from None
         last[:] = [(done, session.offered)]
         session.offered = list(dict.fromkeys(new if each == label else each for each in session.offered))
-        return RenamedLabel(objects=sum(done.objects.values()), images=len(done.objects))
+        return RenamedLabel(objects=done.objects, images=len(done.before))
 
     @app.post(
         "/v1/annotate/labels/undo",
@@ -64,10 +64,10 @@ def add_label_routes(app: FastAPI, session: AnnotationSession) -> None:
         try:
             left = file.undo_renaming(done)
         except OSError as error:
-            raise ApiError("not-saved", f"{file.path.name}: {error.strerror or error}", retry_after=5) from None
+            raise not_saved(file.path, error) from None
         session.offered = offered
         last.clear()
-        return UndoneRenaming(images=len(done.objects) - len(left), left=len(left))
+        return UndoneRenaming(images=len(done.before) - len(left), left=len(left))
 
 
 def _check_name(text: str) -> str:

@@ -58,12 +58,12 @@ class Renaming:
     """A label that was renamed.
 
     Attributes:
-        objects: that were renamed, by image.
+        objects: how many were renamed.
         before: the content of the line that was replaced, by image.
         revisions: of the new lines, by image.
     """
 
-    objects: Mapping[str, int]
+    objects: int
     before: Mapping[str, Mapping[str, Any]]
     revisions: Mapping[str, str]
 
@@ -91,10 +91,11 @@ class PromptsFile(LockedLines[LineSummary]):
             OSError: they could not be written; the file is unchanged.
         """
         with self._mutex:
-            affected = {key: labels.count(label) for key, labels in self.labels_by_image().items() if label in labels}
-            before = {key: self._read(key)[0] or {} for key in affected}
+            found = self.labels_by_image()
+            before = {key: self._read(key)[0] or {} for key, labels in found.items() if label in labels}
             contents = {key: _rename(line, label, new) for key, line in before.items()}
-            return Renaming(affected, before, self._append(contents) if contents else {})
+            objects = sum(found[key].count(label) for key in before)
+            return Renaming(objects, before, self._append(contents) if contents else {})
 
     def undo_renaming(self, done: Renaming) -> list[str]:
         """Append the lines again that a renaming replaced.

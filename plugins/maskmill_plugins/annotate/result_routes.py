@@ -47,7 +47,7 @@ def _add_filter_route(app: FastAPI, session: AnnotationSession) -> None:
         """What a batch run makes of the masks of an image: a filter such as `nms` needs all of them at once."""
         stored = session.service.images.get(body.id)
         prompts = [prompt.fit(*stored.size) for prompt in check_prompts("todo", body.prompts, stored.size)]
-        masks = [_to_mask(number, sent, prompts, stored.size) for number, sent in enumerate(body.masks)]
+        masks = await run_in_threadpool(_to_masks, body.masks, prompts, stored.size)
         if session.filters is None:
             return FilterReply(masks=[FilteredMask(label=mask.label) for mask in masks])
         image = await session.service.images.load_async(stored)
@@ -57,6 +57,10 @@ def _add_filter_route(app: FastAPI, session: AnnotationSession) -> None:
             return FilterReply(masks=[], problem=str(error))
         numbers = [sent.prompt for sent in body.masks]
         return FilterReply(masks=list(map(_describe, masks, filtered, numbers)))
+
+
+def _to_masks(masks: Sequence[SentMask], prompts: Sequence[Prompt], size: tuple[int, int]) -> list[Mask]:
+    return [_to_mask(number, sent, prompts, size) for number, sent in enumerate(masks)]
 
 
 def _to_mask(number: int, sent: SentMask, prompts: Sequence[Prompt], size: tuple[int, int]) -> Mask:

@@ -16,7 +16,7 @@ from maskmill_plugins._shared.http.wire import image_id
 
 from ..server.compute.image_store import StoredImage
 from ..server.compute.service import ModelService
-from ..server.errors import ApiError
+from ..server.errors import ApiError, not_saved
 from ..server.http.problems import describe_responses
 from ..server.http.request_body import add_image
 from . import pages
@@ -203,7 +203,7 @@ def _add_save_route(app: FastAPI, session: AnnotationSession) -> None:
             members = {"entry": _to_model(current).model_dump(mode="json"), "revision": revision}
             raise ApiError("conflict", text, members=members) from None
         except OSError as error:
-            raise ApiError("not-saved", f"{file.path.name}: {error.strerror or error}", retry_after=5) from None
+            raise not_saved(file.path, error) from None
         return SaveReply(revision=revision, entry=_to_model(entry), changed=_is_changed(entry, stored))
 
 

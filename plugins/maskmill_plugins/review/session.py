@@ -15,7 +15,7 @@ from maskmill.results import FINISHED
 
 from ..annotate.locked_lines import ChangedError
 from ..annotate.session import USUAL, shrink
-from ..server.errors import ApiError
+from ..server.errors import ApiError, not_saved
 from ..server.metrics import Metrics
 from ..server.settings import Settings
 from .corrections_file import CorrectionsFile, Decision
@@ -240,8 +240,7 @@ class ReviewSession:
         except ChangedError:
             raise self._conflict(key, True, who) from None
         except OSError as error:
-            text = f"{self.file.path.name}: {error.strerror or error}"
-            raise ApiError("not-saved", text, retry_after=5) from None
+            raise not_saved(self.file.path, error) from None
         row = self.queue.refresh(key)
         assert row is not None, "the image is in the queue"
         item = self.describe(row, self.decisions_for(who).get(key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 
@@ -32,3 +33,8 @@ class ApiError(Exception):
         self.members = members or {}
         if retry_after is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+
+
+def not_saved(path: Path, error: OSError) -> ApiError:
+    """The answer to a request whose data could not be written to a file."""
+    return ApiError("not-saved", f"{path.name}: {error.strerror or error}", retry_after=5)

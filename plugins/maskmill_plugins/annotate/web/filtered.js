@@ -2,8 +2,6 @@
  * What the pipeline's filters make of the masks: kept, changed or dropped, as a batch run would have it.
  *
  * Filters such as `nms` compare all masks of the image, so that they are asked once all of them are known.
- *
- * Event: "change".
  */
 
 import { Problem } from "./api.js";
@@ -20,7 +18,7 @@ const MOST = 50;
 /** @typedef {{dropped: string, all: boolean, label: string | null}} Verdict
  * dropped: why the batch drops it, "" if it does not; all: whether all its masks; label: the one that it gets, if it is another */
 
-export class Filtered extends EventTarget {
+export class Filtered {
   /**
    * @param {import("./api.js").Api} api
    * @param {import("./editor.js").Editor} editor
@@ -28,7 +26,6 @@ export class Filtered extends EventTarget {
    * @param {string[]} names  of the filters; none are asked where there are none
    */
   constructor(api, editor, live, names) {
-    super();
     Object.assign(this, { api, editor, live });
     /** @type {{text: "filterFails" | "filtersUnknown", why: string} | null} why there is no answer for this image */
     this.problem = null;
@@ -43,7 +40,7 @@ export class Filtered extends EventTarget {
     live.filtered = this;
     for (const event of ["change", "drag"]) editor.addEventListener(event, () => this.#plan());
     for (const event of ["masks", "busy"]) live.addEventListener(event, () => this.#plan());
-    editor.addEventListener("open", () => this.#take([], null));
+    editor.addEventListener("open", () => Object.assign(this, { asked: "", problem: null, known: new Map() })); // "change" follows
   }
 
   /** @param {import("./prompts.js").Thing} object @param {Mask[]} masks @returns {Mask[]} as they are after the filters */
@@ -54,14 +51,14 @@ export class Filtered extends EventTarget {
   /** @param {import("./prompts.js").Thing} object @returns {Verdict | null} null if the filters change nothing that matters */
   verdict(object) {
     const all = this.live.answer(object)?.masks ?? [];
-    const masks = all.filter((mask) => mask.area); // an empty one is not there, with or without filters
-    const found = masks.map((mask) => this.#found(object, mask, all.indexOf(mask))).filter(Boolean);
+    const total = all.filter((mask) => mask.area).length; // an empty one is not there, with or without filters
+    const found = all.map((mask, number) => (mask.area ? this.#found(object, mask, number) : null)).filter(Boolean);
     const dropped = found.filter(({ shown }) => shown.dropped);
     const label = found.find((one) => !one.shown.dropped && one.label !== object.label)?.label ?? null;
     if (!dropped.length && label === null) return null;
-    const why = dropped.length === 1 || dropped.length === masks.length ? dropped[0]?.shown.dropped ?? "" : "";
-    const some = dropped.length ? t("dropsSome", { n: dropped.length, total: masks.length }) : "";
-    return { dropped: why || some, all: dropped.length > 0 && dropped.length === masks.length, label };
+    const why = dropped.length === 1 || dropped.length === total ? dropped[0]?.shown.dropped ?? "" : "";
+    const some = dropped.length ? t("dropsSome", { n: dropped.length, total }) : "";
+    return { dropped: why || some, all: dropped.length > 0 && dropped.length === total, label };
   }
 
   #found(object, mask, number) {
@@ -86,15 +83,12 @@ export class Filtered extends EventTarget {
     if (name === this.asked) return;
     const known = this.answers.get(name);
     if (known) this.#take(all, known, name);
-    else if (all.length) this.timer = setTimeout(() => this.#ask(), CALM);
+    else if (all.length) this.timer = setTimeout(() => this.#ask(all, name), CALM);
     else this.#take([], null, name);
   }
 
-  async #ask() {
-    const all = this.#all();
-    if (!all) return;
+  async #ask(all, name) {
     const { image, objects } = this.editor;
-    const name = nameFor(this.editor, all);
     this.asking = true;
     try {
       const masks = all.map(({ prompt, mask: { counts, score, stability } }) => ({ prompt, counts, score, stability }));
@@ -122,9 +116,8 @@ export class Filtered extends EventTarget {
     this.known = new Map(this.problem ? [] : all.map(({ object, number, mask }, at) => {
       const { mask: changed, dropped_by: by, reason, label } = answer.masks[at];
       const dropped = by ? this.#explain(by, reason ?? "", all) : null;
-      return [`${object.uid} ${number}`, { raw: mask, shown: { ...mask, ...changed, dropped }, label: label ?? null }];
+      return [`${object.uid} ${number}`, { raw: mask, shown: changed || dropped ? { ...mask, ...changed, dropped } : mask, label: label ?? null }];
     }));
-    this.dispatchEvent(new Event("change"));
     this.live.dispatchEvent(new Event("masks")); // whatever shows masks shows these
   }
 

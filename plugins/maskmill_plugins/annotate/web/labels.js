@@ -1,6 +1,7 @@
 /** The labels that are offered, as buttons and by typing. */
 
-import { byId, make } from "./dom.js";
+import { byId } from "./dom.js";
+import { makeChip, matching } from "./labelchips.js";
 import { t } from "./strings.js";
 
 export class Labels {
@@ -43,12 +44,14 @@ export class Labels {
     return this.input.value.trim();
   }
 
+  /** The label of the selected object, else of the next one. */
+  get worn() {
+    return this.editor.active ? this.editor.active.label : this.editor.label;
+  }
+
   /** The labels that fit the typed text, those that begin with it first. */
   get matches() {
-    const text = this.typed.toLowerCase();
-    const begins = (label) => label.toLowerCase().startsWith(text);
-    const found = this.all.filter((label) => label.toLowerCase().includes(text));
-    return [...found.filter(begins), ...found.filter((label) => !begins(label))];
+    return matching(this.all, this.typed);
   }
 
   /** What Enter takes: the label that is typed or begins so, or that the arrow keys chose; else a new one; "" for none. */
@@ -63,14 +66,9 @@ export class Labels {
 
   draw() {
     for (const { label } of this.editor.objects) this.#known(label);
-    const worn = this.editor.active ? this.editor.active.label : this.editor.label;
-    const { next, typed } = this;
+    const { next, typed, worn } = this;
     byId("labels").replaceChildren(...this.matches.map((label) => {
-      const number = this.all.indexOf(label) + 1;
-      const chip = make(
-        "button.chip", { type: "button", "aria-pressed": String(label === worn), onclick: () => this.#toggle(label) },
-        ...(number <= 9 ? [make("kbd", { textContent: String(number) })] : []), label,
-      );
+      const chip = makeChip(label, this.all.indexOf(label) + 1, label === worn, () => this.#toggle(label));
       chip.dataset.next = String(label === next);
       return chip;
     }));
@@ -85,8 +83,7 @@ export class Labels {
   }
 
   #toggle(label) {
-    const worn = this.editor.active ? this.editor.active.label : this.editor.label;
-    this.editor.setLabel(worn === label ? null : label);
+    this.editor.setLabel(this.worn === label ? null : label);
   }
 
   #use(label) {

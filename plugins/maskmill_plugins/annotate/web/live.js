@@ -143,7 +143,7 @@ export class LiveMasks extends EventTarget {
 
   #next() {
     const { editor, editor: { image, drawing, active } } = this;
-    const unknown = (object) => object && askable(object) && !object.rest.mask && !this.answers.has(this.#name(object));
+    const unknown = (object) => object && askable(object) && !this.answer(object);
     if (drawing) return unknown(drawing) ? { image, objects: [drawing], multimask: null } : null;
     const first = unknown(active) ? [active] : [];
     const missing = first.length ? first : editor.objects.filter(unknown);

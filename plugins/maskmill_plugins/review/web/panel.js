@@ -2,6 +2,7 @@
 
 import { css, nth } from "./colors.js";
 import { byId, icon, make } from "./dom.js";
+import { makeChip, matching } from "./labelchips.js";
 import { t } from "./strings.js";
 
 /** Labels that are shown as buttons at once. */
@@ -99,22 +100,15 @@ export class Panel {
   }
 
   #found() {
-    const text = byId("label-input").value.trim().toLowerCase();
-    const begins = (label) => label.toLowerCase().startsWith(text);
-    const fits = this.labels.filter((label) => label.toLowerCase().includes(text));
-    return [...fits.filter(begins), ...fits.filter((label) => !begins(label))];
+    return matching(this.labels, byId("label-input").value);
   }
 
   #renderLabels() {
     const { kept, label: next, selected } = this.edits;
     const used = new Set(selected.size ? kept.filter((one) => selected.has(one.id)).map((one) => one.label) : [next]);
-    byId("labels").replaceChildren(...this.#found().slice(0, SHOWN).map((label) => {
-      const number = this.labels.indexOf(label);
-      return make(
-        "button.chip", { type: "button", "aria-pressed": String(used.has(label)), onclick: () => this.#use(label) },
-        ...(number < 9 ? [make("kbd", { textContent: String(number + 1) })] : []), label,
-      );
-    }));
+    byId("labels").replaceChildren(...this.#found().slice(0, SHOWN).map(
+      (label) => makeChip(label, this.labels.indexOf(label) + 1, used.has(label), () => this.#use(label)),
+    ));
   }
 
   #use(label) {
